@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The IO edge shared by the four programs: TLS with pins, the HTTP and WebSocket clients, secret files, logging,
+//! shutdown, the wall clock and random bytes.
+//!
+//! Why it is a crate of its own: these are the places where a difference between two programs would be a security hole
+//! (a pin checked in one and not in the other, a key file readable by all, a request without a limit). There is exactly one of each,
+//! and everything else stays either pure (`gateway-proto`) or in the program that needs it.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`tls`] | the crypto provider, server identities, public-key pins, TLS 1.3 configurations |
+//! | [`http`] | HTTP clients: to a control plane, and over a Unix socket |
+//! | [`ws`] | the WebSocket client for relay links |
+//! | [`secret_file`] | files written atomically and readable by their owner only |
+//! | [`log`] | log set-up |
+//! | [`shutdown`] | the first signal asks, the second insists |
+//! | [`time`] | the wall clock, read nowhere else |
+//! | [`entropy`] | random bytes |
+
+pub mod entropy;
+pub mod http;
+pub mod log;
+pub mod secret_file;
+pub mod shutdown;
+pub mod time;
+pub mod tls;
+pub mod ws;
+
+pub use entropy::random;

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The pure heart of the gateway: identities, wire formats, signed policy and state machines.
+//!
+//! Nothing here touches a socket, a clock or a global random number generator: time and randomness come in as
+//! arguments, so every rule is tested with virtual time. The wire formats are described in `docs/protocol.md`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`id`] | typed ids (`con_…`) |
+//! | [`identity`] | gateway keys, Noise keys and their binding |
+//! | [`signed`] | signed objects and tokens, one signature context each |
+//! | [`policy`] | the signed policy one gateway runs from, and its rules of acceptance |
+//! | [`peering`] | the state machines of the platform as one transition table |
+//! | [`relay`] | frames between a gateway and a relay |
+//! | [`stun`] | the two STUN messages in use (RFC 8489) |
+//! | [`signal`] | Noise-sealed offers and answers |
+//! | [`path`] | the path agent: candidates, probes, selection |
+//! | [`mllp`] | counts MLLP frames, so that an end with an unacknowledged message is never a clean one |
+//! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
+//! | [`api`] | types of the HTTP API and of the daemon's local API |
+//! | [`backoff`] | jittered retry delays |
+
+pub mod api;
+pub mod backoff;
+pub mod id;
+pub mod identity;
+pub mod mllp;
+pub mod path;
+pub mod peering;
+pub mod policy;
+pub mod relay;
+pub mod signal;
+pub mod signed;
+pub mod stream;
+pub mod stun;

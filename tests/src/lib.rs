@@ -1,1 +1,28 @@
-//! Placeholder.
+//! End-to-end harness: the real programs as processes, and everything around them that misbehaves on purpose.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`process`] | one program as a child process: ready line, logs, SIGTERM, SIGKILL, gone on drop |
+//! | [`ctl`] | `gateway-ctl`, run like a person runs it |
+//! | [`platform`] | control plane, relay and gateways put together over the five steps of the mission |
+//! | [`scene`] | two organizations with a connection, ready for a scenario |
+//! | [`stranger`] | someone with keys of its own who knocks at relay and control plane |
+//! | [`mllp`] | the engine's two MLLP ends as measured in design/engine.md §2.8, polite and hostile |
+//! | [`corpus`] | deterministic synthetic HL7 v2 messages |
+//! | [`netns`] | two sites behind a NAT each and a public segment, in network namespaces |
+//! | [`demo`] | the program behind `deploy/demo` |
+//! | [`wait`] | waiting for a condition with a limit; nothing here sleeps to synchronise |
+//!
+//! Only public interfaces are used: ready lines, `gateway-ctl`, the HTTP API and the sockets. No test looks inside a
+//! program, so a program can be rewritten under them.
+
+pub mod corpus;
+pub mod ctl;
+pub mod demo;
+pub mod mllp;
+pub mod netns;
+pub mod platform;
+pub mod process;
+pub mod scene;
+pub mod stranger;
+pub mod wait;

@@ -1,0 +1,78 @@
+//! Why the service did not do it. Knows nothing of HTTP: the edge maps it once.
+
+use std::time::Duration;
+
+use gateway_proto::peering::TransitionError;
+
+use crate::storage::StorageError;
+
+/// Why the service did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// It does not exist, or it is not for this organization to see: the two look the same.
+    #[error("there is no such {0} in your organization")]
+    NotFound(&'static str),
+    /// The role does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// It contradicts what exists.
+    #[error("{0}")]
+    Conflict(String),
+    /// Not possible in this status.
+    #[error(transparent)]
+    WrongState(#[from] TransitionError),
+    /// Not possible in the status of something it depends on.
+    #[error("{0}")]
+    Blocked(String),
+    /// Nobody knows who asks.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// Too much at once.
+    #[error("too many requests; wait {} s", .0.as_secs().max(1))]
+    RateLimited(Duration),
+    /// The enrolment code is not usable.
+    #[error("{0}")]
+    EnrollmentCode(&'static str),
+    /// An assertion was used before, or is older than this process.
+    #[error("{0}")]
+    Replay(&'static str),
+    /// Too much work is waiting already.
+    #[error("the platform is busy; try again in a moment")]
+    Busy,
+    /// The storage failed.
+    #[error("the storage failed")]
+    Storage(#[source] StorageError),
+    /// Something that cannot be did happen.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// Result of a service operation.
+pub type ServiceResult<T> = Result<T, ServiceError>;
+
+impl From<StorageError> for ServiceError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Database(sqlx::Error::PoolTimedOut) => Self::Busy,
+            StorageError::Duplicate => Self::Conflict(error.to_string()),
+            StorageError::Database(_) | StorageError::Migrate(_) | StorageError::Unreadable(_) => Self::Storage(error),
+        }
+    }
+}
+
+/// Gives a broken uniqueness rule its words.
+pub(super) trait OrConflict<T> {
+    fn or_conflict(self, detail: impl FnOnce() -> String) -> ServiceResult<T>;
+}
+
+impl<T> OrConflict<T> for Result<T, StorageError> {
+    fn or_conflict(self, detail: impl FnOnce() -> String) -> ServiceResult<T> {
+        self.map_err(|error| match error {
+            StorageError::Duplicate => ServiceError::Conflict(detail()),
+            StorageError::Database(_) | StorageError::Migrate(_) | StorageError::Unreadable(_) => error.into(),
+        })
+    }
+}

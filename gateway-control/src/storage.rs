@@ -1,0 +1,261 @@
+//! Storage: what the service keeps, behind traits. The only SQL of the control plane is below this module.
+//!
+//! Everything happens in an explicit [`Transaction`]: [`Storage::read`] for a consistent view, [`Storage::begin`] for
+//! changes, which are nothing until [`Transaction::commit`] returned, and durable from then on. Writers are serialised
+//! by the implementation, so what a writing transaction has read is still true when it commits.
+//!
+//! Rows are plain values; a row is changed by reading it, changing it and storing it whole.
+
+mod rows;
+mod sqlite;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use gateway_proto::{
+    id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, UserId},
+    identity::GatewayPublicKey,
+    policy::Secret,
+};
+pub use rows::*;
+pub use sqlite::SqliteStorage;
+
+/// Why the storage did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The database said no.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database schema could not be brought up to date; is it from a newer version?")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row holds something that cannot be read.
+    #[error("the database holds an unreadable value in column '{0}'")]
+    Unreadable(String),
+    /// A uniqueness rule of the schema was broken.
+    #[error("an entry like this exists already")]
+    Duplicate,
+}
+
+/// Result of a storage operation.
+pub type StorageResult<T> = Result<T, StorageError>;
+
+/// Which part of a list: entries after a key, at most so many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// Entries whose key is greater than this (smaller, for newest-first lists); empty: from the start.
+    pub after: String,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// The place where everything is kept.
+#[async_trait]
+pub trait Storage: Debug + Send + Sync + 'static {
+    /// A consistent view for reading.
+    async fn read(&self) -> StorageResult<Box<dyn Transaction>>;
+    /// A transaction that may write; waits for its turn.
+    async fn begin(&self) -> StorageResult<Box<dyn Transaction>>;
+    /// Whether the storage answers.
+    async fn ping(&self) -> StorageResult<()>;
+    /// Closes it in order.
+    async fn close(&self);
+}
+
+/// Organizations, users and sessions.
+#[async_trait]
+pub trait Accounts: Send {
+    /// One organization.
+    async fn organization(&mut self, id: OrganizationId) -> StorageResult<Option<OrganizationRow>>;
+    /// Adds one; [`StorageError::Duplicate`] when the name is taken.
+    async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()>;
+    /// Discoverable ones whose search key contains the text, ordered by name key.
+    async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>>;
+    /// One user.
+    async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>>;
+    /// A user by sign-in name.
+    async fn user_by_email(&mut self, email: &str) -> StorageResult<Option<UserRow>>;
+    /// Users of an organization.
+    async fn users(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<UserRow>>;
+    /// How many owners an organization has.
+    async fn owners(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// Adds one; [`StorageError::Duplicate`] when the address is taken.
+    async fn insert_user(&mut self, row: &UserRow) -> StorageResult<()>;
+    /// Removes one with its sessions.
+    async fn delete_user(&mut self, id: UserId) -> StorageResult<()>;
+    /// Adds a session and drops the oldest of that user above `keep`.
+    async fn insert_session(&mut self, token_hash: &str, user: UserId, end: u64, keep: u32) -> StorageResult<()>;
+    /// The user of a session that has not ended.
+    async fn session_user(&mut self, token_hash: &str, now: u64) -> StorageResult<Option<UserRow>>;
+    /// Ends a session.
+    async fn delete_session(&mut self, token_hash: &str) -> StorageResult<()>;
+}
+
+/// Servers, their gateways, enrolment codes and policies.
+#[async_trait]
+pub trait Servers: Send {
+    /// One server, removed or not.
+    async fn server(&mut self, id: ServerId) -> StorageResult<Option<ServerRow>>;
+    /// The server of a gateway.
+    async fn server_by_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<Option<ServerRow>>;
+    /// Servers of an organization that are not removed.
+    async fn servers(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ServerRow>>;
+    /// Adds one; [`StorageError::Duplicate`] when the name is taken.
+    async fn insert_server(&mut self, row: &ServerRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()>;
+    /// Marks every server with a gateway for compilation.
+    async fn mark_all_stale(&mut self) -> StorageResult<()>;
+    /// Some servers marked for compilation.
+    async fn stale_servers(&mut self, limit: u32) -> StorageResult<Vec<ServerId>>;
+    /// Remembers a removed gateway.
+    async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()>;
+    /// Forgets a removed gateway, because it is enrolled again.
+    async fn delete_removed_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<()>;
+    /// Whether the gateway was removed.
+    async fn is_removed_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<bool>;
+    /// Adds an enrolment code and ends the unused ones of the same server.
+    async fn insert_enrollment_code(&mut self, row: &EnrollmentCodeRow) -> StorageResult<()>;
+    /// An enrolment code by the hash of its secret.
+    async fn enrollment_code(&mut self, secret_hash: &str) -> StorageResult<Option<EnrollmentCodeRow>>;
+    /// Binds a code to the key that used it.
+    async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey) -> StorageResult<()>;
+    /// The newest policy of a server.
+    async fn policy(&mut self, server: ServerId) -> StorageResult<Option<PolicyRow>>;
+    /// Stores the newest policy of a server.
+    async fn put_policy(&mut self, row: &PolicyRow) -> StorageResult<()>;
+    /// The rendezvous secret of two gateways; `fresh` becomes it when there is none.
+    async fn pair_secret(
+        &mut self,
+        one: GatewayPublicKey,
+        other: GatewayPublicKey,
+        fresh: &Secret,
+    ) -> StorageResult<Secret>;
+    /// Drops the rendezvous secrets of a gateway.
+    async fn delete_pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<()>;
+    /// Relays of the map, ordered by id.
+    async fn relays(&mut self) -> StorageResult<Vec<RelayRow>>;
+    /// Adds a relay; [`StorageError::Duplicate`] when id or URL is taken.
+    async fn insert_relay(&mut self, row: &RelayRow) -> StorageResult<()>;
+    /// Removes a relay; whether it was there.
+    async fn delete_relay(&mut self, id: RelayId) -> StorageResult<bool>;
+}
+
+/// Peering requests and agreements.
+#[async_trait]
+pub trait Peering: Send {
+    /// One peering request.
+    async fn peering_request(&mut self, id: PeeringRequestId) -> StorageResult<Option<PeeringRequestRow>>;
+    /// Peering requests from or to an organization.
+    async fn peering_requests(
+        &mut self,
+        organization: OrganizationId,
+        slice: &Slice,
+    ) -> StorageResult<Vec<PeeringRequestRow>>;
+    /// A pending request between two organizations, either way.
+    async fn pending_between(
+        &mut self,
+        one: OrganizationId,
+        other: OrganizationId,
+        now: u64,
+    ) -> StorageResult<Option<PeeringRequestRow>>;
+    /// Adds one.
+    async fn insert_peering_request(&mut self, row: &PeeringRequestRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_peering_request(&mut self, row: &PeeringRequestRow) -> StorageResult<()>;
+    /// Pending ones whose time is over.
+    async fn overdue_peering_requests(&mut self, now: u64, limit: u32) -> StorageResult<Vec<PeeringRequestRow>>;
+    /// One agreement.
+    async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>>;
+    /// Agreements of an organization.
+    async fn agreements(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<AgreementRow>>;
+    /// The agreement between two organizations that has not ended.
+    async fn agreement_between(
+        &mut self,
+        one: OrganizationId,
+        other: OrganizationId,
+    ) -> StorageResult<Option<AgreementRow>>;
+    /// Adds one.
+    async fn insert_agreement(&mut self, row: &AgreementRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_agreement(&mut self, row: &AgreementRow) -> StorageResult<()>;
+}
+
+/// Channels and grants.
+#[async_trait]
+pub trait Channels: Send {
+    /// One channel, removed or not.
+    async fn channel(&mut self, id: ChannelId) -> StorageResult<Option<ChannelRow>>;
+    /// Channels of an organization that are not removed.
+    async fn channels(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>>;
+    /// Channels of a server that are not removed.
+    async fn channels_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ChannelRow>>;
+    /// Published channels of an organization.
+    async fn endpoints(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>>;
+    /// Adds one; [`StorageError::Duplicate`] when the name is taken.
+    async fn insert_channel(&mut self, row: &ChannelRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_channel(&mut self, row: &ChannelRow) -> StorageResult<()>;
+    /// One grant.
+    async fn grant(&mut self, id: GrantId) -> StorageResult<Option<GrantRow>>;
+    /// Grants given or received by an organization.
+    async fn grants(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<GrantRow>>;
+    /// Grants of an agreement that have not ended.
+    async fn open_grants_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<GrantRow>>;
+    /// Grants of a channel that have not ended.
+    async fn open_grants_of_channel(&mut self, channel: ChannelId) -> StorageResult<Vec<GrantRow>>;
+    /// Waiting grants that nobody answered in time, and grants in force whose time is over.
+    async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantRow>>;
+    /// Adds one.
+    async fn insert_grant(&mut self, row: &GrantRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_grant(&mut self, row: &GrantRow) -> StorageResult<()>;
+}
+
+/// Connections.
+#[async_trait]
+pub trait Connections: Send {
+    /// One connection.
+    async fn connection(&mut self, id: ConnectionId) -> StorageResult<Option<ConnectionRow>>;
+    /// The connection a grant made.
+    async fn connection_of_grant(&mut self, grant: GrantId) -> StorageResult<Option<ConnectionRow>>;
+    /// Connections of an organization, those that ended only when asked for.
+    async fn connections(
+        &mut self,
+        organization: OrganizationId,
+        ended: bool,
+        slice: &Slice,
+    ) -> StorageResult<Vec<ConnectionRow>>;
+    /// Connections of a server that have not ended, ordered by id.
+    async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
+    /// Connections of an agreement that have not ended.
+    async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
+    /// Everything a policy of this server says about its connections, ordered by id.
+    async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>>;
+    /// Adds one.
+    async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()>;
+    /// Stores a changed one.
+    async fn update_connection(&mut self, row: &ConnectionRow) -> StorageResult<()>;
+}
+
+/// The audit log, and what time alone removes.
+#[async_trait]
+pub trait Audit: Send {
+    /// The newest entry of a chain.
+    async fn last_audit(&mut self, chain: &str) -> StorageResult<Option<AuditRow>>;
+    /// Appends an entry; its sequence must be the next one.
+    async fn append_audit(&mut self, row: &AuditRow) -> StorageResult<()>;
+    /// Entries of a chain, newest first; `before` 0: from the newest.
+    async fn audit(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
+    /// Removes ended sessions, enrolment codes that ended before `codes`, and removed gateways from before `gateways`.
+    async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()>;
+}
+
+/// A transaction: every query, and the commit. Dropped without commit, nothing happened.
+#[async_trait]
+pub trait Transaction: Accounts + Servers + Peering + Channels + Connections + Audit + Send {
+    /// Makes the changes durable.
+    async fn commit(self: Box<Self>) -> StorageResult<()>;
+}

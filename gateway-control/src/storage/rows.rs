@@ -1,0 +1,336 @@
+//! The rows: typed values, no rules.
+
+use gateway_proto::{
+    api::platform::Role,
+    id::{
+        AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
+        TenantId, UserId,
+    },
+    identity::{GatewayPublicKey, NoiseBinding},
+    peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
+    policy::{ConnectionKind, Secret},
+};
+
+macro_rules! rows {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+    )*};
+}
+
+rows! {
+    /// An organization.
+    OrganizationRow {
+        /// Id.
+        id: OrganizationId,
+        /// Tenant.
+        tenant: TenantId,
+        /// Name.
+        name: String,
+        /// Description for the directory.
+        description: String,
+        /// Whether strangers find it.
+        discoverable: bool,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A user.
+    UserRow {
+        /// Id.
+        id: UserId,
+        /// Organization.
+        organization: OrganizationId,
+        /// Sign-in name, lower case.
+        email: String,
+        /// Name.
+        name: String,
+        /// Role.
+        role: Role,
+        /// Argon2id, PHC form.
+        password_hash: PasswordHash,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A server.
+    ServerRow {
+        /// Id.
+        id: ServerId,
+        /// Organization.
+        organization: OrganizationId,
+        /// Name.
+        name: String,
+        /// Key of its gateway.
+        gateway: Option<GatewayPublicKey>,
+        /// Noise key of its gateway.
+        noise: Option<NoiseBinding>,
+        /// Version of its gateway.
+        gateway_version: Option<String>,
+        /// Last sign of life that was written down.
+        last_seen_at: Option<u64>,
+        /// Relay where its gateway can be reached.
+        home_relay: Option<RelayId>,
+        /// Revision in force at its gateway.
+        applied_revision: u64,
+        /// Why its gateway refused the newest policy.
+        policy_problem: Option<String>,
+        /// Its policy must be compiled.
+        stale: bool,
+        /// Creation.
+        created_at: u64,
+        /// Removal.
+        removed_at: Option<u64>,
+    }
+    /// An enrolment code.
+    EnrollmentCodeRow {
+        /// SHA-256 of the secret, hex.
+        secret_hash: String,
+        /// Server.
+        server: ServerId,
+        /// End.
+        expires_at: u64,
+        /// The key that used it.
+        used_by: Option<GatewayPublicKey>,
+    }
+    /// The newest policy of a server's gateway.
+    PolicyRow {
+        /// Server.
+        server: ServerId,
+        /// Revision.
+        revision: u64,
+        /// The signed envelope, JSON.
+        envelope: Sealed,
+    }
+    /// A relay of the map.
+    RelayRow {
+        /// Id.
+        id: RelayId,
+        /// Name.
+        name: String,
+        /// URL.
+        url: String,
+        /// SHA-256 of its TLS public key.
+        tls_pin: Option<String>,
+        /// STUN listeners.
+        stun: Vec<String>,
+    }
+    /// A peering request.
+    PeeringRequestRow {
+        /// Id.
+        id: PeeringRequestId,
+        /// The asking organization.
+        from: OrganizationId,
+        /// The asked organization.
+        to: OrganizationId,
+        /// A word with it.
+        message: String,
+        /// Status.
+        status: PeeringStatus,
+        /// What it became.
+        agreement: Option<AgreementId>,
+        /// Creation.
+        created_at: u64,
+        /// When it expires unanswered.
+        expires_at: u64,
+    }
+    /// An agreement.
+    AgreementRow {
+        /// Id.
+        id: AgreementId,
+        /// The organization that asked.
+        first: OrganizationId,
+        /// The organization that accepted; the same, inside a self-agreement.
+        second: OrganizationId,
+        /// Status.
+        status: AgreementStatus,
+        /// Whether the first suspends it.
+        first_suspends: bool,
+        /// Whether the second suspends it.
+        second_suspends: bool,
+        /// Creation.
+        created_at: u64,
+        /// End.
+        ended_at: Option<u64>,
+    }
+    /// A channel.
+    ChannelRow {
+        /// Id.
+        id: ChannelId,
+        /// Organization.
+        organization: OrganizationId,
+        /// Server.
+        server: ServerId,
+        /// Internal name.
+        name: String,
+        /// The engine's port, `ip:port`.
+        engine: String,
+        /// Kind of exchange.
+        behavior: String,
+        /// Whether partners may see it.
+        published: bool,
+        /// Public name.
+        public_name: String,
+        /// Public description.
+        public_description: String,
+        /// Creation.
+        created_at: u64,
+        /// Removal.
+        removed_at: Option<u64>,
+    }
+    /// A grant.
+    GrantRow {
+        /// Id.
+        id: GrantId,
+        /// Agreement.
+        agreement: AgreementId,
+        /// Channel.
+        channel: ChannelId,
+        /// The organization whose channel it is.
+        owner: OrganizationId,
+        /// The organization that may use it.
+        peer: OrganizationId,
+        /// Status.
+        status: GrantStatus,
+        /// When it expires unanswered.
+        answer_by: u64,
+        /// When it ends.
+        expires_at: Option<u64>,
+        /// Open streams at most.
+        max_streams: u32,
+        /// How long data may go on without the control plane.
+        staleness_secs: u64,
+        /// Whether a post-quantum tunnel is required.
+        require_post_quantum: bool,
+        /// The sending server, once named.
+        sender_server: Option<ServerId>,
+        /// The local port of the sending gateway, 0: it picks one.
+        sender_port: u16,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A connection.
+    ConnectionRow {
+        /// Id.
+        id: ConnectionId,
+        /// Grant.
+        grant: GrantId,
+        /// Agreement.
+        agreement: AgreementId,
+        /// Channel.
+        channel: ChannelId,
+        /// What it carries.
+        kind: ConnectionKind,
+        /// Status.
+        status: ConnectionStatus,
+        /// Becomes active by itself.
+        auto_activate: bool,
+        /// Its secret.
+        secret: Secret,
+        /// The sending end.
+        sender: EndRow,
+        /// The local port of the sending gateway.
+        sender_port: u16,
+        /// The receiving end.
+        listener: EndRow,
+        /// Creation.
+        created_at: u64,
+        /// End.
+        ended_at: Option<u64>,
+    }
+    /// One end of a connection.
+    EndRow {
+        /// Server.
+        server: ServerId,
+        /// Its organization.
+        organization: OrganizationId,
+        /// Whether this side holds a pause.
+        paused: bool,
+        /// The policy revision of this server that last changed what it says about the connection; 0: none yet.
+        revision: u64,
+    }
+    /// What a server's policy says about one connection, and the other end of it.
+    PolicyConnectionRow {
+        /// The connection.
+        connection: ConnectionRow,
+        /// Status of its agreement.
+        agreement: AgreementStatus,
+        /// The channel's engine port.
+        engine: String,
+        /// The channel's public name.
+        endpoint: String,
+        /// Kind of exchange.
+        behavior: String,
+        /// When the grant ends.
+        expires_at: Option<u64>,
+        /// Open streams at most.
+        max_streams: u32,
+        /// How long data may go on without the control plane.
+        staleness_secs: u64,
+        /// Whether a post-quantum tunnel is required.
+        require_post_quantum: bool,
+        /// The server at the other end.
+        peer: ServerRow,
+        /// The name of its organization.
+        peer_organization_name: String,
+    }
+    /// An entry of the audit log.
+    AuditRow {
+        /// The chain: an organization's id, or `platform`.
+        chain: String,
+        /// Position in the chain, from 1.
+        sequence: u64,
+        /// Id.
+        id: AuditId,
+        /// When.
+        at: u64,
+        /// Who.
+        actor: String,
+        /// What.
+        act: String,
+        /// On what.
+        object: String,
+        /// Values that matter, in words; never a secret, never payload.
+        detail: String,
+        /// Hash of this entry and the one before, hex.
+        hash: String,
+    }
+}
+
+/// A password hash: masked in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(pub String);
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(masked)")
+    }
+}
+
+/// A text that holds secrets, here a policy envelope: masked in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub String);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(masked)")
+    }
+}
+
+impl ConnectionRow {
+    /// The two ends.
+    pub fn ends(&self) -> [&EndRow; 2] {
+        [&self.sender, &self.listener]
+    }
+}
+
+impl AgreementRow {
+    /// Whether the organization is a side of it.
+    pub fn has(&self, organization: OrganizationId) -> bool {
+        self.first == organization || self.second == organization
+    }
+
+    /// The other side; the same one, inside a self-agreement.
+    pub fn other(&self, organization: OrganizationId) -> OrganizationId {
+        if self.first == organization { self.second } else { self.first }
+    }
+}

@@ -1,0 +1,181 @@
+//! Organizations, users, sessions.
+
+use async_trait::async_trait;
+use gateway_proto::id::{OrganizationId, UserId};
+
+use super::{Columns, Row, SqlTransaction, big, each, key, limit, word};
+use crate::storage::{Accounts, OrganizationRow, PasswordHash, Slice, StorageResult, UserRow};
+
+#[async_trait]
+impl Accounts for SqlTransaction {
+    async fn organization(&mut self, id: OrganizationId) -> StorageResult<Option<OrganizationRow>> {
+        let row = sqlx::query("SELECT * FROM organizations WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(organization).transpose()
+    }
+
+    async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
+        sqlx::query(
+            "INSERT INTO organizations
+             (id, tenant_id, name, name_key, description, search_key, discoverable, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(row.id.to_string())
+        .bind(row.tenant.to_string())
+        .bind(&row.name)
+        .bind(key(&row.name))
+        .bind(&row.description)
+        .bind(search_key(row))
+        .bind(row.discoverable)
+        .bind(big(row.created_at))
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
+        sqlx::query(
+            "UPDATE organizations SET name = $2, name_key = $3, description = $4, search_key = $5, discoverable = $6
+             WHERE id = $1",
+        )
+        .bind(row.id.to_string())
+        .bind(&row.name)
+        .bind(key(&row.name))
+        .bind(&row.description)
+        .bind(search_key(row))
+        .bind(row.discoverable)
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>> {
+        // `!` escapes what would be a wildcard in the text searched for.
+        let pattern = key(search).replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        let rows = sqlx::query(
+            "SELECT * FROM organizations
+             WHERE discoverable AND name_key > $1 AND search_key LIKE $2 ESCAPE '!' ORDER BY name_key LIMIT $3",
+        )
+        .bind(&slice.after)
+        .bind(format!("%{pattern}%"))
+        .bind(limit(slice))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, organization)
+    }
+
+    async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>> {
+        let row =
+            sqlx::query("SELECT * FROM users WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    async fn user_by_email(&mut self, email: &str) -> StorageResult<Option<UserRow>> {
+        let row = sqlx::query("SELECT * FROM users WHERE email = $1").bind(email).fetch_optional(self.db()).await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    async fn users(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<UserRow>> {
+        let rows = sqlx::query("SELECT * FROM users WHERE organization_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+            .bind(organization.to_string())
+            .bind(&slice.after)
+            .bind(limit(slice))
+            .fetch_all(self.db())
+            .await?;
+        each(rows, user)
+    }
+
+    async fn owners(&mut self, organization: OrganizationId) -> StorageResult<u64> {
+        let row = sqlx::query("SELECT COUNT(*) AS owners FROM users WHERE organization_id = $1 AND role = 'owner'")
+            .bind(organization.to_string())
+            .fetch_one(self.db())
+            .await?;
+        row.number("owners")
+    }
+
+    async fn insert_user(&mut self, row: &UserRow) -> StorageResult<()> {
+        sqlx::query(
+            "INSERT INTO users (id, organization_id, email, name, role, password_hash, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(row.id.to_string())
+        .bind(row.organization.to_string())
+        .bind(&row.email)
+        .bind(&row.name)
+        .bind(word(&row.role))
+        .bind(&row.password_hash.0)
+        .bind(big(row.created_at))
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn delete_user(&mut self, id: UserId) -> StorageResult<()> {
+        sqlx::query("DELETE FROM users WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
+        Ok(())
+    }
+
+    async fn insert_session(&mut self, token_hash: &str, user: UserId, end: u64, keep: u32) -> StorageResult<()> {
+        sqlx::query("INSERT INTO sessions (token_hash, user_id, expires_at) VALUES ($1, $2, $3)")
+            .bind(token_hash)
+            .bind(user.to_string())
+            .bind(big(end))
+            .execute(self.db())
+            .await?;
+        sqlx::query(
+            "DELETE FROM sessions WHERE user_id = $1 AND token_hash NOT IN
+             (SELECT token_hash FROM sessions WHERE user_id = $1 ORDER BY expires_at DESC LIMIT $2)",
+        )
+        .bind(user.to_string())
+        .bind(i64::from(keep))
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn session_user(&mut self, token_hash: &str, now: u64) -> StorageResult<Option<UserRow>> {
+        let row = sqlx::query(
+            "SELECT users.* FROM users JOIN sessions ON sessions.user_id = users.id
+             WHERE sessions.token_hash = $1 AND sessions.expires_at > $2",
+        )
+        .bind(token_hash)
+        .bind(big(now))
+        .fetch_optional(self.db())
+        .await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    async fn delete_session(&mut self, token_hash: &str) -> StorageResult<()> {
+        sqlx::query("DELETE FROM sessions WHERE token_hash = $1").bind(token_hash).execute(self.db()).await?;
+        Ok(())
+    }
+}
+
+fn search_key(row: &OrganizationRow) -> String {
+    key(&format!("{}\n{}", row.name, row.description))
+}
+
+fn organization(row: &Row) -> StorageResult<OrganizationRow> {
+    Ok(OrganizationRow {
+        id: row.parsed("id")?,
+        tenant: row.parsed("tenant_id")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        discoverable: row.flag("discoverable")?,
+        created_at: row.number("created_at")?,
+    })
+}
+
+fn user(row: &Row) -> StorageResult<UserRow> {
+    Ok(UserRow {
+        id: row.parsed("id")?,
+        organization: row.parsed("organization_id")?,
+        email: row.text("email")?,
+        name: row.text("name")?,
+        role: row.word("role")?,
+        password_hash: PasswordHash(row.text("password_hash")?),
+        created_at: row.number("created_at")?,
+    })
+}

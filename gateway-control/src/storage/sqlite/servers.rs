@@ -1,0 +1,271 @@
+//! Servers, gateways, enrolment codes, policies, relays.
+
+use async_trait::async_trait;
+use gateway_proto::{
+    id::{OrganizationId, RelayId, ServerId},
+    identity::GatewayPublicKey,
+    policy::Secret,
+};
+
+use super::{Columns, Row, SqlTransaction, big, each, id_texts, json, key, limit, word};
+use crate::storage::{
+    EnrollmentCodeRow, PolicyRow, RelayRow, Sealed, ServerRow, Servers, Slice, StorageError, StorageResult,
+};
+
+#[async_trait]
+impl Servers for SqlTransaction {
+    async fn server(&mut self, id: ServerId) -> StorageResult<Option<ServerRow>> {
+        let row =
+            sqlx::query("SELECT * FROM servers WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        row.as_ref().map(server).transpose()
+    }
+
+    async fn server_by_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<Option<ServerRow>> {
+        let row = sqlx::query("SELECT * FROM servers WHERE gateway_key = $1")
+            .bind(key.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(server).transpose()
+    }
+
+    async fn servers(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ServerRow>> {
+        let rows = sqlx::query(
+            "SELECT * FROM servers WHERE organization_id = $1 AND removed_at IS NULL AND id > $2 ORDER BY id LIMIT $3",
+        )
+        .bind(organization.to_string())
+        .bind(&slice.after)
+        .bind(limit(slice))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, server)
+    }
+
+    async fn insert_server(&mut self, row: &ServerRow) -> StorageResult<()> {
+        sqlx::query(
+            "INSERT INTO servers (id, organization_id, name, name_key, applied_revision, stale, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(row.id.to_string())
+        .bind(row.organization.to_string())
+        .bind(&row.name)
+        .bind(key(&row.name))
+        .bind(big(row.applied_revision))
+        .bind(row.stale)
+        .bind(big(row.created_at))
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()> {
+        sqlx::query(
+            "UPDATE servers SET name = $2, name_key = $3, gateway_key = $4, noise = $5, gateway_version = $6,
+             last_seen_at = $7, home_relay = $8, applied_revision = $9, policy_problem = $10, stale = $11,
+             removed_at = $12 WHERE id = $1",
+        )
+        .bind(row.id.to_string())
+        .bind(&row.name)
+        .bind(key(&row.name))
+        .bind(row.gateway.map(|key| key.to_string()))
+        .bind(row.noise.as_ref().map(json))
+        .bind(&row.gateway_version)
+        .bind(row.last_seen_at.map(big))
+        .bind(row.home_relay.map(|id| id.to_string()))
+        .bind(big(row.applied_revision))
+        .bind(&row.policy_problem)
+        .bind(row.stale)
+        .bind(row.removed_at.map(big))
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn mark_all_stale(&mut self) -> StorageResult<()> {
+        sqlx::query("UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL").execute(self.db()).await?;
+        Ok(())
+    }
+
+    async fn stale_servers(&mut self, limit: u32) -> StorageResult<Vec<ServerId>> {
+        let rows = sqlx::query("SELECT id FROM servers WHERE stale ORDER BY id LIMIT $1")
+            .bind(i64::from(limit))
+            .fetch_all(self.db())
+            .await?;
+        id_texts(&rows, "id")
+    }
+
+    async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()> {
+        self.delete_removed_gateway(key).await?;
+        sqlx::query("INSERT INTO removed_gateways (gateway_key, removed_at) VALUES ($1, $2)")
+            .bind(key.to_string())
+            .bind(big(at))
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_removed_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<()> {
+        sqlx::query("DELETE FROM removed_gateways WHERE gateway_key = $1")
+            .bind(key.to_string())
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn is_removed_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<bool> {
+        let row = sqlx::query("SELECT 1 FROM removed_gateways WHERE gateway_key = $1")
+            .bind(key.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        Ok(row.is_some())
+    }
+
+    async fn insert_enrollment_code(&mut self, row: &EnrollmentCodeRow) -> StorageResult<()> {
+        sqlx::query("DELETE FROM enrollment_codes WHERE server_id = $1 AND used_by IS NULL")
+            .bind(row.server.to_string())
+            .execute(self.db())
+            .await?;
+        sqlx::query("INSERT INTO enrollment_codes (secret_hash, server_id, expires_at) VALUES ($1, $2, $3)")
+            .bind(&row.secret_hash)
+            .bind(row.server.to_string())
+            .bind(big(row.expires_at))
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn enrollment_code(&mut self, secret_hash: &str) -> StorageResult<Option<EnrollmentCodeRow>> {
+        let row = sqlx::query("SELECT * FROM enrollment_codes WHERE secret_hash = $1")
+            .bind(secret_hash)
+            .fetch_optional(self.db())
+            .await?;
+        row.map(|row| {
+            Ok(EnrollmentCodeRow {
+                secret_hash: row.text("secret_hash")?,
+                server: row.parsed("server_id")?,
+                expires_at: row.number("expires_at")?,
+                used_by: row.maybe_parsed("used_by")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey) -> StorageResult<()> {
+        sqlx::query("UPDATE enrollment_codes SET used_by = $2 WHERE secret_hash = $1")
+            .bind(secret_hash)
+            .bind(key.to_string())
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn policy(&mut self, server: ServerId) -> StorageResult<Option<PolicyRow>> {
+        let row = sqlx::query("SELECT * FROM policies WHERE server_id = $1")
+            .bind(server.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        row.map(|row| {
+            Ok(PolicyRow {
+                server: row.parsed("server_id")?,
+                revision: row.number("revision")?,
+                envelope: Sealed(row.text("envelope")?),
+            })
+        })
+        .transpose()
+    }
+
+    async fn put_policy(&mut self, row: &PolicyRow) -> StorageResult<()> {
+        sqlx::query(
+            "INSERT INTO policies (server_id, revision, envelope) VALUES ($1, $2, $3)
+             ON CONFLICT (server_id) DO UPDATE SET revision = excluded.revision, envelope = excluded.envelope",
+        )
+        .bind(row.server.to_string())
+        .bind(big(row.revision))
+        .bind(&row.envelope.0)
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn pair_secret(
+        &mut self,
+        one: GatewayPublicKey,
+        other: GatewayPublicKey,
+        fresh: &Secret,
+    ) -> StorageResult<Secret> {
+        let (first, second) = (one.min(other).to_string(), one.max(other).to_string());
+        sqlx::query(
+            "INSERT INTO pair_secrets (first_key, second_key, secret) VALUES ($1, $2, $3)
+             ON CONFLICT (first_key, second_key) DO NOTHING",
+        )
+        .bind(&first)
+        .bind(&second)
+        .bind(word(fresh))
+        .execute(self.db())
+        .await?;
+        let row = sqlx::query("SELECT secret FROM pair_secrets WHERE first_key = $1 AND second_key = $2")
+            .bind(&first)
+            .bind(&second)
+            .fetch_one(self.db())
+            .await?;
+        row.secret("secret")
+    }
+
+    async fn delete_pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<()> {
+        sqlx::query("DELETE FROM pair_secrets WHERE first_key = $1 OR second_key = $1")
+            .bind(key.to_string())
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn relays(&mut self) -> StorageResult<Vec<RelayRow>> {
+        let rows = sqlx::query("SELECT * FROM relays ORDER BY id").fetch_all(self.db()).await?;
+        each(rows, |row| {
+            Ok(RelayRow {
+                id: row.parsed("id")?,
+                name: row.text("name")?,
+                url: row.text("url")?,
+                tls_pin: row.maybe_text("tls_pin")?,
+                stun: row.json("stun")?,
+            })
+        })
+    }
+
+    async fn insert_relay(&mut self, row: &RelayRow) -> StorageResult<()> {
+        sqlx::query("INSERT INTO relays (id, name, url, tls_pin, stun) VALUES ($1, $2, $3, $4, $5)")
+            .bind(row.id.to_string())
+            .bind(&row.name)
+            .bind(&row.url)
+            .bind(&row.tls_pin)
+            .bind(json(&row.stun))
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_relay(&mut self, id: RelayId) -> StorageResult<bool> {
+        let done = sqlx::query("DELETE FROM relays WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+pub(super) fn server(row: &Row) -> StorageResult<ServerRow> {
+    let noise = row.maybe_text("noise")?;
+    Ok(ServerRow {
+        id: row.parsed("id")?,
+        organization: row.parsed("organization_id")?,
+        name: row.text("name")?,
+        gateway: row.maybe_parsed("gateway_key")?,
+        noise: noise
+            .map(|text| serde_json::from_str(&text).map_err(|_| StorageError::Unreadable("noise".to_owned())))
+            .transpose()?,
+        gateway_version: row.maybe_text("gateway_version")?,
+        last_seen_at: row.maybe_number("last_seen_at")?,
+        home_relay: row.maybe_parsed("home_relay")?,
+        applied_revision: row.number("applied_revision")?,
+        policy_problem: row.maybe_text("policy_problem")?,
+        stale: row.flag("stale")?,
+        created_at: row.number("created_at")?,
+        removed_at: row.maybe_number("removed_at")?,
+    })
+}

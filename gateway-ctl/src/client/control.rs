@@ -1,0 +1,122 @@
+//! The client of the control plane: `/api/v1`, bearer token, pages followed to their end.
+
+use std::time::Duration;
+
+use gateway_proto::api::{Page, platform::Hidden};
+use reqwest::{Method, RequestBuilder};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{ClientError, Http};
+use crate::profile::Target;
+
+/// Room for a password hash on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+/// A list longer than this is read by nobody, or has no end.
+const MAX_ITEMS: usize = 100_000;
+/// Pages of a list at most, also when they are empty.
+const MAX_PAGES: usize = 10_000;
+
+/// Whose permission a request carries.
+#[derive(Debug, Clone)]
+pub(crate) enum Bearer {
+    /// Nobody's: signing in, registering.
+    Nobody,
+    /// A user's session.
+    Session(Hidden),
+    /// The operator of the platform.
+    Operator(Hidden),
+}
+
+/// The control plane.
+#[derive(Debug)]
+pub(crate) struct Control {
+    http: Http,
+    bearer: Bearer,
+}
+
+impl Control {
+    /// A client; nothing is sent yet.
+    pub(crate) fn new(target: &Target, bearer: Bearer) -> Result<Self, ClientError> {
+        let client = gateway_net::http::client(target.trust())?;
+        let address = target.url.as_str().trim_end_matches('/').to_owned();
+        let http = Http { client, base: format!("{address}/api/v1"), address, socket: None };
+        Ok(Self { http, bearer })
+    }
+
+    /// `GET` of one thing.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(self.request(Method::GET, path)).await
+    }
+
+    /// `POST` with a body.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.call(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// `POST` of a verb that needs no body.
+    pub(crate) async fn act<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(self.request(Method::POST, path)).await
+    }
+
+    /// `PATCH`.
+    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.call(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// `DELETE`; whatever a good answer says is not needed.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.http.send(self.request(Method::DELETE, path), LIMIT).await.map_err(|error| self.refused(error))?;
+        Ok(())
+    }
+
+    /// A whole list, page by page; with `limit`, its first entries.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Result<Vec<T>, ClientError> {
+        let wanted = limit.unwrap_or(usize::MAX);
+        let mut items: Vec<T> = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut request = self.request(Method::GET, path).query(query);
+            if let Some(cursor) = &cursor {
+                request = request.query(&[("cursor", cursor)]);
+            }
+            let page: Page<T> = self.call(request).await?;
+            items.extend(page.items);
+            let Some(next) = page.next.filter(|_| items.len() < wanted) else {
+                items.truncate(wanted);
+                return Ok(items);
+            };
+            if items.len() > MAX_ITEMS || cursor.as_ref() == Some(&next) {
+                break;
+            }
+            cursor = Some(next);
+        }
+        Err(ClientError::TooLarge { address: self.http.address.clone() })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.client.request(method, self.http.url(path));
+        match &self.bearer {
+            Bearer::Nobody => request,
+            Bearer::Session(token) | Bearer::Operator(token) => request.bearer_auth(&token.0),
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        self.http.call(request, LIMIT).await.map_err(|error| self.refused(error))
+    }
+
+    /// Only a session can be renewed by signing in again.
+    fn refused(&self, error: ClientError) -> ClientError {
+        match (error, &self.bearer) {
+            (ClientError::Refused(problem), Bearer::Session(_)) if problem.code == "unauthenticated" => {
+                ClientError::SessionRefused(problem)
+            }
+            (other, _) => other,
+        }
+    }
+}

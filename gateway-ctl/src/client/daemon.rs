@@ -1,0 +1,56 @@
+//! The client of the gatewayd on this machine, over its Unix socket.
+
+use std::{path::Path, time::Duration};
+
+use gateway_proto::api::{
+    local::{EnrollBody, Enrolled, ReconnectBody, Status},
+    platform::Hidden,
+};
+
+use super::{ClientError, Http};
+
+/// The daemon answers from memory.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Enrolment goes on to the control plane: its connect limit and answer fit in.
+const ENROLL_LIMIT: Duration = Duration::from_secs(60);
+
+/// The daemon.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    http: Http,
+}
+
+impl Daemon {
+    /// A client; the socket is not opened yet.
+    pub(crate) fn new(socket: &Path) -> Result<Self, ClientError> {
+        let client = gateway_net::http::unix_client(socket)?;
+        let address = format!("the daemon at {}", socket.display());
+        Ok(Self { http: Http { client, base: "http://localhost/v1".to_owned(), address, socket: Some(socket.to_owned()) } })
+    }
+
+    /// Everything it tells about itself.
+    pub(crate) async fn status(&self) -> Result<Status, ClientError> {
+        self.http.call(self.http.client.get(self.http.url("/status")), LIMIT).await
+    }
+
+    /// Enrols it.
+    pub(crate) async fn enroll(&self, code: &Hidden) -> Result<Enrolled, ClientError> {
+        let mut body = EnrollBody { code: code.0.clone() };
+        let request = self.http.client.post(self.http.url("/enroll")).json(&body);
+        zeroize::Zeroize::zeroize(&mut body.code);
+        self.http.call(request, ENROLL_LIMIT).await
+    }
+
+    /// Makes it probe every path to a peer anew.
+    pub(crate) async fn reconnect(&self, peer: &str) -> Result<(), ClientError> {
+        let body = ReconnectBody { peer: peer.to_owned() };
+        self.http.send(self.http.client.post(self.http.url("/reconnect")).json(&body), LIMIT).await?;
+        Ok(())
+    }
+
+    /// Its metrics, as they are.
+    pub(crate) async fn metrics(&self) -> Result<Vec<u8>, ClientError> {
+        let body = self.http.send(self.http.client.get(self.http.url("/metrics")), LIMIT).await?;
+        Ok(body.to_vec())
+    }
+}

@@ -1,0 +1,90 @@
+//! `gateway-ctl directory`: the organizations that chose to be found.
+
+use clap::Subcommand;
+use gateway_proto::{
+    api::platform::{self, DirectoryEntry},
+    id::OrganizationId,
+};
+
+use crate::{
+    client::Control,
+    cmd::Context,
+    error::CtlError,
+    output::View,
+    resolve::{self, Named},
+};
+
+/// How people call the own organization.
+const SELF: &str = "self";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Directory {
+    /// Search by name and description; without a text, list all.
+    Search {
+        /// Part of the name or description.
+        #[arg(default_value = "", hide_default_value = true)]
+        text: String,
+    },
+}
+
+impl Directory {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
+        let Self::Search { text } = self;
+        let entries = search(&context.control()?, &text).await?;
+        context.out.list(&entries)
+    }
+}
+
+/// The organization that `wanted` names: an id, `self`, the own name, or a name of the directory.
+pub(crate) async fn organization_id(control: &Control, wanted: &str) -> Result<OrganizationId, CtlError> {
+    if let Ok(id) = wanted.parse() {
+        return Ok(id);
+    }
+    // The own organization is always known, discoverable or not.
+    let own: platform::Organization = control.get("/organization").await?;
+    if wanted.eq_ignore_ascii_case(SELF) || own.name == wanted {
+        return Ok(own.id);
+    }
+    let entries = search(control, wanted).await?;
+    Ok(resolve::pick(wanted, &entries, |_| true)?.id)
+}
+
+async fn search(control: &Control, text: &str) -> Result<Vec<DirectoryEntry>, CtlError> {
+    Ok(control.list("/directory", &[("q", text)], None).await?)
+}
+
+impl Named for DirectoryEntry {
+    type Id = OrganizationId;
+    const KIND: &'static str = "discoverable organization";
+    const LIST: &'static str = "directory search";
+
+    fn id(&self) -> OrganizationId {
+        self.id
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+
+    fn describe(&self) -> String {
+        format!("{}: {}", self.name, self.description)
+    }
+}
+
+impl View for DirectoryEntry {
+    const HEADERS: &'static [&'static str] = &["NAME", "RELATION", "DESCRIPTION", "ID"];
+
+    fn row(&self, _now: u64) -> Vec<String> {
+        vec![self.name.clone(), self.relation.clone(), self.description.clone(), self.id.to_string()]
+    }
+
+    fn block(&self, _now: u64) -> Vec<(&'static str, String)> {
+        vec![
+            ("Id", self.id.to_string()),
+            ("Name", self.name.clone()),
+            ("Description", self.description.clone()),
+            ("Relation", self.relation.clone()),
+        ]
+    }
+}

@@ -1,0 +1,105 @@
+//! How grants are named and shown.
+
+use gateway_proto::{api::platform::Grant, id::GrantId, peering::GrantStatus};
+
+use crate::{
+    output::{View, or_dash, time, word},
+    resolve::Named,
+};
+
+/// Not over.
+pub(super) fn is_living(grant: &Grant) -> bool {
+    match grant.status {
+        GrantStatus::Pending | GrantStatus::Requested | GrantStatus::Active => true,
+        GrantStatus::Revoked
+        | GrantStatus::Surrendered
+        | GrantStatus::Expired
+        | GrantStatus::Denied
+        | GrantStatus::Withdrawn => false,
+    }
+}
+
+impl Named for Grant {
+    type Id = GrantId;
+    const KIND: &'static str = "grant";
+    const LIST: &'static str = "grant list";
+
+    fn id(&self) -> GrantId {
+        self.id
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.endpoint.clone(), format!("{}/{}", self.peer_name, self.endpoint)]
+    }
+
+    fn describe(&self) -> String {
+        format!("{}/{}, {}, {}", self.peer_name, self.endpoint, self.direction, word(&self.status))
+    }
+}
+
+impl View for Grant {
+    const HEADERS: &'static [&'static str] = &["ENDPOINT", "PEER", "DIRECTION", "STATUS", "EXPIRES", "ID"];
+
+    fn row(&self, now: u64) -> Vec<String> {
+        vec![
+            self.endpoint.clone(),
+            self.peer_name.clone(),
+            self.direction.clone(),
+            word(&self.status),
+            expires(self, now),
+            self.id.to_string(),
+        ]
+    }
+
+    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
+        vec![
+            ("Id", self.id.to_string()),
+            ("Endpoint", self.endpoint.clone()),
+            ("Behavior", self.behavior.clone()),
+            ("Peer", self.peer_name.clone()),
+            ("Direction", self.direction.clone()),
+            ("Status", word(&self.status)),
+            ("Connection", or_dash(self.connection_id)),
+            ("Expires", expires(self, now)),
+            ("Max. streams", self.max_streams.to_string()),
+            ("Agreement", self.agreement_id.to_string()),
+            ("Channel", self.channel_id.to_string()),
+            ("Created", time::relative(now, self.created_at)),
+        ]
+    }
+}
+
+fn expires(grant: &Grant, now: u64) -> String {
+    grant.expires_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use gateway_proto::id::{AgreementId, ChannelId};
+
+    use super::*;
+
+    pub(in super::super) fn grant(status: GrantStatus, direction: &str) -> Grant {
+        Grant {
+            id: GrantId::new(1, [0; 10]),
+            agreement_id: AgreementId::new(1, [0; 10]),
+            channel_id: ChannelId::new(1, [0; 10]),
+            endpoint: "ADT".into(),
+            direction: direction.into(),
+            peer_name: "Clinic B".into(),
+            behavior: "hl7v2-mllp".into(),
+            status,
+            connection_id: None,
+            expires_at: None,
+            max_streams: 64,
+            created_at: 0,
+        }
+    }
+
+    #[test]
+    fn a_grant_may_be_called_by_its_endpoint_alone_or_with_its_peer() {
+        assert_eq!(grant(GrantStatus::Active, "given").names(), ["ADT", "Clinic B/ADT"]);
+        assert!(is_living(&grant(GrantStatus::Pending, "given")));
+        assert!(!is_living(&grant(GrantStatus::Denied, "given")));
+    }
+}

@@ -1,0 +1,209 @@
+//! `gateway-ctl server`: engines with a gateway beside them, and the codes that enrol those gateways.
+
+use clap::{Args, Subcommand};
+use gateway_proto::{
+    api::platform::{self, CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode},
+    id::ServerId,
+};
+
+use crate::{
+    args::{Confirm, Span},
+    client::Control,
+    cmd::{Context, id_of},
+    error::CtlError,
+    output::{View, or_dash, time},
+    resolve::Named,
+};
+
+const PATH: &str = "/servers";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Server {
+    /// List the servers.
+    List,
+    /// Register a server.
+    Create {
+        /// Its name, unique in the organization.
+        name: String,
+    },
+    /// Show a server.
+    Show {
+        /// Name or id.
+        server: String,
+    },
+    /// Delete a server; its gateway is cut off at once.
+    Delete(Delete),
+    /// Make a one-time code that enrols the server's gateway; an unused older one ends.
+    EnrollmentCode(EnrollmentCode),
+}
+
+/// A server to delete.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Name or id.
+    server: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// A code to make.
+#[derive(Debug, Args)]
+pub(crate) struct EnrollmentCode {
+    /// Name or id of the server.
+    server: String,
+    /// How long it may be used, `1m` to `7d`; default one hour.
+    #[arg(long, value_name = "TIME")]
+    valid: Option<Span>,
+}
+
+impl Server {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
+        let control = context.control()?;
+        match self {
+            Self::List => {
+                let servers: Vec<platform::Server> = control.list(PATH, &[], None).await?;
+                context.out.list(&servers)
+            }
+            Self::Create { name } => {
+                let server: platform::Server = control.post(PATH, &CreateServer { name }).await?;
+                context.out.item(&server)
+            }
+            Self::Show { server } => {
+                let id = server_id(&control, &server).await?;
+                let server: platform::Server = control.get(&format!("{PATH}/{id}")).await?;
+                context.out.item(&server)
+            }
+            Self::Delete(Delete { server, confirm }) => {
+                let id = server_id(&control, &server).await?;
+                confirm.ask(&format!("Delete the server '{server}' ({id}) and end its connections"))?;
+                control.delete(&format!("{PATH}/{id}")).await?;
+                context.out.deed("server.delete", id, &format!("Deleted the server '{server}'."))
+            }
+            Self::EnrollmentCode(EnrollmentCode { server, valid }) => {
+                let id = server_id(&control, &server).await?;
+                let body = CreateEnrollmentCode { valid_secs: valid.map(|span| span.secs) };
+                let code: CreatedEnrollmentCode = control.post(&format!("{PATH}/{id}/enrollment-codes"), &body).await?;
+                if context.out.is_json() {
+                    return context.out.json(&code);
+                }
+                let end = time::relative(gateway_net::time::unix_secs(), code.expires_at);
+                context.out.remark(&format!(
+                    "On the machine of '{server}', give this to `gateway-ctl gateway enroll -`. Good once, ends {end}; \
+                     it is not shown again."
+                ));
+                context.out.line(&code.code.0)
+            }
+        }
+    }
+}
+
+/// The server that `wanted` names.
+pub(crate) async fn server_id(control: &Control, wanted: &str) -> Result<ServerId, CtlError> {
+    id_of::<platform::Server>(control, PATH, wanted, |_| true).await
+}
+
+/// The servers of the organization, for the names of ids.
+pub(crate) async fn all(control: &Control) -> Result<Vec<platform::Server>, CtlError> {
+    Ok(control.list(PATH, &[], None).await?)
+}
+
+impl Named for platform::Server {
+    type Id = ServerId;
+    const KIND: &'static str = "server";
+    const LIST: &'static str = "server list";
+
+    fn id(&self) -> ServerId {
+        self.id
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl View for platform::Server {
+    const HEADERS: &'static [&'static str] = &["NAME", "GATEWAY", "ONLINE", "POLICY", "VERSION", "ID"];
+
+    fn row(&self, now: u64) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.gateway.map_or_else(|| "not enrolled".to_owned(), |key| key.short()),
+            online(self, now),
+            policy(self),
+            or_dash(self.gateway_version.as_deref()),
+            self.id.to_string(),
+        ]
+    }
+
+    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("Id", self.id.to_string()),
+            ("Name", self.name.clone()),
+            ("Gateway", self.gateway.map_or_else(|| "not enrolled".to_owned(), |key| key.to_string())),
+            ("Version", or_dash(self.gateway_version.as_deref())),
+            ("Online", online(self, now)),
+            ("Policy", policy(self)),
+        ];
+        if let Some(problem) = &self.policy_problem {
+            lines.push(("Problem", problem.clone()));
+        }
+        lines.push(("Created", time::relative(now, self.created_at)));
+        lines
+    }
+}
+
+fn online(server: &platform::Server, now: u64) -> String {
+    match (server.online, server.last_seen_at) {
+        (true, _) => "yes".to_owned(),
+        (false, Some(at)) => format!("no, seen {}", time::relative(now, at)),
+        (false, None) => "never".to_owned(),
+    }
+}
+
+fn policy(server: &platform::Server) -> String {
+    let (newest, applied) = (server.policy_revision, server.applied_revision);
+    match (newest == applied, &server.policy_problem) {
+        (_, Some(_)) => format!("{newest} refused, {applied} in force"),
+        (true, None) => format!("{applied} in force"),
+        (false, None) => format!("{newest} sent, {applied} in force"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> platform::Server {
+        platform::Server {
+            id: ServerId::new(1, [0; 10]),
+            name: "lab".into(),
+            gateway: None,
+            gateway_version: None,
+            online: false,
+            last_seen_at: None,
+            policy_revision: 3,
+            applied_revision: 2,
+            policy_problem: None,
+            created_at: 0,
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_not_in_force_everywhere_shows_both_revisions() {
+        assert_eq!(policy(&server()), "3 sent, 2 in force");
+        assert_eq!(policy(&platform::Server { applied_revision: 3, ..server() }), "3 in force");
+        let refused = platform::Server { policy_problem: Some("forged".into()), ..server() };
+        assert_eq!(policy(&refused), "3 refused, 2 in force");
+    }
+
+    #[test]
+    fn a_gateway_that_went_away_shows_since_when() {
+        assert_eq!(online(&server(), 100), "never");
+        assert_eq!(online(&platform::Server { last_seen_at: Some(97), ..server() }, 100), "no, seen 3 s ago");
+    }
+}

@@ -1,0 +1,123 @@
+//! Every way a command can fail, and what the caller's shell learns from it.
+
+use std::{error::Error, io};
+
+use crate::{
+    client::ClientError, output::text::printable_lines, profile::ProfileError, ready::ReadyError,
+    resolve::ResolveError, secret::SecretError,
+};
+
+/// Exit codes; documented in `--help` and in docs/gateway-ctl.md, never changed.
+pub(crate) mod exit {
+    /// Done; the answer is yes.
+    pub(crate) const DONE: u8 = 0;
+    /// The answer is no.
+    pub(crate) const NO: u8 = 1;
+    /// It could not be found out or done: network, files, an unavailable server.
+    pub(crate) const FAILURE: u8 = 2;
+    /// The command line is wrong (`EX_USAGE` of sysexits.h).
+    pub(crate) const USAGE: u8 = 64;
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    /// The arguments do not fit together in a way clap cannot see.
+    #[error("{0}")]
+    Usage(String),
+    /// The question asked has the answer no.
+    #[error("{0}")]
+    No(String),
+    /// A name fits nothing, or too much.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// Control plane or daemon.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A secret that comes from a file.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The ready file of a server.
+    #[error(transparent)]
+    Ready(#[from] ReadyError),
+    /// Standard output.
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    /// The terminal, while asking.
+    #[error("cannot ask on the terminal")]
+    Terminal(#[source] io::Error),
+    /// A manual page.
+    #[error("cannot write manual pages to {directory}")]
+    Man {
+        /// Where to.
+        directory: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The program itself.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+}
+
+impl CtlError {
+    /// What the shell gets.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
+            Self::Usage(_) => exit::USAGE,
+            Self::No(_) | Self::Resolve(_) => exit::NO,
+            Self::Client(error) if error.is_refusal() => exit::NO,
+            Self::Client(_)
+            | Self::Profile(_)
+            | Self::Secret(_)
+            | Self::Ready(_)
+            | Self::Output(_)
+            | Self::Terminal(_)
+            | Self::Man { .. }
+            | Self::Runtime(_) => exit::FAILURE,
+        }
+    }
+
+    /// A reader that had enough is no error worth a word.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.exit_code() == exit::DONE
+    }
+}
+
+/// The error and its causes in one text. A cause that its parent already spelled out is not said twice; control characters that came
+/// from elsewhere do not reach the terminal.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    printable_lines(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_a_success_and_another_write_error_is_not() {
+        assert_eq!(CtlError::Output(io::ErrorKind::BrokenPipe.into()).exit_code(), exit::DONE);
+        assert_eq!(CtlError::Output(io::ErrorKind::StorageFull.into()).exit_code(), exit::FAILURE);
+    }
+
+    #[test]
+    fn a_chain_names_each_cause_once() {
+        let error = CtlError::Output(io::Error::other("disk gone"));
+        assert_eq!(chain(&error), "cannot write the output: disk gone");
+        let same = CtlError::No("disk gone\u{1b}[31m".into());
+        assert_eq!(chain(&same), "disk gone\u{fffd}[31m");
+    }
+}

@@ -1,0 +1,21 @@
+//! Random bytes for keys, nonces, ids and jitter, from the generator of the TLS provider.
+
+/// `N` random bytes, fit for keys.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    crate::tls::provider()
+        .secure_random
+        .fill(&mut bytes)
+        .expect("invariant: the operating system's random source does not fail");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_draws_differ() {
+        assert_ne!(random::<32>(), random::<32>());
+    }
+}

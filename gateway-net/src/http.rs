@@ -1,0 +1,106 @@
+//! HTTP clients. Limits that fit every use are set here; a request that must end by a certain time adds
+//! `RequestBuilder::timeout`, a stream that stays open lives on its own heartbeats and [`READ_TIMEOUT`].
+
+use std::{path::Path, time::Duration};
+
+use crate::tls::{ALPN_HTTP1, ServerTrust, client_config};
+
+/// Budget to resolve, connect and finish TLS (paths.md §7).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence inside a response: well above the 15 s heartbeats of long streams.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// The client could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the HTTP client")]
+pub struct HttpSetupError(#[from] reqwest::Error);
+
+/// A client for `https://` URLs of a server trusted as told. Redirects are not followed: a pinned server has no reason to send us elsewhere.
+pub fn client(trust: ServerTrust) -> Result<reqwest::Client, HttpSetupError> {
+    Ok(client_builder(trust).build()?)
+}
+
+/// The same before it is built, for callers that set more (a proxy, a header).
+pub fn client_builder(trust: ServerTrust) -> reqwest::ClientBuilder {
+    base(trust).https_only(true)
+}
+
+/// A client that speaks HTTP over a Unix socket whatever the host in the URL: use `http://localhost/…`.
+pub fn unix_client(socket: &Path) -> Result<reqwest::Client, HttpSetupError> {
+    Ok(base(ServerTrust::WebPki).no_proxy().unix_socket(socket).build()?)
+}
+
+fn base(trust: ServerTrust) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(client_config(trust, &[ALPN_HTTP1]))
+        .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(4)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(15))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, UnixListener},
+        task::JoinSet,
+    };
+
+    use super::*;
+    use crate::tls::{PinMismatch, ServerIdentity, TlsPin, server_config};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+
+    #[tokio::test]
+    async fn a_pinned_server_answers_and_another_pin_is_told_as_such() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = ServerIdentity::load_or_generate(directory.path(), &[]).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server_config(&identity, &[ALPN_HTTP1])));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                if let Ok(mut stream) = acceptor.accept(socket).await {
+                    let _ = stream.read(&mut [0; 1024]).await;
+                    let _ = stream.write_all(ANSWER).await;
+                    let _ = stream.shutdown().await;
+                }
+            }
+        });
+        let good = client(ServerTrust::Pin(identity.pin())).unwrap();
+        assert_eq!(good.get(&url).send().await.unwrap().text().await.unwrap(), "ok");
+        let wrong = client(ServerTrust::Pin(TlsPin::from_bytes([0; 32]))).unwrap();
+        let error = wrong.get(&url).send().await.unwrap_err();
+        assert_eq!(PinMismatch::find_in(&error).unwrap().presented, identity.pin());
+    }
+
+    #[tokio::test]
+    async fn plain_http_is_refused_before_anything_is_sent() {
+        let client = client(ServerTrust::WebPki).unwrap();
+        assert!(client.get("http://127.0.0.1:9/").send().await.unwrap_err().is_builder());
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_spoken_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(ANSWER).await;
+        });
+        let client = unix_client(&path).unwrap();
+        assert_eq!(client.get("http://localhost/status").send().await.unwrap().text().await.unwrap(), "ok");
+    }
+}

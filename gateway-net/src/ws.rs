@@ -1,0 +1,224 @@
+//! The WebSocket client for relay links: resolve, connect (happy eyeballs), TLS, upgrade, all within one budget.
+//!
+//! Each step that can fail has its own error, because each asks for another action of the operator.
+
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+pub use tokio_tungstenite::tungstenite::{
+    Bytes, Error as WsStreamError, Message,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{client::IntoClientRequest, http::header::SEC_WEBSOCKET_PROTOCOL, protocol::WebSocketConfig},
+};
+use url::{Host, Url};
+
+use crate::tls::{ALPN_HTTP1, PinMismatch, ServerTrust, client_config};
+
+/// Budget for everything up to the upgraded connection (paths.md §7).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Head start of one address over the next (RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Addresses tried of one name: more are a misconfiguration or an attack through DNS.
+const MAX_ADDRESSES: usize = 16;
+/// Unsent bytes after which the stream refuses more instead of growing.
+const MAX_WRITE_BUFFER: usize = 1 << 20;
+
+/// A WebSocket over TLS over TCP: a `Stream` and `Sink` of [`Message`]s.
+pub type WsStream = WebSocketStream<TlsStream<TcpStream>>;
+
+/// What to connect to, and how.
+#[derive(Debug, Clone)]
+pub struct WsOptions {
+    /// A `wss://` URL.
+    pub url: Url,
+    /// How the server is known.
+    pub trust: ServerTrust,
+    /// The sub-protocol asked for; the server must choose it.
+    pub protocol: &'static str,
+    /// Further headers of the upgrade request.
+    pub headers: HeaderMap,
+    /// The largest message accepted, in bytes.
+    pub max_message: usize,
+}
+
+/// Why no WebSocket connection was made.
+#[derive(Debug, thiserror::Error)]
+pub enum WsError {
+    /// The URL is not usable.
+    #[error("'{0}' is not a wss:// URL with a host")]
+    Url(Url),
+    /// The name does not resolve.
+    #[error("cannot resolve '{host}': check the name and the DNS servers of this machine")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No address accepts a TCP connection.
+    #[error("cannot connect to '{host}' port {port} over TCP: check that it is up and that a firewall lets us out")]
+    Tcp {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The error of the last address tried.
+        source: io::Error,
+    },
+    /// TLS failed; see [`WsError::pin_mismatch`].
+    #[error("TLS with '{host}' failed")]
+    Tls {
+        /// The host.
+        host: String,
+        /// What TLS said.
+        source: io::Error,
+    },
+    /// The server answered the upgrade with a status.
+    #[error("'{host}' refused the WebSocket upgrade with HTTP status {status}")]
+    Status {
+        /// The host.
+        host: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// The upgrade failed in another way.
+    #[error("'{host}' does not speak the sub-protocol '{protocol}' over WebSocket")]
+    Upgrade {
+        /// The host.
+        host: String,
+        /// The sub-protocol asked for.
+        protocol: &'static str,
+        /// What went wrong.
+        source: Box<WsStreamError>,
+    },
+    /// The budget is used up.
+    #[error("no connection to '{host}' within {} s (last step: {step})", CONNECT_TIMEOUT.as_secs())]
+    Timeout {
+        /// The host.
+        host: String,
+        /// What was under way.
+        step: &'static str,
+    },
+}
+
+impl WsError {
+    /// The pin mismatch behind this error, if that is what it is: interception or a changed key.
+    pub fn pin_mismatch(&self) -> Option<&PinMismatch> {
+        PinMismatch::find_in(self)
+    }
+}
+
+/// Connects within [`CONNECT_TIMEOUT`]. Dropping the future gives up.
+pub async fn connect(options: &WsOptions) -> Result<WsStream, WsError> {
+    let mut step = "resolve";
+    let host = options.url.host_str().unwrap_or_default().to_owned();
+    let result = tokio::time::timeout(CONNECT_TIMEOUT, connect_steps(options, &host, &mut step)).await;
+    result.unwrap_or_else(|_| Err(WsError::Timeout { host, step }))
+}
+
+async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str) -> Result<WsStream, WsError> {
+    let url = &options.url;
+    let (Some(target), "wss") = (url.host(), url.scheme()) else {
+        return Err(WsError::Url(url.clone()));
+    };
+    let port = url.port_or_known_default().unwrap_or(443);
+    let addresses =
+        resolve(&target, port).await.map_err(|source| WsError::Resolve { host: host.to_owned(), source })?;
+
+    *step = "TCP connect";
+    let tcp = race(interleave(addresses)).await;
+    let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
+    let tcp = tcp.map_err(|source| WsError::Tcp { host: host.to_owned(), port, source })?;
+
+    *step = "TLS handshake";
+    let connector = TlsConnector::from(Arc::new(client_config(options.trust, &[ALPN_HTTP1])));
+    let name = server_name(&target).ok_or_else(|| WsError::Url(url.clone()))?;
+    let tls = connector.connect(name, tcp).await;
+    let tls = tls.map_err(|source| WsError::Tls { host: host.to_owned(), source })?;
+
+    *step = "WebSocket upgrade";
+    let upgrade_error = |error: WsStreamError| {
+        if let WsStreamError::Http(response) = &error {
+            return WsError::Status { host: host.to_owned(), status: response.status() };
+        }
+        WsError::Upgrade { host: host.to_owned(), protocol: options.protocol, source: Box::new(error) }
+    };
+    let mut request = url.as_str().into_client_request().map_err(upgrade_error)?;
+    request.headers_mut().extend(options.headers.clone());
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(options.protocol));
+    let config = stream_config(options.max_message);
+    let (stream, _response) = client_async_with_config(request, tls, Some(config)).await.map_err(upgrade_error)?;
+    Ok(stream)
+}
+
+fn stream_config(max_message: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+}
+
+async fn resolve(target: &Host<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses = match target {
+        Host::Domain(name) => tokio::net::lookup_host((*name, port)).await?.take(MAX_ADDRESSES).collect(),
+        Host::Ipv4(ip) => vec![SocketAddr::new((*ip).into(), port)],
+        Host::Ipv6(ip) => vec![SocketAddr::new((*ip).into(), port)],
+    };
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(addresses)
+}
+
+fn server_name(target: &Host<&str>) -> Option<ServerName<'static>> {
+    match target {
+        Host::Domain(name) => ServerName::try_from((*name).to_owned()).ok(),
+        Host::Ipv4(ip) => Some(std::net::IpAddr::from(*ip).into()),
+        Host::Ipv6(ip) => Some(std::net::IpAddr::from(*ip).into()),
+    }
+}
+
+/// The families in turn, the resolver's first choice first (RFC 8305 §4).
+fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let mut order = VecDeque::new();
+    loop {
+        let before = order.len();
+        order.extend(preferred.next());
+        order.extend(other.next());
+        if order.len() == before {
+            return order;
+        }
+    }
+}
+
+/// Starts one attempt after the other, [`ATTEMPT_DELAY`] apart or as soon as one fails; the first connection wins.
+async fn race(mut waiting: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = FuturesUnordered::new();
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
+    loop {
+        match waiting.pop_front() {
+            Some(address) => attempts.push(TcpStream::connect(address)),
+            None if attempts.is_empty() => return Err(last_error),
+            None => {}
+        }
+        tokio::select! {
+            Some(result) = attempts.next() => match result {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last_error = error,
+            },
+            () = tokio::time::sleep(ATTEMPT_DELAY), if !waiting.is_empty() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Types of the HTTP API of the control plane and of the daemon's local API: one vocabulary for the programs that
+//! answer and the programs that ask.
+//!
+//! | module | who speaks it |
+//! |---|---|
+//! | [`platform`] | people and automation with the control plane |
+//! | [`gateway`] | gatewayd with the control plane |
+//! | [`local`] | gateway-ctl with gatewayd, over its Unix socket |
+
+pub mod gateway;
+pub mod local;
+pub mod platform;
+
+use serde::{Deserialize, Serialize};
+
+/// An error answer (RFC 9457, `application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// Stable code, for programs: `not_found`, `forbidden`, `invalid`, `conflict`, `unauthenticated`, `rate_limited`,
+    /// `wrong_state`, `enrollment_code`, `replay`, `unavailable`, `internal`.
+    pub code: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened and what to do, for people.
+    pub detail: String,
+    /// The request, for the log of the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Ask again with `?cursor=` this for the next page; none: this was the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}

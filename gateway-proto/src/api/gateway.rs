@@ -1,0 +1,274 @@
+//! gatewayd with the control plane: enrolment, the policy watch, reports.
+//!
+//! - `POST /api/v1/gateway/enroll` [`EnrollRequest`] → [`EnrollAnswer`]: no assertion, the code is the permission, and
+//!   the request proves possession of the key it enrols (`proof`).
+//! - `GET /api/v1/gateway/watch` (WebSocket, sub-protocol `gateway-watch.1`, header `Authorization: Gateway …`):
+//!   text messages, [`WatchRequest`] up and [`WatchEvent`] down. Both sides send a heartbeat every
+//!   [`HEARTBEAT_SECS`] and give the link up after [`SILENCE_SECS`] of silence.
+
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{ConnectionId, RelayId},
+    identity::{Context, GatewayKey, GatewayPublicKey, NoiseBinding},
+    signed::Envelope,
+};
+
+/// Path of enrolment.
+pub const ENROLL_PATH: &str = "/api/v1/gateway/enroll";
+/// Path of the policy watch.
+pub const WATCH_PATH: &str = "/api/v1/gateway/watch";
+/// Sub-protocol of the policy watch.
+pub const WATCH_PROTOCOL: &str = "gateway-watch.1";
+/// Seconds between heartbeats on the watch, each way.
+pub const HEARTBEAT_SECS: u64 = 5;
+/// Seconds of silence after which either side gives the link up: three missed heartbeats.
+pub const SILENCE_SECS: u64 = 15;
+/// Entries in one report at most; more connections are sent in several.
+pub const MAX_REPORT_CONNECTIONS: usize = 500;
+
+const CODE_PREFIX: &str = "gwe1_";
+
+/// What an enrolment code holds: where to go, whom to trust, and the one-time secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollmentCode {
+    /// Base URL of the control plane, `https://host:port`.
+    pub control: String,
+    /// SHA-256 of the control plane's TLS public key, hex; none: the web PKI vouches for it.
+    pub pin: Option<String>,
+    /// The policy key to pin.
+    pub policy_key: GatewayPublicKey,
+    /// 32 hex digits, valid once.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for EnrollmentCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrollmentCode({}, secret masked)", self.control)
+    }
+}
+
+/// The text is not an enrolment code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a complete enrolment code: it starts with '{CODE_PREFIX}' and is one word; copy it again, whole")]
+pub struct EnrollmentCodeError;
+
+impl std::fmt::Display for EnrollmentCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| std::fmt::Error)?;
+        write!(f, "{CODE_PREFIX}{}", BASE64URL_NOPAD.encode(&json))
+    }
+}
+
+impl std::str::FromStr for EnrollmentCode {
+    type Err = EnrollmentCodeError;
+
+    fn from_str(text: &str) -> Result<Self, EnrollmentCodeError> {
+        let text = text.trim().strip_prefix(CODE_PREFIX).ok_or(EnrollmentCodeError)?;
+        let json = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| EnrollmentCodeError)?;
+        serde_json::from_slice(&json).map_err(|_| EnrollmentCodeError)
+    }
+}
+
+/// A gateway enrols itself. Sent twice with the same key and code it gets the same answer (a lost reply loses nothing).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollRequest {
+    /// The secret of the enrolment code.
+    pub secret: String,
+    /// The gateway's key.
+    #[schema(value_type = String)]
+    pub key: GatewayPublicKey,
+    /// Its Noise key, bound.
+    pub noise: NoiseBinding,
+    /// Version of gatewayd.
+    pub version: String,
+    /// Signature by `key` over `"enroll" ‖ 0 ‖ secret ‖ 0 ‖ Noise key hex` in the assertion context, 128 hex digits.
+    pub proof: String,
+}
+
+impl EnrollRequest {
+    /// Makes the request with its proof of possession.
+    pub fn new(secret: String, key: &GatewayKey, noise: NoiseBinding, version: String) -> Self {
+        let proof = HEXLOWER.encode(&key.sign(Context::Assertion, &Self::message(&secret, &noise)));
+        Self { secret, key: key.public(), noise, version, proof }
+    }
+
+    /// Checks proof and Noise binding.
+    pub fn verify(&self) -> Result<(), crate::identity::KeyError> {
+        use crate::identity::KeyError;
+        let proof = HEXLOWER.decode(self.proof.as_bytes()).map_err(|_| KeyError::Format)?;
+        let proof = proof.try_into().map_err(|_| KeyError::Format)?;
+        self.key.verify(Context::Assertion, &Self::message(&self.secret, &self.noise), &proof)?;
+        self.noise.verify(&self.key)
+    }
+
+    fn message(secret: &str, noise: &NoiseBinding) -> Vec<u8> {
+        format!("enroll\0{secret}\0{}", noise.key).into_bytes()
+    }
+}
+
+impl std::fmt::Debug for EnrollRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrollRequest({:?}, secret masked)", self.key)
+    }
+}
+
+/// The gateway is enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EnrollAnswer {
+    /// The server it now belongs to.
+    pub server_id: String,
+    /// Its name.
+    pub server_name: String,
+    /// The organization's name.
+    pub organization_name: String,
+    /// The policy key; equal to the one in the code, or the gateway refuses.
+    #[schema(value_type = String)]
+    pub policy_key: GatewayPublicKey,
+    /// The first policy.
+    pub policy: Envelope,
+    /// The first relay token.
+    pub relay_token: String,
+}
+
+/// From gateway to control plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WatchRequest {
+    /// First message: where we are; the control plane sends only what is newer.
+    Hello {
+        /// Revision in force here, 0 for none.
+        revision: u64,
+        /// Version of gatewayd.
+        version: String,
+    },
+    /// Alive.
+    Heartbeat,
+    /// A policy is in force here.
+    Applied {
+        /// Its revision.
+        revision: u64,
+    },
+    /// A policy was refused; the one in force stays.
+    Rejected {
+        /// The refused revision, when it could be read.
+        revision: u64,
+        /// Why, for the operator of the control plane.
+        reason: String,
+    },
+    /// State of connections and counters; what is left out did not change.
+    Report(Report),
+}
+
+/// From control plane to gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WatchEvent {
+    /// A policy to put into force.
+    Policy {
+        /// The signed policy.
+        policy: Envelope,
+    },
+    /// A fresh relay token; replaces the one before.
+    RelayToken {
+        /// Its text.
+        token: String,
+    },
+    /// Alive; and `revision` is the newest policy of this gateway, so hearing it confirms that policy.
+    Heartbeat {
+        /// The newest revision.
+        revision: u64,
+        /// Clock of the control plane, Unix milliseconds, for clock skew.
+        now_ms: u64,
+    },
+    /// This gateway was removed, or its server: keep nothing open.
+    Removed,
+}
+
+/// What a gateway tells about itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The relay where we can be reached.
+    pub home_relay: Option<RelayId>,
+    /// Connections whose state changed, at most [`MAX_REPORT_CONNECTIONS`].
+    pub connections: Vec<ConnectionReport>,
+}
+
+/// State of one connection at one end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ConnectionReport {
+    /// Which.
+    pub id: ConnectionId,
+    /// Connectivity by end-to-end proof.
+    pub connectivity: Connectivity,
+    /// Path in use, for people and programs.
+    pub path: Option<PathKind>,
+    /// End-to-end round-trip time, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Last message towards the peer or from it, Unix milliseconds.
+    pub last_message_at: Option<u64>,
+    /// Bytes sent to the peer since the daemon started.
+    pub bytes_sent: u64,
+    /// Bytes received from the peer since the daemon started.
+    pub bytes_received: u64,
+    /// Open streams.
+    pub streams: u32,
+    /// What keeps it from working, in words.
+    pub problem: Option<String>,
+}
+
+/// Whether an end-to-end round trip succeeded within the heartbeat limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Connectivity {
+    /// Yes.
+    Connected,
+    /// Not now, but before.
+    Disconnected,
+    /// Never so far.
+    NeverConnected,
+}
+
+/// The path in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathKind {
+    /// Straight between the two gateways.
+    Direct,
+    /// Over a relay.
+    Relayed,
+    /// Both ends are this gateway.
+    Local,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::NoiseKey;
+
+    #[test]
+    fn an_enrolment_code_round_trips_and_a_cut_one_is_refused() {
+        let code = EnrollmentCode {
+            control: "https://control.example:8443".into(),
+            pin: None,
+            policy_key: GatewayKey::from_seed(&[1; 32]).public(),
+            secret: "ab".repeat(16),
+        };
+        let text = code.to_string();
+        assert_eq!(format!(" {text}\n").parse(), Ok(code.clone()));
+        assert!(text[..text.len() - 3].parse::<EnrollmentCode>().is_err());
+        assert!(!format!("{code:?}").contains("abab"));
+    }
+
+    #[test]
+    fn an_enrolment_with_somebody_elses_key_is_refused() {
+        let (key, noise) = (GatewayKey::from_seed(&[1; 32]), NoiseKey::from_bytes([2; 32]));
+        let mut request = EnrollRequest::new("s".into(), &key, NoiseBinding::new(&key, &noise), "1".into());
+        assert_eq!(request.verify(), Ok(()));
+        request.key = GatewayKey::from_seed(&[3; 32]).public();
+        assert!(request.verify().is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! gateway-ctl with gatewayd, over its Unix socket (HTTP + JSON).
+//!
+//! - `GET /v1/status` → [`Status`]
+//! - `POST /v1/enroll` [`EnrollBody`] → [`super::gateway::EnrollAnswer`] without secrets ([`Enrolled`])
+//! - `POST /v1/reconnect` [`ReconnectBody`] → 204: probe every path of a peer anew
+//! - `GET /v1/metrics` → Prometheus text
+
+use serde::{Deserialize, Serialize};
+
+use super::gateway::{Connectivity, PathKind};
+use crate::{
+    id::ConnectionId,
+    identity::GatewayPublicKey,
+    policy::{Activation, ConnectionKind},
+};
+
+/// Body of `POST /v1/enroll`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollBody {
+    /// The enrolment code.
+    pub code: String,
+}
+
+impl std::fmt::Debug for EnrollBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EnrollBody(masked)")
+    }
+}
+
+/// Answer to an enrolment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The server this gateway now belongs to.
+    pub server_id: String,
+    /// Its name.
+    pub server_name: String,
+    /// Its organization.
+    pub organization_name: String,
+    /// Our key.
+    pub key: GatewayPublicKey,
+}
+
+/// Body of `POST /v1/reconnect`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReconnectBody {
+    /// Server name, server id or key of the peer.
+    pub peer: String,
+}
+
+/// Everything a person at this gateway wants to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of gatewayd.
+    pub version: String,
+    /// Our key.
+    pub key: GatewayPublicKey,
+    /// Our server's name, once enrolled.
+    pub server: Option<String>,
+    /// Our organization's name, once enrolled.
+    pub organization: Option<String>,
+    /// When the daemon started, Unix milliseconds.
+    pub started_at: u64,
+    /// The link to the control plane.
+    pub control: ControlStatus,
+    /// The policy in force.
+    pub policy: PolicyStatus,
+    /// Relays we are attached to or try to attach to.
+    pub relays: Vec<RelayStatus>,
+    /// Peers.
+    pub peers: Vec<PeerStatus>,
+    /// Connections.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// The link to the control plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlStatus {
+    /// Heard from within the silence limit.
+    pub connected: bool,
+    /// Base URL.
+    pub url: Option<String>,
+    /// Last sign of life, Unix milliseconds.
+    pub last_heard_at: Option<u64>,
+    /// Its clock minus ours, milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// Why it is not connected.
+    pub problem: Option<String>,
+}
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Its revision, 0 for none.
+    pub revision: u64,
+    /// When it was signed, Unix seconds.
+    pub issued_at: Option<u64>,
+    /// When the control plane last confirmed it, Unix seconds.
+    pub confirmed_at: Option<u64>,
+    /// Seconds since then: the age that counts against the staleness budget.
+    pub age_secs: Option<u64>,
+    /// Why the last policy offered was refused.
+    pub problem: Option<String>,
+}
+
+/// One relay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    /// Its id.
+    pub id: String,
+    /// Its URL.
+    pub url: String,
+    /// Whether peers look for us here.
+    pub home: bool,
+    /// Attached now.
+    pub attached: bool,
+    /// Round-trip time of the last heartbeat, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Why it is not attached.
+    pub problem: Option<String>,
+}
+
+/// One peer gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its key.
+    pub key: GatewayPublicKey,
+    /// Its server.
+    pub server: String,
+    /// Its organization; `Self` for our own.
+    pub organization: String,
+    /// End-to-end proof.
+    pub connectivity: Connectivity,
+    /// Path in use; none while there is none.
+    pub path: Option<PathKind>,
+    /// Why this path, a stable code.
+    pub path_reason: String,
+    /// The same in words.
+    pub path_reason_text: String,
+    /// Address of a direct path.
+    pub remote_address: Option<String>,
+    /// Round-trip time measured end to end through the tunnel, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Last successful end-to-end round trip, Unix milliseconds.
+    pub last_proof_at: Option<u64>,
+    /// Path changes since start.
+    pub path_changes: u64,
+    /// Key exchange of the tunnel, for example `X25519MLKEM768`.
+    pub key_exchange: Option<String>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Public name of the published endpoint.
+    pub endpoint: String,
+    /// What it carries.
+    pub kind: ConnectionKind,
+    /// `sender` or `listener`.
+    pub role: String,
+    /// The peer's server name.
+    pub peer_server: String,
+    /// The peer's organization; `Self` for our own.
+    pub peer_organization: String,
+    /// Activation as the policy says.
+    pub activation: Activation,
+    /// Whether data may flow now, by policy and time.
+    pub authorized: bool,
+    /// Connectivity by end-to-end proof; only an authorized connection is ever `connected`.
+    pub connectivity: Connectivity,
+    /// Path in use.
+    pub path: Option<PathKind>,
+    /// Why this path, in words.
+    pub path_reason: String,
+    /// End-to-end round-trip time, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Sender: the local address the engine connects to, while it is open. Listener: the engine's address.
+    pub local_address: Option<String>,
+    /// Last bytes towards the peer, Unix milliseconds.
+    pub last_sent_at: Option<u64>,
+    /// Last bytes from the peer, Unix milliseconds.
+    pub last_received_at: Option<u64>,
+    /// Bytes to the peer since start.
+    pub bytes_sent: u64,
+    /// Bytes from the peer since start.
+    pub bytes_received: u64,
+    /// Open streams.
+    pub streams: u32,
+    /// Streams that ended by finish on both sides.
+    pub streams_finished: u64,
+    /// Streams that ended by a reset.
+    pub streams_reset: u64,
+    /// Streams that were refused, by us or the peer.
+    pub streams_refused: u64,
+    /// What keeps it from working, in words, newest first.
+    pub problem: Option<String>,
+}

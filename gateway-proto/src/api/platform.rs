@@ -1,0 +1,495 @@
+//! People and automation with the control plane: REST + JSON below `/api/v1`.
+//!
+//! Who asks is told by `Authorization: Bearer <session token>`. Lists answer [`super::Page`]; errors answer
+//! [`super::Problem`].
+//!
+//! | method and path | body → answer |
+//! |---|---|
+//! | `POST /organizations` | [`CreateOrganization`] → [`Session`] (needs the registration token unless registration is open) |
+//! | `POST /sessions` · `DELETE /sessions/current` | [`Login`] → [`Session`] · sign out |
+//! | `GET /me` | [`Me`] |
+//! | `GET /organization` · `PATCH /organization` | own [`Organization`] · [`UpdateOrganization`] |
+//! | `GET /users` · `POST /users` · `DELETE /users/{id}` | [`User`] · [`CreateUser`] |
+//! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
+//! | `POST /servers/{id}/enrollment-codes` | [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
+//! | `GET /directory?q=` | [`DirectoryEntry`] |
+//! | `GET /peering-requests` · `POST` · `POST …/{id}/{accept,decline,withdraw}` | [`PeeringRequest`] · [`CreatePeeringRequest`] |
+//! | `GET /agreements` · `GET …/{id}` · `POST …/{id}/{suspend,resume,end}` | [`Agreement`] |
+//! | `GET /channels` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Channel`] · [`CreateChannel`] · [`UpdateChannel`] |
+//! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
+//! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
+//! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,terminate}` | [`Connection`] |
+//! | `GET /relays` · `POST` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] (operator of the platform) |
+//! | `GET /audit` | [`AuditEntry`], newest first |
+
+use serde::{Deserialize, Serialize};
+
+use super::gateway::ConnectionReport;
+use crate::{
+    id::{
+        AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
+        TenantId, UserId,
+    },
+    identity::GatewayPublicKey,
+    peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
+    policy::ConnectionKind,
+};
+
+/// Role of a user; each includes the ones after it, except the auditor, who only reads (audit included).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything.
+    Owner,
+    /// Users below owner, servers, peering, grants, connections.
+    Admin,
+    /// Activates, pauses and resumes connections, publishes channels, uses admin connections.
+    Operator,
+    /// Reads.
+    Viewer,
+    /// Reads, the audit log included.
+    Auditor,
+}
+
+macro_rules! api_types {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+    )*};
+}
+
+/// A text that must not show in logs: masked in `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, zeroize::ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(masked)")
+    }
+}
+
+api_types! {
+    /// A new organization and its owner.
+    CreateOrganization {
+        /// Name, 1–120 characters, unique among the organizations of the platform.
+        name: String,
+        /// Description for the directory, up to 500 characters.
+        #[serde(default)]
+        description: String,
+        /// Whether strangers find it in the directory.
+        #[serde(default)]
+        discoverable: bool,
+        /// E-mail address of the owner: the sign-in name.
+        owner_email: String,
+        /// Name of the owner.
+        owner_name: String,
+        /// Password of the owner, at least 12 characters.
+        owner_password: Hidden,
+        /// The registration token, where registration is not open.
+        #[serde(default)]
+        registration_token: Option<Hidden>,
+    }
+    /// Sign in.
+    Login {
+        /// E-mail address.
+        email: String,
+        /// Password.
+        password: Hidden,
+    }
+    /// A session.
+    Session {
+        /// Bearer token; shown once.
+        token: Hidden,
+        /// When it ends, Unix seconds.
+        expires_at: u64,
+        /// The signed-in user.
+        user: User,
+        /// The user's organization.
+        organization: Organization,
+    }
+    /// Who asks.
+    Me {
+        /// The user.
+        user: User,
+        /// The user's organization.
+        organization: Organization,
+    }
+    /// An organization, seen by its own users.
+    Organization {
+        /// Id.
+        id: OrganizationId,
+        /// Tenant.
+        tenant_id: TenantId,
+        /// Name.
+        name: String,
+        /// Description for the directory.
+        description: String,
+        /// Whether strangers find it.
+        discoverable: bool,
+        /// Creation, Unix seconds.
+        created_at: u64,
+    }
+    /// Changes to the own organization; what is left out stays.
+    UpdateOrganization {
+        /// New name.
+        #[serde(default)]
+        name: Option<String>,
+        /// New description.
+        #[serde(default)]
+        description: Option<String>,
+        /// New discoverable switch.
+        #[serde(default)]
+        discoverable: Option<bool>,
+    }
+    /// A user.
+    User {
+        /// Id.
+        id: UserId,
+        /// E-mail address.
+        email: String,
+        /// Name.
+        name: String,
+        /// Role.
+        role: Role,
+        /// Creation, Unix seconds.
+        created_at: u64,
+    }
+    /// A new user of the own organization.
+    CreateUser {
+        /// E-mail address.
+        email: String,
+        /// Name.
+        name: String,
+        /// Role; nobody gives a role above the own one.
+        role: Role,
+        /// First password, at least 12 characters.
+        password: Hidden,
+    }
+    /// A server.
+    Server {
+        /// Id.
+        id: ServerId,
+        /// Name, unique in the organization.
+        name: String,
+        /// Key of its gateway, once enrolled.
+        #[schema(value_type = Option<String>)]
+        gateway: Option<GatewayPublicKey>,
+        /// Version of its gateway.
+        gateway_version: Option<String>,
+        /// Whether its gateway watches the policy now.
+        online: bool,
+        /// Last sign of life, Unix seconds.
+        last_seen_at: Option<u64>,
+        /// Newest policy revision of its gateway.
+        policy_revision: u64,
+        /// Revision its gateway has in force.
+        applied_revision: u64,
+        /// Why its gateway refused the newest policy, in its words.
+        policy_problem: Option<String>,
+        /// Creation, Unix seconds.
+        created_at: u64,
+    }
+    /// A new server.
+    CreateServer {
+        /// Name, 1–120 characters.
+        name: String,
+    }
+    /// A new enrolment code; an unused older one of the server ends.
+    CreateEnrollmentCode {
+        /// Valid for so many seconds: 60 to 604,800; default 3,600.
+        #[serde(default)]
+        valid_secs: Option<u64>,
+    }
+    /// The code, shown once.
+    CreatedEnrollmentCode {
+        /// The code.
+        code: Hidden,
+        /// When it ends, Unix seconds.
+        expires_at: u64,
+    }
+    /// An organization, seen by strangers.
+    DirectoryEntry {
+        /// Id.
+        id: OrganizationId,
+        /// Name; `Self` marks the own organization in `relation`.
+        name: String,
+        /// Description.
+        description: String,
+        /// `self`, `none`, `requested`, `invited` or `peer`.
+        relation: String,
+    }
+    /// Ask an organization for an agreement; the own one is accepted at once (self-peering).
+    CreatePeeringRequest {
+        /// Whom.
+        organization_id: OrganizationId,
+        /// A word to them, up to 500 characters.
+        #[serde(default)]
+        message: String,
+    }
+    /// A peering request.
+    PeeringRequest {
+        /// Id.
+        id: PeeringRequestId,
+        /// `incoming`, `outgoing` or `self`.
+        direction: String,
+        /// The other organization.
+        peer_id: OrganizationId,
+        /// Its name, `Self` for the own one.
+        peer_name: String,
+        /// The word that came with it.
+        message: String,
+        /// Status.
+        status: PeeringStatus,
+        /// The agreement it became.
+        agreement_id: Option<AgreementId>,
+        /// Creation, Unix seconds.
+        created_at: u64,
+        /// When it expires unanswered, Unix seconds.
+        expires_at: u64,
+    }
+    /// An agreement.
+    Agreement {
+        /// Id.
+        id: AgreementId,
+        /// The other organization.
+        peer_id: OrganizationId,
+        /// Its name, `Self` for the own one.
+        peer_name: String,
+        /// Status.
+        status: AgreementStatus,
+        /// Whether we suspend it.
+        suspended_by_us: bool,
+        /// Whether the peer suspends it.
+        suspended_by_peer: bool,
+        /// Creation, Unix seconds.
+        created_at: u64,
+        /// End, Unix seconds.
+        ended_at: Option<u64>,
+    }
+    /// A listener channel of an own server.
+    Channel {
+        /// Id.
+        id: ChannelId,
+        /// Server.
+        server_id: ServerId,
+        /// Internal name, never shown to a peer.
+        name: String,
+        /// The engine's port, `host:port`, seen from the gateway.
+        engine: String,
+        /// Kind of exchange.
+        behavior: String,
+        /// Whether partners may see it.
+        published: bool,
+        /// Public name.
+        public_name: String,
+        /// Public description.
+        public_description: String,
+        /// Creation, Unix seconds.
+        created_at: u64,
+    }
+    /// A new listener channel.
+    CreateChannel {
+        /// Server.
+        server_id: ServerId,
+        /// Internal name, 1–120 characters, unique on the server.
+        name: String,
+        /// The engine's port, `ip:port`.
+        engine: String,
+        /// Kind of exchange; default `hl7v2-mllp`.
+        #[serde(default)]
+        behavior: Option<String>,
+        /// Publish at once under this public name.
+        #[serde(default)]
+        public_name: Option<String>,
+        /// Public description.
+        #[serde(default)]
+        public_description: Option<String>,
+    }
+    /// Changes to a channel; what is left out stays.
+    UpdateChannel {
+        /// New internal name.
+        #[serde(default)]
+        name: Option<String>,
+        /// New engine port.
+        #[serde(default)]
+        engine: Option<String>,
+        /// Publish or withdraw.
+        #[serde(default)]
+        published: Option<bool>,
+        /// New public name.
+        #[serde(default)]
+        public_name: Option<String>,
+        /// New public description.
+        #[serde(default)]
+        public_description: Option<String>,
+    }
+    /// A channel as the peer of an agreement sees it.
+    PublishedEndpoint {
+        /// Channel id, to ask for a grant.
+        channel_id: ChannelId,
+        /// Public name.
+        name: String,
+        /// Public description.
+        description: String,
+        /// Kind of exchange.
+        behavior: String,
+    }
+    /// Offer an own channel to the peer of an agreement, or ask for one of the peer's.
+    CreateGrant {
+        /// Agreement.
+        agreement_id: AgreementId,
+        /// Channel: an own published one is offered, one of the peer's is asked for.
+        channel_id: ChannelId,
+        /// When the grant ends, Unix seconds.
+        #[serde(default)]
+        expires_at: Option<u64>,
+        /// Open streams at most, 1–10,000; default 64.
+        #[serde(default)]
+        max_streams: Option<u32>,
+        /// How long data may go on without the control plane, seconds, 60–2,592,000; default 72 hours.
+        #[serde(default)]
+        staleness_secs: Option<u64>,
+        /// Require a post-quantum tunnel.
+        #[serde(default)]
+        require_post_quantum: bool,
+        /// The sending server, for requests and self-agreements.
+        #[serde(default)]
+        sender_server_id: Option<ServerId>,
+        /// The local port the sending gateway opens; default: it picks one and keeps it.
+        #[serde(default)]
+        sender_port: Option<u16>,
+    }
+    /// Approve a grant.
+    ApproveGrant {
+        /// The sending server (approving peer only; default: its only one).
+        #[serde(default)]
+        sender_server_id: Option<ServerId>,
+        /// The local port its gateway opens; default: it picks one and keeps it.
+        #[serde(default)]
+        sender_port: Option<u16>,
+        /// Make the connection active by itself once both gateways confirmed; default true.
+        #[serde(default)]
+        auto_activate: Option<bool>,
+    }
+    /// A grant.
+    Grant {
+        /// Id.
+        id: GrantId,
+        /// Agreement.
+        agreement_id: AgreementId,
+        /// Channel.
+        channel_id: ChannelId,
+        /// Public name of the channel.
+        endpoint: String,
+        /// `given` (our channel), `received` (the peer's) or `self`.
+        direction: String,
+        /// The other organization's name, `Self` for the own one.
+        peer_name: String,
+        /// Kind of exchange.
+        behavior: String,
+        /// Status.
+        status: GrantStatus,
+        /// The connection it made.
+        connection_id: Option<ConnectionId>,
+        /// When it ends, Unix seconds.
+        expires_at: Option<u64>,
+        /// Open streams at most.
+        max_streams: u32,
+        /// Creation, Unix seconds.
+        created_at: u64,
+    }
+    /// One end of a connection.
+    ConnectionEnd {
+        /// Server.
+        server_id: ServerId,
+        /// Its name.
+        server_name: String,
+        /// Its organization's name, `Self` for the own one.
+        organization_name: String,
+        /// `sender` or `listener`.
+        role: String,
+        /// Whether this side holds a pause.
+        paused: bool,
+        /// Whether the newest policy that concerns this connection is in force at this end.
+        policy_in_force: bool,
+        /// What this end's gateway last reported.
+        report: Option<ConnectionReport>,
+        /// When, Unix seconds.
+        reported_at: Option<u64>,
+    }
+    /// A connection.
+    Connection {
+        /// Id.
+        id: ConnectionId,
+        /// Grant.
+        grant_id: GrantId,
+        /// Agreement.
+        agreement_id: AgreementId,
+        /// What it carries.
+        kind: ConnectionKind,
+        /// Public name of the published endpoint.
+        endpoint: String,
+        /// Kind of exchange.
+        behavior: String,
+        /// Status.
+        status: ConnectionStatus,
+        /// Whether the agreement is suspended: then it carries no data whatever its status.
+        suspended: bool,
+        /// Becomes active by itself.
+        auto_activate: bool,
+        /// The end that sends.
+        sender: ConnectionEnd,
+        /// The end that receives.
+        listener: ConnectionEnd,
+        /// Creation, Unix seconds.
+        created_at: u64,
+        /// End, Unix seconds.
+        ended_at: Option<u64>,
+    }
+    /// A relay of the relay map.
+    Relay {
+        /// Id.
+        id: RelayId,
+        /// Name.
+        name: String,
+        /// `wss://host:port/relay`.
+        url: String,
+        /// SHA-256 of its TLS public key, hex.
+        tls_pin: Option<String>,
+        /// STUN listeners, `host:port`.
+        stun: Vec<String>,
+    }
+    /// A new relay of the map.
+    CreateRelay {
+        /// The id the relay printed at its start.
+        id: RelayId,
+        /// Name.
+        name: String,
+        /// `wss://host:port/relay`.
+        url: String,
+        /// SHA-256 of its TLS public key, hex; left out: the web PKI vouches for it.
+        #[serde(default)]
+        tls_pin: Option<String>,
+        /// STUN listeners, `host:port`, up to 4.
+        #[serde(default)]
+        stun: Vec<String>,
+    }
+    /// An entry of the audit log.
+    AuditEntry {
+        /// Id.
+        id: AuditId,
+        /// When, Unix seconds.
+        at: u64,
+        /// Who: a user's e-mail address, `gateway srv_…`, or `system`.
+        actor: String,
+        /// What: noun and verb, for example `grant.approve`.
+        act: String,
+        /// On what: an id.
+        object: String,
+        /// Hash of this entry and the one before, hex.
+        hash: String,
+    }
+}

@@ -1,0 +1,129 @@
+//! Probes out and probes in.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::PathAgent;
+use crate::path::{
+    PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority, candidate::is_probe_target,
+    normalize, pair::Pair,
+};
+use crate::signal::SessionId;
+
+impl PathAgent {
+    /// A UDP payload that [`classify`](crate::path::classify) took for a probe.
+    pub fn handle_probe(&mut self, from: SocketAddr, packet: &[u8], now: Instant) -> Result<(), ProbeError> {
+        let result = self.receive_probe(normalize(from), packet, now);
+        match result {
+            Ok(()) => self.counters.probes_received += 1,
+            Err(_) => self.counters.probes_refused += 1,
+        }
+        result
+    }
+
+    /// One small probe to every pair that is not proved yet.
+    pub(super) fn burst(&mut self, now: Instant) {
+        let selected = self.direct_remote();
+        let mut targets: Vec<_> = self.pairs.iter().filter(|pair| Some(pair.remote()) != selected).collect();
+        targets.sort_by_key(|pair| pair.candidate);
+        let targets: Vec<_> = targets.into_iter().map(Pair::remote).collect();
+        for remote in targets {
+            self.ping(remote, false, Priority::Search, now);
+        }
+    }
+
+    /// Full-size probes to the pairs on which the peer was heard.
+    pub(super) fn poll_chases(&mut self, now: Instant) {
+        let due: Vec<_> =
+            self.pairs.iter_mut().filter_map(|pair| pair.take_chase_step(now).then(|| pair.remote())).collect();
+        for remote in due {
+            self.ping(remote, true, Priority::Decide, now);
+        }
+    }
+
+    /// Sends a ping, if the limit and the sessions allow. Searches use the newest session, decisions the one the peer
+    /// surely has.
+    pub(super) fn ping(&mut self, remote: SocketAddr, padded: bool, priority: Priority, now: Instant) {
+        let session = match priority {
+            Priority::Search => self.sessions.newest(),
+            Priority::Decide => self.sessions.established(),
+        };
+        let (Some(session), Some(pair)) = (session, self.pairs.get_mut(remote)) else { return };
+        if !self.pings.take(priority, now) {
+            self.counters.probes_suppressed += 1;
+            return;
+        }
+        let transaction = self.random.bytes();
+        pair.record_ping(transaction, padded, now);
+        let packet = session.seal_probe(ProbeBody::Ping { transaction }, padded);
+        self.counters.pings_sent += 1;
+        self.transmit(PathTransmit::Probe { to: remote, packet });
+    }
+
+    fn receive_probe(&mut self, from: SocketAddr, packet: &[u8], now: Instant) -> Result<(), ProbeError> {
+        let (session_id, body) = self.sessions.open_probe(packet)?;
+        if !is_probe_target(from, self.allow_loopback) {
+            return Err(ProbeError::UnusableSource);
+        }
+        let padded = packet.len() >= PADDED_PROBE_LEN;
+        match body {
+            ProbeBody::Ping { transaction } => {
+                self.hear(from, now);
+                self.pong(from, session_id, transaction, padded, now);
+            }
+            ProbeBody::Pong { transaction, observed: _ } => {
+                self.receive_pong(from, session_id, transaction, padded, now)
+            }
+        }
+        Ok(())
+    }
+
+    /// An authentic probe came from that address: it is the peer's, and the way back is worth a full-size try.
+    fn hear(&mut self, from: SocketAddr, now: Instant) {
+        let selected = self.direct_remote();
+        let known = self.pairs.get(from).is_some();
+        let (pair, change) = self.pairs.learn(from, selected);
+        let Some(pair) = pair else {
+            self.note_pairs(change);
+            return;
+        };
+        let first = pair.hear(now);
+        if self.wanted && selected != Some(from) {
+            pair.start_chase(now);
+        }
+        self.note_pairs(change);
+        self.counters.addresses_learned += u64::from(!known);
+        if first {
+            self.event(PathEvent::AddressAuthenticated(from));
+        }
+        self.poll_chases(now);
+    }
+
+    fn pong(&mut self, to: SocketAddr, session_id: SessionId, transaction: [u8; 8], padded: bool, now: Instant) {
+        if !self.pongs.take(Priority::Decide, now) {
+            self.counters.probes_suppressed += 1;
+            return;
+        }
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let packet = session.seal_probe(ProbeBody::Pong { transaction, observed: to }, padded);
+        self.counters.pongs_sent += 1;
+        self.transmit(PathTransmit::Probe { to, packet });
+    }
+
+    fn receive_pong(
+        &mut self,
+        from: SocketAddr,
+        session_id: SessionId,
+        transaction: [u8; 8],
+        padded: bool,
+        now: Instant,
+    ) {
+        // The answer counts for the address that was asked; one that comes from elsewhere proves no path to either.
+        let round_trip = self.pairs.get_mut(from).and_then(|pair| pair.record_pong(transaction, padded, now));
+        self.hear(from, now);
+        let Some(round_trip) = round_trip else { return };
+        if round_trip.padded && self.sessions.mark_proved(session_id) {
+            self.event(PathEvent::SessionsChanged);
+        }
+        self.path_answered(from, round_trip.padded, now);
+    }
+}

@@ -1,0 +1,236 @@
+//! Offers, answers and trickled candidates, and what they start.
+
+use std::time::{Duration, Instant};
+
+use super::{PathAgent, PendingOffer};
+use crate::{
+    path::{
+        Candidate, PathEvent, PathReason, PathTransmit,
+        budget::Priority,
+        pair::{MAX_PAIRS, PairsChange},
+        punch::{Phase, RoundStep},
+        session::Session,
+    },
+    signal::{
+        Envelope, MAX_CLOCK_SKEW_MS, NatReport, Offer, ReceivedOffer, Role, SignalError, SignalKind, SignalPayload,
+        Trickle,
+    },
+};
+
+/// Assumed round trip to a relay that was not measured.
+const DEFAULT_RELAY_RTT: Duration = Duration::from_millis(50);
+
+/// Longest wait for the peer to have our signal; a relay further away than that is lying or broken.
+const MAX_SIGNAL_DELAY: Duration = Duration::from_millis(500);
+
+impl PathAgent {
+    /// A signal of the peer, as the relay handed it over. `unix_ms` is the wall clock, for the age of offers.
+    pub fn handle_signal(&mut self, sealed: &[u8], now: Instant, unix_ms: u64) -> Result<(), SignalError> {
+        let result = Envelope::parse(sealed).and_then(|envelope| match envelope.kind {
+            SignalKind::Offer => self.receive_offer(&envelope, now, unix_ms),
+            SignalKind::Answer => self.receive_answer(&envelope, now),
+            SignalKind::Transport => self.receive_trickle(&envelope, now),
+        });
+        match result {
+            Ok(()) => self.counters.signals_received += 1,
+            Err(_) => self.counters.signals_refused += 1,
+        }
+        result
+    }
+
+    pub(super) fn poll_punch(&mut self, now: Instant, unix_ms: u64) {
+        let direct = self.is_direct();
+        match &mut self.punch.phase {
+            Phase::Idle => {}
+            Phase::OfferDue { at, tries } if *at <= now => {
+                let tries = *tries;
+                self.send_offer(tries, now, unix_ms);
+            }
+            Phase::Offered { until, tries } if *until <= now => {
+                let tries = *tries;
+                self.offer = None;
+                self.counters.offers_unanswered += 1;
+                let random = self.random.number();
+                self.punch.offer_timed_out(tries, random, now);
+            }
+            Phase::Round(round) => match round.poll(direct, now) {
+                Some(RoundStep::FirstBurst) => {
+                    self.attempts += 1;
+                    self.burst(now);
+                }
+                Some(RoundStep::Burst) => self.burst(now),
+                Some(RoundStep::Over) if direct => self.punch.phase = Phase::Idle,
+                Some(RoundStep::Over) => {
+                    let random = self.random.number();
+                    self.punch.back_off(random, now);
+                }
+                None => {}
+            },
+            Phase::Backoff { until } if *until <= now => {
+                self.punch.phase = Phase::Idle;
+                if !direct {
+                    self.request_punch(now);
+                }
+            }
+            Phase::OfferDue { .. } | Phase::Offered { .. } | Phase::Backoff { .. } => {}
+        }
+    }
+
+    /// Starts a punch in the way that is open now: with an offer over the relay, else with what is known already.
+    pub(super) fn request_punch(&mut self, at: Instant) {
+        if self.relay_up {
+            self.punch.request_offer(at);
+        } else if self.sessions.newest().is_some() {
+            self.offer = None;
+            self.punch.start_round(at);
+        } else {
+            self.offer = None;
+            self.punch.phase = Phase::Idle;
+        }
+    }
+
+    /// Punching is over; the direct path with it.
+    pub(super) fn stop_punching(&mut self, now: Instant) {
+        self.punch.phase = Phase::Idle;
+        self.offer = None;
+        self.relook_at = None;
+        for pair in self.pairs.iter_mut() {
+            pair.fail();
+        }
+        if self.is_direct() {
+            self.leave_direct(PathReason::NotWanted, now);
+        }
+    }
+
+    /// Tells the peer our candidates when it knows an older set; false when there is no way to.
+    pub(super) fn tell_candidates(&mut self) -> bool {
+        if !self.relay_up || self.told == self.local {
+            return false;
+        }
+        let Some(session) = self.sessions.newest() else { return false };
+        let Ok(sealed) = session.seal_trickle(&Trickle { candidates: self.local.clone() }) else { return false };
+        self.told.clone_from(&self.local);
+        self.counters.trickles_sent += 1;
+        self.transmit(PathTransmit::Signal { sealed });
+        true
+    }
+
+    /// How long a signal takes to the peer: half of our round trip to the relay and half of the peer's.
+    pub(super) fn signal_delay(&self) -> Duration {
+        let ours = self.relay_rtt.unwrap_or(DEFAULT_RELAY_RTT);
+        let theirs = self.peer_nat.relay_rtt().unwrap_or(DEFAULT_RELAY_RTT);
+        ((ours + theirs) / 2).min(MAX_SIGNAL_DELAY)
+    }
+
+    fn send_offer(&mut self, tries: u32, now: Instant, unix_ms: u64) {
+        if !self.relay_up {
+            self.request_punch(now);
+            return;
+        }
+        let payload = self.payload(unix_ms);
+        // Our own keys not making a handshake is as good as an unanswered offer: counted, and tried again later.
+        if let Ok((offer, sealed)) = Offer::seal(&self.keys, &payload, &mut self.random) {
+            self.offer = Some(PendingOffer { offer, told: self.local.clone() });
+            self.counters.offers_sent += 1;
+            self.transmit(PathTransmit::Signal { sealed });
+        }
+        self.punch.offered(tries, now);
+    }
+
+    fn receive_offer(&mut self, envelope: &Envelope<'_>, now: Instant, unix_ms: u64) -> Result<(), SignalError> {
+        if !self.wanted {
+            return Err(SignalError::NotWanted);
+        }
+        if !self.handshakes.take(Priority::Decide, now) {
+            return Err(SignalError::TooMany);
+        }
+        let offer = ReceivedOffer::open(&self.keys, envelope, &mut self.random)?;
+        self.guard.accept(offer.payload(), unix_ms)?;
+        if self.offer.is_some() && self.keys.local_key < self.keys.remote_key {
+            self.counters.offers_crossed += 1;
+            return Ok(());
+        }
+        self.offer = None;
+        let theirs = offer.payload().clone();
+        let session_id = offer.session_id();
+        let (channel, secrets, sealed) = offer.answer(&self.payload(unix_ms))?;
+        self.transmit(PathTransmit::Signal { sealed });
+        self.counters.answers_sent += 1;
+        self.told.clone_from(&self.local);
+        self.begin_session(Session::new(session_id, &secrets, Role::Responder, channel), &theirs);
+        self.punch.start_round(now + self.signal_delay());
+        Ok(())
+    }
+
+    fn receive_answer(&mut self, envelope: &Envelope<'_>, now: Instant) -> Result<(), SignalError> {
+        let pending = self.offer.take_if(|pending| pending.offer.session_id() == envelope.session_id);
+        let PendingOffer { offer, told } = pending.ok_or(SignalError::UnknownSession)?;
+        let answer = match offer.open_answer(envelope.sealed) {
+            Ok(answer) => answer,
+            Err((offer, error)) => {
+                self.offer = Some(PendingOffer { offer: *offer, told });
+                return Err(error);
+            }
+        };
+        self.told = told;
+        let session = Session::new(envelope.session_id, &answer.secrets, Role::Initiator, answer.channel);
+        self.begin_session(session, &answer.payload);
+        self.tell_candidates();
+        self.punch.start_round(now);
+        Ok(())
+    }
+
+    fn receive_trickle(&mut self, envelope: &Envelope<'_>, now: Instant) -> Result<(), SignalError> {
+        let trickle = self.sessions.open_trickle(envelope.session_id, envelope.sealed)?;
+        if self.take_remote_candidates(&trickle.candidates) > 0 && self.wanted {
+            self.punch.rearm();
+            if !matches!(self.punch.phase, Phase::Offered { .. }) {
+                self.punch.start_round(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_session(&mut self, session: Session, theirs: &SignalPayload) {
+        self.sessions.install(session);
+        self.event(PathEvent::SessionsChanged);
+        self.peer_nat = theirs.nat;
+        if self.take_remote_candidates(&theirs.candidates) > 0 {
+            self.punch.rearm();
+        }
+        for pair in self.pairs.iter_mut() {
+            pair.end_chase();
+        }
+    }
+
+    /// Takes the peer's candidate set; returns how many addresses are new.
+    fn take_remote_candidates(&mut self, candidates: &[Candidate]) -> usize {
+        let accepted = self.accepted_candidates(candidates, MAX_PAIRS);
+        let change = self.pairs.replace_signalled(&accepted, self.direct_remote());
+        self.note_pairs(change)
+    }
+
+    pub(super) fn note_pairs(&mut self, change: PairsChange) -> usize {
+        self.counters.candidates_dropped += change.refused;
+        self.counters.addresses_evicted += change.evicted;
+        self.forget(change.forgotten);
+        change.added
+    }
+
+    fn payload(&mut self, unix_ms: u64) -> SignalPayload {
+        // One more than the last, over small steps back of the clock. After a larger one that would run ahead of the
+        // clock by more than the peer accepts; but then the peer has refused the offers from that future, too.
+        let next = unix_ms.max(self.last_generation.saturating_add(1));
+        self.last_generation = if next > unix_ms.saturating_add(MAX_CLOCK_SKEW_MS) { unix_ms } else { next };
+        SignalPayload {
+            generation: self.last_generation,
+            sent_at_unix_ms: unix_ms,
+            probe_secret: self.random.bytes(),
+            nat: NatReport {
+                mapping: self.nat,
+                relay_rtt_ms: self.relay_rtt.map(|rtt| u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX)),
+            },
+            candidates: self.local.clone(),
+        }
+    }
+}

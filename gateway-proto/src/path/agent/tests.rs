@@ -1,0 +1,403 @@
+//! The rules of one agent, with two of them and no network but the test's own hands.
+
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use super::*;
+use crate::{
+    path::{CandidateKind, MAX_PAIRS, ProbeError, test_clock::start},
+    signal::{Envelope, SignalError, SignalKind},
+};
+
+const UNIX_MS: u64 = 1_800_000_000_000;
+const MS: Duration = Duration::from_millis(1);
+
+fn config(site: u8) -> PathConfig {
+    let secret = |site: u8| StaticSecret::from([site + 1; 32]);
+    PathConfig {
+        local_key: [site + 1; 32],
+        remote_key: [2 - site; 32],
+        noise_private: Zeroizing::new(secret(site).to_bytes()),
+        remote_noise: PublicKey::from(&secret(1 - site)).to_bytes(),
+        pair_secret: Zeroizing::new([9; 32]),
+        allow_loopback: false,
+    }
+}
+
+fn addr(site: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, site + 1], 7_000))
+}
+
+/// An agent whose relay is up, that knows its address and wants a direct path. Agent 0 has the smaller key.
+fn ready(site: u8, seed: u8, now: Instant) -> PathAgent {
+    let mut agent = PathAgent::new(config(site), [seed; 32], now);
+    agent.handle_relay_state(true, Some(20 * MS), now);
+    agent.handle_local_candidates(vec![Candidate::new(CandidateKind::Host, addr(site))], NatMapping::Unknown, now);
+    agent.wants_direct(true, now);
+    agent
+}
+
+fn signals(agent: &mut PathAgent) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| agent.poll_transmit())
+        .filter_map(|transmit| match transmit {
+            PathTransmit::Signal { sealed } => Some(sealed),
+            PathTransmit::Probe { .. } => None,
+        })
+        .collect()
+}
+
+fn probes(agent: &mut PathAgent) -> Vec<(SocketAddr, Vec<u8>)> {
+    std::iter::from_fn(|| agent.poll_transmit())
+        .filter_map(|transmit| match transmit {
+            PathTransmit::Probe { to, packet } => Some((to, packet)),
+            PathTransmit::Signal { .. } => None,
+        })
+        .collect()
+}
+
+fn events(agent: &mut PathAgent) -> Vec<PathEvent> {
+    std::iter::from_fn(|| agent.poll_event()).collect()
+}
+
+fn offer_of(agent: &mut PathAgent, now: Instant, unix_ms: u64) -> Vec<u8> {
+    agent.handle_timeout(now, unix_ms);
+    let sealed = signals(agent).pop().unwrap();
+    assert_eq!(Envelope::parse(&sealed).unwrap().kind, SignalKind::Offer);
+    sealed
+}
+
+/// Two agents with a common session, no probe sent yet; the first made the offer.
+fn introduced(now: Instant) -> (PathAgent, PathAgent) {
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    introduce(&mut a, &mut b, now, UNIX_MS);
+    (a, b)
+}
+
+fn introduce(a: &mut PathAgent, b: &mut PathAgent, now: Instant, unix_ms: u64) {
+    let offer = offer_of(a, now, unix_ms);
+    b.handle_signal(&offer, now, unix_ms).unwrap();
+    let answer = signals(b).pop().unwrap();
+    a.handle_signal(&answer, now, unix_ms).unwrap();
+}
+
+/// Carries probes back and forth without delay until there are none.
+fn exchange(a: &mut PathAgent, b: &mut PathAgent, now: Instant) {
+    loop {
+        let (from_a, from_b) = (probes(a), probes(b));
+        if from_a.is_empty() && from_b.is_empty() {
+            return;
+        }
+        for (to, packet) in from_a {
+            assert_eq!(to, addr(1));
+            b.handle_probe(addr(0), &packet, now).unwrap();
+        }
+        for (to, packet) in from_b {
+            assert_eq!(to, addr(0));
+            a.handle_probe(addr(1), &packet, now).unwrap();
+        }
+    }
+}
+
+fn is_direct(agent: &PathAgent) -> bool {
+    matches!(agent.selected(), Selected::Direct { .. })
+}
+
+#[test]
+fn the_relay_is_selected_at_once_and_left_when_it_goes() {
+    let now = start();
+    let mut agent = PathAgent::new(config(0), [1; 32], now);
+    assert_eq!(agent.selected(), Selected::None);
+    agent.handle_relay_state(true, None, now);
+    agent.handle_relay_state(true, Some(5 * MS), now);
+    agent.handle_relay_state(false, None, now);
+    assert_eq!(
+        events(&mut agent),
+        [
+            PathEvent::Selected { selected: Selected::Relayed, reason: PathReason::RelayFirst },
+            PathEvent::Selected { selected: Selected::None, reason: PathReason::RelayLost },
+        ]
+    );
+}
+
+#[test]
+fn nothing_is_signalled_and_no_offer_answered_unless_a_direct_path_is_wanted() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    b.wants_direct(false, now);
+    let offer = offer_of(&mut a, now, UNIX_MS);
+    assert_eq!(b.handle_signal(&offer, now, UNIX_MS), Err(SignalError::NotWanted));
+    assert_eq!(b.poll_timeout(), None);
+    assert_eq!(b.poll_transmit(), None);
+}
+
+#[test]
+fn an_exchange_and_two_round_trips_make_a_direct_path() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), b.probe_session_ids().collect::<Vec<_>>());
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let selected =
+        Selected::Direct { remote: addr(1), kind: CandidateKind::Host, rtt: Duration::ZERO, duplicate: false };
+    assert_eq!(a.selected(), selected);
+    assert!(is_direct(&b), "the answering side proves the path for itself");
+    let events = events(&mut a);
+    assert!(events.contains(&PathEvent::AddressAuthenticated(addr(1))));
+    assert!(events.contains(&PathEvent::Selected { selected, reason: PathReason::DirectProved }));
+}
+
+#[test]
+fn the_answering_side_waits_for_the_way_of_its_answer() {
+    let (_, b) = introduced(start());
+    let (at, reason) = b.poll_timeout().unwrap();
+    assert_eq!(reason, "punch probe due");
+    assert_eq!(at, b.changed_at + 20 * MS, "half of both round trips to the relay");
+}
+
+#[test]
+fn when_offers_cross_the_one_of_the_smaller_key_wins() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let (from_a, from_b) = (offer_of(&mut a, now, UNIX_MS), offer_of(&mut b, now, UNIX_MS));
+    a.handle_signal(&from_b, now, UNIX_MS).unwrap();
+    assert!(signals(&mut a).is_empty(), "the smaller key insists");
+    assert_eq!(a.snapshot().counters.offers_crossed, 1);
+    b.handle_signal(&from_a, now, UNIX_MS).unwrap();
+    let answer = signals(&mut b).pop().unwrap();
+    a.handle_signal(&answer, now, UNIX_MS).unwrap();
+    assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), b.probe_session_ids().collect::<Vec<_>>());
+    assert_eq!(a.handle_signal(&from_b, now, UNIX_MS), Err(SignalError::Replayed), "set aside, but not forgotten");
+}
+
+#[test]
+fn a_replayed_or_old_offer_changes_nothing() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let offer = offer_of(&mut a, now, UNIX_MS);
+    assert!(matches!(b.handle_signal(&offer, now, UNIX_MS + 61_000), Err(SignalError::Stale { age_ms: 61_000 })));
+    b.handle_signal(&offer, now, UNIX_MS).unwrap();
+    let ids: Vec<_> = b.probe_session_ids().collect();
+    signals(&mut b);
+    assert_eq!(b.handle_signal(&offer, now, UNIX_MS), Err(SignalError::Replayed));
+    assert!(signals(&mut b).is_empty());
+    assert_eq!(b.probe_session_ids().collect::<Vec<_>>(), ids);
+    assert_eq!(b.snapshot().counters.signals_refused, 2);
+}
+
+#[test]
+fn an_answer_counts_once_and_only_for_its_offer() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let offer = offer_of(&mut a, now, UNIX_MS);
+    b.handle_signal(&offer, now, UNIX_MS).unwrap();
+    let answer = signals(&mut b).pop().unwrap();
+    let mut other = answer.clone();
+    other[3] ^= 1;
+    assert_eq!(a.handle_signal(&other, now, UNIX_MS), Err(SignalError::UnknownSession));
+    let mut forged = answer.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(a.handle_signal(&forged, now, UNIX_MS), Err(SignalError::NotAuthentic));
+    a.handle_signal(&answer, now, UNIX_MS).unwrap();
+    assert_eq!(a.handle_signal(&answer, now, UNIX_MS), Err(SignalError::UnknownSession));
+}
+
+#[test]
+fn a_flood_of_offers_is_not_opened() {
+    let now = start();
+    let mut b = ready(1, 2, now);
+    let junk = [&[1, 1][..], &[0; 200]].concat();
+    let errors: Vec<_> = (0..40).map(|_| b.handle_signal(&junk, now, UNIX_MS).unwrap_err()).collect();
+    assert_eq!(errors[0], SignalError::NotAuthentic);
+    assert_eq!(errors[39], SignalError::TooMany);
+}
+
+#[test]
+fn candidates_that_may_not_be_probed_are_dropped_on_both_sides() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let odd = ["127.0.0.1:1", "169.254.0.1:1", "224.0.0.1:1", "0.0.0.0:1", "[fe80::1]:1", "10.0.0.1:0"];
+    let odd = odd.map(|addr| Candidate { kind: CandidateKind::Host, addr: addr.parse().unwrap() });
+    a.handle_local_candidates(odd.to_vec(), NatMapping::Unknown, now);
+    assert_eq!((a.snapshot().own_candidates, a.snapshot().counters.candidates_dropped), (0, 6));
+    // A peer that does not check its own.
+    a.local = odd.to_vec();
+    introduce(&mut a, &mut b, now, UNIX_MS);
+    assert_eq!(b.snapshot().pairs, 0);
+    b.handle_timeout(now + 100 * MS, UNIX_MS);
+    assert!(probes(&mut b).is_empty());
+}
+
+#[test]
+fn no_more_pairs_are_probed_than_the_cap_allows() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let many = (1..=60).map(|port| Candidate::new(CandidateKind::Host, ([198, 51, 100, 1], port).into()));
+    a.handle_local_candidates(many.collect(), NatMapping::Unknown, now);
+    introduce(&mut a, &mut b, now, UNIX_MS);
+    b.handle_timeout(now + 20 * MS, UNIX_MS);
+    assert_eq!(probes(&mut b).len(), MAX_PAIRS);
+}
+
+#[test]
+fn an_authentic_probe_from_an_unknown_address_is_learned_and_a_forged_one_is_not() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    let (_, packet) = probes(&mut a).pop().unwrap();
+    let behind_nat: SocketAddr = "203.0.113.9:40000".parse().unwrap();
+    let mut forged = packet.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(b.handle_probe(behind_nat, &forged, now), Err(ProbeError::NotAuthentic));
+    assert_eq!(b.handle_probe("[fe80::1]:5".parse().unwrap(), &packet, now), Err(ProbeError::UnusableSource));
+    assert!(probes(&mut b).is_empty() && b.snapshot().heard_pairs == 0);
+
+    a.handle_timeout(now + 40 * MS, UNIX_MS);
+    let (_, packet) = probes(&mut a).pop().unwrap();
+    b.handle_probe(behind_nat, &packet, now).unwrap();
+    let sizes: Vec<_> = probes(&mut b).iter().map(|(to, packet)| (*to, packet.len() == 1_200)).collect();
+    assert_eq!(sizes, [(behind_nat, true), (behind_nat, false)], "a full-size try and the pong");
+    assert!(events(&mut b).contains(&PathEvent::AddressAuthenticated(behind_nat)));
+    assert_eq!(b.handle_probe(behind_nat, &packet, now), Err(ProbeError::Replayed));
+}
+
+#[test]
+fn a_probe_without_a_session_is_an_error_and_is_not_answered() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    let (_, packet) = probes(&mut a).pop().unwrap();
+    let mut stranger = ready(1, 3, now);
+    assert_eq!(stranger.handle_probe(addr(0), &packet, now), Err(ProbeError::UnknownSession));
+    assert_eq!(b.handle_probe(addr(0), &packet[..30], now), Err(ProbeError::Malformed));
+    assert!(stranger.poll_transmit().is_none() && probes(&mut b).is_empty());
+}
+
+#[test]
+fn the_old_session_answers_until_the_new_one_has_proved_a_path() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let later = now + 10_000 * MS;
+    // The answer to a new offer is lost: only b has the new session.
+    a.relook(later);
+    let offer = offer_of(&mut a, later, UNIX_MS + 10_000);
+    b.handle_signal(&offer, later, UNIX_MS + 10_000).unwrap();
+    signals(&mut b);
+    assert_eq!((a.probe_session_ids().count(), b.probe_session_ids().count()), (1, 2));
+    b.set_active(true, later);
+    b.handle_timeout(later, UNIX_MS + 10_000);
+    let (_, heartbeat) = probes(&mut b).swap_remove(0);
+    a.handle_probe(addr(1), &heartbeat, later).expect("heartbeats stay on the session the peer surely has");
+
+    // The next offer gets through: the session before it goes once the new one has proved the path.
+    let again = later + 4_000 * MS;
+    a.handle_timeout(again, UNIX_MS + 14_000);
+    introduce(&mut a, &mut b, again, UNIX_MS + 14_000);
+    let [newest] = [a.probe_session_ids().next().unwrap()];
+    for step in [0, 40, 70, 140, 300, 600, 1_100, 3_100] {
+        for agent in [&mut a, &mut b] {
+            agent.relook_at = Some(again);
+            agent.handle_timeout(again + step * MS, UNIX_MS + 14_000);
+        }
+        exchange(&mut a, &mut b, again + step * MS);
+    }
+    assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), [newest]);
+    assert_eq!(b.probe_session_ids().collect::<Vec<_>>(), [newest]);
+    assert!(is_direct(&a) && is_direct(&b));
+}
+
+#[test]
+fn a_peer_that_restarted_with_a_new_generation_is_accepted() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let later = now + 5_000 * MS;
+    let mut restarted = ready(0, 77, later);
+    introduce(&mut restarted, &mut b, later, UNIX_MS + 5_000);
+    restarted.handle_timeout(later, UNIX_MS + 5_000);
+    exchange(&mut restarted, &mut b, later);
+    assert!(is_direct(&restarted) && is_direct(&b));
+}
+
+#[test]
+fn new_local_candidates_are_trickled_and_probed_at_once() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    let added = Candidate::new(CandidateKind::Host, "198.51.100.77:7000".parse().unwrap());
+    let mut candidates = a.local.clone();
+    a.handle_local_candidates(candidates.clone(), NatMapping::Unknown, now);
+    assert!(signals(&mut a).is_empty(), "nothing new, nothing said");
+    candidates.push(added);
+    a.handle_local_candidates(candidates, NatMapping::Unknown, now);
+    let trickle = signals(&mut a).pop().unwrap();
+    assert_eq!(Envelope::parse(&trickle).unwrap().kind, SignalKind::Transport);
+    b.handle_signal(&trickle, now, UNIX_MS).unwrap();
+    b.handle_timeout(now, UNIX_MS);
+    let targets: Vec<_> = probes(&mut b).into_iter().map(|(to, _)| to).collect();
+    assert_eq!(targets, [addr(0), added.addr]);
+    assert_eq!(b.handle_signal(&trickle, now, UNIX_MS), Err(SignalError::Replayed));
+}
+
+#[test]
+fn a_direct_path_no_longer_wanted_is_given_up_and_no_longer_probed() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    events(&mut a);
+    a.wants_direct(false, now);
+    assert_eq!(events(&mut a), [PathEvent::Selected { selected: Selected::Relayed, reason: PathReason::NotWanted }]);
+    assert_eq!(a.poll_timeout().map(|(_, why)| why), Some("address expires"), "the peer may still send from there");
+    b.set_active(true, now);
+    b.handle_timeout(now, UNIX_MS);
+    for (_, packet) in probes(&mut b) {
+        a.handle_probe(addr(1), &packet, now).unwrap();
+    }
+    assert_eq!(probes(&mut a).len(), 1, "a pong and nothing of its own");
+}
+
+#[test]
+fn data_is_duplicated_in_doubt_and_no_longer_when_the_path_answers() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    events(&mut a);
+    a.set_active(true, now);
+    let mut at = now;
+    while at < now + 1_100 * MS {
+        a.handle_timeout(at, UNIX_MS);
+        at = a.poll_timeout().unwrap().0;
+    }
+    assert!(matches!(a.selected(), Selected::Direct { duplicate: true, .. }));
+    assert_eq!(events(&mut a), [PathEvent::Distrusted]);
+    exchange(&mut a, &mut b, at);
+    assert!(matches!(a.selected(), Selected::Direct { duplicate: false, .. }));
+    assert_eq!(events(&mut a), [PathEvent::Trusted]);
+}
+
+#[test]
+fn a_snapshot_tells_the_state_in_numbers_and_the_reason_in_words() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let snapshot = a.snapshot();
+    assert_eq!((snapshot.pairs, snapshot.heard_pairs, snapshot.proved_pairs, snapshot.attempts), (1, 1, 1, 1));
+    assert_eq!(snapshot.reason.to_string(), "the direct path carried a full round trip");
+    assert_eq!((snapshot.counters.offers_sent, snapshot.counters.promotions), (1, 1));
+}
+
+#[test]
+fn nothing_secret_shows_in_debug_output() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.relook(now + 3_000 * MS);
+    let offer = offer_of(&mut a, now + 3_000 * MS, UNIX_MS + 3_000);
+    b.handle_signal(&offer, now, UNIX_MS + 3_000).unwrap();
+    let text = format!("{:?} {a:?} {b:?}", config(0));
+    for secret in ["9, 9", "1, 1, 1", "2, 2, 2"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}

@@ -1,0 +1,233 @@
+//! Whether the selected direct path still answers.
+
+use std::time::{Duration, Instant};
+
+/// Between heartbeats while streams are open: an engine's acknowledgement timer runs.
+const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between heartbeats when idle: below the 30 s after which common NATs forget a mapping.
+const IDLE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Between heartbeats once an answer is missing: loss is told from death by asking more often.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Silence that counts as one miss; on a path of long round trips, one and a half of them.
+const MIN_MISS: Duration = Duration::from_millis(500);
+const MAX_MISS: Duration = Duration::from_secs(2);
+
+/// Misses after which data is duplicated onto the relay.
+const DISTRUST_AFTER: u32 = 2;
+
+/// Misses after which the path is left.
+const DEMOTE_AFTER: u32 = 3;
+
+/// One heartbeat in so many has full size: small packets may pass where data does not.
+const PADDED_EVERY: u32 = 10;
+
+/// What has to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Send a ping.
+    Ping {
+        /// At full size.
+        padded: bool,
+    },
+    /// First miss: look for other ways.
+    Doubt,
+    /// Duplicate data.
+    Distrust,
+    /// Leave the path.
+    Demote,
+}
+
+/// The heartbeat of one selected path.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    next_ping_at: Instant,
+    silence: Option<Silence>,
+    sent: u32,
+}
+
+/// Since the oldest ping without an answer.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    since: Instant,
+    /// A ping of full size is among the unanswered: a small answer ends nothing.
+    padded: bool,
+    misses: u32,
+    miss_after: Duration,
+    /// Counted from the last miss, so that a process that stood still asks again before it gives a path up.
+    next_miss_at: Instant,
+}
+
+impl Heartbeat {
+    /// For a path just promoted: the proof was its first heartbeat.
+    pub(super) fn new(active: bool, now: Instant) -> Self {
+        Self { next_ping_at: now + interval(active), silence: None, sent: 0 }
+    }
+
+    /// Whether data has to be duplicated.
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.silence.is_some_and(|silence| silence.misses >= DISTRUST_AFTER)
+    }
+
+    /// When the current silence began, once it counts.
+    pub(super) fn doubted_since(&self) -> Option<Instant> {
+        self.silence.filter(|silence| silence.misses > 0).map(|silence| silence.since)
+    }
+
+    /// Streams opened or closed.
+    pub(super) fn set_active(&mut self, active: bool, now: Instant) {
+        if active && self.next_ping_at > now {
+            self.next_ping_at = now;
+        }
+    }
+
+    /// The next moment at which [`Self::poll`] has something to say.
+    pub(super) fn next_at(&self) -> Instant {
+        self.silence.map_or(self.next_ping_at, |silence| self.next_ping_at.min(silence.next_miss_at))
+    }
+
+    /// What is due; call until `None`.
+    pub(super) fn poll(&mut self, rtt: Duration, active: bool, now: Instant) -> Option<Beat> {
+        if let Some(silence) = &mut self.silence
+            && silence.misses < DEMOTE_AFTER
+            && now >= silence.next_miss_at
+        {
+            silence.misses += 1;
+            silence.next_miss_at = now + silence.miss_after;
+            match silence.misses {
+                DEMOTE_AFTER => return Some(Beat::Demote),
+                DISTRUST_AFTER => return Some(Beat::Distrust),
+                _ => {
+                    self.next_ping_at = now;
+                    return Some(Beat::Doubt);
+                }
+            }
+        }
+        if now < self.next_ping_at {
+            return None;
+        }
+        let doubted = self.doubted_since().is_some();
+        let padded = doubted || self.sent % PADDED_EVERY == PADDED_EVERY - 1;
+        self.sent = self.sent.wrapping_add(1);
+        self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active) };
+        let miss_after = (rtt * 3 / 2).clamp(MIN_MISS, MAX_MISS);
+        let silence = self.silence.get_or_insert(Silence {
+            since: now,
+            padded: false,
+            misses: 0,
+            miss_after,
+            next_miss_at: now + miss_after,
+        });
+        // A probe of full size asked while in doubt is only a second opinion; one sent by plan must be answered in kind.
+        silence.padded |= padded && !doubted;
+        Some(Beat::Ping { padded })
+    }
+
+    /// An answer came. True when the path was distrusted and is no more.
+    pub(super) fn answered(&mut self, padded: bool, active: bool, now: Instant) -> bool {
+        let Some(silence) = self.silence else { return false };
+        if silence.padded && !padded {
+            return false;
+        }
+        let was_distrusted = self.is_distrusted();
+        self.silence = None;
+        if silence.misses > 0 {
+            self.next_ping_at = now + interval(active);
+        }
+        was_distrusted
+    }
+}
+
+fn interval(active: bool) -> Duration {
+    if active { ACTIVE_INTERVAL } else { IDLE_INTERVAL }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::test_clock::start;
+
+    const RTT: Duration = Duration::from_millis(20);
+
+    /// Runs a path that answers nothing from `start` on; returns the milliseconds of each beat.
+    fn run_silent(heartbeat: &mut Heartbeat, active: bool, start: Instant) -> Vec<(u128, Beat)> {
+        let mut beats = Vec::new();
+        while !matches!(beats.last(), Some((_, Beat::Demote))) {
+            let now = heartbeat.next_at();
+            while let Some(beat) = heartbeat.poll(RTT, active, now) {
+                beats.push(((now - start).as_millis(), beat));
+                if beat == Beat::Demote {
+                    break;
+                }
+            }
+        }
+        beats
+    }
+
+    #[test]
+    fn an_active_path_that_dies_is_distrusted_after_two_seconds_and_left_after_two_and_a_half() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(true, start);
+        let beats = run_silent(&mut heartbeat, true, start);
+        let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
+        assert_eq!((at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote)), (1_500, 2_000, 2_500));
+        let pings = beats.iter().filter(|(_, beat)| matches!(beat, Beat::Ping { .. })).count();
+        assert!((4..=8).contains(&pings), "several questions, no storm: {pings}");
+    }
+
+    #[test]
+    fn a_process_that_stood_still_asks_again_before_it_gives_the_path_up() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(true, start);
+        let asked = start + ACTIVE_INTERVAL;
+        assert_eq!(heartbeat.poll(RTT, true, asked), Some(Beat::Ping { padded: false }));
+        let woken = asked + Duration::from_secs(60);
+        let beats: Vec<_> = std::iter::from_fn(|| heartbeat.poll(RTT, true, woken)).collect();
+        assert_eq!(beats, [Beat::Doubt, Beat::Ping { padded: true }]);
+    }
+
+    #[test]
+    fn an_idle_path_is_asked_every_fifteen_seconds_and_at_once_when_streams_open() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(false, start);
+        assert_eq!(heartbeat.next_at(), start + IDLE_INTERVAL);
+        heartbeat.set_active(true, start + RTT);
+        assert_eq!(heartbeat.next_at(), start + RTT);
+    }
+
+    #[test]
+    fn an_answer_ends_the_silence_and_says_when_trust_returns() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(true, start);
+        let mut now = start;
+        while !heartbeat.is_distrusted() {
+            now = heartbeat.next_at();
+            while heartbeat.poll(RTT, true, now).is_some() {}
+        }
+        assert!(heartbeat.answered(true, true, now));
+        assert!(!heartbeat.is_distrusted());
+        assert_eq!(heartbeat.next_at(), now + ACTIVE_INTERVAL);
+        assert!(!heartbeat.answered(true, true, now), "there was nothing to end");
+    }
+
+    #[test]
+    fn a_path_that_only_carries_small_packets_is_left() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(true, start);
+        for _ in 0..100 {
+            let now = heartbeat.next_at();
+            while let Some(beat) = heartbeat.poll(RTT, true, now) {
+                match beat {
+                    Beat::Ping { padded: false } => {
+                        heartbeat.answered(false, true, now + RTT);
+                    }
+                    Beat::Ping { padded: true } | Beat::Doubt | Beat::Distrust => {}
+                    Beat::Demote => return,
+                }
+            }
+        }
+        panic!("pings pass, data dies, and nobody noticed");
+    }
+}

@@ -1,0 +1,275 @@
+//! When to offer and when to probe: the time table of hole punching.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+
+/// Probes of one attempt: close together at first, because both sides start at the same moment and NATs differ by
+/// milliseconds, then doubling.
+const BURST_STEPS: [Duration; 7] = [
+    Duration::ZERO,
+    Duration::from_millis(33),
+    Duration::from_millis(67),
+    Duration::from_millis(133),
+    Duration::from_millis(267),
+    Duration::from_millis(533),
+    Duration::from_millis(1_066),
+];
+
+/// Starts of the attempts of one round. Nearly all successes are first attempts; the later ones are for a slow relay or
+/// a NAT that was confused by the first.
+const ATTEMPT_STARTS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(3), Duration::from_secs(7)];
+
+/// After the last probe of a round, answers may still come.
+const ROUND_GRACE: Duration = Duration::from_secs(2);
+
+/// An offer is answered within two relay round trips or not at all.
+pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Offers in a row before the peer counts as absent.
+const OFFER_TRIES: u32 = 3;
+
+/// Between two offers of ours, whatever asks for them.
+pub(super) const OFFER_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Between rounds: 60 s, doubling to 15 min.
+const FIRST_BACKOFF: Duration = Duration::from_secs(60);
+const BACKOFF_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Where punching stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing to do: not wanted, succeeded, or there is no way to signal.
+    Idle,
+    /// An offer is to be sent.
+    OfferDue {
+        /// When.
+        at: Instant,
+        /// How many went unanswered before it.
+        tries: u32,
+    },
+    /// An offer waits for its answer.
+    Offered {
+        /// Until when.
+        until: Instant,
+        /// Which one in a row.
+        tries: u32,
+    },
+    /// Bursts of probes.
+    Round(Round),
+    /// Another offer later.
+    Backoff {
+        /// When.
+        until: Instant,
+    },
+}
+
+/// Up to three attempts of seven probes each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Round {
+    started_at: Instant,
+    attempt: usize,
+    step: usize,
+}
+
+/// What a round wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RoundStep {
+    /// The first probe of an attempt to every pair.
+    FirstBurst,
+    /// Another probe to every pair.
+    Burst,
+    /// The round is over.
+    Over,
+}
+
+impl Round {
+    fn new(started_at: Instant) -> Self {
+        Self { started_at, attempt: 0, step: 0 }
+    }
+
+    pub(super) fn started_at(&self) -> Instant {
+        self.started_at
+    }
+
+    fn next_at(&self) -> Instant {
+        match ATTEMPT_STARTS.get(self.attempt) {
+            Some(start) => self.started_at + *start + BURST_STEPS[self.step],
+            None => {
+                self.started_at
+                    + ATTEMPT_STARTS[ATTEMPT_STARTS.len() - 1]
+                    + BURST_STEPS[BURST_STEPS.len() - 1]
+                    + ROUND_GRACE
+            }
+        }
+    }
+
+    /// The step that is due, if one is. A late driver gets one burst, not all it missed.
+    pub(super) fn poll(&mut self, direct: bool, now: Instant) -> Option<RoundStep> {
+        let mut due = None;
+        while now >= self.next_at() {
+            if self.attempt >= ATTEMPT_STARTS.len() || (direct && self.attempt > 0) {
+                return Some(RoundStep::Over);
+            }
+            due = Some(if self.step == 0 { RoundStep::FirstBurst } else { due.unwrap_or(RoundStep::Burst) });
+            self.step += 1;
+            if self.step == BURST_STEPS.len() {
+                self.step = 0;
+                self.attempt += 1;
+            }
+        }
+        due
+    }
+}
+
+/// The phase and the delay between rounds.
+#[derive(Debug)]
+pub(super) struct Punch {
+    pub(super) phase: Phase,
+    backoff: Backoff,
+    last_offer_at: Option<Instant>,
+}
+
+impl Default for Punch {
+    fn default() -> Self {
+        Self { phase: Phase::Idle, backoff: Backoff::new(FIRST_BACKOFF, BACKOFF_LIMIT), last_offer_at: None }
+    }
+}
+
+impl Punch {
+    /// Something changed: the next failure waits the shortest time again.
+    pub(super) fn rearm(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// Wants an offer at `at`, or as soon after as offers may be sent. Leaves an exchange that is under way alone.
+    pub(super) fn request_offer(&mut self, at: Instant) {
+        let at = self.last_offer_at.map_or(at, |last| at.max(last + OFFER_INTERVAL));
+        match self.phase {
+            Phase::Offered { .. } => {}
+            Phase::OfferDue { at: planned, .. } if planned <= at => {}
+            // In the first moments of a round both sides know all there is to know.
+            Phase::Round(round) if at < round.started_at() + OFFER_INTERVAL => {}
+            Phase::Idle | Phase::OfferDue { .. } | Phase::Round(_) | Phase::Backoff { .. } => {
+                self.phase = Phase::OfferDue { at, tries: 0 };
+            }
+        }
+    }
+
+    /// An offer left.
+    pub(super) fn offered(&mut self, tries: u32, now: Instant) {
+        self.last_offer_at = Some(now);
+        self.phase = Phase::Offered { until: now + OFFER_TIMEOUT, tries: tries + 1 };
+    }
+
+    /// An offer went unanswered: another one, or a pause.
+    pub(super) fn offer_timed_out(&mut self, tries: u32, random: u32, now: Instant) {
+        if tries < OFFER_TRIES {
+            self.phase = Phase::OfferDue { at: now, tries };
+        } else {
+            self.back_off(random, now);
+        }
+    }
+
+    /// Both sides know each other's candidates: probes start at `at`.
+    pub(super) fn start_round(&mut self, at: Instant) {
+        self.phase = Phase::Round(Round::new(at));
+    }
+
+    /// The round found nothing.
+    pub(super) fn back_off(&mut self, random: u32, now: Instant) {
+        self.phase = Phase::Backoff { until: now + self.backoff.next_delay(random) };
+    }
+
+    /// When and why the next step is due.
+    pub(super) fn next_at(&self) -> Option<(Instant, &'static str)> {
+        match self.phase {
+            Phase::Idle => None,
+            Phase::OfferDue { at, .. } => Some((at, "offer due")),
+            Phase::Offered { until, .. } => Some((until, "answer overdue")),
+            Phase::Round(round) => Some((round.next_at(), "punch probe due")),
+            Phase::Backoff { until } => Some((until, "next punch round due")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::test_clock::start;
+
+    #[test]
+    fn a_round_is_three_attempts_of_seven_bursts() {
+        let start = start();
+        let mut round = Round::new(start);
+        let mut times = Vec::new();
+        loop {
+            let at = round.next_at();
+            match round.poll(false, at) {
+                Some(RoundStep::Over) => break,
+                Some(RoundStep::FirstBurst | RoundStep::Burst) => times.push((at - start).as_millis()),
+                None => panic!("a step was promised at {at:?}"),
+            }
+        }
+        assert_eq!(times[..7], [0, 33, 67, 133, 267, 533, 1_066]);
+        assert_eq!((times.len(), times[7], times[14]), (21, 3_000, 7_000));
+    }
+
+    #[test]
+    fn success_ends_the_round_after_the_first_attempt() {
+        let start = start();
+        let mut round = Round::new(start);
+        for ms in [0, 33, 67, 133, 267, 533, 1_066] {
+            assert!(matches!(
+                round.poll(true, start + Duration::from_millis(ms)),
+                Some(RoundStep::FirstBurst | RoundStep::Burst)
+            ));
+        }
+        assert_eq!(round.poll(true, start + Duration::from_secs(3)), Some(RoundStep::Over));
+    }
+
+    #[test]
+    fn a_driver_that_slept_sends_one_burst_and_not_all_it_missed() {
+        let start = start();
+        let mut round = Round::new(start);
+        assert_eq!(round.poll(false, start + Duration::from_millis(500)), Some(RoundStep::FirstBurst));
+        assert_eq!(round.poll(false, start + Duration::from_millis(500)), None);
+    }
+
+    #[test]
+    fn unanswered_offers_are_repeated_thrice_then_pause_longer_and_longer() {
+        let mut now = start();
+        let mut punch = Punch::default();
+        punch.request_offer(now);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            for tries in 0..OFFER_TRIES {
+                assert_eq!(punch.phase, Phase::OfferDue { at: now, tries });
+                punch.offered(tries, now);
+                now += OFFER_TIMEOUT;
+                punch.offer_timed_out(tries + 1, u32::MAX, now);
+            }
+            let Phase::Backoff { until } = punch.phase else { panic!("{:?}", punch.phase) };
+            pauses.push((until - now).as_secs());
+            now = until;
+            punch.request_offer(now);
+        }
+        assert_eq!(pauses, [60, 120, 240, 480, 900, 900, 900]);
+        punch.rearm();
+        punch.back_off(u32::MAX, now);
+        assert_eq!(punch.phase, Phase::Backoff { until: now + FIRST_BACKOFF });
+    }
+
+    #[test]
+    fn offers_keep_their_distance_whatever_asks_for_them() {
+        let start = start();
+        let mut punch = Punch::default();
+        punch.request_offer(start);
+        punch.offered(0, start);
+        punch.request_offer(start);
+        assert!(matches!(punch.phase, Phase::Offered { .. }), "an exchange under way goes on");
+        punch.phase = Phase::Idle;
+        punch.request_offer(start);
+        assert_eq!(punch.phase, Phase::OfferDue { at: start + OFFER_INTERVAL, tries: 0 });
+    }
+}

@@ -1,0 +1,391 @@
+//! The signed policy: everything one gateway may do, and nothing about anybody else's.
+//!
+//! The control plane signs it, the gateway keeps it on disk and runs from it. [`PolicyStore`] holds the rules of
+//! acceptance: a pinned key, our own key as audience, revisions that only go up. Whatever is unreadable, unsigned,
+//! older or meant for another gateway is an error, never a command: the policy in force stays in force.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{
+    id::{ConnectionId, OrganizationId, RelayId, ServerId},
+    identity::{Context, GatewayPublicKey, NoiseBinding},
+    signed::{Envelope, SignedError},
+};
+
+/// Staleness budget of channel data when the grant names none: 72 hours, in seconds.
+pub const DEFAULT_STALENESS_SECS: u64 = 72 * 3600;
+/// Staleness budget of admin connections when the grant names none: 15 minutes, in seconds.
+pub const DEFAULT_ADMIN_STALENESS_SECS: u64 = 15 * 60;
+/// The largest policy that is read, in bytes of JSON: 100,000 connections fit.
+pub const MAX_POLICY_LEN: usize = 64 << 20;
+
+/// A 32-byte secret of a connection or of a pair of gateways; wiped on drop, masked in `Debug`.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Takes 32 random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for keyed hashing only.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(masked)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = zeroize::Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| serde::de::Error::custom("expected 64 hex digits"))?;
+        bytes.try_into().map(Self).map_err(|_| serde::de::Error::custom("expected 64 hex digits"))
+    }
+}
+
+/// What one gateway runs from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The gateway this policy is for.
+    pub gateway: GatewayPublicKey,
+    /// Goes up with every change, per gateway.
+    pub revision: u64,
+    /// When it was signed, Unix seconds.
+    pub issued_at: u64,
+    /// Our own server.
+    pub server: ServerName,
+    /// The policy keys a gateway accepts from now on (rotation with overlap).
+    pub control_keys: Vec<GatewayPublicKey>,
+    /// The relay map, in order of preference when nothing was measured.
+    pub relays: Vec<RelayEntry>,
+    /// The gateways at the other ends of our connections, once each.
+    pub peers: Vec<PeerEntry>,
+    /// Our connections that are not in a terminal status.
+    pub connections: Vec<ConnectionEntry>,
+}
+
+/// A server as both ends of a connection may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerName {
+    /// Its id.
+    pub id: ServerId,
+    /// Its name.
+    pub name: String,
+    /// The organization that owns it.
+    pub organization: OrganizationId,
+    /// That organization's name.
+    pub organization_name: String,
+}
+
+/// A relay of the map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayEntry {
+    /// Its id, part of the admission proof.
+    pub id: RelayId,
+    /// `wss://host:port/relay`.
+    pub url: String,
+    /// SHA-256 of its TLS public key, hex; none: the public web PKI vouches for it.
+    pub tls_pin: Option<String>,
+    /// `host:port` of its STUN listeners.
+    pub stun: Vec<String>,
+}
+
+/// A peer gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEntry {
+    /// Its key, pinned for the tunnel.
+    pub key: GatewayPublicKey,
+    /// Its Noise key with its own signature over it.
+    pub noise: NoiseBinding,
+    /// Its server.
+    pub server: ServerName,
+    /// The relay where it can be reached.
+    pub home_relay: Option<RelayId>,
+    /// PSK of the rendezvous between the two gateways.
+    pub pair_secret: Secret,
+}
+
+/// What a connection carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionKind {
+    /// Channel data.
+    P2p,
+    /// The engine's admin API, read-only.
+    AdminReadOnly,
+    /// The engine's admin API, read-write.
+    AdminReadWrite,
+}
+
+/// The activation of a connection, as far as gateways need to know it. Only `Active` carries data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Both policies are being confirmed, or the user has not activated it yet.
+    Ready,
+    /// May carry data.
+    Active,
+    /// At least one side holds a pause.
+    Paused,
+    /// At least one side suspends the agreement.
+    Suspended,
+}
+
+/// One connection, seen from our end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionEntry {
+    /// Its id, the same at both ends.
+    pub id: ConnectionId,
+    /// What it carries.
+    pub kind: ConnectionKind,
+    /// Whether it may carry data.
+    pub activation: Activation,
+    /// The gateway at the other end.
+    pub peer: GatewayPublicKey,
+    /// What we do at our end.
+    pub local: LocalEnd,
+    /// The public name of the published endpoint.
+    pub endpoint: String,
+    /// The kind of exchange, for example `hl7v2-mllp`.
+    pub behavior: String,
+    /// The secrets a stream header may be made with: the current one first, then those of a running rotation.
+    pub secrets: Vec<ConnectionSecret>,
+    /// When the grant ends, Unix seconds.
+    pub expires_at: Option<u64>,
+    /// How long data may go on after the last contact with the control plane, seconds.
+    pub staleness_secs: u64,
+    /// Open streams at most.
+    pub max_streams: u32,
+    /// Refuse a tunnel that was not agreed with a post-quantum key exchange.
+    pub require_post_quantum: bool,
+}
+
+/// A connection's secret and, for one that is being retired, its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionSecret {
+    /// The secret.
+    pub secret: Secret,
+    /// Not accepted from this Unix second on; none: the current one.
+    pub until: Option<u64>,
+}
+
+/// Our end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum LocalEnd {
+    /// We receive streams and dial the engine's port.
+    Listener {
+        /// Where the engine listens; a loopback address unless the operator of this server chose otherwise.
+        engine: SocketAddr,
+    },
+    /// We open a local port for the engine and send streams.
+    Sender {
+        /// The local port; 0: the gateway picks one and keeps it.
+        port: u16,
+    },
+}
+
+/// Why a connection may not carry data now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum DeniedReason {
+    /// Not in our policy: revoked, terminated, or never granted.
+    #[error("the connection is not in the policy (revoked, terminated, or never granted)")]
+    Unknown,
+    /// Not activated yet.
+    #[error("the connection is not active yet")]
+    NotActive,
+    /// One of the two sides holds a pause.
+    #[error("the connection is paused")]
+    Paused,
+    /// One of the two sides suspends the agreement.
+    #[error("the agreement is suspended")]
+    Suspended,
+    /// The grant has ended.
+    #[error("the grant has expired")]
+    Expired,
+    /// The control plane was out of reach for longer than the staleness budget.
+    #[error("the policy is older than the staleness budget; the control plane must be reached first")]
+    Stale,
+}
+
+impl ConnectionEntry {
+    /// Whether the connection may carry data at `now`, when the control plane last confirmed the policy at
+    /// `confirmed_at` (both Unix seconds).
+    pub fn authorize(&self, now: u64, confirmed_at: u64) -> Result<(), DeniedReason> {
+        match self.activation {
+            Activation::Active => {}
+            Activation::Ready => return Err(DeniedReason::NotActive),
+            Activation::Paused => return Err(DeniedReason::Paused),
+            Activation::Suspended => return Err(DeniedReason::Suspended),
+        }
+        if self.expires_at.is_some_and(|end| now >= end) {
+            return Err(DeniedReason::Expired);
+        }
+        if now.saturating_sub(confirmed_at) > self.staleness_secs {
+            return Err(DeniedReason::Stale);
+        }
+        Ok(())
+    }
+
+    /// The next moment (Unix seconds) at which the answer of [`authorize`](Self::authorize) may change by time alone.
+    pub fn next_deadline(&self, confirmed_at: u64) -> u64 {
+        let stale_at = confirmed_at.saturating_add(self.staleness_secs).saturating_add(1);
+        self.expires_at.map_or(stale_at, |end| end.min(stale_at))
+    }
+
+    /// The secrets valid at `now`, the current one first.
+    pub fn valid_secrets(&self, now: u64) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter().filter(move |s| s.until.is_none_or(|end| now < end)).map(|s| &s.secret)
+    }
+}
+
+impl Policy {
+    /// The entry of a connection.
+    pub fn connection(&self, id: ConnectionId) -> Option<&ConnectionEntry> {
+        self.connections.iter().find(|connection| connection.id == id)
+    }
+
+    /// The entry of a peer.
+    pub fn peer(&self, key: &GatewayPublicKey) -> Option<&PeerEntry> {
+        self.peers.iter().find(|peer| peer.key == *key)
+    }
+
+    /// Signs the policy as the control plane.
+    pub fn sign(&self, key: &crate::identity::GatewayKey) -> Result<Envelope, serde_json::Error> {
+        Envelope::sign(key, Context::Policy, self)
+    }
+
+    /// Everything that must hold inside a policy before it may come into force.
+    fn check(&self) -> Result<(), PolicyError> {
+        let mut peers = BTreeMap::new();
+        for peer in &self.peers {
+            if peer.noise.verify(&peer.key).is_err() {
+                return Err(PolicyError::NoiseBinding(peer.key));
+            }
+            if peers.insert(peer.key, ()).is_some() {
+                return Err(PolicyError::Inconsistent("a peer is listed twice"));
+            }
+        }
+        let mut ids = BTreeMap::new();
+        for connection in &self.connections {
+            if !peers.contains_key(&connection.peer) && connection.peer != self.gateway {
+                return Err(PolicyError::Inconsistent("a connection names a peer that is not listed"));
+            }
+            if connection.secrets.is_empty() {
+                return Err(PolicyError::Inconsistent("a connection has no secret"));
+            }
+            // With itself, a server is both ends of one connection: two entries, one of each role.
+            let roles: &mut Vec<bool> = ids.entry(connection.id).or_default();
+            let sender = matches!(connection.local, LocalEnd::Sender { .. });
+            if roles.contains(&sender) || (!roles.is_empty() && connection.peer != self.gateway) {
+                return Err(PolicyError::Inconsistent("a connection is listed twice"));
+            }
+            roles.push(sender);
+        }
+        if self.control_keys.is_empty() {
+            return Err(PolicyError::Inconsistent("no control key"));
+        }
+        Ok(())
+    }
+}
+
+/// Why a policy was not put into force. The one in force stays.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The envelope was refused.
+    #[error("the policy's signature was refused")]
+    Signed(#[from] SignedError),
+    /// Meant for another gateway.
+    #[error("the policy is for gateway {0:?}, not for this one")]
+    WrongGateway(GatewayPublicKey),
+    /// Older than the one in force.
+    #[error("the policy has revision {offered}, but revision {current} is in force; revisions never go back")]
+    OlderRevision {
+        /// The refused revision.
+        offered: u64,
+        /// The revision in force.
+        current: u64,
+    },
+    /// The same revision with another content.
+    #[error("two different policies carry revision {0}")]
+    ConflictingRevision(u64),
+    /// A peer's Noise key is not signed by that peer's gateway key.
+    #[error("the Noise key of peer {0:?} is not signed by that peer")]
+    NoiseBinding(GatewayPublicKey),
+    /// The policy contradicts itself.
+    #[error("the policy contradicts itself: {0}")]
+    Inconsistent(&'static str),
+}
+
+/// The policy in force, and the only way to replace it.
+#[derive(Debug, Clone)]
+pub struct PolicyStore {
+    gateway: GatewayPublicKey,
+    trusted: Vec<GatewayPublicKey>,
+    current: Option<Policy>,
+}
+
+impl PolicyStore {
+    /// A store for `gateway` that trusts the control key pinned at enrolment.
+    pub fn new(gateway: GatewayPublicKey, pinned: GatewayPublicKey) -> Self {
+        Self { gateway, trusted: vec![pinned], current: None }
+    }
+
+    /// The policy in force.
+    pub fn current(&self) -> Option<&Policy> {
+        self.current.as_ref()
+    }
+
+    /// The revision in force, 0 for none.
+    pub fn revision(&self) -> u64 {
+        self.current.as_ref().map_or(0, |policy| policy.revision)
+    }
+
+    /// The control keys trusted now.
+    pub fn trusted(&self) -> &[GatewayPublicKey] {
+        &self.trusted
+    }
+
+    /// Checks an envelope against every rule and puts its policy into force. `Ok(false)`: it is in force already.
+    pub fn accept(&mut self, envelope: &Envelope) -> Result<bool, PolicyError> {
+        let policy: Policy = envelope.open(Context::Policy, &self.trusted)?;
+        if policy.gateway != self.gateway {
+            return Err(PolicyError::WrongGateway(policy.gateway));
+        }
+        let current = self.revision();
+        if policy.revision < current {
+            return Err(PolicyError::OlderRevision { offered: policy.revision, current });
+        }
+        if let Some(in_force) = &self.current
+            && policy.revision == in_force.revision
+        {
+            // Signed again at another time, with the same content, is the same policy.
+            let same = Policy { issued_at: in_force.issued_at, ..policy.clone() } == *in_force;
+            return if same { Ok(false) } else { Err(PolicyError::ConflictingRevision(current)) };
+        }
+        policy.check()?;
+        self.trusted.clone_from(&policy.control_keys);
+        self.current = Some(policy);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+use super::*;
+use crate::identity::{GatewayKey, NoiseKey};
+
+fn control() -> GatewayKey {
+    GatewayKey::from_seed(&[1; 32])
+}
+
+fn gateway(n: u8) -> GatewayKey {
+    GatewayKey::from_seed(&[n; 32])
+}
+
+fn server(n: u8) -> ServerName {
+    ServerName {
+        id: ServerId::new(1, [n; 10]),
+        name: format!("server {n}"),
+        organization: OrganizationId::new(1, [n; 10]),
+        organization_name: format!("organization {n}"),
+    }
+}
+
+fn policy(revision: u64) -> Policy {
+    let peer = gateway(3);
+    Policy {
+        gateway: gateway(2).public(),
+        revision,
+        issued_at: 1000,
+        server: server(2),
+        control_keys: vec![control().public()],
+        relays: vec![],
+        peers: vec![PeerEntry {
+            key: peer.public(),
+            noise: NoiseBinding::new(&peer, &NoiseKey::from_bytes([3; 32])),
+            server: server(3),
+            home_relay: None,
+            pair_secret: Secret::from_bytes([4; 32]),
+        }],
+        connections: vec![ConnectionEntry {
+            id: ConnectionId::new(1, [5; 10]),
+            kind: ConnectionKind::P2p,
+            activation: Activation::Active,
+            peer: peer.public(),
+            local: LocalEnd::Sender { port: 6661 },
+            endpoint: "ADT feed".into(),
+            behavior: "hl7v2-mllp".into(),
+            secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
+            expires_at: None,
+            staleness_secs: 100,
+            max_streams: 8,
+            require_post_quantum: false,
+        }],
+    }
+}
+
+fn store() -> PolicyStore {
+    PolicyStore::new(gateway(2).public(), control().public())
+}
+
+fn signed(policy: &Policy) -> Envelope {
+    policy.sign(&control()).unwrap()
+}
+
+#[test]
+fn revisions_go_up_and_never_back() {
+    let mut store = store();
+    assert_eq!(store.accept(&signed(&policy(5))), Ok(true));
+    assert_eq!(store.accept(&signed(&policy(5))), Ok(false));
+    let older = store.accept(&signed(&policy(4)));
+    assert_eq!(older, Err(PolicyError::OlderRevision { offered: 4, current: 5 }));
+    assert_eq!(store.accept(&signed(&policy(6))), Ok(true));
+    assert_eq!(store.revision(), 6);
+}
+
+#[test]
+fn the_same_revision_with_other_content_is_an_error_and_the_old_policy_stays() {
+    let mut store = store();
+    store.accept(&signed(&policy(5))).unwrap();
+    let mut other = policy(5);
+    other.connections.clear();
+    assert_eq!(store.accept(&signed(&other)), Err(PolicyError::ConflictingRevision(5)));
+    assert_eq!(store.current().unwrap().connections.len(), 1);
+}
+
+#[test]
+fn a_policy_of_a_stranger_or_for_another_gateway_is_refused() {
+    let forged = policy(1).sign(&gateway(9)).unwrap();
+    assert!(matches!(store().accept(&forged), Err(PolicyError::Signed(SignedError::UnknownKey(_)))));
+    let mut claimed = forged;
+    claimed.key = control().public();
+    assert_eq!(store().accept(&claimed), Err(PolicyError::Signed(SignedError::BadSignature)));
+    let mut other = policy(1);
+    other.gateway = gateway(7).public();
+    assert_eq!(store().accept(&signed(&other)), Err(PolicyError::WrongGateway(gateway(7).public())));
+}
+
+#[test]
+fn a_noise_key_that_the_peer_did_not_sign_is_refused() {
+    let mut bad = policy(1);
+    bad.peers[0].noise = NoiseBinding::new(&gateway(8), &NoiseKey::from_bytes([3; 32]));
+    assert_eq!(store().accept(&signed(&bad)), Err(PolicyError::NoiseBinding(gateway(3).public())));
+}
+
+#[test]
+fn a_control_key_that_the_policy_drops_is_not_trusted_any_more() {
+    let mut store = store();
+    let next = gateway(11);
+    let mut rotated = policy(1);
+    rotated.control_keys = vec![next.public()];
+    assert_eq!(store.accept(&signed(&rotated)), Ok(true));
+    assert!(matches!(store.accept(&signed(&policy(2))), Err(PolicyError::Signed(SignedError::UnknownKey(_)))));
+    let mut by_next = policy(2);
+    by_next.control_keys = vec![next.public()];
+    assert_eq!(store.accept(&by_next.sign(&next).unwrap()), Ok(true));
+}
+
+#[test]
+fn data_flows_only_while_active_unexpired_and_fresh() {
+    let mut entry = policy(1).connections.remove(0);
+    assert_eq!(entry.authorize(1100, 1000), Ok(()));
+    assert_eq!(entry.authorize(1101, 1000), Err(DeniedReason::Stale));
+    assert_eq!(entry.next_deadline(1000), 1101);
+    entry.expires_at = Some(1050);
+    assert_eq!(entry.authorize(1050, 1000), Err(DeniedReason::Expired));
+    assert_eq!(entry.next_deadline(1000), 1050);
+    for (activation, reason) in [
+        (Activation::Ready, DeniedReason::NotActive),
+        (Activation::Paused, DeniedReason::Paused),
+        (Activation::Suspended, DeniedReason::Suspended),
+    ] {
+        entry.activation = activation;
+        assert_eq!(entry.authorize(1000, 1000), Err(reason));
+    }
+}
+
+#[test]
+fn a_connection_listed_twice_is_refused_unless_it_is_both_ends_of_a_self_connection() {
+    let mut twice = policy(1);
+    twice.connections.push(twice.connections[0].clone());
+    assert!(matches!(store().accept(&signed(&twice)), Err(PolicyError::Inconsistent(_))));
+    let mut own = policy(1);
+    own.connections[0].peer = own.gateway;
+    let mut other_end = own.connections[0].clone();
+    other_end.local = LocalEnd::Listener { engine: "127.0.0.1:6661".parse().unwrap() };
+    own.connections.push(other_end);
+    assert_eq!(store().accept(&signed(&own)), Ok(true));
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let text = format!("{:?}", policy(1));
+    assert!(!text.contains(&"06".repeat(8)) && text.contains("masked"));
+}

@@ -1,0 +1,380 @@
+//! What two gateways say inside a tunnel: the header and the answer of a stream, and the control stream's frames.
+//!
+//! A stream proves its connection by a MAC with the connection's secret over the tunnel's TLS exporter and the header
+//! itself, so a header copied into another tunnel, or changed by a bit, is refused. Layout: `docs/protocol.md` §6.
+
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::{
+    id::ConnectionId,
+    policy::{DeniedReason, Secret},
+};
+
+/// ALPN of a tunnel.
+pub const ALPN: &[u8] = b"gateway/1";
+/// Label of the TLS exporter (RFC 8446 §7.5); its context is the connection id.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-gateway-stream";
+/// Length of a stream header in bytes.
+pub const HEADER_LEN: usize = 60;
+/// The longest detail text of an answer, in bytes.
+pub const MAX_DETAIL_LEN: usize = 200;
+/// The longest control frame, in bytes.
+pub const MAX_CONTROL_FRAME_LEN: usize = 4096;
+
+const MAC_AT: usize = 28;
+const VERSION: u8 = 1;
+
+/// What a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Bytes of one TCP connection of a channel.
+    ChannelData,
+    /// HTTP of the engine's admin API.
+    Admin,
+}
+
+/// The first bytes of every stream but the control stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamHeader {
+    /// What it carries.
+    pub kind: StreamKind,
+    /// The connection it belongs to.
+    pub connection: ConnectionId,
+    /// Random; the same at both ends, for logs.
+    pub trace: u64,
+}
+
+/// Why a header was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Another version.
+    #[error("stream header version {0} is not spoken here")]
+    Version(u8),
+    /// Unknown kind or flags.
+    #[error("the stream header is malformed")]
+    Malformed,
+}
+
+impl StreamHeader {
+    /// The wire form, with its MAC.
+    pub fn encode(&self, secret: &Secret, exporter: &[u8; 32]) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[0] = VERSION;
+        bytes[1] = match self.kind {
+            StreamKind::ChannelData => 1,
+            StreamKind::Admin => 2,
+        };
+        bytes[4..20].copy_from_slice(&self.connection.to_bytes());
+        bytes[20..MAC_AT].copy_from_slice(&self.trace.to_be_bytes());
+        let tag = mac(secret, exporter, &bytes[..MAC_AT]).finalize().into_bytes();
+        bytes[MAC_AT..].copy_from_slice(&tag);
+        bytes
+    }
+
+    /// Reads the wire form. Nothing in it is true before [`verify`](Self::verify) said so.
+    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
+        if bytes[0] != VERSION {
+            return Err(HeaderError::Version(bytes[0]));
+        }
+        let kind = match bytes[1] {
+            1 => StreamKind::ChannelData,
+            2 => StreamKind::Admin,
+            _ => return Err(HeaderError::Malformed),
+        };
+        if bytes[2..4] != [0, 0] {
+            return Err(HeaderError::Malformed);
+        }
+        let mut connection = [0; 16];
+        connection.copy_from_slice(&bytes[4..20]);
+        let mut trace = [0; 8];
+        trace.copy_from_slice(&bytes[20..MAC_AT]);
+        Ok(Self { kind, connection: ConnectionId::from_bytes(connection), trace: u64::from_be_bytes(trace) })
+    }
+
+    /// Whether one of `secrets` made this header in this tunnel (constant time per secret).
+    pub fn verify<'a>(
+        bytes: &[u8; HEADER_LEN],
+        secrets: impl IntoIterator<Item = &'a Secret>,
+        exporter: &[u8; 32],
+    ) -> bool {
+        secrets.into_iter().any(|s| mac(s, exporter, &bytes[..MAC_AT]).verify_slice(&bytes[MAC_AT..]).is_ok())
+    }
+}
+
+fn mac(secret: &Secret, exporter: &[u8; 32], header: &[u8]) -> Hmac<Sha256> {
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.expose()).expect("HMAC takes keys of any length");
+    mac.update(b"gateway/stream/1");
+    mac.update(exporter);
+    mac.update(header);
+    mac
+}
+
+/// Why the far gateway did not take a stream. The numbers are the wire form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum RefusalCode {
+    /// The header cannot be read.
+    #[error("the partner's gateway could not read the stream header")]
+    Malformed = 1,
+    /// The header's version is not spoken.
+    #[error("the partner's gateway speaks another protocol version; update the older gateway")]
+    UnsupportedVersion = 2,
+    /// The MAC is wrong, or the connection is not known there; one code for both, so that nothing can be probed.
+    #[error("the partner's gateway does not allow this connection (revoked, terminated, or the secrets differ)")]
+    NotAllowed = 3,
+    /// Not active yet at the far end.
+    #[error("the connection is not active at the partner's gateway")]
+    NotActive = 4,
+    /// Paused.
+    #[error("the connection is paused")]
+    Paused = 5,
+    /// The agreement is suspended.
+    #[error("the agreement is suspended")]
+    Suspended = 6,
+    /// The grant has expired.
+    #[error("the grant has expired")]
+    Expired = 7,
+    /// The far gateway's policy is stale.
+    #[error("the partner's gateway has been without its control plane for too long")]
+    Stale = 8,
+    /// The stream goes the wrong way for the connection, or has the wrong kind.
+    #[error("the stream does not fit the connection's direction or kind")]
+    WrongDirection = 9,
+    /// The far engine refuses the port.
+    #[error("the partner's channel is stopped (its engine refuses the port)")]
+    EngineRefused = 10,
+    /// The far engine did not answer the dial in time.
+    #[error("the partner's engine does not answer on the channel's port")]
+    EngineTimeout = 11,
+    /// Too many streams.
+    #[error("the connection's stream limit is reached at the partner's gateway")]
+    TooManyStreams = 12,
+    /// The gateway is shutting down.
+    #[error("the partner's gateway is shutting down")]
+    ShuttingDown = 13,
+    /// The connection requires a post-quantum key exchange, and this tunnel has none.
+    #[error("the connection requires a post-quantum tunnel")]
+    PostQuantumRequired = 14,
+}
+
+impl RefusalCode {
+    /// Reads the wire form.
+    pub fn from_u8(code: u8) -> Option<Self> {
+        const ALL: [RefusalCode; 14] = [
+            RefusalCode::Malformed,
+            RefusalCode::UnsupportedVersion,
+            RefusalCode::NotAllowed,
+            RefusalCode::NotActive,
+            RefusalCode::Paused,
+            RefusalCode::Suspended,
+            RefusalCode::Expired,
+            RefusalCode::Stale,
+            RefusalCode::WrongDirection,
+            RefusalCode::EngineRefused,
+            RefusalCode::EngineTimeout,
+            RefusalCode::TooManyStreams,
+            RefusalCode::ShuttingDown,
+            RefusalCode::PostQuantumRequired,
+        ];
+        ALL.into_iter().find(|c| *c as u8 == code)
+    }
+}
+
+impl From<DeniedReason> for RefusalCode {
+    fn from(reason: DeniedReason) -> Self {
+        match reason {
+            DeniedReason::Unknown => Self::NotAllowed,
+            DeniedReason::NotActive => Self::NotActive,
+            DeniedReason::Paused => Self::Paused,
+            DeniedReason::Suspended => Self::Suspended,
+            DeniedReason::Expired => Self::Expired,
+            DeniedReason::Stale => Self::Stale,
+        }
+    }
+}
+
+/// The far gateway's answer to a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Payload follows.
+    Accepted,
+    /// The stream ends after this.
+    Refused(RefusalCode),
+}
+
+impl Answer {
+    /// The wire form: code, then a text for people who look at a capture of their own tunnel.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Accepted => vec![0, 0],
+            Self::Refused(code) => {
+                let detail = code.to_string();
+                let detail = &detail.as_bytes()[..detail.len().min(MAX_DETAIL_LEN)];
+                let mut bytes = vec![*code as u8, u8::try_from(detail.len()).expect("cut to 200 bytes")];
+                bytes.extend_from_slice(detail);
+                bytes
+            }
+        }
+    }
+
+    /// Reads the code; an unknown one is a refusal of a newer peer.
+    pub fn from_code(code: u8) -> Self {
+        if code == 0 {
+            Self::Accepted
+        } else {
+            Self::Refused(RefusalCode::from_u8(code).unwrap_or(RefusalCode::NotAllowed))
+        }
+    }
+}
+
+/// Application error codes of RESET_STREAM and STOP_SENDING in a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[repr(u32)]
+pub enum ResetCode {
+    /// The local TCP socket was reset or failed.
+    #[error("the engine at the other end reset its socket")]
+    SocketReset = 1,
+    /// The policy stopped allowing the stream.
+    #[error("the connection is no longer allowed")]
+    NotAllowed = 2,
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
+    ShuttingDown = 3,
+    /// The stream was refused; the answer says why.
+    #[error("the stream was refused")]
+    Refused = 4,
+    /// The peer broke the protocol.
+    #[error("the protocol was broken")]
+    Protocol = 5,
+}
+
+impl ResetCode {
+    /// Reads the wire form; an unknown code counts as a socket reset.
+    pub fn from_u64(code: u64) -> Self {
+        match code {
+            2 => Self::NotAllowed,
+            3 => Self::ShuttingDown,
+            4 => Self::Refused,
+            5 => Self::Protocol,
+            _ => Self::SocketReset,
+        }
+    }
+}
+
+/// A frame of the control stream: length u16, then this in postcard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlFrame {
+    /// Asks for an end-to-end sign of life.
+    Ping {
+        /// Comes back in the answer.
+        sequence: u64,
+    },
+    /// The answer.
+    Pong {
+        /// The sequence of the ping.
+        sequence: u64,
+    },
+}
+
+/// Why control bytes were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of the control stream is malformed")]
+pub struct ControlFrameError;
+
+impl ControlFrame {
+    /// The wire form with its length in front.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = postcard::to_stdvec(self).expect("plain numbers serialize");
+        let length = u16::try_from(body.len()).expect("frames are far below 4,096 bytes");
+        [&length.to_be_bytes()[..], &body].concat()
+    }
+
+    /// Reads a body (without its length).
+    pub fn decode(body: &[u8]) -> Result<Self, ControlFrameError> {
+        postcard::from_bytes(body).map_err(|_| ControlFrameError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> StreamHeader {
+        StreamHeader {
+            kind: StreamKind::ChannelData,
+            connection: ConnectionId::from_bytes([0x11; 16]),
+            trace: 0x2222_3333_4444_5555,
+        }
+    }
+
+    #[test]
+    fn a_header_is_valid_only_with_its_secret_in_its_tunnel_and_unchanged() {
+        let (secret, exporter) = (Secret::from_bytes([1; 32]), [2; 32]);
+        let bytes = header().encode(&secret, &exporter);
+        assert_eq!(StreamHeader::decode(&bytes), Ok(header()));
+        assert!(StreamHeader::verify(&bytes, [&secret], &exporter));
+        assert!(!StreamHeader::verify(&bytes, [&Secret::from_bytes([9; 32])], &exporter));
+        assert!(!StreamHeader::verify(&bytes, [&secret], &[3; 32]));
+        assert!(!StreamHeader::verify(&bytes, [], &exporter));
+        for position in 0..HEADER_LEN {
+            let mut changed = bytes;
+            changed[position] ^= 1;
+            assert!(!StreamHeader::verify(&changed, [&secret], &exporter), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn a_retired_secret_of_a_rotation_is_accepted_beside_the_current_one() {
+        let (old, new, exporter) = (Secret::from_bytes([1; 32]), Secret::from_bytes([2; 32]), [0; 32]);
+        let bytes = header().encode(&old, &exporter);
+        assert!(StreamHeader::verify(&bytes, [&new, &old], &exporter));
+    }
+
+    /// Vector of docs/protocol.md.
+    #[test]
+    fn the_header_has_the_documented_bytes() {
+        let bytes = header().encode(&Secret::from_bytes([1; 32]), &[2; 32]);
+        let expected = "0101000011111111111111111111111111111111222233334444555569f5f7";
+        assert!(
+            data_encoding::HEXLOWER.encode(&bytes).starts_with(&expected[..56]),
+            "{}",
+            data_encoding::HEXLOWER.encode(&bytes)
+        );
+    }
+
+    #[test]
+    fn other_versions_kinds_and_flags_are_refused() {
+        let bytes = header().encode(&Secret::from_bytes([1; 32]), &[2; 32]);
+        let with = |at: usize, value: u8| {
+            let mut changed = bytes;
+            changed[at] = value;
+            StreamHeader::decode(&changed)
+        };
+        assert_eq!(with(0, 2), Err(HeaderError::Version(2)));
+        assert_eq!(with(1, 0), Err(HeaderError::Malformed));
+        assert_eq!(with(3, 1), Err(HeaderError::Malformed));
+    }
+
+    #[test]
+    fn every_refusal_code_survives_the_wire() {
+        for code in 1..=14 {
+            let refusal = RefusalCode::from_u8(code).unwrap();
+            let bytes = Answer::Refused(refusal).encode();
+            assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(refusal));
+            assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
+        }
+        assert_eq!(RefusalCode::from_u8(15), None);
+    }
+
+    #[test]
+    fn control_frames_round_trip_and_garbage_is_an_error() {
+        let frame = ControlFrame::Ping { sequence: 300 };
+        let bytes = frame.encode();
+        assert_eq!(ControlFrame::decode(&bytes[2..]), Ok(frame));
+        assert!(ControlFrame::decode(&[9, 9]).is_err());
+    }
+}

@@ -1,0 +1,278 @@
+//! Path agents in a simulated network: NATs, latency, loss, death and return, on virtual time.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "path_network/nat.rs"]
+mod nat;
+#[path = "path_network/sim.rs"]
+mod sim;
+
+use std::{net::SocketAddr, time::Duration};
+
+use gateway_proto::path::{CandidateKind, PathReason, Selected};
+use nat::{Filtering, Mapping, Nat};
+use proptest::prelude::*;
+use sim::{Link, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn easy(site: u8) -> Option<Nat> {
+    Some(Nat::new(Mapping::EndpointIndependent, Filtering::AddressAndPortDependent, [192, 0, 2, site]))
+}
+
+fn hard(site: u8) -> Option<Nat> {
+    Some(Nat::new(Mapping::AddressAndPortDependent, Filtering::AddressAndPortDependent, [192, 0, 2, site]))
+}
+
+/// A world that has gone direct.
+fn direct_world() -> World {
+    let mut world = World::new([easy(1), easy(2)], Link::default(), 1);
+    world.start_both();
+    assert!(world.run_until(5 * SECOND, World::both_direct), "two easy NATs must go direct");
+    world
+}
+
+#[test]
+fn data_flows_over_the_relay_before_any_direct_path_is_proved() {
+    let mut world = World::new([easy(1), easy(2)], Link::default(), 1);
+    world.start_both();
+    assert_eq!(world.sites[0].agent.selected(), Selected::Relayed);
+    world.run(Duration::from_millis(60));
+    assert!(world.sites[1].data_received > 0);
+    assert!(!world.is_direct(0));
+}
+
+#[test]
+fn two_easy_nats_go_direct_on_the_first_attempt() {
+    let mut world = World::new([easy(1), easy(2)], Link::default(), 1);
+    world.start_both();
+    assert!(world.run_until(SECOND, World::both_direct), "one exchange and two round trips are enough");
+    for site in &world.sites {
+        assert_eq!(site.agent.snapshot().attempts, 1);
+        assert_eq!(site.history.last().unwrap().2, PathReason::DirectProved);
+    }
+    world.run(20 * SECOND);
+    assert!(world.sites.iter().all(|site| site.longest_gap < Duration::from_millis(200)), "no data is lost on the way");
+}
+
+#[test]
+fn a_public_gateway_is_reached_from_behind_any_nat() {
+    let mut world = World::new([None, hard(2)], Link::default(), 1);
+    world.start_both();
+    assert!(world.run_until(2 * SECOND, World::both_direct));
+    let Selected::Direct { kind, .. } = world.sites[0].agent.selected() else { unreachable!() };
+    assert_eq!(kind, CandidateKind::PeerReflexive, "the port of the hard NAT is only known from its probe");
+}
+
+#[test]
+fn neighbours_on_one_lan_use_their_own_addresses() {
+    let mut world = World::new([easy(1), easy(1)], Link::default(), 1);
+    world.sites[1].host = SocketAddr::from(([10, 0, 0, 6], 7_000));
+    world.start_both();
+    assert!(world.run_until(2 * SECOND, World::both_direct));
+    for site in 0..2 {
+        let Selected::Direct { kind, remote, .. } = world.sites[site].agent.selected() else { unreachable!() };
+        assert_eq!((kind, remote), (CandidateKind::Host, world.sites[1 - site].host));
+    }
+}
+
+#[test]
+fn two_hard_nats_stay_on_the_relay_and_data_keeps_flowing() {
+    let mut world = World::new([hard(1), hard(2)], Link::default(), 1);
+    world.start_both();
+    world.run(300 * SECOND);
+    for site in &world.sites {
+        assert_eq!(site.agent.selected(), Selected::Relayed);
+        assert_eq!(site.agent.snapshot().reason, PathReason::RelayFirst);
+        assert!(site.longest_gap < Duration::from_millis(200));
+        assert!(site.agent.snapshot().attempts >= 3, "and it is tried again");
+        assert!(site.most_probes_in_a_minute < 200, "without a storm: {}", site.most_probes_in_a_minute);
+    }
+}
+
+#[test]
+fn an_active_path_that_dies_is_replaced_by_the_relay_within_three_seconds() {
+    let mut world = direct_world();
+    world.run(10 * SECOND);
+    world.link.cut = true;
+    let cut_at = world.now;
+    assert!(world.run_until(10 * SECOND, |w| w.sites.iter().all(|s| s.agent.selected() == Selected::Relayed)));
+    assert!(world.now - cut_at <= 3 * SECOND, "{:?}", world.now - cut_at);
+    world.run(5 * SECOND);
+    for site in &world.sites {
+        assert_eq!(site.history.last().unwrap().2, PathReason::HeartbeatLost);
+        assert!(site.longest_gap <= Duration::from_millis(2_500), "duplicates come first: {:?}", site.longest_gap);
+    }
+    world.link.cut = false;
+    assert!(world.run_until(60 * SECOND, World::both_direct), "nothing is latched");
+}
+
+#[test]
+fn a_path_that_carries_small_packets_only_is_never_promoted() {
+    let mut world = World::new([easy(1), easy(2)], Link { mtu: 900, ..Link::default() }, 1);
+    world.start_both();
+    world.run(120 * SECOND);
+    for site in &world.sites {
+        assert_eq!(site.agent.selected(), Selected::Relayed);
+        let snapshot = site.agent.snapshot();
+        assert!(snapshot.heard_pairs > 0 && snapshot.proved_pairs == 0);
+        assert!(site.longest_gap < Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_path_whose_packet_size_shrinks_is_left() {
+    let mut world = direct_world();
+    world.link.mtu = 900;
+    assert!(world.run_until(30 * SECOND, |w| !w.is_direct(0) && !w.is_direct(1)));
+}
+
+#[test]
+fn a_flushed_nat_is_recovered_from() {
+    let mut world = direct_world();
+    world.run(5 * SECOND);
+    world.sites[0].nat.as_mut().unwrap().flush();
+    world.run(30 * SECOND);
+    assert!(world.both_direct(), "the new mapping is learned");
+    for site in &world.sites {
+        assert!(site.longest_gap <= 3 * SECOND, "{:?}", site.longest_gap);
+    }
+}
+
+#[test]
+fn an_idle_direct_path_lives_for_ever_without_flapping() {
+    let mut world = direct_world();
+    for site in &mut world.sites {
+        site.history.clear();
+    }
+    let now = world.instant();
+    world.sites.iter_mut().for_each(|site| site.agent.set_active(false, now));
+    world.run(1_800 * SECOND);
+    assert!(world.both_direct());
+    for site in &world.sites {
+        assert!(site.history.is_empty(), "{:?}", site.history);
+        assert!(site.most_probes_in_a_minute < 100, "{}", site.most_probes_in_a_minute);
+    }
+}
+
+#[test]
+fn moderate_loss_neither_prevents_a_direct_path_nor_makes_it_flap() {
+    let mut world = World::new([easy(1), easy(2)], Link { loss_percent: 5, ..Link::default() }, 7);
+    world.start_both();
+    assert!(world.run_until(12 * SECOND, World::both_direct));
+    world.run(600 * SECOND);
+    for site in &world.sites {
+        assert!(site.agent.snapshot().counters.demotions == 0, "{:?}", site.history);
+    }
+}
+
+#[test]
+fn a_restarted_peer_is_direct_again_while_the_other_side_never_lost_the_relay() {
+    let mut world = direct_world();
+    world.run(5 * SECOND);
+    world.restart(1);
+    assert!(world.run_until(10 * SECOND, World::both_direct));
+    world.run(20 * SECOND);
+    assert!(world.both_direct());
+    assert!(world.sites.iter().all(|site| site.longest_gap <= 3 * SECOND));
+}
+
+#[test]
+fn a_direct_path_outlives_the_relay() {
+    let mut world = direct_world();
+    world.set_relay(0, false);
+    world.set_relay(1, false);
+    world.run(120 * SECOND);
+    assert!(world.both_direct());
+    world.link.cut = true;
+    world.run(10 * SECOND);
+    assert!(world.sites.iter().all(|site| site.agent.selected() == Selected::None));
+    world.link.cut = false;
+    assert!(world.run_until(30 * SECOND, World::both_direct), "known addresses are tried without a relay, too");
+}
+
+#[test]
+fn a_relay_that_comes_late_starts_the_punch() {
+    let mut world = World::new([easy(1), easy(2)], Link::default(), 1);
+    let now = world.instant();
+    world.sites.iter_mut().for_each(|site| site.agent.wants_direct(true, now));
+    world.run(10 * SECOND);
+    assert!(world.sites.iter().all(|site| site.agent.selected() == Selected::None));
+    world.set_relay(0, true);
+    world.set_relay(1, true);
+    assert!(world.run_until(5 * SECOND, World::both_direct));
+}
+
+#[test]
+fn the_relay_sees_no_address_in_any_signal() {
+    let mut world = World::new([easy(1), easy(2)], Link { cut: true, ..Link::default() }, 1);
+    world.start_both();
+    world.run(200 * SECOND);
+    assert!(world.overheard.len() >= 4);
+    let secrets: Vec<Vec<u8>> =
+        vec![vec![10, 0, 0, 5], vec![10, 1, 0, 5], vec![192, 0, 2, 1], vec![192, 0, 2, 2], [9; 32].to_vec()];
+    for signal in &world.overheard {
+        assert!(!secrets.iter().any(|secret| signal.windows(secret.len()).any(|window| window == secret)));
+    }
+}
+
+/// What the two NATs allow: the promise of the agents for every network.
+fn direct_is_possible(nats: &[Option<Nat>; 2]) -> bool {
+    match nats {
+        [None, _] | [_, None] => true,
+        [Some(a), Some(b)] => match (a.mapping, b.mapping) {
+            (Mapping::EndpointIndependent, Mapping::EndpointIndependent) => true,
+            // The easy side must let in a port it did not send to.
+            (Mapping::EndpointIndependent, _) => a.filtering != Filtering::AddressAndPortDependent,
+            (_, Mapping::EndpointIndependent) => b.filtering != Filtering::AddressAndPortDependent,
+            (Mapping::AddressAndPortDependent, Mapping::AddressAndPortDependent) => false,
+        },
+    }
+}
+
+fn any_nat(site: u8) -> impl Strategy<Value = (Option<(Mapping, Filtering)>, u8)> {
+    let mapping = prop_oneof![Just(Mapping::EndpointIndependent), Just(Mapping::AddressAndPortDependent)];
+    let filtering = prop_oneof![
+        Just(Filtering::EndpointIndependent),
+        Just(Filtering::AddressDependent),
+        Just(Filtering::AddressAndPortDependent)
+    ];
+    (prop::option::weighted(0.85, (mapping, filtering)), Just(site))
+}
+
+fn build((behaviour, site): (Option<(Mapping, Filtering)>, u8)) -> Option<Nat> {
+    behaviour.map(|(mapping, filtering)| Nat::new(mapping, filtering, [192, 0, 2, site]))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_network_data_flows_and_direct_is_found_where_it_exists(
+        first in any_nat(1),
+        second in any_nat(2),
+        latency_ms in 1_u64..150,
+        relay_ms in 1_u64..150,
+        loss_percent in 0_u32..4,
+        seed in any::<u8>(),
+    ) {
+        let nats = [build(first), build(second)];
+        let possible = direct_is_possible(&nats);
+        let link = Link {
+            latency: Duration::from_millis(latency_ms),
+            relay_latency: Duration::from_millis(relay_ms),
+            loss_percent,
+            ..Link::default()
+        };
+        let mut world = World::new(nats, link, seed);
+        world.start_both();
+        world.run(15 * SECOND);
+        if possible {
+            prop_assert!(world.both_direct(), "{:?}", world.sites.each_ref().map(|site| site.agent.snapshot()));
+        }
+        for site in &world.sites {
+            prop_assert!(site.longest_gap < 2 * SECOND, "{:?}", site.longest_gap);
+            prop_assert!(site.agent.selected() != Selected::None);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The relay as a whole: bind, serve, drain, in this order and in one place.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum_server::{
+    Handle,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use gateway_net::{
+    secret_file::SecretFileError,
+    shutdown::Shutdown,
+    tls::{ALPN_HTTP1, server_config},
+};
+use gateway_proto::id::RelayId;
+use hyper_util::rt::TokioTimer;
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    accept::LimitAcceptor,
+    clients::Clients,
+    config::Config,
+    http,
+    metrics::Metrics,
+    ready::{Identity, Ready, RelayIdentityError},
+    stun::{self, StunResponder},
+};
+
+/// A request head that takes longer is no gateway's.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the last words of links that were still there after the grace period.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What every link shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) relay_id: RelayId,
+    pub(crate) clients: Clients,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Every link, from the upgrade on.
+    pub(crate) links: TaskTracker,
+    /// The relay is about to stop: tell the gateways, take no new ones.
+    pub(crate) draining: CancellationToken,
+    /// The relay stops now: close.
+    pub(crate) close: CancellationToken,
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    ready: Ready,
+    shared: Arc<Shared>,
+    server: Handle<SocketAddr>,
+    tasks: JoinSet<Task>,
+}
+
+/// A part of the relay that must not end by itself.
+#[derive(Debug)]
+enum Task {
+    Relay(io::Result<()>),
+    Metrics(io::Result<()>),
+    Stun,
+}
+
+/// Why the relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its id or its TLS key.
+    #[error(transparent)]
+    Identity(#[from] RelayIdentityError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key} of the configuration)")]
+    Bind {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `ready.json` cannot be written.
+    #[error(transparent)]
+    Ready(#[from] SecretFileError),
+}
+
+/// A part of the relay ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A server ended.
+    #[error("the {part} server ended by itself")]
+    Server {
+        /// Which one.
+        part: &'static str,
+        /// Why, if it said so.
+        source: Option<io::Error>,
+    },
+    /// A task panicked.
+    #[error("a task of the relay failed")]
+    Task(#[from] JoinError),
+}
+
+impl Relay {
+    /// Binds everything and starts to serve. Nothing is bound if the identity is not usable.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let identity = Identity::load_or_create(&config)?;
+        let bind_error = |key, address| move |source| StartError::Bind { key, address, source };
+        let (listener, listen) = listen(config.listen).await.map_err(bind_error("listen", config.listen))?;
+        let (metrics_listener, metrics_listen) =
+            self::listen(config.metrics_listen).await.map_err(bind_error("metrics_listen", config.metrics_listen))?;
+        let [first, second] = config.stun_listen;
+        let (first_socket, first) = stun::bind(first).await.map_err(bind_error("stun_listen", first))?;
+        let (second_socket, second) = stun::bind(second).await.map_err(bind_error("stun_listen", second))?;
+
+        let ready = Ready::new(listen, [first, second], metrics_listen, &identity);
+        ready.write(&config.data_dir)?;
+        let metrics = Arc::new(Metrics::new());
+        let responder = StunResponder::new(&config.limits, metrics.clone());
+        let acceptor = LimitAcceptor::new(&config.limits, metrics.clone());
+        let shared = Arc::new(Shared {
+            relay_id: identity.relay_id,
+            clients: Clients::new(config.limits.max_clients),
+            metrics,
+            links: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            close: CancellationToken::new(),
+            config,
+        });
+
+        let server = Handle::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_relay(listener, identity, acceptor, server.clone(), shared.clone()));
+        let router = http::metrics(shared.clone());
+        tasks.spawn(async move { Task::Metrics(axum::serve(metrics_listener, router).await) });
+        for socket in [first_socket, second_socket] {
+            let responder = responder.clone();
+            tasks.spawn(async move {
+                responder.serve(socket).await;
+                Task::Stun
+            });
+        }
+        tracing::info!(relay = %ready.relay_id, "relay is up");
+        Ok(Self { ready, shared, server, tasks })
+    }
+
+    /// Where the relay listens and who it is.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Serves until `shutdown` is requested, then drains. A part that ends by itself is an error.
+    pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), RunError> {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            Some(ended) = self.tasks.join_next() => return Err(ended?.into()),
+        }
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Tell the gateways, stop accepting, wait for them to leave, close the rest.
+    async fn drain(mut self) {
+        let grace = self.shared.config.timing.drain_grace;
+        tracing::info!(clients = self.shared.clients.len(), ?grace, "draining");
+        self.shared.draining.cancel();
+        self.server.graceful_shutdown(Some(grace + CLOSE_TIMEOUT));
+        self.shared.links.close();
+        if timeout(grace, self.shared.links.wait()).await.is_err() {
+            tracing::info!(clients = self.shared.clients.len(), "closing the links that stayed");
+            self.shared.close.cancel();
+            // A link that does not even take its last words is cut by the end of the process.
+            let _ = timeout(CLOSE_TIMEOUT, self.shared.links.wait()).await;
+        }
+        self.tasks.shutdown().await;
+        tracing::info!("relay is down");
+    }
+}
+
+async fn serve_relay(
+    listener: TcpListener,
+    identity: Identity,
+    acceptor: LimitAcceptor,
+    handle: Handle<SocketAddr>,
+    shared: Arc<Shared>,
+) -> Task {
+    let tls = RustlsConfig::from_config(Arc::new(server_config(&identity.tls, &[ALPN_HTTP1])));
+    let acceptor = RustlsAcceptor::new(tls).acceptor(acceptor);
+    let mut server = axum_server::Server::from_listener(listener).acceptor(acceptor).handle(handle);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let router = http::relay(shared).into_make_service_with_connect_info::<SocketAddr>();
+    Task::Relay(server.serve(router).await)
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+impl From<Task> for RunError {
+    fn from(task: Task) -> Self {
+        match task {
+            Task::Relay(result) => Self::Server { part: "relay", source: result.err() },
+            Task::Metrics(result) => Self::Server { part: "metrics", source: result.err() },
+            Task::Stun => Self::Server { part: "STUN", source: None },
+        }
+    }
+}

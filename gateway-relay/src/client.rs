@@ -1,0 +1,155 @@
+//! One attached gateway: the task that owns its socket.
+//!
+//! [`serve`] admits, attaches, runs until something ends the link, detaches and says goodbye. While it runs, reading and
+//! writing are two futures of the same task, so that neither waits for the other: a gateway that reads slowly fills its own queue and
+//! loses datagrams, nothing else.
+//!
+//! Over its rate, a gateway loses the frame and is not read for a moment: the loss tells its congestion control, the pause keeps
+//! the flood out of the relay's CPU and lets TCP push back.
+
+mod incoming;
+mod outgoing;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{SinkExt, StreamExt};
+use gateway_net::time;
+use gateway_proto::relay::{Admission, RefusalCode, RelayAddress, RelayFrame};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::Instrument;
+
+use crate::{
+    admission::admit,
+    app::Shared,
+    clients::Attached,
+    metrics::EndReason,
+    outbound::{OutboundReceiver, outbound},
+};
+
+/// Frames of the relay itself waiting to be written: pongs, pings and hints. All may be lost.
+const CONTROL_QUEUE: usize = 16;
+/// For the last words to a gateway that may not be reading any more.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a link ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The gateway closed.
+    Left,
+    /// The connection broke.
+    Broken,
+    /// No sign of life for three heartbeats.
+    Silent,
+    /// No proof in time.
+    AdmissionTimeout,
+    /// The relay stops.
+    Shutdown,
+    /// The gateway is told this code.
+    Refused(RefusalCode),
+}
+
+/// The whole life of a link.
+pub(crate) async fn serve(mut socket: WebSocket, observed: SocketAddr, shared: Arc<Shared>) {
+    let admission = tokio::select! {
+        result = timeout(shared.config.timing.admission, admit(&mut socket, &shared)) => {
+            result.unwrap_or(Err(End::AdmissionTimeout))
+        }
+        () = shared.close.cancelled() => Err(End::Shutdown),
+    };
+    let (socket, end) = match admission {
+        Ok(admission) => {
+            let span = tracing::info_span!("client", key = %admission.key.short());
+            run(socket, observed, admission, &shared).instrument(span).await
+        }
+        Err(end) => {
+            tracing::debug!(?end, %observed, "not admitted");
+            (socket, end)
+        }
+    };
+    shared.metrics.ended(end.reason());
+    goodbye(socket, end).await;
+}
+
+async fn run(mut socket: WebSocket, observed: SocketAddr, admission: Admission, shared: &Shared) -> (WebSocket, End) {
+    let (front, queues) = outbound(&shared.config.limits);
+    let Ok(attached) = shared.clients.attach(RelayAddress::from(admission.key), front) else {
+        return (socket, End::Refused(RefusalCode::Busy));
+    };
+    shared.metrics.attached.inc();
+    tracing::info!("gateway attached");
+    // Whoever is told "admitted" can be reached already.
+    let admitted = RelayFrame::Admitted {
+        observed: SocketAddr::new(observed.ip().to_canonical(), observed.port()),
+        heartbeat_ms: u32::try_from(shared.config.timing.heartbeat.as_millis()).unwrap_or(u32::MAX),
+        bytes_per_second: shared.config.limits.client_bytes_per_second.map_or(0, u64::from),
+    };
+    let (socket, end) = match timeout(GOODBYE_TIMEOUT, socket.send(Message::binary(admitted.encode()))).await {
+        Ok(Ok(())) => exchange(socket, &attached, &admission, queues, shared).await,
+        Ok(Err(_)) | Err(_) => (socket, End::Broken),
+    };
+    shared.clients.detach(&attached);
+    tracing::info!(?end, "gateway detached");
+    (socket, end)
+}
+
+async fn exchange(
+    socket: WebSocket,
+    attached: &Attached,
+    admission: &Admission,
+    queues: OutboundReceiver,
+    shared: &Shared,
+) -> (WebSocket, End) {
+    let (mut sink, mut stream) = socket.split();
+    let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
+    let token_left = Duration::from_secs(admission.expires_at.saturating_sub(time::unix_secs()));
+    let link_left = token_left.saturating_add(shared.config.timing.expired_link_grace).min(MAX_LINK_AGE);
+    let end = tokio::select! {
+        biased;
+        () = attached.replaced.cancelled() => End::Refused(RefusalCode::Replaced),
+        () = shared.close.cancelled() => End::Shutdown,
+        end = incoming::Incoming::new(attached.address, control, shared).run(&mut stream) => end,
+        end = outgoing::run(&mut sink, queues, control_out, shared) => end,
+        () = tokio::time::sleep(link_left) => End::Refused(RefusalCode::Expired),
+    };
+    let socket = stream.reunite(sink).expect("invariant: both halves are of the socket split above");
+    (socket, end)
+}
+
+/// No timer needs to reach further; the signed end of a token may lie anywhere.
+const MAX_LINK_AGE: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// The reason, if there is one to tell, and the close frame.
+async fn goodbye(mut socket: WebSocket, end: End) {
+    let last_words = async {
+        if let End::Refused(code) = end {
+            let detail = code.to_string();
+            socket.send(Message::binary(RelayFrame::Refused { code, detail: &detail }.encode())).await?;
+        }
+        socket.close().await
+    };
+    // A gateway that does not read them misses them.
+    let _ = timeout(GOODBYE_TIMEOUT, last_words).await;
+}
+
+impl End {
+    fn reason(self) -> EndReason {
+        match self {
+            Self::Left => EndReason::Left,
+            Self::Broken => EndReason::Broken,
+            Self::Silent => EndReason::Silent,
+            Self::AdmissionTimeout => EndReason::AdmissionTimeout,
+            Self::Shutdown => EndReason::Shutdown,
+            Self::Refused(code) => match code {
+                RefusalCode::Malformed => EndReason::Malformed,
+                RefusalCode::BadToken => EndReason::BadToken,
+                RefusalCode::Expired => EndReason::Expired,
+                RefusalCode::WrongRelay => EndReason::WrongRelay,
+                RefusalCode::BadProof => EndReason::BadProof,
+                RefusalCode::Busy => EndReason::Busy,
+                RefusalCode::Replaced => EndReason::Replaced,
+                RefusalCode::RateLimited | RefusalCode::UnsupportedVersion | RefusalCode::Other(_) => EndReason::Other,
+            },
+        }
+    }
+}

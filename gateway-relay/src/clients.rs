@@ -1,0 +1,120 @@
+//! The registry: which gateway is attached through which link.
+//!
+//! The only state that links share. The lock is held for single map operations, never across an await. At most `max` gateways;
+//! a newer link of the same key takes the place of the older one, which is told so. It is only called for links that have proved
+//! their key, so nobody can push out a gateway that is not himself.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use gateway_proto::relay::RelayAddress;
+use tokio_util::sync::CancellationToken;
+
+use crate::outbound::OutboundSender;
+
+#[derive(Debug)]
+pub(crate) struct Clients {
+    links: RwLock<HashMap<RelayAddress, Link>>,
+    max: usize,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Link {
+    number: u64,
+    outbound: OutboundSender,
+    replaced: CancellationToken,
+}
+
+/// The registry is full.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// A link's place in the registry, to leave it again.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) address: RelayAddress,
+    number: u64,
+    /// Cancelled when a newer link took the place.
+    pub(crate) replaced: CancellationToken,
+}
+
+impl Clients {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { links: RwLock::default(), max, next: AtomicU64::new(0) }
+    }
+
+    /// Attaches a gateway that has proved its key.
+    pub(crate) fn attach(&self, address: RelayAddress, outbound: OutboundSender) -> Result<Attached, Full> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let replaced = CancellationToken::new();
+        let link = Link { number, outbound, replaced: replaced.clone() };
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        let count = links.len();
+        match links.entry(address) {
+            Entry::Occupied(mut entry) => entry.insert(link).replaced.cancel(),
+            Entry::Vacant(_) if count >= self.max => return Err(Full),
+            Entry::Vacant(entry) => {
+                entry.insert(link);
+            }
+        }
+        Ok(Attached { address, number, replaced })
+    }
+
+    /// Detaches a link, unless a newer one has its place.
+    pub(crate) fn detach(&self, attached: &Attached) {
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(entry) = links.entry(attached.address)
+            && entry.get().number == attached.number
+        {
+            entry.remove();
+        }
+    }
+
+    /// The queues of an attached gateway.
+    pub(crate) fn find(&self, address: RelayAddress) -> Option<OutboundSender> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&address).map(|link| link.outbound.clone())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, outbound::outbound};
+
+    fn sender() -> OutboundSender {
+        let config = Config::load(std::path::Path::new("tests/config/valid/minimal.toml")).unwrap();
+        outbound(&config.limits).0
+    }
+
+    #[test]
+    fn a_newer_link_takes_the_place_and_the_older_cannot_take_it_back_by_leaving() {
+        let clients = Clients::new(1);
+        let address = RelayAddress::from_bytes([1; 32]);
+        let old = clients.attach(address, sender()).unwrap();
+        let new = clients.attach(address, sender()).unwrap();
+        assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
+        clients.detach(&old);
+        assert!(clients.find(address).is_some());
+        clients.detach(&new);
+        assert_eq!(clients.len(), 0);
+    }
+
+    #[test]
+    fn a_full_registry_refuses_newcomers_only() {
+        let clients = Clients::new(1);
+        let _known = clients.attach(RelayAddress::from_bytes([1; 32]), sender()).unwrap();
+        assert_eq!(clients.attach(RelayAddress::from_bytes([2; 32]), sender()).unwrap_err(), Full);
+        assert!(clients.attach(RelayAddress::from_bytes([1; 32]), sender()).is_ok());
+    }
+}

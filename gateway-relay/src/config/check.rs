@@ -1,0 +1,298 @@
+//! From the form of the file to a [`Config`], collecting every mistake on the way.
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU64,
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use gateway_proto::{identity::GatewayPublicKey, relay::MAX_FRAME};
+
+use super::{Config, Limits, Log, Timing, TlsSource, file};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{} is not a valid configuration", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: Box<toml::de::Error>,
+    },
+    /// Values that are not accepted, all of them.
+    #[error("{} has {} mistake(s):{}", path.display(), mistakes.len(), lines(mistakes))]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// The mistakes in the order of the file's reference.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+/// One value that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key with its section.
+    pub key: &'static str,
+    /// What stands there; `None` if nothing does.
+    pub value: Option<String>,
+    /// What is accepted.
+    pub accepted: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{} = {value}: {}", self.key, self.accepted),
+            None => write!(f, "{} is missing: {}", self.key, self.accepted),
+        }
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+}
+
+const ADDRESS: &str =
+    "an IP address and a port is accepted, such as \"0.0.0.0:443\" or \"[::]:443\"; port 0 takes a free one";
+const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+/// Upper end of counts, sizes and rates: large enough for any machine, small enough to multiply.
+const MANY: u64 = 1 << 40;
+
+pub(super) fn check(file: file::File) -> Result<Config, Vec<Mistake>> {
+    let mut checker = Checker::default();
+    let config = Config {
+        relay_id: file.relay_id.as_deref().and_then(|text| {
+            checker.parse("relay_id", text, "\"rly_\" and 32 hex digits is accepted, as `gateway-relay id` prints them")
+        }),
+        listen: checker.required("listen", file.listen.as_deref(), ADDRESS).unwrap_or(UNSPECIFIED),
+        stun_listen: checker.stun_listen(file.stun_listen),
+        metrics_listen: checker.metrics_listen(file.metrics_listen.as_deref()),
+        data_dir: checker.data_dir(file.data_dir),
+        control_keys: checker.control_keys(file.control_keys),
+        tls: checker.tls(file.tls),
+        limits: checker.limits(&file.limits),
+        timing: checker.timing(&file.timing),
+        log: checker.log(file.log),
+    };
+    if checker.mistakes.is_empty() { Ok(config) } else { Err(checker.mistakes) }
+}
+
+#[derive(Default)]
+struct Checker {
+    mistakes: Vec<Mistake>,
+}
+
+impl Checker {
+    fn mistake(&mut self, key: &'static str, value: Option<String>, accepted: impl Into<String>) {
+        self.mistakes.push(Mistake { key, value, accepted: accepted.into() });
+    }
+
+    fn parse<T: FromStr>(&mut self, key: &'static str, text: &str, accepted: &str) -> Option<T> {
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.mistake(key, Some(format!("{text:?}")), accepted);
+        }
+        parsed
+    }
+
+    fn required<T: FromStr>(&mut self, key: &'static str, text: Option<&str>, accepted: &str) -> Option<T> {
+        if text.is_none() {
+            self.mistake(key, None, accepted);
+        }
+        self.parse(key, text?, accepted)
+    }
+
+    fn stun_listen(&mut self, texts: Option<Vec<String>>) -> [SocketAddr; 2] {
+        const KEY: &str = "stun_listen";
+        const ACCEPTED: &str = "two UDP addresses with different ports are accepted, such as [\"0.0.0.0:3478\", \"0.0.0.0:3479\"]; \
+             gateways compare the answers of the two to learn what their NAT does";
+        let value = texts.as_ref().map(|texts| format!("{texts:?}"));
+        let Some([first, second]) = texts.as_deref() else {
+            self.mistake(KEY, value, ACCEPTED);
+            return [UNSPECIFIED; 2];
+        };
+        let (Some(first), Some(second)) = (self.parse(KEY, first, ADDRESS), self.parse(KEY, second, ADDRESS)) else {
+            return [UNSPECIFIED; 2];
+        };
+        let addresses: [SocketAddr; 2] = [first, second];
+        let same_port = addresses[0].port() == addresses[1].port() && addresses[0].port() != 0;
+        if same_port || addresses[0].is_ipv4() != addresses[1].is_ipv4() {
+            self.mistake(KEY, value, ACCEPTED);
+        }
+        addresses
+    }
+
+    fn metrics_listen(&mut self, text: Option<&str>) -> SocketAddr {
+        const ACCEPTED: &str =
+            "a loopback address and a port is accepted, such as \"127.0.0.1:9464\": metrics are served without TLS";
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
+        let Some(text) = text else {
+            return default;
+        };
+        let address: SocketAddr = self.parse("metrics_listen", text, ACCEPTED).unwrap_or(default);
+        if !address.ip().is_loopback() {
+            self.mistake("metrics_listen", Some(format!("{text:?}")), ACCEPTED);
+        }
+        address
+    }
+
+    fn data_dir(&mut self, path: Option<PathBuf>) -> PathBuf {
+        match path {
+            Some(path) if !path.as_os_str().is_empty() => path,
+            path => {
+                let value = path.map(|path| format!("{path:?}"));
+                self.mistake(
+                    "data_dir",
+                    value,
+                    "the directory for the relay's key is accepted, such as \"/var/lib/gateway-relay\"",
+                );
+                PathBuf::new()
+            }
+        }
+    }
+
+    fn control_keys(&mut self, texts: Option<Vec<String>>) -> Vec<GatewayPublicKey> {
+        const KEY: &str = "control_keys";
+        const ACCEPTED: &str =
+            "a list of at least one control plane's policy key is accepted, each as 64 lower-case hex digits";
+        let texts = texts.unwrap_or_default();
+        if texts.is_empty() {
+            self.mistake(KEY, None, ACCEPTED);
+        }
+        texts.iter().filter_map(|text| self.parse(KEY, text, ACCEPTED)).collect()
+    }
+
+    fn tls(&mut self, tls: file::Tls) -> TlsSource {
+        const PAIR: &str =
+            "certificate and key are given together, or neither: then a self-signed pair is kept in data_dir";
+        match (tls.certificate, tls.key) {
+            (Some(certificate), Some(key)) => {
+                if let Some(names) = tls.names {
+                    const ACCEPTED: &str =
+                        "names are for the self-signed certificate: they are not accepted beside certificate and key";
+                    self.mistake("tls.names", Some(format!("{names:?}")), ACCEPTED);
+                }
+                return TlsSource::Files { certificate, key };
+            }
+            (Some(_), None) => self.mistake("tls.key", None, PAIR),
+            (None, Some(_)) => self.mistake("tls.certificate", None, PAIR),
+            (None, None) => {}
+        }
+        let names = tls.names.unwrap_or_default();
+        if let Some(name) = names.iter().find(|name| name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic())) {
+            self.mistake("tls.names", Some(format!("{name:?}")), "DNS names and IP addresses are accepted");
+        }
+        TlsSource::Generated { names }
+    }
+
+    fn number(&mut self, key: &'static str, value: Option<i64>, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = value else {
+            return default;
+        };
+        match u64::try_from(value).ok().filter(|number| range.contains(number)) {
+            Some(number) => number,
+            None => {
+                let accepted = format!("a whole number from {} to {} is accepted", range.start(), range.end());
+                self.mistake(key, Some(value.to_string()), accepted);
+                default
+            }
+        }
+    }
+
+    fn rate(&mut self, key: &'static str, value: Option<i64>, default: u64, least: NonZeroU64) -> NonZeroU64 {
+        NonZeroU64::new(self.number(key, value, default, least.get()..=MANY)).unwrap_or(least)
+    }
+
+    fn size(&mut self, key: &'static str, value: Option<i64>, default: u64, range: RangeInclusive<u64>) -> usize {
+        usize::try_from(self.number(key, value, default, range)).unwrap_or(usize::MAX)
+    }
+
+    fn limits(&mut self, limits: &file::Limits) -> Limits {
+        let one = NonZeroU64::MIN;
+        let frame = NonZeroU64::MIN.saturating_add(MAX_FRAME as u64 - 1);
+        let rate = self.number("limits.client_bytes_per_second", limits.client_bytes_per_second, 12_500_000, 0..=MANY);
+        Limits {
+            max_clients: self.size("limits.max_clients", limits.max_clients, 10_000, 1..=1_000_000),
+            client_bytes_per_second: NonZeroU64::new(rate),
+            // A frame larger than the burst could never be sent.
+            client_burst_bytes: self.rate("limits.client_burst_bytes", limits.client_burst_bytes, 4 << 20, frame),
+            queue_datagrams: self.size("limits.queue_datagrams", limits.queue_datagrams, 256, 1..=65_536),
+            queue_bytes: self.size("limits.queue_bytes", limits.queue_bytes, 1 << 20, frame.get()..=1 << 30),
+            signals_per_second: self.rate("limits.signals_per_second", limits.signals_per_second, 20, one),
+            accept_per_second: self.rate("limits.accept_per_second", limits.accept_per_second, 200, one),
+            accept_per_second_per_source: self.rate(
+                "limits.accept_per_second_per_source",
+                limits.accept_per_second_per_source,
+                50,
+                one,
+            ),
+            stun_per_second_per_source: self.rate(
+                "limits.stun_per_second_per_source",
+                limits.stun_per_second_per_source,
+                50,
+                one,
+            ),
+        }
+    }
+
+    fn duration(
+        &mut self,
+        key: &'static str,
+        text: Option<&str>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(text) = text else {
+            return default;
+        };
+        match humantime::parse_duration(text).ok().filter(|duration| range.contains(duration)) {
+            Some(duration) => duration,
+            None => {
+                let (least, most) =
+                    (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+                self.mistake(
+                    key,
+                    Some(format!("{text:?}")),
+                    format!("a duration from \"{least}\" to \"{most}\" is accepted"),
+                );
+                default
+            }
+        }
+    }
+
+    fn timing(&mut self, timing: &file::Timing) -> Timing {
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        let hour = secs(3600);
+        Timing {
+            admission: self.duration("timing.admission", timing.admission.as_deref(), secs(10), ms(100)..=secs(60)),
+            heartbeat: self.duration("timing.heartbeat", timing.heartbeat.as_deref(), secs(15), ms(100)..=secs(120)),
+            drain_grace: self.duration("timing.drain_grace", timing.drain_grace.as_deref(), secs(5), ms(0)..=secs(300)),
+            expired_link_grace: self.duration(
+                "timing.expired_link_grace",
+                timing.expired_link_grace.as_deref(),
+                24 * hour,
+                ms(0)..=30 * 24 * hour,
+            ),
+        }
+    }
+
+    fn log(&mut self, log: file::Log) -> Log {
+        let format = log.format.and_then(|text| self.parse("log.format", &text, "\"text\" and \"json\" are accepted"));
+        Log { format: format.unwrap_or_default(), filter: log.filter.unwrap_or_else(|| "info".to_owned()) }
+    }
+}

@@ -1,0 +1,173 @@
+//! Every instrument of the relay: name, unit, meaning. Labels come from closed sets; no gateway is ever named.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Kind {
+    Datagrams,
+    Signal,
+}
+
+/// Why a frame was not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum DropReason {
+    /// The destination's queue is full.
+    QueueFull,
+    /// Nobody with that key is attached.
+    PeerAbsent,
+    /// The sender is over its rate.
+    RateLimited,
+    /// The destination left at this moment.
+    PeerLeft,
+}
+
+/// Why a connection was closed right after the accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum RejectReason {
+    /// Too many connections per second in all.
+    Rate,
+    /// Too many connections per second from one address.
+    SourceRate,
+    /// Too many connections open.
+    Full,
+}
+
+/// Why a link was refused or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum EndReason {
+    Malformed,
+    BadToken,
+    Expired,
+    WrongRelay,
+    BadProof,
+    Busy,
+    Replaced,
+    /// The gateway closed.
+    Left,
+    /// The connection broke.
+    Broken,
+    /// No sign of life.
+    Silent,
+    /// No proof in time.
+    AdmissionTimeout,
+    /// The relay stops.
+    Shutdown,
+    /// Any other refusal.
+    Other,
+}
+
+/// What became of a STUN request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum StunOutcome {
+    Answered,
+    RateLimited,
+    Invalid,
+    SendFailed,
+}
+
+macro_rules! labels {
+    ($($name:ident { $field:ident: $kind:ty }),*) => {$(
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name {
+            $field: $kind,
+        }
+    )*};
+}
+
+labels!(
+    KindLabel { kind: Kind },
+    DropLabel { reason: DropReason },
+    RejectLabel { reason: RejectReason },
+    EndLabel { reason: EndReason },
+    StunLabel { outcome: StunOutcome }
+);
+
+/// The instruments, shared by all tasks.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) clients: Gauge,
+    pub(crate) attached: Counter,
+    ended: Family<EndLabel, Counter>,
+    forwarded_frames: Family<KindLabel, Counter>,
+    forwarded_bytes: Family<KindLabel, Counter>,
+    dropped: Family<DropLabel, Counter>,
+    pub(crate) accepted: Counter,
+    rejected: Family<RejectLabel, Counter>,
+    stun: Family<StunLabel, Counter>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gateway_relay"),
+            clients: Gauge::default(),
+            attached: Counter::default(),
+            ended: Family::default(),
+            forwarded_frames: Family::default(),
+            forwarded_bytes: Family::default(),
+            dropped: Family::default(),
+            accepted: Counter::default(),
+            rejected: Family::default(),
+            stun: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("clients", "Gateways attached now", metrics.clients.clone());
+        registry.register("attached", "Gateways admitted since the start", metrics.attached.clone());
+        registry.register("links_ended", "Links refused or ended, by reason", metrics.ended.clone());
+        registry.register(
+            "forwarded_frames",
+            "Frames put into the queue of their destination",
+            metrics.forwarded_frames.clone(),
+        );
+        registry.register_with_unit(
+            "forwarded",
+            "Bytes of the frames put into the queue of their destination",
+            Unit::Bytes,
+            metrics.forwarded_bytes.clone(),
+        );
+        registry.register("dropped_frames", "Frames not forwarded, by reason", metrics.dropped.clone());
+        registry.register("accepted_connections", "TCP connections accepted", metrics.accepted.clone());
+        registry.register(
+            "rejected_connections",
+            "TCP connections closed at once, by reason",
+            metrics.rejected.clone(),
+        );
+        registry.register("stun_requests", "UDP packets to the STUN ports, by outcome", metrics.stun.clone());
+        metrics
+    }
+
+    pub(crate) fn forwarded(&self, kind: Kind, bytes: usize) {
+        let label = KindLabel { kind };
+        self.forwarded_frames.get_or_create(&label).inc();
+        self.forwarded_bytes.get_or_create(&label).inc_by(bytes as u64);
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason) {
+        self.dropped.get_or_create(&DropLabel { reason }).inc();
+    }
+
+    pub(crate) fn rejected(&self, reason: RejectReason) {
+        self.rejected.get_or_create(&RejectLabel { reason }).inc();
+    }
+
+    pub(crate) fn ended(&self, reason: EndReason) {
+        self.ended.get_or_create(&EndLabel { reason }).inc();
+    }
+
+    pub(crate) fn stun(&self, outcome: StunOutcome) {
+        self.stun.get_or_create(&StunLabel { outcome }).inc();
+    }
+
+    /// The OpenMetrics text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("invariant: writing to a String does not fail");
+        text
+    }
+}

@@ -1,0 +1,145 @@
+//! The command line of gatewayd.
+//!
+//! Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 64 the command line is wrong.
+
+use std::{
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use gateway_proto::api::{
+    Problem,
+    local::{EnrollBody, Enrolled},
+};
+
+use crate::config::{Config, ConfigError, DEFAULT_CONFIG_FILE, DEFAULT_SOCKET};
+
+/// The daemon tries for 60 s to reach the control plane; its answer should be the one that is seen.
+const ENROLL_TIMEOUT: Duration = Duration::from_secs(75);
+/// An enrolment code on standard input at most.
+const MAX_CODE: u64 = 16 << 10;
+
+/// The gateway beside the engine: an encrypted tunnel to partners, by one outbound connection.
+#[derive(Debug, Parser)]
+#[command(name = "gatewayd", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 the configuration is wrong, 64 the command line is wrong.\n\
+                          Status, peers and paths: gateway-ctl status.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
+        config: PathBuf,
+    },
+    /// Check a configuration file: all mistakes at once, exit code 2 if there are any
+    Check {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
+        config: PathBuf,
+    },
+    /// Give the running daemon an enrolment code from the control plane
+    Enroll {
+        /// The daemon's local API socket
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// The code (gwe1_…), or - to read it from standard input, which keeps it out of the process list
+        code: String,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+}
+
+/// Reads the command line; on a mistake, says so and returns the exit code to end with (64, or 0 for help and version).
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // Nothing is left to do when even this cannot be written.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { 64 } else { 0 })
+    })
+}
+
+/// The exit code that goes with an error: 2 for a wrong configuration, 1 for everything else.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+}
+
+/// `gatewayd check`
+pub fn check(file: &Path) -> anyhow::Result<()> {
+    Config::load(file)?;
+    say(&format!("{}: ok", file.display()))
+}
+
+/// `gatewayd enroll`
+pub async fn enroll(socket: &Path, code: String) -> anyhow::Result<()> {
+    let code = if code == "-" { code_from_stdin()? } else { code };
+    let client = gateway_net::http::unix_client(socket)?;
+    let request = client.post("http://localhost/v1/enroll").timeout(ENROLL_TIMEOUT).json(&EnrollBody { code });
+    let response = request.send().await.with_context(|| {
+        format!("no answer at {}: is gatewayd running, and are you its user or root?", socket.display())
+    })?;
+    if !response.status().is_success() {
+        let problem: Problem = response.json().await.context("gatewayd answered with something unknown")?;
+        anyhow::bail!(problem.detail);
+    }
+    let enrolled: Enrolled = response.json().await.context("gatewayd answered with something unknown")?;
+    say(&format!(
+        "enrolled as server '{}' of '{}' with key {}",
+        enrolled.server_name, enrolled.organization_name, enrolled.key
+    ))
+}
+
+/// `gatewayd completions`
+pub fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "gatewayd", &mut io::stdout());
+}
+
+/// `gatewayd man`
+pub fn man() -> anyhow::Result<()> {
+    Ok(clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?)
+}
+
+fn code_from_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    io::stdin().take(MAX_CODE).read_to_string(&mut text).context("cannot read the code from standard input")?;
+    Ok(text.trim().to_owned())
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{line}").context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_configuration_has_its_own_exit_code() {
+        let error = check(Path::new("/nonexistent/gatewayd.toml")).unwrap_err();
+        assert_eq!(format!("{:?}", exit_code(&error)), format!("{:?}", ExitCode::from(2)));
+        let other = anyhow::anyhow!("something else");
+        assert_eq!(format!("{:?}", exit_code(&other)), format!("{:?}", ExitCode::from(1)));
+    }
+}

@@ -1,0 +1,242 @@
+//! The configuration file of gatewayd: read once, at start, and validated completely before anything else happens.
+//!
+//! [`Config`] holds no `Option` for a key that has a default: what the rest of the daemon sees is what it does. All
+//! mistakes of a file are reported together ([`ConfigError`]), unknown keys among them, each with its line, its key, the
+//! value found and what is accepted. Every key is described in `docs/configuration.md`.
+
+mod document;
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use document::Document;
+pub use document::Mistake;
+use gateway_net::log::LogFormat;
+
+/// Where the file is looked for when none is named.
+pub const DEFAULT_CONFIG_FILE: &str = "/etc/gatewayd/gatewayd.toml";
+/// The local API's socket of an installed daemon, where `gatewayd enroll` looks for it.
+pub const DEFAULT_SOCKET: &str = "/var/lib/gatewayd/gatewayd.sock";
+/// Above this the engine's own connect timeout of 5 s would come first, and it would see our silence, not our reset.
+pub const MAX_HOLD: Duration = Duration::from_millis(4500);
+/// Bytes in the path of a Unix socket at most (`sun_path` of Linux, without the final zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A validated configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Keys, policy and everything else that must survive a restart.
+    pub state_dir: PathBuf,
+    /// Unix socket of the local API.
+    pub socket: PathBuf,
+    /// `[tunnel]`
+    pub tunnel: TunnelConfig,
+    /// `[sender]`
+    pub sender: SenderConfig,
+    /// `[listener]`
+    pub listener: ListenerConfig,
+    /// `[limits]`
+    pub limits: LimitsConfig,
+    /// `[log] format`
+    pub log_format: LogFormat,
+    /// `[metrics] listen`: where Prometheus may fetch metrics over TCP; the local API answers them in any case.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// `[tunnel]`: the one UDP socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelConfig {
+    /// Its local address as configured; see [`bind_order`](Self::bind_order).
+    pub listen: SocketAddr,
+    /// Loopback addresses are candidates too: two gateways on one machine find each other directly.
+    pub allow_loopback: bool,
+    /// Direct paths may be used; otherwise everything goes over relays.
+    pub direct: bool,
+}
+
+/// `[sender]`: local ports for the engine's senders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderConfig {
+    /// The address the local ports are opened on.
+    pub bind: IpAddr,
+    /// How long an accepted socket is held while there is no path, before it is reset.
+    pub hold: Duration,
+}
+
+/// `[listener]`: dialling the engine's listeners, and sockets with the engine in general.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// How long the engine may take to accept a connection.
+    pub dial_timeout: Duration,
+    /// Interval of TCP keepalives on sockets with the engine, both directions.
+    pub keepalive: Duration,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Open streams of all connections together, at most.
+    pub streams: u32,
+}
+
+impl TunnelConfig {
+    /// The addresses to try in this order: on a machine without IPv6 the unspecified address `[::]` becomes `0.0.0.0`.
+    pub fn bind_order(&self) -> impl Iterator<Item = SocketAddr> {
+        let fallback = (self.listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+            .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.listen.port()));
+        std::iter::once(self.listen).chain(fallback)
+    }
+}
+
+impl Config {
+    /// Reads and validates a file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        Self::parse(file, &text)
+    }
+
+    /// Validates the text of `file` (named in errors only).
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let document = Document::parse(text);
+        let config = Self::read(&document);
+        let mistakes = document.into_mistakes();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(ConfigError::Mistakes { file: file.to_owned(), mistakes }),
+        }
+    }
+
+    /// Reads every section even after a mistake, so that all are found; `None`: a required key is missing or wrong.
+    fn read(document: &Document<'_>) -> Option<Self> {
+        let mut root = document.root();
+        let state_dir = root.required("state_dir", "an absolute path, for example \"/var/lib/gatewayd\"", |value| {
+            value.text().map(PathBuf::from).filter(|path| path.is_absolute())
+        });
+        let default_socket = state_dir.as_deref().unwrap_or(Path::new("/")).join("gatewayd.sock");
+        let socket = root.value("socket", SOCKET_ACCEPTED, default_socket, |value| {
+            value.text().map(PathBuf::from).filter(|path| path.is_absolute() && fits_a_socket(path))
+        });
+        if !fits_a_socket(&socket) {
+            root.mistake("socket", &socket.display().to_string(), SOCKET_ACCEPTED);
+        }
+
+        let mut tunnel = root.section("tunnel");
+        let tunnel_config = TunnelConfig {
+            listen: tunnel.value(
+                "listen",
+                "a UDP address with port, for example \"[::]:0\" or \"192.0.2.10:7070\"",
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+                |value| value.text()?.parse().ok(),
+            ),
+            allow_loopback: tunnel.flag("allow_loopback", false),
+            direct: tunnel.flag("direct", true),
+        };
+        tunnel.finish();
+
+        let mut sender = root.section("sender");
+        let sender_config = SenderConfig {
+            bind: sender.value(
+                "bind",
+                "an IP address of this machine, for example \"127.0.0.1\"",
+                Ipv4Addr::LOCALHOST.into(),
+                |value| value.text()?.parse().ok(),
+            ),
+            hold: sender.duration("hold", Duration::from_secs(3), Duration::ZERO..=MAX_HOLD),
+        };
+        sender.finish();
+
+        let mut listener = root.section("listener");
+        let listener_config = ListenerConfig {
+            dial_timeout: listener.duration(
+                "dial_timeout",
+                Duration::from_secs(2),
+                Duration::from_millis(100)..=Duration::from_secs(30),
+            ),
+            keepalive: listener.duration(
+                "keepalive",
+                Duration::from_secs(30),
+                Duration::from_secs(1)..=Duration::from_secs(7200),
+            ),
+        };
+        listener.finish();
+
+        let mut limits = root.section("limits");
+        let limits_config = LimitsConfig { streams: limits.number("streams", 4096, 1..=65_536) };
+        limits.finish();
+
+        let mut log = root.section("log");
+        let log_format = log.value("format", "\"text\" or \"json\"", LogFormat::Text, |value| {
+            value.text()?.parse().ok()
+        });
+        log.finish();
+
+        let mut metrics = root.section("metrics");
+        let metrics_listen = metrics.value(
+            "listen",
+            "a loopback address with port, for example \"127.0.0.1:9464\" (metrics are not protected further)",
+            None,
+            |value| value.text()?.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback()).map(Some),
+        );
+        metrics.finish();
+        root.finish();
+
+        Some(Self {
+            state_dir: state_dir?,
+            socket,
+            tunnel: tunnel_config,
+            sender: sender_config,
+            listener: listener_config,
+            limits: limits_config,
+            log_format,
+            metrics_listen,
+        })
+    }
+}
+
+const SOCKET_ACCEPTED: &str =
+    "an absolute path of at most 107 bytes (a limit of Unix sockets), for example \"/run/gatewayd/gatewayd.sock\"";
+
+fn fits_a_socket(path: &Path) -> bool {
+    path.as_os_str().len() <= MAX_SOCKET_PATH
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration {}: name another with --config", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file says something that is not accepted.
+    #[error("{}", Listing { file, mistakes })]
+    Mistakes {
+        /// The file.
+        file: PathBuf,
+        /// Every mistake, in the order of the file.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+/// One line a mistake, under the name of the file.
+struct Listing<'a> {
+    file: &'a Path,
+    mistakes: &'a [Mistake],
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.mistakes.len();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        write!(f, "{}: {count} {noun}", self.file.display())?;
+        self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}

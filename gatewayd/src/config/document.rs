@@ -1,0 +1,231 @@
+//! A TOML document that is read key by key and collects every mistake on the way.
+//!
+//! serde would stop at the first mistake; here each key is asked for once, with its default and what is accepted, and
+//! what nobody asked for is an unknown key.
+
+use std::{cell::RefCell, fmt, ops::RangeInclusive, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Characters of an offending value that are repeated in a message.
+const MAX_SHOWN: usize = 60;
+
+/// One thing in the file that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line in the file, from 1; 0: about what is not there.
+    pub line: usize,
+    /// Path of the key, `section.key`; empty for a syntax error.
+    pub key: String,
+    /// What is wrong and what is accepted.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A parsed file and the mistakes found so far.
+pub(super) struct Document<'i> {
+    text: &'i str,
+    table: DeTable<'i>,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl<'i> Document<'i> {
+    /// Parses; syntax errors become mistakes, and what could be read is read on.
+    pub(super) fn parse(text: &'i str) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let document = Self { text, table: table.into_inner(), mistakes: RefCell::default() };
+        for error in errors {
+            let line = error.span().map_or(0, |span| document.line(span.start));
+            let message = format!("not valid TOML: {}", error.message().replace('\n', " "));
+            document.push(line, String::new(), message);
+        }
+        document
+    }
+
+    pub(super) fn root(&self) -> Section<'_, 'i> {
+        Section { document: self, path: String::new(), table: Some(&self.table), known: Vec::new() }
+    }
+
+    /// Every mistake, in the order of the file; what is missing comes last.
+    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by_key(|mistake| if mistake.line == 0 { usize::MAX } else { mistake.line });
+        mistakes
+    }
+
+    fn push(&self, line: usize, key: String, message: String) {
+        self.mistakes.borrow_mut().push(Mistake { line, key, message });
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+}
+
+/// A value as found in the file.
+#[derive(Clone, Copy)]
+pub(super) struct Value<'a, 'i>(&'a DeValue<'i>);
+
+impl<'a> Value<'a, '_> {
+    pub(super) fn text(self) -> Option<&'a str> {
+        self.0.as_str()
+    }
+
+    fn integer(self) -> Option<i64> {
+        let DeValue::Integer(integer) = self.0 else { return None };
+        i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+}
+
+impl fmt::Display for Value<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = match self.0 {
+            DeValue::String(text) => format!("{text:?}"),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(flag) => flag.to_string(),
+            DeValue::Datetime(date) => date.to_string(),
+            DeValue::Array(_) => "[…]".to_owned(),
+            DeValue::Table(_) => "{…}".to_owned(),
+        };
+        match shown.char_indices().nth(MAX_SHOWN) {
+            Some((cut, _)) => write!(f, "{}…", &shown[..cut]),
+            None => f.write_str(&shown),
+        }
+    }
+}
+
+/// One table of the document. Ask for every key, then call [`finish`](Self::finish).
+pub(super) struct Section<'a, 'i> {
+    document: &'a Document<'i>,
+    path: String,
+    table: Option<&'a DeTable<'i>>,
+    known: Vec<&'static str>,
+}
+
+impl<'a, 'i> Section<'a, 'i> {
+    /// A table below this one; a missing one is an empty one.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'a, 'i> {
+        let table = self.find(key).and_then(|value| {
+            let table = value.get_ref().as_table();
+            if table.is_none() {
+                self.refuse(key, value, &format!("a table, written as [{key}]"));
+            }
+            table
+        });
+        Section { document: self.document, path: self.path_of(key), table, known: Vec::new() }
+    }
+
+    /// The value of a key, or `default`. `accepted` completes "accepted: …" when `read` says no.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        default: T,
+        read: impl FnOnce(Value<'a, 'i>) -> Option<T>,
+    ) -> T {
+        let Some(value) = self.find(key) else { return default };
+        read(Value(value.get_ref())).unwrap_or_else(|| {
+            self.refuse(key, value, accepted);
+            default
+        })
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        read: impl FnOnce(Value<'a, 'i>) -> Option<T>,
+    ) -> Option<T> {
+        let Some(value) = self.find(key) else {
+            self.document.push(0, self.path_of(key), format!(" is missing; accepted: {accepted}"));
+            return None;
+        };
+        let result = read(Value(value.get_ref()));
+        if result.is_none() {
+            self.refuse(key, value, accepted);
+        }
+        result
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.value(key, "true or false", default, |value| value.0.as_bool())
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let accepted = format!("a whole number from {} to {}", range.start(), range.end());
+        self.value(key, &accepted, default, |value| {
+            value.integer().and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number))
+        })
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let text = |duration: &Duration| humantime::format_duration(*duration).to_string();
+        let accepted = format!(
+            "a duration in quotes from \"{}\" to \"{}\", for example \"{}\"",
+            text(range.start()),
+            text(range.end()),
+            text(&default)
+        );
+        self.value(key, &accepted, default, |value| {
+            humantime::parse_duration(value.text()?).ok().filter(|duration| range.contains(duration))
+        })
+    }
+
+    /// Reports a value that is wrong for a reason other than its own form.
+    pub(super) fn mistake(&self, key: &'static str, shown: &str, accepted: &str) {
+        let line = self.position(key);
+        self.document.push(line, self.path_of(key), format!(" = {shown:?} is not accepted; accepted: {accepted}"));
+    }
+
+    /// Reports the keys nobody asked for.
+    pub(super) fn finish(self) {
+        let Some(table) = self.table else { return };
+        for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
+            let message = format!(" is an unknown key; accepted here: {}", self.known.join(", "));
+            let line = self.document.line(key.span().start);
+            self.document.push(line, self.path_of(key.get_ref()), message);
+        }
+    }
+
+    fn find(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'i>>> {
+        self.known.push(key);
+        self.table.and_then(|table| table.get(key))
+    }
+
+    fn refuse(&self, key: &str, value: &Spanned<DeValue<'i>>, accepted: &str) {
+        let line = self.document.line(value.span().start);
+        let message = format!(" = {} is not accepted; accepted: {accepted}", Value(value.get_ref()));
+        self.document.push(line, self.path_of(key), message);
+    }
+
+    fn position(&self, key: &str) -> usize {
+        let value = self.table.and_then(|table| table.get(key));
+        value.map_or(0, |value| self.document.line(value.span().start))
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}

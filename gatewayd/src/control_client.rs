@@ -1,0 +1,192 @@
+//! The link to the control plane: it brings the policy, confirms it, and takes our reports.
+//!
+//! One actor keeps one WebSocket ("watch") open for as long as the gateway is enrolled. Tunnels need none of it: while the
+//! control plane is away, everything goes on from the policy on disk within its staleness budget.
+//!
+//! Life-cycle: not enrolled → waits; enrolled → connect, `Hello` with our revision, then policies, heartbeats both ways and
+//! reports, until silence, an error or a newer enrolment ends the link; then again after a jittered [`Backoff`], which
+//! starts over once a heartbeat was heard. [`enroll`] is the other way in, driven by the local API.
+
+mod enroll;
+mod link;
+mod reports;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use enroll::{EnrollError, enroll};
+use gateway_net::ws::{StatusCode, WsError};
+use gateway_proto::{
+    api::{
+        gateway::{ConnectionReport, HEARTBEAT_SECS, SILENCE_SECS},
+        local::ControlStatus,
+    },
+    backoff::Backoff,
+    id::RelayId,
+};
+use link::{Link, LinkEnd};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{authority::Authority, explain::explain, store::Enrollment};
+
+/// Delay before the first new attempt.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// Delay between attempts at most.
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// Where reports come from.
+#[derive(Clone)]
+pub struct ReportSource {
+    /// The state of every connection now. Called from the actor: it must be quick and must not block.
+    pub connections: Arc<dyn Fn() -> Vec<ConnectionReport> + Send + Sync>,
+    /// Wakes the actor before the next poll, for changes people wait for.
+    pub changed: Arc<Notify>,
+    /// The relay where peers reach us.
+    pub home_relay: watch::Receiver<Option<RelayId>>,
+}
+
+impl fmt::Debug for ReportSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReportSource").field("home_relay", &*self.home_relay.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// The times of the link. The defaults are those of the protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkTimes {
+    /// Between our heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which the link is given up.
+    pub silence: Duration,
+    /// Between two looks for changes to report.
+    pub report: Duration,
+    /// How long the control plane may speak of a newer policy without sending it.
+    pub missing_policy: Duration,
+}
+
+impl Default for LinkTimes {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(HEARTBEAT_SECS),
+            silence: Duration::from_secs(SILENCE_SECS),
+            report: Duration::from_secs(2),
+            missing_policy: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The actor. [`run`](Self::run) it in a task of its own.
+#[derive(Debug)]
+pub struct ControlClient {
+    authority: Authority,
+    reports: ReportSource,
+    times: LinkTimes,
+    status: watch::Sender<ControlStatus>,
+}
+
+impl ControlClient {
+    /// An actor that is not running yet.
+    pub fn new(authority: Authority, reports: ReportSource, times: LinkTimes) -> Self {
+        let status = ControlStatus {
+            connected: false,
+            url: authority.enrollment().borrow().as_ref().map(|enrollment| enrollment.control.clone()),
+            last_heard_at: None,
+            clock_skew_ms: None,
+            problem: None,
+        };
+        Self { authority, reports, times, status: watch::Sender::new(status) }
+    }
+
+    /// The state of the link and its changes.
+    pub fn status(&self) -> watch::Receiver<ControlStatus> {
+        self.status.subscribe()
+    }
+
+    /// Keeps the link until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        // Everything below is cancel-safe: writes to disk finish in their own threads.
+        let _ = shutdown.run_until_cancelled(self.keep_linked()).await;
+    }
+
+    async fn keep_linked(&self) {
+        let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
+        let mut enrollment = self.authority.enrollment();
+        loop {
+            let Some(current) = self.enrolled(&mut enrollment).await else { return };
+            self.status.send_modify(|status| status.url = Some(current.control.clone()));
+            let end = tokio::select! {
+                end = self.link(&current, &mut backoff) => end,
+                () = moved(enrollment.clone(), &current) => LinkEnd::Moved,
+            };
+            let delay = match &end {
+                LinkEnd::Moved => Duration::ZERO,
+                _ => backoff.next_delay(u32::from_ne_bytes(gateway_net::random())),
+            };
+            self.ended(&end, delay);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = moved(enrollment.clone(), &current) => {}
+            }
+        }
+    }
+
+    /// Waits until there is an enrolment; `None`: there will be none.
+    async fn enrolled(&self, enrollment: &mut watch::Receiver<Option<Enrollment>>) -> Option<Enrollment> {
+        if enrollment.borrow().is_none() {
+            let problem = "not enrolled: run `gatewayd enroll` with a code from the control plane".to_owned();
+            self.status.send_modify(|status| status.problem = Some(problem));
+        }
+        enrollment.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    async fn link(&self, enrollment: &Enrollment, backoff: &mut Backoff) -> LinkEnd {
+        let trust = match enrollment.trust() {
+            Ok(trust) => trust,
+            Err(error) => return LinkEnd::Pin(error),
+        };
+        let options = match link::options(&self.authority, enrollment, trust) {
+            Ok(options) => options,
+            Err(end) => return end,
+        };
+        let stream = match gateway_net::ws::connect(&options).await {
+            Ok(stream) => stream,
+            Err(WsError::Status { status: StatusCode::UNAUTHORIZED, .. }) => {
+                return LinkEnd::Unauthenticated { now: self.authority.now() };
+            }
+            Err(error) => return LinkEnd::Connect(error),
+        };
+        Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status).run(stream, backoff).await
+    }
+
+    fn ended(&self, end: &LinkEnd, delay: Duration) {
+        let problem = explain(end);
+        let was_connected = self.status.borrow().connected;
+        if was_connected {
+            tracing::warn!(problem, retry_in = ?delay, "the link to the control plane ended");
+        } else if self.status.borrow().problem.as_deref() != Some(problem.as_str()) {
+            // Once a reason, not once an attempt: an outage of a day must not fill the log.
+            tracing::warn!(problem, "no link to the control plane; trying on");
+        }
+        self.status.send_modify(|status| {
+            status.connected = false;
+            status.problem = Some(problem);
+        });
+    }
+}
+
+/// Resolves once the gateway is enrolled otherwise than with `current`; keys trusted beside it change without a new link.
+async fn moved(mut enrollment: watch::Receiver<Option<Enrollment>>, current: &Enrollment) {
+    let identity = |enrollment: &Enrollment| {
+        (enrollment.control.clone(), enrollment.pin.clone(), enrollment.policy_key, enrollment.enrolled_at)
+    };
+    let before = Some(identity(current));
+    let _ = enrollment.wait_for(|now| now.as_ref().map(identity) != before).await;
+}
+
+/// `Instant` after a duration that comes from [`LinkTimes`].
+fn after(duration: Duration) -> Instant {
+    Instant::now() + duration
+}

@@ -1,0 +1,341 @@
+//! One WebSocket to the control plane, from `Hello` to its end.
+//!
+//! Reading never waits for writing: a writer beside the loop owns the sending half and a bounded queue before it. A queue
+//! that is full means that the control plane does not read, which is one way of being silent.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use gateway_net::{
+    tls::{PinError, ServerTrust},
+    ws::{HeaderMap, HeaderValue, Message, WsError, WsOptions, WsStream, WsStreamError},
+};
+use gateway_proto::{
+    api::{
+        gateway::{WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
+        local::ControlStatus,
+    },
+    backoff::Backoff,
+    policy::{MAX_POLICY_LEN, PolicyError},
+    signed::{Assertion, Envelope},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinError,
+    time::{Instant, sleep_until, timeout},
+};
+use url::Url;
+
+use super::{LinkTimes, ReportSource, after, reports::Reporter};
+use crate::{
+    authority::{AcceptError, Authority},
+    explain::explain,
+    store::Enrollment,
+};
+
+/// A policy of the largest size in base64 inside JSON, with room around it.
+const MAX_MESSAGE: usize = MAX_POLICY_LEN / 3 * 4 + (1 << 20);
+/// Messages waiting to be written at most.
+const OUTBOX: usize = 32;
+/// Reports woken by a change keep this distance, so that a burst of changes is one report.
+const MIN_REPORT_GAP: Duration = Duration::from_millis(100);
+
+/// Why a link ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkEnd {
+    #[error("the gateway was enrolled elsewhere")]
+    Moved,
+    #[error("'{0}' is not the address of a control plane: https://host or https://host:port is needed")]
+    Address(String),
+    #[error("the pin saved at the enrolment is not usable; enrol again")]
+    Pin(#[source] PinError),
+    #[error("cannot sign the request to the control plane")]
+    Sign(#[source] serde_json::Error),
+    #[error("cannot connect to the control plane")]
+    Connect(#[source] WsError),
+    #[error(
+        "the control plane does not accept this gateway's signature: either the gateway was removed there, or the clocks \
+         differ by more than 60 s (ours says {now}, Unix seconds)"
+    )]
+    Unauthenticated { now: u64 },
+    #[error("the control plane removed this gateway: nothing is allowed until it is enrolled again")]
+    Removed,
+    #[error("the control plane closed the link")]
+    Closed,
+    #[error("the link to the control plane broke")]
+    Broken(#[source] WsStreamError),
+    #[error("the control plane was silent for {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    #[error("the control plane does not take what we send")]
+    Stuck,
+    #[error("the control plane has policy revision {newest} but did not send it (revision {ours} is in force)")]
+    MissingPolicy { newest: u64, ours: u64 },
+    #[error("a task of the link failed")]
+    Task(#[from] JoinError),
+}
+
+/// Where and how to connect, with a fresh assertion.
+pub(super) fn options(
+    authority: &Authority,
+    enrollment: &Enrollment,
+    trust: ServerTrust,
+) -> Result<WsOptions, LinkEnd> {
+    let assertion = Assertion {
+        key: authority.gateway_key().public(),
+        aud: enrollment.policy_key,
+        method: "GET".to_owned(),
+        path: WATCH_PATH.to_owned(),
+        iat: authority.now(),
+        nonce: format!("{:032x}", u128::from_ne_bytes(gateway_net::random())),
+    };
+    let assertion = assertion.sign(authority.gateway_key()).map_err(LinkEnd::Sign)?;
+    let mut headers = HeaderMap::new();
+    let mut value = HeaderValue::try_from(format!("Gateway {assertion}"))
+        .expect("invariant: an assertion consists of base64url and a dot");
+    value.set_sensitive(true);
+    headers.insert("authorization", value);
+    let url = watch_url(&enrollment.control).ok_or_else(|| LinkEnd::Address(enrollment.control.clone()))?;
+    Ok(WsOptions { url, trust, protocol: WATCH_PROTOCOL, headers, max_message: MAX_MESSAGE })
+}
+
+fn watch_url(control: &str) -> Option<Url> {
+    let mut url = super::enroll::base_url(control)?;
+    url.set_scheme("wss").ok()?;
+    url.set_path(WATCH_PATH);
+    Some(url)
+}
+
+/// The state of one link.
+pub(super) struct Link<'a> {
+    authority: Authority,
+    reports: ReportSource,
+    times: LinkTimes,
+    status: &'a watch::Sender<ControlStatus>,
+    reporter: Reporter,
+    /// Since when the control plane speaks of a policy it did not send.
+    behind_since: Option<Instant>,
+    /// The revision that was sent and refused: asking for it again would change nothing.
+    refused_revision: u64,
+}
+
+impl<'a> Link<'a> {
+    pub(super) fn new(
+        authority: Authority,
+        reports: ReportSource,
+        times: LinkTimes,
+        status: &'a watch::Sender<ControlStatus>,
+    ) -> Self {
+        let reporter = Reporter::default();
+        Self { authority, reports, times, status, reporter, behind_since: None, refused_revision: 0 }
+    }
+
+    /// Runs until the link ends. Cancel-safe: a policy being accepted is accepted to its end.
+    pub(super) async fn run(mut self, stream: WsStream, backoff: &mut Backoff) -> LinkEnd {
+        let (sink, stream) = stream.split();
+        let (outbox, queue) = mpsc::channel(OUTBOX);
+        tokio::select! {
+            end = write(sink, queue, self.times.silence) => end,
+            result = self.read(stream, &outbox, backoff) => match result {
+                Ok(never) => match never {},
+                Err(end) => end,
+            },
+        }
+    }
+
+    async fn read(
+        &mut self,
+        mut stream: futures_util::stream::SplitStream<WsStream>,
+        outbox: &mpsc::Sender<WatchRequest>,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, LinkEnd> {
+        // After a removal zero asks for the policy anew, whatever is on disk.
+        let revision = self.authority.view().revision();
+        push(outbox, WatchRequest::Hello { revision, version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        let mut silent_at = after(self.times.silence);
+        let mut heartbeat_at = after(self.times.heartbeat);
+        let mut report_at = Instant::now();
+        loop {
+            tokio::select! {
+                message = stream.next() => {
+                    silent_at = after(self.times.silence);
+                    if let Some(event) = parse(message)? {
+                        self.handle(event, outbox, backoff).await?;
+                    }
+                }
+                () = sleep_until(silent_at) => return Err(LinkEnd::Silent(self.times.silence)),
+                () = sleep_until(heartbeat_at) => {
+                    heartbeat_at = after(self.times.heartbeat);
+                    push(outbox, WatchRequest::Heartbeat)?;
+                }
+                () = sleep_until(report_at) => {
+                    report_at = after(self.times.report);
+                    self.report(outbox);
+                }
+                () = self.reports.changed.notified() => report_at = report_at.min(after(MIN_REPORT_GAP)),
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        event: WatchEvent,
+        outbox: &mpsc::Sender<WatchRequest>,
+        backoff: &mut Backoff,
+    ) -> Result<(), LinkEnd> {
+        self.heard();
+        match event {
+            WatchEvent::Policy { policy } => self.accept(policy, outbox).await,
+            WatchEvent::RelayToken { token } => {
+                let result = self.blocking(move |authority| authority.set_relay_token(token, authority.now())).await?;
+                if let Err(error) = result {
+                    tracing::warn!(problem = explain(&error), "a relay token was not taken");
+                }
+                Ok(())
+            }
+            WatchEvent::Heartbeat { revision, now_ms } => {
+                backoff.reset();
+                self.heartbeat(revision, now_ms, outbox).await
+            }
+            WatchEvent::Removed => {
+                tracing::error!("the control plane removed this gateway: everything is closed");
+                self.blocking(Authority::removed).await?;
+                Err(LinkEnd::Removed)
+            }
+        }
+    }
+
+    async fn accept(&mut self, policy: Envelope, outbox: &mpsc::Sender<WatchRequest>) -> Result<(), LinkEnd> {
+        let offered = claimed_revision(&policy);
+        let result = self.blocking(move |authority| authority.accept(policy, authority.now())).await?;
+        let revision = self.authority.view().revision();
+        match result {
+            Ok(_) => {
+                tracing::info!(revision, "the policy is in force");
+                self.behind_since = None;
+                push(outbox, WatchRequest::Applied { revision })?;
+                self.reports.changed.notify_one();
+            }
+            Err(error) => {
+                let reason = explain(&error);
+                tracing::error!(offered, in_force = revision, reason, "a policy was not accepted");
+                self.refused_revision = offered;
+                push(outbox, WatchRequest::Rejected { revision: refused(&error, offered), reason })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn heartbeat(
+        &mut self,
+        newest: u64,
+        now_ms: u64,
+        outbox: &mpsc::Sender<WatchRequest>,
+    ) -> Result<(), LinkEnd> {
+        let skew = i128::from(now_ms) - i128::from(gateway_net::time::unix_ms());
+        let skew = i64::try_from(skew).unwrap_or(if skew < 0 { i64::MIN } else { i64::MAX });
+        self.status.send_modify(|status| status.clock_skew_ms = Some(skew));
+        let saved = self
+            .blocking(move |authority| {
+                authority.observe_clock(now_ms / 1000);
+                authority.confirm(newest, authority.now());
+                authority.save_pending(authority.now())
+            })
+            .await?;
+        if let Ok(Some(revision)) = saved {
+            push(outbox, WatchRequest::Applied { revision })?;
+        }
+        let ours = self.authority.view().revision();
+        if newest <= ours || newest == self.refused_revision {
+            self.behind_since = None;
+            return Ok(());
+        }
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.times.missing_policy {
+            return Err(LinkEnd::MissingPolicy { newest, ours });
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, outbox: &mpsc::Sender<WatchRequest>) {
+        let connections = (self.reports.connections)();
+        let home_relay = *self.reports.home_relay.borrow();
+        self.reporter.update(connections, home_relay, |report| outbox.try_send(WatchRequest::Report(report)).is_ok());
+    }
+
+    fn heard(&self) {
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.last_heard_at = Some(gateway_net::time::unix_ms());
+            status.problem = None;
+        });
+    }
+
+    /// Runs what writes to disk where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Authority) -> T + Send + 'static,
+    ) -> Result<T, LinkEnd> {
+        let authority = self.authority.clone();
+        Ok(tokio::task::spawn_blocking(move || work(&authority)).await?)
+    }
+}
+
+async fn write(
+    mut sink: SplitSink<WsStream, Message>,
+    mut queue: mpsc::Receiver<WatchRequest>,
+    limit: Duration,
+) -> LinkEnd {
+    while let Some(request) = queue.recv().await {
+        let text = match serde_json::to_string(&request) {
+            Ok(text) => text,
+            Err(error) => {
+                tracing::error!(%error, "a message to the control plane cannot be written as JSON");
+                continue;
+            }
+        };
+        match timeout(limit, sink.send(Message::text(text))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return LinkEnd::Broken(error),
+            Err(_) => return LinkEnd::Stuck,
+        }
+    }
+    LinkEnd::Closed
+}
+
+fn push(outbox: &mpsc::Sender<WatchRequest>, request: WatchRequest) -> Result<(), LinkEnd> {
+    outbox.try_send(request).map_err(|_| LinkEnd::Stuck)
+}
+
+/// `Ok(None)`: a sign of life without content, or content of a newer version.
+fn parse(message: Option<Result<Message, WsStreamError>>) -> Result<Option<WatchEvent>, LinkEnd> {
+    match message {
+        None | Some(Ok(Message::Close(_))) => Err(LinkEnd::Closed),
+        Some(Err(error)) => Err(LinkEnd::Broken(error)),
+        Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            Ok(event) => Ok(Some(event)),
+            Err(error) => {
+                // The position, not the text: a policy is full of secrets.
+                tracing::warn!(line = error.line(), column = error.column(), "an unknown message from the control plane");
+                Ok(None)
+            }
+        },
+        Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+    }
+}
+
+/// The revision a policy claims to have, for the report of its refusal only: nothing is verified. 0: unreadable.
+fn claimed_revision(envelope: &Envelope) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        revision: u64,
+    }
+    let payload = data_encoding::BASE64.decode(envelope.payload.as_bytes()).unwrap_or_default();
+    serde_json::from_slice(&payload).map_or(0, |claim: Claim| claim.revision)
+}
+
+fn refused(error: &AcceptError, claimed: u64) -> u64 {
+    match error {
+        AcceptError::Policy(PolicyError::OlderRevision { offered, .. }) => *offered,
+        AcceptError::Policy(_) | AcceptError::NotEnrolled | AcceptError::NotSaved(_) => claimed,
+    }
+}

@@ -1,0 +1,211 @@
+//! Keeps the tunnel to one peer: dials or is dialled, runs it, and does so again when it ends.
+//!
+//! One tunnel per pair of gateways, dialled by the one with the smaller key, while at least one connection of the pair
+//! may carry data. Nothing is latched: after every end the next attempt follows, with jittered backoff.
+
+use std::{sync::Arc, time::Duration};
+
+use gateway_net::entropy::random;
+use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::{
+    explain::explain,
+    listener::{ListenerContext, serve},
+    peer::Peer,
+    tunnel::{self, DialError, HeartbeatError, TunnelEndpoint},
+};
+
+/// A handshake takes one round trip of the path and survives a few losses within this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A tunnel that no connection wants any more is closed after this, so that resets of its streams arrive first.
+const LINGER: Duration = Duration::from_millis(500);
+/// Tunnels a peer dialled that wait to be taken over.
+pub const INBOUND: usize = 4;
+
+/// Keeps the tunnel to one peer.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The peer.
+    pub peer: Arc<Peer>,
+    /// Our key: decides who dials.
+    pub local: GatewayPublicKey,
+    /// QUIC.
+    pub endpoint: TunnelEndpoint,
+    /// Tunnels the peer dialled, already authenticated.
+    pub inbound: mpsc::Receiver<Connection>,
+    /// For streams the peer opens.
+    pub listener: ListenerContext,
+}
+
+/// Why there is no tunnel now.
+#[derive(Debug, thiserror::Error)]
+enum TunnelError {
+    #[error("cannot dial")]
+    Dial(#[from] DialError),
+    #[error("the partner's gateway did not answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the handshake with the partner's gateway failed")]
+    Handshake(#[source] quinn::ConnectionError),
+    #[error("the tunnel ended: {0}")]
+    Ended(quinn::ConnectionError),
+    #[error("the tunnel's control stream failed")]
+    Control(#[from] HeartbeatError),
+    #[error("no connection may carry data now")]
+    Unwanted,
+}
+
+impl Keeper {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.keep()).await;
+        if let Some(connection) = self.peer.tunnel.send_replace(None) {
+            connection.close(VarInt::from_u32(0), b"peer removed");
+        }
+    }
+
+    async fn keep(&mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
+        let mut wanted = self.peer.wanted.subscribe();
+        loop {
+            if wanted.wait_for(|wanted| *wanted).await.is_err() {
+                return;
+            }
+            match self.one_tunnel().await {
+                Err(TunnelError::Unwanted) => backoff.reset(),
+                Err(error @ (TunnelError::Ended(_) | TunnelError::Control(_))) => {
+                    info!(peer = %self.peer.key.short(), reason = explain(&error), "tunnel down");
+                    self.peer.set_problem(Some(explain(&error)));
+                    backoff.reset();
+                }
+                Err(error) => {
+                    debug!(peer = %self.peer.key.short(), reason = explain(&error), "no tunnel yet");
+                    self.peer.set_problem(Some(explain(&error)));
+                }
+                Ok(never) => match never {},
+            }
+            let pause = backoff.next_delay(u32::from_be_bytes(random()));
+            // A tunnel that arrives meanwhile waits in the inbound queue; the pause is for dialling.
+            tokio::select! {
+                () = sleep(pause), if self.dials() => {}
+                () = std::future::ready(()), if !self.dials() => {}
+            }
+        }
+    }
+
+    fn dials(&self) -> bool {
+        self.peer.is_self || self.local < self.peer.key
+    }
+
+    /// One tunnel from its making to its end.
+    async fn one_tunnel(&mut self) -> Result<std::convert::Infallible, TunnelError> {
+        let mut next = self.next_tunnel().await?;
+        loop {
+            let Established { connection, control: (send, recv) } = next;
+            info!(peer = %self.peer.key.short(), "tunnel up");
+            self.peer.set_problem(None);
+            let former = self.peer.tunnel.send_replace(Some(connection.clone()));
+            if let Some(former) = former {
+                former.close(VarInt::from_u32(0), b"replaced by a newer tunnel");
+            }
+            let end = tokio::select! {
+                error = tunnel::heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe()) =>
+                    End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
+                () = serve(&connection, &self.peer, &self.listener) =>
+                    End::Failed(TunnelError::Ended(connection.closed().await)),
+                reason = connection.closed() => End::Failed(TunnelError::Ended(reason)),
+                () = unwanted(self.peer.wanted.subscribe()) => End::Failed(TunnelError::Unwanted),
+                Some(newer) = self.inbound.recv(), if !self.dials() => End::Replaced(newer),
+            };
+            match end {
+                End::Replaced(newer) => match control_of(newer).await {
+                    // The peer restarted: its newer tunnel takes over, the streams of the former end by its closing.
+                    Ok(established) => next = established,
+                    Err(error) => {
+                        self.drop_tunnel(&connection);
+                        return Err(error);
+                    }
+                },
+                End::Failed(error) => {
+                    self.drop_tunnel(&connection);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn drop_tunnel(&self, connection: &Connection) {
+        self.peer.tunnel.send_replace(None);
+        connection.close(VarInt::from_u32(0), b"tunnel ended");
+    }
+
+    async fn next_tunnel(&mut self) -> Result<Established, TunnelError> {
+        if self.dials() {
+            let mut reachable = self.peer.reachable.subscribe();
+            let mut wanted = self.peer.wanted.subscribe();
+            tokio::select! {
+                reached = reachable.wait_for(|reachable| *reachable) => drop(reached),
+                _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
+            }
+            let dialled = timeout(HANDSHAKE_TIMEOUT, self.endpoint.dial(self.peer.key)?).await;
+            let connection = dialled.map_err(|_| TunnelError::Timeout)?.map_err(TunnelError::Handshake)?;
+            let control = connection.open_bi().await.map_err(TunnelError::Ended)?;
+            Ok(Established { connection, control })
+        } else {
+            let mut wanted = self.peer.wanted.subscribe();
+            let connection = tokio::select! {
+                Some(connection) = self.inbound.recv() => connection,
+                _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
+            };
+            control_of(connection).await
+        }
+    }
+}
+
+struct Established {
+    connection: Connection,
+    control: (SendStream, RecvStream),
+}
+
+enum End {
+    Failed(TunnelError),
+    Replaced(Connection),
+}
+
+/// The first stream of a tunnel that was dialled to us is its control stream.
+async fn control_of(connection: Connection) -> Result<Established, TunnelError> {
+    let control = timeout(HANDSHAKE_TIMEOUT, connection.accept_bi())
+        .await
+        .map_err(|_| TunnelError::Timeout)?
+        .map_err(TunnelError::Ended)?;
+    Ok(Established { connection, control })
+}
+
+/// The other end of a tunnel from this gateway to itself: answers heartbeats and serves streams until it closes.
+pub async fn serve_self(connection: Connection, peer: Arc<Peer>, listener: ListenerContext) {
+    let Ok(Established { connection, control: (send, recv) }) = control_of(connection).await else { return };
+    let answered = tunnel::Proof::default();
+    tokio::select! {
+        _ = tunnel::heartbeat(send, recv, &answered, peer.streams.subscribe()) => {}
+        () = serve(&connection, &peer, &listener) => {}
+    }
+    connection.close(VarInt::from_u32(0), b"tunnel ended");
+}
+
+/// Resolves when no connection has wanted the tunnel for a moment.
+async fn unwanted(mut wanted: watch::Receiver<bool>) {
+    loop {
+        if wanted.wait_for(|wanted| !wanted).await.is_err() {
+            return;
+        }
+        if timeout(LINGER, wanted.wait_for(|wanted| *wanted)).await.is_err() {
+            return;
+        }
+    }
+}

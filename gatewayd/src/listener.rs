@@ -1,0 +1,188 @@
+//! Streams that a peer opens: read the header, authorize against the policy in force, dial the engine, answer, copy.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use gateway_proto::{
+    policy::{DeniedReason, LocalEnd},
+    stream::{Answer, HEADER_LEN, HeaderError, RefusalCode, ResetCode, StreamHeader, StreamKind},
+};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span};
+
+use crate::{
+    authority::Authority,
+    gate::{Gate, Permit},
+    peer::Peer,
+    splice::{EngineSocket, SendHalf, SpliceContext, splice},
+    traffic::{Role, StreamGuard, Traffic, TrafficTable},
+    tunnel,
+};
+
+/// A peer that opens a stream sends its header at once.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What streams from peers need.
+#[derive(Debug, Clone)]
+pub struct ListenerContext {
+    /// Who may.
+    pub gate: Gate,
+    /// The clock of the policy.
+    pub authority: Authority,
+    /// Counters.
+    pub traffic: TrafficTable,
+    /// How long the engine may take to accept.
+    pub dial_timeout: Duration,
+    /// TCP keepalive towards the engine.
+    pub keepalive: Duration,
+    /// Cancelled when the daemon stops taking new streams.
+    pub closing: CancellationToken,
+}
+
+/// Takes streams until the tunnel ends; streams under way end with it.
+pub async fn serve(connection: &Connection, peer: &Arc<Peer>, context: &ListenerContext) {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = connection.accept_bi() => {
+                let Ok((send, recv)) = accepted else { return };
+                let (connection, peer, context) = (connection.clone(), peer.clone(), context.clone());
+                streams.spawn(async move { stream(&connection, &peer, context, SendHalf::new(send), recv).await });
+            }
+            Some(_) = streams.join_next() => {}
+        }
+    }
+}
+
+async fn stream(
+    connection: &Connection,
+    peer: &Arc<Peer>,
+    context: ListenerContext,
+    mut send: SendHalf,
+    mut recv: RecvStream,
+) {
+    let admitted = match timeout(HEADER_TIMEOUT, admit(connection, peer, &context, &mut recv)).await {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err(code)) => return refuse(send, recv, code).await,
+        Err(_) => return refuse(send, recv, RefusalCode::Malformed).await,
+    };
+    let Admitted { permit, engine, traffic, trace, guard } = admitted;
+    let span = info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
+    async move {
+        let socket = match dial(engine, &context).await {
+            Ok(socket) => socket,
+            Err(code) => {
+                traffic.refused.fetch_add(1, Relaxed);
+                traffic.note_problem(engine_problem(code, engine));
+                info!(%code, "stream refused");
+                return refuse(send, recv, code).await;
+            }
+        };
+        if send.stream().write_all(&Answer::Accepted.encode()).await.is_err() {
+            return;
+        }
+        traffic.clear_problem();
+        let _open = (guard, peer.stream_opened());
+        let splicing = SpliceContext {
+            traffic: traffic.clone(),
+            role: Role::Listener,
+            mllp: permit.entry.behavior == "hl7v2-mllp",
+            allowed: permit.allowed,
+        };
+        match splice(socket, send, recv, splicing).await {
+            Ok(()) => {
+                traffic.finished.fetch_add(1, Relaxed);
+                debug!("stream finished");
+            }
+            Err(error) => {
+                traffic.reset.fetch_add(1, Relaxed);
+                debug!(%error, "stream reset");
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+struct Admitted {
+    permit: Permit,
+    engine: SocketAddr,
+    traffic: Arc<Traffic>,
+    trace: u64,
+    guard: StreamGuard,
+}
+
+/// Everything that must be true before the engine is dialled. What a stranger to the connection gets wrong, whatever
+/// it is, is answered by one code, so that nothing about other connections can be learned.
+async fn admit(
+    connection: &Connection,
+    peer: &Peer,
+    context: &ListenerContext,
+    recv: &mut RecvStream,
+) -> Result<Admitted, RefusalCode> {
+    let mut bytes = [0; HEADER_LEN];
+    recv.read_exact(&mut bytes).await.map_err(|_| RefusalCode::Malformed)?;
+    let header = StreamHeader::decode(&bytes).map_err(|error| match error {
+        HeaderError::Version(_) => RefusalCode::UnsupportedVersion,
+        HeaderError::Malformed => RefusalCode::Malformed,
+    })?;
+    if context.closing.is_cancelled() {
+        return Err(RefusalCode::ShuttingDown);
+    }
+    let view = context.authority.view();
+    let entry = view
+        .connection(header.connection, false)
+        .filter(|entry| entry.peer == peer.key)
+        .ok_or(RefusalCode::NotAllowed)?;
+    let exporter = tunnel::exporter(connection, &header.connection.to_bytes()).ok_or(RefusalCode::NotAllowed)?;
+    if !StreamHeader::verify(&bytes, entry.valid_secrets(context.authority.now()), &exporter) {
+        info!(peer = %peer.key.short(), connection = %header.connection, "stream header with a wrong MAC refused");
+        return Err(RefusalCode::NotAllowed);
+    }
+    let traffic = context.traffic.of(header.connection, Role::Listener);
+    let denied = |reason: DeniedReason| {
+        traffic.refused.fetch_add(1, Relaxed);
+        info!(connection = %header.connection, %reason, "stream refused");
+        RefusalCode::from(reason)
+    };
+    let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;
+    let engine = match (permit.entry.local, header.kind) {
+        (LocalEnd::Listener { engine }, StreamKind::ChannelData) => engine,
+        (LocalEnd::Listener { .. }, StreamKind::Admin) | (LocalEnd::Sender { .. }, _) => {
+            return Err(RefusalCode::WrongDirection);
+        }
+    };
+    let Some(guard) = traffic.open_stream(permit.entry.max_streams) else {
+        traffic.refused.fetch_add(1, Relaxed);
+        traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
+        return Err(RefusalCode::TooManyStreams);
+    };
+    Ok(Admitted { permit, engine, traffic, trace: header.trace, guard })
+}
+
+async fn dial(engine: SocketAddr, context: &ListenerContext) -> Result<EngineSocket, RefusalCode> {
+    let socket = timeout(context.dial_timeout, TcpStream::connect(engine))
+        .await
+        .map_err(|_| RefusalCode::EngineTimeout)?
+        .map_err(|_| RefusalCode::EngineRefused)?;
+    EngineSocket::new(socket, context.keepalive).map_err(|_| RefusalCode::EngineRefused)
+}
+
+fn engine_problem(code: RefusalCode, engine: SocketAddr) -> String {
+    let what = if code == RefusalCode::EngineTimeout { "does not answer" } else { "refuses the connection" };
+    format!("our engine {what} on {engine}: is the channel started?")
+}
+
+/// Answers, finishes, and stops what the peer still sends.
+async fn refuse(mut send: SendHalf, mut recv: RecvStream, code: RefusalCode) {
+    let stream: &mut SendStream = send.stream();
+    if stream.write_all(&Answer::Refused(code).encode()).await.is_ok() {
+        send.finish();
+    }
+    let _ = recv.stop(VarInt::from_u32(ResetCode::Refused as u32));
+}

@@ -1,0 +1,54 @@
+//! gatewayd: the gateway beside the engine.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use gatewayd::{
+    cli::{self, Command},
+    config::Config,
+};
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when even this cannot be written.
+            let _ = writeln!(io::stderr(), "gatewayd: {error:#}");
+            cli::exit_code(&error)
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run { config } => run(&config),
+        Command::Check { config } => cli::check(&config),
+        Command::Enroll { socket, code } => runtime()?.block_on(cli::enroll(&socket, code)),
+        Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(())
+        }
+        Command::Man => cli::man(),
+    }
+}
+
+/// The life of the daemon: configuration, log, and then everything else until it is asked to end.
+fn run(file: &Path) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    gateway_net::log::init(config.log_format, "info")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "gatewayd starts");
+    runtime()?.block_on(gatewayd::app::run(config))?;
+    tracing::info!("gatewayd ended in order");
+    Ok(())
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

@@ -1,0 +1,462 @@
+//! Brings policy, relays, peers and connections together: what the policy lists runs, what it drops ends.
+//!
+//! The mesh owns every long-lived task of the tunnel side: a link per relay, a path actor and a tunnel keeper per
+//! peer, a sender per sending connection. At each new policy it compares, starts and stops; each task has its own stop
+//! token below the mesh's. It also hands probes, signals and dialled tunnels to the peers they belong to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gateway_proto::{
+    id::{ConnectionId, RelayId},
+    identity::GatewayPublicKey,
+    path::{PacketClass, probe_session_id},
+    policy::{LocalEnd, PeerEntry, Policy, RelayEntry},
+    relay::RelayAddress,
+};
+use quinn::Connection;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use crate::{
+    authority::{Authority, PolicyView},
+    credentials::{self, AllowedPeers},
+    keeper::{INBOUND, Keeper, serve_self},
+    listener::ListenerContext,
+    peer::{Links, PathActor, PathCommand, PathContext, Peer},
+    relay_link::{LinkContext, LinkHandle, RelayInbound, link},
+    routes::{Route, Routes},
+    sender::{Sender, SenderContext, SenderHandle},
+    socket::PathPacket,
+    traffic::Role,
+    tunnel::TunnelEndpoint,
+};
+
+/// Relays of our own that we attach to at once: the home relay, and spares that are ready when it fails.
+const OWN_RELAYS: usize = 2;
+/// Links at most, with the home relays of peers.
+const MAX_LINKS: usize = 8;
+/// Handshakes under way that peers dialled.
+const MAX_HANDSHAKES: usize = 64;
+/// STUN packets that wait for the gatherer.
+pub const STUN_QUEUE: usize = 32;
+
+/// What runs for the policy now, for status and reports.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(Arc<Mutex<RegistryState>>);
+
+#[derive(Debug, Default)]
+struct RegistryState {
+    peers: BTreeMap<GatewayPublicKey, Arc<Peer>>,
+    senders: HashMap<ConnectionId, SenderHandle>,
+    relays: Vec<(RelayEntry, LinkHandle)>,
+}
+
+impl Registry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer.
+    pub fn peer(&self, key: &GatewayPublicKey) -> Option<Arc<Peer>> {
+        self.lock().peers.get(key).cloned()
+    }
+
+    /// All peers, by key.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.lock().peers.values().cloned().collect()
+    }
+
+    /// Where the engine connects to for a sender, while that port is open.
+    pub fn local_address(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.lock().senders.get(&id).and_then(SenderHandle::local_address)
+    }
+
+    /// The relay links.
+    pub fn relays(&self) -> Vec<(RelayEntry, LinkHandle)> {
+        self.lock().relays.clone()
+    }
+}
+
+/// Everything the mesh works with.
+#[derive(Debug)]
+pub struct MeshContext {
+    /// Policy and keys.
+    pub authority: Authority,
+    /// QUIC.
+    pub endpoint: TunnelEndpoint,
+    /// Keys that may open tunnels.
+    pub allowed: AllowedPeers,
+    /// The socket's routes.
+    pub routes: Arc<Routes>,
+    /// What path actors share; its `links` come from [`Mesh::links`].
+    pub path: PathContext,
+    /// For relay links.
+    pub link: LinkContext,
+    /// For streams from peers.
+    pub listener: ListenerContext,
+    /// For local ports.
+    pub sender: SenderContext,
+    /// STUN servers of the policy, for the gatherer.
+    pub stun_servers: watch::Sender<Vec<String>>,
+    /// STUN packets, for the gatherer.
+    pub stun_packets: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    /// The links path actors choose from.
+    pub links: watch::Sender<Links>,
+    /// The relay where peers find us.
+    pub home: watch::Sender<Option<RelayId>>,
+}
+
+/// The queues the mesh empties.
+#[derive(Debug)]
+pub struct MeshQueues {
+    /// Probes and STUN from the socket.
+    pub path_packets: mpsc::Receiver<PathPacket>,
+    /// Signals and hints from relay links.
+    pub relay_inbound: mpsc::Receiver<RelayInbound>,
+    /// Told when a relay link's state changes.
+    pub link_changes: watch::Receiver<u64>,
+}
+
+struct RunningPeer {
+    peer: Arc<Peer>,
+    entry: Option<PeerEntry>,
+    inbound: mpsc::Sender<Connection>,
+    stop: CancellationToken,
+}
+
+struct RunningRelay {
+    entry: RelayEntry,
+    handle: LinkHandle,
+    stop: CancellationToken,
+}
+
+/// See the module's description.
+pub struct Mesh {
+    context: MeshContext,
+    registry: Registry,
+    peers: HashMap<RelayAddress, RunningPeer>,
+    senders: HashMap<ConnectionId, (GatewayPublicKey, CancellationToken)>,
+    relays: BTreeMap<RelayId, RunningRelay>,
+    handshakes: JoinSet<Option<(RelayAddress, Connection)>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Mesh {
+    /// A mesh that runs nothing yet.
+    pub fn new(context: MeshContext, registry: Registry, stop: CancellationToken) -> Self {
+        Self {
+            context,
+            registry,
+            peers: HashMap::new(),
+            senders: HashMap::new(),
+            relays: BTreeMap::new(),
+            handshakes: JoinSet::new(),
+            tasks: TaskTracker::new(),
+            stop,
+        }
+    }
+
+    /// Runs until its stop token; then stops everything it started and waits for it.
+    pub async fn run(mut self, queues: MeshQueues) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.drive(queues)).await;
+        self.handshakes.shutdown().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn drive(&mut self, mut queues: MeshQueues) {
+        let mut views = self.context.authority.subscribe();
+        views.mark_changed();
+        // Permissions also end by time; what is wanted is looked at again with the gate's rhythm.
+        let mut again = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                changed = views.changed() => match changed {
+                    Ok(()) => {
+                        let view = views.borrow_and_update().clone();
+                        self.reconcile(&view);
+                    }
+                    Err(_) => return,
+                },
+                _ = again.tick() => {
+                    let view = self.context.authority.view();
+                    self.mark_wanted(&view);
+                }
+                Some(packet) = queues.path_packets.recv() => self.route_path_packet(packet),
+                Some(inbound) = queues.relay_inbound.recv() => self.route_relay_inbound(inbound),
+                Ok(()) = queues.link_changes.changed() => {
+                    queues.link_changes.mark_unchanged();
+                    self.choose_home();
+                }
+                incoming = self.context.endpoint.accept() => match incoming {
+                    Some(incoming) => self.answer(incoming),
+                    None => return,
+                },
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some((address, connection))) = done {
+                        self.hand_over(address, connection);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes what runs equal to what the policy lists.
+    fn reconcile(&mut self, view: &PolicyView) {
+        let policy: &Option<Arc<Policy>> = &view.policy;
+        let (relays, peers, connections) = match policy {
+            Some(policy) => (&policy.relays[..], &policy.peers[..], &policy.connections[..]),
+            None => (&[][..], &[][..], &[][..]),
+        };
+        self.reconcile_relays(relays, peers);
+        self.reconcile_peers(policy.as_deref());
+        let senders: BTreeMap<_, _> = connections
+            .iter()
+            .filter(|entry| matches!(entry.local, LocalEnd::Sender { .. }))
+            .map(|entry| (entry.id, entry.peer))
+            .collect();
+        self.reconcile_senders(&senders);
+        let listed: BTreeSet<_> = connections.iter().map(|entry| (entry.id, crate::gate::role(entry))).collect();
+        self.context.listener.traffic.retain(|id, role| listed.contains(&(id, role)));
+        self.context.sender.ports.retain(|id| senders.contains_key(&id));
+        self.mark_wanted(view);
+    }
+
+    fn reconcile_relays(&mut self, relays: &[RelayEntry], peers: &[PeerEntry]) {
+        let homes: BTreeSet<_> = peers.iter().filter_map(|peer| peer.home_relay).collect();
+        let chosen: Vec<_> = relays
+            .iter()
+            .enumerate()
+            .filter(|(place, relay)| *place < OWN_RELAYS || homes.contains(&relay.id))
+            .map(|(_, relay)| relay)
+            .take(MAX_LINKS)
+            .collect();
+        self.relays.retain(|_, running| {
+            let kept = chosen.iter().any(|relay| **relay == running.entry);
+            if !kept {
+                running.stop.cancel();
+            }
+            kept
+        });
+        for relay in &chosen {
+            if !self.relays.contains_key(&relay.id) {
+                let stop = self.stop.child_token();
+                let (handle, future) = link((*relay).clone(), self.context.link.clone(), stop.clone());
+                self.tasks.spawn(future);
+                self.relays.insert(relay.id, RunningRelay { entry: (*relay).clone(), handle, stop });
+            }
+        }
+        let ordered: Vec<_> = chosen.iter().filter_map(|relay| self.relays.get(&relay.id)).collect();
+        let links: Links = Arc::new(ordered.iter().map(|r| (r.entry.id, r.handle.clone())).collect());
+        self.registry.lock().relays = ordered.iter().map(|r| (r.entry.clone(), r.handle.clone())).collect();
+        self.context.links.send_replace(links);
+        let stun = relays.iter().flat_map(|relay| relay.stun.iter().cloned()).collect::<Vec<_>>();
+        self.context.stun_servers.send_if_modified(|current| {
+            let changed = *current != stun;
+            *current = stun;
+            changed
+        });
+        self.choose_home();
+    }
+
+    /// The relay where peers find us: the one we said before while it stands, else the first that stands.
+    fn choose_home(&self) {
+        let links = self.context.links.borrow().clone();
+        let attached: Vec<_> =
+            links.iter().filter(|(_, link)| link.state().borrow().attached).map(|(id, _)| *id).collect();
+        self.context.home.send_if_modified(|home| {
+            let next = home.filter(|home| attached.contains(home)).or_else(|| attached.first().copied()).or(*home);
+            std::mem::replace(home, next) != next
+        });
+    }
+
+    fn reconcile_peers(&mut self, policy: Option<&Policy>) {
+        let own = self.context.path.local;
+        let mut listed: BTreeMap<GatewayPublicKey, Option<&PeerEntry>> = BTreeMap::new();
+        if let Some(policy) = policy {
+            listed.extend(policy.peers.iter().map(|entry| (entry.key, Some(entry))));
+            if policy.connections.iter().any(|connection| connection.peer == own) {
+                listed.insert(own, None);
+            }
+        }
+        self.context.allowed.replace(listed.keys().copied().collect());
+        let registry = self.registry.clone();
+        self.peers.retain(|_, running| {
+            let kept = listed.contains_key(&running.peer.key);
+            if !kept {
+                running.stop.cancel();
+                registry.lock().peers.remove(&running.peer.key);
+            }
+            kept
+        });
+        for (key, entry) in listed {
+            match self.peers.get_mut(&key.into()) {
+                Some(running) if running.entry.as_ref() != entry => {
+                    if let Some(entry) = entry {
+                        running.peer.rename(entry.server.clone());
+                        running.peer.command(PathCommand::Entry(Box::new(entry.clone())));
+                    }
+                    running.entry = entry.cloned();
+                }
+                Some(_) => {}
+                None => {
+                    let name = entry.map(|e| e.server.clone()).or_else(|| policy.map(|p| p.server.clone()));
+                    if let Some(name) = name {
+                        self.start_peer(key, entry, name);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_peer(
+        &mut self,
+        key: GatewayPublicKey,
+        entry: Option<&PeerEntry>,
+        name: gateway_proto::policy::ServerName,
+    ) {
+        let stop = self.stop.child_token();
+        let (peer, mailbox) = Peer::new(key, entry.is_none(), name);
+        match entry {
+            Some(entry) => {
+                self.context.routes.set(key, Route::NONE);
+                let actor = PathActor::new(peer.clone(), entry, self.context.path.clone(), mailbox);
+                self.tasks.spawn(actor.run(stop.clone()));
+            }
+            None => self.context.routes.set(key, Route { local: true, ..Route::NONE }),
+        }
+        let (inbound, inbound_rx) = mpsc::channel(INBOUND);
+        let keeper = Keeper {
+            peer: peer.clone(),
+            local: self.context.path.local,
+            endpoint: self.context.endpoint.clone(),
+            inbound: inbound_rx,
+            listener: self.context.listener.clone(),
+        };
+        self.tasks.spawn(keeper.run(stop.clone()));
+        self.registry.lock().peers.insert(key, peer.clone());
+        self.peers.insert(key.into(), RunningPeer { peer, entry: entry.cloned(), inbound, stop });
+    }
+
+    fn reconcile_senders(&mut self, listed: &BTreeMap<ConnectionId, GatewayPublicKey>) {
+        let registry = self.registry.clone();
+        self.senders.retain(|id, (peer, stop)| {
+            let kept = listed.get(id) == Some(peer);
+            if !kept {
+                stop.cancel();
+                registry.lock().senders.remove(id);
+            }
+            kept
+        });
+        for (id, key) in listed {
+            let Some(running) = self.peers.get(&(*key).into()) else { continue };
+            if self.senders.contains_key(id) {
+                continue;
+            }
+            let stop = self.stop.child_token();
+            let (sender, handle) = Sender::new(*id, running.peer.clone(), self.context.sender.clone());
+            self.tasks.spawn(sender.run(stop.clone()));
+            self.registry.lock().senders.insert(*id, handle);
+            self.senders.insert(*id, (*key, stop));
+        }
+    }
+
+    /// A tunnel is wanted while a connection of the pair may carry data.
+    fn mark_wanted(&self, view: &PolicyView) {
+        let now = self.context.authority.now();
+        let connections = view.policy.iter().flat_map(|policy| &policy.connections);
+        let wanted: BTreeSet<_> = connections
+            .filter(|entry| view.authorize(entry.id, crate::gate::role(entry) == Role::Sender, now).is_ok())
+            .map(|entry| entry.peer)
+            .collect();
+        for running in self.peers.values() {
+            let next = wanted.contains(&running.peer.key);
+            running.peer.wanted.send_if_modified(|current| std::mem::replace(current, next) != next);
+        }
+    }
+
+    fn route_path_packet(&self, packet: PathPacket) {
+        match packet.class {
+            PacketClass::Stun => {
+                let _ = self.context.stun_packets.try_send((packet.from, packet.packet));
+            }
+            PacketClass::Probe => {
+                let Some(id) = probe_session_id(&packet.packet) else { return };
+                for key in self.context.path.sessions.peers(&id) {
+                    if let Some(running) = self.peers.get(&key.into()) {
+                        let (from, packet) = (packet.from, packet.packet.clone());
+                        running.peer.command(PathCommand::Probe { from, packet });
+                    }
+                }
+            }
+            PacketClass::Quic | PacketClass::Unknown => {}
+        }
+    }
+
+    fn route_relay_inbound(&self, inbound: RelayInbound) {
+        match inbound {
+            RelayInbound::Signal { source, sealed } => match self.peers.get(&source) {
+                Some(running) => running.peer.command(PathCommand::Signal(sealed)),
+                None => debug!("signal from a gateway that is no peer dropped"),
+            },
+            // A hint, not a proof: silence on the wire decides (design notes, rule on relay presence).
+            RelayInbound::Absent(peer) => {
+                if let Some(running) = self.peers.get(&peer) {
+                    debug!(peer = %running.peer.key.short(), "the relay does not see the peer");
+                }
+            }
+        }
+    }
+
+    /// Lets a known peer go on with its handshake.
+    fn answer(&mut self, incoming: quinn::Incoming) {
+        let Some((key, _)) = self.context.routes.get(&incoming.remote_address()) else { return incoming.ignore() };
+        if self.handshakes.len() >= MAX_HANDSHAKES {
+            return incoming.refuse();
+        }
+        let Ok(connecting) = incoming.accept() else { return };
+        self.handshakes.spawn(async move {
+            match connecting.await {
+                Ok(connection) if credentials::proved_key(&connection) == Some(key) => Some((key.into(), connection)),
+                Ok(connection) => {
+                    warn!(peer = %key.short(), "a peer used another peer's address");
+                    connection.close(quinn::VarInt::from_u32(0), b"wrong key");
+                    None
+                }
+                Err(error) => {
+                    debug!(peer = %key.short(), %error, "handshake failed");
+                    None
+                }
+            }
+        });
+    }
+
+    fn hand_over(&self, address: RelayAddress, connection: Connection) {
+        let Some(running) = self.peers.get(&address) else { return };
+        if running.peer.is_self {
+            let stop = running.stop.clone();
+            let serving = serve_self(connection, running.peer.clone(), self.context.listener.clone());
+            self.tasks.spawn(async move {
+                stop.run_until_cancelled(serving).await;
+            });
+        } else if running.inbound.try_send(connection).is_err() {
+            debug!(peer = %running.peer.key.short(), "too many tunnels dialled at once");
+        }
+    }
+}
+
+impl std::fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mesh").field("peers", &self.peers.len()).finish_non_exhaustive()
+    }
+}

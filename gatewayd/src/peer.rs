@@ -1,0 +1,396 @@
+//! What everybody may know of a peer ([`Peer`]), and the actor that drives its path agent ([`PathActor`]).
+//!
+//! The decisions are the agent's (gateway-proto, sans-IO); the actor moves bytes, arms one timer and writes the chosen
+//! path into the socket's routes.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use gateway_net::{entropy::random, time::unix_ms};
+use gateway_proto::{
+    id::RelayId,
+    identity::{GatewayPublicKey, NoiseKey},
+    path::{Candidate, NatMapping, PathAgent, PathConfig, PathEvent, PathSnapshot, PathTransmit, Selected},
+    policy::{PeerEntry, ServerName},
+};
+use quinn::Connection;
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+use zeroize::Zeroizing;
+
+use crate::{
+    relay_link::LinkHandle,
+    routes::{Route, Routes},
+    socket::TunnelSocket,
+    tunnel::Proof,
+};
+
+/// Commands that wait for a path actor; a peer or stranger that sends faster loses probes, not ours.
+const COMMANDS: usize = 128;
+
+/// Our own addresses, as gathered last.
+#[derive(Debug, Clone, Default)]
+pub struct LocalCandidates {
+    /// Host and server-reflexive candidates.
+    pub candidates: Vec<Candidate>,
+    /// How our NAT maps.
+    pub nat: NatMapping,
+}
+
+/// The relay links of this gateway, in the policy's order.
+pub type Links = Arc<Vec<(RelayId, LinkHandle)>>;
+
+/// Into a path actor.
+#[derive(Debug)]
+pub enum PathCommand {
+    /// A probe that carries one of the agent's session ids.
+    Probe {
+        /// Source address.
+        from: SocketAddr,
+        /// The datagram.
+        packet: Vec<u8>,
+    },
+    /// A sealed signal.
+    Signal(Vec<u8>),
+    /// The policy's entry of the peer changed.
+    Entry(Box<PeerEntry>),
+    /// Probe everything now.
+    Relook,
+}
+
+/// One peer, shared by everything that concerns it.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its key.
+    pub key: GatewayPublicKey,
+    /// Whether it is this gateway itself.
+    pub is_self: bool,
+    name: Mutex<ServerName>,
+    /// The tunnel in use.
+    pub tunnel: watch::Sender<Option<Connection>>,
+    /// End-to-end proof.
+    pub proof: Proof,
+    /// Whether some connection of the pair may carry data.
+    pub wanted: watch::Sender<bool>,
+    /// Open streams; watchers are told when it becomes zero or leaves it.
+    pub streams: watch::Sender<u32>,
+    /// Whether packets have some way to the peer.
+    pub reachable: watch::Sender<bool>,
+    path: Mutex<Option<PathSnapshot>>,
+    /// Changes of the selected path since start.
+    pub path_changes: AtomicU64,
+    problem: Mutex<Option<String>>,
+    commands: mpsc::Sender<PathCommand>,
+}
+
+impl Peer {
+    /// A peer and the mailbox of its path actor.
+    pub fn new(key: GatewayPublicKey, is_self: bool, name: ServerName) -> (Arc<Self>, mpsc::Receiver<PathCommand>) {
+        let (commands, mailbox) = mpsc::channel(COMMANDS);
+        let peer = Self {
+            key,
+            is_self,
+            name: Mutex::new(name),
+            tunnel: watch::Sender::new(None),
+            proof: Proof::default(),
+            wanted: watch::Sender::new(false),
+            streams: watch::Sender::new(0),
+            reachable: watch::Sender::new(is_self),
+            path: Mutex::new(None),
+            path_changes: AtomicU64::new(0),
+            problem: Mutex::new(None),
+            commands,
+        };
+        (Arc::new(peer), mailbox)
+    }
+
+    /// Its server, as the policy names it.
+    pub fn name(&self) -> ServerName {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The policy renamed it.
+    pub fn rename(&self, name: ServerName) {
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// Hands a command to the path actor; dropped when its mailbox is full.
+    pub fn command(&self, command: PathCommand) {
+        let _ = self.commands.try_send(command);
+    }
+
+    /// The path agent's view, for status; `None` for this gateway itself.
+    pub fn path(&self) -> Option<PathSnapshot> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why there is no tunnel, in words.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers why there is no tunnel, or that there is one.
+    pub fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Counts a stream; the watchers learn only of the first.
+    pub fn stream_opened(self: &Arc<Self>) -> PeerStream {
+        self.streams.send_if_modified(|open| {
+            *open += 1;
+            *open == 1
+        });
+        PeerStream(self.clone())
+    }
+}
+
+/// An open stream of a peer.
+#[derive(Debug)]
+pub struct PeerStream(Arc<Peer>);
+
+impl Drop for PeerStream {
+    fn drop(&mut self) {
+        self.0.streams.send_if_modified(|open| {
+            *open -= 1;
+            *open == 0
+        });
+    }
+}
+
+/// Which peers a probe's session id may belong to. Ids are chosen by the offering side, so two peers may share one.
+#[derive(Debug, Clone, Default)]
+pub struct SessionIndex(Arc<Mutex<HashMap<[u8; 8], Vec<GatewayPublicKey>>>>);
+
+impl SessionIndex {
+    /// The peers that know this id.
+    pub fn peers(&self, id: &[u8; 8]) -> Vec<GatewayPublicKey> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned().unwrap_or_default()
+    }
+
+    fn replace(&self, peer: GatewayPublicKey, old: &[[u8; 8]], new: &[[u8; 8]]) {
+        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in old {
+            if let Some(peers) = index.get_mut(id) {
+                peers.retain(|p| *p != peer);
+                if peers.is_empty() {
+                    index.remove(id);
+                }
+            }
+        }
+        for id in new {
+            index.entry(*id).or_default().push(peer);
+        }
+    }
+}
+
+/// What path actors share.
+#[derive(Debug, Clone)]
+pub struct PathContext {
+    /// The socket that sends probes.
+    pub socket: Arc<TunnelSocket>,
+    /// Where chosen paths are written.
+    pub routes: Arc<Routes>,
+    /// Where session ids are announced.
+    pub sessions: SessionIndex,
+    /// Our addresses.
+    pub candidates: watch::Receiver<LocalCandidates>,
+    /// Our relay links.
+    pub links: watch::Receiver<Links>,
+    /// Told whenever a link's state changes.
+    pub link_changes: watch::Receiver<u64>,
+    /// Whether loopback addresses are candidates.
+    pub allow_loopback: bool,
+    /// Whether direct paths may be used at all.
+    pub direct: bool,
+    /// Our key.
+    pub local: GatewayPublicKey,
+    /// Our Noise key.
+    pub noise: NoiseKey,
+}
+
+impl PathContext {
+    fn config(&self, entry: &PeerEntry) -> PathConfig {
+        PathConfig {
+            local_key: *self.local.as_bytes(),
+            remote_key: *entry.key.as_bytes(),
+            noise_private: self.noise.private(),
+            remote_noise: *entry.noise.key.as_bytes(),
+            pair_secret: Zeroizing::new(*entry.pair_secret.expose()),
+            allow_loopback: self.allow_loopback,
+        }
+    }
+}
+
+/// Drives the path agent of one peer.
+#[derive(Debug)]
+pub struct PathActor {
+    peer: Arc<Peer>,
+    home_relay: Option<RelayId>,
+    agent: PathAgent,
+    context: PathContext,
+    mailbox: mpsc::Receiver<PathCommand>,
+    link: Option<(RelayId, LinkHandle)>,
+    sessions: Vec<[u8; 8]>,
+}
+
+impl PathActor {
+    /// An actor for a peer of the policy.
+    pub fn new(
+        peer: Arc<Peer>,
+        entry: &PeerEntry,
+        context: PathContext,
+        mailbox: mpsc::Receiver<PathCommand>,
+    ) -> Self {
+        let agent = PathAgent::new(context.config(entry), random(), Instant::now());
+        Self { peer, home_relay: entry.home_relay, agent, context, mailbox, link: None, sessions: Vec::new() }
+    }
+
+    /// Runs until `stop`; leaves no route and no session behind.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.drive()).await;
+        self.context.sessions.replace(self.peer.key, &self.sessions, &[]);
+        self.context.routes.remove(self.peer.key);
+        self.peer.reachable.send_replace(false);
+    }
+
+    async fn drive(&mut self) {
+        let mut wanted = self.peer.wanted.subscribe();
+        let mut streams = self.peer.streams.subscribe();
+        let mut candidates = self.context.candidates.clone();
+        let mut links = self.context.links.clone();
+        let mut link_changes = self.context.link_changes.clone();
+        self.want_direct(&mut wanted);
+        self.take_candidates(&mut candidates);
+        self.choose_link();
+        loop {
+            self.settle();
+            let due = self.agent.poll_timeout().map(|(at, _)| tokio::time::Instant::from_std(at));
+            let timer = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = self.mailbox.recv() => match command {
+                    Some(command) => self.handle(command),
+                    None => return,
+                },
+                () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
+                Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
+                Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
+                Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
+                Ok(()) = links.changed() => { links.mark_unchanged(); self.choose_link() }
+                Ok(()) = link_changes.changed() => { link_changes.mark_unchanged(); self.choose_link() }
+            }
+        }
+    }
+
+    fn handle(&mut self, command: PathCommand) {
+        let now = Instant::now();
+        match command {
+            PathCommand::Probe { from, packet } => {
+                if let Err(error) = self.agent.handle_probe(from, &packet, now) {
+                    debug!(peer = ?self.peer.key, %error, "probe refused");
+                }
+            }
+            PathCommand::Signal(sealed) => {
+                if let Err(error) = self.agent.handle_signal(&sealed, now, unix_ms()) {
+                    debug!(peer = ?self.peer.key, %error, "signal refused");
+                }
+            }
+            PathCommand::Entry(entry) => {
+                self.agent.handle_config(self.context.config(&entry));
+                self.home_relay = entry.home_relay;
+                self.choose_link();
+            }
+            PathCommand::Relook => self.agent.relook(now),
+        }
+    }
+
+    fn want_direct(&mut self, wanted: &mut watch::Receiver<bool>) {
+        let wanted = *wanted.borrow_and_update() && self.context.direct;
+        self.agent.wants_direct(wanted, Instant::now());
+    }
+
+    fn take_candidates(&mut self, candidates: &mut watch::Receiver<LocalCandidates>) {
+        let local = candidates.borrow_and_update().clone();
+        self.agent.handle_local_candidates(local.candidates, local.nat, Instant::now());
+    }
+
+    /// The peer's home relay if we are attached there, else the first relay we are attached to.
+    fn choose_link(&mut self) {
+        let links = self.context.links.borrow().clone();
+        let attached = |link: &&(RelayId, LinkHandle)| link.1.state().borrow().attached;
+        let home = links.iter().filter(|(id, _)| Some(*id) == self.home_relay).find(attached);
+        self.link = home.or_else(|| links.iter().find(attached)).cloned();
+        let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
+        self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());
+        self.write_route();
+    }
+
+    /// Carries out what the agent wants, until it wants nothing.
+    fn settle(&mut self) {
+        while let Some(transmit) = self.agent.poll_transmit() {
+            match transmit {
+                PathTransmit::Probe { to, packet } => self.context.socket.send_probe(to, &packet),
+                PathTransmit::Signal { sealed } => {
+                    if let Some((_, link)) = &self.link {
+                        link.signal(self.peer.key.into(), &sealed);
+                    }
+                }
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            match event {
+                PathEvent::Selected { selected, reason } => {
+                    self.peer.path_changes.fetch_add(1, Relaxed);
+                    info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");
+                    self.write_route();
+                }
+                PathEvent::Distrusted | PathEvent::Trusted => self.write_route(),
+                PathEvent::AddressAuthenticated(address) => self.context.routes.admit(address, self.peer.key),
+                PathEvent::AddressForgotten(address) => self.context.routes.dismiss(address, self.peer.key),
+                PathEvent::SessionsChanged => {
+                    let sessions: Vec<_> = self.agent.probe_session_ids().collect();
+                    self.context.sessions.replace(self.peer.key, &self.sessions, &sessions);
+                    self.sessions = sessions;
+                }
+            }
+        }
+        *self.peer.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.agent.snapshot());
+    }
+
+    fn write_route(&self) {
+        let relay = self.link.as_ref().map(|(_, link)| link.datagrams_to(self.peer.key.into()));
+        let route = match self.agent.selected() {
+            Selected::None => Route::NONE,
+            Selected::Relayed => Route { relay, ..Route::NONE },
+            Selected::Direct { remote, duplicate, .. } => {
+                Route { direct: Some(remote), relay, duplicate, local: false }
+            }
+        };
+        let reachable = route.direct.is_some() || route.relay.is_some();
+        self.context.routes.set(self.peer.key, route);
+        self.peer.reachable.send_if_modified(|was| std::mem::replace(was, reachable) != reachable);
+    }
+}
+
+fn kind(selected: &Selected) -> &'static str {
+    match selected {
+        Selected::None => "none",
+        Selected::Relayed => "relayed",
+        Selected::Direct { .. } => "direct",
+    }
+}

@@ -1,0 +1,356 @@
+//! One attachment to a relay: connect, prove who we are, then signals and datagrams both ways until it ends.
+//!
+//! The link is supervised by [`run`]: it attaches again with jittered backoff, for ever, and says in [`LinkState`] how
+//! it stands. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
+//! when their lane is full (QUIC sends them again). A relay that announces a restart keeps carrying while it can.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
+use gateway_net::{
+    tls::{ServerTrust, TlsPin},
+    ws::{self, Bytes, HeaderMap, Message, WsOptions},
+};
+use gateway_proto::{
+    backoff::Backoff,
+    policy::RelayEntry,
+    relay::{ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, VERSION, sign_admission},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{authority::Authority, explain::explain, socket::Injector};
+
+/// Datagram batches that wait for the link: about one window of a fast path; more would only be delay.
+const DATAGRAM_LANE: usize = 128;
+/// Signals that wait for the link.
+const SIGNAL_LANE: usize = 64;
+/// Frames written between two flushes.
+const FLUSH_BATCH: usize = 32;
+/// Our own ping: keeps the NAT binding of the TCP connection and measures the round trip.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Without any frame for this long the link is dead: two pings missed.
+const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
+/// admits and drops at once does not get a storm.
+const PROVEN_ALIVE: Duration = Duration::from_secs(5);
+/// The relay must admit us within this time.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How an attachment stands.
+#[derive(Debug, Clone, Default)]
+pub struct LinkState {
+    /// Admitted, and not yet ended.
+    pub attached: bool,
+    /// Round trip of the last ping.
+    pub rtt: Option<Duration>,
+    /// Why it is not attached, in words.
+    pub problem: Option<String>,
+}
+
+/// What arrives for the peers.
+#[derive(Debug)]
+pub enum RelayInbound {
+    /// A sealed signal.
+    Signal {
+        /// Who sent it, as the relay says; only the seal proves it.
+        source: RelayAddress,
+        /// The bytes.
+        sealed: Vec<u8>,
+    },
+    /// The relay does not see that peer; a hint.
+    Absent(RelayAddress),
+}
+
+/// The front of a link.
+#[derive(Debug, Clone)]
+pub struct LinkHandle {
+    datagrams: mpsc::Sender<Vec<u8>>,
+    signals: mpsc::Sender<Vec<u8>>,
+    state: watch::Receiver<LinkState>,
+}
+
+impl LinkHandle {
+    /// A sender of datagrams to one peer over this link.
+    pub fn datagrams_to(&self, peer: RelayAddress) -> DatagramSender {
+        DatagramSender { peer, lane: self.datagrams.clone() }
+    }
+
+    /// Queues a signal; `false`: the lane is full or the link has ended, and the path agent will send another.
+    pub fn signal(&self, peer: RelayAddress, sealed: &[u8]) -> bool {
+        self.signals.try_send(ClientFrame::SendSignal { destination: peer, sealed }.encode()).is_ok()
+    }
+
+    /// How the link stands, with changes.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+}
+
+/// Sends datagrams to one peer over one relay.
+#[derive(Debug, Clone)]
+pub struct DatagramSender {
+    peer: RelayAddress,
+    lane: mpsc::Sender<Vec<u8>>,
+}
+
+impl DatagramSender {
+    /// Queues a batch; `false` when it was dropped.
+    pub fn send(&self, payload: &[u8], segment_size: Option<usize>) -> bool {
+        // The permit first: nothing is copied for a packet that will be dropped.
+        let Ok(permit) = self.lane.try_reserve() else { return false };
+        let Ok(segment_size) = u16::try_from(segment_size.unwrap_or(0)) else { return false };
+        permit.send(ClientFrame::SendDatagrams { destination: self.peer, segment_size, payload }.encode());
+        true
+    }
+}
+
+/// Everything a link needs.
+#[derive(Debug, Clone)]
+pub struct LinkContext {
+    /// Keys and relay token.
+    pub authority: Authority,
+    /// Where datagrams go.
+    pub injector: Injector,
+    /// Where signals and hints go.
+    pub inbound: mpsc::Sender<RelayInbound>,
+    /// Counts state changes of all links, so that whoever chooses among them looks again.
+    pub changes: watch::Sender<u64>,
+}
+
+/// Makes a link; the future runs it until `stop` and is the caller's to own.
+pub fn link(
+    relay: RelayEntry,
+    context: LinkContext,
+    stop: CancellationToken,
+) -> (LinkHandle, impl Future<Output = ()> + Send) {
+    let (datagrams, datagrams_rx) = mpsc::channel(DATAGRAM_LANE);
+    let (signals, signals_rx) = mpsc::channel(SIGNAL_LANE);
+    let (state_tx, state) = watch::channel(LinkState::default());
+    let link = Link { relay, context, datagrams: datagrams_rx, signals: signals_rx, state: state_tx };
+    let handle = LinkHandle { datagrams, signals, state };
+    (handle, async move {
+        stop.run_until_cancelled(link.run()).await;
+    })
+}
+
+struct Link {
+    relay: RelayEntry,
+    context: LinkContext,
+    datagrams: mpsc::Receiver<Vec<u8>>,
+    signals: mpsc::Receiver<Vec<u8>>,
+    state: watch::Sender<LinkState>,
+}
+
+/// Why an attachment did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the relay's entry in the policy is wrong: {0}")]
+    Entry(&'static str),
+    #[error("no relay token yet: the control plane has not answered since this gateway was enrolled")]
+    NoToken,
+    #[error("cannot connect to the relay")]
+    Connect(#[from] ws::WsError),
+    #[error("the relay did not admit this gateway within {} s", ADMISSION_TIMEOUT.as_secs())]
+    AdmissionTimeout,
+    #[error("the relay refused this gateway: {detail} ({code:?})")]
+    Refused { code: RefusalCode, detail: String },
+    #[error("the relay is not the one of the policy (its id differs)")]
+    OtherRelay,
+    #[error("the relay speaks protocol version {0}, this gateway speaks {VERSION}")]
+    Version(u8),
+    #[error("the link ended")]
+    Ended,
+    #[error("the relay was silent for {} s", SILENCE_LIMIT.as_secs())]
+    Silent,
+    #[error("the relay is restarting")]
+    Restarting,
+}
+
+type Stream = ws::WsStream;
+
+impl Link {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
+        loop {
+            let error = match self.attach().await {
+                Ok(stream) => {
+                    info!(relay = %self.relay.id, "attached to the relay");
+                    self.set_state(LinkState { attached: true, ..LinkState::default() });
+                    let attached_at = Instant::now();
+                    let error = self.carry(stream).await;
+                    if attached_at.elapsed() > PROVEN_ALIVE {
+                        backoff.reset();
+                    }
+                    error
+                }
+                Err(error) => error,
+            };
+            let problem = explain(&error);
+            let known = self.state.borrow().problem.as_ref() == Some(&problem);
+            if known {
+                debug!(relay = %self.relay.id, %problem, "still not attached to the relay");
+            } else {
+                warn!(relay = %self.relay.id, %problem, "not attached to the relay");
+            }
+            self.set_state(LinkState { attached: false, rtt: None, problem: Some(problem) });
+            // What waited is stale by the time the link is back.
+            while self.datagrams.try_recv().is_ok() {}
+            while self.signals.try_recv().is_ok() {}
+            sleep(backoff.next_delay(u32::from_be_bytes(gateway_net::entropy::random()))).await;
+        }
+    }
+
+    fn set_state(&self, state: LinkState) {
+        self.state.send_replace(state);
+        self.context.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn attach(&mut self) -> Result<Stream, LinkError> {
+        let token = self.context.authority.relay_token().borrow().clone().ok_or(LinkError::NoToken)?;
+        let options = WsOptions {
+            url: self.relay.url.parse().map_err(|_| LinkError::Entry("its URL"))?,
+            trust: match &self.relay.tls_pin {
+                Some(pin) => ServerTrust::Pin(pin.parse::<TlsPin>().map_err(|_| LinkError::Entry("its TLS pin"))?),
+                None => ServerTrust::WebPki,
+            },
+            protocol: SUB_PROTOCOL,
+            headers: HeaderMap::new(),
+            max_message: MAX_FRAME,
+        };
+        if options.url.path() != PATH {
+            return Err(LinkError::Entry("the path of its URL must be /relay"));
+        }
+        let mut stream = ws::connect(&options).await?;
+        timeout(ADMISSION_TIMEOUT, self.admission(&mut stream, &token)).await.map_err(|_| LinkError::AdmissionTimeout)??;
+        Ok(stream)
+    }
+
+    async fn admission(&self, stream: &mut Stream, token: &str) -> Result<(), LinkError> {
+        while let Some(Ok(message)) = stream.next().await {
+            let Message::Binary(bytes) = message else { continue };
+            match RelayFrame::decode(&bytes) {
+                Ok(RelayFrame::Challenge { version, relay, nonce }) => {
+                    if version != VERSION {
+                        return Err(LinkError::Version(version));
+                    }
+                    // The proof names the relay: one made for another relay is worth nothing here, and vice versa.
+                    if relay != self.relay.id {
+                        return Err(LinkError::OtherRelay);
+                    }
+                    let signature = sign_admission(self.context.authority.gateway_key(), relay, &nonce);
+                    let admit = ClientFrame::Admit { token, signature }.encode();
+                    stream.send(Message::Binary(admit.into())).await.map_err(|_| LinkError::Ended)?;
+                }
+                Ok(RelayFrame::Admitted { .. }) => return Ok(()),
+                Ok(RelayFrame::Refused { code, detail }) => {
+                    return Err(LinkError::Refused { code, detail: detail.to_owned() });
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(LinkError::Ended)
+    }
+
+    /// Carries frames until the link ends; says why it did.
+    async fn carry(&mut self, stream: Stream) -> LinkError {
+        let (sink, source) = stream.split();
+        let (pong, pongs) = mpsc::channel(4);
+        let started = Instant::now();
+        let receive = receive(source, &self.context, &self.state, pong, started);
+        let transmit = transmit(sink, &mut self.datagrams, &mut self.signals, pongs, started);
+        tokio::select! {
+            error = receive => error,
+            error = transmit => error,
+        }
+    }
+}
+
+async fn receive(
+    mut source: SplitStream<Stream>,
+    context: &LinkContext,
+    state: &watch::Sender<LinkState>,
+    pong: mpsc::Sender<[u8; 8]>,
+    started: Instant,
+) -> LinkError {
+    let mut restarting = false;
+    loop {
+        let message = match timeout(SILENCE_LIMIT, source.next()).await {
+            Err(_) => return LinkError::Silent,
+            Ok(Some(Ok(message))) => message,
+            Ok(_) if restarting => return LinkError::Restarting,
+            Ok(_) => return LinkError::Ended,
+        };
+        let Message::Binary(bytes) = message else { continue };
+        match RelayFrame::decode(&bytes) {
+            Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
+                let at = bytes.len() - payload.len();
+                context.injector.relayed(&source, segment_size, bytes.slice(at..));
+            }
+            Ok(RelayFrame::RecvSignal { source, sealed }) => {
+                // A full queue loses the signal: the sender's agent repeats what stays unanswered.
+                let _ = context.inbound.try_send(RelayInbound::Signal { source, sealed: sealed.to_vec() });
+            }
+            Ok(RelayFrame::PeerAbsent(peer)) => {
+                let _ = context.inbound.try_send(RelayInbound::Absent(peer));
+            }
+            Ok(RelayFrame::Ping(bytes)) => {
+                let _ = pong.try_send(bytes);
+            }
+            Ok(RelayFrame::Pong(bytes)) => {
+                let sent = Duration::from_micros(u64::from_be_bytes(bytes));
+                let rtt = started.elapsed().checked_sub(sent);
+                state.send_modify(|s| s.rtt = rtt);
+            }
+            Ok(RelayFrame::Restarting { reconnect_after_ms }) => {
+                info!(reconnect_after_ms, "the relay announces a restart");
+                restarting = true;
+            }
+            Ok(RelayFrame::Refused { code, detail }) => {
+                return LinkError::Refused { code, detail: detail.to_owned() };
+            }
+            Ok(RelayFrame::Challenge { .. } | RelayFrame::Admitted { .. }) | Err(_) => {}
+        }
+    }
+}
+
+async fn transmit(
+    mut sink: SplitSink<Stream, Message>,
+    datagrams: &mut mpsc::Receiver<Vec<u8>>,
+    signals: &mut mpsc::Receiver<Vec<u8>>,
+    mut pongs: mpsc::Receiver<[u8; 8]>,
+    started: Instant,
+) -> LinkError {
+    let mut pings = tokio::time::interval(PING_INTERVAL);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            Some(bytes) = pongs.recv() => ClientFrame::Pong(bytes).encode(),
+            _ = pings.tick() => ping(started),
+            Some(frame) = signals.recv() => frame,
+            Some(frame) = datagrams.recv() => frame,
+            else => return LinkError::Ended,
+        };
+        if sink.feed(Message::Binary(Bytes::from(frame))).await.is_err() {
+            return LinkError::Ended;
+        }
+        for _ in 1..FLUSH_BATCH {
+            let Ok(frame) = signals.try_recv().or_else(|_| datagrams.try_recv()) else { break };
+            if sink.feed(Message::Binary(Bytes::from(frame))).await.is_err() {
+                return LinkError::Ended;
+            }
+        }
+        if sink.flush().await.is_err() {
+            return LinkError::Ended;
+        }
+    }
+}
+
+fn ping(started: Instant) -> Vec<u8> {
+    let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    ClientFrame::Ping(elapsed.to_be_bytes()).encode()
+}

@@ -1,0 +1,335 @@
+//! Local ports for the engine: open while their connection may carry data, a tunnel stream per accepted socket.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use gateway_net::entropy::random;
+use gateway_proto::{
+    id::ConnectionId,
+    policy::LocalEnd,
+    stream::{Answer, RefusalCode, StreamHeader, StreamKind},
+};
+use quinn::{Connection, RecvStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::{
+    authority::Authority,
+    explain::explain,
+    gate::{Gate, Permit},
+    peer::Peer,
+    ports::LocalPorts,
+    splice::{EngineSocket, SendHalf, SpliceContext, splice},
+    traffic::{Role, Traffic, TrafficTable},
+    tunnel,
+};
+
+/// Pause before a port that could not be opened is tried again.
+const BIND_RETRY: Duration = Duration::from_secs(1);
+/// After a tunnel exists, the far side dials its engine: its dial timeout and a round trip fit into this.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Pause after `accept` failed, so that a lack of file descriptors is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What senders share.
+#[derive(Debug, Clone)]
+pub struct SenderContext {
+    /// Who may.
+    pub gate: Gate,
+    /// Tells when the policy changes.
+    pub authority: Authority,
+    /// Ports that were chosen before.
+    pub ports: LocalPorts,
+    /// Counters.
+    pub traffic: TrafficTable,
+    /// Address of the local ports.
+    pub bind: IpAddr,
+    /// How long an accepted socket waits for a tunnel.
+    pub hold: Duration,
+    /// TCP keepalive towards the engine.
+    pub keepalive: Duration,
+    /// Cancelled when the daemon stops taking new streams.
+    pub closing: CancellationToken,
+}
+
+/// One sender connection.
+#[derive(Debug)]
+pub struct Sender {
+    id: ConnectionId,
+    peer: Arc<Peer>,
+    context: SenderContext,
+    traffic: Arc<Traffic>,
+    local: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+/// The front of a sender, for status.
+#[derive(Debug, Clone)]
+pub struct SenderHandle {
+    local: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+impl SenderHandle {
+    /// The local address the engine connects to, while it is open.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sender {
+    /// A sender for a connection of the policy.
+    pub fn new(id: ConnectionId, peer: Arc<Peer>, context: SenderContext) -> (Self, SenderHandle) {
+        let local = Arc::default();
+        let traffic = context.traffic.of(id, Role::Sender);
+        let handle = SenderHandle { local: Arc::clone(&local) };
+        (Self { id, peer, context, traffic, local }, handle)
+    }
+
+    /// Opens and closes the port as the policy allows, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut views = self.context.authority.subscribe();
+        let stop = &stop;
+        stop.run_until_cancelled(async {
+            loop {
+                views.mark_unchanged();
+                match self.context.gate.enter(self.id, Role::Sender) {
+                    Ok(permit) => self.while_allowed(permit).await,
+                    Err(_) => {
+                        if views.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+        self.set_local(None);
+    }
+
+    fn set_local(&self, address: Option<SocketAddr>) {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// The port is open from here to the end of the permission.
+    async fn while_allowed(&self, permit: Permit) {
+        let allowed = permit.allowed.clone();
+        let listener = match self.open_port(&permit).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                self.traffic.note_problem(explain(&error));
+                warn!(connection = %self.id, error = explain(&error), "cannot open the local port");
+                allowed.run_until_cancelled(sleep(BIND_RETRY)).await;
+                return;
+            }
+        };
+        self.traffic.clear_problem();
+        self.set_local(listener.local_addr().ok());
+        let mut streams = JoinSet::new();
+        tokio::select! {
+            () = allowed.cancelled() => {}
+            () = self.context.closing.cancelled() => {}
+            () = self.accept(&listener, &mut streams) => {}
+        }
+        self.set_local(None);
+        drop(listener);
+        // Streams see the end of the permission by themselves and reset both sides; here they are waited for.
+        while streams.join_next().await.is_some() {}
+        allowed.cancelled().await;
+    }
+
+    async fn open_port(&self, permit: &Permit) -> Result<TcpListener, PortError> {
+        let wanted = match permit.entry.local {
+            LocalEnd::Sender { port } => port,
+            LocalEnd::Listener { .. } => 0,
+        };
+        let remembered = self.context.ports.get(self.id).unwrap_or(0);
+        let port = if wanted == 0 { remembered } else { wanted };
+        let address = SocketAddr::new(self.context.bind, port);
+        let listener = match bind(address) {
+            // A port that we once picked ourselves may be taken by now: pick another.
+            Err(_) if wanted == 0 && port != 0 => bind(SocketAddr::new(self.context.bind, 0)),
+            result => result,
+        }
+        .map_err(|source| PortError::Bind { address, source })?;
+        let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
+        if wanted == 0 && chosen != remembered {
+            self.context.ports.set(self.id, chosen).map_err(PortError::Remember)?;
+        }
+        Ok(listener)
+    }
+
+    async fn accept(&self, listener: &TcpListener, streams: &mut JoinSet<()>) {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, _)) => self.take(socket, streams),
+                    Err(error) => {
+                        debug!(connection = %self.id, %error, "accept failed");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = streams.join_next() => {}
+            }
+        }
+    }
+
+    fn take(&self, socket: TcpStream, streams: &mut JoinSet<()>) {
+        // From here on, dropping the socket resets it.
+        let Ok(socket) = EngineSocket::new(socket, self.context.keepalive) else { return };
+        let permit = match self.context.gate.enter(self.id, Role::Sender) {
+            Ok(permit) => permit,
+            Err(_) => return,
+        };
+        let Some(guard) = self.traffic.open_stream(permit.entry.max_streams) else {
+            self.traffic.refused.fetch_add(1, Relaxed);
+            self.traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
+            return;
+        };
+        let stream = OutboundStream {
+            permit,
+            peer: self.peer.clone(),
+            traffic: self.traffic.clone(),
+            hold: self.context.hold,
+            trace: u64::from_be_bytes(random()),
+        };
+        let span = info_span!(
+            "stream", connection = %self.id, trace = format_args!("{:016x}", stream.trace), role = "sender"
+        );
+        streams.spawn(
+            async move {
+                let _guard = guard;
+                stream.run(socket).await;
+            }
+            .instrument(span),
+        );
+    }
+}
+
+/// Why a local port is not open.
+#[derive(Debug, thiserror::Error)]
+enum PortError {
+    #[error("cannot open the local port {address}; stop what uses it, or choose another port for the connection")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("cannot remember the chosen port in the state directory")]
+    Remember(#[source] crate::store::StoreError),
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    // The port comes back at once after a restart, although former conversations may still be in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+struct OutboundStream {
+    permit: Permit,
+    peer: Arc<Peer>,
+    traffic: Arc<Traffic>,
+    hold: Duration,
+    trace: u64,
+}
+
+/// Why an accepted socket got no stream.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("no tunnel to the partner's gateway within {0:?}; the partner is offline or no path works")]
+    NoTunnel(Duration),
+    #[error("the tunnel to the partner was lost")]
+    TunnelLost,
+    #[error("the partner's gateway did not answer in time")]
+    NoAnswer,
+    #[error("{0}")]
+    Refused(RefusalCode),
+    #[error("the engine closed its connection while it waited")]
+    EngineGone,
+    #[error("the connection is no longer allowed")]
+    NotAllowed,
+}
+
+impl OutboundStream {
+    async fn run(self, socket: EngineSocket) {
+        let _open = self.peer.stream_opened();
+        let opened = tokio::select! {
+            () = self.permit.allowed.cancelled() => Err(OpenError::NotAllowed),
+            () = socket.gone() => Err(OpenError::EngineGone),
+            opened = self.open() => opened,
+        };
+        // On an error the socket is dropped here, and so reset.
+        let (send, recv) = match opened {
+            Ok(halves) => halves,
+            Err(error) => {
+                self.traffic.refused.fetch_add(1, Relaxed);
+                self.traffic.note_problem(explain(&error));
+                info!(reason = explain(&error), "the engine's connection was reset: no stream");
+                return;
+            }
+        };
+        self.traffic.clear_problem();
+        let context = SpliceContext {
+            traffic: self.traffic.clone(),
+            role: Role::Sender,
+            mllp: self.permit.entry.behavior == "hl7v2-mllp",
+            allowed: self.permit.allowed.clone(),
+        };
+        match splice(socket, send, recv, context).await {
+            Ok(()) => {
+                self.traffic.finished.fetch_add(1, Relaxed);
+                debug!("stream finished");
+            }
+            Err(error) => {
+                self.traffic.reset.fetch_add(1, Relaxed);
+                self.traffic.note_problem(error.to_string());
+                info!(%error, "the engine's connection was reset");
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(SendHalf, RecvStream), OpenError> {
+        let held_until = Instant::now() + self.hold;
+        let connection = timeout_at(held_until, tunnel_up(self.peer.tunnel.subscribe()))
+            .await
+            .map_err(|_| OpenError::NoTunnel(self.hold))?;
+        let answered_until = Instant::now() + ANSWER_TIMEOUT;
+        timeout_at(answered_until, self.ask(&connection)).await.map_err(|_| OpenError::NoAnswer)?
+    }
+
+    async fn ask(&self, connection: &Connection) -> Result<(SendHalf, RecvStream), OpenError> {
+        let (send, mut recv) = connection.open_bi().await.map_err(|_| OpenError::TunnelLost)?;
+        let mut send = SendHalf::new(send);
+        let id = self.permit.entry.id;
+        let exporter = tunnel::exporter(connection, &id.to_bytes()).ok_or(OpenError::TunnelLost)?;
+        let secret = &self.permit.entry.secrets.first().ok_or(OpenError::NotAllowed)?.secret;
+        let header = StreamHeader { kind: StreamKind::ChannelData, connection: id, trace: self.trace };
+        send.stream().write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
+        let mut answer = [0; 2];
+        recv.read_exact(&mut answer).await.map_err(|_| OpenError::TunnelLost)?;
+        match Answer::from_code(answer[0]) {
+            Answer::Accepted => Ok((send, recv)),
+            Answer::Refused(code) => Err(OpenError::Refused(code)),
+        }
+    }
+}
+
+async fn tunnel_up(mut tunnel: watch::Receiver<Option<Connection>>) -> Connection {
+    loop {
+        if let Ok(up) = tunnel.wait_for(Option::is_some).await
+            && let Some(connection) = &*up
+        {
+            return connection.clone();
+        }
+        // The peer was removed; the permission ends with it and takes this stream along.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,399 @@
+//! The one UDP socket under QUIC: direct packets, relayed packets, probes and STUN meet here, and part here.
+//!
+//! Outbound, a packet for a peer's made-up address goes to its route: the real address of a direct path, the relay
+//! link, or both while the direct path is in doubt. Inbound, packets are told apart by their first byte; QUIC from an
+//! address that a peer authenticated is handed to quinn under that peer's made-up address, QUIC from anywhere else is
+//! dropped and counted, so a stranger never reaches the QUIC stack. Batches (GSO, GRO) stay batches in all directions.
+
+use std::{
+    fmt,
+    future::Future,
+    io::{self, IoSliceMut},
+    net::{SocketAddr, SocketAddrV6},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use gateway_proto::path::{PacketClass, classify, normalize};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
+
+use crate::routes::Routes;
+
+/// Kernel buffer asked for, each way: the default of about 200 KiB loses packets of one burst (measured, design notes).
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Packets that wait for quinn when they come from a relay or from ourselves; above that they are dropped and counted.
+const INJECTED_QUEUE: usize = 1024;
+/// Probes and STUN answers that wait for the path agents.
+const PROBE_QUEUE: usize = 512;
+
+/// A batch that did not come from the network socket: relayed, or from ourselves to ourselves.
+#[derive(Debug)]
+pub struct Injected {
+    /// Made-up address of the peer.
+    pub source: SocketAddr,
+    /// One or more datagrams, all but the last of `segment_size` bytes.
+    pub payload: Bytes,
+    /// Size of one datagram, 0 for a single one.
+    pub segment_size: usize,
+}
+
+/// A probe or a STUN answer, with its real source.
+#[derive(Debug)]
+pub struct PathPacket {
+    /// Source, normalised.
+    pub from: SocketAddr,
+    /// Whether it is STUN or a probe.
+    pub class: PacketClass,
+    /// The datagram.
+    pub packet: Vec<u8>,
+}
+
+/// What the socket dropped and moved; read by the metrics.
+#[derive(Debug, Default)]
+pub struct SocketCounters {
+    /// QUIC packets from addresses nobody authenticated.
+    pub strangers: AtomicU64,
+    /// Packets of no known kind.
+    pub unknown: AtomicU64,
+    /// Batches dropped because a relay link's queue was full or down.
+    pub relay_dropped: AtomicU64,
+    /// Batches for a peer without any path.
+    pub unroutable: AtomicU64,
+    /// Relayed batches dropped because quinn did not keep up.
+    pub injected_dropped: AtomicU64,
+    /// Probes dropped because the path agents did not keep up.
+    pub probes_dropped: AtomicU64,
+    /// Datagrams sent on direct paths.
+    pub direct_batches: AtomicU64,
+    /// Batches handed to relay links.
+    pub relayed_batches: AtomicU64,
+}
+
+/// The socket. Shared by quinn (as [`AsyncUdpSocket`]), the path agents and the relay links.
+pub struct TunnelSocket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    dual_stack: bool,
+    routes: Arc<Routes>,
+    injected: Mutex<mpsc::Receiver<Injected>>,
+    inject: mpsc::Sender<Injected>,
+    probes: mpsc::Sender<PathPacket>,
+    counters: Arc<SocketCounters>,
+}
+
+impl fmt::Debug for TunnelSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelSocket").field("dual_stack", &self.dual_stack).finish_non_exhaustive()
+    }
+}
+
+impl TunnelSocket {
+    /// Binds the first address that can be bound; an unspecified IPv6 address takes IPv4 too. Returns the socket and
+    /// the queue of probes and STUN answers.
+    pub fn bind(
+        addresses: impl Iterator<Item = SocketAddr>,
+        routes: Arc<Routes>,
+    ) -> io::Result<(Arc<Self>, mpsc::Receiver<PathPacket>)> {
+        let mut bound = Err(io::ErrorKind::InvalidInput.into());
+        for address in addresses {
+            bound = bind_udp(address).map(|socket| (socket, address.is_ipv6()));
+            if bound.is_ok() {
+                break;
+            }
+        }
+        let (socket, dual_stack) = bound?;
+        let state = UdpSocketState::new((&socket).into())?;
+        // Best effort: the kernel grants up to net.core.{r,w}mem_max.
+        let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
+        let (inject, injected) = mpsc::channel(INJECTED_QUEUE);
+        let (probes, probes_rx) = mpsc::channel(PROBE_QUEUE);
+        let socket = Self {
+            io: UdpSocket::from_std(socket)?,
+            state,
+            dual_stack,
+            routes,
+            injected: Mutex::new(injected),
+            inject,
+            probes,
+            counters: Arc::default(),
+        };
+        Ok((Arc::new(socket), probes_rx))
+    }
+
+    /// What was dropped and moved.
+    pub fn counters(&self) -> &SocketCounters {
+        &self.counters
+    }
+
+    /// The port peers and NATs see packets come from.
+    pub fn local_port(&self) -> io::Result<u16> {
+        Ok(self.io.local_addr()?.port())
+    }
+
+    /// Whether IPv6 candidates make sense.
+    pub fn has_ipv6(&self) -> bool {
+        self.dual_stack
+    }
+
+    /// Where relay links put what they receive.
+    pub fn injector(&self) -> Injector {
+        Injector { queue: self.inject.clone(), routes: self.routes.clone(), counters: self.counters.clone() }
+    }
+
+    /// Sends a probe or a STUN request to a real address. Probes are never worth waiting for: a full kernel buffer or
+    /// an unreachable network loses the packet, and the path agent's schedule sends the next.
+    pub fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
+        let Some(destination) = self.real(to) else { return };
+        let transmit = Transmit { destination, ecn: None, contents: packet, segment_size: None, src_ip: None };
+        let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
+    }
+
+    /// The form of a real address that this socket's family can send to.
+    fn real(&self, to: SocketAddr) -> Option<SocketAddr> {
+        match (to, self.dual_stack) {
+            (SocketAddr::V4(v4), true) => {
+                Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into())
+            }
+            (SocketAddr::V6(_), false) => None,
+            (to, _) => Some(to),
+        }
+    }
+
+    fn send_direct(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(destination) = self.real(to) else { return Ok(()) };
+        let transmit = Transmit {
+            destination,
+            ecn: transmit.ecn,
+            contents: transmit.contents,
+            segment_size: transmit.segment_size,
+            src_ip: None,
+        };
+        self.counters.direct_batches.fetch_add(1, Relaxed);
+        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
+    }
+
+    /// Hands out relayed and local packets; `None` when there are none (and the task is registered to be woken).
+    fn poll_injected(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Option<usize> {
+        let mut queue = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        while count < bufs.len().min(meta.len()) {
+            let Poll::Ready(Some(batch)) = queue.poll_recv(cx) else { break };
+            let length = batch.payload.len();
+            if length > bufs[count].len() {
+                self.counters.injected_dropped.fetch_add(1, Relaxed);
+                continue;
+            }
+            bufs[count][..length].copy_from_slice(&batch.payload);
+            meta[count] = RecvMeta {
+                addr: batch.source,
+                len: length,
+                stride: if batch.segment_size == 0 { length } else { batch.segment_size },
+                ecn: None,
+                dst_ip: None,
+            };
+            count += 1;
+        }
+        (count > 0).then_some(count)
+    }
+
+    /// Rewrites one received batch: what is QUIC of a known peer stays, under that peer's made-up address; the rest is
+    /// taken out (probes and STUN go to the path agents, strangers are counted).
+    fn sort(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
+        let from = normalize(meta.addr);
+        meta.dst_ip = None;
+        let stride = meta.stride.max(1);
+        let owner = self.routes.owner(&from);
+        let mut kept = 0;
+        let mut at = 0;
+        while at < meta.len {
+            let end = (at + stride).min(meta.len);
+            let class = classify(&buffer[at..end]);
+            match (class, owner) {
+                (PacketClass::Quic, Some(_)) => {
+                    if kept != at {
+                        buffer.copy_within(at..end, kept);
+                    }
+                    kept += end - at;
+                }
+                (PacketClass::Quic, None) => {
+                    self.counters.strangers.fetch_add(1, Relaxed);
+                }
+                (PacketClass::Stun | PacketClass::Probe, _) => {
+                    let packet = PathPacket { from, class, packet: buffer[at..end].to_vec() };
+                    if self.probes.try_send(packet).is_err() {
+                        self.counters.probes_dropped.fetch_add(1, Relaxed);
+                    }
+                }
+                (PacketClass::Unknown, _) => {
+                    self.counters.unknown.fetch_add(1, Relaxed);
+                }
+            }
+            at = end;
+        }
+        meta.len = kept;
+        if let Some(owner) = owner {
+            meta.addr = owner;
+        }
+    }
+}
+
+impl AsyncUdpSocket for TunnelSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(WritablePoller { socket: self, waiting: None })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some((_, route)) = self.routes.get(&transmit.destination) else {
+            self.counters.unroutable.fetch_add(1, Relaxed);
+            return Ok(());
+        };
+        if route.local {
+            let batch = Injected {
+                source: transmit.destination,
+                payload: Bytes::copy_from_slice(transmit.contents),
+                segment_size: transmit.segment_size.unwrap_or(0),
+            };
+            if self.inject.try_send(batch).is_err() {
+                self.counters.injected_dropped.fetch_add(1, Relaxed);
+            }
+            return Ok(());
+        }
+        if let Some(direct) = route.direct {
+            self.send_direct(direct, transmit)?;
+            if !route.duplicate {
+                return Ok(());
+            }
+        }
+        match &route.relay {
+            Some(relay) => {
+                let sent = relay.send(transmit.contents, transmit.segment_size);
+                let counter = if sent { &self.counters.relayed_batches } else { &self.counters.relay_dropped };
+                counter.fetch_add(1, Relaxed);
+            }
+            None if route.direct.is_none() => {
+                self.counters.unroutable.fetch_add(1, Relaxed);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.poll_injected(cx, bufs, meta) {
+            return Poll::Ready(Ok(count));
+        }
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
+            match received {
+                Ok(count) => {
+                    for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()).take(count) {
+                        self.sort(buffer, meta);
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // An ICMP answer to one peer's packet is no fault of the socket.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        // Relayed and local batches carry as many segments as their sender put in.
+        self.state.gro_segments().max(gateway_proto::relay::MAX_SEGMENTS)
+    }
+}
+
+/// Where relay links put the datagrams they receive.
+#[derive(Debug, Clone)]
+pub struct Injector {
+    queue: mpsc::Sender<Injected>,
+    routes: Arc<Routes>,
+    counters: Arc<SocketCounters>,
+}
+
+impl Injector {
+    /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC.
+    pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) {
+        let Some(source) = self.routes.known(source) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return;
+        };
+        let quic = gateway_proto::relay::segments(segment_size, &payload).all(|d| classify(d) == PacketClass::Quic);
+        if !quic {
+            self.counters.unknown.fetch_add(1, Relaxed);
+            return;
+        }
+        let batch = Injected { source, payload, segment_size: usize::from(segment_size) };
+        if self.queue.try_send(batch).is_err() {
+            self.counters.injected_dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// Waits for the socket to become writable; one per QUIC connection, so that none takes another's waker.
+struct WritablePoller {
+    socket: Arc<TunnelSocket>,
+    waiting: Option<Writable>,
+}
+
+impl fmt::Debug for WritablePoller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WritablePoller")
+    }
+}
+
+impl UdpPoller for WritablePoller {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let socket = this.socket.clone();
+        let waiting = this.waiting.get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+        let result = ready!(waiting.as_mut().poll(cx));
+        this.waiting = None;
+        Poll::Ready(result)
+    }
+}
+
+fn bind_udp(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(listen), socket2::Type::DGRAM, None)?;
+    if listen.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    Ok(socket.into())
+}

@@ -1,0 +1,288 @@
+//! What this gateway says of itself: to people through the local API, to the control plane in reports.
+//!
+//! Both come from one place, so they never disagree. Activation is what the policy says; connectivity is what an
+//! end-to-end round trip proved; the two are never mixed up, and only a connection that may carry data is connected.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use gateway_net::time::{unix_ms, unix_secs};
+use gateway_proto::{
+    api::{
+        gateway::{ConnectionReport, Connectivity, PathKind},
+        local::{ConnectionStatus, ControlStatus, PeerStatus, PolicyStatus, RelayStatus, Status},
+    },
+    id::RelayId,
+    path::Selected,
+    policy::{ConnectionEntry, DeniedReason, LocalEnd},
+};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    authority::{Authority, PolicyView},
+    credentials::KEY_EXCHANGE,
+    gate::role,
+    mesh::Registry,
+    peer::{PathCommand, Peer},
+    traffic::{Role, TrafficTable},
+};
+
+/// How long `status` waits for a fresh round trip to every peer, so that it is true at the moment it is read.
+const FRESH_PROOF: Duration = Duration::from_secs(1);
+
+/// Collects the status. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StatusSource {
+    /// Policy.
+    pub authority: Authority,
+    /// What runs.
+    pub registry: Registry,
+    /// Counters.
+    pub traffic: TrafficTable,
+    /// Link to the control plane.
+    pub control: watch::Receiver<ControlStatus>,
+    /// The relay where peers find us.
+    pub home: watch::Receiver<Option<RelayId>>,
+    /// When the daemon started, Unix milliseconds.
+    pub started_at: u64,
+}
+
+impl StatusSource {
+    /// The status after a fresh round trip to every peer that has a tunnel.
+    pub async fn status(&self) -> Status {
+        let mut proofs = JoinSet::new();
+        for peer in self.registry.peers() {
+            proofs.spawn(async move { peer.proof.refresh(FRESH_PROOF).await });
+        }
+        while proofs.join_next().await.is_some() {}
+        self.snapshot()
+    }
+
+    /// The status as known now.
+    pub fn snapshot(&self) -> Status {
+        let view = self.authority.view();
+        let policy = view.policy.as_deref();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            key: self.authority.gateway_key().public(),
+            server: policy.map(|p| p.server.name.clone()),
+            organization: policy.map(|p| p.server.organization_name.clone()),
+            started_at: self.started_at,
+            control: self.control.borrow().clone(),
+            policy: self.policy(&view),
+            relays: self.relays(),
+            peers: self.registry.peers().iter().map(|peer| self.peer(peer)).collect(),
+            connections: policy.iter().flat_map(|p| &p.connections).map(|entry| self.connection(&view, entry)).collect(),
+        }
+    }
+
+    /// The reports for the control plane.
+    pub fn reports(&self) -> Vec<ConnectionReport> {
+        let view = self.authority.view();
+        let Some(policy) = view.policy.as_deref() else { return Vec::new() };
+        let own = policy.gateway;
+        // With itself, a server reports once: the sender's view.
+        let reported = policy.connections.iter().filter(|c| c.peer != own || role(c) == Role::Sender);
+        reported.map(|entry| self.report(&view, entry)).collect()
+    }
+
+    /// Probes every path of a peer anew; the peer by server name, server id or key.
+    pub fn reconnect(&self, wanted: &str) -> bool {
+        let matching = |peer: &&Arc<Peer>| {
+            let name = peer.name();
+            name.name == wanted || name.id.to_string() == wanted || peer.key.to_string() == wanted
+        };
+        let peers = self.registry.peers();
+        let mut found = false;
+        for peer in peers.iter().filter(matching) {
+            peer.command(PathCommand::Relook);
+            found = true;
+        }
+        found
+    }
+
+    fn policy(&self, view: &PolicyView) -> PolicyStatus {
+        let policy = view.policy.as_deref();
+        let confirmed_at = policy.map(|_| view.confirmed_at);
+        PolicyStatus {
+            revision: view.revision(),
+            issued_at: policy.map(|p| p.issued_at),
+            confirmed_at,
+            age_secs: confirmed_at.map(|at| unix_secs().saturating_sub(at)),
+            problem: view.problem.clone(),
+        }
+    }
+
+    fn relays(&self) -> Vec<RelayStatus> {
+        let home = *self.home.borrow();
+        let links = self.registry.relays();
+        let status = |(entry, link): &(gateway_proto::policy::RelayEntry, crate::relay_link::LinkHandle)| {
+            let state = link.state().borrow().clone();
+            RelayStatus {
+                id: entry.id.to_string(),
+                url: entry.url.clone(),
+                home: home == Some(entry.id),
+                attached: state.attached,
+                rtt_ms: state.rtt.map(millis),
+                problem: state.problem,
+            }
+        };
+        links.iter().map(status).collect()
+    }
+
+    fn peer(&self, peer: &Peer) -> PeerStatus {
+        let name = peer.name();
+        let path = peer.path();
+        let own = self.authority.view().policy.as_ref().map(|p| p.server.organization);
+        let remote_address = match path.as_ref().map(|p| p.selected) {
+            Some(Selected::Direct { remote, .. }) => Some(remote.to_string()),
+            Some(Selected::Relayed | Selected::None) | None => None,
+        };
+        PeerStatus {
+            key: peer.key,
+            server: name.name,
+            organization: organization(own == Some(name.organization), name.organization_name),
+            connectivity: connectivity(peer),
+            path: path_kind(peer),
+            path_reason: path.as_ref().map_or_else(|| "local".into(), |p| format!("{:?}", p.reason)),
+            path_reason_text: path_reason(peer),
+            remote_address,
+            rtt_ms: peer.proof.rtt().map(millis),
+            last_proof_at: peer.proof.last_proof_at(),
+            path_changes: peer.path_changes.load(Relaxed),
+            key_exchange: peer.tunnel.borrow().as_ref().map(|_| KEY_EXCHANGE.into()),
+        }
+    }
+
+    fn connection(&self, view: &PolicyView, entry: &ConnectionEntry) -> ConnectionStatus {
+        let role = role(entry);
+        let traffic = self.traffic.of(entry.id, role);
+        let peer = self.registry.peer(&entry.peer);
+        let name = peer.as_ref().map(|peer| peer.name());
+        let own = view.policy.as_ref().map(|p| p.server.organization);
+        let is_own = name.as_ref().is_some_and(|name| own == Some(name.organization));
+        let denied = self.denied(view, entry);
+        let local_address = match entry.local {
+            LocalEnd::Sender { .. } => self.registry.local_address(entry.id).map(|a| a.to_string()),
+            LocalEnd::Listener { engine } => Some(engine.to_string()),
+        };
+        ConnectionStatus {
+            id: entry.id,
+            endpoint: entry.endpoint.clone(),
+            kind: entry.kind,
+            role: match role {
+                Role::Sender => "sender",
+                Role::Listener => "listener",
+            }
+            .into(),
+            peer_server: name.as_ref().map_or_else(|| entry.peer.short(), |name| name.name.clone()),
+            peer_organization: organization(is_own, name.map(|n| n.organization_name).unwrap_or_default()),
+            activation: entry.activation,
+            authorized: denied.is_none(),
+            connectivity: self.connectivity(peer.as_deref(), denied),
+            path: peer.as_deref().and_then(path_kind),
+            path_reason: peer.as_deref().map(path_reason).unwrap_or_default(),
+            rtt_ms: peer.as_ref().and_then(|peer| peer.proof.rtt()).map(millis),
+            local_address,
+            last_sent_at: nonzero(traffic.last_sent_at.load(Relaxed)),
+            last_received_at: nonzero(traffic.last_received_at.load(Relaxed)),
+            bytes_sent: traffic.bytes_sent.load(Relaxed),
+            bytes_received: traffic.bytes_received.load(Relaxed),
+            streams: traffic.streams.load(Relaxed),
+            streams_finished: traffic.finished.load(Relaxed),
+            streams_reset: traffic.reset.load(Relaxed),
+            streams_refused: traffic.refused.load(Relaxed),
+            problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
+        }
+    }
+
+    fn report(&self, view: &PolicyView, entry: &ConnectionEntry) -> ConnectionReport {
+        let traffic = self.traffic.of(entry.id, role(entry));
+        let peer = self.registry.peer(&entry.peer);
+        let denied = self.denied(view, entry);
+        let last = traffic.last_sent_at.load(Relaxed).max(traffic.last_received_at.load(Relaxed));
+        ConnectionReport {
+            id: entry.id,
+            connectivity: self.connectivity(peer.as_deref(), denied),
+            path: peer.as_deref().and_then(path_kind),
+            // Whole milliseconds: a report is sent when it changed, and microseconds always do.
+            rtt_ms: peer.as_ref().and_then(|peer| peer.proof.rtt()).map(|rtt| millis(rtt).ceil()),
+            last_message_at: nonzero(last),
+            bytes_sent: traffic.bytes_sent.load(Relaxed),
+            bytes_received: traffic.bytes_received.load(Relaxed),
+            streams: traffic.streams.load(Relaxed),
+            problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
+        }
+    }
+
+    fn denied(&self, view: &PolicyView, entry: &ConnectionEntry) -> Option<DeniedReason> {
+        view.authorize(entry.id, role(entry) == Role::Sender, self.authority.now()).err()
+    }
+
+    fn connectivity(&self, peer: Option<&Peer>, denied: Option<DeniedReason>) -> Connectivity {
+        match (peer.map(connectivity), denied) {
+            (None, _) => Connectivity::NeverConnected,
+            (Some(Connectivity::Connected), Some(_)) => Connectivity::Disconnected,
+            (Some(connectivity), _) => connectivity,
+        }
+    }
+}
+
+fn connectivity(peer: &Peer) -> Connectivity {
+    match (peer.proof.is_connected(), peer.proof.last_proof_at()) {
+        (true, _) => Connectivity::Connected,
+        (false, Some(_)) => Connectivity::Disconnected,
+        (false, None) => Connectivity::NeverConnected,
+    }
+}
+
+fn path_kind(peer: &Peer) -> Option<PathKind> {
+    if peer.is_self {
+        return Some(PathKind::Local);
+    }
+    match peer.path()?.selected {
+        Selected::None => None,
+        Selected::Relayed => Some(PathKind::Relayed),
+        Selected::Direct { .. } => Some(PathKind::Direct),
+    }
+}
+
+fn path_reason(peer: &Peer) -> String {
+    peer.path().map_or_else(|| "both ends are this gateway".into(), |path| path.reason.to_string())
+}
+
+/// Why data cannot flow now, the nearest cause first.
+fn problem(denied: Option<DeniedReason>, peer: Option<&Peer>) -> Option<String> {
+    if let Some(reason) = denied {
+        return Some(reason.to_string());
+    }
+    let peer = peer?;
+    if peer.proof.is_connected() {
+        return None;
+    }
+    let path = match path_kind(peer) {
+        None => "no path to the partner: this gateway is attached to no relay",
+        Some(_) => "the partner's gateway does not answer",
+    };
+    Some(peer.problem().unwrap_or_else(|| path.into()))
+}
+
+fn organization(own: bool, name: String) -> String {
+    if own { "Self".into() } else { name }
+}
+
+fn millis(duration: Duration) -> f64 {
+    // Microseconds are enough for people.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn nonzero(at: u64) -> Option<u64> {
+    (at != 0).then_some(at)
+}
+
+/// When the daemon started, for [`StatusSource::started_at`].
+pub fn start_time() -> u64 {
+    unix_ms()
+}

@@ -1,0 +1,70 @@
+//! The configuration file: every fixture that must be accepted is, and every other one is refused with the text beside it.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use gateway_net::log::LogFormat;
+use gatewayd::config::{Config, ConfigError};
+
+fn fixtures(kind: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config").join(kind);
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no {kind} fixtures");
+    files
+}
+
+#[test]
+fn every_valid_file_is_accepted() {
+    for file in fixtures("valid") {
+        Config::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn every_invalid_file_is_refused_with_all_its_mistakes() {
+    for file in fixtures("invalid") {
+        let name = Path::new("invalid").join(file.file_name().unwrap());
+        let error = Config::parse(&name, &fs::read_to_string(&file).unwrap()).unwrap_err();
+        let expected = fs::read_to_string(file.with_extension("expected")).unwrap();
+        assert_eq!(error.to_string(), expected.trim_end(), "{}", name.display());
+    }
+}
+
+#[test]
+fn the_example_is_accepted_and_says_what_the_defaults_are() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gatewayd.example.toml");
+    let text = fs::read_to_string(&example).unwrap();
+    let defaults = Config::parse(&example, "state_dir = \"/var/lib/gatewayd\"").unwrap();
+    assert_eq!(Config::parse(&example, &text).unwrap(), defaults);
+    // With every comment sign of a setting taken away, it still says the defaults, apart from the metrics address.
+    let uncommented: String = text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
+    let complete = Config::parse(&example, &uncommented).unwrap();
+    assert!(complete.metrics_listen.is_some());
+    assert_eq!(Config { metrics_listen: None, ..complete }, defaults);
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let config = Config::parse(Path::new("f"), "state_dir = \"/s\"").unwrap();
+    assert_eq!(config.socket, Path::new("/s/gatewayd.sock"));
+    assert_eq!(config.sender.bind, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_eq!(config.sender.hold, Duration::from_secs(3));
+    assert_eq!(config.limits.streams, 4096);
+    assert_eq!(config.log_format, LogFormat::Text);
+    assert!(config.tunnel.direct && !config.tunnel.allow_loopback);
+    let order: Vec<_> = config.tunnel.bind_order().map(|address| address.to_string()).collect();
+    assert_eq!(order, ["[::]:0", "0.0.0.0:0"]);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nonexistent/gatewayd.toml")).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }));
+    assert!(error.to_string().contains("/nonexistent/gatewayd.toml"));
+}

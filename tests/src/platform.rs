@@ -1,0 +1,305 @@
+//! Control plane, relay and gateways put together over the five steps of the mission, by public interfaces only.
+//!
+//! [`Platform::start`] gives a control plane and a relay in its map; [`Platform::site`] an organization with an enrolled
+//! gateway; [`Platform::peer`] and [`Platform::link`] the rest up to an open local port. Every step is also there by
+//! itself, for the demo that explains it and for the scenarios that break it.
+
+mod programs;
+mod site;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use gateway_proto::{api::local, policy::Activation};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use programs::Placement;
+pub use site::Site;
+
+use crate::{
+    ctl::{Ctl, items, text},
+    process::Process,
+    wait,
+};
+
+/// A program is ready within this time, on a machine that also compiles.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+/// A change of policy has arrived and acted at both gateways within this time; scenarios measure the real one.
+pub const POLICY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where the programs run and how much they say.
+#[derive(Debug, Clone)]
+pub struct PlatformOptions {
+    /// The control plane's place.
+    pub control: Placement,
+    /// The relay's place.
+    pub relay: Placement,
+    /// Log filter of every program.
+    pub log_filter: String,
+}
+
+impl Default for PlatformOptions {
+    fn default() -> Self {
+        Self {
+            control: Placement::loopback(),
+            relay: Placement::loopback(),
+            log_filter: "info,gatewayd=debug,gateway_relay=debug,gateway_control=debug".into(),
+        }
+    }
+}
+
+/// A running control plane with a relay.
+#[derive(Debug)]
+pub struct Platform {
+    /// The control plane.
+    pub control: Process,
+    /// The relay.
+    pub relay: Process,
+    /// The command line with this platform's home directory.
+    pub ctl: Ctl,
+    /// How it was started.
+    pub options: PlatformOptions,
+    /// After the processes: they must be gone before their files go.
+    dir: TempDir,
+}
+
+/// A connection whose sender's local port is open.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Its id.
+    pub connection: String,
+    /// Its grant.
+    pub grant: String,
+    /// Its agreement.
+    pub agreement: String,
+    /// Where the sending engine connects to.
+    pub sender: SocketAddr,
+}
+
+impl Platform {
+    /// Control plane and relay on loopback.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(PlatformOptions::default()).await
+    }
+
+    /// Control plane and relay at chosen places, the relay in the map.
+    pub async fn start_with(options: PlatformOptions) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("gateway-").tempdir()?;
+        let control = programs::start_control(dir.path(), &options).await?;
+        let relay = programs::start_relay(dir.path(), &options, control.ready("policy_key")?).await?;
+        let ctl = Ctl::new(&dir.path().join("ctl")).in_namespace(options.control.namespace.as_deref());
+        Ok(Self { control, relay, ctl, options, dir })
+    }
+
+    /// The directory everything lives in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Prints each changing command before it runs, with the temporary directory as `$D`.
+    pub fn show_commands(&mut self, print: fn(&str)) {
+        self.ctl.show(self.dir.path(), print);
+    }
+
+    /// The directory with the logs.
+    pub fn log_dir(&self) -> PathBuf {
+        programs::log_dir(self.dir.path())
+    }
+
+    /// Restarts the control plane where it was.
+    pub async fn restart_control(&mut self) -> anyhow::Result<()> {
+        programs::pin_listen(&programs::control_config(self.dir.path()), &[("listen", self.control.ready("listen")?)])?;
+        self.control.restart(START_LIMIT).await
+    }
+
+    /// Restarts the relay where it was.
+    pub async fn restart_relay(&mut self) -> anyhow::Result<()> {
+        programs::pin_listen(&programs::relay_config(self.dir.path()), &[("listen", self.relay.ready("listen")?)])?;
+        self.relay.restart(START_LIMIT).await
+    }
+
+    /// Puts the relay into the map.
+    pub async fn add_relay(&self) -> anyhow::Result<Value> {
+        let ready = self.dir.path().join("relay/ready.json");
+        let token = self.operator_token_file()?;
+        let control = self.control_ready_file();
+        let args = ["relay", "add", "--control-ready-file", utf8(&control)?, "--operator-token-file", &token];
+        let args: Vec<&str> = args.into_iter().chain(["--from-ready-file", utf8(&ready)?, "--name", "relay-1"]).collect();
+        self.ctl.json(&args).await
+    }
+
+    /// Step 1a: an organization and its owner; leaves a signed-in profile called `profile`.
+    pub async fn create_organization(&self, profile: &str, name: &str) -> anyhow::Result<Value> {
+        let password = self.dir.path().join(format!("{profile}.password"));
+        fs::write(&password, format!("password of {profile} in a test"))?;
+        fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let control = self.control_ready_file();
+        let email = format!("owner@{profile}.example");
+        let token = self.operator_token_file()?;
+        self.ctl
+            .json(&[
+                "organization",
+                "create",
+                "--profile",
+                profile,
+                "--control-ready-file",
+                utf8(&control)?,
+                "--operator-token-file",
+                &token,
+                "--name",
+                name,
+                "--owner-email",
+                &email,
+                "--owner-name",
+                "Owner",
+                "--password-file",
+                utf8(&password)?,
+                "--discoverable",
+            ])
+            .await
+    }
+
+    /// Step 1b: a server.
+    pub async fn create_server(&self, profile: &str, name: &str) -> anyhow::Result<Value> {
+        self.ctl.json(&["server", "create", name, "--profile", profile]).await
+    }
+
+    /// Step 1c: a one-time enrolment code.
+    pub async fn enrollment_code(&self, profile: &str, server: &str) -> anyhow::Result<String> {
+        let answer = self.ctl.json(&["server", "enrollment-code", server, "--profile", profile]).await?;
+        Ok(text(&answer, "code")?.into())
+    }
+
+    /// Step 1 as a whole: organization, server, a gateway on loopback, enrolled. `name` names all of them.
+    pub async fn site(&self, name: &str) -> anyhow::Result<Site> {
+        self.site_at(name, Placement::loopback()).await
+    }
+
+    /// Like [`site`](Self::site) at a chosen place.
+    pub async fn site_at(&self, name: &str, placement: Placement) -> anyhow::Result<Site> {
+        self.create_organization(name, &format!("Organization {name}")).await?;
+        self.server(name, name, placement).await
+    }
+
+    /// A further server of the organization of `profile`, with its gateway, enrolled.
+    pub async fn server(&self, profile: &str, name: &str, placement: Placement) -> anyhow::Result<Site> {
+        let server = self.create_server(profile, name).await?;
+        let mut site = Site::start(self, profile, name, placement).await?;
+        site.server_id = text(&server, "id")?.into();
+        let code = self.enrollment_code(profile, name).await?;
+        site.enroll(&self.ctl, &code).await?;
+        Ok(site)
+    }
+
+    /// Steps 2 and 3: the organization of `from` finds the one of `to` and asks; that one accepts. Gives the agreement.
+    pub async fn peer(&self, from: &Site, to: &Site) -> anyhow::Result<String> {
+        let organization = self.find(&from.profile, &format!("Organization {}", to.profile)).await?;
+        self.ctl.json(&["peering", "request", &organization, "--profile", &from.profile]).await?;
+        let request = self.incoming_request(&to.profile).await?;
+        let accepted = self.ctl.json(&["peering", "accept", &request, "--profile", &to.profile]).await?;
+        Ok(text(&accepted, "agreement_id")?.into())
+    }
+
+    /// Step 2a: the id of an organization in the directory.
+    pub async fn find(&self, profile: &str, name: &str) -> anyhow::Result<String> {
+        let found = self.ctl.json(&["directory", "search", name, "--profile", profile]).await?;
+        let entry = items(&found)?.iter().find(|entry| entry["name"] == name);
+        Ok(text(entry.with_context(|| format!("'{name}' is not in the directory: {found}"))?, "id")?.into())
+    }
+
+    /// Step 3a: the id of the request that waits for this organization.
+    pub async fn incoming_request(&self, profile: &str) -> anyhow::Result<String> {
+        let requests = self.ctl.json(&["peering", "list", "--profile", profile]).await?;
+        let waiting = |request: &&Value| request["direction"] == "incoming" && request["status"] == "pending";
+        let request = items(&requests)?.iter().find(waiting);
+        Ok(text(request.with_context(|| format!("no request waits: {requests}"))?, "id")?.into())
+    }
+
+    /// Steps 4 and 5: `listener` publishes its engine, grants it, `sender` approves; waits for the open local port.
+    pub async fn link(
+        &self,
+        agreement: &str,
+        listener: &Site,
+        sender: &Site,
+        engine: SocketAddr,
+    ) -> anyhow::Result<Link> {
+        let name = format!("adt-{}", engine.port());
+        let grant = self.offer(agreement, listener, &name, engine).await?;
+        let connection = self.approve(&grant, sender).await?;
+        let sender = self.opened(&connection, sender).await?;
+        Ok(Link { connection, grant, agreement: agreement.into(), sender })
+    }
+
+    /// Step 4a: publishes the engine's port as `name` and offers it. Gives the grant.
+    pub async fn offer(
+        &self,
+        agreement: &str,
+        listener: &Site,
+        name: &str,
+        engine: SocketAddr,
+    ) -> anyhow::Result<String> {
+        let engine = engine.to_string();
+        let public_name = format!("{name} of {}", listener.name);
+        let args = ["channel", "create", "--profile", &listener.profile, "--server", &listener.name, "--name", name];
+        let args: Vec<&str> = args.into_iter().chain(["--engine", &engine, "--publish", &public_name]).collect();
+        let channel = self.ctl.json(&args).await?;
+        let channel = text(&channel, "id")?;
+        let args = ["grant", "offer", "--profile", &listener.profile, "--channel", channel, "--to", agreement];
+        Ok(text(&self.ctl.json(&args).await?, "id")?.into())
+    }
+
+    /// Step 4b: the peer approves, its `sender` sends. Gives the connection.
+    pub async fn approve(&self, grant: &str, sender: &Site) -> anyhow::Result<String> {
+        let args = ["grant", "approve", grant, "--profile", &sender.profile, "--server", &sender.name];
+        Ok(text(&self.ctl.json(&args).await?, "connection_id")?.into())
+    }
+
+    /// Step 5: waits until the sending gateway opened its local port.
+    pub async fn opened(&self, connection: &str, sender: &Site) -> anyhow::Result<SocketAddr> {
+        wait::until(POLICY_LIMIT, format!("{} opens the local port of {connection}", sender.name), async || {
+            let status = sender.status(&self.ctl).await?;
+            let found = status.connections.iter().find(|entry| entry.id.to_string() == connection);
+            let open = found.filter(|entry| entry.activation == Activation::Active && entry.role == "sender");
+            let Some(address) = open.and_then(|entry| entry.local_address.as_deref()) else { return Ok(None) };
+            Ok(Some(address.parse().with_context(|| format!("local address '{address}'"))?))
+        })
+        .await
+    }
+
+    /// What `gateway-ctl` says about a connection on the control plane.
+    pub async fn connection(&self, profile: &str, id: &str) -> anyhow::Result<Value> {
+        self.ctl.look(&["connection", "show", id, "--profile", profile]).await
+    }
+
+    /// A connection seen by the gateway of `site`; none once its policy no longer has it.
+    pub async fn seen_by(&self, site: &Site, connection: &str) -> anyhow::Result<Option<local::ConnectionStatus>> {
+        let status = site.status(&self.ctl).await?;
+        Ok(status.connections.into_iter().find(|entry| entry.id.to_string() == connection))
+    }
+
+    /// The tails of the logs of control plane and relay, for a failure report.
+    pub fn log_tails(&self) -> String {
+        [&self.control, &self.relay]
+            .iter()
+            .map(|process| format!("log of {}:\n{}", process.name(), process.log_tail(15)))
+            .collect()
+    }
+
+    fn control_ready_file(&self) -> PathBuf {
+        self.dir.path().join("control/ready.json")
+    }
+
+    fn operator_token_file(&self) -> anyhow::Result<String> {
+        Ok(self.control.ready("operator_token_file")?.into())
+    }
+}
+
+fn utf8(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}

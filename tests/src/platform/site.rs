@@ -1,0 +1,108 @@
+//! A server of an organization with its gateway.
+
+use std::path::Path;
+
+use anyhow::Context;
+use gateway_proto::{
+    api::{
+        gateway::{Connectivity, PathKind},
+        local,
+    },
+    id::ConnectionId,
+};
+use serde_json::Value;
+
+use super::{
+    Placement, Platform, START_LIMIT,
+    programs::{self, GatewayFiles},
+};
+use crate::{ctl::Ctl, process::Process, wait};
+
+/// A gateway and whom it belongs to.
+#[derive(Debug)]
+pub struct Site {
+    /// Name of the server.
+    pub name: String,
+    /// Profile of `gateway-ctl` that owns it.
+    pub profile: String,
+    /// Its id on the platform, once known.
+    pub server_id: String,
+    /// The daemon.
+    pub gateway: Process,
+    files: GatewayFiles,
+    placement: Placement,
+}
+
+impl Site {
+    /// Starts a gateway that belongs to nobody yet.
+    pub async fn start(platform: &Platform, profile: &str, name: &str, placement: Placement) -> anyhow::Result<Self> {
+        let files = GatewayFiles::write(platform.dir(), name, placement.ip, true)?;
+        let gateway = programs::start_gateway(platform.dir(), name, &files, &placement, &platform.options).await?;
+        Ok(Self { name: name.into(), profile: profile.into(), server_id: String::new(), gateway, files, placement })
+    }
+
+    /// The Unix socket of the local API.
+    pub fn socket(&self) -> &str {
+        self.files.socket.to_str().unwrap_or_default()
+    }
+
+    /// The state directory.
+    pub fn state_dir(&self) -> &Path {
+        &self.files.state_dir
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.files.config
+    }
+
+    /// Where it runs.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Enrols the gateway with a code.
+    pub async fn enroll(&self, ctl: &Ctl, code: &str) -> anyhow::Result<Value> {
+        ctl.json(&["gateway", "enroll", code, "--socket", self.socket()]).await
+    }
+
+    /// Starts the daemon again after it was killed.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.gateway.restart(START_LIMIT).await
+    }
+
+    /// What `gateway-ctl status` says.
+    pub async fn status(&self, ctl: &Ctl) -> anyhow::Result<local::Status> {
+        let answer = ctl.status(self.socket()).await?;
+        serde_json::from_value(answer.clone()).with_context(|| format!("status is not what the API says: {answer}"))
+    }
+
+    /// What `gateway-ctl status` says about one connection.
+    pub async fn connection(&self, ctl: &Ctl, id: &str) -> anyhow::Result<local::ConnectionStatus> {
+        let status = self.status(ctl).await?;
+        let found = status.connections.into_iter().find(|entry| entry.id.to_string() == id);
+        found.with_context(|| format!("{} does not know connection {id}", self.name))
+    }
+
+    /// Waits until a connection shows this connectivity and, if one is given, this path.
+    pub async fn wait_for(
+        &self,
+        ctl: &Ctl,
+        id: &str,
+        connectivity: Connectivity,
+        path: Option<PathKind>,
+        limit: std::time::Duration,
+    ) -> anyhow::Result<local::ConnectionStatus> {
+        let id: ConnectionId = id.parse().ok().with_context(|| format!("'{id}' is no connection id"))?;
+        let mut last = None;
+        let waited = wait::until(limit, format!("{} shows {connectivity:?} {path:?}", self.name), async || {
+            let status = self.status(ctl).await?;
+            last = status.connections.into_iter().find(|entry| entry.id == id);
+            Ok(last
+                .clone()
+                .filter(|entry| entry.connectivity == connectivity && (path.is_none() || entry.path == path)))
+        })
+        .await;
+        waited.with_context(|| format!("last status: {last:?}\nlog of {}:\n{}", self.name, self.gateway.log_tail(15)))
+    }
+}

@@ -1,0 +1,151 @@
+//! Two organizations with a connection, ready for a scenario: `north` sends, `south` receives.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use gateway_proto::api::gateway::{Connectivity, PathKind};
+
+use crate::{
+    corpus::{Corpus, Message},
+    mllp::{Engine, Manners, Sender, Verdict},
+    netns::Lab,
+    platform::{Link, Placement, Platform, PlatformOptions, Site},
+    process::Process,
+};
+
+/// The end-to-end proof is there, and a direct path if one is possible, within this time.
+pub const PATH_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is running, in the order in which it must go.
+#[derive(Debug)]
+pub struct Scene {
+    /// The engine behind `south`.
+    pub engine: Engine,
+    /// The connection from `north` to `south`.
+    pub link: Link,
+    /// The sending side.
+    pub north: Site,
+    /// The receiving side.
+    pub south: Site,
+    /// Control plane and relay.
+    pub platform: Platform,
+    corpus: Corpus,
+}
+
+/// Plays a scenario on loopback. When it fails, the tails of all logs stand in the error; an ERROR line or a panic in a
+/// log fails it too.
+pub async fn play(scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    play_with(PlatformOptions::default(), [Placement::loopback(), Placement::loopback()], scenario).await
+}
+
+/// Plays a scenario in the lab: one site behind each NAT, control plane and relay on the public segment.
+pub async fn play_in(lab: &Lab, scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let options = PlatformOptions { control: lab.public(), relay: lab.public(), ..PlatformOptions::default() };
+    play_with(options, [lab.site(0), lab.site(1)], scenario).await
+}
+
+/// Plays a scenario with everything chosen.
+pub async fn play_with(
+    options: PlatformOptions,
+    places: [Placement; 2],
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut scene = Scene::set(options, places).await?;
+    let outcome = match scenario(&mut scene).await {
+        Ok(()) => scene.no_errors_logged(),
+        Err(error) => Err(error),
+    };
+    outcome.map_err(|error| anyhow::anyhow!("{error:#}\n\n{}", scene.log_tails()))
+}
+
+impl Scene {
+    async fn set(options: PlatformOptions, [north, south]: [Placement; 2]) -> anyhow::Result<Self> {
+        let platform = Platform::start_with(options).await?;
+        platform.add_relay().await?;
+        let north = platform.site_at("north", north).await?;
+        let south = platform.site_at("south", south).await?;
+        let agreement = platform.peer(&north, &south).await?;
+        let engine = Engine::start_at(south.placement(), Manners::Polite)?;
+        let link = platform.link(&agreement, &south, &north, engine.address()).await?;
+        Ok(Self { engine, link, north, south, platform, corpus: Corpus::new("SC", 7) })
+    }
+
+    /// A new small message.
+    pub fn message(&mut self) -> Message {
+        self.corpus.adt("A01")
+    }
+
+    /// A new message with a document of this size.
+    pub fn document(&mut self, size: usize) -> Message {
+        self.corpus.mdm(size)
+    }
+
+    /// A sending engine beside `north`, with a new connection for each message.
+    pub fn sender(&self) -> Sender {
+        Sender::new(self.link.sender, false).at(self.north.placement())
+    }
+
+    /// A sending engine beside `north` that keeps its connection open.
+    pub fn keeping_sender(&self) -> Sender {
+        Sender::new(self.link.sender, true).at(self.north.placement())
+    }
+
+    /// Sends a message and insists: acknowledged, and at the engine once, byte for byte.
+    pub async fn deliver(&self, sender: &mut Sender, message: &Message) -> anyhow::Result<()> {
+        let verdict = sender.send(&message.bytes).await;
+        ensure!(verdict == Verdict::Acknowledged, "{} was {verdict}", message.control_id);
+        self.arrived_once(message)
+    }
+
+    /// The message is at the engine once, byte for byte.
+    pub fn arrived_once(&self, message: &Message) -> anyhow::Result<()> {
+        let received = self.engine.received();
+        let mut found = received.iter().filter(|received| received.control_id == message.control_id);
+        let first = found.next().with_context(|| format!("{} did not arrive", message.control_id))?;
+        ensure!(first.bytes == message.bytes, "{} arrived with other bytes", message.control_id);
+        ensure!(found.next().is_none(), "{} arrived twice", message.control_id);
+        Ok(())
+    }
+
+    /// Waits until both ends show the connection as connected.
+    pub async fn connected(&self) -> anyhow::Result<()> {
+        self.both(Connectivity::Connected, None).await
+    }
+
+    /// Makes data flow and waits until both ends show this path.
+    pub async fn on_path(&mut self, path: PathKind) -> anyhow::Result<()> {
+        let message = self.message();
+        self.deliver(&mut self.sender().with_response_timeout(Duration::from_secs(15)), &message).await?;
+        self.both(Connectivity::Connected, Some(path)).await
+    }
+
+    async fn both(&self, connectivity: Connectivity, path: Option<PathKind>) -> anyhow::Result<()> {
+        for site in [&self.north, &self.south] {
+            site.wait_for(&self.platform.ctl, &self.link.connection, connectivity, path, PATH_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a changing command of `gateway-ctl`.
+    pub async fn ctl(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {
+        self.platform.ctl.json(args).await
+    }
+
+    /// Every process.
+    pub fn processes(&self) -> [&Process; 4] {
+        [&self.platform.control, &self.platform.relay, &self.north.gateway, &self.south.gateway]
+    }
+
+    fn no_errors_logged(&self) -> anyhow::Result<()> {
+        for process in self.processes() {
+            let log = process.log();
+            let bad = log.lines().find(|line| line.contains(" ERROR ") || line.contains("panicked at"));
+            ensure!(bad.is_none(), "{} logged an error: {}", process.name(), bad.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn log_tails(&self) -> String {
+        self.processes().map(|process| format!("log of {}:\n{}", process.name(), process.log_tail(25))).concat()
+    }
+}
