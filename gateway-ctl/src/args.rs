@@ -45,7 +45,13 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "GATEWAY_CTL_PROFILE", default_value = "default", value_name = "NAME")]
     pub(crate) profile: ProfileName,
     /// The Unix socket of the gatewayd on this machine.
-    #[arg(long, global = true, env = "GATEWAYD_SOCKET", default_value = "/run/gatewayd/gatewayd.sock", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "GATEWAYD_SOCKET",
+        default_value = "/run/gatewayd/gatewayd.sock",
+        value_name = "PATH"
+    )]
     pub(crate) socket: PathBuf,
 }
 
@@ -177,7 +183,9 @@ mod tests {
         for (text, secs) in [("30s", 30), ("1h", 3600), ("90d", 7_776_000), ("1h30m", 5400), ("2w", 1_209_600)] {
             assert_eq!(text.parse(), Ok(Span { secs }), "{text}");
         }
-        for text in ["", "0s", "1", "h", "1x", "1h5", "-1h", "1 h", "99999999999999999999s", "9999999999999999999w", "1é"] {
+        for text in
+            ["", "0s", "1", "h", "1x", "1h5", "-1h", "1 h", "99999999999999999999s", "9999999999999999999w", "1é"]
+        {
             assert_eq!(text.parse::<Span>(), Err(SpanError), "{text}");
         }
     }

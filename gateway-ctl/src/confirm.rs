@@ -23,7 +23,9 @@ fn decide(
         return Ok(());
     }
     if !terminal {
-        return Err(CtlError::Usage(format!("{deed}: this cannot be undone and there is no terminal to ask on; add --yes")));
+        return Err(CtlError::Usage(format!(
+            "{deed}: this cannot be undone and there is no terminal to ask on; add --yes"
+        )));
     }
     write!(output, "{}? [y/N] ", printable(deed)).and_then(|()| output.flush()).map_err(CtlError::Terminal)?;
     let mut answer = String::new();
@@ -40,7 +42,8 @@ mod tests {
     use crate::error::exit;
 
     fn code(yes: bool, terminal: bool, answer: &str) -> u8 {
-        decide(yes, terminal, "Delete it", answer.as_bytes(), io::sink()).map_or_else(|e| e.exit_code(), |()| exit::DONE)
+        decide(yes, terminal, "Delete it", answer.as_bytes(), io::sink())
+            .map_or_else(|e| e.exit_code(), |()| exit::DONE)
     }
 
     #[test]

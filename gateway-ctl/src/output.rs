@@ -36,6 +36,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// Plain text.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { color: false };
 
     /// Good news.
@@ -155,6 +156,12 @@ impl Output {
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CtlError> {
         self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(CtlError::Output)
+    }
+
+    /// Something that went wrong on the way, while the command goes on: always on stderr.
+    pub(crate) fn problem(&self, problem: &str) {
+        // A problem nobody can read is not missed.
+        let _ = writeln!(io::stderr(), "{}", text::printable_lines(problem));
     }
 
     /// A remark beside the answer, on stderr so that the answer stays clean; none with `--json`.

@@ -51,7 +51,8 @@ pub(crate) struct Target {
 impl Target {
     /// Accepts `https` URLs only: a session token travels there.
     pub(crate) fn new(url: Url, pin: Option<TlsPin>) -> Result<Self, TargetError> {
-        if url.scheme() != "https" || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
+        if url.scheme() != "https" || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some()
+        {
             return Err(TargetError);
         }
         Ok(Self { url, pin })
@@ -91,7 +92,9 @@ pub(crate) enum ProfileError {
     #[error("there is no place for profiles: set GATEWAY_CTL_HOME to a directory of your own")]
     NoHome,
     /// Nobody signed in with this profile yet.
-    #[error("profile '{0}' knows no control plane yet: `gateway-ctl login --control https://HOST:PORT --email …` first")]
+    #[error(
+        "profile '{0}' knows no control plane yet: `gateway-ctl login --control https://HOST:PORT --email …` first"
+    )]
     NoControl(ProfileName),
     /// Signed out.
     #[error("nobody is signed in with profile '{0}': `gateway-ctl login --email …` first")]
@@ -170,7 +173,9 @@ impl Profiles {
         };
         // The parser's own words could quote the token: they are left out on purpose.
         let profile = std::str::from_utf8(&content).ok().and_then(|text| toml::from_str::<Profile>(text).ok());
-        profile.and_then(|profile| profile.target().map(|target| (profile, target))).ok_or(ProfileError::Content { path })
+        profile
+            .and_then(|profile| profile.target().map(|target| (profile, target)))
+            .ok_or(ProfileError::Content { path })
     }
 
     /// Writes a profile.
@@ -196,8 +201,6 @@ fn make_private(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

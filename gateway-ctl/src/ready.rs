@@ -1,12 +1,15 @@
 //! The ready files that gateway-control and gateway-relay write when they serve: one JSON object with what a client has to know.
 //! Fields we do not need are ignored: those files belong to the servers.
 
-use std::{io, net::SocketAddr, path::{Path, PathBuf}};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use gateway_net::tls::TlsPin;
 use gateway_proto::id::RelayId;
 use serde::{Deserialize, de::DeserializeOwned};
-use url::Url;
 
 use crate::profile::{Target, TargetError};
 
@@ -53,7 +56,7 @@ pub(crate) enum ReadyError {
 #[derive(Debug, Deserialize)]
 struct ControlReady {
     event: String,
-    url: Url,
+    url: String,
     tls_pin: Option<String>,
 }
 
@@ -81,7 +84,8 @@ pub(crate) fn control(path: &Path) -> Result<Target, ReadyError> {
         program: "gateway-control",
         source: serde::de::Error::custom(error),
     })?;
-    Target::new(ready.url, pin).map_err(|source| ReadyError::Url { path: path.to_owned(), source })
+    let target = ready.url.parse().map_err(|_| TargetError).and_then(|url| Target::new(url, pin));
+    target.map_err(|source| ReadyError::Url { path: path.to_owned(), source })
 }
 
 /// The relay a ready file of gateway-relay speaks of.
@@ -106,8 +110,6 @@ fn read<T: DeserializeOwned>(path: &Path, program: &'static str) -> Result<T, Re
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
@@ -129,9 +131,13 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_ready_or_not_a_ready_file_is_refused_by_name() {
-        for content in [r#"{"event":"stopping","url":"https://a.example","tls_pin":null}"#, "{}", "nonsense",
+        for content in [
+            r#"{"event":"stopping","url":"https://a.example","tls_pin":null}"#,
+            "{}",
+            "nonsense",
             r#"{"event":"ready","url":"http://a.example","tls_pin":null}"#,
-            r#"{"event":"ready","url":"https://a.example","tls_pin":"xy"}"#] {
+            r#"{"event":"ready","url":"https://a.example","tls_pin":"xy"}"#,
+        ] {
             let (_directory, path) = file(content);
             let error = control(&path).unwrap_err();
             assert!(error.to_string().contains(&path.display().to_string()), "{error}");

@@ -75,7 +75,9 @@ pub(crate) fn pick<'a, T: Named>(
     match matches.as_slice() {
         [] => Err(ResolveError::Unknown { kind: T::KIND, wanted: wanted.to_owned(), list: T::LIST }),
         [item] => Ok(item),
-        several => Err(ResolveError::Ambiguous { kind: T::KIND, wanted: wanted.to_owned(), candidates: lines(several) }),
+        several => {
+            Err(ResolveError::Ambiguous { kind: T::KIND, wanted: wanted.to_owned(), candidates: lines(several) })
+        }
     }
 }
 
@@ -93,8 +95,6 @@ fn lines<T: Named>(items: &[&T]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use gateway_proto::id::ServerId;
 
     use super::*;

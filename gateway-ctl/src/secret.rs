@@ -89,8 +89,6 @@ fn secret_text(content: &[u8]) -> Option<Hidden> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

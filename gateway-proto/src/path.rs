@@ -34,6 +34,7 @@ mod budget;
 mod candidate;
 mod heartbeat;
 mod pair;
+mod pairs;
 mod probe;
 mod punch;
 mod replay;
@@ -44,7 +45,7 @@ mod session;
 pub use agent::{PathAgent, PathConfig};
 pub use budget::MAX_PROBES_PER_MINUTE;
 pub use candidate::{Candidate, CandidateKind, Tier, normalize};
-pub use pair::{MAX_LEARNED_PAIRS, MAX_PAIRS};
+pub use pairs::{MAX_LEARNED_PAIRS, MAX_PAIRS};
 pub use probe::{PADDED_PROBE_LEN, PacketClass, ProbeBody, ProbeCipher, ProbeError, classify, probe_session_id};
 pub use selection::{PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected};
 

@@ -186,7 +186,7 @@ pub struct ConnectionSecret {
 }
 
 /// Our end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum LocalEnd {
     /// We receive streams and dial the engine's port.

@@ -115,8 +115,8 @@ impl Config {
 
     /// Validates the text of a file; `path` is for the messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file: file::File = toml::from_str(text)
-            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
-        check::check(file).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+        let table: toml::Table =
+            text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        check::check(table).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
     }
 }

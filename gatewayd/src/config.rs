@@ -95,8 +95,8 @@ impl TunnelConfig {
 impl Config {
     /// Reads and validates a file.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
         Self::parse(file, &text)
     }
 
@@ -170,9 +170,8 @@ impl Config {
         limits.finish();
 
         let mut log = root.section("log");
-        let log_format = log.value("format", "\"text\" or \"json\"", LogFormat::Text, |value| {
-            value.text()?.parse().ok()
-        });
+        let log_format =
+            log.value("format", "\"text\" or \"json\"", LogFormat::Text, |value| value.text()?.parse().ok());
         log.finish();
 
         let mut metrics = root.section("metrics");

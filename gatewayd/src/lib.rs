@@ -1,9 +1,33 @@
-//! Placeholder.
+//! gatewayd: the daemon beside the integration engine.
+//!
+//! It pulls signed policy from the control plane ([`authority`]), keeps a tunnel to the gateway of every partner
+//! ([`mesh`], [`keeper`], [`peer`]), opens local ports for the engine's senders ([`sender`]), dials the engine for
+//! streams of partners ([`listener`]) and asks the policy for every stream ([`gate`]).
+//!
+//! One UDP socket ([`socket`]) carries everything between gateways: QUIC on direct and relayed paths, probes, STUN.
 
+pub mod app;
 pub mod authority;
+pub mod candidates;
 pub mod cli;
 pub mod config;
 pub mod control_client;
+pub mod credentials;
 mod explain;
+pub mod gate;
+pub mod keeper;
+pub mod listener;
 pub mod local_api;
+pub mod mesh;
+pub mod metrics;
+pub mod peer;
+pub mod ports;
+pub mod relay_link;
+pub mod routes;
+pub mod sender;
+pub mod socket;
+pub mod splice;
+pub mod status;
 pub mod store;
+pub mod traffic;
+pub mod tunnel;

@@ -72,7 +72,8 @@ async fn stream(
         Err(_) => return refuse(send, recv, RefusalCode::Malformed).await,
     };
     let Admitted { permit, engine, traffic, trace, guard } = admitted;
-    let span = info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
+    let span =
+        info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
         let socket = match dial(engine, &context).await {
             Ok(socket) => socket,

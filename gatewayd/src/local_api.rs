@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::future::BoxFuture;
 use gateway_proto::api::{
     Problem,
     local::{EnrollBody, Enrolled, ReconnectBody, Status},
@@ -38,6 +39,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the local API needs of the running daemon.
 pub trait DaemonControl: Send + Sync {
+    /// Makes what [`status`](Self::status) says true now, where that takes a round trip; waits about a second at most.
+    fn refresh(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// Everything a person wants to know, now.
     fn status(&self) -> Status;
     /// Probes every path of a peer anew; the error says why not, for people.
@@ -91,7 +96,8 @@ impl LocalApi {
             .method_not_allowed_fallback(unknown)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(shared);
-        let server = axum::serve(OwnerOnly::new(self.0), router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let server =
+            axum::serve(OwnerOnly::new(self.0), router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         drained(server.into_future(), shutdown).await
     }
 }
@@ -117,6 +123,7 @@ async fn drained(server: impl Future<Output = io::Result<()>>, shutdown: Cancell
 }
 
 async fn status(State(shared): State<Shared>) -> Json<Status> {
+    shared.daemon.refresh().await;
     Json(shared.daemon.status())
 }
 

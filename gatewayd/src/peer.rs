@@ -246,12 +246,7 @@ pub struct PathActor {
 
 impl PathActor {
     /// An actor for a peer of the policy.
-    pub fn new(
-        peer: Arc<Peer>,
-        entry: &PeerEntry,
-        context: PathContext,
-        mailbox: mpsc::Receiver<PathCommand>,
-    ) -> Self {
+    pub fn new(peer: Arc<Peer>, entry: &PeerEntry, context: PathContext, mailbox: mpsc::Receiver<PathCommand>) -> Self {
         let agent = PathAgent::new(context.config(entry), random(), Instant::now());
         Self { peer, home_relay: entry.home_relay, agent, context, mailbox, link: None, sessions: Vec::new() }
     }

@@ -14,7 +14,9 @@ use gateway_net::{
 use gateway_proto::{
     backoff::Backoff,
     policy::RelayEntry,
-    relay::{ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, VERSION, sign_admission},
+    relay::{
+        ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, VERSION, sign_admission,
+    },
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -226,7 +228,9 @@ impl Link {
             return Err(LinkError::Entry("the path of its URL must be /relay"));
         }
         let mut stream = ws::connect(&options).await?;
-        timeout(ADMISSION_TIMEOUT, self.admission(&mut stream, &token)).await.map_err(|_| LinkError::AdmissionTimeout)??;
+        timeout(ADMISSION_TIMEOUT, self.admission(&mut stream, &token))
+            .await
+            .map_err(|_| LinkError::AdmissionTimeout)??;
         Ok(stream)
     }
 

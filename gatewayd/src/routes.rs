@@ -58,10 +58,7 @@ pub struct Routes {
 impl Routes {
     /// Sets the route of a peer.
     pub fn set(&self, peer: GatewayPublicKey, route: Route) {
-        self.outbound
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(peer_address(&peer.into()), (peer, route));
+        self.outbound.write().unwrap_or_else(PoisonError::into_inner).insert(peer_address(&peer.into()), (peer, route));
     }
 
     /// Forgets a peer and every address it authenticated.

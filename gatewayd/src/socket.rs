@@ -159,9 +159,7 @@ impl TunnelSocket {
     /// The form of a real address that this socket's family can send to.
     fn real(&self, to: SocketAddr) -> Option<SocketAddr> {
         match (to, self.dual_stack) {
-            (SocketAddr::V4(v4), true) => {
-                Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into())
-            }
+            (SocketAddr::V4(v4), true) => Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()),
             (SocketAddr::V6(_), false) => None,
             (to, _) => Some(to),
         }
@@ -181,12 +179,7 @@ impl TunnelSocket {
     }
 
     /// Hands out relayed and local packets; `None` when there are none (and the task is registered to be woken).
-    fn poll_injected(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Option<usize> {
+    fn poll_injected(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Option<usize> {
         let mut queue = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = 0;
         while count < bufs.len().min(meta.len()) {

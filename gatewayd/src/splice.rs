@@ -44,7 +44,8 @@ impl EngineSocket {
         let reference = SockRef::from(&socket);
         reference.set_linger(Some(Duration::ZERO))?;
         let interval = (keepalive / 3).max(Duration::from_secs(1));
-        reference.set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))?;
+        reference
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))?;
         Ok(Self(socket))
     }
 
@@ -206,10 +207,9 @@ pub async fn splice(
         Err(error) => {
             let code = match error {
                 SpliceError::NotAllowed => ResetCode::NotAllowed,
-                SpliceError::Engine
-                | SpliceError::Peer(_)
-                | SpliceError::TunnelLost
-                | SpliceError::Unacknowledged => ResetCode::SocketReset,
+                SpliceError::Engine | SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::Unacknowledged => {
+                    ResetCode::SocketReset
+                }
             };
             // A half that finished has nothing left to reset; all others are, and the socket's zero linger does the rest.
             send.reset_as(code);

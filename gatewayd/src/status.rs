@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::time::{unix_ms, unix_secs};
+use futures_util::future::BoxFuture;
+use gateway_net::time::unix_secs;
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity, PathKind},
@@ -24,68 +25,73 @@ use crate::{
     authority::{Authority, PolicyView},
     credentials::KEY_EXCHANGE,
     gate::role,
+    local_api::DaemonControl,
     mesh::Registry,
+    metrics,
     peer::{PathCommand, Peer},
+    socket::TunnelSocket,
     traffic::{Role, TrafficTable},
 };
 
 /// How long `status` waits for a fresh round trip to every peer, so that it is true at the moment it is read.
 const FRESH_PROOF: Duration = Duration::from_secs(1);
 
-/// Collects the status. Cheap to clone.
+/// What is known of the connections. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct StatusSource {
+pub struct Connections {
     /// Policy.
     pub authority: Authority,
     /// What runs.
     pub registry: Registry,
     /// Counters.
     pub traffic: TrafficTable,
+}
+
+/// Collects the status.
+#[derive(Debug, Clone)]
+pub struct StatusSource {
+    /// Of the connections.
+    pub connections: Connections,
     /// Link to the control plane.
     pub control: watch::Receiver<ControlStatus>,
     /// The relay where peers find us.
     pub home: watch::Receiver<Option<RelayId>>,
+    /// The socket's counters.
+    pub socket: Arc<TunnelSocket>,
     /// When the daemon started, Unix milliseconds.
     pub started_at: u64,
 }
 
 impl StatusSource {
-    /// The status after a fresh round trip to every peer that has a tunnel.
-    pub async fn status(&self) -> Status {
+    /// Makes a fresh round trip to every peer that has a tunnel.
+    pub async fn prove(&self) {
         let mut proofs = JoinSet::new();
-        for peer in self.registry.peers() {
+        for peer in self.connections.registry.peers() {
             proofs.spawn(async move { peer.proof.refresh(FRESH_PROOF).await });
         }
         while proofs.join_next().await.is_some() {}
-        self.snapshot()
     }
 
     /// The status as known now.
     pub fn snapshot(&self) -> Status {
-        let view = self.authority.view();
+        let view = self.connections.authority.view();
         let policy = view.policy.as_deref();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            key: self.authority.gateway_key().public(),
+            key: self.connections.authority.gateway_key().public(),
             server: policy.map(|p| p.server.name.clone()),
             organization: policy.map(|p| p.server.organization_name.clone()),
             started_at: self.started_at,
             control: self.control.borrow().clone(),
             policy: self.policy(&view),
             relays: self.relays(),
-            peers: self.registry.peers().iter().map(|peer| self.peer(peer)).collect(),
-            connections: policy.iter().flat_map(|p| &p.connections).map(|entry| self.connection(&view, entry)).collect(),
+            peers: self.connections.registry.peers().iter().map(|peer| self.peer(peer)).collect(),
+            connections: policy
+                .iter()
+                .flat_map(|p| &p.connections)
+                .map(|entry| self.connections.connection(&view, entry))
+                .collect(),
         }
-    }
-
-    /// The reports for the control plane.
-    pub fn reports(&self) -> Vec<ConnectionReport> {
-        let view = self.authority.view();
-        let Some(policy) = view.policy.as_deref() else { return Vec::new() };
-        let own = policy.gateway;
-        // With itself, a server reports once: the sender's view.
-        let reported = policy.connections.iter().filter(|c| c.peer != own || role(c) == Role::Sender);
-        reported.map(|entry| self.report(&view, entry)).collect()
     }
 
     /// Probes every path of a peer anew; the peer by server name, server id or key.
@@ -94,7 +100,7 @@ impl StatusSource {
             let name = peer.name();
             name.name == wanted || name.id.to_string() == wanted || peer.key.to_string() == wanted
         };
-        let peers = self.registry.peers();
+        let peers = self.connections.registry.peers();
         let mut found = false;
         for peer in peers.iter().filter(matching) {
             peer.command(PathCommand::Relook);
@@ -117,7 +123,7 @@ impl StatusSource {
 
     fn relays(&self) -> Vec<RelayStatus> {
         let home = *self.home.borrow();
-        let links = self.registry.relays();
+        let links = self.connections.registry.relays();
         let status = |(entry, link): &(gateway_proto::policy::RelayEntry, crate::relay_link::LinkHandle)| {
             let state = link.state().borrow().clone();
             RelayStatus {
@@ -135,7 +141,7 @@ impl StatusSource {
     fn peer(&self, peer: &Peer) -> PeerStatus {
         let name = peer.name();
         let path = peer.path();
-        let own = self.authority.view().policy.as_ref().map(|p| p.server.organization);
+        let own = self.connections.authority.view().policy.as_ref().map(|p| p.server.organization);
         let remote_address = match path.as_ref().map(|p| p.selected) {
             Some(Selected::Direct { remote, .. }) => Some(remote.to_string()),
             Some(Selected::Relayed | Selected::None) | None => None,
@@ -154,6 +160,18 @@ impl StatusSource {
             path_changes: peer.path_changes.load(Relaxed),
             key_exchange: peer.tunnel.borrow().as_ref().map(|_| KEY_EXCHANGE.into()),
         }
+    }
+}
+
+impl Connections {
+    /// The reports for the control plane.
+    pub fn reports(&self) -> Vec<ConnectionReport> {
+        let view = self.authority.view();
+        let Some(policy) = view.policy.as_deref() else { return Vec::new() };
+        let own = policy.gateway;
+        // With itself, a server reports once: the sender's view.
+        let reported = policy.connections.iter().filter(|c| c.peer != own || role(c) == Role::Sender);
+        reported.map(|entry| self.report(&view, entry)).collect()
     }
 
     fn connection(&self, view: &PolicyView, entry: &ConnectionEntry) -> ConnectionStatus {
@@ -230,6 +248,29 @@ impl StatusSource {
     }
 }
 
+impl DaemonControl for StatusSource {
+    fn refresh(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.prove())
+    }
+
+    fn status(&self) -> Status {
+        self.snapshot()
+    }
+
+    fn reconnect(&self, peer: &str) -> Result<(), String> {
+        if StatusSource::reconnect(self, peer) {
+            return Ok(());
+        }
+        let known: Vec<_> =
+            self.connections.registry.peers().iter().map(|peer| format!("'{}'", peer.name().name)).collect();
+        Err(format!("no peer is called '{peer}'; the peers are: {}", known.join(", ")))
+    }
+
+    fn metrics(&self) -> String {
+        metrics::encode(&self.snapshot(), &self.socket)
+    }
+}
+
 fn connectivity(peer: &Peer) -> Connectivity {
     match (peer.proof.is_connected(), peer.proof.last_proof_at()) {
         (true, _) => Connectivity::Connected,
@@ -280,9 +321,4 @@ fn millis(duration: Duration) -> f64 {
 
 fn nonzero(at: u64) -> Option<u64> {
     (at != 0).then_some(at)
-}
-
-/// When the daemon started, for [`StatusSource::started_at`].
-pub fn start_time() -> u64 {
-    unix_ms()
 }

@@ -13,7 +13,8 @@ use gatewayd::config::{Config, ConfigError};
 fn fixtures(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config").join(kind);
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
     assert!(!files.is_empty(), "no {kind} fixtures");
     files
@@ -43,7 +44,8 @@ fn the_example_is_accepted_and_says_what_the_defaults_are() {
     let defaults = Config::parse(&example, "state_dir = \"/var/lib/gatewayd\"").unwrap();
     assert_eq!(Config::parse(&example, &text).unwrap(), defaults);
     // With every comment sign of a setting taken away, it still says the defaults, apart from the metrics address.
-    let uncommented: String = text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
+    let uncommented: String =
+        text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
     let complete = Config::parse(&example, &uncommented).unwrap();
     assert!(complete.metrics_listen.is_some());
     assert_eq!(Config { metrics_listen: None, ..complete }, defaults);

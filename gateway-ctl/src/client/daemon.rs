@@ -25,7 +25,9 @@ impl Daemon {
     pub(crate) fn new(socket: &Path) -> Result<Self, ClientError> {
         let client = gateway_net::http::unix_client(socket)?;
         let address = format!("the daemon at {}", socket.display());
-        Ok(Self { http: Http { client, base: "http://localhost/v1".to_owned(), address, socket: Some(socket.to_owned()) } })
+        Ok(Self {
+            http: Http { client, base: "http://localhost/v1".to_owned(), address, socket: Some(socket.to_owned()) },
+        })
     }
 
     /// Everything it tells about itself.

@@ -1,11 +1,7 @@
 //! `gateway-ctl agreement`: the relationships that carry grants and connections.
 
 use clap::{Args, Subcommand};
-use gateway_proto::{
-    api::platform,
-    id::AgreementId,
-    peering::AgreementStatus,
-};
+use gateway_proto::{api::platform, id::AgreementId, peering::AgreementStatus};
 
 use crate::{
     args::Confirm,

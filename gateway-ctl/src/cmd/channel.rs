@@ -132,7 +132,9 @@ impl Channel {
                 let body = UpdateChannel { published, public_name, public_description: description, ..unchanged };
                 one.update(&control, &body).await?
             }
-            Self::Unpublish(one) => one.update(&control, &UpdateChannel { published: Some(false), ..unchanged }).await?,
+            Self::Unpublish(one) => {
+                one.update(&control, &UpdateChannel { published: Some(false), ..unchanged }).await?
+            }
             Self::Update(Update { one, changes: Changes { name, engine, public_name, description } }) => {
                 let body = UpdateChannel { name, engine, public_name, public_description: description, ..unchanged };
                 one.update(&control, &body).await?

@@ -268,7 +268,11 @@ mod tests {
             (GrantStatus::Revoked, "given", &[]),
         ] {
             for turn in [Turn::Answer, Turn::TakeBack, Turn::Revoke, Turn::Surrender] {
-                assert_eq!(turn.fits(&grant(status, direction)), turns.contains(&turn), "{status:?} {direction} {turn:?}");
+                assert_eq!(
+                    turn.fits(&grant(status, direction)),
+                    turns.contains(&turn),
+                    "{status:?} {direction} {turn:?}"
+                );
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Organization {
     /// Create an organization and its owner, and sign in as the owner.
-    Create(Create),
+    Create(Box<Create>),
     /// Show the own organization.
     Show,
     /// Change the own organization; what is not named stays.
@@ -103,7 +103,7 @@ impl Create {
         let control = Control::new(&target, Bearer::Nobody)?;
         let session: Session = control.post("/organizations", &body).await?;
         session::remember(context, &target, &session)?;
-        context.out.item(&Me { user: session.user.clone(), organization: session.organization.clone() })
+        context.out.item(&Me { user: session.user, organization: session.organization })
     }
 }
 

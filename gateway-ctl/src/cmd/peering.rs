@@ -71,7 +71,8 @@ impl Peering {
 
 impl One {
     async fn act(&self, control: &Control, direction: &str, verb: &str) -> Result<PeeringRequest, CtlError> {
-        let waits = |request: &PeeringRequest| request.status == PeeringStatus::Pending && request.direction == direction;
+        let waits =
+            |request: &PeeringRequest| request.status == PeeringStatus::Pending && request.direction == direction;
         let id = id_of::<PeeringRequest>(control, PATH, &self.request, waits).await?;
         Ok(control.act(&format!("{PATH}/{id}/{verb}")).await?)
     }

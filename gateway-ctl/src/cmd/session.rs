@@ -33,7 +33,7 @@ impl Login {
         let control = Control::new(&target, Bearer::Nobody)?;
         let session: Session = control.post("/sessions", &platform::Login { email: self.email, password }).await?;
         remember(context, &target, &session)?;
-        context.out.item(&Me { user: session.user.clone(), organization: session.organization.clone() })
+        context.out.item(&Me { user: session.user, organization: session.organization })
     }
 }
 

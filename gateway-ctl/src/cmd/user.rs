@@ -63,9 +63,8 @@ fn role_parser() -> impl TypedValueParser<Value = Role> {
         ("viewer", Role::Viewer),
         ("auditor", Role::Auditor),
     ];
-    PossibleValuesParser::new(ROLES.map(|(name, _)| name)).try_map(|text| {
-        ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role).ok_or("not a role")
-    })
+    PossibleValuesParser::new(ROLES.map(|(name, _)| name))
+        .try_map(|text| ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role).ok_or("not a role"))
 }
 
 impl User {

@@ -10,8 +10,9 @@ pub(crate) fn render(headers: &[&str], rows: &[Vec<String>]) -> String {
     let lines: Vec<Vec<String>> =
         std::iter::once(head).chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect())).collect();
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> =
-        (0..columns).map(|c| lines.iter().filter_map(|line| line.get(c)).map(|cell| width(cell)).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| lines.iter().filter_map(|line| line.get(c)).map(|cell| width(cell)).max().unwrap_or(0))
+        .collect();
     lines.iter().map(|line| render_line(line, &widths)).collect()
 }
 

@@ -19,7 +19,8 @@ use super::{
     Candidate, NatMapping, PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected,
     budget::Budget,
     heartbeat::Heartbeat,
-    pair::{Pair, Pairs},
+    pair::Pair,
+    pairs::Pairs,
     punch::{Phase, Punch},
     session::Sessions,
 };

@@ -11,6 +11,7 @@ use std::{
 };
 
 use gateway_proto::{identity::GatewayPublicKey, relay::MAX_FRAME};
+use serde::Deserialize;
 
 use super::{Config, Limits, Log, Timing, TlsSource, file};
 
@@ -25,20 +26,20 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
-    /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{} is not a valid configuration", path.display())]
+    /// Not TOML.
+    #[error("{} is not TOML", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
         /// What the parser said, with line and column.
         source: Box<toml::de::Error>,
     },
-    /// Values that are not accepted, all of them.
+    /// Keys and values that are not accepted, all of them.
     #[error("{} has {} mistake(s):{}", path.display(), mistakes.len(), lines(mistakes))]
     Mistakes {
         /// The file.
         path: PathBuf,
-        /// The mistakes in the order of the file's reference.
+        /// The mistakes.
         mistakes: Vec<Mistake>,
     },
 }
@@ -47,7 +48,7 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// The key with its section.
-    pub key: &'static str,
+    pub key: String,
     /// What stands there; `None` if nothing does.
     pub value: Option<String>,
     /// What is accepted.
@@ -73,8 +74,10 @@ const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::U
 /// Upper end of counts, sizes and rates: large enough for any machine, small enough to multiply.
 const MANY: u64 = 1 << 40;
 
-pub(super) fn check(file: file::File) -> Result<Config, Vec<Mistake>> {
-    let mut checker = Checker::default();
+/// Checks the keys, then the values of the keys that fit the form.
+pub(super) fn check(table: toml::Table) -> Result<Config, Vec<Mistake>> {
+    let (file, mistakes) = fit(table);
+    let mut checker = Checker { mistakes };
     let config = Config {
         relay_id: file.relay_id.as_deref().and_then(|text| {
             checker.parse("relay_id", text, "\"rly_\" and 32 hex digits is accepted, as `gateway-relay id` prints them")
@@ -92,14 +95,64 @@ pub(super) fn check(file: file::File) -> Result<Config, Vec<Mistake>> {
     if checker.mistakes.is_empty() { Ok(config) } else { Err(checker.mistakes) }
 }
 
-#[derive(Default)]
+/// Fits each key to the form on its own, so that one unknown key or wrong type does not hide the next.
+fn fit(table: toml::Table) -> (file::File, Vec<Mistake>) {
+    let mut fitting = toml::Table::new();
+    let mut mistakes = Vec::new();
+    for (section, value) in table {
+        let toml::Value::Table(entries) = value else {
+            fit_one(None, section, value, &mut fitting, &mut mistakes);
+            continue;
+        };
+        if entries.is_empty() {
+            fit_one(None, section, toml::Value::Table(entries), &mut fitting, &mut mistakes);
+            continue;
+        }
+        let mut fitting_entries = toml::Table::new();
+        for (key, value) in entries {
+            fit_one(Some(&section), key, value, &mut fitting_entries, &mut mistakes);
+        }
+        if !fitting_entries.is_empty() {
+            fitting.insert(section, toml::Value::Table(fitting_entries));
+        }
+    }
+    let file = file::File::deserialize(fitting).expect("invariant: each key was fitted to the form above");
+    (file, mistakes)
+}
+
+fn fit_one(
+    section: Option<&str>,
+    key: String,
+    value: toml::Value,
+    fitting: &mut toml::Table,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let entry = toml::Table::from_iter([(key.clone(), value.clone())]);
+    let alone = match section {
+        Some(section) => toml::Table::from_iter([(section.to_owned(), toml::Value::Table(entry))]),
+        None => entry,
+    };
+    match file::File::deserialize(alone) {
+        Ok(_) => {
+            fitting.insert(key, value);
+        }
+        Err(error) => {
+            let key = section.map(|section| format!("{section}.{key}")).unwrap_or(key);
+            mistakes.push(Mistake { key, value: Some(value.to_string()), accepted: error.message().to_owned() });
+        }
+    }
+}
+
 struct Checker {
     mistakes: Vec<Mistake>,
 }
 
 impl Checker {
     fn mistake(&mut self, key: &'static str, value: Option<String>, accepted: impl Into<String>) {
-        self.mistakes.push(Mistake { key, value, accepted: accepted.into() });
+        // A key that did not fit the form is not missing: its mistake is told already.
+        if value.is_some() || !self.mistakes.iter().any(|mistake| mistake.key == key) {
+            self.mistakes.push(Mistake { key: key.to_owned(), value, accepted: accepted.into() });
+        }
     }
 
     fn parse<T: FromStr>(&mut self, key: &'static str, text: &str, accepted: &str) -> Option<T> {
@@ -119,7 +172,7 @@ impl Checker {
 
     fn stun_listen(&mut self, texts: Option<Vec<String>>) -> [SocketAddr; 2] {
         const KEY: &str = "stun_listen";
-        const ACCEPTED: &str = "two UDP addresses with different ports are accepted, such as [\"0.0.0.0:3478\", \"0.0.0.0:3479\"]; \
+        const ACCEPTED: &str = "two UDP addresses of one family with different ports are accepted, such as [\"0.0.0.0:3478\", \"0.0.0.0:3479\"]; \
              gateways compare the answers of the two to learn what their NAT does";
         let value = texts.as_ref().map(|texts| format!("{texts:?}"));
         let Some([first, second]) = texts.as_deref() else {

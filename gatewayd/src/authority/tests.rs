@@ -3,9 +3,7 @@ use std::fs;
 use gateway_proto::{
     id::{OrganizationId, RelayId, ServerId},
     identity::{GatewayPublicKey, NoiseBinding},
-    policy::{
-        Activation, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName,
-    },
+    policy::{Activation, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName},
 };
 
 use super::*;

@@ -39,11 +39,7 @@ pub(super) fn first_policy(
 }
 
 /// A store without a policy that trusts the signer of `envelope` if the enrolment does.
-pub(super) fn empty_store(
-    gateway: GatewayPublicKey,
-    enrollment: &Enrollment,
-    envelope: &Envelope,
-) -> PolicyStore {
+pub(super) fn empty_store(gateway: GatewayPublicKey, enrollment: &Enrollment, envelope: &Envelope) -> PolicyStore {
     let is_trusted = enrollment.trusted_keys.contains(&envelope.key);
     PolicyStore::new(gateway, if is_trusted { envelope.key } else { enrollment.policy_key })
 }

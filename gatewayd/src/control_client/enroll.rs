@@ -42,7 +42,9 @@ pub enum EnrollError {
     #[error("the enrolment code cannot be read")]
     Code(#[from] EnrollmentCodeError),
     /// The address in it is unusable.
-    #[error("the enrolment code names '{0}' as the control plane, which is not an https:// address; ask for another code")]
+    #[error(
+        "the enrolment code names '{0}' as the control plane, which is not an https:// address; ask for another code"
+    )]
     Address(String),
     /// The pin in it is unusable.
     #[error("the enrolment code holds an unusable pin; ask for another code")]

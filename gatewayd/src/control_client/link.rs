@@ -315,7 +315,11 @@ fn parse(message: Option<Result<Message, WsStreamError>>) -> Result<Option<Watch
             Ok(event) => Ok(Some(event)),
             Err(error) => {
                 // The position, not the text: a policy is full of secrets.
-                tracing::warn!(line = error.line(), column = error.column(), "an unknown message from the control plane");
+                tracing::warn!(
+                    line = error.line(),
+                    column = error.column(),
+                    "an unknown message from the control plane"
+                );
                 Ok(None)
             }
         },

@@ -38,9 +38,9 @@ impl Reporter {
         while changes.peek().is_some() || self.home_relay != Some(home_relay) {
             let mut part = Vec::new();
             let mut count = 0;
-            while let Some((id, reports)) = changes.next_if(|(_, reports)| {
-                count == 0 || count + reports.len() <= MAX_REPORT_CONNECTIONS
-            }) {
+            while let Some((id, reports)) =
+                changes.next_if(|(_, reports)| count == 0 || count + reports.len() <= MAX_REPORT_CONNECTIONS)
+            {
                 count += reports.len();
                 part.push((id, reports));
             }
@@ -124,9 +124,8 @@ mod tests {
 
     #[test]
     fn many_connections_are_sent_in_parts_and_what_was_not_taken_is_sent_again() {
-        let many: Vec<_> = (0..1200u64)
-            .map(|n| ConnectionReport { id: ConnectionId::new(n, [0; 10]), ..report(0) })
-            .collect();
+        let many: Vec<_> =
+            (0..1200u64).map(|n| ConnectionReport { id: ConnectionId::new(n, [0; 10]), ..report(0) }).collect();
         let mut reporter = Reporter::default();
         let mut room = 2;
         reporter.update(many.clone(), None, |_| {

@@ -20,14 +20,13 @@ impl PathAgent {
         result
     }
 
-    /// One small probe to every pair that is not proved yet.
+    /// One small probe to every pair, best kinds first. The selected one gets it, too: that is how the newest session
+    /// comes into use on a healthy path.
     pub(super) fn burst(&mut self, now: Instant) {
-        let selected = self.direct_remote();
-        let mut targets: Vec<_> = self.pairs.iter().filter(|pair| Some(pair.remote()) != selected).collect();
-        targets.sort_by_key(|pair| pair.candidate);
-        let targets: Vec<_> = targets.into_iter().map(Pair::remote).collect();
-        for remote in targets {
-            self.ping(remote, false, Priority::Search, now);
+        let mut targets: Vec<_> = self.pairs.iter().map(|pair| pair.candidate).collect();
+        targets.sort_unstable();
+        for target in targets {
+            self.ping(target.addr, false, Priority::Search, now);
         }
     }
 

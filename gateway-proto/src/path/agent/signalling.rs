@@ -7,7 +7,7 @@ use crate::{
     path::{
         Candidate, PathEvent, PathReason, PathTransmit,
         budget::Priority,
-        pair::{MAX_PAIRS, PairsChange},
+        pairs::{MAX_PAIRS, PairsChange},
         punch::{Phase, RoundStep},
         session::Session,
     },

@@ -291,15 +291,14 @@ fn the_old_session_answers_until_the_new_one_has_proved_a_path() {
 
     // The next offer gets through: the session before it goes once the new one has proved the path.
     let again = later + 4_000 * MS;
-    a.handle_timeout(again, UNIX_MS + 14_000);
     introduce(&mut a, &mut b, again, UNIX_MS + 14_000);
-    let [newest] = [a.probe_session_ids().next().unwrap()];
-    for step in [0, 40, 70, 140, 300, 600, 1_100, 3_100] {
+    let newest = a.probe_session_ids().next().unwrap();
+    for second in 0..15 {
         for agent in [&mut a, &mut b] {
-            agent.relook_at = Some(again);
-            agent.handle_timeout(again + step * MS, UNIX_MS + 14_000);
+            agent.set_active(true, again);
+            agent.handle_timeout(again + second * 1_000 * MS, UNIX_MS + 14_000);
         }
-        exchange(&mut a, &mut b, again + step * MS);
+        exchange(&mut a, &mut b, again + second * 1_000 * MS);
     }
     assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), [newest]);
     assert_eq!(b.probe_session_ids().collect::<Vec<_>>(), [newest]);

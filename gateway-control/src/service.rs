@@ -1,0 +1,182 @@
+//! The rules of the platform: who may do what, and what follows from it. Ignorant of HTTP and of SQL.
+//!
+//! Every change is one [`Work`]: a writing transaction that also collects the servers whose policies it touches and the
+//! audit entries. Its commit compiles exactly those policies in the same transaction and then wakes exactly those
+//! gateways, so that a change costs what it concerns and nothing more. What an organization may not see answers
+//! [`ServiceError::NotFound`].
+
+mod accounts;
+mod agreements;
+pub mod audit;
+mod channels;
+mod connections;
+mod enrollment;
+mod error;
+mod gateways;
+mod grants;
+mod page;
+mod password;
+mod peering;
+mod policy;
+mod relays;
+pub mod roles;
+mod servers;
+mod time_limits;
+mod validate;
+mod work;
+
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use gateway_proto::{
+    api::platform::Hidden,
+    id::OrganizationId,
+    identity::{GatewayKey, GatewayPublicKey},
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    accounts::Registration,
+    error::{ServiceError, ServiceResult},
+    gateways::{GatewayCaller, WatchStart},
+    page::{MAX_LIMIT, Paging},
+    password::Passwords,
+};
+use self::{
+    roles::Act,
+    work::{Who, Work},
+};
+use crate::{
+    clock::Clock,
+    limits::Nonces,
+    storage::{OrganizationRow, Storage, UserRow},
+    watchers::Watchers,
+};
+
+/// How an organization shows to itself where a peer's name stands.
+pub(crate) const SELF: &str = "Self";
+
+/// What the service needs to know beside the storage.
+#[derive(Debug)]
+pub struct Settings {
+    /// Signs policies and relay tokens.
+    pub signer: GatewayKey,
+    /// What platform operators show.
+    pub operator_token: Hidden,
+    /// Who may create an organization.
+    pub registration: Registration,
+    /// Base URL, for enrolment codes.
+    pub public_url: String,
+    /// Pin of our TLS key, for enrolment codes; none: the web PKI vouches for it.
+    pub tls_pin: Option<String>,
+    /// Validity of relay tokens, seconds.
+    pub relay_token_secs: u64,
+}
+
+/// The service; clones share it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    storage: Arc<dyn Storage>,
+    settings: Arc<Settings>,
+    clock: Clock,
+    watchers: Watchers,
+    passwords: Passwords,
+    nonces: Arc<Nonces>,
+    started_at: u64,
+    /// Wakes the reconciler when a change leaves work behind.
+    pub(crate) backlog: Arc<Notify>,
+    /// Commits run here, so that a client that goes away cannot come between a commit and what follows from it.
+    pub(crate) commits: TaskTracker,
+}
+
+/// Nonces remembered: two minutes of requests of 10,000 gateways that each try ten times.
+const NONCES: usize = 100_000;
+
+/// A signed-in user.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// The user.
+    pub user: UserRow,
+    /// The user's organization.
+    pub organization: OrganizationRow,
+}
+
+impl Actor {
+    /// Refuses what the user's role does not allow.
+    pub(crate) fn may(&self, act: Act) -> ServiceResult<()> {
+        if roles::allowed(act).contains(&self.user.role) {
+            return Ok(());
+        }
+        let names: Vec<_> = roles::allowed(act).iter().map(|role| roles::name(*role)).collect();
+        let own = roles::name(self.user.role);
+        Err(ServiceError::Forbidden(format!("your role is {own}; this needs one of: {}", names.join(", "))))
+    }
+
+    fn id(&self) -> OrganizationId {
+        self.organization.id
+    }
+}
+
+impl Service {
+    /// Puts it together.
+    pub fn new(storage: Arc<dyn Storage>, settings: Settings, passwords: Passwords, clock: Clock) -> Self {
+        Self {
+            storage,
+            settings: Arc::new(settings),
+            started_at: clock.unix_secs(),
+            clock,
+            watchers: Watchers::default(),
+            passwords,
+            nonces: Arc::new(Nonces::new(NONCES)),
+            backlog: Arc::default(),
+            commits: TaskTracker::new(),
+        }
+    }
+
+    /// The clock in use.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The gateways that watch now.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// The key gateways pin.
+    pub fn policy_key(&self) -> GatewayPublicKey {
+        self.settings.signer.public()
+    }
+
+    /// Validity of relay tokens, seconds.
+    pub fn relay_token_secs(&self) -> u64 {
+        self.settings.relay_token_secs
+    }
+
+    /// Whether the storage answers.
+    pub async fn ready(&self) -> ServiceResult<()> {
+        Ok(self.storage.ping().await?)
+    }
+
+    /// Waits for running commits and closes the storage.
+    pub async fn close(&self) {
+        self.commits.close();
+        self.commits.wait().await;
+        self.storage.close().await;
+    }
+
+    async fn work(&self, who: Who) -> ServiceResult<Work> {
+        Work::begin(self, who).await
+    }
+
+    async fn work_of(&self, actor: &Actor) -> ServiceResult<Work> {
+        self.work(Who::user(actor)).await
+    }
+}
+
+/// SHA-256 in hex: how tokens and codes are stored.
+pub(crate) fn digest(text: &str) -> String {
+    HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+}

@@ -1,0 +1,295 @@
+//! Organizations, users, sessions, the directory.
+
+use data_encoding::HEXLOWER;
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{
+            CreateOrganization, CreateUser, DirectoryEntry, Hidden, Login, Me, Organization, Role, Session,
+            UpdateOrganization, User,
+        },
+    },
+    id::{OrganizationId, TenantId, UserId},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, digest,
+    error::OrConflict,
+    page::{Paging, cut, page},
+    roles::{self, Act},
+    validate,
+};
+use crate::storage::{OrganizationRow, PasswordHash, Transaction, UserRow};
+
+/// Who may create an organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Whoever shows the operator token.
+    Token,
+    /// Everybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// A session lasts a working day, and is not prolonged.
+const SESSION_SECS: u64 = 12 * 3600;
+/// Sessions of one user at the same time; the oldest ends.
+const SESSIONS_PER_USER: u32 = 50;
+
+impl Service {
+    /// Whether this is the token of the platform's operator.
+    pub fn is_operator(&self, token: &str) -> bool {
+        // Digests are compared, so the time taken tells nothing about the token.
+        digest(token) == digest(&self.settings.operator_token.0)
+    }
+
+    /// Creates an organization with its owner, who is signed in at once.
+    pub async fn create_organization(&self, body: CreateOrganization) -> ServiceResult<Session> {
+        let allowed = match self.settings.registration {
+            Registration::Open => true,
+            Registration::Token => body.registration_token.as_ref().is_some_and(|token| self.is_operator(&token.0)),
+            Registration::Closed => false,
+        };
+        if !allowed {
+            let why = match self.settings.registration {
+                Registration::Closed => "registration is closed on this platform",
+                Registration::Token | Registration::Open => {
+                    "the registration token is missing or wrong; the platform's operator has it (operator-token file)"
+                }
+            };
+            return Err(ServiceError::Forbidden(why.to_owned()));
+        }
+        let name = validate::name("name", &body.name)?;
+        let description = validate::text("description", &body.description, 500)?;
+        let email = validate::email(&body.owner_email)?;
+        let owner_name = validate::name("owner_name", &body.owner_name)?;
+        validate::password(&body.owner_password.0)?;
+        let hash = self.passwords.hash(body.owner_password.clone()).await?;
+
+        let organization = OrganizationRow {
+            id: OrganizationId::new(self.clock.unix_ms(), gateway_net::random()),
+            tenant: TenantId::new(self.clock.unix_ms(), gateway_net::random()),
+            name,
+            description,
+            discoverable: body.discoverable,
+            created_at: self.clock.unix_secs(),
+        };
+        let user = UserRow {
+            id: UserId::new(self.clock.unix_ms(), gateway_net::random()),
+            organization: organization.id,
+            email,
+            name: owner_name,
+            role: Role::Owner,
+            password_hash: PasswordHash(hash),
+            created_at: organization.created_at,
+        };
+        let actor = Actor { user, organization };
+        let mut work = self.work_of(&actor).await?;
+        work.insert_organization(&actor.organization)
+            .await
+            .or_conflict(|| format!("an organization called '{}' exists already", actor.organization.name))?;
+        work.insert_user(&actor.user).await.or_conflict(|| email_taken(&actor.user.email))?;
+        work.audit(&[actor.id()], "organization.create", actor.id(), actor.organization.name.clone()).await?;
+        let session = self.open_session(work.tx(), actor).await?;
+        work.commit().await?;
+        Ok(session)
+    }
+
+    /// Signs in.
+    pub async fn login(&self, body: Login) -> ServiceResult<Session> {
+        let email = body.email.trim().to_lowercase();
+        let user = self.storage.read().await?.user_by_email(&email).await?;
+        let hash = user.as_ref().map(|user| user.password_hash.0.clone());
+        let fits = self.passwords.verify(body.password.clone(), hash).await?;
+        let Some(user) = user.filter(|_| fits) else {
+            return Err(ServiceError::Unauthenticated("the e-mail address or the password is wrong"));
+        };
+        let organization = organization_of(&mut *self.storage.read().await?, &user).await?;
+        let actor = Actor { user, organization };
+        let mut work = self.work_of(&actor).await?;
+        work.audit(&[actor.id()], "session.create", actor.user.id, "").await?;
+        let session = self.open_session(work.tx(), actor).await?;
+        work.commit().await?;
+        Ok(session)
+    }
+
+    async fn open_session(&self, tx: &mut dyn Transaction, actor: Actor) -> ServiceResult<Session> {
+        let token = format!("gws_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
+        let expires_at = self.clock.unix_secs() + SESSION_SECS;
+        tx.insert_session(&digest(&token), actor.user.id, expires_at, SESSIONS_PER_USER).await?;
+        Ok(Session {
+            token: Hidden(token),
+            expires_at,
+            user: show_user(actor.user),
+            organization: show_organization(actor.organization),
+        })
+    }
+
+    /// The user behind a session token.
+    pub async fn authenticate(&self, token: &str) -> ServiceResult<Actor> {
+        let mut tx = self.storage.read().await?;
+        let user = tx.session_user(&digest(token), self.clock.unix_secs()).await?.ok_or(
+            ServiceError::Unauthenticated("the session is unknown or has ended; sign in again"),
+        )?;
+        let organization = organization_of(&mut *tx, &user).await?;
+        Ok(Actor { user, organization })
+    }
+
+    /// Signs out.
+    pub async fn logout(&self, actor: &Actor, token: &str) -> ServiceResult<()> {
+        let mut work = self.work_of(actor).await?;
+        work.delete_session(&digest(token)).await?;
+        work.audit(&[actor.id()], "session.delete", actor.user.id, "").await?;
+        work.commit().await
+    }
+
+    /// Who asks.
+    pub fn me(&self, actor: &Actor) -> Me {
+        Me { user: show_user(actor.user.clone()), organization: show_organization(actor.organization.clone()) }
+    }
+
+    /// The own organization.
+    pub fn own_organization(&self, actor: &Actor) -> Organization {
+        show_organization(actor.organization.clone())
+    }
+
+    /// Changes the own organization; a new name reaches the policies that show it.
+    pub async fn update_organization(&self, actor: &Actor, body: UpdateOrganization) -> ServiceResult<Organization> {
+        actor.may(Act::ChangeOrganization)?;
+        let mut work = self.work_of(actor).await?;
+        let mut row = work.organization(actor.id()).await?.ok_or(ServiceError::NotFound("organization"))?;
+        let before = row.clone();
+        if let Some(name) = &body.name {
+            row.name = validate::name("name", name)?;
+        }
+        if let Some(description) = &body.description {
+            row.description = validate::text("description", description, 500)?;
+        }
+        row.discoverable = body.discoverable.unwrap_or(row.discoverable);
+        if row == before {
+            return Ok(show_organization(row));
+        }
+        work.update_organization(&row)
+            .await
+            .or_conflict(|| format!("an organization called '{}' exists already", row.name))?;
+        if row.name != before.name {
+            work.touch_organization(row.id).await?;
+        }
+        work.audit(&[row.id], "organization.update", row.id, "").await?;
+        work.commit().await?;
+        Ok(show_organization(row))
+    }
+
+    /// Users of the own organization.
+    pub async fn users(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<User>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let rows = self.storage.read().await?.users(actor.id(), &slice).await?;
+        Ok(page(rows, &slice, |row| row.id.to_string(), show_user))
+    }
+
+    /// Adds a user.
+    pub async fn create_user(&self, actor: &Actor, body: CreateUser) -> ServiceResult<User> {
+        actor.may(Act::ManageUsers)?;
+        if !roles::may_manage(actor.user.role, body.role) {
+            return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
+        }
+        let email = validate::email(&body.email)?;
+        let name = validate::name("name", &body.name)?;
+        validate::password(&body.password.0)?;
+        let hash = self.passwords.hash(body.password.clone()).await?;
+        let mut work = self.work_of(actor).await?;
+        let (ms, random) = work.seed();
+        let row = UserRow {
+            id: UserId::new(ms, random),
+            organization: actor.id(),
+            email,
+            name,
+            role: body.role,
+            password_hash: PasswordHash(hash),
+            created_at: work.now,
+        };
+        work.insert_user(&row).await.or_conflict(|| email_taken(&row.email))?;
+        let detail = format!("{} as {}", row.email, roles::name(row.role));
+        work.audit(&[actor.id()], "user.create", row.id, detail).await?;
+        work.commit().await?;
+        Ok(show_user(row))
+    }
+
+    /// Removes a user and ends their sessions; the last owner stays.
+    pub async fn delete_user(&self, actor: &Actor, id: UserId) -> ServiceResult<()> {
+        actor.may(Act::ManageUsers)?;
+        let mut work = self.work_of(actor).await?;
+        let row = work.user(id).await?.filter(|row| row.organization == actor.id());
+        let row = row.ok_or(ServiceError::NotFound("user"))?;
+        if !roles::may_manage(actor.user.role, row.role) {
+            return Err(ServiceError::Forbidden("an owner is removed by an owner only".to_owned()));
+        }
+        if row.role == Role::Owner && work.owners(actor.id()).await? <= 1 {
+            return Err(ServiceError::Conflict("this is the last owner; make another owner first".to_owned()));
+        }
+        work.delete_user(id).await?;
+        work.audit(&[actor.id()], "user.delete", id, row.email).await?;
+        work.commit().await
+    }
+
+    /// Organizations that chose to be found.
+    pub async fn directory(&self, actor: &Actor, search: &str, paging: &Paging) -> ServiceResult<Page<DirectoryEntry>> {
+        actor.may(Act::Read)?;
+        let search = validate::single_line("q", search, 120)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let rows = tx.directory(&search, &slice).await?;
+        let (rows, next) = cut(rows, &slice, |row| row.name.to_lowercase());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            let relation = self.relation(&mut *tx, actor.id(), row.id).await?.to_owned();
+            items.push(DirectoryEntry { id: row.id, name: row.name, description: row.description, relation });
+        }
+        Ok(Page { items, next })
+    }
+
+    async fn relation(
+        &self,
+        tx: &mut dyn Transaction,
+        own: OrganizationId,
+        other: OrganizationId,
+    ) -> ServiceResult<&'static str> {
+        if own == other {
+            return Ok("self");
+        }
+        if tx.agreement_between(own, other).await?.is_some() {
+            return Ok("peer");
+        }
+        let pending = tx.pending_between(own, other, self.clock.unix_secs()).await?;
+        Ok(match pending {
+            Some(request) if request.from == own => "requested",
+            Some(_) => "invited",
+            None => "none",
+        })
+    }
+}
+
+async fn organization_of(tx: &mut dyn Transaction, user: &UserRow) -> ServiceResult<OrganizationRow> {
+    tx.organization(user.organization).await?.ok_or(ServiceError::Internal("a user without organization"))
+}
+
+fn email_taken(email: &str) -> String {
+    format!("there is a user with the address {email} already")
+}
+
+fn show_organization(row: OrganizationRow) -> Organization {
+    Organization {
+        id: row.id,
+        tenant_id: row.tenant,
+        name: row.name,
+        description: row.description,
+        discoverable: row.discoverable,
+        created_at: row.created_at,
+    }
+}
+
+fn show_user(row: UserRow) -> User {
+    User { id: row.id, email: row.email, name: row.name, role: row.role, created_at: row.created_at }
+}

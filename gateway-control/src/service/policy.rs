@@ -1,0 +1,200 @@
+//! The policy compiler: what one gateway gets to know, from what the two organizations agreed.
+//!
+//! A policy gets a new revision only if its content changed; then the connections whose entries changed remember the
+//! revision, which is how the platform knows when both ends have it in force.
+
+use std::collections::BTreeMap;
+
+use gateway_proto::{
+    id::{ConnectionId, ServerId},
+    identity::{Context, GatewayPublicKey},
+    peering::activation,
+    policy::{
+        Activation, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret, ServerName,
+    },
+    signed::{Envelope, RelayToken},
+};
+
+use super::{Service, ServiceError, ServiceResult, Work};
+use crate::storage::{PolicyConnectionRow, PolicyRow, Sealed, ServerRow, Transaction};
+
+/// Compiles the policy of one server; whether it has a new revision now.
+pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool> {
+    let Some(mut server) = work.server(id).await? else { return Ok(false) };
+    if server.stale {
+        server.stale = false;
+        work.update_server(&server).await?;
+    }
+    let Some(gateway) = server.gateway else { return Ok(false) };
+    let old = work.policy(id).await?;
+    let in_force = match &old {
+        Some(row) => open(work.service(), row),
+        None => None,
+    };
+    let floor = work.floors.get(&id).copied();
+    let revision = old.as_ref().map_or(0, |row| row.revision).max(floor.unwrap_or(0)) + 1;
+    let rows = work.policy_connections(id).await?;
+    let policy = build(work, &server, gateway, revision, &rows).await?;
+    if let Some(in_force) = &in_force
+        && floor.is_none()
+        && same_content(&policy, in_force)
+    {
+        return Ok(false);
+    }
+    remember_revision(work, &policy, in_force.as_ref(), &server, rows).await?;
+    let envelope =
+        policy.sign(&work.service().settings.signer).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
+    let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
+    work.put_policy(&PolicyRow { server: id, revision, envelope: Sealed(envelope) }).await?;
+    if server.policy_problem.take().is_some() {
+        work.update_server(&server).await?;
+    }
+    Ok(true)
+}
+
+/// The policy in a stored envelope; none after a change of the signing key.
+fn open(service: &Service, row: &PolicyRow) -> Option<Policy> {
+    envelope(row).ok()?.open(Context::Policy, &[service.policy_key()]).ok()
+}
+
+/// The envelope of a stored policy.
+pub(super) fn envelope(row: &PolicyRow) -> ServiceResult<Envelope> {
+    serde_json::from_str(&row.envelope.0).map_err(|_| ServiceError::Internal("a stored envelope is unreadable"))
+}
+
+fn same_content(one: &Policy, other: &Policy) -> bool {
+    let aligned = Policy { revision: other.revision, issued_at: other.issued_at, ..one.clone() };
+    aligned == *other
+}
+
+async fn build(
+    work: &mut Work,
+    server: &ServerRow,
+    gateway: GatewayPublicKey,
+    revision: u64,
+    rows: &[PolicyConnectionRow],
+) -> ServiceResult<Policy> {
+    let organization =
+        work.organization(server.organization).await?.ok_or(ServiceError::Internal("a server without organization"))?;
+    let mut peers = BTreeMap::<GatewayPublicKey, PeerEntry>::new();
+    let mut connections = Vec::new();
+    for row in rows {
+        let Some(activation) = activation(row.connection.status, row.agreement) else { continue };
+        let (Some(key), Some(noise)) = (row.peer.gateway, row.peer.noise) else { continue };
+        if key != gateway && !peers.contains_key(&key) {
+            let fresh = Secret::from_bytes(gateway_net::random());
+            let pair_secret = work.pair_secret(gateway, key, &fresh).await?;
+            let name = server_name(&row.peer, &row.peer_organization_name);
+            peers.insert(key, PeerEntry { key, noise, server: name, home_relay: row.peer.home_relay, pair_secret });
+        }
+        for local in local_ends(server.id, row)? {
+            connections.push(entry(row, activation, key, local));
+        }
+    }
+    let relays = work.relays().await?.into_iter().map(|relay| RelayEntry {
+        id: relay.id,
+        url: relay.url,
+        tls_pin: relay.tls_pin,
+        stun: relay.stun,
+    });
+    Ok(Policy {
+        gateway,
+        revision,
+        issued_at: work.now,
+        server: server_name(server, &organization.name),
+        control_keys: vec![work.service().policy_key()],
+        relays: relays.collect(),
+        peers: peers.into_values().collect(),
+        connections,
+    })
+}
+
+fn server_name(server: &ServerRow, organization_name: &str) -> ServerName {
+    ServerName {
+        id: server.id,
+        name: server.name.clone(),
+        organization: server.organization,
+        organization_name: organization_name.to_owned(),
+    }
+}
+
+/// Our ends of a connection: one, or both when a server is connected with itself.
+fn local_ends(server: ServerId, row: &PolicyConnectionRow) -> ServiceResult<Vec<LocalEnd>> {
+    let mut ends = Vec::with_capacity(1);
+    if row.connection.sender.server == server {
+        ends.push(LocalEnd::Sender { port: row.connection.sender_port });
+    }
+    if row.connection.listener.server == server {
+        let engine = row.engine.parse().map_err(|_| ServiceError::Internal("a stored engine port is unreadable"))?;
+        ends.push(LocalEnd::Listener { engine });
+    }
+    Ok(ends)
+}
+
+fn entry(
+    row: &PolicyConnectionRow,
+    activation: Activation,
+    peer: GatewayPublicKey,
+    local: LocalEnd,
+) -> ConnectionEntry {
+    ConnectionEntry {
+        id: row.connection.id,
+        kind: row.connection.kind,
+        activation,
+        peer,
+        local,
+        endpoint: row.endpoint.clone(),
+        behavior: row.behavior.clone(),
+        secrets: vec![ConnectionSecret { secret: row.connection.secret.clone(), until: None }],
+        expires_at: row.expires_at,
+        staleness_secs: row.staleness_secs,
+        max_streams: row.max_streams,
+        require_post_quantum: row.require_post_quantum,
+    }
+}
+
+/// Writes the revision to our end of every connection whose entry this policy changes.
+async fn remember_revision(
+    work: &mut Work,
+    policy: &Policy,
+    in_force: Option<&Policy>,
+    server: &ServerRow,
+    rows: Vec<PolicyConnectionRow>,
+) -> ServiceResult<()> {
+    // Another gateway has nothing of the old policy in force.
+    let in_force = in_force.filter(|old| old.gateway == policy.gateway);
+    for row in rows {
+        let mut connection = row.connection;
+        let (new, old) = (about(policy, connection.id), in_force.map(|old| about(old, connection.id)));
+        if new.0.is_empty() || old.is_some_and(|old| old == new) {
+            continue;
+        }
+        for end in [&mut connection.sender, &mut connection.listener] {
+            if end.server == server.id {
+                end.revision = policy.revision;
+            }
+        }
+        work.update_connection(&connection).await?;
+    }
+    Ok(())
+}
+
+/// All that a policy says about one connection: its entries and the key and secret of its peer.
+fn about(policy: &Policy, id: ConnectionId) -> (Vec<&ConnectionEntry>, Option<(GatewayPublicKey, &Secret)>) {
+    let entries: Vec<_> = policy.connections.iter().filter(|entry| entry.id == id).collect();
+    let peer = entries.first().and_then(|entry| policy.peer(&entry.peer)).map(|peer| (peer.key, &peer.pair_secret));
+    (entries, peer)
+}
+
+impl Service {
+    /// A fresh relay token for a server's gateway.
+    pub(super) async fn relay_token(&self, tx: &mut dyn Transaction, server: &ServerRow) -> ServiceResult<String> {
+        let key = server.gateway.ok_or(ServiceError::Internal("a relay token for no gateway"))?;
+        let relays = tx.relays().await?.into_iter().map(|relay| relay.id).collect();
+        let now = self.clock.unix_secs();
+        let exp = now.saturating_add(self.settings.relay_token_secs);
+        RelayToken { key, org: server.organization, relays, iat: now, exp }
+            .sign(&self.settings.signer)
+            .map_err(|_| ServiceError::Internal("a relay token has no JSON form"))
+    }
+}

@@ -1,0 +1,178 @@
+//! Servers and their enrolment codes.
+
+use data_encoding::HEXLOWER;
+use gateway_proto::{
+    api::{
+        Page,
+        gateway::EnrollmentCode,
+        platform::{CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Hidden, Server},
+    },
+    id::{OrganizationId, ServerId},
+    peering::{ConnectionAct, GrantAct, Side},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work, digest,
+    error::OrConflict,
+    page::{Paging, cut},
+    roles::Act,
+    validate,
+};
+use crate::storage::{EnrollmentCodeRow, ServerRow, Transaction};
+
+/// How long an enrolment code is valid: an hour by default, a week at most.
+const CODE_SECS: (u64, u64, u64) = (60, 3_600, 604_800);
+
+impl Service {
+    /// Servers of the own organization.
+    pub async fn servers(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Server>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let (rows, next) = cut(tx.servers(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(self.show_server(&mut *tx, row).await?);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// One server.
+    pub async fn server(&self, actor: &Actor, id: ServerId) -> ServiceResult<Server> {
+        actor.may(Act::Read)?;
+        let mut tx = self.storage.read().await?;
+        let row = own_server(&mut *tx, actor.id(), id).await?;
+        self.show_server(&mut *tx, row).await
+    }
+
+    /// Registers a server.
+    pub async fn create_server(&self, actor: &Actor, body: CreateServer) -> ServiceResult<Server> {
+        actor.may(Act::ManageServers)?;
+        let name = validate::name("name", &body.name)?;
+        let mut work = self.work_of(actor).await?;
+        let (ms, random) = work.seed();
+        let row = ServerRow {
+            id: ServerId::new(ms, random),
+            organization: actor.id(),
+            name,
+            gateway: None,
+            noise: None,
+            gateway_version: None,
+            last_seen_at: None,
+            home_relay: None,
+            applied_revision: 0,
+            policy_problem: None,
+            stale: false,
+            created_at: work.now,
+            removed_at: None,
+        };
+        work.insert_server(&row)
+            .await
+            .or_conflict(|| format!("your organization has a server called '{}' already", row.name))?;
+        work.audit(&[actor.id()], "server.create", row.id, row.name.clone()).await?;
+        let shown = self.show_server(work.tx(), row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Removes a server: its channels go, their grants are revoked, the grants it received are given back, its
+    /// connections end, and its gateway is told to keep nothing open.
+    pub async fn delete_server(&self, actor: &Actor, id: ServerId) -> ServiceResult<()> {
+        actor.may(Act::ManageServers)?;
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_server(work.tx(), actor.id(), id).await?;
+        for channel in work.channels_of_server(id).await? {
+            work.remove_channel(channel).await?;
+        }
+        for connection in work.open_connections_of_server(id).await? {
+            if connection.sender.server == id {
+                work.end_connection(connection, ConnectionAct::Terminate, Some(GrantAct::Surrender), Side::Both)
+                    .await?;
+            }
+        }
+        if let Some(key) = row.gateway.take() {
+            work.insert_removed_gateway(key, work.now).await?;
+            work.delete_pair_secrets(key).await?;
+            work.remove_gateway(id);
+        }
+        row.noise = None;
+        row.removed_at = Some(work.now);
+        work.update_server(&row).await?;
+        work.audit(&[actor.id()], "server.delete", id, row.name).await?;
+        work.commit().await
+    }
+
+    /// Makes a new enrolment code; an unused older one of the server ends.
+    pub async fn create_enrollment_code(
+        &self,
+        actor: &Actor,
+        id: ServerId,
+        body: CreateEnrollmentCode,
+    ) -> ServiceResult<CreatedEnrollmentCode> {
+        actor.may(Act::ManageServers)?;
+        let (min, default, max) = CODE_SECS;
+        let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
+        let mut work = self.work_of(actor).await?;
+        let server = own_server(work.tx(), actor.id(), id).await?;
+        let code = EnrollmentCode {
+            control: self.settings.public_url.clone(),
+            pin: self.settings.tls_pin.clone(),
+            policy_key: self.policy_key(),
+            secret: HEXLOWER.encode(&gateway_net::random::<16>()),
+        };
+        let expires_at = work.now + valid;
+        let row = EnrollmentCodeRow { secret_hash: digest(&code.secret), server: id, expires_at, used_by: None };
+        work.insert_enrollment_code(&row).await?;
+        work.audit(&[actor.id()], "enrollment_code.create", server.id, format!("valid for {valid} s")).await?;
+        work.commit().await?;
+        Ok(CreatedEnrollmentCode { code: Hidden(code.to_string()), expires_at })
+    }
+
+    pub(super) async fn show_server(&self, tx: &mut dyn Transaction, row: ServerRow) -> ServiceResult<Server> {
+        let watching = self.watchers.last_heard(row.id);
+        let policy_revision = tx.policy(row.id).await?.map_or(0, |policy| policy.revision);
+        Ok(Server {
+            id: row.id,
+            name: row.name,
+            gateway: row.gateway,
+            gateway_version: row.gateway_version,
+            online: watching.is_some(),
+            last_seen_at: watching.or(row.last_seen_at),
+            policy_revision,
+            applied_revision: row.applied_revision,
+            policy_problem: row.policy_problem,
+            created_at: row.created_at,
+        })
+    }
+}
+
+/// A server of the organization that is not removed.
+pub(super) async fn own_server(
+    tx: &mut dyn Transaction,
+    organization: OrganizationId,
+    id: ServerId,
+) -> ServiceResult<ServerRow> {
+    let row = tx.server(id).await?.filter(|row| row.organization == organization && row.removed_at.is_none());
+    row.ok_or(ServiceError::NotFound("server"))
+}
+
+impl Work {
+    /// The policies of a server and of every server connected with it may have changed.
+    pub(super) async fn touch_neighbourhood(&mut self, server: ServerId) -> ServiceResult<()> {
+        self.touch(server);
+        for connection in self.open_connections_of_server(server).await? {
+            self.touch(connection.sender.server);
+            self.touch(connection.listener.server);
+        }
+        Ok(())
+    }
+
+    /// The same for every server of an organization.
+    pub(super) async fn touch_organization(&mut self, organization: OrganizationId) -> ServiceResult<()> {
+        let all = crate::storage::Slice { after: String::new(), limit: u32::MAX };
+        for server in self.servers(organization, &all).await? {
+            self.touch_neighbourhood(server.id).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! One change: a writing transaction, the audit entries in it, and the gateways it concerns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+};
+
+use gateway_proto::id::{OrganizationId, ServerId};
+
+use super::{Actor, Service, ServiceError, ServiceResult, audit, policy};
+use crate::storage::Transaction;
+
+/// Who acts, for the audit log.
+#[derive(Debug, Clone)]
+pub(super) enum Who {
+    /// A user: named to the own organization, by the organization's name to the other one.
+    User { organization: OrganizationId, email: String, organization_name: String },
+    /// A gateway.
+    Gateway(ServerId),
+    /// An operator of the platform.
+    Operator,
+    /// Time and consequences.
+    System,
+}
+
+impl Who {
+    pub(super) fn user(actor: &Actor) -> Self {
+        Self::User {
+            organization: actor.organization.id,
+            email: actor.user.email.clone(),
+            organization_name: actor.organization.name.clone(),
+        }
+    }
+
+    fn shown_in(&self, chain: Option<OrganizationId>) -> String {
+        match self {
+            Self::User { organization, email, organization_name } => {
+                if chain == Some(*organization) { email.clone() } else { format!("organization {organization_name}") }
+            }
+            Self::Gateway(server) => format!("gateway {server}"),
+            Self::Operator => "operator".to_owned(),
+            Self::System => "system".to_owned(),
+        }
+    }
+}
+
+/// A change in progress; dropped without [`Work::commit`], nothing happened.
+pub(super) struct Work {
+    service: Service,
+    tx: Box<dyn Transaction>,
+    who: Who,
+    /// The moment of the change, Unix seconds.
+    pub(super) now: u64,
+    /// Servers whose policies may have changed.
+    touched: BTreeSet<ServerId>,
+    /// Servers whose gateways were removed.
+    removed: BTreeSet<ServerId>,
+    /// Revisions that a server's next policy must exceed.
+    pub(super) floors: BTreeMap<ServerId, u64>,
+    /// The change left policies to compile to the reconciler.
+    pub(super) backlog: bool,
+}
+
+impl Work {
+    pub(super) async fn begin(service: &Service, who: Who) -> ServiceResult<Self> {
+        let tx = service.storage.begin().await?;
+        Ok(Self {
+            service: service.clone(),
+            tx,
+            who,
+            now: service.clock.unix_secs(),
+            touched: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            floors: BTreeMap::new(),
+            backlog: false,
+        })
+    }
+
+    /// The transaction, for what takes one.
+    pub(super) fn tx(&mut self) -> &mut dyn Transaction {
+        &mut *self.tx
+    }
+
+    /// The same change, by somebody who became known while it was made.
+    pub(super) fn acting_as(self, who: Who) -> Self {
+        Self { who, ..self }
+    }
+
+    /// The service behind it.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Unix milliseconds and ten random bytes: what a new id is made of.
+    pub(super) fn seed(&self) -> (u64, [u8; 10]) {
+        (self.service.clock.unix_ms(), gateway_net::random())
+    }
+
+    /// The policy of this server may have changed.
+    pub(super) fn touch(&mut self, server: ServerId) {
+        self.touched.insert(server);
+    }
+
+    /// The gateway of this server was removed.
+    pub(super) fn remove_gateway(&mut self, server: ServerId) {
+        self.removed.insert(server);
+    }
+
+    /// Writes the act into the log of each organization it concerns, once each.
+    pub(super) async fn audit(
+        &mut self,
+        organizations: &[OrganizationId],
+        act: &str,
+        object: impl ToString,
+        detail: impl Into<String>,
+    ) -> ServiceResult<()> {
+        let detail = detail.into();
+        for organization in organizations.iter().collect::<BTreeSet<_>>() {
+            let record = audit::Record {
+                chain: &organization.to_string(),
+                at_ms: self.service.clock.unix_ms(),
+                actor: self.who.shown_in(Some(*organization)),
+                act,
+                object: object.to_string(),
+                detail: detail.clone(),
+            };
+            audit::append(&mut *self.tx, record).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the act into the log of the platform.
+    pub(super) async fn audit_platform(
+        &mut self,
+        act: &str,
+        object: impl ToString,
+        detail: impl Into<String>,
+    ) -> ServiceResult<()> {
+        let record = audit::Record {
+            chain: audit::PLATFORM_CHAIN,
+            at_ms: self.service.clock.unix_ms(),
+            actor: self.who.shown_in(None),
+            act,
+            object: object.to_string(),
+            detail: detail.into(),
+        };
+        Ok(audit::append(&mut *self.tx, record).await?)
+    }
+
+    /// Compiles the policies of the touched servers, now; for an answer that holds one.
+    pub(super) async fn compile(&mut self) -> ServiceResult<BTreeSet<ServerId>> {
+        let mut changed = BTreeSet::new();
+        while let Some(server) = self.touched.pop_first() {
+            if policy::compile(self, server).await? {
+                changed.insert(server);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Compiles what was touched, makes everything durable, and only then wakes the gateways concerned.
+    pub(super) async fn commit(mut self) -> ServiceResult<()> {
+        let changed = self.compile().await?;
+        self.finish(changed).await
+    }
+
+    /// Like [`Work::commit`], after [`Work::compile`].
+    pub(super) async fn finish(self, changed: BTreeSet<ServerId>) -> ServiceResult<()> {
+        let Self { service, tx, removed, backlog, .. } = self;
+        let tracker = service.commits.clone();
+        let finish = tracker.spawn(async move {
+            tx.commit().await?;
+            for server in removed {
+                service.watchers.remove(server);
+            }
+            for server in changed {
+                service.watchers.wake(server);
+            }
+            if backlog {
+                service.backlog.notify_one();
+            }
+            Ok(())
+        });
+        finish.await.map_err(|_| ServiceError::Internal("a commit ended early"))?
+    }
+}
+
+impl Deref for Work {
+    type Target = dyn Transaction;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.tx
+    }
+}
+
+impl DerefMut for Work {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut *self.tx
+    }
+}

@@ -1,0 +1,266 @@
+//! `gateway-ctl connection`: tunnels made from grants, seen by the platform.
+
+use clap::{Args, Subcommand};
+use gateway_proto::{
+    api::{
+        gateway::{ConnectionReport, Connectivity},
+        platform::{self, ConnectionEnd},
+    },
+    id::ConnectionId,
+    peering::ConnectionStatus,
+};
+
+use crate::{
+    args::Confirm,
+    client::Control,
+    cmd::Context,
+    error::CtlError,
+    output::{View, status::milliseconds, time, word, yes_no},
+    resolve::{self, Named},
+};
+
+const PATH: &str = "/connections";
+/// How the platform names the own organization.
+const SELF: &str = "Self";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Connection {
+    /// List the connections.
+    List {
+        /// With those that are over.
+        #[arg(long)]
+        ended: bool,
+    },
+    /// Show a connection.
+    Show(One),
+    /// Let a ready connection carry data.
+    Activate(One),
+    /// Hold its data back; the peer cannot resume it.
+    Pause(One),
+    /// Take the own pause back.
+    Resume(One),
+    /// End it for good.
+    Terminate(Terminate),
+}
+
+/// A connection.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Public name of the endpoint, `PEER/NAME`, or id of the connection.
+    connection: String,
+}
+
+/// A connection to end.
+#[derive(Debug, Args)]
+pub(crate) struct Terminate {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+impl Connection {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
+        let control = context.control()?;
+        let connection = match self {
+            Self::List { ended } => {
+                let connections = all(&control, ended).await?;
+                return context.out.list(&connections);
+            }
+            Self::Show(one) => {
+                let id = one.id(&control).await?;
+                control.get(&format!("{PATH}/{id}")).await?
+            }
+            Self::Activate(one) => one.act(&control, "activate").await?,
+            Self::Pause(one) => one.act(&control, "pause").await?,
+            Self::Resume(one) => one.act(&control, "resume").await?,
+            Self::Terminate(Terminate { one, confirm }) => {
+                let id = one.id(&control).await?;
+                confirm.ask(&format!("Terminate the connection '{}' ({id})", one.connection))?;
+                control.act::<platform::Connection>(&format!("{PATH}/{id}/terminate")).await?
+            }
+        };
+        context.out.item(&connection)
+    }
+}
+
+impl One {
+    async fn act(&self, control: &Control, verb: &str) -> Result<platform::Connection, CtlError> {
+        let id = self.id(control).await?;
+        Ok(control.act(&format!("{PATH}/{id}/{verb}")).await?)
+    }
+
+    async fn id(&self, control: &Control) -> Result<ConnectionId, CtlError> {
+        if let Ok(id) = self.connection.parse() {
+            return Ok(id);
+        }
+        let connections = all(control, true).await?;
+        Ok(resolve::pick(&self.connection, &connections, is_living)?.id)
+    }
+}
+
+async fn all(control: &Control, ended: bool) -> Result<Vec<platform::Connection>, CtlError> {
+    let query: &[(&str, &str)] = if ended { &[("ended", "true")] } else { &[] };
+    Ok(control.list(PATH, query, None).await?)
+}
+
+fn is_living(connection: &platform::Connection) -> bool {
+    match connection.status {
+        ConnectionStatus::Provisioning
+        | ConnectionStatus::Offered
+        | ConnectionStatus::Ready
+        | ConnectionStatus::Active
+        | ConnectionStatus::Paused
+        | ConnectionStatus::Failed => true,
+        ConnectionStatus::Declined | ConnectionStatus::Expired | ConnectionStatus::Terminated => false,
+    }
+}
+
+impl Named for platform::Connection {
+    type Id = ConnectionId;
+    const KIND: &'static str = "connection";
+    const LIST: &'static str = "connection list";
+
+    fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    fn names(&self) -> Vec<String> {
+        let ends = [&self.sender, &self.listener];
+        // Between two of our own servers the peer is "Self".
+        let peer = ends.iter().find(|end| end.organization_name != SELF).map_or(SELF, |end| &end.organization_name);
+        vec![self.endpoint.clone(), format!("{peer}/{}", self.endpoint)]
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, {} → {}, {}", self.endpoint, place(&self.sender), place(&self.listener), word(&self.status))
+    }
+}
+
+impl View for platform::Connection {
+    const HEADERS: &'static [&'static str] =
+        &["ENDPOINT", "STATUS", "SENDER", "LISTENER", "CONNECTIVITY", "PATH", "RTT", "ID"];
+
+    fn row(&self, _now: u64) -> Vec<String> {
+        let reports = [&self.sender.report, &self.listener.report];
+        let first = reports.into_iter().flatten().next();
+        vec![
+            self.endpoint.clone(),
+            status(self),
+            place(&self.sender),
+            place(&self.listener),
+            connectivity(reports.map(Option::as_ref)),
+            first.and_then(|report| report.path).map_or_else(|| "-".to_owned(), |path| word(&path)),
+            first.and_then(|report| report.rtt_ms).map_or_else(|| "-".to_owned(), milliseconds),
+            self.id.to_string(),
+        ]
+    }
+
+    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("Id", self.id.to_string()),
+            ("Endpoint", self.endpoint.clone()),
+            ("Kind", word(&self.kind)),
+            ("Behavior", self.behavior.clone()),
+            ("Status", status(self)),
+            ("Auto-activate", yes_no(self.auto_activate)),
+        ];
+        for (role, end) in [("Sender", &self.sender), ("Listener", &self.listener)] {
+            lines.push((role, place(end)));
+            lines.extend(end_lines(end, now));
+        }
+        lines.push(("Grant", self.grant_id.to_string()));
+        lines.push(("Agreement", self.agreement_id.to_string()));
+        lines.push(("Created", time::relative(now, self.created_at)));
+        if let Some(at) = self.ended_at {
+            lines.push(("Ended", time::relative(now, at)));
+        }
+        lines
+    }
+}
+
+fn status(connection: &platform::Connection) -> String {
+    if connection.suspended && is_living(connection) {
+        return format!("{}, agreement suspended", word(&connection.status));
+    }
+    word(&connection.status)
+}
+
+fn place(end: &ConnectionEnd) -> String {
+    format!("{} of {}", end.server_name, end.organization_name)
+}
+
+/// What both ends report, in one word: connected only if both proved it.
+fn connectivity(reports: [Option<&ConnectionReport>; 2]) -> String {
+    let states = reports.map(|report| report.map(|report| report.connectivity));
+    let any = |wanted| states.contains(&Some(wanted));
+    let text = if states == [Some(Connectivity::Connected); 2] {
+        "connected"
+    } else if any(Connectivity::Disconnected) {
+        "disconnected"
+    } else if any(Connectivity::Connected) {
+        "connected at one end"
+    } else if any(Connectivity::NeverConnected) {
+        "never connected"
+    } else {
+        "not reported"
+    };
+    text.to_owned()
+}
+
+fn end_lines(end: &ConnectionEnd, now: u64) -> Vec<(&'static str, String)> {
+    let policy = if end.policy_in_force { "in force" } else { "not in force yet" };
+    let mut lines = vec![("  Policy", policy.to_owned())];
+    if end.paused {
+        lines.push(("  Pause", "held by this side".to_owned()));
+    }
+    let Some(report) = &end.report else {
+        lines.push(("  Connectivity", "not reported".to_owned()));
+        return lines;
+    };
+    let reported = end.reported_at.map_or_else(String::new, |at| format!(" (reported {})", time::relative(now, at)));
+    lines.push(("  Connectivity", format!("{}{reported}", word(&report.connectivity))));
+    if let Some(path) = &report.path {
+        let rtt = report.rtt_ms.map_or_else(String::new, |rtt| format!(", round trip {}", milliseconds(rtt)));
+        lines.push(("  Path", format!("{}{rtt}", word(path))));
+    }
+    if let Some(at) = report.last_message_at {
+        lines.push(("  Last message", time::relative(now, at / 1000)));
+    }
+    lines.push(("  Traffic", format!("{} B sent, {} B received", report.bytes_sent, report.bytes_received)));
+    if let Some(problem) = &report.problem {
+        lines.push(("  Problem", problem.clone()));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(connectivity: Connectivity) -> ConnectionReport {
+        ConnectionReport {
+            id: ConnectionId::new(1, [0; 10]),
+            connectivity,
+            path: None,
+            rtt_ms: None,
+            last_message_at: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            streams: 0,
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn a_connection_is_connected_only_if_both_ends_proved_it() {
+        let (yes, no) = (report(Connectivity::Connected), report(Connectivity::Disconnected));
+        let never = report(Connectivity::NeverConnected);
+        assert_eq!(connectivity([Some(&yes), Some(&yes)]), "connected");
+        assert_eq!(connectivity([Some(&yes), Some(&no)]), "disconnected");
+        assert_eq!(connectivity([None, Some(&yes)]), "connected at one end");
+        assert_eq!(connectivity([Some(&never), None]), "never connected");
+        assert_eq!(connectivity([None, None]), "not reported");
+    }
+}

@@ -1,0 +1,283 @@
+//! The status of the local gatewayd for people: first line the verdict, then the links everything hangs on, then the connections.
+
+use std::fmt::Write;
+
+use gateway_proto::{
+    api::{
+        gateway::{Connectivity, PathKind},
+        local::{ConnectionStatus, PeerStatus, RelayStatus, Status},
+    },
+    policy::Activation,
+};
+
+use super::{Style, or_dash, table, text::printable, time, word};
+
+/// The answer to "is it connected?". Only a proof end to end makes a yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The daemon belongs to no server yet.
+    NotEnrolled,
+    /// No connection may carry data, so none can be connected.
+    NoConnection,
+    /// A connection that was asked about is not there.
+    Missing(String),
+    /// Some, or all, that may carry data do not reach their peer.
+    NotConnected {
+        /// Those that do.
+        connected: usize,
+        /// All that count.
+        of: usize,
+    },
+    /// All that may carry data are connected.
+    Connected {
+        /// How many.
+        of: usize,
+        /// Whether none of them uses a relay.
+        direct: bool,
+    },
+}
+
+impl Verdict {
+    /// Judges a status; `only` names the connections that count, none: those that may carry data.
+    pub(crate) fn of(status: &Status, only: &[String]) -> Self {
+        if status.server.is_none() {
+            return Self::NotEnrolled;
+        }
+        let is = |connection: &ConnectionStatus, name: &String| names(connection).contains(name);
+        if let Some(name) = only.iter().find(|name| !status.connections.iter().any(|connection| is(connection, name))) {
+            return Self::Missing(name.clone());
+        }
+        let counts = |connection: &&ConnectionStatus| {
+            if only.is_empty() { connection.authorized } else { only.iter().any(|name| is(connection, name)) }
+        };
+        let counted: Vec<&ConnectionStatus> = status.connections.iter().filter(counts).collect();
+        if counted.is_empty() {
+            return Self::NoConnection;
+        }
+        let of = counted.len();
+        let connected = counted.iter().filter(|connection| is_connected(connection)).count();
+        if connected < of {
+            return Self::NotConnected { connected, of };
+        }
+        let straight = |path| matches!(path, Some(PathKind::Direct | PathKind::Local));
+        Self::Connected { of, direct: counted.iter().all(|connection| straight(connection.path)) }
+    }
+
+    /// Whether the answer is yes.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+
+    /// Whether the answer is yes without a relay.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self, Self::Connected { direct: true, .. })
+    }
+
+    fn headline(&self, style: Style) -> String {
+        let no = style.bad("NOT CONNECTED");
+        match self {
+            Self::NotEnrolled => format!("{no}  this gateway is not enrolled: `gateway-ctl gateway enroll CODE`"),
+            Self::NoConnection => format!("{no}  no connection may carry data now"),
+            Self::Missing(name) => format!("{no}  there is no connection '{}' here", printable(name)),
+            Self::NotConnected { connected, of } => format!("{no}  {connected} of {of} connections connected"),
+            Self::Connected { of: 1, .. } => format!("{}  1 connection", style.good("CONNECTED")),
+            Self::Connected { of, .. } => format!("{}  {of} connections", style.good("CONNECTED")),
+        }
+    }
+}
+
+/// The whole view. `only` as for [`Verdict::of`]; `now_ms` in Unix milliseconds.
+pub(crate) fn render(status: &Status, only: &[String], now_ms: u64, style: Style) -> String {
+    let mut text = format!("{}\n\n", Verdict::of(status, only).headline(style));
+    text.push_str(&table::render_block(&links(status, now_ms)));
+    for connection in &status.connections {
+        let peer = status
+            .peers
+            .iter()
+            .find(|peer| peer.server == connection.peer_server && peer.organization == connection.peer_organization);
+        let title = style.strong(&printable(&connection.endpoint));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\n{title}  {}  {}", word(&connection.kind), connection.id);
+        let block = table::render_block(&connection_lines(connection, peer, now_ms));
+        for line in block.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text
+}
+
+/// A round-trip time.
+pub(crate) fn milliseconds(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
+fn names(connection: &ConnectionStatus) -> [String; 3] {
+    let endpoint = connection.endpoint.clone();
+    [connection.id.to_string(), format!("{}/{endpoint}", connection.peer_organization), endpoint]
+}
+
+fn is_connected(connection: &ConnectionStatus) -> bool {
+    connection.authorized && connection.connectivity == Connectivity::Connected
+}
+
+fn links(status: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("Server", or_dash(status.server.as_deref())),
+        ("Organization", or_dash(status.organization.as_deref())),
+        ("Key", status.key.to_string()),
+        ("Control link", control(status, now_ms)),
+        ("Policy", policy(status, now_ms)),
+    ];
+    if let Some(problem) = &status.policy.problem {
+        lines.push(("", format!("the newest policy was refused: {problem}")));
+    }
+    if status.relays.is_empty() {
+        lines.push(("Relay", "none known".to_owned()));
+    }
+    lines.extend(status.relays.iter().map(|each| ("Relay", relay(each))));
+    lines.push((
+        "Daemon",
+        format!("gatewayd {}, started {}", status.version, time::relative_ms(now_ms, status.started_at)),
+    ));
+    lines
+}
+
+fn control(status: &Status, now_ms: u64) -> String {
+    let control = &status.control;
+    let mut text = if control.connected { "connected" } else { "NOT CONNECTED" }.to_owned();
+    if let Some(url) = &control.url {
+        let _ = write!(text, " to {url}");
+    }
+    if let Some(at) = control.last_heard_at {
+        let _ = write!(text, ", heard {}", time::relative_ms(now_ms, at));
+    }
+    // Smaller differences change nothing a person would notice.
+    if let Some(skew) = control.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= 2000) {
+        let _ = write!(
+            text,
+            ", its clock is {} s {}",
+            skew.unsigned_abs() / 1000,
+            if skew > 0 { "ahead" } else { "behind" }
+        );
+    }
+    if let Some(problem) = &control.problem {
+        let _ = write!(text, ": {problem}");
+    }
+    text
+}
+
+fn policy(status: &Status, now_ms: u64) -> String {
+    let policy = &status.policy;
+    if policy.revision == 0 {
+        return "none".to_owned();
+    }
+    let mut text = format!("revision {}", policy.revision);
+    if let Some(at) = policy.issued_at {
+        let _ = write!(text, ", signed {}", time::relative(now_ms / 1000, at));
+    }
+    if let Some(age) = policy.age_secs {
+        let _ = write!(text, ", confirmed {} ago", time::span(age));
+    }
+    text
+}
+
+fn relay(relay: &RelayStatus) -> String {
+    let mut text = if relay.attached { "attached" } else { "NOT ATTACHED" }.to_owned();
+    let _ = write!(text, " to {}", relay.url);
+    if relay.home {
+        text.push_str(", home");
+    }
+    if let Some(rtt) = relay.rtt_ms.filter(|_| relay.attached) {
+        let _ = write!(text, ", round trip {}", milliseconds(rtt));
+    }
+    if let Some(problem) = &relay.problem {
+        let _ = write!(text, ": {problem}");
+    }
+    text
+}
+
+fn connection_lines(
+    connection: &ConnectionStatus,
+    peer: Option<&PeerStatus>,
+    now_ms: u64,
+) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("Role", connection.role.clone()),
+        ("Peer", format!("{} of {}", connection.peer_server, connection.peer_organization)),
+        ("Activation", activation(connection)),
+        ("Connectivity", connectivity(connection, peer, now_ms)),
+        ("Path", path(connection)),
+        ("Round trip", connection.rtt_ms.map_or_else(|| "-".to_owned(), milliseconds)),
+        ("Last message", last_message(connection, now_ms)),
+        (address_label(connection), or_dash(connection.local_address.as_deref())),
+        ("Streams", streams(connection)),
+        ("Traffic", format!("{} sent, {} received", bytes(connection.bytes_sent), bytes(connection.bytes_received))),
+    ];
+    if let Some(exchange) = peer.and_then(|peer| peer.key_exchange.as_ref()) {
+        lines.push(("Key exchange", exchange.clone()));
+    }
+    if let Some(problem) = &connection.problem {
+        lines.push(("Problem", problem.clone()));
+    }
+    lines
+}
+
+fn activation(connection: &ConnectionStatus) -> String {
+    let state = word(&connection.activation);
+    // Active by policy but closed by time: an ended grant, or a policy nobody confirmed for too long.
+    if connection.activation == Activation::Active && !connection.authorized {
+        return format!("{state}, but no data may flow now");
+    }
+    state
+}
+
+fn connectivity(connection: &ConnectionStatus, peer: Option<&PeerStatus>, now_ms: u64) -> String {
+    let proof = peer.and_then(|peer| peer.last_proof_at).map(|at| time::relative_ms(now_ms, at));
+    match (connection.connectivity, proof) {
+        (Connectivity::Connected, Some(proof)) => format!("connected, proved {proof}"),
+        (Connectivity::Connected, None) => "connected".to_owned(),
+        (Connectivity::Disconnected, Some(proof)) => format!("NOT CONNECTED, last proof {proof}"),
+        (Connectivity::Disconnected, None) => "NOT CONNECTED".to_owned(),
+        (Connectivity::NeverConnected, _) => "NOT CONNECTED, never so far".to_owned(),
+    }
+}
+
+fn path(connection: &ConnectionStatus) -> String {
+    match connection.path {
+        Some(path) if connection.path_reason.is_empty() => word(&path),
+        Some(path) => format!("{}: {}", word(&path), connection.path_reason),
+        None if connection.path_reason.is_empty() => "none".to_owned(),
+        None => format!("none: {}", connection.path_reason),
+    }
+}
+
+fn last_message(connection: &ConnectionStatus, now_ms: u64) -> String {
+    let ago = |at: Option<u64>| at.map_or_else(|| "never".to_owned(), |at| time::relative_ms(now_ms, at));
+    format!("sent {}, received {}", ago(connection.last_sent_at), ago(connection.last_received_at))
+}
+
+fn address_label(connection: &ConnectionStatus) -> &'static str {
+    if connection.role == "listener" { "Engine" } else { "Local address" }
+}
+
+fn streams(connection: &ConnectionStatus) -> String {
+    let ConnectionStatus { streams, streams_finished, streams_reset, streams_refused, .. } = connection;
+    format!("{streams} open, {streams_finished} finished, {streams_reset} reset, {streams_refused} refused")
+}
+
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if count < 10_000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 10_000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.0} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+use gateway_proto::{
+    api::local::{ControlStatus, PolicyStatus},
+    id::ConnectionId,
+    identity::GatewayKey,
+    policy::ConnectionKind,
+};
+
+use super::*;
+
+const NOW: u64 = 1_760_000_000_000;
+
+fn connection(endpoint: &str) -> ConnectionStatus {
+    ConnectionStatus {
+        id: ConnectionId::new(1, [endpoint.len() as u8; 10]),
+        endpoint: endpoint.into(),
+        kind: ConnectionKind::P2p,
+        role: "sender".into(),
+        peer_server: "lab".into(),
+        peer_organization: "Clinic B".into(),
+        activation: Activation::Active,
+        authorized: true,
+        connectivity: Connectivity::Connected,
+        path: Some(PathKind::Direct),
+        path_reason: "the lowest round-trip time".into(),
+        rtt_ms: Some(0.84),
+        local_address: Some("127.0.0.1:6661".into()),
+        last_sent_at: Some(NOW - 3_000),
+        last_received_at: None,
+        bytes_sent: 1_234_567,
+        bytes_received: 12,
+        streams: 1,
+        streams_finished: 10,
+        streams_reset: 0,
+        streams_refused: 2,
+        problem: None,
+    }
+}
+
+fn status(connections: Vec<ConnectionStatus>) -> Status {
+    let key = |n| GatewayKey::from_seed(&[n; 32]).public();
+    Status {
+        version: "0.1.0".into(),
+        key: key(1),
+        server: Some("front desk".into()),
+        organization: Some("Clinic A".into()),
+        started_at: NOW - 7_200_000,
+        control: ControlStatus {
+            connected: true,
+            url: Some("https://control.example".into()),
+            last_heard_at: Some(NOW - 2_000),
+            clock_skew_ms: Some(3),
+            problem: None,
+        },
+        policy: PolicyStatus {
+            revision: 12,
+            issued_at: Some(NOW / 1000 - 300),
+            confirmed_at: Some(NOW / 1000 - 2),
+            age_secs: Some(2),
+            problem: None,
+        },
+        relays: vec![RelayStatus {
+            id: "rly_1".into(),
+            url: "wss://relay.example/relay".into(),
+            home: true,
+            attached: true,
+            rtt_ms: Some(12.4),
+            problem: None,
+        }],
+        peers: vec![PeerStatus {
+            key: key(2),
+            server: "lab".into(),
+            organization: "Clinic B".into(),
+            connectivity: Connectivity::Connected,
+            path: Some(PathKind::Direct),
+            path_reason: "lowest_rtt".into(),
+            path_reason_text: "the lowest round-trip time".into(),
+            remote_address: None,
+            rtt_ms: Some(0.84),
+            last_proof_at: Some(NOW - 1_500),
+            path_changes: 1,
+            key_exchange: Some("X25519MLKEM768".into()),
+        }],
+        connections,
+    }
+}
+
+#[test]
+fn the_view_answers_what_a_person_asks() {
+    let text = render(&status(vec![connection("ADT")]), &[], NOW, Style::PLAIN);
+    let expected = format!(
+        "\
+CONNECTED  1 connection
+
+Server        front desk
+Organization  Clinic A
+Key           {}
+Control link  connected to https://control.example, heard 2 s ago
+Policy        revision 12, signed 5 min ago, confirmed 2 s ago
+Relay         attached to wss://relay.example/relay, home, round trip 12 ms
+Daemon        gatewayd 0.1.0, started 2 h ago
+
+ADT  p2p  {}
+  Role           sender
+  Peer           lab of Clinic B
+  Activation     active
+  Connectivity   connected, proved 1 s ago
+  Path           direct: the lowest round-trip time
+  Round trip     0.8 ms
+  Last message   sent 3 s ago, received never
+  Local address  127.0.0.1:6661
+  Streams        1 open, 10 finished, 0 reset, 2 refused
+  Traffic        1235 kB sent, 12 B received
+  Key exchange   X25519MLKEM768
+",
+        GatewayKey::from_seed(&[1; 32]).public(),
+        connection("ADT").id,
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn one_connection_without_proof_makes_the_whole_answer_no() {
+    let lost = ConnectionStatus { connectivity: Connectivity::Disconnected, path: None, ..connection("ORU") };
+    let status = status(vec![connection("ADT"), lost]);
+    let verdict = Verdict::of(&status, &[]);
+    assert_eq!(verdict, Verdict::NotConnected { connected: 1, of: 2 });
+    assert!(!verdict.is_connected());
+    let text = render(&status, &[], NOW, Style::PLAIN);
+    assert!(text.starts_with("NOT CONNECTED  1 of 2 connections connected\n"), "{text}");
+    assert!(text.contains("Connectivity   NOT CONNECTED, last proof 1 s ago"), "{text}");
+}
+
+#[test]
+fn a_paused_connection_neither_counts_nor_makes_a_yes() {
+    let paused = ConnectionStatus { activation: Activation::Paused, authorized: false, ..connection("ORU") };
+    assert!(Verdict::of(&status(vec![connection("ADT"), paused.clone()]), &[]).is_connected());
+    assert_eq!(Verdict::of(&status(vec![paused.clone()]), &[]), Verdict::NoConnection);
+    // Asked about by name it counts, and what may carry no data is not connected.
+    let asked = Verdict::of(&status(vec![connection("ADT"), paused]), &["ORU".into()]);
+    assert_eq!(asked, Verdict::NotConnected { connected: 0, of: 1 });
+}
+
+#[test]
+fn a_connection_that_is_not_there_yet_is_not_connected() {
+    let verdict = Verdict::of(&status(vec![connection("ADT")]), &["ADT".into(), "ORU".into()]);
+    assert_eq!(verdict, Verdict::Missing("ORU".into()));
+    assert!(Verdict::of(&status(vec![connection("ADT")]), &["Clinic B/ADT".into()]).is_connected());
+}
+
+#[test]
+fn a_relayed_connection_is_connected_but_not_direct() {
+    let relayed = ConnectionStatus { path: Some(PathKind::Relayed), ..connection("ORU") };
+    let verdict = Verdict::of(&status(vec![connection("ADT"), relayed]), &[]);
+    assert!(verdict.is_connected() && !verdict.is_direct());
+    let local = ConnectionStatus { path: Some(PathKind::Local), ..connection("ORU") };
+    assert!(Verdict::of(&status(vec![local]), &[]).is_direct());
+}
+
+#[test]
+fn a_gateway_that_is_not_enrolled_says_so_first() {
+    let fresh = Status { server: None, organization: None, ..status(Vec::new()) };
+    let text = render(&fresh, &[], NOW, Style::PLAIN);
+    assert!(text.starts_with("NOT CONNECTED  this gateway is not enrolled"), "{text}");
+}
+
+#[test]
+fn lost_links_and_refused_policies_show() {
+    let mut status = status(Vec::new());
+    status.control.connected = false;
+    status.control.problem = Some("connection refused".into());
+    status.control.clock_skew_ms = Some(-90_000);
+    status.policy.problem = Some("signed by a stranger".into());
+    status.relays[0].attached = false;
+    status.relays[0].problem = Some("refused".into());
+    let text = render(&status, &[], NOW, Style::PLAIN);
+    for part in [
+        "Control link  NOT CONNECTED to https://control.example, heard 2 s ago, its clock is 90 s behind: connection refused",
+        "              the newest policy was refused: signed by a stranger",
+        "Relay         NOT ATTACHED to wss://relay.example/relay, home: refused",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
+fn a_name_from_a_partner_cannot_write_to_the_terminal() {
+    let hostile = ConnectionStatus { peer_server: "\u{1b}]0;x\u{7}".into(), ..connection("A\u{1b}[2J") };
+    let text = render(&status(vec![hostile]), &["\u{1b}[1m".into()], NOW, Style::PLAIN);
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}
+
+#[test]
+fn colours_are_only_in_the_coloured_view() {
+    let status = status(vec![connection("ADT")]);
+    let coloured = render(&status, &[], NOW, Style { color: true });
+    assert!(coloured.starts_with("\u{1b}[1;32mCONNECTED\u{1b}[0m"));
+    assert!(!render(&status, &[], NOW, Style::PLAIN).contains('\u{1b}'));
+}
+
+#[test]
+fn sizes_stay_readable() {
+    assert_eq!([9_999, 10_000, 28_000_000, u64::MAX].map(bytes), ["9999 B", "10 kB", "28 MB", "18446744 TB"]);
+    assert_eq!(milliseconds(12.34), "12 ms");
+    let round: Status =
+        serde_json::from_str(&serde_json::to_string(&status(vec![connection("ADT")])).unwrap()).unwrap();
+    assert_eq!(round.connections.len(), 1);
+}

@@ -1,0 +1,235 @@
+//! The life of the daemon: build everything in order, run, and take it down in reverse.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use gateway_net::{secret_file, shutdown::Shutdown, time::unix_ms};
+use gateway_proto::id::RelayId;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    authority::Authority,
+    candidates::Gatherer,
+    config::Config,
+    control_client::{ControlClient, LinkTimes, ReportSource},
+    credentials::AllowedPeers,
+    gate::Gate,
+    listener::ListenerContext,
+    local_api::{DaemonControl, LocalApi, serve_metrics},
+    mesh::{Mesh, MeshContext, MeshQueues, Registry, STUN_QUEUE},
+    peer::{LocalCandidates, PathContext, SessionIndex},
+    ports::LocalPorts,
+    relay_link::LinkContext,
+    routes::Routes,
+    sender::SenderContext,
+    socket::TunnelSocket,
+    status::{Connections, StatusSource},
+    store::StateDir,
+    traffic::TrafficTable,
+    tunnel::TunnelEndpoint,
+};
+
+/// At a shutdown, streams get this long to end by themselves.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How often the drain looks whether they did.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// Signals and hints from relays that wait for the mesh.
+const RELAY_INBOUND_QUEUE: usize = 512;
+
+/// Runs the daemon until a signal tells it to stop.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
+    let state = Arc::new(StateDir::open(&config.state_dir)?);
+    let authority = Authority::open(state, gateway_net::time::unix_secs())?;
+    let mut daemon = Daemon::build(&config, &authority)?;
+    daemon.start_edge(&config, &authority).await?;
+    daemon.announce(&config, &authority)?;
+    let result = tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        name = daemon.first_end() => Err(anyhow::anyhow!("the task '{name}' ended unexpectedly")),
+    };
+    daemon.stop().await;
+    result
+}
+
+/// What runs, and what ends it.
+struct Daemon {
+    tasks: JoinSet<&'static str>,
+    stop: CancellationToken,
+    closing: CancellationToken,
+    endpoint: TunnelEndpoint,
+    socket: Arc<TunnelSocket>,
+    registry: Registry,
+    traffic: TrafficTable,
+    home: watch::Receiver<Option<RelayId>>,
+}
+
+impl Daemon {
+    /// Everything between the engine and the partners.
+    fn build(config: &Config, authority: &Authority) -> anyhow::Result<Self> {
+        let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
+        let (registry, traffic, gate) = (Registry::default(), TrafficTable::default(), Gate::new(authority.clone()));
+        let routes = Arc::new(Routes::default());
+        let (socket, path_packets) = TunnelSocket::bind(config.tunnel.bind_order(), routes.clone())
+            .with_context(|| format!("cannot open the tunnel socket {} ([tunnel] listen)", config.tunnel.listen))?;
+        let allowed = AllowedPeers::default();
+        let endpoint =
+            TunnelEndpoint::new(socket.clone(), authority.gateway_key(), allowed.clone(), config.limits.streams)?;
+
+        let (relay_inbound_tx, relay_inbound) = mpsc::channel(RELAY_INBOUND_QUEUE);
+        let (stun_packets, stun_packets_rx) = mpsc::channel(STUN_QUEUE);
+        let (link_changes_tx, link_changes) = watch::channel(0);
+        let (links, links_rx) = watch::channel(Arc::default());
+        let (home_tx, home) = watch::channel(None);
+        let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
+        let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
+
+        let context = MeshContext {
+            authority: authority.clone(),
+            endpoint: endpoint.clone(),
+            allowed,
+            routes: routes.clone(),
+            path: PathContext {
+                socket: socket.clone(),
+                routes,
+                sessions: SessionIndex::default(),
+                candidates,
+                links: links_rx,
+                link_changes: link_changes.clone(),
+                allow_loopback: config.tunnel.allow_loopback,
+                direct: config.tunnel.direct,
+                local: authority.gateway_key().public(),
+                noise: authority.noise_key().clone(),
+            },
+            link: LinkContext {
+                authority: authority.clone(),
+                injector: socket.injector(),
+                inbound: relay_inbound_tx,
+                changes: link_changes_tx,
+            },
+            listener: ListenerContext {
+                gate: gate.clone(),
+                authority: authority.clone(),
+                traffic: traffic.clone(),
+                dial_timeout: config.listener.dial_timeout,
+                keepalive: config.listener.keepalive,
+                closing: closing.clone(),
+            },
+            sender: SenderContext {
+                gate: gate.clone(),
+                authority: authority.clone(),
+                ports: LocalPorts::open(authority.clone())?,
+                traffic: traffic.clone(),
+                bind: config.sender.bind,
+                hold: config.sender.hold,
+                keepalive: config.listener.keepalive,
+                closing: closing.clone(),
+            },
+            stun_servers,
+            stun_packets,
+            links,
+            home: home_tx,
+        };
+        let gatherer = Gatherer {
+            socket: socket.clone(),
+            servers: stun_servers_rx,
+            packets: stun_packets_rx,
+            candidates: candidates_tx,
+            allow_loopback: config.tunnel.allow_loopback,
+        };
+        let mesh = Mesh::new(context, registry.clone(), stop.child_token());
+        let queues = MeshQueues { path_packets, relay_inbound, link_changes };
+        let tasks = JoinSet::new();
+        let mut daemon = Self { tasks, stop: stop.clone(), closing, endpoint, socket, registry, traffic, home };
+        daemon.spawn("mesh", mesh.run(queues));
+        daemon.spawn("gate", gate.run(stop.clone()));
+        daemon.spawn("candidate gatherer", gatherer.run(stop));
+        Ok(daemon)
+    }
+
+    /// The link to the control plane, the local API, metrics.
+    async fn start_edge(&mut self, config: &Config, authority: &Authority) -> anyhow::Result<()> {
+        let connections = Connections {
+            authority: authority.clone(),
+            registry: self.registry.clone(),
+            traffic: self.traffic.clone(),
+        };
+        let reporter = connections.clone();
+        let reports = ReportSource {
+            connections: Arc::new(move || reporter.reports()),
+            changed: Arc::new(Notify::new()),
+            home_relay: self.home.clone(),
+        };
+        let client = ControlClient::new(authority.clone(), reports, LinkTimes::default());
+        let status = StatusSource {
+            connections,
+            control: client.status(),
+            home: self.home.clone(),
+            socket: self.socket.clone(),
+            started_at: unix_ms(),
+        };
+        self.spawn("control client", client.run(self.stop.clone()));
+
+        let daemon: Arc<dyn DaemonControl> = Arc::new(status);
+        let api = LocalApi::bind(&config.socket, authority)?;
+        let serving = api.serve(daemon.clone(), authority.clone(), self.stop.clone());
+        self.spawn("local API", async { drop(serving.await) });
+        if let Some(listen) = config.metrics_listen {
+            let listener =
+                TcpListener::bind(listen).await.with_context(|| format!("cannot open {listen} ([metrics] listen)"))?;
+            let serving = serve_metrics(listener, daemon, self.stop.clone());
+            self.spawn("metrics", async { drop(serving.await) });
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// One line on standard output, and the same in a file: ready, and where.
+    fn announce(&self, config: &Config, authority: &Authority) -> anyhow::Result<()> {
+        let ready = serde_json::json!({
+            "event": "ready",
+            "socket": config.socket,
+            "key": authority.gateway_key().public(),
+            "tunnel_port": self.socket.local_port()?,
+        });
+        secret_file::write_public(&config.state_dir.join("ready.json"), ready.to_string().as_bytes())?;
+        writeln!(std::io::stdout(), "{ready}").context("cannot write to standard output")?;
+        info!(key = %authority.gateway_key().public(), "gatewayd is ready");
+        Ok(())
+    }
+
+    /// Resolves when a task ends that should not.
+    async fn first_end(&mut self) -> &'static str {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(_)) => "one that panicked",
+            None => "all",
+        }
+    }
+
+    /// No new streams; those under way get a moment, then are reset; tasks and tunnels end, and the peers know.
+    async fn stop(mut self) {
+        info!("stopping");
+        self.closing.cancel();
+        let deadline = Instant::now() + DRAIN;
+        while self.traffic.open_streams() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_POLL).await;
+        }
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.endpoint.close().await;
+    }
+}

@@ -1,0 +1,102 @@
+//! All instruments of the daemon, as OpenMetrics text. Labels come from small closed sets, never from peers.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use gateway_proto::api::{
+    gateway::{Connectivity, PathKind},
+    local::Status,
+};
+use prometheus_client::{
+    encoding::text::encode as encode_text,
+    metrics::{
+        counter::ConstCounter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
+    registry::Registry,
+};
+
+use crate::socket::TunnelSocket;
+
+type Labels = [(&'static str, &'static str); 1];
+
+/// The metrics of this moment.
+pub fn encode(status: &Status, socket: &TunnelSocket) -> String {
+    let mut registry = Registry::with_prefix("gatewayd");
+    policy_and_links(&mut registry, status);
+    connections(&mut registry, status);
+    packets(&mut registry, socket);
+    let mut text = String::new();
+    match encode_text(&mut text, &registry) {
+        Ok(()) => text,
+        // Writing to a string does not fail; a scraper would see an empty page.
+        Err(_) => String::new(),
+    }
+}
+
+fn policy_and_links(registry: &mut Registry, status: &Status) {
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+    };
+    gauge("policy_revision", "Revision of the policy in force", status.policy.revision);
+    let age = status.policy.age_secs.unwrap_or(0);
+    gauge("policy_age_seconds", "Seconds since the control plane last confirmed the policy", age);
+    gauge("control_connected", "1 while the control plane is heard", u64::from(status.control.connected));
+    let attached = status.relays.iter().filter(|relay| relay.attached).count();
+    gauge("relays_attached", "Relays this gateway is attached to", attached as u64);
+}
+
+fn connections(registry: &mut Registry, status: &Status) {
+    let connectivity: Family<Labels, Gauge> = Family::default();
+    let paths: Family<Labels, Gauge> = Family::default();
+    for connection in &status.connections {
+        let label = match connection.connectivity {
+            Connectivity::Connected => "connected",
+            Connectivity::Disconnected => "disconnected",
+            Connectivity::NeverConnected => "never_connected",
+        };
+        connectivity.get_or_create(&[("connectivity", label)]).inc();
+    }
+    for peer in &status.peers {
+        let label = match peer.path {
+            Some(PathKind::Direct) => "direct",
+            Some(PathKind::Relayed) => "relayed",
+            Some(PathKind::Local) => "local",
+            None => "none",
+        };
+        paths.get_or_create(&[("path", label)]).inc();
+    }
+    registry.register("connections", "Connections of the policy by connectivity", connectivity);
+    registry.register("peers", "Peers of the policy by path in use", paths);
+    let sum =
+        |value: fn(&gateway_proto::api::local::ConnectionStatus) -> u64| status.connections.iter().map(value).sum();
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter("sent_bytes", "Payload bytes to peers", sum(|c| c.bytes_sent));
+    counter("received_bytes", "Payload bytes from peers", sum(|c| c.bytes_received));
+    counter("streams_finished", "Streams that ended cleanly on both sides", sum(|c| c.streams_finished));
+    counter("streams_reset", "Streams that ended by a reset", sum(|c| c.streams_reset));
+    counter("streams_refused", "Streams refused here or by the peer", sum(|c| c.streams_refused));
+    let open = status.connections.iter().map(|c| i64::from(c.streams)).sum::<i64>();
+    registry.register("streams_open", "Open streams", ConstGauge::new(open));
+    let changes = status.peers.iter().map(|peer| peer.path_changes).sum::<u64>();
+    registry.register("path_changes", "Changes of the selected path over all peers", ConstCounter::new(changes));
+}
+
+fn packets(registry: &mut Registry, socket: &TunnelSocket) {
+    let counters = socket.counters();
+    let mut counter = |name: &str, help: &str, value: &AtomicU64| {
+        registry.register(name, help, ConstCounter::new(value.load(Relaxed)));
+    };
+    counter("direct_batches", "Packet batches sent on direct paths", &counters.direct_batches);
+    counter("relayed_batches", "Packet batches handed to relay links", &counters.relayed_batches);
+    counter("relay_dropped_batches", "Batches dropped: a relay link was full", &counters.relay_dropped);
+    counter("unroutable_batches", "Batches dropped: the peer has no path", &counters.unroutable);
+    counter(
+        "injected_dropped_batches",
+        "Received relayed batches dropped: QUIC was behind",
+        &counters.injected_dropped,
+    );
+    counter("stranger_packets", "QUIC packets from addresses nobody authenticated", &counters.strangers);
+    counter("unknown_packets", "Packets of no known kind", &counters.unknown);
+    counter("probes_dropped", "Probes dropped: the path agents were behind", &counters.probes_dropped);
+}

@@ -1,0 +1,303 @@
+//! Enrolment and the link to the control plane, over real sockets, against a stand-in that may misbehave.
+
+#[path = "edge_control/stand_in.rs"]
+mod stand_in;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gateway_proto::{
+    api::gateway::{ConnectionReport, Connectivity, Report, WatchEvent, WatchRequest},
+    id::RelayId,
+    identity::GatewayKey,
+    policy::DeniedReason,
+};
+use gatewayd::{
+    authority::{Authority, EnrollmentError},
+    control_client::{ControlClient, EnrollError, LinkTimes, ReportSource, enroll},
+    store::StateDir,
+};
+use stand_in::{Enrolling, StandIn, connection};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+fn open(directory: &Path) -> Authority {
+    let state = StateDir::open(directory).unwrap();
+    Authority::open(Arc::new(state), gateway_net::time::unix_secs()).unwrap()
+}
+
+/// An enrolled gateway with its link running.
+struct Gateway {
+    authority: Authority,
+    status: watch::Receiver<gateway_proto::api::local::ControlStatus>,
+    reports: Arc<Mutex<Vec<ConnectionReport>>>,
+    changed: Arc<Notify>,
+    home_relay: watch::Sender<Option<RelayId>>,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl Gateway {
+    fn start(authority: Authority) -> Self {
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let changed = Arc::new(Notify::new());
+        let (home_relay, home_receiver) = watch::channel(None);
+        let shared = reports.clone();
+        let source = ReportSource {
+            connections: Arc::new(move || shared.lock().unwrap().clone()),
+            changed: changed.clone(),
+            home_relay: home_receiver,
+        };
+        let times = LinkTimes {
+            heartbeat: Duration::from_millis(50),
+            silence: Duration::from_millis(600),
+            report: Duration::from_secs(3600),
+            missing_policy: Duration::from_millis(300),
+        };
+        let client = ControlClient::new(authority.clone(), source, times);
+        let (status, shutdown) = (client.status(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(client.run(shutdown.clone()));
+        Self { authority, status, reports, changed, home_relay, tasks, shutdown }
+    }
+
+    async fn status(&mut self, wanted: impl FnMut(&gateway_proto::api::local::ControlStatus) -> bool) {
+        within(self.status.wait_for(wanted)).await.unwrap();
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        within(self.tasks.join_next()).await.unwrap().unwrap();
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future).await.expect("not within 10 s")
+}
+
+async fn linked() -> (tempfile::TempDir, StandIn, Gateway) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut control = StandIn::start().await;
+    let authority = open(directory.path());
+    enroll(&control.code.to_string(), &authority).await.unwrap();
+    let gateway = Gateway::start(authority);
+    assert_eq!(control.heard_hello().await, 1);
+    (directory, control, gateway)
+}
+
+#[tokio::test]
+async fn an_enrolment_brings_policy_and_relay_token_and_may_be_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = StandIn::start().await;
+    let authority = open(directory.path());
+    let code = format!("  {}\n", control.code);
+    let enrolled = enroll(&code, &authority).await.unwrap();
+    assert_eq!((enrolled.server_name.as_str(), enrolled.key), ("Engine 1", authority.gateway_key().public()));
+    assert!(authority.authorize(connection(), true, authority.now()).is_ok());
+    assert!(authority.relay_token().borrow().is_some());
+    enroll(&code, &authority).await.unwrap();
+    drop(authority);
+    let authority = open(directory.path());
+    assert_eq!(authority.view().revision(), 1);
+    assert_eq!(authority.enrollment().borrow().as_ref().unwrap().server_name, "Engine 1");
+}
+
+#[tokio::test]
+async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_as_such() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let control = StandIn::start().await;
+    let (first, second) = (open(one.path()), open(two.path()));
+    assert!(matches!(enroll("gwe1_abc", &first).await, Err(EnrollError::Code(_))));
+
+    let mut wrong = control.code.clone();
+    wrong.secret = "00".repeat(16);
+    assert!(matches!(enroll(&wrong.to_string(), &first).await, Err(EnrollError::Unknown(_))));
+
+    let code = control.code.to_string();
+    control.enrolls(Enrolling::Expired);
+    assert!(matches!(enroll(&code, &first).await, Err(EnrollError::Expired(_))));
+
+    control.enrolls(Enrolling::Honest);
+    enroll(&code, &first).await.unwrap();
+    assert!(matches!(enroll(&code, &second).await, Err(EnrollError::UsedByAnother(_))));
+    assert!(second.enrollment().borrow().is_none());
+}
+
+#[tokio::test]
+async fn a_lying_control_plane_enrols_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = StandIn::start().await;
+    let authority = open(directory.path());
+    let code = control.code.to_string();
+    control.enrolls(Enrolling::OtherPolicyKey);
+    assert!(matches!(enroll(&code, &authority).await, Err(EnrollError::PolicyKey { .. })));
+    control.enrolls(Enrolling::ForgedPolicy);
+    let error = enroll(&code, &authority).await.unwrap_err();
+    assert!(matches!(error, EnrollError::NotInForce(EnrollmentError::Policy(_))), "{error}");
+    assert!(authority.enrollment().borrow().is_none());
+    assert!(!directory.path().join("enrollment.json").exists());
+}
+
+#[tokio::test]
+async fn another_tls_key_than_the_code_names_is_told_apart_from_a_network_that_is_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = StandIn::start().await;
+    let authority = open(directory.path());
+    let mut code = control.code.clone();
+    code.pin = Some("ab".repeat(32));
+    assert!(matches!(enroll(&code.to_string(), &authority).await, Err(EnrollError::Intercepted { .. })));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    code.control = format!("https://{free}");
+    assert!(matches!(enroll(&code.to_string(), &authority).await, Err(EnrollError::Network { .. })));
+    code.control = "http://control.example".into();
+    assert!(matches!(enroll(&code.to_string(), &authority).await, Err(EnrollError::Address(_))));
+}
+
+#[tokio::test]
+async fn a_new_policy_is_put_into_force_acknowledged_and_confirmed_by_heartbeats() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    gateway.status(|status| status.connected && status.clock_skew_ms.is_some()).await;
+    let key = gateway.authority.gateway_key().public();
+    control.beats(Some(2));
+    control.send_policy(&control.policy(key, 2));
+    assert_eq!(control.heard_applied().await, 2);
+    assert_eq!(gateway.authority.view().revision(), 2);
+
+    let mut views = gateway.authority.subscribe();
+    views.mark_unchanged();
+    within(views.changed()).await.unwrap();
+    let view = views.borrow().clone();
+    assert!(view.revision() == 2 && view.problem.is_none());
+    control.heard(|request| (request == WatchRequest::Heartbeat).then_some(())).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn forged_older_and_foreign_policies_are_reported_and_change_nothing() {
+    let (_directory, mut control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let stranger = GatewayKey::from_seed(&[99; 32]);
+
+    control.send_policy_signed_by(&control.policy(key, 7), &stranger);
+    let (revision, reason) = control.heard_rejected().await;
+    assert!(revision == 7 && reason.contains("not trusted"), "{reason}");
+
+    control.send_policy(&control.policy(key, 0));
+    let (revision, reason) = control.heard_rejected().await;
+    assert!(revision == 0 && reason.contains("revisions never go back"), "{reason}");
+
+    control.send_policy(&control.policy(stranger.public(), 8));
+    let (revision, reason) = control.heard_rejected().await;
+    assert!(revision == 8 && reason.contains("not for this one"), "{reason}");
+
+    let view = gateway.authority.view();
+    assert_eq!(view.revision(), 1);
+    assert!(view.problem.is_some());
+    assert_eq!(control.links(), 1, "a refused policy is no reason to connect again");
+}
+
+#[tokio::test]
+async fn silence_ends_the_link_and_a_new_one_is_made() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    gateway.status(|status| status.connected).await;
+    control.beats(None);
+    gateway.status(|status| !status.connected && status.problem.as_ref().is_some_and(|p| p.contains("silent"))).await;
+    control.beats(Some(1));
+    assert_eq!(control.heard_hello().await, 1);
+    gateway.status(|status| status.connected && status.problem.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_is_spoken_of_but_never_comes_is_asked_for_by_a_new_link() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    control.beats(Some(5));
+    let missing = |problem: &String| problem.contains("revision 5 but did not send it");
+    gateway.status(|status| status.problem.as_ref().is_some_and(missing)).await;
+    assert_eq!(control.heard_hello().await, 1);
+    assert_eq!(gateway.authority.view().revision(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_without_the_control_plane_runs_from_disk() {
+    let (directory, control, gateway) = linked().await;
+    gateway.stop().await;
+    drop(control);
+    let mut gateway = Gateway::start(open(directory.path()));
+    gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("cannot connect"))).await;
+    let authority = &gateway.authority;
+    assert!(authority.authorize(connection(), true, authority.now()).is_ok());
+}
+
+#[tokio::test]
+async fn a_removed_gateway_allows_nothing() {
+    let (directory, control, mut gateway) = linked().await;
+    control.send(WatchEvent::Removed);
+    gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("removed this gateway"))).await;
+    let denied = gateway.authority.authorize(connection(), true, gateway.authority.now());
+    assert_eq!(denied, Err(DeniedReason::Unknown));
+    assert!(directory.path().join("policy.json").exists());
+}
+
+#[tokio::test]
+async fn a_relay_token_replaces_the_one_before_and_a_strangers_does_not() {
+    let (_directory, control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let mut tokens = gateway.authority.relay_token();
+    let fresh = control.relay_token(key, gateway_net::time::unix_secs() + 5);
+    control.send(WatchEvent::RelayToken { token: "not.a-token".into() });
+    control.send(WatchEvent::RelayToken { token: fresh.clone() });
+    within(tokens.wait_for(|token| token.as_ref() == Some(&fresh))).await.unwrap();
+}
+
+#[tokio::test]
+async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    let next = |request| match request {
+        WatchRequest::Report(report) => Some(report),
+        _ => None,
+    };
+    let first: Report = control.heard(next).await;
+    assert_eq!(first, Report::default());
+
+    let entry = ConnectionReport {
+        id: connection(),
+        connectivity: Connectivity::Connected,
+        path: None,
+        rtt_ms: Some(1.5),
+        last_message_at: None,
+        bytes_sent: 1,
+        bytes_received: 2,
+        streams: 1,
+        problem: None,
+    };
+    gateway.reports.lock().unwrap().push(entry.clone());
+    gateway.changed.notify_one();
+    assert_eq!(control.heard(next).await.connections, [entry.clone()]);
+
+    let relay = RelayId::new(1, [2; 10]);
+    gateway.home_relay.send_replace(Some(relay));
+    gateway.changed.notify_one();
+    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![] });
+
+    control.beats(None);
+    gateway.status(|status| !status.connected).await;
+    control.beats(Some(1));
+    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![entry] });
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_enrolled_waits_and_links_once_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut control = StandIn::start().await;
+    let mut gateway = Gateway::start(open(directory.path()));
+    gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("not enrolled"))).await;
+    enroll(&control.code.to_string(), &gateway.authority).await.unwrap();
+    assert_eq!(control.heard_hello().await, 1);
+    gateway.status(|status| status.connected && status.url.is_some()).await;
+}

@@ -1,0 +1,147 @@
+//! The local API over its Unix socket.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use gateway_proto::{
+    api::{
+        Problem,
+        local::{ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, Status},
+    },
+    identity::GatewayKey,
+};
+use gatewayd::{
+    authority::Authority,
+    local_api::{DaemonControl, LocalApi, serve_metrics},
+    store::StateDir,
+};
+use reqwest::StatusCode;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+struct Daemon;
+
+impl DaemonControl for Daemon {
+    fn status(&self) -> Status {
+        Status {
+            version: "1".into(),
+            key: GatewayKey::from_seed(&[1; 32]).public(),
+            server: None,
+            organization: None,
+            started_at: 1,
+            control: ControlStatus {
+                connected: false,
+                url: None,
+                last_heard_at: None,
+                clock_skew_ms: None,
+                problem: None,
+            },
+            policy: PolicyStatus { revision: 0, issued_at: None, confirmed_at: None, age_secs: None, problem: None },
+            relays: vec![],
+            peers: vec![],
+            connections: vec![],
+        }
+    }
+
+    fn reconnect(&self, peer: &str) -> Result<(), String> {
+        if peer == "Lab" { Ok(()) } else { Err(format!("no peer is called '{peer}'")) }
+    }
+
+    fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+}
+
+struct Running {
+    directory: tempfile::TempDir,
+    client: reqwest::Client,
+    shutdown: CancellationToken,
+    tasks: JoinSet<std::io::Result<()>>,
+}
+
+fn open(directory: &Path) -> Authority {
+    Authority::open(Arc::new(StateDir::open(directory).unwrap()), gateway_net::time::unix_secs()).unwrap()
+}
+
+fn start() -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = open(&directory.path().join("state"));
+    let path = directory.path().join("api.sock");
+    let api = LocalApi::bind(&path, &authority).unwrap();
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(api.serve(Arc::new(Daemon), authority, shutdown.clone()));
+    Running { client: gateway_net::http::unix_client(&path).unwrap(), directory, shutdown, tasks }
+}
+
+#[tokio::test]
+async fn status_metrics_and_reconnect_are_answered() {
+    let running = start();
+    let client = &running.client;
+    let status: Status = client.get("http://localhost/v1/status").send().await.unwrap().json().await.unwrap();
+    assert_eq!(status, Daemon.status());
+    let metrics = client.get("http://localhost/v1/metrics").send().await.unwrap();
+    assert!(metrics.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert_eq!(metrics.text().await.unwrap(), "# EOF\n");
+    let reconnect =
+        |peer: &str| client.post("http://localhost/v1/reconnect").json(&ReconnectBody { peer: peer.into() }).send();
+    assert_eq!(reconnect("Lab").await.unwrap().status(), StatusCode::NO_CONTENT);
+    let refused = reconnect("Moon").await.unwrap();
+    assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+    assert_eq!(refused.headers()["content-type"], "application/problem+json");
+    let problem: Problem = refused.json().await.unwrap();
+    assert_eq!((problem.code.as_str(), problem.detail.as_str()), ("not_found", "no peer is called 'Moon'"));
+}
+
+#[tokio::test]
+async fn mistakes_of_clients_are_problems_and_never_repeat_the_code() {
+    let running = start();
+    let client = &running.client;
+    let unknown = client.get("http://localhost/v2/status").send().await.unwrap();
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    assert_eq!(unknown.json::<Problem>().await.unwrap().code, "not_found");
+    let post = |body: String| {
+        client.post("http://localhost/v1/enroll").header("content-type", "application/json").body(body).send()
+    };
+    for body in ["{\"code\": \"gwe1_secret\", \"x\": 1}", "gwe1_secret"] {
+        let answer = post(body.to_owned()).await.unwrap();
+        assert!(answer.status().is_client_error());
+        let problem: Problem = answer.json().await.unwrap();
+        assert!(problem.code == "invalid" && !problem.detail.contains("gwe1_secret"));
+    }
+    assert_eq!(post("x".repeat(100_000)).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let body = EnrollBody { code: "gwe1_cut".into() };
+    let cut = client.post("http://localhost/v1/enroll").json(&body).send().await.unwrap();
+    assert_eq!(cut.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(cut.json::<Problem>().await.unwrap().detail.contains("copy it again"));
+}
+
+#[tokio::test]
+async fn the_server_ends_in_time_even_if_a_client_stays() {
+    let mut running = start();
+    let path = running.directory.path().join("api.sock");
+    let _idle = tokio::net::UnixStream::connect(&path).await.unwrap();
+    running.shutdown.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(10), running.tasks.join_next()).await.unwrap();
+    ended.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn metrics_are_served_over_loopback_and_nothing_else_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_metrics(listener, Arc::new(Daemon), CancellationToken::new()));
+    // Our own clients speak HTTPS only, so this one request is written by hand.
+    assert!(get(address, "/metrics").await.ends_with("# EOF\n"));
+    assert!(get(address, "/v1/status").await.starts_with("HTTP/1.1 404"));
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}

@@ -1,0 +1,11 @@
+//! Scenarios with the real programs on loopback. Each starts its own control plane, relay and gateways.
+
+mod crashes;
+mod cutting;
+mod enrolment;
+mod five_steps;
+mod partners;
+mod privacy;
+mod relay;
+mod status;
+mod traffic;
