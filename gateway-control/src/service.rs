@@ -39,8 +39,10 @@ use tokio_util::task::TaskTracker;
 
 pub use self::{
     accounts::Registration,
+    agreements::AgreementChange,
+    connections::ConnectionChange,
     error::{ServiceError, ServiceResult},
-    gateways::{GatewayCaller, WatchStart},
+    gateways::{GatewayCaller, Newest, WatchStart},
     page::{MAX_LIMIT, Paging},
     password::Passwords,
 };

@@ -15,7 +15,7 @@ mod table;
 mod tests;
 
 pub use diagram::diagrams;
-pub use machine::{Act, By, Side, Status, Transition, TransitionError, next, possible};
+pub use machine::{Act, By, Side, Status, Transition, TransitionError, in_place, next, possible};
 use serde::{Deserialize, Serialize};
 pub use table::{AGREEMENT, CONNECTION, GRANT, PEERING};
 

@@ -1,4 +1,4 @@
-//! The configuration: a file form that mirrors the TOML ([`file`]), and [`Config`], which cannot be wrong any more.
+//! The configuration: a file form that mirrors the TOML (`file.rs`), and [`Config`], which cannot be wrong any more.
 //!
 //! Nothing is bound or opened before the whole file is accepted, and every mistake is reported at once with file, key, value and
 //! what is accepted. An unreadable or missing file is an error, never "defaults".

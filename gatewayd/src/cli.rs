@@ -84,7 +84,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 /// `gatewayd check`
 pub fn check(file: &Path) -> anyhow::Result<()> {
     Config::load(file)?;
-    say(&format!("{}: ok", file.display()))
+    print(format!("{}: ok\n", file.display()).as_bytes())
 }
 
 /// `gatewayd enroll`
@@ -100,20 +100,22 @@ pub async fn enroll(socket: &Path, code: String) -> anyhow::Result<()> {
         anyhow::bail!(problem.detail);
     }
     let enrolled: Enrolled = response.json().await.context("gatewayd answered with something unknown")?;
-    say(&format!(
-        "enrolled as server '{}' of '{}' with key {}",
-        enrolled.server_name, enrolled.organization_name, enrolled.key
-    ))
+    let (server, organization) = (&enrolled.server_name, &enrolled.organization_name);
+    print(format!("enrolled as server '{server}' of '{organization}' with key {}\n", enrolled.key).as_bytes())
 }
 
 /// `gatewayd completions`
-pub fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "gatewayd", &mut io::stdout());
+pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "gatewayd", &mut text);
+    print(&text)
 }
 
 /// `gatewayd man`
 pub fn man() -> anyhow::Result<()> {
-    Ok(clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?)
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+    print(&text)
 }
 
 fn code_from_stdin() -> anyhow::Result<String> {
@@ -122,8 +124,13 @@ fn code_from_stdin() -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("cannot write to standard output")
+/// A reader that went away (`| head`) is not our failure.
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    let mut output = io::stdout();
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
 }
 
 #[cfg(test)]

@@ -31,10 +31,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run { config } => run(&config),
         Command::Check { config } => cli::check(&config),
         Command::Enroll { socket, code } => runtime()?.block_on(cli::enroll(&socket, code)),
-        Command::Completions { shell } => {
-            cli::completions(shell);
-            Ok(())
-        }
+        Command::Completions { shell } => cli::completions(shell),
         Command::Man => cli::man(),
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::Future,
     io::{self, IoSliceMut},
-    net::{SocketAddr, SocketAddrV6},
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -311,8 +311,9 @@ impl AsyncUdpSocket for TunnelSocket {
         }
     }
 
+    /// An IPv6 address whatever the real family: quinn dials made-up IPv6 addresses, and compares the families.
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.local_port()?))
     }
 
     fn may_fragment(&self) -> bool {

@@ -301,3 +301,37 @@ async fn a_gateway_that_is_not_enrolled_waits_and_links_once_it_is() {
     assert_eq!(control.heard_hello().await, 1);
     gateway.status(|status| status.connected && status.url.is_some()).await;
 }
+
+#[tokio::test]
+async fn the_command_enrols_the_running_daemon_with_a_code_from_standard_input() {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let directory = tempfile::tempdir().unwrap();
+    let mut control = StandIn::start().await;
+    let (config, state) = (directory.path().join("gatewayd.toml"), directory.path().join("state"));
+    let socket = state.join("gatewayd.sock");
+    std::fs::write(&config, format!("state_dir = {state:?}\n[tunnel]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
+    let program = env!("CARGO_BIN_EXE_gatewayd");
+    let mut daemon = tokio::process::Command::new(program)
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+    assert!(within(lines.next_line()).await.unwrap().unwrap().contains("ready"));
+
+    let mut enrolling = tokio::process::Command::new(program)
+        .args(["enroll", "-", "--socket"])
+        .arg(&socket)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    enrolling.stdin.take().unwrap().write_all(control.code.to_string().as_bytes()).await.unwrap();
+    let output = within(enrolling.wait_with_output()).await.unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("enrolled as server 'Engine 1' of 'Clinic'"));
+    assert_eq!(control.heard_hello().await, 1);
+}

@@ -11,8 +11,18 @@ use std::fmt::Write as _;
 /// A word inside every message; where it shows up outside a message, payload has leaked.
 pub const MARKER: &str = "PAYLOAD-MARKER-5d1c";
 
-const FAMILY: [&str; 10] =
-    ["Sample", "Próbka", "Muestra", "Campione", "Specimen", "Prüfling", "O\\T\\Sample", "Échantillon", "Näyte", "Amostra"];
+const FAMILY: [&str; 10] = [
+    "Sample",
+    "Próbka",
+    "Muestra",
+    "Campione",
+    "Specimen",
+    "Prüfling",
+    "O\\T\\Sample",
+    "Échantillon",
+    "Näyte",
+    "Amostra",
+];
 const GIVEN: [&str; 8] = ["Test", "Probe", "Tést", "Zoë", "Demo", "Dummy", "Mock", "Ünit"];
 const RESULTS: [(&str, &str, &str, u32, u32); 10] = [
     ("6690-2", "Leukocytes", "10*3/uL", 40, 110),
@@ -180,7 +190,13 @@ impl Corpus {
         ];
         for (index, (code, name, unit, low, high)) in RESULTS.into_iter().enumerate() {
             let value = self.random.between(low * 8 / 10, high * 12 / 10);
-            let flag = if value < low { "L" } else if value > high { "H" } else { "N" };
+            let flag = if value < low {
+                "L"
+            } else if value > high {
+                "H"
+            } else {
+                "N"
+            };
             segments.push(format!(
                 "OBX|{}|NM|{code}^{name}^LN||{}.{}|{unit}|{}-{}|{flag}|||F",
                 index + 1,

@@ -104,9 +104,8 @@ impl Ctl {
         if !outcome.code.is_some_and(|code| good.contains(&code)) {
             bail!("`{}` ended with {:?}: {}", line(&with_json), outcome.code, outcome.stderr.trim());
         }
-        serde_json::from_str(&outcome.stdout).with_context(|| {
-            format!("`{}` printed no JSON: {}{}", line(&with_json), outcome.stdout, outcome.stderr)
-        })
+        serde_json::from_str(&outcome.stdout)
+            .with_context(|| format!("`{}` printed no JSON: {}{}", line(&with_json), outcome.stdout, outcome.stderr))
     }
 }
 

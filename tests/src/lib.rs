@@ -16,6 +16,8 @@
 //! Only public interfaces are used: ready lines, `gateway-ctl`, the HTTP API and the sockets. No test looks inside a
 //! program, so a program can be rewritten under them.
 
+use std::{fs::OpenOptions, io::Write};
+
 pub mod corpus;
 pub mod ctl;
 pub mod demo;
@@ -26,3 +28,19 @@ pub mod process;
 pub mod scene;
 pub mod stranger;
 pub mod wait;
+
+/// Notes what a scenario measured: to standard output, and to the file named by `GATEWAY_TEST_MEASURES`, whose lines
+/// `tests/run` shows at the end.
+#[macro_export]
+macro_rules! measured {
+    ($($text:tt)*) => { $crate::note_measure(&format!($($text)*)) };
+}
+
+/// See [`measured!`].
+pub fn note_measure(text: &str) {
+    writeln!(std::io::stdout(), "measured: {text}").ok();
+    let Some(path) = std::env::var_os("GATEWAY_TEST_MEASURES") else { return };
+    // One write call for the line, so that lines of parallel tests do not mix.
+    let line = format!("  {text}\n");
+    OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes())).ok();
+}

@@ -52,7 +52,8 @@ fn acknowledgement(message: &[u8]) -> Option<(String, String)> {
 
 /// The answer of an engine.
 fn acknowledge(code: &str, control_id: &str) -> Vec<u8> {
-    format!("MSH|^~\\&|LIS|SOUTH|EHR|NORTH|20250301080000||ACK|A{control_id}|T|2.5.1\rMSA|{code}|{control_id}\r").into_bytes()
+    format!("MSH|^~\\&|LIS|SOUTH|EHR|NORTH|20250301080000||ACK|A{control_id}|T|2.5.1\rMSA|{code}|{control_id}\r")
+        .into_bytes()
 }
 
 fn field(message: &[u8], segment: &[u8], index: usize) -> Option<String> {

@@ -130,7 +130,8 @@ impl Platform {
         let token = self.operator_token_file()?;
         let control = self.control_ready_file();
         let args = ["relay", "add", "--control-ready-file", utf8(&control)?, "--operator-token-file", &token];
-        let args: Vec<&str> = args.into_iter().chain(["--from-ready-file", utf8(&ready)?, "--name", "relay-1"]).collect();
+        let args: Vec<&str> =
+            args.into_iter().chain(["--from-ready-file", utf8(&ready)?, "--name", "relay-1"]).collect();
         self.ctl.json(&args).await
     }
 
@@ -236,6 +237,28 @@ impl Platform {
         Ok(Link { connection, grant, agreement: agreement.into(), sender })
     }
 
+    /// Steps 4 and 5 inside one organization: the sending server is picked with the offer, and approved if that is needed.
+    pub async fn link_within(
+        &self,
+        agreement: &str,
+        listener: &Site,
+        sender: &Site,
+        engine: SocketAddr,
+    ) -> anyhow::Result<Link> {
+        let name = format!("adt-{}", engine.port());
+        let channel = self.publish(listener, &name, engine).await?;
+        let args = ["grant", "offer", "--profile", &listener.profile, "--channel", &channel, "--to", agreement];
+        let args: Vec<&str> = args.into_iter().chain(["--server", &sender.name]).collect();
+        let grant = self.ctl.json(&args).await?;
+        let id = text(&grant, "id")?.to_owned();
+        let connection = match grant["connection_id"].as_str() {
+            Some(connection) => connection.into(),
+            None => self.approve(&id, sender).await?,
+        };
+        let sender = self.opened(&connection, sender).await?;
+        Ok(Link { connection, grant: id, agreement: agreement.into(), sender })
+    }
+
     /// Step 4a: publishes the engine's port as `name` and offers it. Gives the grant.
     pub async fn offer(
         &self,
@@ -244,13 +267,16 @@ impl Platform {
         name: &str,
         engine: SocketAddr,
     ) -> anyhow::Result<String> {
+        let channel = self.publish(listener, name, engine).await?;
+        let args = ["grant", "offer", "--profile", &listener.profile, "--channel", &channel, "--to", agreement];
+        Ok(text(&self.ctl.json(&args).await?, "id")?.into())
+    }
+
+    async fn publish(&self, listener: &Site, name: &str, engine: SocketAddr) -> anyhow::Result<String> {
         let engine = engine.to_string();
         let public_name = format!("{name} of {}", listener.name);
         let args = ["channel", "create", "--profile", &listener.profile, "--server", &listener.name, "--name", name];
         let args: Vec<&str> = args.into_iter().chain(["--engine", &engine, "--publish", &public_name]).collect();
-        let channel = self.ctl.json(&args).await?;
-        let channel = text(&channel, "id")?;
-        let args = ["grant", "offer", "--profile", &listener.profile, "--channel", channel, "--to", agreement];
         Ok(text(&self.ctl.json(&args).await?, "id")?.into())
     }
 

@@ -3,7 +3,7 @@
 //! A policy gets a new revision only if its content changed; then the connections whose entries changed remember the
 //! revision, which is how the platform knows when both ends have it in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_proto::{
     id::{ConnectionId, ServerId},
@@ -41,14 +41,11 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     {
         return Ok(false);
     }
-    remember_revision(work, &policy, in_force.as_ref(), &server, rows).await?;
+    remember_revision(work, &policy, in_force.as_ref()).await?;
     let envelope =
         policy.sign(&work.service().settings.signer).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
     work.put_policy(&PolicyRow { server: id, revision, envelope: Sealed(envelope) }).await?;
-    if server.policy_problem.take().is_some() {
-        work.update_server(&server).await?;
-    }
     Ok(true)
 }
 
@@ -76,6 +73,7 @@ async fn build(
 ) -> ServiceResult<Policy> {
     let organization =
         work.organization(server.organization).await?.ok_or(ServiceError::Internal("a server without organization"))?;
+    let relays = work.relays().await?;
     let mut peers = BTreeMap::<GatewayPublicKey, PeerEntry>::new();
     let mut connections = Vec::new();
     for row in rows {
@@ -85,13 +83,15 @@ async fn build(
             let fresh = Secret::from_bytes(gateway_net::random());
             let pair_secret = work.pair_secret(gateway, key, &fresh).await?;
             let name = server_name(&row.peer, &row.peer_organization_name);
-            peers.insert(key, PeerEntry { key, noise, server: name, home_relay: row.peer.home_relay, pair_secret });
+            // A relay that left the map is nobody's home.
+            let home_relay = row.peer.home_relay.filter(|id| relays.iter().any(|relay| relay.id == *id));
+            peers.insert(key, PeerEntry { key, noise, server: name, home_relay, pair_secret });
         }
         for local in local_ends(server.id, row)? {
             connections.push(entry(row, activation, key, local));
         }
     }
-    let relays = work.relays().await?.into_iter().map(|relay| RelayEntry {
+    let relays = relays.into_iter().map(|relay| RelayEntry {
         id: relay.id,
         url: relay.url,
         tls_pin: relay.tls_pin,
@@ -153,24 +153,19 @@ fn entry(
     }
 }
 
-/// Writes the revision to our end of every connection whose entry this policy changes.
-async fn remember_revision(
-    work: &mut Work,
-    policy: &Policy,
-    in_force: Option<&Policy>,
-    server: &ServerRow,
-    rows: Vec<PolicyConnectionRow>,
-) -> ServiceResult<()> {
+/// Writes the revision to our end of every connection about which this policy says something else than the one before,
+/// those included that are not in it any more.
+async fn remember_revision(work: &mut Work, policy: &Policy, in_force: Option<&Policy>) -> ServiceResult<()> {
     // Another gateway has nothing of the old policy in force.
     let in_force = in_force.filter(|old| old.gateway == policy.gateway);
-    for row in rows {
-        let mut connection = row.connection;
-        let (new, old) = (about(policy, connection.id), in_force.map(|old| about(old, connection.id)));
-        if new.0.is_empty() || old.is_some_and(|old| old == new) {
+    let both = policy.connections.iter().chain(in_force.iter().flat_map(|old| &old.connections));
+    for id in both.map(|entry| entry.id).collect::<BTreeSet<_>>() {
+        if in_force.is_some_and(|old| about(old, id) == about(policy, id)) {
             continue;
         }
+        let Some(mut connection) = work.connection(id).await? else { continue };
         for end in [&mut connection.sender, &mut connection.listener] {
-            if end.server == server.id {
+            if end.server == policy.server.id {
                 end.revision = policy.revision;
             }
         }

@@ -126,8 +126,7 @@ impl StatusArgs {
                 }
             }
             tokio::select! {
-                // Without a handler for the signal the default one ends the program: nothing to wait for either way.
-                _ = &mut interrupted => return Ok(Answer::Yes),
+                outcome = &mut interrupted => return outcome.map(|()| Answer::Yes).map_err(CtlError::Runtime),
                 () = sleep(WATCH_INTERVAL) => {}
             }
             if !context.out.is_terminal() && !context.out.is_json() {

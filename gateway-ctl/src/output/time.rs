@@ -1,5 +1,7 @@
 //! Times for people: relative to `now`, both in Unix seconds or both in milliseconds as the name says.
 
+use std::cmp::Ordering;
+
 use time::{OffsetDateTime, macros::format_description};
 
 const MINUTE: u64 = 60;
@@ -8,17 +10,17 @@ const DAY: u64 = 24 * HOUR;
 
 /// `3 s ago`, `in 5 min`, `now`.
 pub(crate) fn relative(now: u64, at: u64) -> String {
-    match (now.checked_sub(at), at.checked_sub(now)) {
-        (Some(0), _) => "now".to_owned(),
-        (Some(past), _) => format!("{} ago", span(past)),
-        (None, Some(future)) => format!("in {}", span(future)),
-        (None, None) => "now".to_owned(),
+    match at.cmp(&now) {
+        Ordering::Less => format!("{} ago", span(now - at)),
+        Ordering::Equal => "now".to_owned(),
+        Ordering::Greater => format!("in {}", span(at - now)),
     }
 }
 
 /// The same from milliseconds; less than a second is `now`, whichever clock is a little ahead.
 pub(crate) fn relative_ms(now_ms: u64, at_ms: u64) -> String {
-    if now_ms.abs_diff(at_ms) < 1000 { "now".to_owned() } else { relative(now_ms / 1000, at_ms / 1000) }
+    let secs = now_ms.abs_diff(at_ms) / 1000;
+    if at_ms > now_ms { relative(0, secs) } else { relative(secs, 0) }
 }
 
 /// A length of time in its largest unit that still says something: up to 119 s in seconds, up to 119 min in minutes, …

@@ -18,7 +18,7 @@
 //! | `GET /channels` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Channel`] · [`CreateChannel`] · [`UpdateChannel`] |
 //! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
 //! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
-//! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,terminate}` | [`Connection`] |
+//! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`Connection`] |
 //! | `GET /relays` · `POST` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] (operator of the platform) |
 //! | `GET /audit` | [`AuditEntry`], newest first |
 
@@ -481,6 +481,8 @@ api_types! {
     AuditEntry {
         /// Id.
         id: AuditId,
+        /// Position in the organization's chain, from 1 without gaps.
+        sequence: u64,
         /// When, Unix seconds.
         at: u64,
         /// Who: a user's e-mail address, `gateway srv_…`, or `system`.
@@ -489,6 +491,8 @@ api_types! {
         act: String,
         /// On what: an id.
         object: String,
+        /// Values that matter, in words.
+        detail: String,
         /// Hash of this entry and the one before, hex.
         hash: String,
     }

@@ -135,6 +135,12 @@ pub fn next<A: Act>(status: A::Status, act: A, side: Side) -> Result<A::Status, 
     Err(TransitionError { machine: A::MACHINE, status: status.to_string(), act: act.to_string(), by, possible: names })
 }
 
+/// Whether the act's result is in place already, so that repeating it changes nothing.
+pub fn in_place<A: Act>(status: A::Status, act: A, side: Side) -> bool {
+    let mut rows = A::TABLE.iter().filter(|row| row.act == act && row.by.allows(side));
+    rows.any(|row| row.to == status && row.from != status)
+}
+
 /// The rows that lead out of a status; none: it is terminal.
 pub fn possible<A: Act>(status: A::Status) -> impl Iterator<Item = &'static Transition<A::Status, A>> {
     A::TABLE.iter().filter(move |row| row.from == status)

@@ -100,6 +100,14 @@ fn only_an_active_connection_of_an_active_agreement_carries_data() {
 }
 
 #[test]
+fn repeating_an_act_is_told_from_an_act_out_of_place() {
+    assert!(in_place(GrantStatus::Revoked, GrantAct::Revoke, Side::Owner));
+    assert!(!in_place(GrantStatus::Revoked, GrantAct::Revoke, Side::Peer));
+    assert!(!in_place(GrantStatus::Expired, GrantAct::Revoke, Side::Owner));
+    assert!(!in_place(ConnectionStatus::Paused, ConnectionAct::Resume, Side::Owner));
+}
+
+#[test]
 fn names_round_trip() {
     for status in GrantStatus::ALL {
         assert_eq!(status.as_str().parse(), Ok(*status));

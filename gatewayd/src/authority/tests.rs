@@ -229,7 +229,31 @@ fn a_rotated_policy_key_is_trusted_after_a_restart_and_the_retired_one_is_not() 
     drop(authority);
     let authority = fixture.open();
     assert_eq!(authority.view().revision(), 3);
-    assert_eq!(authority.enrollment().borrow().as_ref().unwrap().trusted_keys, [new_key.public()]);
+    let enrollment = authority.enrollment().borrow().clone().unwrap();
+    assert_eq!(enrollment.trusted_keys, [new_key.public()]);
+    assert_eq!(enrollment.audience(), new_key.public());
+}
+
+#[test]
+fn a_crash_anywhere_in_a_rotation_of_keys_leaves_a_policy_that_verifies() {
+    let fixture = Fixture::new();
+    let authority = fixture.enrolled();
+    let (old_key, new_key) = (fixture.control.public(), GatewayKey::from_seed(&[7; 32]));
+    let enrollment = authority.enrollment().borrow().clone().unwrap();
+    let rotated = Policy { control_keys: vec![new_key.public()], ..fixture.policy(&authority, 2) };
+    let next = policy(authority.gateway_key().public(), new_key.public(), 3);
+    // What is on disk after each of the three writes of the second step: keys, policy.
+    let wider = Enrollment { trusted_keys: vec![old_key, new_key.public()], ..enrollment.clone() };
+    let narrower = Enrollment { trusted_keys: vec![new_key.public()], ..enrollment };
+    let (second, third) = (rotated.sign(&fixture.control).unwrap(), next.sign(&new_key).unwrap());
+    let mut authority = authority;
+    for (keys, policy, revision) in [(&wider, &second, 2), (&wider, &third, 3), (&narrower, &third, 3)] {
+        authority.state().save_enrollment(keys).unwrap();
+        authority.state().save_policy(policy).unwrap();
+        drop(authority);
+        authority = fixture.open();
+        assert_eq!((authority.view().revision(), authority.view().problem.clone()), (revision, None));
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(super) fn options(
 ) -> Result<WsOptions, LinkEnd> {
     let assertion = Assertion {
         key: authority.gateway_key().public(),
-        aud: enrollment.policy_key,
+        aud: enrollment.audience(),
         method: "GET".to_owned(),
         path: WATCH_PATH.to_owned(),
         iat: authority.now(),

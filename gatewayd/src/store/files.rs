@@ -35,7 +35,7 @@ pub struct Enrollment {
     pub control: String,
     /// SHA-256 of its TLS public key, hex; none: the public web PKI vouches for it.
     pub pin: Option<String>,
-    /// Its policy key as the enrolment code named it; also the audience of our assertions.
+    /// Its policy key as the enrolment code named it.
     pub policy_key: GatewayPublicKey,
     /// The policy keys to trust now: the signer of the policy in force, and those that policy names.
     pub trusted_keys: Vec<GatewayPublicKey>,
@@ -53,6 +53,13 @@ impl Enrollment {
     /// How the control plane's TLS key is known.
     pub fn trust(&self) -> Result<ServerTrust, PinError> {
         trust(self.pin.as_deref())
+    }
+
+    /// The key that names the control plane in our assertions: the one of the code, or after its retirement one that the
+    /// policy in force names.
+    pub fn audience(&self) -> GatewayPublicKey {
+        let is_retired = !self.trusted_keys.contains(&self.policy_key);
+        self.trusted_keys.last().copied().filter(|_| is_retired).unwrap_or(self.policy_key)
     }
 }
 

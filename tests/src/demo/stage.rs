@@ -105,7 +105,11 @@ impl Stage {
             let server = platform.create_server(&site.profile, &site.name).await?;
             let code = platform.enrollment_code(&site.profile, &site.name).await?;
             let enrolled = site.enroll(&platform.ctl, &code).await?;
-            say(&format!("      {} has the key {}…, made on its own machine", site.name, short(text(&enrolled, "key")?)));
+            say(&format!(
+                "      {} has the key {}…, made on its own machine",
+                site.name,
+                short(text(&enrolled, "key")?)
+            ));
             self.sites[index].server_id = text(&server, "id")?.into();
         }
         Ok(())
@@ -148,7 +152,8 @@ impl Stage {
                 "      {}: engine → {} → {} ⇒ {} → {engine}",
                 link.connection, link.sender, sender.name, listener.name
             ));
-            let status = sender.wait_for(&platform.ctl, &link.connection, Connectivity::Connected, None, PATH_LIMIT).await?;
+            let status =
+                sender.wait_for(&platform.ctl, &link.connection, Connectivity::Connected, None, PATH_LIMIT).await?;
             say(&format!("      proved end to end; {}", path_line(&status)));
         }
         Ok(())
@@ -160,7 +165,11 @@ impl Stage {
             .links
             .iter()
             .zip([(NORTH, SOUTH, "N"), (SOUTH, NORTH, "S")])
-            .map(|(link, (from, to, prefix))| Direction { title: format!("{from} → {to}"), prefix, sender: link.sender })
+            .map(|(link, (from, to, prefix))| Direction {
+                title: format!("{from} → {to}"),
+                prefix,
+                sender: link.sender,
+            })
             .collect();
         let first = Instant::now();
         traffic::first_messages(&directions, &self.engines).await?;

@@ -67,7 +67,11 @@ pub(super) async fn first_messages(directions: &[Direction], engines: &[Engine])
         let mut sender = Sender::new(direction.sender, false).with_response_timeout(FIRST_LIMIT);
         let verdict = sender.send(&message.bytes).await;
         ensure!(verdict == Verdict::Acknowledged, "{}: the first message was {verdict}", direction.title);
-        ensure!(engine.count_of(&message.control_id) == 1, "{}: the first message did not arrive once", direction.title);
+        ensure!(
+            engine.count_of(&message.control_id) == 1,
+            "{}: the first message did not arrive once",
+            direction.title
+        );
     }
     Ok(())
 }

@@ -177,7 +177,8 @@ impl Engine {
 
     /// Waits until so many messages arrived.
     pub async fn wait_for(&self, count: usize, limit: Duration) -> anyhow::Result<()> {
-        wait::until_true(limit, format!("the engine received {count} messages"), async || Ok(self.count() >= count)).await
+        wait::until_true(limit, format!("the engine received {count} messages"), async || Ok(self.count() >= count))
+            .await
     }
 
     /// Waits until so many bytes arrived.

@@ -49,11 +49,7 @@ pub(super) async fn start_control(dir: &Path, options: &PlatformOptions) -> anyh
     let data_dir = dir.join("control");
     fs::write(
         &config,
-        format!(
-            "listen = \"{}:0\"\ndata_dir = {}\nregistration = \"token\"\n",
-            options.control.ip,
-            quoted(&data_dir)?,
-        ),
+        format!("listen = \"{}:0\"\ndata_dir = {}\nregistration = \"token\"\n", options.control.ip, quoted(&data_dir)?,),
     )?;
     start(dir, Program::Control, "control", &["run", "--config"], &config, &options.control, options).await
 }
@@ -83,7 +79,8 @@ pub(super) struct GatewayFiles {
 impl GatewayFiles {
     pub(super) fn write(dir: &Path, name: &str, ip: IpAddr, direct: bool) -> anyhow::Result<Self> {
         let state_dir = dir.join(name);
-        let files = Self { config: dir.join(format!("{name}.toml")), socket: state_dir.join("gatewayd.sock"), state_dir };
+        let files =
+            Self { config: dir.join(format!("{name}.toml")), socket: state_dir.join("gatewayd.sock"), state_dir };
         fs::write(
             &files.config,
             format!(

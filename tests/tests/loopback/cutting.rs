@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use gateway_tests::{
+    measured,
     mllp::{Broken, Connection, Ending, Sender, Verdict},
     scene::{Scene, play},
     wait,
@@ -113,8 +114,8 @@ async fn cut(scene: &mut Scene, what: &str, command: &[&str]) -> anyhow::Result<
     let ((near, near_at), typed) = tokio::join!(connection.write_until_end(&chunk, LIMIT), typing);
     let (typed, far, far_at) = typed?;
     let (near_took, far_took) = (near_at.duration_since(typed), far_at.duration_since(typed));
-    println!(
-        "measured: {what}: sending engine reset after {:.0} ms, receiving engine after {:.0} ms (command included)",
+    measured!(
+        "{what}: sending engine reset after {:.0} ms, receiving engine after {:.0} ms (command included)",
         near_took.as_secs_f64() * 1e3,
         far_took.as_secs_f64() * 1e3
     );

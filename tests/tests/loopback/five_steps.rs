@@ -13,10 +13,8 @@ use gateway_tests::{
 async fn five_steps_carry_messages_both_ways_over_one_tunnel() -> anyhow::Result<()> {
     play(async |scene| {
         let back_engine = Engine::start(Manners::Polite)?;
-        let back = scene
-            .platform
-            .link(&scene.link.agreement, &scene.north, &scene.south, back_engine.address())
-            .await?;
+        let back =
+            scene.platform.link(&scene.link.agreement, &scene.north, &scene.south, back_engine.address()).await?;
         scene.connected().await?;
         let mut forth = [scene.keeping_sender(), scene.keeping_sender(), scene.sender()];
         let mut over_there = Sender::new(back.sender, true);
@@ -65,9 +63,8 @@ async fn an_organization_peers_with_itself_between_two_servers_and_within_one() 
         let verdict = Sender::new(link.sender, false).send(&message.bytes).await;
         ensure!(verdict == Verdict::Acknowledged, "{path:?}: {verdict}");
         ensure!(engine.received()[0].bytes == message.bytes, "{path:?}: other bytes");
-        let status = sender
-            .wait_for(&platform.ctl, &link.connection, Connectivity::Connected, Some(path), PATH_LIMIT)
-            .await?;
+        let status =
+            sender.wait_for(&platform.ctl, &link.connection, Connectivity::Connected, Some(path), PATH_LIMIT).await?;
         ensure!(status.peer_organization == "Self", "{status:?}");
     }
     Ok(())

@@ -73,9 +73,11 @@ async fn a_relay_that_restarts_is_attached_again_and_messages_go_on() -> anyhow:
         })
         .await?;
         for site in [&scene.north, &scene.south] {
-            gateway_tests::wait::until_true(gateway_tests::scene::PATH_LIMIT, "the relay is attached again", async || {
-                Ok(site.status(&scene.platform.ctl).await?.relays.iter().any(|relay| relay.attached))
-            })
+            gateway_tests::wait::until_true(
+                gateway_tests::scene::PATH_LIMIT,
+                "the relay is attached again",
+                async || Ok(site.status(&scene.platform.ctl).await?.relays.iter().any(|relay| relay.attached)),
+            )
             .await?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use gateway_proto::api::gateway::PathKind;
 use gateway_tests::{
     corpus::Corpus,
+    measured,
     mllp::{Broken, Connection, Ending, Manners, Verdict, frame},
     scene::play,
 };
@@ -20,7 +21,7 @@ async fn a_message_of_28_mb_arrives_byte_for_byte_and_is_acknowledged() -> anyho
         ensure!(message.bytes.len() > 28_000_000);
         let begun = std::time::Instant::now();
         scene.deliver(&mut scene.sender().with_response_timeout(LIMIT), &message).await?;
-        println!("measured: 28 MB acknowledged after {:.2} s", begun.elapsed().as_secs_f64());
+        measured!("28 MB acknowledged after {:.2} s", begun.elapsed().as_secs_f64());
         Ok(())
     })
     .await
@@ -64,7 +65,7 @@ async fn small_messages_do_not_wait_behind_a_big_one() -> anyhow::Result<()> {
         };
         let (verdict, worst) = tokio::join!(sending, meanwhile);
         let worst = worst?;
-        println!("measured: worst small message beside 56 MB: {:.1} ms", worst.as_secs_f64() * 1e3);
+        measured!("worst small message beside 56 MB: {:.1} ms", worst.as_secs_f64() * 1e3);
         ensure!(verdict == Verdict::Acknowledged, "the big one was {verdict}");
         ensure!(worst < Duration::from_secs(2), "a small message took {worst:?}");
         Ok(())

@@ -291,6 +291,7 @@ fn the_old_session_answers_until_the_new_one_has_proved_a_path() {
 
     // The next offer gets through: the session before it goes once the new one has proved the path.
     let again = later + 4_000 * MS;
+    a.handle_timeout(again, UNIX_MS + 14_000);
     introduce(&mut a, &mut b, again, UNIX_MS + 14_000);
     let newest = a.probe_session_ids().next().unwrap();
     for second in 0..15 {

@@ -1,0 +1,161 @@
+//! Agreements: each side holds its own suspension, either side ends it.
+
+use gateway_proto::{
+    api::{Page, platform::Agreement},
+    id::{AgreementId, OrganizationId},
+    peering::{AgreementAct, AgreementStatus, GrantAct, Side, in_place, next},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work,
+    page::{Paging, cut},
+    peering::name_of,
+    roles::Act,
+};
+use crate::storage::{AgreementRow, Transaction};
+
+/// What a user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgreementChange {
+    /// Put the own suspension on.
+    Suspend,
+    /// Lift the own suspension.
+    Resume,
+    /// End it for good.
+    End,
+}
+
+impl Service {
+    /// Agreements of the own organization.
+    pub async fn agreements(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Agreement>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let (rows, next) = cut(tx.agreements(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(show(&mut *tx, actor.id(), row).await?);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// One agreement.
+    pub async fn agreement(&self, actor: &Actor, id: AgreementId) -> ServiceResult<Agreement> {
+        actor.may(Act::Read)?;
+        let mut tx = self.storage.read().await?;
+        let row = own_agreement(&mut *tx, actor.id(), id).await?;
+        show(&mut *tx, actor.id(), row).await
+    }
+
+    /// Suspends, resumes or ends an agreement. Its end revokes its grants and terminates their connections.
+    pub async fn change_agreement(
+        &self,
+        actor: &Actor,
+        id: AgreementId,
+        change: AgreementChange,
+    ) -> ServiceResult<Agreement> {
+        actor.may(Act::ManagePeering)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_agreement(work.tx(), own, id).await?;
+        let before = row.clone();
+        let side = side(&row, own);
+        match change {
+            AgreementChange::Suspend => {
+                row.status = next(row.status, AgreementAct::Suspend, side)?;
+                *suspension(&mut row, own) = true;
+            }
+            AgreementChange::Resume if row.status == AgreementStatus::Active => {}
+            AgreementChange::Resume => {
+                *suspension(&mut row, own) = false;
+                let act = AgreementAct::resume(row.first_suspends || row.second_suspends);
+                row.status = next(row.status, act, side)?;
+            }
+            AgreementChange::End if in_place(row.status, AgreementAct::End, side) => {}
+            AgreementChange::End => {
+                row.status = next(row.status, AgreementAct::End, side)?;
+                row.ended_at = Some(work.now);
+            }
+        }
+        if row == before {
+            return show(work.tx(), own, row).await;
+        }
+        work.update_agreement(&row).await?;
+        for connection in work.open_connections_of_agreement(id).await? {
+            work.touch(connection.sender.server);
+            work.touch(connection.listener.server);
+        }
+        if row.ended_at.is_some() {
+            for grant in work.open_grants_of_agreement(id).await? {
+                work.end_grant(grant, GrantAct::Close, Side::System).await?;
+            }
+        }
+        let act = match change {
+            AgreementChange::Suspend => "agreement.suspend",
+            AgreementChange::Resume => "agreement.resume",
+            AgreementChange::End => "agreement.end",
+        };
+        work.audit(&[row.first, row.second], act, id, "").await?;
+        let shown = show(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+}
+
+fn side(row: &AgreementRow, own: OrganizationId) -> Side {
+    match (row.first == own, row.second == own) {
+        (true, true) => Side::Both,
+        (true, false) => Side::Owner,
+        (false, _) => Side::Peer,
+    }
+}
+
+fn suspension(row: &mut AgreementRow, own: OrganizationId) -> &mut bool {
+    if row.first == own { &mut row.first_suspends } else { &mut row.second_suspends }
+}
+
+/// An agreement that the organization is a side of.
+pub(super) async fn own_agreement(
+    tx: &mut dyn Transaction,
+    organization: OrganizationId,
+    id: AgreementId,
+) -> ServiceResult<AgreementRow> {
+    tx.agreement(id).await?.filter(|row| row.has(organization)).ok_or(ServiceError::NotFound("agreement"))
+}
+
+impl Work {
+    /// An agreement of the organization under which new things may begin.
+    pub(super) async fn agreement_in_force(
+        &mut self,
+        organization: OrganizationId,
+        id: AgreementId,
+    ) -> ServiceResult<AgreementRow> {
+        let row = own_agreement(self.tx(), organization, id).await?;
+        match row.status {
+            AgreementStatus::Active => Ok(row),
+            AgreementStatus::Suspended => {
+                Err(ServiceError::Blocked("the agreement is suspended; resume it first".to_owned()))
+            }
+            AgreementStatus::Ended => Err(ServiceError::Blocked("the agreement has ended".to_owned())),
+        }
+    }
+}
+
+async fn show(tx: &mut dyn Transaction, viewer: OrganizationId, row: AgreementRow) -> ServiceResult<Agreement> {
+    let peer = row.other(viewer);
+    let (us, them) = match (row.first == viewer, row.second == viewer) {
+        (true, true) => (row.first_suspends, row.first_suspends),
+        (true, false) => (row.first_suspends, row.second_suspends),
+        (false, _) => (row.second_suspends, row.first_suspends),
+    };
+    Ok(Agreement {
+        id: row.id,
+        peer_id: peer,
+        peer_name: name_of(tx, peer, viewer).await?,
+        status: row.status,
+        suspended_by_us: us,
+        suspended_by_peer: them,
+        created_at: row.created_at,
+        ended_at: row.ended_at,
+    })
+}

@@ -1,0 +1,187 @@
+//! Listener channels and the endpoints published to peers.
+
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
+    },
+    id::{AgreementId, ChannelId, OrganizationId},
+    peering::{AgreementStatus, GrantAct, Side},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work,
+    agreements::own_agreement,
+    error::OrConflict,
+    page::{Paging, page},
+    roles::Act,
+    servers::own_server,
+    validate,
+};
+use crate::storage::{ChannelRow, Transaction};
+
+const DEFAULT_BEHAVIOR: &str = "hl7v2-mllp";
+
+impl Service {
+    /// Channels of the own organization.
+    pub async fn channels(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Channel>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let rows = self.storage.read().await?.channels(actor.id(), &slice).await?;
+        Ok(page(rows, &slice, |row| row.id.to_string(), show))
+    }
+
+    /// One channel.
+    pub async fn channel(&self, actor: &Actor, id: ChannelId) -> ServiceResult<Channel> {
+        actor.may(Act::Read)?;
+        Ok(show(own_channel(&mut *self.storage.read().await?, actor.id(), id).await?))
+    }
+
+    /// Adds a channel, published at once if it has a public name.
+    pub async fn create_channel(&self, actor: &Actor, body: CreateChannel) -> ServiceResult<Channel> {
+        actor.may(Act::PublishChannels)?;
+        let name = validate::name("name", &body.name)?;
+        let engine = validate::engine(&body.engine)?;
+        let behavior = validate::behavior(body.behavior.as_deref().unwrap_or(DEFAULT_BEHAVIOR))?;
+        let public_name = match &body.public_name {
+            Some(public_name) => validate::name("public_name", public_name)?,
+            None => String::new(),
+        };
+        let public_description =
+            validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), 500)?;
+        let mut work = self.work_of(actor).await?;
+        let server = own_server(work.tx(), actor.id(), body.server_id).await?;
+        let (ms, random) = work.seed();
+        let row = ChannelRow {
+            id: ChannelId::new(ms, random),
+            organization: actor.id(),
+            server: server.id,
+            name,
+            engine,
+            behavior,
+            published: !public_name.is_empty(),
+            public_name,
+            public_description,
+            created_at: work.now,
+            removed_at: None,
+        };
+        work.insert_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
+        work.audit(&[actor.id()], "channel.create", row.id, row.name.clone()).await?;
+        work.commit().await?;
+        Ok(show(row))
+    }
+
+    /// Changes a channel. Withdrawing it from partners ends no grant: that is what revoking is for.
+    pub async fn update_channel(&self, actor: &Actor, id: ChannelId, body: UpdateChannel) -> ServiceResult<Channel> {
+        actor.may(Act::PublishChannels)?;
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_channel(work.tx(), actor.id(), id).await?;
+        let before = row.clone();
+        if let Some(name) = &body.name {
+            row.name = validate::name("name", name)?;
+        }
+        if let Some(engine) = &body.engine {
+            row.engine = validate::engine(engine)?;
+        }
+        if let Some(public_name) = &body.public_name {
+            row.public_name = validate::name("public_name", public_name)?;
+        }
+        if let Some(description) = &body.public_description {
+            row.public_description = validate::text("public_description", description, 500)?;
+        }
+        row.published = body.published.unwrap_or(row.published);
+        if row.published && row.public_name.is_empty() {
+            return Err(ServiceError::Invalid("a published channel needs a public_name".to_owned()));
+        }
+        if row == before {
+            return Ok(show(row));
+        }
+        work.update_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
+        for connection in work.open_connections_of_server(row.server).await? {
+            if connection.channel == id {
+                work.touch(connection.sender.server);
+                work.touch(connection.listener.server);
+            }
+        }
+        work.audit(&[actor.id()], "channel.update", id, "").await?;
+        work.commit().await?;
+        Ok(show(row))
+    }
+
+    /// Removes a channel: its grants are revoked and their connections end.
+    pub async fn delete_channel(&self, actor: &Actor, id: ChannelId) -> ServiceResult<()> {
+        actor.may(Act::PublishChannels)?;
+        let mut work = self.work_of(actor).await?;
+        let row = own_channel(work.tx(), actor.id(), id).await?;
+        if !work.open_grants_of_channel(id).await?.is_empty() {
+            // Taking away what partners were granted needs the role that could revoke it.
+            actor.may(Act::ManageGrants)?;
+        }
+        let name = row.name.clone();
+        work.remove_channel(row).await?;
+        work.audit(&[actor.id()], "channel.delete", id, name).await?;
+        work.commit().await
+    }
+
+    /// What the peer of an agreement published.
+    pub async fn endpoints(
+        &self,
+        actor: &Actor,
+        agreement: AgreementId,
+        paging: &Paging,
+    ) -> ServiceResult<Page<PublishedEndpoint>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let agreement = own_agreement(&mut *tx, actor.id(), agreement).await?;
+        if agreement.status == AgreementStatus::Ended {
+            return Err(ServiceError::Blocked("the agreement has ended".to_owned()));
+        }
+        let rows = tx.endpoints(agreement.other(actor.id()), &slice).await?;
+        Ok(page(rows, &slice, |row| row.id.to_string(), |row| PublishedEndpoint {
+            channel_id: row.id,
+            name: row.public_name,
+            description: row.public_description,
+            behavior: row.behavior,
+        }))
+    }
+}
+
+async fn own_channel(
+    tx: &mut dyn Transaction,
+    organization: OrganizationId,
+    id: ChannelId,
+) -> ServiceResult<ChannelRow> {
+    let row = tx.channel(id).await?.filter(|row| row.organization == organization && row.removed_at.is_none());
+    row.ok_or(ServiceError::NotFound("channel"))
+}
+
+impl Work {
+    /// Removes a channel with everything that stands on it.
+    pub(super) async fn remove_channel(&mut self, mut row: ChannelRow) -> ServiceResult<()> {
+        for grant in self.open_grants_of_channel(row.id).await? {
+            self.end_grant(grant, GrantAct::Close, Side::System).await?;
+        }
+        row.published = false;
+        row.removed_at = Some(self.now);
+        Ok(self.update_channel(&row).await?)
+    }
+}
+
+fn name_taken(name: &str) -> String {
+    format!("this server has a channel called '{name}' already")
+}
+
+fn show(row: ChannelRow) -> Channel {
+    Channel {
+        id: row.id,
+        server_id: row.server,
+        name: row.name,
+        engine: row.engine,
+        behavior: row.behavior,
+        published: row.published,
+        public_name: row.public_name,
+        public_description: row.public_description,
+        created_at: row.created_at,
+    }
+}

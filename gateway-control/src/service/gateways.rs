@@ -1,0 +1,227 @@
+//! What gateways ask and tell: who they are, which policy they have in force, where they can be reached.
+
+use data_encoding::HEXLOWER;
+use gateway_proto::{
+    api::gateway::WATCH_PATH,
+    id::{ConnectionId, OrganizationId, RelayId, ServerId},
+    identity::{Context, GatewayPublicKey},
+    peering::{ConnectionAct, ConnectionStatus, Side, next},
+    policy::Policy,
+    signed::{ASSERTION_WINDOW_SECS, Assertion, Envelope, SignedError},
+};
+use sha2::{Digest, Sha256};
+
+use super::{Service, ServiceError, ServiceResult, Work, policy, work::Who};
+use crate::{limits::NonceRefusal, storage::ServerRow};
+
+/// A gateway that proved its key.
+#[derive(Debug, Clone, Copy)]
+pub struct GatewayCaller {
+    /// Its server.
+    pub server: ServerId,
+    /// The organization of that server.
+    pub organization: OrganizationId,
+    /// Its key.
+    pub key: GatewayPublicKey,
+}
+
+/// How a watch begins.
+#[derive(Debug, Clone, Copy)]
+pub enum WatchStart {
+    /// An enrolled gateway.
+    Enrolled(GatewayCaller),
+    /// A gateway that was removed while it was away: it is told so.
+    Removed,
+}
+
+/// A policy on its way to its gateway.
+#[derive(Debug)]
+pub struct Newest {
+    /// Its revision.
+    pub revision: u64,
+    /// The signed policy.
+    pub envelope: Envelope,
+    /// The connections it names, sorted.
+    pub connections: Vec<ConnectionId>,
+    /// The relays it names.
+    pub relays: Vec<RelayId>,
+}
+
+/// Revisions beyond this cannot have come from us.
+const MAX_REVISION: u64 = 1 << 53;
+
+impl Service {
+    /// Checks the assertion a gateway opens its watch with.
+    pub async fn authenticate_gateway(&self, token: &str) -> ServiceResult<WatchStart> {
+        let now = self.clock.unix_secs();
+        let assertion = Assertion::verify(token, &self.policy_key(), "GET", WATCH_PATH, now).map_err(refusal)?;
+        if HEXLOWER.decode(assertion.nonce.as_bytes()).map_or(0, |nonce| nonce.len()) != 16 {
+            return Err(ServiceError::Unauthenticated("the assertion's nonce is not 32 hex digits"));
+        }
+        // What was signed before this process began could have been used with the one before.
+        if assertion.iat < self.started_at {
+            return Err(ServiceError::Replay(
+                "the assertion is older than this process of the control plane; sign a new one (compare the clocks if \
+                 this goes on)",
+            ));
+        }
+        let mut tx = self.storage.read().await?;
+        let server = tx.server_by_gateway(assertion.key).await?;
+        let removed = server.is_none() && tx.is_removed_gateway(assertion.key).await?;
+        drop(tx);
+        if server.is_none() && !removed {
+            return Err(ServiceError::Unauthenticated("this gateway is not enrolled here"));
+        }
+        self.spend_nonce(&assertion, now)?;
+        Ok(server.map_or(WatchStart::Removed, |server| {
+            WatchStart::Enrolled(GatewayCaller { server: server.id, organization: server.organization, key: assertion.key })
+        }))
+    }
+
+    fn spend_nonce(&self, assertion: &Assertion, now: u64) -> ServiceResult<()> {
+        let mut digest = Sha256::new_with_prefix(assertion.key.as_bytes());
+        digest.update(assertion.nonce.as_bytes());
+        let end = now.max(assertion.iat) + ASSERTION_WINDOW_SECS;
+        self.nonces.accept(digest.finalize().into(), end, now).map_err(|refusal| match refusal {
+            NonceRefusal::Replayed => ServiceError::Replay("this assertion was used before; sign a new one"),
+            NonceRefusal::Full => ServiceError::Busy,
+        })
+    }
+
+    /// The newest policy of a gateway; none: the gateway was removed or replaced.
+    pub async fn newest_policy(&self, caller: &GatewayCaller) -> ServiceResult<Option<Newest>> {
+        let mut tx = self.storage.read().await?;
+        if tx.server(caller.server).await?.is_none_or(|server| server.gateway != Some(caller.key)) {
+            return Ok(None);
+        }
+        let Some(row) = tx.policy(caller.server).await? else { return Ok(None) };
+        let envelope = policy::envelope(&row)?;
+        let content: Policy = envelope
+            .open(Context::Policy, &[self.policy_key()])
+            .map_err(|_| ServiceError::Internal("a stored policy is not signed by our key"))?;
+        let mut connections: Vec<_> = content.connections.iter().map(|entry| entry.id).collect();
+        connections.sort_unstable();
+        let relays = content.relays.iter().map(|relay| relay.id).collect();
+        Ok(Some(Newest { revision: row.revision, envelope, connections, relays }))
+    }
+
+    /// A fresh relay token; none: the gateway was removed or replaced.
+    pub async fn new_relay_token(&self, caller: &GatewayCaller) -> ServiceResult<Option<String>> {
+        let mut tx = self.storage.read().await?;
+        match tx.server(caller.server).await?.filter(|server| server.gateway == Some(caller.key)) {
+            Some(server) => Ok(Some(self.relay_token(&mut *tx, &server).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A gateway says which revision it has in force and which version it is.
+    ///
+    /// A revision that we do not know comes from the time before a restored backup: the gateway refuses anything older,
+    /// so the next policy gets a higher one.
+    pub async fn gateway_hello(&self, caller: &GatewayCaller, revision: u64, version: &str) -> ServiceResult<()> {
+        if revision > MAX_REVISION {
+            return Err(ServiceError::Invalid("no policy has such a revision".to_owned()));
+        }
+        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        server.gateway_version = Some(version.chars().filter(|c| !c.is_control()).take(60).collect());
+        server.last_seen_at = Some(work.now);
+        let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
+        if revision > newest {
+            work.floors.insert(server.id, revision);
+            work.touch(server.id);
+            tracing::warn!(server = %server.id, revision, newest, "a gateway has a newer policy than the storage: raised");
+            server.applied_revision = 0;
+        } else {
+            server.applied_revision = revision;
+        }
+        work.update_server(&server).await?;
+        work.activate_confirmed(server.id).await?;
+        work.commit().await
+    }
+
+    /// A gateway has put a policy into force.
+    pub async fn gateway_applied(&self, caller: &GatewayCaller, revision: u64) -> ServiceResult<()> {
+        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
+        if revision > newest {
+            return Err(ServiceError::Invalid("that revision was never given out".to_owned()));
+        }
+        server.applied_revision = revision.max(server.applied_revision);
+        server.last_seen_at = Some(work.now);
+        if revision == newest {
+            server.policy_problem = None;
+        }
+        work.update_server(&server).await?;
+        work.activate_confirmed(server.id).await?;
+        work.commit().await
+    }
+
+    /// A gateway has refused a policy: what it would have introduced has failed, and the rest goes on.
+    pub async fn gateway_rejected(&self, caller: &GatewayCaller, revision: u64, reason: &str) -> ServiceResult<()> {
+        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
+        let reason: String = reason.chars().filter(|c| !c.is_control()).take(300).collect();
+        if (revision != 0 && revision != newest) || server.policy_problem.as_deref() == Some(&reason) {
+            return Ok(());
+        }
+        server.policy_problem = Some(reason.clone());
+        work.update_server(&server).await?;
+        work.audit(&[server.organization], "policy.rejected", server.id, reason).await?;
+        for mut row in work.open_connections_of_server(server.id).await? {
+            let introduced = row.ends().iter().any(|end| {
+                end.server == server.id && end.revision > server.applied_revision
+            });
+            if row.status != ConnectionStatus::Ready || !introduced {
+                continue;
+            }
+            row.status = next(row.status, ConnectionAct::Fail, Side::System)?;
+            work.update_connection(&row).await?;
+            work.touch(row.sender.server);
+            work.touch(row.listener.server);
+            let organizations = [row.sender.organization, row.listener.organization];
+            work.audit(&organizations, "connection.fail", row.id, "a gateway refused the policy").await?;
+        }
+        work.commit().await
+    }
+
+    /// A gateway can be reached at another relay now: only those connected with it need to know.
+    pub async fn gateway_moved(&self, caller: &GatewayCaller, home_relay: Option<RelayId>) -> ServiceResult<()> {
+        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        if let Some(id) = home_relay
+            && !work.relays().await?.iter().any(|relay| relay.id == id)
+        {
+            return Ok(());
+        }
+        if server.home_relay == home_relay {
+            return Ok(());
+        }
+        server.home_relay = home_relay;
+        work.update_server(&server).await?;
+        work.touch_neighbourhood(server.id).await?;
+        work.commit().await
+    }
+
+    /// A watch ended: the last sign of life is written down.
+    pub async fn gateway_left(&self, caller: &GatewayCaller, last_heard: u64) -> ServiceResult<()> {
+        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        server.last_seen_at = Some(last_heard);
+        work.update_server(&server).await?;
+        work.commit().await
+    }
+
+    /// A change on behalf of a gateway; none: it was removed or replaced meanwhile and has nothing to say.
+    async fn work_of_gateway(&self, caller: &GatewayCaller) -> ServiceResult<Option<(Work, ServerRow)>> {
+        let mut work = self.work(Who::Gateway(caller.server)).await?;
+        let server = work.server(caller.server).await?.filter(|server| server.gateway == Some(caller.key));
+        Ok(server.map(|server| (work, server)))
+    }
+}
+
+fn refusal(error: SignedError) -> ServiceError {
+    ServiceError::Unauthenticated(match error {
+        SignedError::Malformed | SignedError::UnknownKey(_) => "the gateway assertion is malformed",
+        SignedError::BadSignature => "the gateway assertion is not signed by the key it names",
+        SignedError::OutOfTime { .. } => "the gateway assertion is not valid at this time; compare the two clocks",
+        SignedError::WrongAudience(_) => "the gateway assertion was made for another control plane or request",
+    })
+}

@@ -1,0 +1,289 @@
+//! Grants: offered by the owner of a channel or asked for by the peer, approved by the other side. Approval makes the
+//! connection in the same transaction; the end of the grant ends it.
+
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{ApproveGrant, CreateGrant, Grant},
+    },
+    id::{ConnectionId, GrantId, OrganizationId, ServerId},
+    peering::{ConnectionAct, ConnectionStatus, GrantAct, GrantStatus, Side, in_place, next},
+    policy::{ConnectionKind, DEFAULT_STALENESS_SECS, Secret},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work,
+    page::{Paging, cut},
+    peering::{ANSWER_SECS, name_of},
+    roles::Act,
+    servers::own_server,
+    validate,
+};
+use crate::storage::{ConnectionRow, EndRow, GrantRow, Slice, Transaction};
+
+const DEFAULT_MAX_STREAMS: u32 = 64;
+
+impl Service {
+    /// Grants given and received by the own organization.
+    pub async fn grants(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Grant>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let (rows, next) = cut(tx.grants(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(self.show_grant(&mut *tx, actor.id(), row).await?);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// One grant.
+    pub async fn grant(&self, actor: &Actor, id: GrantId) -> ServiceResult<Grant> {
+        actor.may(Act::Read)?;
+        let mut tx = self.storage.read().await?;
+        let row = own_grant(&mut *tx, actor.id(), id).await?;
+        self.show_grant(&mut *tx, actor.id(), row).await
+    }
+
+    /// Offers an own channel, or asks for one of the peer's. Inside a self-agreement it is in force at once.
+    pub async fn create_grant(&self, actor: &Actor, body: CreateGrant) -> ServiceResult<Grant> {
+        actor.may(Act::ManageGrants)?;
+        let own = actor.id();
+        let max_streams = validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, 10_000)?;
+        let staleness = body.staleness_secs.unwrap_or(DEFAULT_STALENESS_SECS);
+        let staleness_secs = validate::range("staleness_secs", staleness, 60, 2_592_000)?;
+        let mut work = self.work_of(actor).await?;
+        if body.expires_at.is_some_and(|end| end <= work.now) {
+            return Err(ServiceError::Invalid("expires_at is in the past".to_owned()));
+        }
+        let agreement = work.agreement_in_force(own, body.agreement_id).await?;
+        let other = agreement.other(own);
+        let channel = work.channel(body.channel_id).await?.filter(|row| {
+            row.removed_at.is_none() && (row.organization == own || (row.organization == other && row.published))
+        });
+        let channel = channel.ok_or(ServiceError::NotFound("channel or published endpoint"))?;
+        if !channel.published {
+            return Err(ServiceError::Conflict("the channel is not published; publish it first".to_owned()));
+        }
+        let offered = channel.organization == own;
+        let peer = if offered { other } else { own };
+        let waiting = |row: &GrantRow| row.agreement == agreement.id && waits(status_at(row, work.now));
+        if let Some(open) = work.open_grants_of_channel(channel.id).await?.iter().find(|row| waiting(row)) {
+            return Err(ServiceError::Conflict(format!("a grant of this channel is waiting already: {}", open.id)));
+        }
+        // Whoever will send names the sending server: now, or with the approval.
+        let sender_server = if peer == own {
+            Some(work.sender_server(own, body.sender_server_id).await?)
+        } else if body.sender_server_id.is_some() || body.sender_port.is_some() {
+            return Err(ServiceError::Invalid("the peer names its sending server when it approves".to_owned()));
+        } else {
+            None
+        };
+        let (ms, random) = work.seed();
+        let mut row = GrantRow {
+            id: GrantId::new(ms, random),
+            agreement: agreement.id,
+            channel: channel.id,
+            owner: channel.organization,
+            peer,
+            status: if offered { GrantStatus::Pending } else { GrantStatus::Requested },
+            answer_by: work.now + ANSWER_SECS,
+            expires_at: body.expires_at,
+            max_streams,
+            staleness_secs,
+            require_post_quantum: body.require_post_quantum,
+            sender_server,
+            sender_port: body.sender_port.unwrap_or(0),
+            created_at: work.now,
+        };
+        if let Some(server) = sender_server {
+            work.check_port(server, row.sender_port).await?;
+        }
+        work.insert_grant(&row).await?;
+        let act = if offered { "grant.offer" } else { "grant.request" };
+        work.audit(&[row.owner, row.peer], act, row.id, channel.public_name).await?;
+        if row.owner == row.peer {
+            work.approve(&mut row, Side::Both, true).await?;
+        }
+        let shown = self.show_grant(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Approves a grant; its connection is made with it.
+    pub async fn approve_grant(&self, actor: &Actor, id: GrantId, body: ApproveGrant) -> ServiceResult<Grant> {
+        actor.may(Act::ManageGrants)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_grant(work.tx(), own, id).await?;
+        let side = side(&row, own);
+        row.status = status_at(&row, work.now);
+        if in_place(row.status, GrantAct::Approve, side) {
+            return self.show_grant(work.tx(), own, row).await;
+        }
+        next(row.status, GrantAct::Approve, side)?;
+        work.agreement_in_force(own, row.agreement).await?;
+        if row.peer == own {
+            row.sender_server = Some(work.sender_server(own, body.sender_server_id).await?);
+            row.sender_port = body.sender_port.unwrap_or(0);
+        } else if body.sender_server_id.is_some() || body.sender_port.is_some() {
+            return Err(ServiceError::Invalid("the peer named its sending server with the request".to_owned()));
+        }
+        work.approve(&mut row, side, body.auto_activate.unwrap_or(true)).await?;
+        let shown = self.show_grant(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Denies, withdraws, revokes or gives back a grant.
+    pub async fn end_grant(&self, actor: &Actor, id: GrantId, act: GrantAct) -> ServiceResult<Grant> {
+        actor.may(Act::ManageGrants)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_grant(work.tx(), own, id).await?;
+        let side = side(&row, own);
+        row.status = status_at(&row, work.now);
+        if in_place(row.status, act, side) {
+            return self.show_grant(work.tx(), own, row).await;
+        }
+        let row = work.end_grant(row, act, side).await?;
+        work.audit(&[row.owner, row.peer], &format!("grant.{act}"), id, "").await?;
+        let shown = self.show_grant(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    async fn show_grant(
+        &self,
+        tx: &mut dyn Transaction,
+        viewer: OrganizationId,
+        row: GrantRow,
+    ) -> ServiceResult<Grant> {
+        let channel = tx.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
+        let connection = tx.connection_of_grant(row.id).await?;
+        let (direction, peer) = match (row.owner == viewer, row.peer == viewer) {
+            (true, true) => ("self", viewer),
+            (true, false) => ("given", row.peer),
+            (false, _) => ("received", row.owner),
+        };
+        Ok(Grant {
+            id: row.id,
+            agreement_id: row.agreement,
+            channel_id: row.channel,
+            endpoint: channel.public_name,
+            direction: direction.to_owned(),
+            peer_name: name_of(tx, peer, viewer).await?,
+            behavior: channel.behavior,
+            status: status_at(&row, self.clock.unix_secs()),
+            connection_id: connection.map(|connection| connection.id),
+            expires_at: row.expires_at,
+            max_streams: row.max_streams,
+            created_at: row.created_at,
+        })
+    }
+}
+
+fn side(row: &GrantRow, own: OrganizationId) -> Side {
+    match (row.owner == own, row.peer == own) {
+        (true, true) => Side::Both,
+        (true, false) => Side::Owner,
+        (false, _) => Side::Peer,
+    }
+}
+
+fn waits(status: GrantStatus) -> bool {
+    matches!(status, GrantStatus::Pending | GrantStatus::Requested)
+}
+
+/// The status as time makes it: an overdue grant has expired, whether or not it was written down.
+fn status_at(row: &GrantRow, now: u64) -> GrantStatus {
+    let over = row.expires_at.is_some_and(|end| now >= end);
+    let unanswered = waits(row.status) && now >= row.answer_by;
+    let open = waits(row.status) || row.status == GrantStatus::Active;
+    if open && (over || unanswered) { GrantStatus::Expired } else { row.status }
+}
+
+async fn own_grant(tx: &mut dyn Transaction, organization: OrganizationId, id: GrantId) -> ServiceResult<GrantRow> {
+    let row = tx.grant(id).await?.filter(|row| row.owner == organization || row.peer == organization);
+    row.ok_or(ServiceError::NotFound("grant"))
+}
+
+impl Work {
+    /// Ends a grant, and its connection with it.
+    pub(super) async fn end_grant(&mut self, mut row: GrantRow, act: GrantAct, side: Side) -> ServiceResult<GrantRow> {
+        row.status = next(row.status, act, side)?;
+        self.update_grant(&row).await?;
+        let connection = self.connection_of_grant(row.id).await?.filter(|connection| !connection.status.is_ended());
+        if let Some(connection) = connection {
+            let act = if act == GrantAct::Expire { ConnectionAct::Expire } else { ConnectionAct::Terminate };
+            self.end_connection(connection, act, None, Side::System).await?;
+        }
+        Ok(row)
+    }
+
+    async fn approve(&mut self, row: &mut GrantRow, side: Side, auto_activate: bool) -> ServiceResult<()> {
+        row.status = next(row.status, GrantAct::Approve, side)?;
+        let sender = row.sender_server.ok_or(ServiceError::Internal("a grant without sending server"))?;
+        let sender = self.server(sender).await?.filter(|server| server.removed_at.is_none()).ok_or_else(|| {
+            ServiceError::Conflict("the sending server was removed; ask for a new grant".to_owned())
+        })?;
+        self.check_port(sender.id, row.sender_port).await?;
+        let channel = self.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
+        self.update_grant(row).await?;
+        let (ms, random) = self.seed();
+        let end = |server, organization| EndRow { server, organization, paused: false, revision: 0 };
+        let connection = ConnectionRow {
+            id: ConnectionId::new(ms, random),
+            grant: row.id,
+            agreement: row.agreement,
+            channel: channel.id,
+            kind: ConnectionKind::P2p,
+            status: ConnectionStatus::Provisioning,
+            auto_activate,
+            secret: Secret::from_bytes(gateway_net::random()),
+            sender: end(sender.id, row.peer),
+            sender_port: row.sender_port,
+            listener: end(channel.server, row.owner),
+            created_at: self.now,
+            ended_at: None,
+        };
+        self.insert_connection(&connection).await?;
+        self.audit(&[row.owner, row.peer], "grant.approve", row.id, format!("connection {}", connection.id)).await?;
+        self.provision(connection).await
+    }
+
+    /// The sending server of an organization: the one named, or its only one.
+    async fn sender_server(
+        &mut self,
+        organization: OrganizationId,
+        named: Option<ServerId>,
+    ) -> ServiceResult<ServerId> {
+        if let Some(id) = named {
+            return Ok(own_server(self.tx(), organization, id).await?.id);
+        }
+        let servers = self.servers(organization, &Slice { after: String::new(), limit: 2 }).await?;
+        match servers.as_slice() {
+            [only] => Ok(only.id),
+            [] => Err(ServiceError::Conflict("your organization has no server yet; register one first".to_owned())),
+            _ => Err(ServiceError::Invalid(
+                "your organization has several servers: name the sending one with sender_server_id".to_owned(),
+            )),
+        }
+    }
+
+    /// Two connections cannot open the same local port of one server.
+    async fn check_port(&mut self, server: ServerId, port: u16) -> ServiceResult<()> {
+        if port == 0 {
+            return Ok(());
+        }
+        let taken = |row: &&ConnectionRow| row.sender.server == server && row.sender_port == port;
+        if let Some(other) = self.open_connections_of_server(server).await?.iter().find(taken) {
+            return Err(ServiceError::Conflict(format!(
+                "sender_port {port} of this server belongs to connection {} already; choose another one, or leave it \
+                 out and the gateway picks one",
+                other.id
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Peering requests.
+
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{CreatePeeringRequest, PeeringRequest},
+    },
+    id::{AgreementId, OrganizationId, PeeringRequestId},
+    peering::{AgreementStatus, PeeringAct, PeeringStatus, Side, in_place, next},
+};
+
+use super::{
+    Actor, SELF, Service, ServiceError, ServiceResult, Work,
+    page::{Paging, cut},
+    roles::Act,
+    validate,
+};
+use crate::storage::{AgreementRow, PeeringRequestRow, Transaction};
+
+/// A peering request or grant that nobody answers for so long expires.
+pub(super) const ANSWER_SECS: u64 = 14 * 24 * 3600;
+
+impl Service {
+    /// Peering requests from and to the own organization.
+    pub async fn peering_requests(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<PeeringRequest>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let (rows, next) = cut(tx.peering_requests(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(self.show_request(&mut *tx, actor.id(), row).await?);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// Asks an organization for an agreement. The own one accepts at once.
+    pub async fn create_peering_request(
+        &self,
+        actor: &Actor,
+        body: CreatePeeringRequest,
+    ) -> ServiceResult<PeeringRequest> {
+        actor.may(Act::ManagePeering)?;
+        let message = validate::text("message", &body.message, 500)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let target = work.organization(body.organization_id).await?;
+        let agreement = work.agreement_between(own, body.organization_id).await?;
+        // An organization that does not want to be found, and that we have nothing to do with, does not exist for us.
+        let known = target.filter(|row| row.discoverable || row.id == own || agreement.is_some());
+        let target = known.ok_or(ServiceError::NotFound("organization or directory entry"))?;
+        if let Some(agreement) = agreement {
+            return Err(ServiceError::Conflict(format!("there is an agreement already: {}", agreement.id)));
+        }
+        if let Some(pending) = work.pending_between(own, target.id, work.now).await? {
+            return Err(ServiceError::Conflict(if pending.from == own {
+                format!("your request {} is still waiting for an answer", pending.id)
+            } else {
+                format!("they asked you already: accept {}", pending.id)
+            }));
+        }
+        let (ms, random) = work.seed();
+        let mut row = PeeringRequestRow {
+            id: PeeringRequestId::new(ms, random),
+            from: own,
+            to: target.id,
+            message,
+            status: PeeringStatus::Pending,
+            agreement: None,
+            created_at: work.now,
+            expires_at: work.now + ANSWER_SECS,
+        };
+        work.insert_peering_request(&row).await?;
+        work.audit(&[own, target.id], "peering_request.create", row.id, target.name).await?;
+        if target.id == own {
+            work.accept(&mut row, Side::Both).await?;
+        }
+        let shown = self.show_request(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Accepts, declines or withdraws a peering request.
+    pub async fn act_on_request(
+        &self,
+        actor: &Actor,
+        id: PeeringRequestId,
+        act: PeeringAct,
+    ) -> ServiceResult<PeeringRequest> {
+        actor.may(Act::ManagePeering)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let row = work.peering_request(id).await?.filter(|row| row.from == own || row.to == own);
+        let mut row = row.ok_or(ServiceError::NotFound("peering request"))?;
+        let side = match (row.from == own, row.to == own) {
+            (true, true) => Side::Both,
+            (true, false) => Side::Owner,
+            (false, _) => Side::Peer,
+        };
+        let status = status_at(&row, work.now);
+        if in_place(status, act, side) {
+            return self.show_request(work.tx(), own, row).await;
+        }
+        row.status = status;
+        if act == PeeringAct::Accept {
+            work.accept(&mut row, side).await?;
+        } else {
+            row.status = next(status, act, side)?;
+            work.update_peering_request(&row).await?;
+            work.audit(&[row.from, row.to], &format!("peering_request.{act}"), id, "").await?;
+        }
+        let shown = self.show_request(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    async fn show_request(
+        &self,
+        tx: &mut dyn Transaction,
+        viewer: OrganizationId,
+        row: PeeringRequestRow,
+    ) -> ServiceResult<PeeringRequest> {
+        let peer = if row.from == viewer { row.to } else { row.from };
+        let direction = match (row.from == viewer, row.to == viewer) {
+            (true, true) => "self",
+            (true, false) => "outgoing",
+            (false, _) => "incoming",
+        };
+        Ok(PeeringRequest {
+            id: row.id,
+            direction: direction.to_owned(),
+            peer_id: peer,
+            peer_name: name_of(tx, peer, viewer).await?,
+            status: status_at(&row, self.clock.unix_secs()),
+            message: row.message,
+            agreement_id: row.agreement,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+        })
+    }
+}
+
+/// The status as time makes it: a request that is overdue has expired, whether or not it was written down.
+fn status_at(row: &PeeringRequestRow, now: u64) -> PeeringStatus {
+    if row.status == PeeringStatus::Pending && now >= row.expires_at { PeeringStatus::Expired } else { row.status }
+}
+
+/// The name under which a viewer sees an organization that it has to do with.
+pub(super) async fn name_of(
+    tx: &mut dyn Transaction,
+    organization: OrganizationId,
+    viewer: OrganizationId,
+) -> ServiceResult<String> {
+    if organization == viewer {
+        return Ok(SELF.to_owned());
+    }
+    Ok(tx.organization(organization).await?.map(|row| row.name).unwrap_or_default())
+}
+
+impl Work {
+    async fn accept(&mut self, row: &mut PeeringRequestRow, side: Side) -> ServiceResult<()> {
+        row.status = next(row.status, PeeringAct::Accept, side)?;
+        let (ms, random) = self.seed();
+        let agreement = AgreementRow {
+            id: AgreementId::new(ms, random),
+            first: row.from,
+            second: row.to,
+            status: AgreementStatus::Active,
+            first_suspends: false,
+            second_suspends: false,
+            created_at: self.now,
+            ended_at: None,
+        };
+        self.insert_agreement(&agreement).await?;
+        row.agreement = Some(agreement.id);
+        self.update_peering_request(row).await?;
+        let detail = format!("agreement {}", agreement.id);
+        self.audit(&[row.from, row.to], "peering_request.accept", row.id, detail).await
+    }
+}

@@ -1,0 +1,88 @@
+//! The relay map. Every policy holds it, so a change is the one thing that concerns all gateways: the policies are
+//! compiled in small batches by the reconciler.
+
+use gateway_proto::{
+    api::platform::{CreateRelay, Relay},
+    id::RelayId,
+};
+use url::Url;
+
+use super::{Service, ServiceError, ServiceResult, error::OrConflict, validate, work::Who};
+use crate::storage::RelayRow;
+
+/// Relays in the map: their ids must fit into a relay token.
+const MAX_RELAYS: usize = 32;
+/// STUN listeners of one relay.
+const MAX_STUN: usize = 4;
+
+impl Service {
+    /// The relay map.
+    pub async fn relays(&self) -> ServiceResult<Vec<Relay>> {
+        Ok(self.storage.read().await?.relays().await?.into_iter().map(show).collect())
+    }
+
+    /// Adds a relay.
+    pub async fn create_relay(&self, body: CreateRelay) -> ServiceResult<Relay> {
+        let row = RelayRow {
+            id: body.id,
+            name: validate::name("name", &body.name)?,
+            url: relay_url(&body.url)?,
+            tls_pin: body.tls_pin.as_deref().map(tls_pin).transpose()?,
+            stun: stun(&body.stun)?,
+        };
+        let mut work = self.work(Who::Operator).await?;
+        if work.relays().await?.len() >= MAX_RELAYS {
+            return Err(ServiceError::Conflict(format!("the relay map holds {MAX_RELAYS} relays at most")));
+        }
+        work.insert_relay(&row).await.or_conflict(|| "a relay with this id or URL is in the map already".to_owned())?;
+        work.mark_all_stale().await?;
+        work.backlog = true;
+        work.audit_platform("relay.create", row.id, row.url.clone()).await?;
+        work.commit().await?;
+        Ok(show(row))
+    }
+
+    /// Takes a relay out of the map.
+    pub async fn delete_relay(&self, id: RelayId) -> ServiceResult<()> {
+        let mut work = self.work(Who::Operator).await?;
+        if !work.delete_relay(id).await? {
+            return Err(ServiceError::NotFound("relay"));
+        }
+        work.mark_all_stale().await?;
+        work.backlog = true;
+        work.audit_platform("relay.delete", id, "").await?;
+        work.commit().await
+    }
+}
+
+fn relay_url(text: &str) -> ServiceResult<String> {
+    let invalid = || ServiceError::Invalid("url is not of the form wss://host:port/relay".to_owned());
+    let url = Url::parse(text).map_err(|_| invalid())?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    if url.scheme() == "wss" && url.has_host() && plain && url.path() == gateway_proto::relay::PATH {
+        Ok(url.to_string())
+    } else {
+        Err(invalid())
+    }
+}
+
+fn tls_pin(text: &str) -> ServiceResult<String> {
+    let pin: gateway_net::tls::TlsPin =
+        text.parse().map_err(|_| ServiceError::Invalid("tls_pin is not 64 hex digits".to_owned()))?;
+    Ok(pin.to_string())
+}
+
+fn stun(listeners: &[String]) -> ServiceResult<Vec<String>> {
+    validate::range("the number of stun listeners", listeners.len(), 0, MAX_STUN)?;
+    for listener in listeners {
+        let port = listener.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(1..))) || listener.len() > 260 {
+            return Err(ServiceError::Invalid(format!("the stun listener '{listener}' is not of the form host:port")));
+        }
+    }
+    Ok(listeners.to_vec())
+}
+
+fn show(row: RelayRow) -> Relay {
+    Relay { id: row.id, name: row.name, url: row.url, tls_pin: row.tls_pin, stun: row.stun }
+}

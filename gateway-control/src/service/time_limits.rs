@@ -1,0 +1,63 @@
+//! What time alone does: unanswered requests expire, grants end, old sessions go. Run by the reconciler; idempotent.
+
+use gateway_proto::{
+    id::ServerId,
+    peering::{GrantAct, PeeringAct, Side, next},
+};
+
+use super::{Service, ServiceResult, work::Who};
+
+/// Rows handled in one transaction, so that a backlog never holds the writers up for long.
+const BATCH: u32 = 50;
+/// A used or ended code is kept for a day: a gateway whose answer was lost may ask again.
+const CODE_KEPT_SECS: u64 = 24 * 3600;
+/// A removed gateway that does not come back for 90 days is a stranger.
+const REMOVED_KEPT_SECS: u64 = 90 * 24 * 3600;
+
+impl Service {
+    /// Expires what is overdue; whether there may be more.
+    pub async fn expire_overdue(&self) -> ServiceResult<bool> {
+        let now = self.clock.unix_secs();
+        let mut tx = self.storage.read().await?;
+        let requests = tx.overdue_peering_requests(now, BATCH).await?.len();
+        let grants = tx.overdue_grants(now, BATCH).await?.len();
+        drop(tx);
+        if requests + grants == 0 {
+            return Ok(false);
+        }
+        let mut work = self.work(Who::System).await?;
+        for mut row in work.overdue_peering_requests(work.now, BATCH).await? {
+            row.status = next(row.status, PeeringAct::Expire, Side::System)?;
+            work.update_peering_request(&row).await?;
+            work.audit(&[row.from, row.to], "peering_request.expire", row.id, "").await?;
+        }
+        for row in work.overdue_grants(work.now, BATCH).await? {
+            let row = work.end_grant(row, GrantAct::Expire, Side::System).await?;
+            work.audit(&[row.owner, row.peer], "grant.expire", row.id, "").await?;
+        }
+        work.commit().await?;
+        Ok(requests.max(grants) >= BATCH as usize)
+    }
+
+    /// Compiles some of the policies that a change of the relay map left behind; whether there are more.
+    pub async fn compile_backlog(&self) -> ServiceResult<bool> {
+        let servers: Vec<ServerId> = self.storage.read().await?.stale_servers(BATCH).await?;
+        if servers.is_empty() {
+            return Ok(false);
+        }
+        let mut work = self.work(Who::System).await?;
+        for server in &servers {
+            work.touch(*server);
+        }
+        work.commit().await?;
+        Ok(servers.len() >= BATCH as usize)
+    }
+
+    /// Removes what nobody will ask for again.
+    pub async fn purge(&self) -> ServiceResult<()> {
+        let mut work = self.work(Who::System).await?;
+        let now = work.now;
+        work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
+        work.commit().await
+    }
+}

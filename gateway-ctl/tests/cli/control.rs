@@ -1,0 +1,255 @@
+//! Commands for the control plane: names and ids, pages, refusals, destruction.
+
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{Agreement, Channel, CreateGrant, CreateRelay, Grant, Relay, Server},
+    },
+    id::{AgreementId, ChannelId, GrantId, OrganizationId, RelayId},
+    peering::{AgreementStatus, GrantStatus},
+};
+use serde_json::json;
+
+use crate::world::{TOKEN, World, organization, page, server};
+
+const SERVERS: &str = "GET /api/v1/servers";
+
+#[tokio::test]
+async fn a_list_is_followed_to_its_last_page() {
+    let world = World::signed_in().await;
+    world.control.answer(SERVERS, 200, &Page { items: vec![server(1, "lab")], next: Some("p 2".into()) });
+    world.control.answer("GET /api/v1/servers?cursor=p+2", 200, &page(vec![server(2, "x-ray")]));
+    let servers: Vec<Server> = world.run(&["server", "list", "--json"]).await.json();
+    assert_eq!(servers, [server(1, "lab"), server(2, "x-ray")]);
+    let table = world.run(&["server", "list"]).await.stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[0].starts_with("NAME   GATEWAY       ONLINE  POLICY      VERSION  ID"), "{table}");
+    assert!(lines[2].starts_with("x-ray  not enrolled  never   0 in force  -        srv_"), "{table}");
+}
+
+#[tokio::test]
+async fn a_list_without_an_end_is_given_up() {
+    let world = World::signed_in().await;
+    let endless = Page { items: vec![server(1, "lab")], next: Some("x".into()) };
+    world.control.answer(SERVERS, 200, &endless).answer("GET /api/v1/servers?cursor=x", 200, &endless);
+    let outcome = world.run(&["server", "list"]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("has no end"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn destruction_needs_a_yes_and_takes_names() {
+    let world = World::signed_in().await;
+    let id = server(1, "lab").id;
+    let line = format!("DELETE /api/v1/servers/{id}");
+    world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")])).answer_text(&line, 204, "");
+    let outcome = world.run_with_input(&["server", "delete", "lab"], "y\n").await;
+    assert_eq!(outcome.code, 64, "a pipe is no terminal: {outcome:?}");
+    assert!(outcome.stderr.contains("--yes"), "{outcome:?}");
+    assert!(!world.control.asked().iter().any(|asked| asked.line == line));
+    let deed: serde_json::Value = world.run(&["server", "delete", "lab", "--yes", "--json"]).await.json();
+    assert_eq!(deed, json!({"act": "server.delete", "id": id.to_string()}));
+    assert_eq!(world.control.asked_once(&line).authorization, Some(format!("Bearer {TOKEN}")));
+}
+
+#[tokio::test]
+async fn an_ambiguous_name_lists_its_candidates_and_does_nothing() {
+    let world = World::signed_in().await;
+    world.control.answer(SERVERS, 200, &page(vec![server(1, "lab"), server(2, "LAB")]));
+    let outcome = world.run(&["server", "delete", "Lab", "--yes"]).await;
+    assert_eq!(outcome.code, 1);
+    for candidate in [server(1, "lab"), server(2, "LAB")] {
+        assert!(outcome.stderr.contains(&format!("  {}  {}", candidate.id, candidate.name)), "{outcome:?}");
+    }
+    let outcome = world.run(&["server", "show", "ward"]).await;
+    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.stderr, "error: there is no server 'ward': see `gateway-ctl server list`\n");
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_no_and_an_unavailable_platform_a_failure() {
+    let world = World::signed_in().await;
+    let forbidden =
+        json!({"code": "forbidden", "status": 403, "detail": "viewers only read\u{1b}[2J", "request_id": "r1"});
+    world.control.answer("POST /api/v1/servers", 403, &forbidden);
+    let outcome = world.run(&["server", "create", "lab"]).await;
+    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.stderr, "error: viewers only read\u{fffd}[2J [forbidden]\n");
+
+    let internal = json!({"code": "internal", "status": 500, "detail": "something broke", "request_id": "r2"});
+    world.control.answer(SERVERS, 500, &internal);
+    let outcome = world.run(&["server", "list"]).await;
+    assert_eq!(outcome.code, 2);
+    assert_eq!(outcome.stderr, "error: something broke [internal] (request r2)\n");
+
+    let over = json!({"code": "unauthenticated", "status": 401, "detail": "the session is over"});
+    world.control.answer("GET /api/v1/users", 401, &over);
+    let outcome = world.run(&["user", "list"]).await;
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("sign in again with `gateway-ctl login`"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_told_with_the_address() {
+    let world = World::signed_in().await;
+    world.control.answer_text(SERVERS, 502, "<html>proxy</html>");
+    let outcome = world.run(&["server", "list"]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains(&world.url) && outcome.stderr.contains("502"), "{outcome:?}");
+    world.control.answer_text("GET /api/v1/users", 200, "<html>captive portal</html>");
+    let outcome = world.run(&["user", "list"]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("cannot be read"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_grant_is_offered_by_names_alone() {
+    let world = World::signed_in().await;
+    let (agreement, channel) = (agreement(), channel());
+    world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement.clone()]));
+    world.control.answer("GET /api/v1/channels", 200, &page(vec![channel.clone()]));
+    world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")]));
+    world.control.answer("POST /api/v1/grants", 201, &grant());
+    let args = [
+        "grant",
+        "offer",
+        "--channel",
+        "lab/adt-in",
+        "--to",
+        "clinic b",
+        "--expires",
+        "90d",
+        "--max-streams",
+        "8",
+        "--staleness",
+        "1h",
+        "--require-post-quantum",
+        "--json",
+    ];
+    let shown: Grant = world.run(&args).await.json();
+    assert_eq!(shown, grant());
+    let asked = world.control.asked_once("POST /api/v1/grants");
+    let body: CreateGrant = serde_json::from_value(asked.body).unwrap();
+    assert_eq!((body.agreement_id, body.channel_id), (agreement.id, channel.id));
+    assert_eq!((body.max_streams, body.staleness_secs, body.require_post_quantum), (Some(8), Some(3600), true));
+    let expires = body.expires_at.unwrap() - gateway_net::time::unix_secs();
+    assert!((90 * 86_400 - 60..=90 * 86_400).contains(&expires), "{expires}");
+}
+
+#[tokio::test]
+async fn approving_by_name_means_the_grant_that_waits() {
+    let world = World::signed_in().await;
+    let old = Grant { id: GrantId::new(9, [0; 10]), status: GrantStatus::Withdrawn, ..grant() };
+    world.control.answer("GET /api/v1/grants", 200, &page(vec![old, grant()]));
+    world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")]));
+    let line = format!("POST /api/v1/grants/{}/approve", grant().id);
+    world.control.answer(&line, 200, &grant());
+    let args = ["grant", "approve", "Clinic B/ADT", "--server", "lab", "--port", "6661", "--no-auto-activate"];
+    let outcome = world.run(&args).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let body = world.control.asked_once(&line).body;
+    assert_eq!(body, json!({"sender_server_id": server(1, "lab").id, "sender_port": 6661, "auto_activate": false}));
+}
+
+#[tokio::test]
+async fn self_names_the_own_organization() {
+    let world = World::signed_in().await;
+    world.control.answer("GET /api/v1/organization", 200, &organization());
+    let problem = json!({"code": "conflict", "status": 409, "detail": "there is a self-agreement already"});
+    world.control.answer("POST /api/v1/peering-requests", 409, &problem);
+    assert_eq!(world.run(&["peering", "request", "self"]).await.code, 1);
+    let body = world.control.asked_once("POST /api/v1/peering-requests").body;
+    assert_eq!(body, json!({"organization_id": organization().id, "message": ""}));
+}
+
+#[tokio::test]
+async fn a_relay_is_added_by_the_operator_without_any_profile() {
+    let world = World::new().await;
+    let id = RelayId::new(1, [3; 10]);
+    let pin = "ab".repeat(32);
+    let ready = json!({"event": "ready", "listen": "127.0.0.1:4443", "stun": ["127.0.0.1:3478", "127.0.0.1:3479"],
+        "tls_pin": pin, "relay_id": id});
+    std::fs::write(world.path("relay.json"), ready.to_string()).unwrap();
+    let control = json!({"event": "ready", "url": world.url, "tls_pin": world.pin.to_string()});
+    std::fs::write(world.path("control.json"), control.to_string()).unwrap();
+    let operator = world.secret("operator", "operator-token\n");
+    let stun = vec!["127.0.0.1:3478".to_owned(), "127.0.0.1:3479".to_owned()];
+    let relay = Relay { id, name: "r1".into(), url: "wss://127.0.0.1:4443/relay".into(), tls_pin: Some(pin), stun };
+    world.control.answer("POST /api/v1/relays", 201, &relay);
+    let args = [
+        "relay",
+        "add",
+        "--name",
+        "r1",
+        "--from-ready-file",
+        "relay.json",
+        "--operator-token-file",
+        &operator,
+        "--control-ready-file",
+        "control.json",
+        "--json",
+    ];
+    let shown: Relay = world.run(&args).await.json();
+    assert_eq!(shown, relay);
+    let asked = world.control.asked_once("POST /api/v1/relays");
+    assert_eq!(asked.authorization.as_deref(), Some("Bearer operator-token"));
+    let body: CreateRelay = serde_json::from_value(asked.body).unwrap();
+    assert_eq!((body.url, body.stun, body.tls_pin), (relay.url, relay.stun, relay.tls_pin));
+}
+
+#[tokio::test]
+async fn an_enrolment_code_is_the_only_thing_on_standard_output() {
+    let world = World::signed_in().await;
+    let id = server(1, "lab").id;
+    world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")]));
+    let line = format!("POST /api/v1/servers/{id}/enrollment-codes");
+    world.control.answer(&line, 201, &json!({"code": "gwe1_code", "expires_at": 4_000_000_000u64}));
+    let outcome = world.run(&["server", "enrollment-code", "lab", "--valid", "10m"]).await;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "gwe1_code\n"), "{outcome:?}");
+    assert_eq!(world.control.asked_once(&line).body, json!({"valid_secs": 600}));
+}
+
+fn agreement() -> Agreement {
+    Agreement {
+        id: AgreementId::new(1, [0; 10]),
+        peer_id: OrganizationId::new(2, [0; 10]),
+        peer_name: "Clinic B".into(),
+        status: AgreementStatus::Active,
+        suspended_by_us: false,
+        suspended_by_peer: false,
+        created_at: 1_760_000_000,
+        ended_at: None,
+    }
+}
+
+fn channel() -> Channel {
+    Channel {
+        id: ChannelId::new(1, [0; 10]),
+        server_id: server(1, "lab").id,
+        name: "adt-in".into(),
+        engine: "127.0.0.1:6661".into(),
+        behavior: "hl7v2-mllp".into(),
+        published: true,
+        public_name: "ADT".into(),
+        public_description: String::new(),
+        created_at: 1_760_000_000,
+    }
+}
+
+fn grant() -> Grant {
+    Grant {
+        id: GrantId::new(1, [0; 10]),
+        agreement_id: agreement().id,
+        channel_id: channel().id,
+        endpoint: "ADT".into(),
+        direction: "received".into(),
+        peer_name: "Clinic B".into(),
+        behavior: "hl7v2-mllp".into(),
+        status: GrantStatus::Pending,
+        connection_id: None,
+        expires_at: None,
+        max_streams: 8,
+        created_at: 1_760_000_000,
+    }
+}

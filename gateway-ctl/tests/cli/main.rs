@@ -1,0 +1,9 @@
+//! The program as a shell sees it: run in a fresh directory against stand-ins for the control plane (HTTPS) and gatewayd (Unix
+//! socket). What counts: exit codes, what reaches the servers, the form of the answers, and that no secret is ever shown.
+
+mod control;
+mod daemon;
+mod session;
+mod stand_in;
+mod usage;
+mod world;

@@ -1,0 +1,158 @@
+//! Signing in and out, profiles, and everything that can be wrong with a control plane.
+
+use std::os::unix::fs::PermissionsExt;
+
+use gateway_proto::api::platform::{CreateOrganization, Hidden, Me};
+use serde_json::json;
+
+use crate::world::{PASSWORD, TOKEN, World, organization, session, text, user};
+
+#[tokio::test]
+async fn an_organization_is_created_from_a_ready_file_and_its_owner_stays_signed_in() {
+    let world = World::new().await;
+    let ready = json!({"event": "ready", "url": world.url, "tls_pin": world.pin.to_string(), "policy_key": "more"});
+    std::fs::write(world.path("ready.json"), ready.to_string()).unwrap();
+    world.control.answer("POST /api/v1/organizations", 201, &session());
+    world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
+    let operator = world.secret("operator", "operator-token\n");
+    let args = [
+        "organization",
+        "create",
+        "--json",
+        "--control-ready-file",
+        "ready.json",
+        "--name",
+        "Clinic A",
+        "--discoverable",
+        "--owner-email",
+        "a@a.example",
+        "--owner-name",
+        "Owner A",
+        "--password-file",
+        "-",
+        "--operator-token-file",
+        &operator,
+    ];
+    let outcome = world.run_with_input(&args, &format!("{PASSWORD}\n")).await;
+    assert_eq!(outcome.json::<Me>().organization, organization());
+
+    let asked = world.control.asked_once("POST /api/v1/organizations");
+    let body: CreateOrganization = serde_json::from_value(asked.body).unwrap();
+    assert_eq!(body.owner_password, Hidden(PASSWORD.into()), "the line end is no part of the password");
+    assert_eq!(body.registration_token, Some(Hidden("operator-token".into())));
+    assert!(body.discoverable);
+    assert_eq!(asked.authorization, None);
+
+    let profile = world.path("profiles/default.toml");
+    assert_eq!(std::fs::metadata(&profile).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let whoami = world.run(&["whoami"]).await;
+    assert_eq!(whoami.code, 0, "{whoami:?}");
+    assert!(whoami.stdout.contains("Owner A <a@a.example>"), "{whoami:?}");
+    let asked = world.control.asked_once("GET /api/v1/me");
+    assert_eq!(asked.authorization, Some(format!("Bearer {TOKEN}")));
+}
+
+#[tokio::test]
+async fn after_signing_out_the_control_plane_stays_known_and_the_token_is_gone() {
+    let world = World::signed_in().await;
+    world.control.answer_text("DELETE /api/v1/sessions/current", 204, "");
+    let outcome = world.run(&["logout"]).await;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "Signed out of profile 'default'.\n"), "{outcome:?}");
+    let profile = std::fs::read_to_string(world.path("profiles/default.toml")).unwrap();
+    assert!(profile.contains(&world.url) && !profile.contains(TOKEN), "{profile}");
+
+    let outcome = world.run(&["whoami"]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("nobody is signed in with profile 'default'"), "{outcome:?}");
+    let password = text(&world.path("password"));
+    let again = world.run(&["login", "--email", "a@a.example", "--password-file", &password]).await;
+    assert_eq!(again.code, 0, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_ended_is_kept() {
+    let world = World::signed_in().await;
+    let problem = json!({"code": "unavailable", "status": 503, "detail": "the database is away"});
+    world.control.answer("DELETE /api/v1/sessions/current", 503, &problem);
+    assert_eq!(world.run(&["logout"]).await.code, 2);
+    assert!(std::fs::read_to_string(world.path("profiles/default.toml")).unwrap().contains(TOKEN));
+    // One that the platform ended already is gone.
+    let over = World::signed_in().await;
+    let problem = json!({"code": "unauthenticated", "status": 401, "detail": "the session is over"});
+    over.control.answer("DELETE /api/v1/sessions/current", 401, &problem);
+    assert_eq!(over.run(&["logout"]).await.code, 0);
+}
+
+#[tokio::test]
+async fn profiles_are_apart() {
+    let world = World::signed_in().await;
+    let outcome = world.run(&["--profile", "other", "whoami"]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("profile 'other' knows no control plane yet"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_profile_others_may_read_is_not_used() {
+    let world = World::signed_in().await;
+    let profile = world.path("profiles/default.toml");
+    std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let outcome = world.run(&["whoami"]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains(&format!("chmod 600 {}", profile.display())), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_pin_is_told_as_such_and_nothing_is_sent() {
+    let world = World::new().await;
+    let password = world.secret("password", PASSWORD);
+    let wrong = "00".repeat(32);
+    let login =
+        ["login", "--control", &world.url, "--pin", &wrong, "--email", "a@a.example", "--password-file", &password];
+    let outcome = world.run(&login).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.starts_with(&format!("error: TLS pin mismatch at {}: ", world.url)), "{outcome:?}");
+    assert!(outcome.stderr.contains(&world.pin.to_string()), "the pin presented is named: {outcome:?}");
+    assert!(world.control.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_unreachable_control_plane_is_named_with_its_address() {
+    let world = World::new().await;
+    let password = world.secret("password", PASSWORD);
+    // A port that was free a moment ago, with nobody behind it.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("https://{gone}");
+    let outcome =
+        world.run(&["login", "--control", &url, "--email", "a@a.example", "--password-file", &password]).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.starts_with(&format!("error: cannot reach {url}: ")), "{outcome:?}");
+    assert!(outcome.stderr.contains("refused"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_refused_password_is_a_no_without_advice_to_sign_in() {
+    let world = World::new().await;
+    let problem = json!({"code": "unauthenticated", "status": 401, "detail": "e-mail address or password is wrong"});
+    world.control.answer("POST /api/v1/sessions", 401, &problem);
+    let password = world.secret("password", PASSWORD);
+    let pin = world.pin.to_string();
+    let login =
+        ["login", "--control", &world.url, "--pin", &pin, "--email", "a@a.example", "--password-file", &password];
+    let outcome = world.run(&login).await;
+    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.stderr, "error: e-mail address or password is wrong [unauthenticated]\n");
+    assert!(!world.path("profiles").exists(), "a refused sign-in leaves no profile");
+}
+
+#[tokio::test]
+async fn a_password_file_others_may_read_is_refused() {
+    let world = World::new().await;
+    std::fs::write(world.path("password"), PASSWORD).unwrap();
+    std::fs::set_permissions(world.path("password"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let login = ["login", "--control", &world.url, "--email", "a@a.example", "--password-file", "password"];
+    let outcome = world.run(&login).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("cannot take the password from its file: "), "{outcome:?}");
+    assert!(outcome.stderr.contains("chmod 600 password"), "{outcome:?}");
+}

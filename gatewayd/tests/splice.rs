@@ -1,0 +1,259 @@
+//! Two ends of a tunnel on loopback, real sockets all the way: what one engine does must reach the other as it was.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use gateway_proto::identity::{GatewayKey, GatewayPublicKey};
+use gatewayd::{
+    credentials::AllowedPeers,
+    routes::{Route, Routes},
+    socket::TunnelSocket,
+    splice::{EngineSocket, SendHalf, SpliceContext, SpliceError, splice},
+    traffic::{Role, Traffic},
+    tunnel::TunnelEndpoint,
+};
+use quinn::Connection;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+const LIMIT: Duration = Duration::from_secs(10);
+const MESSAGE: &[u8] = b"\x0bMSH|^~\\&|test\r\x1c\r";
+
+struct Site {
+    key: GatewayPublicKey,
+    routes: Arc<Routes>,
+    socket: Arc<TunnelSocket>,
+    endpoint: TunnelEndpoint,
+}
+
+fn site(seed: u8, other: u8) -> Site {
+    let key = GatewayKey::from_seed(&[seed; 32]);
+    let routes = Arc::new(Routes::default());
+    let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];
+    let (socket, _probes) = TunnelSocket::bind(bind.into_iter(), routes.clone()).unwrap();
+    let allowed = AllowedPeers::default();
+    allowed.replace(vec![GatewayKey::from_seed(&[other; 32]).public()]);
+    let endpoint = TunnelEndpoint::new(socket.clone(), &key, allowed, 16).unwrap();
+    Site { key: key.public(), routes, socket, endpoint }
+}
+
+fn direct(from: &Site, to: &Site) {
+    let address = SocketAddr::from(([127, 0, 0, 1], to.socket.local_port().unwrap()));
+    from.routes.set(to.key, Route { direct: Some(address), ..Route::NONE });
+    from.routes.admit(address, to.key);
+}
+
+async fn tunnel(a: &Site, b: &Site) -> (Connection, Connection) {
+    direct(a, b);
+    direct(b, a);
+    let dialled = a.endpoint.dial(b.key).unwrap();
+    let accepted = async { b.endpoint.accept().await.unwrap().accept().unwrap().await.unwrap() };
+    let (dialled, accepted) = timeout(LIMIT, async { tokio::join!(dialled, accepted) }).await.unwrap();
+    (dialled.unwrap(), accepted)
+}
+
+/// An engine's socket and the gateway's end of it.
+async fn engine() -> (TcpStream, EngineSocket) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (engine, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (engine.unwrap(), EngineSocket::new(accepted.unwrap().0, Duration::from_secs(30)).unwrap())
+}
+
+/// Two engines joined by one stream of a tunnel between two sites.
+struct Joined {
+    _sites: (Site, Site),
+    _tunnel: (Connection, Connection),
+    sending: TcpStream,
+    receiving: TcpStream,
+    allowed: CancellationToken,
+    sender: JoinHandle<Result<(), SpliceError>>,
+    listener: JoinHandle<Result<(), SpliceError>>,
+}
+
+async fn joined(mllp: bool) -> Joined {
+    let sites = (site(1, 2), site(2, 1));
+    let tunnel = tunnel(&sites.0, &sites.1).await;
+    let (sending, sending_gateway) = engine().await;
+    let (receiving, receiving_gateway) = engine().await;
+    let (mut send, recv) = tunnel.0.open_bi().await.unwrap();
+    // The first byte makes the stream known to the other side; in the product it is the header.
+    send.write_all(b"h").await.unwrap();
+    let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
+    far_recv.read_exact(&mut [0]).await.unwrap();
+    let allowed = CancellationToken::new();
+    let context = |role| SpliceContext { traffic: Arc::new(Traffic::default()), role, mllp, allowed: allowed.clone() };
+    let sender = tokio::task::spawn(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender)));
+    let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(Role::Listener));
+    let listener = tokio::task::spawn(far);
+    Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, sender, listener }
+}
+
+async fn read(socket: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    timeout(LIMIT, socket.read_exact(&mut bytes)).await.expect("bytes arrive").unwrap();
+    bytes
+}
+
+/// How the other side ended the connection.
+async fn end(socket: &mut TcpStream) -> Result<(), io::ErrorKind> {
+    let mut rest = Vec::new();
+    let result = timeout(LIMIT, socket.read_to_end(&mut rest)).await.expect("the connection ends");
+    assert_eq!(rest, b"", "no byte comes before the end");
+    result.map(|_| ()).map_err(|error| error.kind())
+}
+
+const FIN: Result<(), io::ErrorKind> = Ok(());
+const RST: Result<(), io::ErrorKind> = Err(io::ErrorKind::ConnectionReset);
+
+#[tokio::test]
+async fn bytes_and_both_half_closes_are_mirrored() {
+    let mut joined = joined(true).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    joined.sending.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.receiving).await, FIN);
+    joined.receiving.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.sending, MESSAGE.len()).await, MESSAGE);
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, FIN);
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_reset_of_either_engine_is_a_reset_at_the_other() {
+    let mut first = joined(false).await;
+    socket2::SockRef::from(&first.sending).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(first.sending);
+    assert_eq!(end(&mut first.receiving).await, RST);
+    let mut second = joined(false).await;
+    socket2::SockRef::from(&second.receiving).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(second.receiving);
+    assert_eq!(end(&mut second.sending).await, RST);
+}
+
+#[tokio::test]
+async fn a_reset_after_a_half_close_is_still_a_reset_at_the_other() {
+    let mut joined = joined(false).await;
+    joined.sending.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.receiving).await, FIN);
+    socket2::SockRef::from(&joined.sending).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(joined.sending);
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::Engine));
+    assert!(timeout(LIMIT, joined.listener).await.unwrap().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_fin_without_acknowledgement_is_a_reset_for_the_engine_that_waits_for_it() {
+    let mut joined = joined(true).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::Unacknowledged));
+}
+
+#[tokio::test]
+async fn half_an_acknowledgement_and_a_fin_is_a_reset_too() {
+    let mut joined = joined(true).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    read(&mut joined.receiving, MESSAGE.len()).await;
+    joined.receiving.write_all(&MESSAGE[..4]).await.unwrap();
+    assert_eq!(read(&mut joined.sending, 4).await, &MESSAGE[..4]);
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, RST);
+}
+
+#[tokio::test]
+async fn without_mllp_a_fin_is_mirrored_as_it_is() {
+    let mut joined = joined(false).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    read(&mut joined.receiving, MESSAGE.len()).await;
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, FIN);
+}
+
+#[tokio::test]
+async fn the_end_of_the_permission_resets_both_engines() {
+    let mut joined = joined(true).await;
+    joined.allowed.cancel();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(end(&mut joined.receiving).await, RST);
+}
+
+#[tokio::test]
+async fn a_stream_whose_task_is_dropped_is_reset_at_both_ends_and_never_finished() {
+    let mut joined = joined(true).await;
+    joined.sender.abort();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(end(&mut joined.receiving).await, RST);
+}
+
+#[tokio::test]
+async fn a_lost_tunnel_resets_both_engines() {
+    let mut joined = joined(true).await;
+    joined._tunnel.0.close(0u32.into(), b"test");
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(end(&mut joined.receiving).await, RST);
+}
+
+#[tokio::test]
+async fn a_large_transfer_both_ways_at_once_arrives_unchanged() {
+    let joined = joined(false).await;
+    let bytes: Vec<u8> = (0..4_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let exchange = |socket: TcpStream| {
+        let sent = bytes.clone();
+        async move {
+            let (mut read, mut write) = socket.into_split();
+            let mut received = Vec::new();
+            let sending = async {
+                write.write_all(&sent).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            tokio::join!(sending, async { read.read_to_end(&mut received).await.unwrap() });
+            received
+        }
+    };
+    let both = async { tokio::join!(exchange(joined.sending), exchange(joined.receiving)) };
+    let (one, two) = timeout(LIMIT, both).await.unwrap();
+    assert!(one == bytes && two == bytes, "both directions carry every byte in order");
+}
+
+#[tokio::test]
+async fn a_gateway_with_another_key_gets_no_tunnel() {
+    let (dialling, answering) = (site(1, 2), site(2, 9));
+    direct(&dialling, &answering);
+    direct(&answering, &dialling);
+    let dialled = dialling.endpoint.dial(answering.key).unwrap();
+    let accepted = async { answering.endpoint.accept().await.unwrap().accept().unwrap().await };
+    let (dialled, accepted) = timeout(LIMIT, async { tokio::join!(dialled, accepted) }).await.unwrap();
+    assert!(accepted.is_err(), "the answering side pins the keys of its policy");
+    if let Ok(connection) = dialled {
+        timeout(LIMIT, connection.closed()).await.expect("the refused side learns it");
+    }
+}
+
+#[tokio::test]
+async fn packets_of_a_stranger_never_reach_quic() {
+    let (a, b) = (site(1, 2), site(2, 1));
+    direct(&a, &b);
+    // b knows no real address of a.
+    let dialling = a.endpoint.dial(b.key).unwrap();
+    let counted = async {
+        while b.socket.counters().strangers.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = dialling => panic!("nobody answers"),
+        _ = b.endpoint.accept() => panic!("a stranger's packet reached QUIC"),
+        counted = timeout(LIMIT, counted) => counted.expect("the stranger is counted"),
+    }
+}

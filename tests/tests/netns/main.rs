@@ -1,0 +1,150 @@
+//! Scenarios behind real NATs, in network namespaces. They need root.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use gateway_proto::api::gateway::PathKind;
+use gateway_tests::{
+    corpus::MARKER,
+    measured,
+    mllp::Verdict,
+    netns::{Lab, SITES},
+    scene::{Scene, play_in},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_lab_leaves_nothing_behind() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    let names = lab.namespaces();
+    ensure!(names.iter().all(|name| Path::new("/run/netns").join(name).exists()), "not all were made");
+    drop(lab);
+    ensure!(names.iter().all(|name| !Path::new("/run/netns").join(name).exists()), "not all are gone");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_sites_behind_a_nat_each_reach_each_other_directly() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    play_in(&lab, async |scene| {
+        let begun = Instant::now();
+        scene.on_path(PathKind::Direct).await?;
+        measured!("direct {:.1} s after the first message", begun.elapsed().as_secs_f64());
+        exchange(scene, 20).await?;
+        for site in [&scene.north, &scene.south] {
+            let status = site.status(&scene.platform.ctl).await?;
+            let remote = status.peers[0].remote_address.clone().unwrap_or_default();
+            ensure!(
+                remote.starts_with("198.51.100.2:") || remote.starts_with("203.0.113.2:"),
+                "{} reaches its peer at {remote}, not through its NAT",
+                site.name
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_udp_between_the_sites_the_relay_carries_everything_and_status_says_why() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    lab.drop_udp_between_sites()?;
+    play_in(&lab, async |scene| {
+        scene.on_path(PathKind::Relayed).await?;
+        exchange(scene, 20).await?;
+        let big = scene.document(4 << 20);
+        scene.deliver(&mut scene.sender().with_response_timeout(LIMIT), &big).await?;
+        for site in [&scene.north, &scene.south] {
+            let status = site.connection(&scene.platform.ctl, &scene.link.connection).await?;
+            ensure!(status.path == Some(PathKind::Relayed) && !status.path_reason.is_empty(), "{status:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_site_without_any_udp_works_over_tls_alone() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    lab.forbid_udp(0)?;
+    play_in(&lab, async |scene| {
+        scene.on_path(PathKind::Relayed).await?;
+        exchange(scene, 10).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_direct_path_that_dies_silently_in_mid_traffic_loses_no_byte() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    play_in(&lab, async |scene| {
+        scene.on_path(PathKind::Direct).await?;
+        exchange(scene, 10).await?;
+        let big = scene.document(30 << 20);
+        let (mut bulk, mut small) = (scene.keeping_sender().with_response_timeout(LIMIT), scene.keeping_sender());
+        small = small.with_response_timeout(LIMIT);
+        let messages: Vec<_> = (0..40).map(|_| scene.message()).collect();
+        let before = scene.engine.bytes();
+        let sending = bulk.send(&big.bytes);
+        let cutting = async {
+            scene.engine.wait_for_bytes(before + (2 << 20), LIMIT).await?;
+            lab.drop_udp_between_sites()?;
+            let mut stall = Duration::ZERO;
+            for message in &messages {
+                let begun = Instant::now();
+                scene.deliver(&mut small, message).await?;
+                stall = stall.max(begun.elapsed());
+            }
+            anyhow::Ok(stall)
+        };
+        let (verdict, stall) = tokio::join!(sending, cutting);
+        let stall = stall?;
+        ensure!(verdict == Verdict::Acknowledged, "the message in flight was {verdict}");
+        scene.arrived_once(&big)?;
+        measured!("stall when the direct path dies silently: {:.2} s", stall.as_secs_f64());
+        ensure!(stall < Duration::from_secs(10), "the stall took {stall:?}");
+        scene.on_path(PathKind::Relayed).await?;
+        lab.heal()?;
+        let healed = Instant::now();
+        scene.on_path(PathKind::Direct).await?;
+        measured!("direct again {:.1} s after the fault is gone", healed.elapsed().as_secs_f64());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_wire_of_the_relay_shows_no_plaintext_and_no_candidate_address() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    lab.drop_udp_between_sites()?;
+    let dir = tempfile::tempdir()?;
+    let capture = lab.capture(&dir.path().join("wire.pcap"), "tcp or udp").await?;
+    play_in(&lab, async |scene| {
+        scene.on_path(PathKind::Relayed).await?;
+        exchange(scene, 5).await
+    })
+    .await?;
+    let wire = capture.finish().await?;
+    ensure!(wire.len() > 20_000, "only {} bytes were captured", wire.len());
+    let holds = |word: &[u8]| wire.windows(word.len()).any(|window| window == word);
+    ensure!(!holds(MARKER.as_bytes()) && !holds(b"MSH|^~"), "a message is readable on the wire");
+    for site in SITES {
+        let std::net::IpAddr::V4(address) = site else { continue };
+        ensure!(!holds(address.to_string().as_bytes()), "{address} is readable as text");
+        ensure!(!holds(&address.octets()), "{address} is readable as bytes");
+    }
+    Ok(())
+}
+
+async fn exchange(scene: &mut Scene, count: usize) -> anyhow::Result<()> {
+    let mut sender = scene.keeping_sender();
+    for _ in 0..count {
+        let message = scene.message();
+        scene.deliver(&mut sender, &message).await?;
+    }
+    Ok(())
+}
