@@ -39,15 +39,23 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Print JSON: the types of the HTTP API, lists as arrays.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
     /// The profile: which control plane, and who we are there.
-    #[arg(long, global = true, env = "GATEWAY_CTL_PROFILE", default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "GATEWAY_CTL_PROFILE",
+        default_value = "default",
+        value_name = "NAME"
+    )]
     pub(crate) profile: ProfileName,
     /// The Unix socket of the gatewayd on this machine.
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         env = "GATEWAYD_SOCKET",
         default_value = "/run/gatewayd/gatewayd.sock",
         value_name = "PATH"

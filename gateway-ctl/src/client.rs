@@ -6,7 +6,7 @@ mod daemon;
 
 use std::{error::Error, io, path::PathBuf, time::Duration};
 
-pub(crate) use control::{Bearer, Control};
+pub(crate) use control::{Control, Credential};
 pub(crate) use daemon::Daemon;
 use gateway_net::{http::HttpSetupError, tls::PinMismatch};
 use gateway_proto::api::Problem;

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     args::{Command, ControlArgs, Global},
-    client::{Bearer, Control, Daemon},
+    client::{Control, Credential, Daemon},
     error::CtlError,
     output::Output,
     profile::{Profile, ProfileError, ProfileName, Profiles, Target},
@@ -88,7 +88,7 @@ impl Context {
     pub(crate) fn control(&self) -> Result<Control, CtlError> {
         let (profile, target) = self.load_profile()?;
         let token = profile.token().ok_or_else(|| ProfileError::SignedOut(self.profile.clone()))?;
-        Ok(Control::new(&target, Bearer::Session(token.clone()))?)
+        Ok(Control::new(&target, Credential::Session(token.clone()))?)
     }
 
     /// The gatewayd of this machine.

@@ -192,6 +192,19 @@ fn a_direct_path_outlives_the_relay() {
 }
 
 #[test]
+fn without_a_relay_a_short_cut_is_recovered_from_with_what_both_sides_know() {
+    let mut world = direct_world();
+    world.set_relay(0, false);
+    world.set_relay(1, false);
+    world.run(3 * SECOND);
+    world.link.cut = true;
+    world.run(4 * SECOND);
+    assert!(world.sites.iter().all(|site| site.agent.selected() == Selected::None));
+    world.link.cut = false;
+    assert!(world.run_until(Duration::from_millis(2_200), World::both_direct), "a punch round follows the demotion");
+}
+
+#[test]
 fn a_relay_that_comes_late_starts_the_punch() {
     let mut world = World::new([easy(1), easy(2)], Link::default(), 1);
     let now = world.instant();

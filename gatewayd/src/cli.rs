@@ -1,6 +1,6 @@
 //! The command line of gatewayd.
 //!
-//! Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 64 the command line is wrong.
+//! Exit codes, as of all programs of the product: 0 done; 1 the answer is no; 2 failure; 64 wrong usage.
 
 use std::{
     io::{self, Read, Write},
@@ -20,6 +20,9 @@ use crate::config::{Config, ConfigError, DEFAULT_CONFIG_FILE, DEFAULT_SOCKET};
 
 /// The daemon tries for 60 s to reach the control plane; its answer should be the one that is seen.
 const ENROLL_TIMEOUT: Duration = Duration::from_secs(75);
+const NO: u8 = 1;
+const FAILURE: u8 = 2;
+const WRONG_USAGE: u8 = 64;
 /// An enrolment code on standard input at most.
 const MAX_CODE: u64 = 16 << 10;
 
@@ -32,8 +35,14 @@ pub struct Cli {
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 the configuration is wrong, 64 the command line is wrong.\n\
-                          Status, peers and paths: gateway-ctl status.";
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   done
+  1   the answer is no: the configuration is wrong, the enrolment was refused
+  2   failure: network, files, another daemon on the state directory
+  64  wrong usage
+
+Status, peers and paths: gateway-ctl status.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -44,7 +53,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
         config: PathBuf,
     },
-    /// Check a configuration file: all mistakes at once, exit code 2 if there are any
+    /// Check a configuration file: all mistakes at once, exit code 1 if there are any
     Check {
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
@@ -67,18 +76,24 @@ pub enum Command {
     Man,
 }
 
-/// Reads the command line; on a mistake, says so and returns the exit code to end with (64, or 0 for help and version).
+/// Reads the command line; on a mistake, says so and returns the exit code to end with (that of wrong usage, or 0 for help and version).
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         // Nothing is left to do when even this cannot be written.
         let _ = error.print();
-        ExitCode::from(if error.use_stderr() { 64 } else { 0 })
+        ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 })
     })
 }
 
-/// The exit code that goes with an error: 2 for a wrong configuration, 1 for everything else.
+/// The enrolment was refused: trying again with the same code changes nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// The exit code that goes with an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+    let is_no = error.is::<ConfigError>() || error.is::<Refused>();
+    ExitCode::from(if is_no { NO } else { FAILURE })
 }
 
 /// `gatewayd check`
@@ -97,7 +112,8 @@ pub async fn enroll(socket: &Path, code: String) -> anyhow::Result<()> {
     })?;
     if !response.status().is_success() {
         let problem: Problem = response.json().await.context("gatewayd answered with something unknown")?;
-        anyhow::bail!(problem.detail);
+        let is_failure = matches!(problem.code.as_str(), "unavailable" | "internal");
+        return Err(if is_failure { anyhow::anyhow!(problem.detail) } else { Refused(problem.detail).into() });
     }
     let enrolled: Enrolled = response.json().await.context("gatewayd answered with something unknown")?;
     let (server, organization) = (&enrolled.server_name, &enrolled.organization_name);
@@ -145,8 +161,8 @@ mod tests {
     #[test]
     fn a_wrong_configuration_has_its_own_exit_code() {
         let error = check(Path::new("/nonexistent/gatewayd.toml")).unwrap_err();
-        assert_eq!(format!("{:?}", exit_code(&error)), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(format!("{:?}", exit_code(&error)), format!("{:?}", ExitCode::from(NO)));
         let other = anyhow::anyhow!("something else");
-        assert_eq!(format!("{:?}", exit_code(&other)), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(format!("{:?}", exit_code(&other)), format!("{:?}", ExitCode::from(FAILURE)));
     }
 }

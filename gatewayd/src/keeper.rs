@@ -90,11 +90,9 @@ impl Keeper {
                 }
                 Ok(never) => match never {},
             }
-            let pause = backoff.next_delay(u32::from_be_bytes(random()));
-            // A tunnel that arrives meanwhile waits in the inbound queue; the pause is for dialling.
-            tokio::select! {
-                () = sleep(pause), if self.dials() => {}
-                () = std::future::ready(()), if !self.dials() => {}
+            // A tunnel that the peer dials is taken at once; the pause is for our own dialling.
+            if self.dials() {
+                sleep(backoff.next_delay(u32::from_be_bytes(random()))).await;
             }
         }
     }

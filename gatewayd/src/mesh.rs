@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use gateway_proto::{
@@ -45,6 +46,8 @@ const OWN_RELAYS: usize = 2;
 const MAX_LINKS: usize = 8;
 /// Handshakes under way that peers dialled.
 const MAX_HANDSHAKES: usize = 64;
+/// How often it is looked again whether tunnels are still wanted.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// STUN packets that wait for the gatherer.
 pub const STUN_QUEUE: usize = 32;
 
@@ -177,8 +180,8 @@ impl Mesh {
     async fn drive(&mut self, mut queues: MeshQueues) {
         let mut views = self.context.authority.subscribe();
         views.mark_changed();
-        // Permissions also end by time; what is wanted is looked at again with the gate's rhythm.
-        let mut again = tokio::time::interval(std::time::Duration::from_secs(1));
+        // Permissions also end by time. The gate cuts streams and ports then; the tunnel may follow a little later.
+        let mut again = tokio::time::interval(LOOK_AGAIN);
         loop {
             tokio::select! {
                 changed = views.changed() => match changed {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
-    authority::Authority,
+    authority::{Authority, PolicyView},
     explain::explain,
     gate::{Gate, Permit},
     peer::Peer,
@@ -88,7 +88,7 @@ impl SenderHandle {
 impl Sender {
     /// A sender for a connection of the policy.
     pub fn new(id: ConnectionId, peer: Arc<Peer>, context: SenderContext) -> (Self, SenderHandle) {
-        let local = Arc::default();
+        let local: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
         let traffic = context.traffic.of(id, Role::Sender);
         let handle = SenderHandle { local: Arc::clone(&local) };
         (Self { id, peer, context, traffic, local }, handle)
@@ -122,7 +122,7 @@ impl Sender {
     /// The port is open from here to the end of the permission.
     async fn while_allowed(&self, permit: Permit) {
         let allowed = permit.allowed.clone();
-        let listener = match self.open_port(&permit).await {
+        let listener = match self.open_port(&permit) {
             Ok(listener) => listener,
             Err(error) => {
                 self.traffic.note_problem(explain(&error));
@@ -137,6 +137,8 @@ impl Sender {
         tokio::select! {
             () = allowed.cancelled() => {}
             () = self.context.closing.cancelled() => {}
+            // Another port in the policy: the streams of the former one end with it.
+            () = self.another_port(&permit) => return self.set_local(None),
             () = self.accept(&listener, &mut streams) => {}
         }
         self.set_local(None);
@@ -146,7 +148,17 @@ impl Sender {
         allowed.cancelled().await;
     }
 
-    async fn open_port(&self, permit: &Permit) -> Result<TcpListener, PortError> {
+    async fn another_port(&self, permit: &Permit) {
+        let mut views = self.context.authority.subscribe();
+        let differs = |view: &Arc<PolicyView>| {
+            view.connection(self.id, true).is_some_and(|entry| entry.local != permit.entry.local)
+        };
+        if views.wait_for(differs).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    fn open_port(&self, permit: &Permit) -> Result<TcpListener, PortError> {
         let wanted = match permit.entry.local {
             LocalEnd::Sender { port } => port,
             LocalEnd::Listener { .. } => 0,
@@ -185,10 +197,7 @@ impl Sender {
     fn take(&self, socket: TcpStream, streams: &mut JoinSet<()>) {
         // From here on, dropping the socket resets it.
         let Ok(socket) = EngineSocket::new(socket, self.context.keepalive) else { return };
-        let permit = match self.context.gate.enter(self.id, Role::Sender) {
-            Ok(permit) => permit,
-            Err(_) => return,
-        };
+        let Ok(permit) = self.context.gate.enter(self.id, Role::Sender) else { return };
         let Some(guard) = self.traffic.open_stream(permit.entry.max_streams) else {
             self.traffic.refused.fetch_add(1, Relaxed);
             self.traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));

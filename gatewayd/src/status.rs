@@ -95,7 +95,7 @@ impl StatusSource {
     }
 
     /// Probes every path of a peer anew; the peer by server name, server id or key.
-    pub fn reconnect(&self, wanted: &str) -> bool {
+    pub fn relook(&self, wanted: &str) -> bool {
         let matching = |peer: &&Arc<Peer>| {
             let name = peer.name();
             name.name == wanted || name.id.to_string() == wanted || peer.key.to_string() == wanted
@@ -258,7 +258,7 @@ impl DaemonControl for StatusSource {
     }
 
     fn reconnect(&self, peer: &str) -> Result<(), String> {
-        if StatusSource::reconnect(self, peer) {
+        if self.relook(peer) {
             return Ok(());
         }
         let known: Vec<_> =

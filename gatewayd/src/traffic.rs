@@ -91,7 +91,9 @@ impl Drop for StreamGuard {
 
 /// The counters of all connections; entries live as long as the policy lists their connection.
 #[derive(Debug, Clone, Default)]
-pub struct TrafficTable(Arc<Mutex<HashMap<(ConnectionId, Role), Arc<Traffic>>>>);
+pub struct TrafficTable(Arc<Mutex<ByEnd>>);
+
+type ByEnd = HashMap<(ConnectionId, Role), Arc<Traffic>>;
 
 impl TrafficTable {
     /// The counters of one end of a connection.

@@ -71,12 +71,12 @@ fn exit_codes_tell_a_wrong_command_line_a_wrong_configuration_and_a_failure_apar
     fs::write(site.config(), "limits = 1\nstate = 2\n").unwrap();
     for command in ["check", "run"] {
         let output = run(&[command, "--config", site.config().to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("3 mistakes"), "{}", stderr(&output));
     }
 
     let output = run(&["enroll", "--socket", "/nonexistent/gatewayd.sock", "gwe1_abc"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("is gatewayd running"), "{}", stderr(&output));
     assert!(!stderr(&output).contains("gwe1_abc"));
 }
@@ -92,9 +92,14 @@ fn a_second_daemon_on_the_state_directory_is_refused_and_the_first_is_not_distur
     let site = Site::new();
     let _first = site.start();
     let second = gatewayd().arg("run").arg("--config").arg(site.config()).output().unwrap();
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(2));
     assert!(stderr(&second).contains("another gatewayd is running with the state directory"), "{}", stderr(&second));
     assert!(status(&site.state()).server.is_none());
+
+    let socket = site.state().join("gatewayd.sock");
+    let refused = run(&["enroll", "--socket", socket.to_str().unwrap(), "gwe1_cut"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("copy it again"), "{}", stderr(&refused));
 }
 
 #[test]

@@ -12,7 +12,7 @@
 
 use std::{
     fs::File,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UdpSocket};
 
 use crate::{platform::Placement, wait};
 
@@ -183,16 +183,26 @@ impl Drop for Capture {
 /// A TCP socket that lives in a network namespace, whoever uses it; none: in ours.
 pub fn tcp_socket(namespace: Option<&str>) -> anyhow::Result<TcpSocket> {
     let Some(namespace) = namespace else { return Ok(TcpSocket::new_v4()?) };
+    Ok(TcpSocket::from_std_stream(socket(namespace, Type::STREAM)?.into()))
+}
+
+/// A UDP socket that lives at a place.
+pub fn udp_socket(place: &Placement) -> anyhow::Result<UdpSocket> {
+    let socket = socket(place.namespace.as_deref().context("a place in a lab")?, Type::DGRAM)?;
+    socket.bind(&SocketAddr::new(place.ip, 0).into())?;
+    Ok(UdpSocket::from_std(socket.into())?)
+}
+
+fn socket(namespace: &str, kind: Type) -> anyhow::Result<Socket> {
     let file = File::open(format!("/run/netns/{namespace}")).context("no such namespace")?;
     // A namespace is a property of a thread, and a socket keeps the one it was made in.
     let made = std::thread::spawn(move || -> anyhow::Result<Socket> {
         setns(file, CloneFlags::CLONE_NEWNET)?;
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::IPV4, kind, None)?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     });
-    let socket = made.join().ok().context("the thread that makes the socket panicked")??;
-    Ok(TcpSocket::from_std_stream(socket.into()))
+    made.join().ok().context("the thread that makes the socket panicked")?
 }
 
 fn link(one: (&str, &str), other: (&str, &str), network: &str) -> anyhow::Result<()> {

@@ -88,7 +88,8 @@ impl Work {
     async fn put_gateway(&mut self, server: &ServerRow, request: &EnrollRequest, version: String) -> ServiceResult<()> {
         let mut server = server.clone();
         if let Some(older) = server.gateway.filter(|older| *older != request.key) {
-            self.insert_removed_gateway(older, self.now).await?;
+            let now = self.now;
+            self.insert_removed_gateway(older, now).await?;
             self.delete_pair_secrets(older).await?;
             self.remove_gateway(server.id);
         }

@@ -67,7 +67,8 @@ impl Service {
         }
         let offered = channel.organization == own;
         let peer = if offered { other } else { own };
-        let waiting = |row: &GrantRow| row.agreement == agreement.id && waits(status_at(row, work.now));
+        let now = work.now;
+        let waiting = |row: &GrantRow| row.agreement == agreement.id && waits(status_at(row, now));
         if let Some(open) = work.open_grants_of_channel(channel.id).await?.iter().find(|row| waiting(row)) {
             return Err(ServiceError::Conflict(format!("a grant of this channel is waiting already: {}", open.id)));
         }

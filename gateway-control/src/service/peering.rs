@@ -44,6 +44,7 @@ impl Service {
         let message = validate::text("message", &body.message, 500)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
+        let now = work.now;
         let target = work.organization(body.organization_id).await?;
         let agreement = work.agreement_between(own, body.organization_id).await?;
         // An organization that does not want to be found, and that we have nothing to do with, does not exist for us.
@@ -52,7 +53,7 @@ impl Service {
         if let Some(agreement) = agreement {
             return Err(ServiceError::Conflict(format!("there is an agreement already: {}", agreement.id)));
         }
-        if let Some(pending) = work.pending_between(own, target.id, work.now).await? {
+        if let Some(pending) = work.pending_between(own, target.id, now).await? {
             return Err(ServiceError::Conflict(if pending.from == own {
                 format!("your request {} is still waiting for an answer", pending.id)
             } else {

@@ -91,7 +91,8 @@ impl Service {
             }
         }
         if let Some(key) = row.gateway.take() {
-            work.insert_removed_gateway(key, work.now).await?;
+            let now = work.now;
+            work.insert_removed_gateway(key, now).await?;
             work.delete_pair_secrets(key).await?;
             work.remove_gateway(id);
         }

@@ -26,12 +26,13 @@ impl Service {
             return Ok(false);
         }
         let mut work = self.work(Who::System).await?;
-        for mut row in work.overdue_peering_requests(work.now, BATCH).await? {
+        let now = work.now;
+        for mut row in work.overdue_peering_requests(now, BATCH).await? {
             row.status = next(row.status, PeeringAct::Expire, Side::System)?;
             work.update_peering_request(&row).await?;
             work.audit(&[row.from, row.to], "peering_request.expire", row.id, "").await?;
         }
-        for row in work.overdue_grants(work.now, BATCH).await? {
+        for row in work.overdue_grants(now, BATCH).await? {
             let row = work.end_grant(row, GrantAct::Expire, Side::System).await?;
             work.audit(&[row.owner, row.peer], "grant.expire", row.id, "").await?;
         }

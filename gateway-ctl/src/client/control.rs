@@ -1,9 +1,9 @@
-//! The client of the control plane: `/api/v1`, bearer token, pages followed to their end.
+//! The client of the control plane: `/api/v1`, credentials, pages followed to their end.
 
 use std::time::Duration;
 
 use gateway_proto::api::{Page, platform::Hidden};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, header::AUTHORIZATION};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{ClientError, Http};
@@ -18,7 +18,7 @@ const MAX_PAGES: usize = 10_000;
 
 /// Whose permission a request carries.
 #[derive(Debug, Clone)]
-pub(crate) enum Bearer {
+pub(crate) enum Credential {
     /// Nobody's: signing in, registering.
     Nobody,
     /// A user's session.
@@ -31,16 +31,16 @@ pub(crate) enum Bearer {
 #[derive(Debug)]
 pub(crate) struct Control {
     http: Http,
-    bearer: Bearer,
+    credential: Credential,
 }
 
 impl Control {
     /// A client; nothing is sent yet.
-    pub(crate) fn new(target: &Target, bearer: Bearer) -> Result<Self, ClientError> {
+    pub(crate) fn new(target: &Target, credential: Credential) -> Result<Self, ClientError> {
         let client = gateway_net::http::client(target.trust())?;
         let address = target.url.as_str().trim_end_matches('/').to_owned();
         let http = Http { client, base: format!("{address}/api/v1"), address, socket: None };
-        Ok(Self { http, bearer })
+        Ok(Self { http, credential })
     }
 
     /// `GET` of one thing.
@@ -100,9 +100,13 @@ impl Control {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.client.request(method, self.http.url(path));
-        match &self.bearer {
-            Bearer::Nobody => request,
-            Bearer::Session(token) | Bearer::Operator(token) => request.bearer_auth(&token.0),
+        match &self.credential {
+            Credential::Nobody => request,
+            Credential::Session(token) => request.bearer_auth(&token.0),
+            Credential::Operator(token) => {
+                let text = zeroize::Zeroizing::new(format!("Operator {}", token.0));
+                request.header(AUTHORIZATION, text.as_str())
+            }
         }
     }
 
@@ -112,8 +116,8 @@ impl Control {
 
     /// Only a session can be renewed by signing in again.
     fn refused(&self, error: ClientError) -> ClientError {
-        match (error, &self.bearer) {
-            (ClientError::Refused(problem), Bearer::Session(_)) if problem.code == "unauthenticated" => {
+        match (error, &self.credential) {
+            (ClientError::Refused(problem), Credential::Session(_)) if problem.code == "unauthenticated" => {
                 ClientError::SessionRefused(problem)
             }
             (other, _) => other,

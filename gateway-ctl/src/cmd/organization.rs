@@ -5,7 +5,7 @@ use gateway_proto::api::platform::{self, CreateOrganization, Hidden, Me, Session
 
 use crate::{
     args::ControlArgs,
-    client::{Bearer, Control},
+    client::{Control, Credential},
     cmd::{Context, session},
     error::CtlError,
     output::{View, time, yes_no},
@@ -100,7 +100,7 @@ impl Create {
             owner_password: self.password_file.read("password")?,
             registration_token,
         };
-        let control = Control::new(&target, Bearer::Nobody)?;
+        let control = Control::new(&target, Credential::Nobody)?;
         let session: Session = control.post("/organizations", &body).await?;
         session::remember(context, &target, &session)?;
         context.out.item(&Me { user: session.user, organization: session.organization })

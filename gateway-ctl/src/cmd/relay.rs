@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::{
     args::{Confirm, ControlArgs},
-    client::{Bearer, Control},
+    client::{Control, Credential},
     cmd::{Context, id_of},
     error::CtlError,
     output::{View, or_dash},
@@ -28,8 +28,11 @@ const PATH: &str = "/relays";
 pub(crate) enum Relay {
     /// List the relays.
     List {
+        /// File with the operator token of the platform, `-` for standard input; default: the session of the profile.
+        #[arg(long, value_name = "FILE")]
+        operator_token_file: Option<SecretSource>,
         #[command(flatten)]
-        operator: Operator,
+        place: Place,
     },
     /// Add a relay: gateways use it from their next policy on.
     Add(Box<Add>),
@@ -37,12 +40,9 @@ pub(crate) enum Relay {
     Remove(Remove),
 }
 
-/// Who asks, and whom.
+/// Which control plane, where it is not the profile's.
 #[derive(Debug, Args)]
-pub(crate) struct Operator {
-    /// File with the operator token of the platform, `-` for standard input; default: the session of the profile.
-    #[arg(long, value_name = "FILE")]
-    operator_token_file: Option<SecretSource>,
+pub(crate) struct Place {
     /// URL of the control plane; default: the one of the profile.
     #[arg(long, value_name = "URL", conflicts_with = "control_ready_file")]
     control: Option<Url>,
@@ -52,6 +52,16 @@ pub(crate) struct Operator {
     /// Take URL and pin of the control plane from the ready file that it wrote.
     #[arg(long, value_name = "FILE")]
     control_ready_file: Option<PathBuf>,
+}
+
+/// The operator of the platform: nobody else may change the map.
+#[derive(Debug, Args)]
+pub(crate) struct Operator {
+    /// File with the operator token of the platform, `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    operator_token_file: SecretSource,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// A new relay.
@@ -96,8 +106,12 @@ pub(crate) struct Remove {
 impl Relay {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         match self {
-            Self::List { operator } => {
-                let relays: Vec<platform::Relay> = operator.control(context)?.list(PATH, &[], None).await?;
+            Self::List { operator_token_file, place } => {
+                let control = match operator_token_file {
+                    Some(source) => place.operated(context, &source)?,
+                    None => place.signed_in(context)?,
+                };
+                let relays: Vec<platform::Relay> = control.list(PATH, &[], None).await?;
                 context.out.list(&relays)
             }
             Self::Add(add) => {
@@ -117,22 +131,25 @@ impl Relay {
 }
 
 impl Operator {
-    fn control(&self, context: &Context) -> Result<Control, CtlError> {
-        let args = ControlArgs {
-            control: self.control.clone(),
-            pin: self.control_pin,
-            control_ready_file: self.control_ready_file.clone(),
-        };
-        let Some(source) = &self.operator_token_file else {
-            if args.control.is_some() || args.control_ready_file.is_some() {
-                // A session token goes to the control plane of its profile and nowhere else.
-                let words = "another control plane than the profile's needs --operator-token-file";
-                return Err(CtlError::Usage(words.to_owned()));
-            }
-            return context.control();
-        };
-        let target = context.target(&args)?;
-        Ok(Control::new(&target, Bearer::Operator(source.read("operator token")?))?)
+    fn control(self, context: &Context) -> Result<Control, CtlError> {
+        self.place.operated(context, &self.operator_token_file)
+    }
+}
+
+impl Place {
+    fn operated(self, context: &Context, source: &SecretSource) -> Result<Control, CtlError> {
+        let Self { control, control_pin, control_ready_file } = self;
+        let target = context.target(&ControlArgs { control, pin: control_pin, control_ready_file })?;
+        Ok(Control::new(&target, Credential::Operator(source.read("operator token")?))?)
+    }
+
+    fn signed_in(self, context: &Context) -> Result<Control, CtlError> {
+        if self.control.is_some() || self.control_ready_file.is_some() {
+            // A session token goes to the control plane of its profile and nowhere else.
+            let words = "another control plane than the profile's needs --operator-token-file";
+            return Err(CtlError::Usage(words.to_owned()));
+        }
+        context.control()
     }
 }
 
@@ -227,7 +244,8 @@ mod tests {
         );
         std::fs::write(&path, json).unwrap();
         let path = path.to_str().unwrap();
-        let args = ["gateway-ctl", "relay", "add", "--name", "r1", "--from-ready-file", path];
+        let args =
+            ["gateway-ctl", "relay", "add", "--name", "r1", "--from-ready-file", path, "--operator-token-file", "-"];
         let cli = Cli::try_parse_from(args.iter().chain(more)).unwrap();
         let Command::Relay(Relay::Add(add)) = cli.command else { panic!("another command") };
         add.relay()

@@ -5,7 +5,7 @@ use gateway_proto::api::platform::{self, Me, Session};
 
 use crate::{
     args::ControlArgs,
-    client::{Bearer, ClientError, Control},
+    client::{ClientError, Control, Credential},
     cmd::Context,
     error::CtlError,
     output::{View, time, word},
@@ -30,7 +30,7 @@ impl Login {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let target = context.target(&self.control)?;
         let password = self.password_file.read("password")?;
-        let control = Control::new(&target, Bearer::Nobody)?;
+        let control = Control::new(&target, Credential::Nobody)?;
         let session: Session = control.post("/sessions", &platform::Login { email: self.email, password }).await?;
         remember(context, &target, &session)?;
         context.out.item(&Me { user: session.user, organization: session.organization })
@@ -49,7 +49,7 @@ pub(crate) async fn logout(context: &mut Context) -> Result<(), CtlError> {
     let (profile, target) = context.load_profile()?;
     let name = context.profile_name().clone();
     if let Some(token) = profile.token() {
-        let control = Control::new(&target, Bearer::Session(token.clone()))?;
+        let control = Control::new(&target, Credential::Session(token.clone()))?;
         match control.delete("/sessions/current").await {
             // A session that is over already is what was wanted.
             Ok(()) | Err(ClientError::SessionRefused(_)) => {}

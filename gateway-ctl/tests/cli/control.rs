@@ -165,7 +165,7 @@ async fn self_names_the_own_organization() {
 
 #[tokio::test]
 async fn a_relay_is_added_by_the_operator_without_any_profile() {
-    let world = World::new().await;
+    let world = World::new();
     let id = RelayId::new(1, [3; 10]);
     let pin = "ab".repeat(32);
     let ready = json!({"event": "ready", "listen": "127.0.0.1:4443", "stun": ["127.0.0.1:3478", "127.0.0.1:3479"],
@@ -193,7 +193,7 @@ async fn a_relay_is_added_by_the_operator_without_any_profile() {
     let shown: Relay = world.run(&args).await.json();
     assert_eq!(shown, relay);
     let asked = world.control.asked_once("POST /api/v1/relays");
-    assert_eq!(asked.authorization.as_deref(), Some("Bearer operator-token"));
+    assert_eq!(asked.authorization.as_deref(), Some("Operator operator-token"));
     let body: CreateRelay = serde_json::from_value(asked.body).unwrap();
     assert_eq!((body.url, body.stun, body.tls_pin), (relay.url, relay.stun, relay.tls_pin));
 }

@@ -20,7 +20,7 @@ const STATUS: &str = "GET /v1/status";
 
 #[tokio::test]
 async fn status_answers_by_exit_code_and_by_type() {
-    let world = World::new().await;
+    let world = World::new();
     world.daemon.answer(STATUS, 200, &status(Connectivity::Connected, PathKind::Direct));
     let outcome = world.run(&["status", "--json"]).await;
     assert_eq!(outcome.json::<Status>(), status(Connectivity::Connected, PathKind::Direct));
@@ -31,7 +31,7 @@ async fn status_answers_by_exit_code_and_by_type() {
 
 #[tokio::test]
 async fn status_that_is_not_connected_says_so_and_exits_with_one() {
-    let world = World::new().await;
+    let world = World::new();
     world.daemon.answer(STATUS, 200, &status(Connectivity::NeverConnected, PathKind::Relayed));
     let outcome = world.run(&["status"]).await;
     assert_eq!(outcome.code, 1, "{outcome:?}");
@@ -45,7 +45,7 @@ async fn status_that_is_not_connected_says_so_and_exits_with_one() {
 
 #[tokio::test]
 async fn waiting_ends_when_the_goal_is_reached() {
-    let world = World::new().await;
+    let world = World::new();
     for (connectivity, path) in [
         (Connectivity::NeverConnected, PathKind::Relayed),
         (Connectivity::Connected, PathKind::Relayed),
@@ -60,7 +60,7 @@ async fn waiting_ends_when_the_goal_is_reached() {
 
 #[tokio::test]
 async fn a_goal_that_is_not_reached_in_time_is_a_no_with_the_last_status() {
-    let world = World::new().await;
+    let world = World::new();
     world.daemon.answer(STATUS, 200, &status(Connectivity::Connected, PathKind::Relayed));
     let outcome = world.run(&["status", "--wait", "direct", "--timeout", "1s"]).await;
     assert_eq!(outcome.code, 1);
@@ -73,7 +73,7 @@ async fn a_goal_that_is_not_reached_in_time_is_a_no_with_the_last_status() {
 
 #[tokio::test]
 async fn watching_shows_one_status_per_line_until_the_reader_leaves() {
-    let world = World::new().await;
+    let world = World::new();
     world.daemon.answer(STATUS, 200, &status(Connectivity::NeverConnected, PathKind::Relayed));
     world.daemon.answer(STATUS, 200, &status(Connectivity::Connected, PathKind::Direct));
     let mut child = world.command(&["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -89,7 +89,7 @@ async fn watching_shows_one_status_per_line_until_the_reader_leaves() {
 
 #[tokio::test]
 async fn a_daemon_that_does_not_run_is_named_by_its_socket() {
-    let world = World::new().await;
+    let world = World::new();
     for args in [&["status"][..], &["metrics"], &["status", "--wait", "connected", "--timeout", "1s"]] {
         let mut args = args.to_vec();
         args.extend(["--socket", "/nonexistent/gatewayd.sock"]);
@@ -107,7 +107,7 @@ async fn a_daemon_that_does_not_run_is_named_by_its_socket() {
 
 #[tokio::test]
 async fn a_gateway_enrols_with_a_code_from_standard_input() {
-    let world = World::new().await;
+    let world = World::new();
     let code = code();
     let enrolled = Enrolled {
         server_id: "srv_1".into(),
@@ -124,7 +124,7 @@ async fn a_gateway_enrols_with_a_code_from_standard_input() {
 
 #[tokio::test]
 async fn a_cut_code_is_refused_before_anything_is_asked_and_not_repeated() {
-    let world = World::new().await;
+    let world = World::new();
     let cut = &code()[..40];
     let outcome = world.run(&["gateway", "enroll", cut]).await;
     assert_eq!(outcome.code, 64);
@@ -134,7 +134,7 @@ async fn a_cut_code_is_refused_before_anything_is_asked_and_not_repeated() {
 
 #[tokio::test]
 async fn a_code_the_platform_refuses_is_a_no() {
-    let world = World::new().await;
+    let world = World::new();
     let problem = json!({"code": "enrollment_code", "status": 422, "detail": "the code was used already"});
     world.daemon.answer("POST /v1/enroll", 422, &problem);
     let outcome = world.run(&["gateway", "enroll", &code()]).await;
@@ -143,7 +143,7 @@ async fn a_code_the_platform_refuses_is_a_no() {
 
 #[tokio::test]
 async fn metrics_pass_through_and_have_no_json_form() {
-    let world = World::new().await;
+    let world = World::new();
     world.daemon.answer_text("GET /v1/metrics", 200, "# TYPE gateway_up gauge\ngateway_up 1\n");
     let outcome = world.run(&["metrics"]).await;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "# TYPE gateway_up gauge\ngateway_up 1\n"));
@@ -152,7 +152,7 @@ async fn metrics_pass_through_and_have_no_json_form() {
 
 #[tokio::test]
 async fn a_peer_is_probed_anew_by_its_name() {
-    let world = World::new().await;
+    let world = World::new();
     world.daemon.answer_text("POST /v1/reconnect", 204, "");
     assert_eq!(world.run(&["reconnect", "lab"]).await.code, 0);
     assert_eq!(world.daemon.asked_once("POST /v1/reconnect").body, json!({"peer": "lab"}));

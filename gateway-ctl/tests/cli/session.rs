@@ -9,7 +9,7 @@ use crate::world::{PASSWORD, TOKEN, World, organization, session, text, user};
 
 #[tokio::test]
 async fn an_organization_is_created_from_a_ready_file_and_its_owner_stays_signed_in() {
-    let world = World::new().await;
+    let world = World::new();
     let ready = json!({"event": "ready", "url": world.url, "tls_pin": world.pin.to_string(), "policy_key": "more"});
     std::fs::write(world.path("ready.json"), ready.to_string()).unwrap();
     world.control.answer("POST /api/v1/organizations", 201, &session());
@@ -104,7 +104,7 @@ async fn a_profile_others_may_read_is_not_used() {
 
 #[tokio::test]
 async fn a_wrong_pin_is_told_as_such_and_nothing_is_sent() {
-    let world = World::new().await;
+    let world = World::new();
     let password = world.secret("password", PASSWORD);
     let wrong = "00".repeat(32);
     let login =
@@ -118,7 +118,7 @@ async fn a_wrong_pin_is_told_as_such_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn an_unreachable_control_plane_is_named_with_its_address() {
-    let world = World::new().await;
+    let world = World::new();
     let password = world.secret("password", PASSWORD);
     // A port that was free a moment ago, with nobody behind it.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -132,7 +132,7 @@ async fn an_unreachable_control_plane_is_named_with_its_address() {
 
 #[tokio::test]
 async fn a_refused_password_is_a_no_without_advice_to_sign_in() {
-    let world = World::new().await;
+    let world = World::new();
     let problem = json!({"code": "unauthenticated", "status": 401, "detail": "e-mail address or password is wrong"});
     world.control.answer("POST /api/v1/sessions", 401, &problem);
     let password = world.secret("password", PASSWORD);
@@ -147,7 +147,7 @@ async fn a_refused_password_is_a_no_without_advice_to_sign_in() {
 
 #[tokio::test]
 async fn a_password_file_others_may_read_is_refused() {
-    let world = World::new().await;
+    let world = World::new();
     std::fs::write(world.path("password"), PASSWORD).unwrap();
     std::fs::set_permissions(world.path("password"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let login = ["login", "--control", &world.url, "--email", "a@a.example", "--password-file", "password"];

@@ -4,7 +4,7 @@ use crate::world::World;
 
 #[tokio::test]
 async fn help_is_an_answer_and_documents_the_exit_codes() {
-    let world = World::new().await;
+    let world = World::new();
     let outcome = world.run(&["--help"]).await;
     assert_eq!(outcome.code, 0);
     for part in ["Exit codes:", "  1   the answer is no", "  64  wrong usage"] {
@@ -42,7 +42,7 @@ async fn mistakes_on_the_command_line_exit_with_64() {
 
 #[tokio::test]
 async fn a_reader_that_had_enough_is_no_error() {
-    let world = World::new().await;
+    let world = World::new();
     for args in [&["man"][..], &["--help"], &["completions", "bash"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -54,7 +54,7 @@ async fn a_reader_that_had_enough_is_no_error() {
 
 #[tokio::test]
 async fn completions_and_manual_pages_cover_the_commands() {
-    let world = World::new().await;
+    let world = World::new();
     for shell in ["bash", "zsh", "fish"] {
         let outcome = world.run(&["completions", shell]).await;
         assert!(outcome.code == 0 && outcome.stdout.contains("enrollment-code"), "{shell}");
@@ -67,7 +67,7 @@ async fn completions_and_manual_pages_cover_the_commands() {
 
 #[tokio::test]
 async fn without_a_place_for_profiles_the_way_out_is_named() {
-    let world = World::new().await;
+    let world = World::new();
     let output = world.command(&["whoami"]).env_remove("GATEWAY_CTL_HOME").output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("GATEWAY_CTL_HOME"));

@@ -42,7 +42,7 @@ pub(crate) struct Outcome {
 }
 
 impl World {
-    pub(crate) async fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (control, daemon) = (StandIn::default(), StandIn::default());
         let mut servers = JoinSet::new();
@@ -65,7 +65,7 @@ impl World {
 
     /// The same, signed in with the default profile; the record of the stand-in is not empty then.
     pub(crate) async fn signed_in() -> Self {
-        let world = Self::new().await;
+        let world = Self::new();
         world.control.answer("POST /api/v1/sessions", 200, &session());
         let password = world.secret("password", PASSWORD);
         let pin = world.pin.to_string();

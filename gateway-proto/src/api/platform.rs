@@ -51,11 +51,11 @@ pub enum Role {
     Auditor,
 }
 
+// Requests refuse unknown fields, so that a typo is an error; answers may grow, so that an older program reads a newer one.
 macro_rules! api_types {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-        #[serde(deny_unknown_fields)]
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
     )*};
 }
@@ -73,6 +73,7 @@ impl std::fmt::Debug for Hidden {
 
 api_types! {
     /// A new organization and its owner.
+    #[serde(deny_unknown_fields)]
     CreateOrganization {
         /// Name, 1–120 characters, unique among the organizations of the platform.
         name: String,
@@ -93,6 +94,7 @@ api_types! {
         registration_token: Option<Hidden>,
     }
     /// Sign in.
+    #[serde(deny_unknown_fields)]
     Login {
         /// E-mail address.
         email: String,
@@ -133,6 +135,7 @@ api_types! {
         created_at: u64,
     }
     /// Changes to the own organization; what is left out stays.
+    #[serde(deny_unknown_fields)]
     UpdateOrganization {
         /// New name.
         #[serde(default)]
@@ -158,6 +161,7 @@ api_types! {
         created_at: u64,
     }
     /// A new user of the own organization.
+    #[serde(deny_unknown_fields)]
     CreateUser {
         /// E-mail address.
         email: String,
@@ -193,11 +197,13 @@ api_types! {
         created_at: u64,
     }
     /// A new server.
+    #[serde(deny_unknown_fields)]
     CreateServer {
         /// Name, 1–120 characters.
         name: String,
     }
     /// A new enrolment code; an unused older one of the server ends.
+    #[serde(deny_unknown_fields)]
     CreateEnrollmentCode {
         /// Valid for so many seconds: 60 to 604,800; default 3,600.
         #[serde(default)]
@@ -222,6 +228,7 @@ api_types! {
         relation: String,
     }
     /// Ask an organization for an agreement; the own one is accepted at once (self-peering).
+    #[serde(deny_unknown_fields)]
     CreatePeeringRequest {
         /// Whom.
         organization_id: OrganizationId,
@@ -291,6 +298,7 @@ api_types! {
         created_at: u64,
     }
     /// A new listener channel.
+    #[serde(deny_unknown_fields)]
     CreateChannel {
         /// Server.
         server_id: ServerId,
@@ -309,6 +317,7 @@ api_types! {
         public_description: Option<String>,
     }
     /// Changes to a channel; what is left out stays.
+    #[serde(deny_unknown_fields)]
     UpdateChannel {
         /// New internal name.
         #[serde(default)]
@@ -338,6 +347,7 @@ api_types! {
         behavior: String,
     }
     /// Offer an own channel to the peer of an agreement, or ask for one of the peer's.
+    #[serde(deny_unknown_fields)]
     CreateGrant {
         /// Agreement.
         agreement_id: AgreementId,
@@ -363,6 +373,7 @@ api_types! {
         sender_port: Option<u16>,
     }
     /// Approve a grant.
+    #[serde(deny_unknown_fields)]
     ApproveGrant {
         /// The sending server (approving peer only; default: its only one).
         #[serde(default)]
@@ -463,6 +474,7 @@ api_types! {
         stun: Vec<String>,
     }
     /// A new relay of the map.
+    #[serde(deny_unknown_fields)]
     CreateRelay {
         /// The id the relay printed at its start.
         id: RelayId,

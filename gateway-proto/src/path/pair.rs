@@ -218,4 +218,16 @@ mod tests {
         pair.start_chase(now + CHASE_INTERVAL);
         assert!(pair.chase_at().is_some());
     }
+
+    #[test]
+    fn a_proof_ends_the_trailing_probes() {
+        let now = start();
+        let mut pair = Pair::new(candidate(1), true);
+        pair.start_chase(now);
+        assert!(pair.take_chase_step(now));
+        pair.record_ping([1; 8], true, now);
+        assert!(pair.chase_at().is_some());
+        pair.record_pong([1; 8], true, now);
+        assert_eq!(pair.chase_at(), None);
+    }
 }

@@ -65,7 +65,7 @@ pub(super) async fn start_relay(dir: &Path, options: &PlatformOptions, policy_ke
             quoted(&data_dir)?,
         ),
     )?;
-    start(dir, Program::Relay, "relay", &["run", "--config"], &config, &options.relay, options).await
+    start(dir, Program::Relay, "relay", &["--config"], &config, &options.relay, options).await
 }
 
 /// The directories and the configuration of a gateway.

@@ -11,7 +11,7 @@ use gateway_tests::{
     corpus::MARKER,
     measured,
     mllp::Verdict,
-    netns::{Lab, SITES},
+    netns::{Lab, SITES, udp_socket},
     scene::{Scene, play_in},
 };
 
@@ -24,6 +24,28 @@ fn a_lab_leaves_nothing_behind() -> anyhow::Result<()> {
     ensure!(names.iter().all(|name| Path::new("/run/netns").join(name).exists()), "not all were made");
     drop(lab);
     ensure!(names.iter().all(|name| !Path::new("/run/netns").join(name).exists()), "not all are gone");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_nats_of_a_lab_keep_strangers_out_and_let_a_punched_path_through() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    let (one, other) = (udp_socket(&lab.site(0))?, udp_socket(&lab.site(1))?);
+    let (server, stranger) = (udp_socket(&lab.public())?, udp_socket(&lab.public())?);
+    let mut mapped = Vec::new();
+    for site in [&one, &other] {
+        site.send_to(b"hello", server.local_addr()?).await?;
+        mapped.push(server.recv_from(&mut [0; 16]).await?.1);
+    }
+    stranger.send_to(b"stranger", mapped[0]).await?;
+    one.send_to(b"punch", mapped[1]).await?;
+    other.send_to(b"through", mapped[0]).await?;
+    let mut buffer = [0; 16];
+    let (length, from) = tokio::time::timeout(LIMIT, one.recv_from(&mut buffer)).await??;
+    ensure!(&buffer[..length] == b"through" && from == mapped[1], "{:?} from {from}", &buffer[..length]);
+    one.send_to(b"both ways", mapped[1]).await?;
+    let (length, _) = tokio::time::timeout(LIMIT, other.recv_from(&mut buffer)).await??;
+    ensure!(&buffer[..length] == b"both ways", "the NAT let the first punch in: {:?}", &buffer[..length]);
     Ok(())
 }
 

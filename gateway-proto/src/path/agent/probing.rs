@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use super::PathAgent;
 use crate::path::{
     PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority, candidate::is_probe_target,
-    normalize, pair::Pair,
+    normalize,
 };
 use crate::signal::SessionId;
 

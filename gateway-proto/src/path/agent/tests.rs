@@ -378,6 +378,54 @@ fn data_is_duplicated_in_doubt_and_no_longer_when_the_path_answers() {
 }
 
 #[test]
+fn another_proved_path_takes_over_before_the_silent_one_is_given_up() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let other: SocketAddr = "198.51.100.200:7000".parse().unwrap();
+    let both = [addr(1), other].map(|addr| Candidate::new(CandidateKind::Host, addr));
+    b.handle_local_candidates(both.to_vec(), NatMapping::Unknown, now);
+    introduce(&mut a, &mut b, now, UNIX_MS);
+    // What a asks at an address of b is answered from there, while that address lives.
+    let settle = |a: &mut PathAgent, b: &mut PathAgent, dead: Option<SocketAddr>, now| loop {
+        let asked = probes(a);
+        if asked.is_empty() {
+            return;
+        }
+        for (to, packet) in asked.into_iter().filter(|(to, _)| Some(*to) != dead) {
+            b.handle_probe(addr(0), &packet, now).unwrap();
+            for (_, packet) in probes(b) {
+                a.handle_probe(to, &packet, now).unwrap();
+            }
+        }
+    };
+    a.handle_timeout(now, UNIX_MS);
+    settle(&mut a, &mut b, None, now);
+    let Selected::Direct { remote: first, .. } = a.selected() else { panic!("not direct") };
+    // The round is over when the path dies.
+    while let Some((at, _)) = a.poll_timeout().filter(|(at, _)| *at < now + 10_000 * MS) {
+        a.handle_timeout(at, UNIX_MS);
+        settle(&mut a, &mut b, None, at);
+    }
+    let now = now + 10_000 * MS;
+    a.set_active(true, now);
+    let (mut at, mut distrusted_at) = (now, None);
+    while a.direct_remote() == Some(first) {
+        at = a.poll_timeout().unwrap().0;
+        a.handle_timeout(at, UNIX_MS);
+        distrusted_at =
+            distrusted_at.or(matches!(a.selected(), Selected::Direct { duplicate: true, .. }).then_some(at));
+        settle(&mut a, &mut b, Some(first), at);
+    }
+    assert!(a.is_direct(), "{:?}", a.selected());
+    assert_eq!(a.snapshot().reason, PathReason::Failover);
+    assert_eq!(
+        (at - now, distrusted_at),
+        (1_000 * MS, None),
+        "at the second miss, with the proof asked for at the first"
+    );
+}
+
+#[test]
 fn a_snapshot_tells_the_state_in_numbers_and_the_reason_in_words() {
     let now = start();
     let (mut a, mut b) = introduced(now);

@@ -1,0 +1,198 @@
+//! The life of the control plane: opens the data directory, binds, becomes ready; on the end, stops in reverse.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use gateway_net::{
+    secret_file::{self, SecretFileError},
+    shutdown::Shutdown,
+    tls::{ALPN_HTTP1, server_config},
+};
+use serde::Serialize;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::{
+    bootstrap::{self, BootstrapError, DataDir},
+    clock::Clock,
+    config::Config,
+    http::{App, Rates, ServeOptions, metrics_router, serve},
+    metrics::Metrics,
+    reconcile,
+    service::{Passwords, Service, ServiceError, Settings},
+    storage::{SqliteStorage, StorageError},
+};
+
+/// Connections to the metrics listener: a scraper or two.
+const METRICS_CONNECTIONS: usize = 16;
+
+/// Why the control plane did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The database.
+    #[error("cannot open the database {}", path.display())]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: StorageError,
+    },
+    /// An address.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The service.
+    #[error("cannot set the service up")]
+    Service(#[from] ServiceError),
+    /// `ready.json`.
+    #[error("cannot say that it is ready")]
+    Ready(#[from] SecretFileError),
+    /// A task ended that should not have.
+    #[error("the task '{0}' ended unexpectedly")]
+    TaskEnded(&'static str),
+}
+
+/// What is printed, and written to `ready.json`, when the control plane is ready.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub event: &'static str,
+    /// The bound address.
+    pub listen: SocketAddr,
+    /// Base URL.
+    pub url: String,
+    /// Pin of the TLS key; none: the web PKI vouches for it.
+    pub tls_pin: Option<String>,
+    /// The key gateways pin for policies.
+    pub policy_key: String,
+    /// Where the operator token is.
+    pub operator_token_file: PathBuf,
+    /// The bound address of the metrics.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Running {
+    ready: Ready,
+    service: Service,
+    shutdown: Shutdown,
+    watches: tokio_util::task::TaskTracker,
+    tasks: JoinSet<&'static str>,
+    /// Holds the lock of the data directory until the storage is closed.
+    _data: DataDir,
+}
+
+/// Starts the control plane.
+pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<Running, StartError> {
+    let data = bootstrap::open(&config)?;
+    let storage = SqliteStorage::open(&data.database)
+        .await
+        .map_err(|source| StartError::Storage { path: data.database.clone(), source })?;
+    let (listener, listen) = bind(config.listen).await?;
+    let url = config.public_url.clone().unwrap_or_else(|| format!("https://{listen}"));
+    let settings = Settings {
+        signer: data.signer.clone(),
+        operator_token: data.operator_token.clone(),
+        registration: config.registration,
+        public_url: url.clone(),
+        tls_pin: data.tls_pin.clone(),
+        relay_token_secs: config.relay_token_secs,
+    };
+    let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
+    let metrics = Arc::new(Metrics::default());
+    let rates = Rates {
+        requests_per_second: config.limits.requests_per_second,
+        logins_per_minute: config.limits.logins_per_minute,
+    };
+    let app = App::new(service.clone(), rates, metrics.clone(), shutdown.clone());
+
+    let mut tasks = JoinSet::new();
+    let mut metrics_listen = None;
+    if let Some(address) = config.metrics_listen {
+        let (listener, bound) = bind(address).await?;
+        metrics_listen = Some(bound);
+        let options = ServeOptions { tls: None, max_connections: METRICS_CONNECTIONS };
+        let serving = serve(listener, metrics_router(metrics), options, shutdown.clone());
+        tasks.spawn(async move {
+            serving.await;
+            "metrics"
+        });
+    }
+    let tls = Some(Arc::new(server_config(&data.identity, &[ALPN_HTTP1])));
+    let options = ServeOptions { tls, max_connections: config.limits.max_connections };
+    let serving = serve(listener, app.router(), options, shutdown.clone());
+    tasks.spawn(async move {
+        serving.await;
+        "api"
+    });
+    let reconciling = reconcile::run(service.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        reconciling.await;
+        "reconciler"
+    });
+
+    let ready = Ready {
+        event: "ready",
+        listen,
+        url,
+        tls_pin: data.tls_pin.clone(),
+        policy_key: service.policy_key().to_string(),
+        operator_token_file: absolute(&data.operator_token_file),
+        metrics_listen,
+    };
+    let text = serde_json::to_vec(&ready).unwrap_or_default();
+    secret_file::write_public(&data.ready_file, &text)?;
+    tracing::info!(%listen, "control plane is ready");
+    Ok(Running { ready, service, shutdown, watches: app.watches().clone(), tasks, _data: data })
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+impl Running {
+    /// What was printed.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// The service, for tests.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Runs until the end is asked for, then stops: no new connections, requests finish, watches are told, the
+    /// reconciler ends, commits finish, the storage closes.
+    pub async fn run(mut self) -> Result<(), StartError> {
+        let mut failure = None;
+        while let Some(ended) = self.tasks.join_next().await {
+            if !self.shutdown.is_requested() {
+                failure = Some(StartError::TaskEnded(ended.unwrap_or("panicked")));
+                self.shutdown.request();
+            }
+        }
+        self.watches.close();
+        self.watches.wait().await;
+        self.service.close().await;
+        tracing::info!("control plane has stopped");
+        failure.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,177 @@
+//! The data directory: made on first start, owner-only, with the database, the policy key, the TLS identity and the
+//! operator token. Nothing secret is ever printed: the operator token is told by its path.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use data_encoding::HEXLOWER;
+use gateway_net::{
+    secret_file::{self, SecretFileError},
+    tls::{IdentityError, ServerIdentity},
+};
+use gateway_proto::{api::platform::Hidden, identity::GatewayKey};
+use zeroize::Zeroizing;
+
+use crate::config::Config;
+
+/// File of the database.
+const DATABASE_FILE: &str = "control.sqlite";
+/// File of the policy signing key: 64 hex digits.
+const POLICY_KEY_FILE: &str = "policy-key";
+/// File of the operator token.
+const OPERATOR_TOKEN_FILE: &str = "operator-token";
+/// File of what was printed when the control plane became ready.
+const READY_FILE: &str = "ready.json";
+
+/// What the data directory holds.
+#[derive(Debug)]
+pub struct DataDir {
+    /// The database.
+    pub database: PathBuf,
+    /// The policy key.
+    pub signer: GatewayKey,
+    /// The operator token.
+    pub operator_token: Hidden,
+    /// Where the operator token is.
+    pub operator_token_file: PathBuf,
+    /// Where to write what was printed when ready.
+    pub ready_file: PathBuf,
+    /// The TLS identity.
+    pub identity: ServerIdentity,
+    /// The pin for gateways; none: the web PKI vouches for the identity.
+    pub tls_pin: Option<String>,
+    /// Kept as long as the process lives: a second one is refused.
+    _lock: fs::File,
+}
+
+/// Why the data directory is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// It cannot be made or opened.
+    #[error("cannot use the data directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("another gateway-control runs on the data directory {}", .0.display())]
+    Locked(PathBuf),
+    /// A secret file.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// A secret file holds something else.
+    #[error("{} does not hold {what}; restore it from a backup (a new one would lock every gateway out)", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// The TLS identity.
+    #[error("the TLS identity is not usable")]
+    Identity(#[from] IdentityError),
+}
+
+/// Opens the data directory, makes what is missing.
+pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
+    let directory = &config.data_dir;
+    let failed = |source| BootstrapError::Directory { path: directory.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    let lock = lock(directory)?;
+    let database = directory.join(DATABASE_FILE);
+    make_private(&database).map_err(failed)?;
+    let operator_token_file = directory.join(OPERATOR_TOKEN_FILE);
+    let (identity, tls_pin) = match &config.tls {
+        Some(files) => {
+            let identity = ServerIdentity::load(&files.certificate, &files.key)?;
+            let pin = files.pin.then(|| identity.pin().to_string());
+            (identity, pin)
+        }
+        None => {
+            let identity = ServerIdentity::load_or_generate(directory, &names(config))?;
+            let pin = identity.pin().to_string();
+            (identity, Some(pin))
+        }
+    };
+    Ok(DataDir {
+        database,
+        signer: policy_key(&directory.join(POLICY_KEY_FILE))?,
+        operator_token: operator_token(&operator_token_file)?,
+        operator_token_file,
+        ready_file: directory.join(READY_FILE),
+        identity,
+        tls_pin,
+        _lock: lock,
+    })
+}
+
+fn lock(directory: &Path) -> Result<fs::File, BootstrapError> {
+    let failed = |source| BootstrapError::Directory { path: directory.to_owned(), source };
+    let path = directory.join("lock");
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(BootstrapError::Locked(directory.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// The database holds secrets: only its owner may read it, from the first byte on.
+fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::OpenOptions::new().create(true).truncate(false).append(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+/// Names in a self-signed certificate: clients pin its key, so they are for people.
+fn names(config: &Config) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let url = config.public_url.as_deref().and_then(|url| url::Url::parse(url).ok());
+    if let Some(host) = url.as_ref().and_then(|url| url.host_str()) {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if !names.contains(&host) {
+            names.push(host);
+        }
+    }
+    names
+}
+
+fn policy_key(path: &Path) -> Result<GatewayKey, BootstrapError> {
+    let text = match secret_file::read(path) {
+        Ok(text) => text,
+        Err(SecretFileError::Missing { .. }) => {
+            let seed = Zeroizing::new(gateway_net::random::<32>());
+            let text = Zeroizing::new(HEXLOWER.encode(seed.as_slice()).into_bytes());
+            secret_file::write(path, &text)?;
+            text
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let content = || BootstrapError::Content { path: path.to_owned(), what: "the policy key (64 hex digits)" };
+    let seed = Zeroizing::new(HEXLOWER.decode(text.trim_ascii()).map_err(|_| content())?);
+    let seed: &[u8; 32] = seed.as_slice().try_into().map_err(|_| content())?;
+    Ok(GatewayKey::from_seed(seed))
+}
+
+fn operator_token(path: &Path) -> Result<Hidden, BootstrapError> {
+    let text = match secret_file::read(path) {
+        Ok(text) => text,
+        Err(SecretFileError::Missing { .. }) => {
+            let token = format!("gwo_{}\n", HEXLOWER.encode(&gateway_net::random::<32>()));
+            secret_file::write(path, token.as_bytes())?;
+            Zeroizing::new(token.into_bytes())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
+    if token.len() < 32 {
+        let what = "the operator token (at least 32 characters)";
+        return Err(BootstrapError::Content { path: path.to_owned(), what });
+    }
+    Ok(Hidden(token.to_owned()))
+}

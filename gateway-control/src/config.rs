@@ -1,0 +1,221 @@
+//! The configuration file: a serde form that mirrors it, and the validated form everything else works with. All
+//! mistakes are reported together, each with its key, its value and what is accepted; nothing is opened before.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::service::Registration;
+
+/// The validated configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API listens; port 0: the system picks one.
+    pub listen: SocketAddr,
+    /// Base URL others reach it at; none: made from the bound address.
+    pub public_url: Option<String>,
+    /// Where the database, the keys and the operator token are.
+    pub data_dir: PathBuf,
+    /// Who may create an organization.
+    pub registration: Registration,
+    /// The operator's certificate and key; none: a self-signed pair in the data directory.
+    pub tls: Option<TlsFiles>,
+    /// Validity of relay tokens, seconds.
+    pub relay_token_secs: u64,
+    /// Where the metrics are served, over plain HTTP; none: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// The operator's TLS files.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// PEM certificate chain.
+    pub certificate: PathBuf,
+    /// PEM private key, mode 0600.
+    pub key: PathBuf,
+    /// Gateways pin this key instead of trusting the web PKI.
+    pub pin: bool,
+}
+
+/// Limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Requests per second of one user, and of one address.
+    pub requests_per_second: NonZeroU32,
+    /// Sign-in attempts per minute for one account from one address.
+    pub logins_per_minute: NonZeroU32,
+}
+
+/// A relay token is valid as long as a gateway may go on without us: with it, a gateway that restarts while we are away
+/// finds its peers again. Gateways get a fresh one at half of that time.
+const RELAY_TOKEN_SECS: u64 = gateway_proto::policy::DEFAULT_STALENESS_SECS;
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not what is expected; every mistake with its place.
+    #[error("the configuration {} is not usable:{}", path.display(), List(.mistakes))]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// All mistakes.
+        mistakes: Vec<String>,
+    },
+}
+
+struct List<'a>(&'a [String]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: String,
+    public_url: Option<String>,
+    data_dir: PathBuf,
+    registration: Option<String>,
+    relay_token_secs: Option<u64>,
+    metrics_listen: Option<String>,
+    tls: Option<TlsSection>,
+    #[serde(default)]
+    limits: LimitsSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsSection {
+    certificate: PathBuf,
+    key: PathBuf,
+    #[serde(default)]
+    pin: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsSection {
+    max_connections: Option<u32>,
+    requests_per_second: Option<u32>,
+    logins_per_minute: Option<u32>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+    }
+
+    /// Checks the text of a file; every mistake, not only the first.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let file: File = toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+        let mut mistakes = Mistakes::default();
+        let listen = mistakes.address("listen", &file.listen);
+        let metrics_listen = file.metrics_listen.as_deref().and_then(|text| mistakes.address("metrics_listen", text));
+        let public_url = file.public_url.as_deref().and_then(|text| mistakes.public_url(text));
+        if file.public_url.is_none() && listen.is_some_and(|listen| listen.ip().is_unspecified()) {
+            mistakes.add("public_url", "", "needed when `listen` is not one address: how gateways and people reach it");
+        }
+        if file.data_dir.as_os_str().is_empty() {
+            mistakes.add("data_dir", "", "a directory");
+        }
+        let registration = match file.registration.as_deref().unwrap_or("token") {
+            "token" => Registration::Token,
+            "open" => Registration::Open,
+            "closed" => Registration::Closed,
+            other => {
+                mistakes.add("registration", other, "`token`, `open` or `closed`");
+                Registration::Closed
+            }
+        };
+        let relay_token_secs =
+            mistakes.range("relay_token_secs", file.relay_token_secs.unwrap_or(RELAY_TOKEN_SECS), 60, 2_592_000);
+        let limits = Limits {
+            max_connections: {
+                let wanted = u64::from(file.limits.max_connections.unwrap_or(20_000));
+                usize::try_from(mistakes.range("limits.max_connections", wanted, 10, 1_000_000)).unwrap_or(10)
+            },
+            requests_per_second: mistakes.rate("limits.requests_per_second", file.limits.requests_per_second, 100),
+            logins_per_minute: mistakes.rate("limits.logins_per_minute", file.limits.logins_per_minute, 10),
+        };
+        let Some(listen) = listen.filter(|_| mistakes.0.is_empty()) else { return Err(mistakes.0) };
+        Ok(Self {
+            listen,
+            public_url,
+            data_dir: file.data_dir,
+            registration,
+            tls: file.tls.map(|tls| TlsFiles { certificate: tls.certificate, key: tls.key, pin: tls.pin }),
+            relay_token_secs,
+            metrics_listen,
+            limits,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    fn add(&mut self, key: &str, value: impl fmt::Display, accepted: &str) {
+        self.0.push(format!("{key} = \"{value}\": expected {accepted}"));
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.add(key, text, "address and port, like 127.0.0.1:8443 or [::]:8443");
+        }
+        address
+    }
+
+    fn public_url(&mut self, text: &str) -> Option<String> {
+        let url = Url::parse(text).ok().filter(|url| {
+            url.scheme() == "https"
+                && url.has_host()
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        if url.is_none() {
+            self.add("public_url", text, "https://host or https://host:port, without a path");
+        }
+        url.map(|url| url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) -> u64 {
+        if value < min || value > max {
+            self.add(key, value, &format!("{min} to {max}"));
+        }
+        value
+    }
+
+    fn rate(&mut self, key: &str, value: Option<u32>, default: u32) -> NonZeroU32 {
+        let value = value.unwrap_or(default);
+        self.range(key, value.into(), 1, 1_000_000);
+        NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN)
+    }
+}

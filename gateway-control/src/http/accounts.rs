@@ -1,0 +1,137 @@
+//! Organizations, sessions, users, the directory.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{
+            CreateOrganization, CreateUser, DirectoryEntry, Login, Me, Organization, Session, UpdateOrganization, User,
+        },
+    },
+    id::UserId,
+};
+use serde::Deserialize;
+
+use super::{
+    App,
+    extract::{Address, Ask, At, Body, SignedIn},
+    problem::ApiResult,
+};
+use crate::service::{Paging, ServiceError};
+
+/// Create an organization and its owner, who is signed in at once.
+#[utoipa::path(post, path = "/organizations", tag = "accounts", request_body = CreateOrganization,
+    responses((status = 201, body = Session)), security(()))]
+pub(super) async fn create_organization(
+    State(app): State<App>,
+    Address(address): Address,
+    Body(body): Body<CreateOrganization>,
+) -> ApiResult<(StatusCode, Json<Session>)> {
+    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.create_organization(body).await?)))
+}
+
+/// Sign in.
+#[utoipa::path(post, path = "/sessions", tag = "accounts", request_body = Login,
+    responses((status = 201, body = Session)), security(()))]
+pub(super) async fn login(
+    State(app): State<App>,
+    Address(address): Address,
+    Body(body): Body<Login>,
+) -> ApiResult<(StatusCode, Json<Session>)> {
+    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
+    let account: String = body.email.trim().to_lowercase().chars().take(254).collect();
+    app.limits.logins.check(&(address, account)).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.login(body).await?)))
+}
+
+/// Sign out.
+#[utoipa::path(delete, path = "/sessions/current", tag = "accounts", responses((status = 204)))]
+pub(super) async fn logout(
+    State(app): State<App>,
+    SignedIn(actor, token): SignedIn,
+) -> ApiResult<StatusCode> {
+    app.service.logout(&actor, &token).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who asks.
+#[utoipa::path(get, path = "/me", tag = "accounts", responses((status = 200, body = Me)))]
+pub(super) async fn me(State(app): State<App>, SignedIn(actor, _): SignedIn) -> Json<Me> {
+    Json(app.service.me(&actor))
+}
+
+/// The own organization.
+#[utoipa::path(get, path = "/organization", tag = "accounts", responses((status = 200, body = Organization)))]
+pub(super) async fn organization(State(app): State<App>, SignedIn(actor, _): SignedIn) -> Json<Organization> {
+    Json(app.service.own_organization(&actor))
+}
+
+/// Change the own organization.
+#[utoipa::path(patch, path = "/organization", tag = "accounts", request_body = UpdateOrganization,
+    responses((status = 200, body = Organization)))]
+pub(super) async fn update_organization(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<UpdateOrganization>,
+) -> ApiResult<Json<Organization>> {
+    Ok(Json(app.service.update_organization(&actor, body).await?))
+}
+
+/// Users of the own organization.
+#[utoipa::path(get, path = "/users", tag = "accounts", params(Paging), responses((status = 200, body = Page<User>)))]
+pub(super) async fn users(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<User>>> {
+    Ok(Json(app.service.users(&actor, &paging).await?))
+}
+
+/// Add a user.
+#[utoipa::path(post, path = "/users", tag = "accounts", request_body = CreateUser,
+    responses((status = 201, body = User)))]
+pub(super) async fn create_user(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreateUser>,
+) -> ApiResult<(StatusCode, Json<User>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_user(&actor, body).await?)))
+}
+
+/// Remove a user and end their sessions.
+#[utoipa::path(delete, path = "/users/{id}", tag = "accounts", params(("id" = UserId, Path)),
+    responses((status = 204)))]
+pub(super) async fn delete_user(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<UserId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_user(&actor, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What to look for in the directory.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DirectoryQuery {
+    /// Part of a name or description, case does not matter.
+    #[serde(default)]
+    q: String,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page at most, 1–200.
+    limit: Option<u32>,
+}
+
+/// Organizations that chose to be found.
+#[utoipa::path(get, path = "/directory", tag = "peering", params(DirectoryQuery),
+    responses((status = 200, body = Page<DirectoryEntry>)))]
+pub(super) async fn directory(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(query): Ask<DirectoryQuery>,
+) -> ApiResult<Json<Page<DirectoryEntry>>> {
+    let paging = Paging { cursor: query.cursor, limit: query.limit };
+    Ok(Json(app.service.directory(&actor, &query.q, &paging).await?))
+}

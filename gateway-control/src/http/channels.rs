@@ -1,0 +1,99 @@
+//! Channels and published endpoints.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
+    },
+    id::{AgreementId, ChannelId},
+};
+use serde::Deserialize;
+
+use super::{
+    App,
+    extract::{Ask, At, Body, SignedIn},
+    problem::ApiResult,
+};
+use crate::service::Paging;
+
+/// Channels of the own organization.
+#[utoipa::path(get, path = "/channels", tag = "channels", params(Paging),
+    responses((status = 200, body = Page<Channel>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<Channel>>> {
+    Ok(Json(app.service.channels(&actor, &paging).await?))
+}
+
+/// One channel.
+#[utoipa::path(get, path = "/channels/{id}", tag = "channels", params(("id" = ChannelId, Path)),
+    responses((status = 200, body = Channel)))]
+pub(super) async fn show(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ChannelId>,
+) -> ApiResult<Json<Channel>> {
+    Ok(Json(app.service.channel(&actor, id).await?))
+}
+
+/// Add a channel.
+#[utoipa::path(post, path = "/channels", tag = "channels", request_body = CreateChannel,
+    responses((status = 201, body = Channel)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreateChannel>,
+) -> ApiResult<(StatusCode, Json<Channel>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_channel(&actor, body).await?)))
+}
+
+/// Change a channel.
+#[utoipa::path(patch, path = "/channels/{id}", tag = "channels", params(("id" = ChannelId, Path)),
+    request_body = UpdateChannel, responses((status = 200, body = Channel)))]
+pub(super) async fn update(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ChannelId>,
+    Body(body): Body<UpdateChannel>,
+) -> ApiResult<Json<Channel>> {
+    Ok(Json(app.service.update_channel(&actor, id, body).await?))
+}
+
+/// Remove a channel: its grants are revoked, their connections end.
+#[utoipa::path(delete, path = "/channels/{id}", tag = "channels", params(("id" = ChannelId, Path)),
+    responses((status = 204)))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ChannelId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_channel(&actor, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whose endpoints.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EndpointQuery {
+    /// The agreement whose peer published them.
+    agreement: AgreementId,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page at most, 1–200.
+    limit: Option<u32>,
+}
+
+/// What the peer of an agreement published.
+#[utoipa::path(get, path = "/endpoints", tag = "channels", params(EndpointQuery),
+    responses((status = 200, body = Page<PublishedEndpoint>)))]
+pub(super) async fn endpoints(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(query): Ask<EndpointQuery>,
+) -> ApiResult<Json<Page<PublishedEndpoint>>> {
+    let paging = Paging { cursor: query.cursor, limit: query.limit };
+    Ok(Json(app.service.endpoints(&actor, query.agreement, &paging).await?))
+}

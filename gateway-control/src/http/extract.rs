@@ -1,0 +1,132 @@
+//! What handlers ask of a request, with refusals in the form of the API.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::{App, ClientAddress, problem::ApiError};
+use crate::service::{Actor, ServiceError};
+
+/// A signed-in user, and the token of the session.
+pub(super) struct SignedIn(pub(super) Actor, pub(super) String);
+
+impl FromRequestParts<App> for SignedIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let token = authorization(parts, "Bearer ").ok_or(ServiceError::Unauthenticated(
+            "sign in first: POST /api/v1/sessions, then send its token as 'Authorization: Bearer …'",
+        ))?;
+        let actor = app.service.authenticate(&token).await?;
+        app.limits.users.check(&actor.user.id).map_err(ServiceError::RateLimited)?;
+        Ok(Self(actor, token))
+    }
+}
+
+/// An operator of the platform.
+pub(super) struct Operator;
+
+impl FromRequestParts<App> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let token = authorization(parts, "Operator ").ok_or(ServiceError::Unauthenticated(
+            "this is for the platform's operator: send the operator token as 'Authorization: Operator …'",
+        ))?;
+        if app.service.is_operator(&token) {
+            Ok(Self)
+        } else {
+            Err(ServiceError::Unauthenticated("the operator token is wrong").into())
+        }
+    }
+}
+
+/// A signed-in user or an operator.
+pub(super) struct Somebody;
+
+impl FromRequestParts<App> for Somebody {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if authorization(parts, "Operator ").is_some() {
+            Operator::from_request_parts(parts, app).await?;
+        } else {
+            SignedIn::from_request_parts(parts, app).await?;
+        }
+        Ok(Self)
+    }
+}
+
+/// The text after the scheme of the Authorization header.
+pub(super) fn authorization(parts: &Parts, scheme: &str) -> Option<String> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix(scheme).map(|token| token.trim().to_owned())
+}
+
+/// A JSON body; an empty one is an empty object.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let json = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"));
+        let bytes = Bytes::from_request(request, app)
+            .await
+            .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
+        if !bytes.is_empty() && !json {
+            return Err(ServiceError::Invalid("the body is not declared as application/json".to_owned()).into());
+        }
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let value = serde_json::from_slice(text)
+            .map_err(|error| ServiceError::Invalid(format!("the body is not what is expected here: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+/// The variable parts of the path.
+pub(super) struct At<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for At<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // A path that names nothing, by a malformed id or an unknown act, is an unknown path.
+        let Path(value) =
+            Path::from_request_parts(parts, app).await.map_err(|_| ServiceError::NotFound("id or act"))?;
+        Ok(Self(value))
+    }
+}
+
+/// The query.
+pub(super) struct Ask<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Ask<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Query(value) = Query::from_request_parts(parts, app)
+            .await
+            .map_err(|error| ServiceError::Invalid(format!("the query is not understood: {}", error.body_text())))?;
+        Ok(Self(value))
+    }
+}
+
+/// The client's address; requests without one (never over the network) share one.
+pub(super) struct Address(pub(super) std::net::IpAddr);
+
+impl FromRequestParts<App> for Address {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
+        let unknown = std::net::Ipv4Addr::UNSPECIFIED.into();
+        Ok(Self(parts.extensions.get::<ClientAddress>().map_or(unknown, |client| client.0)))
+    }
+}

@@ -1,0 +1,90 @@
+//! Grants.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{ApproveGrant, CreateGrant, Grant},
+    },
+    id::GrantId,
+    peering::GrantAct,
+};
+use serde::Deserialize;
+
+use super::{
+    App,
+    extract::{Ask, At, Body, SignedIn},
+    problem::ApiResult,
+};
+use crate::service::Paging;
+
+/// Grants given and received by the own organization.
+#[utoipa::path(get, path = "/grants", tag = "grants", params(Paging), responses((status = 200, body = Page<Grant>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<Grant>>> {
+    Ok(Json(app.service.grants(&actor, &paging).await?))
+}
+
+/// One grant.
+#[utoipa::path(get, path = "/grants/{id}", tag = "grants", params(("id" = GrantId, Path)),
+    responses((status = 200, body = Grant)))]
+pub(super) async fn show(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<GrantId>,
+) -> ApiResult<Json<Grant>> {
+    Ok(Json(app.service.grant(&actor, id).await?))
+}
+
+/// Offer an own channel, or ask for one of the peer's.
+#[utoipa::path(post, path = "/grants", tag = "grants", request_body = CreateGrant,
+    responses((status = 201, body = Grant)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreateGrant>,
+) -> ApiResult<(StatusCode, Json<Grant>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_grant(&actor, body).await?)))
+}
+
+/// Approve a grant; its connection is made with it.
+#[utoipa::path(post, path = "/grants/{id}/approve", tag = "grants", params(("id" = GrantId, Path)),
+    request_body = ApproveGrant, responses((status = 200, body = Grant)))]
+pub(super) async fn approve(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<GrantId>,
+    Body(body): Body<ApproveGrant>,
+) -> ApiResult<Json<Grant>> {
+    Ok(Json(app.service.approve_grant(&actor, id, body).await?))
+}
+
+/// How a grant ends.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GrantVerb {
+    Deny,
+    Withdraw,
+    Revoke,
+    Surrender,
+}
+
+/// Deny, withdraw, revoke or surrender a grant.
+#[utoipa::path(post, path = "/grants/{id}/{act}", tag = "grants",
+    params(("id" = GrantId, Path), ("act" = GrantVerb, Path)), responses((status = 200, body = Grant)))]
+pub(super) async fn act(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At((id, verb)): At<(GrantId, GrantVerb)>,
+) -> ApiResult<Json<Grant>> {
+    let act = match verb {
+        GrantVerb::Deny => GrantAct::Deny,
+        GrantVerb::Withdraw => GrantAct::Withdraw,
+        GrantVerb::Revoke => GrantAct::Revoke,
+        GrantVerb::Surrender => GrantAct::Surrender,
+    };
+    Ok(Json(app.service.end_grant(&actor, id, act).await?))
+}

@@ -1,0 +1,108 @@
+//! The routes of the API and the OpenAPI document made from them.
+
+use axum::{
+    extract::State,
+    http::header,
+    response::IntoResponse,
+};
+use gateway_proto::api::Problem;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        RefOr, Response, ResponseBuilder, content::ContentBuilder, schema::Ref,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{App, accounts, agreements, audit, channels, connections, gateway, grants, peering, relays, servers};
+
+/// What stands above the routes in the document.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "gateway-control", description = "Servers, agreements, grants and connections between organizations"),
+    components(schemas(Problem)),
+    security(("session" = [])),
+    modifiers(&Security)
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let session = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The token of POST /api/v1/sessions"))
+            .build();
+        components.add_security_scheme("session", SecurityScheme::Http(session));
+        let operator = ApiKeyValue::with_description(
+            "Authorization",
+            "`Operator ` followed by the token in the operator-token file of the control plane",
+        );
+        components.add_security_scheme("operator", SecurityScheme::ApiKey(ApiKey::Header(operator)));
+    }
+}
+
+/// The routes below `/api/v1`.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    let api = OpenApiRouter::new()
+        .routes(routes!(accounts::create_organization))
+        .routes(routes!(accounts::login))
+        .routes(routes!(accounts::logout))
+        .routes(routes!(accounts::me))
+        .routes(routes!(accounts::organization, accounts::update_organization))
+        .routes(routes!(accounts::users, accounts::create_user))
+        .routes(routes!(accounts::delete_user))
+        .routes(routes!(accounts::directory))
+        .routes(routes!(servers::list, servers::create))
+        .routes(routes!(servers::show, servers::delete))
+        .routes(routes!(servers::create_enrollment_code))
+        .routes(routes!(peering::list, peering::create))
+        .routes(routes!(peering::act))
+        .routes(routes!(agreements::list))
+        .routes(routes!(agreements::show))
+        .routes(routes!(agreements::act))
+        .routes(routes!(channels::list, channels::create))
+        .routes(routes!(channels::show, channels::update, channels::delete))
+        .routes(routes!(channels::endpoints))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show))
+        .routes(routes!(grants::approve))
+        .routes(routes!(grants::act))
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::show))
+        .routes(routes!(connections::act))
+        .routes(routes!(relays::list, relays::create))
+        .routes(routes!(relays::delete))
+        .routes(routes!(audit::list))
+        .routes(routes!(gateway::enroll));
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api)
+}
+
+/// The OpenAPI document as JSON.
+pub fn document() -> String {
+    let (_, mut document) = routes().split_for_parts();
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("default".to_owned(), RefOr::T(problem()));
+        }
+    }
+    document.to_pretty_json().unwrap_or_default()
+}
+
+fn problem() -> Response {
+    let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
+    ResponseBuilder::new()
+        .description("What went wrong")
+        .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
+        .build()
+}
+
+/// The document, for whoever asks.
+pub(super) async fn serve(State(app): State<App>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], app.document.to_string())
+}

@@ -1,0 +1,67 @@
+//! Peering requests.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{CreatePeeringRequest, PeeringRequest},
+    },
+    id::PeeringRequestId,
+    peering::PeeringAct,
+};
+use serde::Deserialize;
+
+use super::{
+    App,
+    extract::{Ask, At, Body, SignedIn},
+    problem::ApiResult,
+};
+use crate::service::Paging;
+
+/// Peering requests from and to the own organization.
+#[utoipa::path(get, path = "/peering-requests", tag = "peering", params(Paging),
+    responses((status = 200, body = Page<PeeringRequest>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<PeeringRequest>>> {
+    Ok(Json(app.service.peering_requests(&actor, &paging).await?))
+}
+
+/// Ask an organization for an agreement.
+#[utoipa::path(post, path = "/peering-requests", tag = "peering", request_body = CreatePeeringRequest,
+    responses((status = 201, body = PeeringRequest)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreatePeeringRequest>,
+) -> ApiResult<(StatusCode, Json<PeeringRequest>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_peering_request(&actor, body).await?)))
+}
+
+/// What to do with a peering request.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PeeringVerb {
+    Accept,
+    Decline,
+    Withdraw,
+}
+
+/// Accept, decline or withdraw a peering request.
+#[utoipa::path(post, path = "/peering-requests/{id}/{act}", tag = "peering",
+    params(("id" = PeeringRequestId, Path), ("act" = PeeringVerb, Path)),
+    responses((status = 200, body = PeeringRequest)))]
+pub(super) async fn act(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At((id, verb)): At<(PeeringRequestId, PeeringVerb)>,
+) -> ApiResult<Json<PeeringRequest>> {
+    let act = match verb {
+        PeeringVerb::Accept => PeeringAct::Accept,
+        PeeringVerb::Decline => PeeringAct::Decline,
+        PeeringVerb::Withdraw => PeeringAct::Withdraw,
+    };
+    Ok(Json(app.service.act_on_request(&actor, id, act).await?))
+}

@@ -1,0 +1,41 @@
+//! The relay map: read by everybody who is signed in, changed by the platform's operator.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{CreateRelay, Relay},
+    },
+    id::RelayId,
+};
+
+use super::{
+    App,
+    extract::{At, Body, Operator, Somebody},
+    problem::ApiResult,
+};
+
+/// The relay map; it is short and comes on one page.
+#[utoipa::path(get, path = "/relays", tag = "relays", responses((status = 200, body = Page<Relay>)))]
+pub(super) async fn list(State(app): State<App>, _: Somebody) -> ApiResult<Json<Page<Relay>>> {
+    Ok(Json(Page { items: app.service.relays().await?, next: None }))
+}
+
+/// Add a relay to the map.
+#[utoipa::path(post, path = "/relays", tag = "relays", request_body = CreateRelay,
+    responses((status = 201, body = Relay)), security(("operator" = [])))]
+pub(super) async fn create(
+    State(app): State<App>,
+    _: Operator,
+    Body(body): Body<CreateRelay>,
+) -> ApiResult<(StatusCode, Json<Relay>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_relay(body).await?)))
+}
+
+/// Take a relay out of the map.
+#[utoipa::path(delete, path = "/relays/{id}", tag = "relays", params(("id" = RelayId, Path)),
+    responses((status = 204)), security(("operator" = [])))]
+pub(super) async fn delete(State(app): State<App>, _: Operator, At(id): At<RelayId>) -> ApiResult<StatusCode> {
+    app.service.delete_relay(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

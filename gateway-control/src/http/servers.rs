@@ -1,0 +1,74 @@
+//! Servers and enrolment codes.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Server},
+    },
+    id::ServerId,
+};
+
+use super::{
+    App,
+    extract::{Ask, At, Body, SignedIn},
+    problem::ApiResult,
+};
+use crate::service::Paging;
+
+/// Servers of the own organization.
+#[utoipa::path(get, path = "/servers", tag = "servers", params(Paging),
+    responses((status = 200, body = Page<Server>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<Server>>> {
+    Ok(Json(app.service.servers(&actor, &paging).await?))
+}
+
+/// One server.
+#[utoipa::path(get, path = "/servers/{id}", tag = "servers", params(("id" = ServerId, Path)),
+    responses((status = 200, body = Server)))]
+pub(super) async fn show(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ServerId>,
+) -> ApiResult<Json<Server>> {
+    Ok(Json(app.service.server(&actor, id).await?))
+}
+
+/// Register a server.
+#[utoipa::path(post, path = "/servers", tag = "servers", request_body = CreateServer,
+    responses((status = 201, body = Server)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreateServer>,
+) -> ApiResult<(StatusCode, Json<Server>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_server(&actor, body).await?)))
+}
+
+/// Remove a server with its channels, grants and connections; its gateway is told to keep nothing open.
+#[utoipa::path(delete, path = "/servers/{id}", tag = "servers", params(("id" = ServerId, Path)),
+    responses((status = 204)))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ServerId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_server(&actor, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Make an enrolment code; an unused older one of the server ends.
+#[utoipa::path(post, path = "/servers/{id}/enrollment-codes", tag = "servers", params(("id" = ServerId, Path)),
+    request_body = CreateEnrollmentCode, responses((status = 201, body = CreatedEnrollmentCode)))]
+pub(super) async fn create_enrollment_code(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ServerId>,
+    Body(body): Body<CreateEnrollmentCode>,
+) -> ApiResult<(StatusCode, Json<CreatedEnrollmentCode>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_enrollment_code(&actor, id, body).await?)))
+}

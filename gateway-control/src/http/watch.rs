@@ -1,0 +1,318 @@
+//! The policy watch of a gateway: one long-lived WebSocket, heartbeats both ways, resumed by revision.
+//!
+//! The life of a watch: proof of the key in the upgrade request → `hello` with the revision in force → what is newer
+//! and a relay token → changes as they come, until either side is silent for too long, the gateway is removed, a newer
+//! watch takes over, or the control plane stops. Nothing is queued for a gateway: a wake-up only says "look again".
+
+use std::{num::NonZeroU32, time::Duration};
+
+use axum::{
+    extract::{
+        State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    },
+    http::{HeaderMap, header},
+    response::Response,
+};
+use gateway_proto::{
+    api::gateway::{
+        HEARTBEAT_SECS, MAX_REPORT_CONNECTIONS, Report, SILENCE_SECS, WATCH_PROTOCOL, WatchEvent, WatchRequest,
+    },
+    id::{ConnectionId, RelayId},
+};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::{App, problem::ApiResult};
+use crate::{
+    service::{GatewayCaller, ServiceError, WatchStart},
+    watchers::{Signal, WatchSession},
+};
+
+/// The largest message of a gateway: a full report fits four times.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Time without a sign of life after which the link is given up; also what one write may take.
+const SILENCE: Duration = Duration::from_secs(SILENCE_SECS);
+/// Messages of one gateway per second; a healthy one sends one heartbeat in five seconds and a report now and then.
+const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// The same, at once.
+const MESSAGE_BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
+
+/// WebSocket close codes (RFC 6455 §7.4, and 1012 of the IANA registry).
+const GOING_AWAY: u16 = 1001;
+const POLICY_VIOLATION: u16 = 1008;
+const INTERNAL: u16 = 1011;
+const RESTART: u16 = 1012;
+
+/// Opens a watch.
+pub(super) async fn watch(
+    State(app): State<App>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> ApiResult<Response> {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Gateway "));
+    let token = token.ok_or(ServiceError::Unauthenticated(
+        "a gateway proves its key with 'Authorization: Gateway …' (docs/protocol.md §1)",
+    ))?;
+    let start = app.service.authenticate_gateway(token).await?;
+    let upgrade = upgrade.protocols([WATCH_PROTOCOL]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    if upgrade.selected_protocol().is_none() {
+        return Err(ServiceError::Invalid(format!("the sub-protocol {WATCH_PROTOCOL} is not offered")).into());
+    }
+    let tracker = app.watches.clone();
+    Ok(upgrade.on_upgrade(move |socket| {
+        tracker.track_future(async move {
+            match start {
+                WatchStart::Removed => farewell(socket).await,
+                WatchStart::Enrolled(caller) => run(app, caller, socket).await,
+            }
+        })
+    }))
+}
+
+/// Tells a gateway that was removed while it was away.
+async fn farewell(mut socket: WebSocket) {
+    if send(&mut socket, &WatchEvent::Removed).await.is_ok() {
+        close(&mut socket, GOING_AWAY, "removed").await;
+    }
+}
+
+/// Why a watch ends.
+#[derive(Debug)]
+enum End {
+    /// The link is gone or silent.
+    Lost,
+    /// The gateway was removed.
+    Removed,
+    /// We close it.
+    Close(u16, &'static str),
+}
+
+impl From<ServiceError> for End {
+    fn from(error: ServiceError) -> Self {
+        if matches!(error, ServiceError::Invalid(_)) {
+            tracing::debug!(%error, "a gateway says what cannot be");
+            return Self::Close(POLICY_VIOLATION, "message not acceptable");
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "a watch failed");
+        Self::Close(INTERNAL, "try again")
+    }
+}
+
+async fn run(app: App, caller: GatewayCaller, mut socket: WebSocket) {
+    let session = app.service.watchers().enter(caller.server, app.service.clock().unix_secs());
+    app.metrics.watches(app.service.watchers().count());
+    tracing::info!(server = %caller.server, key = %caller.key.short(), "gateway watches");
+    let mut watch = Watch {
+        app: app.clone(),
+        caller,
+        session,
+        connections: Vec::new(),
+        relays: Vec::new(),
+        revision: 0,
+        home_relay: None,
+        last_heard: Instant::now(),
+        token_due: Instant::now(),
+        messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
+    };
+    let end = match watch.drive(&mut socket).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    tracing::info!(server = %caller.server, ?end, "watch ended");
+    match end {
+        End::Lost => {}
+        End::Removed => farewell(socket).await,
+        End::Close(code, reason) => close(&mut socket, code, reason).await,
+    }
+    drop(watch);
+    app.metrics.watches(app.service.watchers().count());
+    if let Err(error) = app.service.gateway_left(&caller, app.service.clock().unix_secs()).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot note when a gateway was last seen");
+    }
+}
+
+/// One watch.
+struct Watch {
+    app: App,
+    caller: GatewayCaller,
+    session: WatchSession,
+    /// Connections in the newest policy, sorted.
+    connections: Vec<ConnectionId>,
+    /// Relays the gateway's token names.
+    relays: Vec<RelayId>,
+    /// The newest revision.
+    revision: u64,
+    home_relay: Option<RelayId>,
+    last_heard: Instant,
+    token_due: Instant,
+    messages: DefaultDirectRateLimiter,
+}
+
+enum Step {
+    Stop,
+    Signal(bool),
+    Message(Option<Result<Message, axum::Error>>),
+    Heartbeat,
+    Token,
+    Silent,
+}
+
+impl Watch {
+    async fn drive(&mut self, socket: &mut WebSocket) -> Result<std::convert::Infallible, End> {
+        let in_force = self.hello(socket).await?;
+        // Marked as seen before the policy is read: a change in between wakes us again.
+        self.session.changes.borrow_and_update();
+        self.send_newest(socket, in_force).await?;
+        self.send_token(socket).await?;
+        let mut heartbeat = interval(Duration::from_secs(HEARTBEAT_SECS));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            match self.step(socket, &mut heartbeat).await {
+                Step::Stop => return Err(End::Close(RESTART, "the control plane stops")),
+                Step::Silent | Step::Signal(false) => return Err(End::Lost),
+                Step::Signal(true) => self.signal(socket).await?,
+                Step::Message(message) => self.message(message).await?,
+                Step::Token => self.send_token(socket).await?,
+                Step::Heartbeat => {
+                    let now_ms = self.app.service.clock().unix_ms();
+                    send(socket, &WatchEvent::Heartbeat { revision: self.revision, now_ms }).await?;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, socket: &mut WebSocket, heartbeat: &mut Interval) -> Step {
+        tokio::select! {
+            biased;
+            () = self.app.shutdown.requested() => Step::Stop,
+            changed = self.session.changes.changed() => Step::Signal(changed.is_ok()),
+            _ = heartbeat.tick() => Step::Heartbeat,
+            message = socket.recv() => Step::Message(message),
+            () = sleep_until(self.token_due) => Step::Token,
+            () = sleep_until(self.last_heard + SILENCE) => Step::Silent,
+        }
+    }
+
+    /// The first message; returns the revision the gateway has in force.
+    async fn hello(&mut self, socket: &mut WebSocket) -> Result<u64, End> {
+        let message = tokio::select! {
+            () = self.app.shutdown.requested() => return Err(End::Close(RESTART, "the control plane stops")),
+            message = timeout(SILENCE, socket.recv()) => message,
+        };
+        let Ok(Some(Ok(Message::Text(text)))) = message else { return Err(End::Lost) };
+        let Ok(WatchRequest::Hello { revision, version }) = serde_json::from_str(&text) else {
+            return Err(End::Close(POLICY_VIOLATION, "the first message must be hello"));
+        };
+        self.last_heard = Instant::now();
+        self.app.service.gateway_hello(&self.caller, revision, &version).await?;
+        Ok(revision)
+    }
+
+    async fn signal(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+        let signal = *self.session.changes.borrow_and_update();
+        match signal {
+            Signal::Removed => Err(End::Removed),
+            Signal::Replaced => Err(End::Close(GOING_AWAY, "a newer watch of this gateway took over")),
+            Signal::Changed(_) => {
+                let known = self.relays.clone();
+                self.send_newest(socket, self.revision).await?;
+                if self.relays != known {
+                    self.send_token(socket).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends the newest policy if it is newer than what the gateway has.
+    async fn send_newest(&mut self, socket: &mut WebSocket, in_force: u64) -> Result<(), End> {
+        let newest = self.app.service.newest_policy(&self.caller).await?.ok_or(End::Removed)?;
+        self.session.retain(&newest.connections);
+        self.connections = newest.connections;
+        self.relays = newest.relays;
+        self.revision = newest.revision;
+        if newest.revision > in_force {
+            send(socket, &WatchEvent::Policy { policy: newest.envelope }).await?;
+            self.app.metrics.policy_sent();
+        }
+        Ok(())
+    }
+
+    async fn send_token(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+        let token = self.app.service.new_relay_token(&self.caller).await?.ok_or(End::Removed)?;
+        self.token_due = Instant::now() + Duration::from_secs(self.app.service.relay_token_secs()) / 2;
+        send(socket, &WatchEvent::RelayToken { token }).await
+    }
+
+    async fn message(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        let text = match message {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                self.heard();
+                return Ok(());
+            }
+            Some(Ok(Message::Binary(_))) => return Err(End::Close(POLICY_VIOLATION, "text messages only")),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Lost),
+        };
+        if self.messages.check().is_err() {
+            return Err(End::Close(POLICY_VIOLATION, "too many messages"));
+        }
+        let Ok(request) = serde_json::from_str(&text) else {
+            return Err(End::Close(POLICY_VIOLATION, "not a message of this protocol"));
+        };
+        self.heard();
+        match request {
+            WatchRequest::Hello { .. } => Err(End::Close(POLICY_VIOLATION, "hello comes once")),
+            WatchRequest::Heartbeat => Ok(()),
+            WatchRequest::Applied { revision } => {
+                Ok(self.app.service.gateway_applied(&self.caller, revision).await?)
+            }
+            WatchRequest::Rejected { revision, reason } => {
+                tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
+                Ok(self.app.service.gateway_rejected(&self.caller, revision, &reason).await?)
+            }
+            WatchRequest::Report(report) => self.report(report).await,
+        }
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), End> {
+        if report.connections.len() > MAX_REPORT_CONNECTIONS {
+            return Err(End::Close(POLICY_VIOLATION, "too many connections in one report"));
+        }
+        // Without a relay at the moment, the last one known is still the best guess for the peers.
+        if report.home_relay.is_some() && report.home_relay != self.home_relay {
+            self.app.service.gateway_moved(&self.caller, report.home_relay).await?;
+            self.home_relay = report.home_relay;
+        }
+        let now = self.app.service.clock().unix_secs();
+        let dropped = self.session.report(report.connections, &self.connections, now);
+        self.app.metrics.reports_dropped(dropped);
+        Ok(())
+    }
+
+    fn heard(&mut self) {
+        self.last_heard = Instant::now();
+        self.session.heard(self.app.service.clock().unix_secs());
+    }
+}
+
+async fn send(socket: &mut WebSocket, event: &WatchEvent) -> Result<(), End> {
+    let text = serde_json::to_string(event).map_err(|_| End::Close(INTERNAL, "try again"))?;
+    match timeout(SILENCE, socket.send(Message::Text(text.into()))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(End::Lost),
+    }
+}
+
+/// Says why, and waits a moment for the other side to read it.
+async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
+    let frame = CloseFrame { code, reason: reason.into() };
+    let goodbye = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    // Whoever does not answer the goodbye is gone anyway.
+    let _ = timeout(Duration::from_secs(1), goodbye).await;
+}

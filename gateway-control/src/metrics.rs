@@ -1,0 +1,78 @@
+//! The instruments of the control plane: all of them, in one place. Labels come from small closed sets.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Class {
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// The instruments.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Class, Counter>,
+    enrollments: Family<Outcome, Counter>,
+    watches: Gauge,
+    policies: Counter,
+    reports_dropped: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("gateway_control");
+        let requests = Family::default();
+        registry.register("http_requests", "Answers by class of status", requests.clone());
+        let enrollments = Family::default();
+        registry.register("enrollments", "Enrolments by outcome", enrollments.clone());
+        let watches = Gauge::default();
+        registry.register("watches", "Gateways that watch their policy now", watches.clone());
+        let policies = Counter::default();
+        registry.register("policies_sent", "Policies sent over watches", policies.clone());
+        let reports_dropped = Counter::default();
+        registry.register(
+            "reports_dropped",
+            "Reports about connections that are not in the reporting gateway's policy",
+            reports_dropped.clone(),
+        );
+        Self { registry, requests, enrollments, watches, policies, reports_dropped }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn request(&self, status: u16) {
+        self.requests.get_or_create(&Class { status: format!("{}xx", status / 100) }).inc();
+    }
+
+    pub(crate) fn enrollment(&self, done: bool) {
+        self.enrollments.get_or_create(&Outcome { outcome: if done { "done" } else { "refused" } }).inc();
+    }
+
+    pub(crate) fn watches(&self, count: usize) {
+        self.watches.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn policy_sent(&self) {
+        self.policies.inc();
+    }
+
+    pub(crate) fn reports_dropped(&self, count: usize) {
+        self.reports_dropped.inc_by(count as u64);
+    }
+
+    /// The text for Prometheus; none when it cannot be written.
+    pub fn text(&self) -> Option<String> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).ok()?;
+        Some(text)
+    }
+}

@@ -1,0 +1,42 @@
+//! The reconciler: does what time alone demands and what changes left behind. On a timer and on a nudge; every round is
+//! idempotent, so an error only means that the next round tries again.
+
+use std::time::Duration;
+
+use gateway_net::shutdown::Shutdown;
+use tokio::time::Instant;
+
+use crate::service::{Service, ServiceResult};
+
+/// How late an expiry may be written down. (Gateways cut expired connections by themselves, to the second.)
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How often what nobody needs any more is removed.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Runs until the end is asked for.
+pub async fn run(service: Service, shutdown: Shutdown) {
+    let mut purge_at = Instant::now();
+    loop {
+        if let Err(error) = round(&service, &shutdown).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a round of the reconciler failed");
+        }
+        if Instant::now() >= purge_at {
+            purge_at = Instant::now() + PURGE_INTERVAL;
+            if let Err(error) = service.purge().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what ended");
+            }
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            () = service.backlog.notified() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
+    while service.expire_overdue().await? && !shutdown.is_requested() {}
+    while service.compile_backlog().await? && !shutdown.is_requested() {}
+    Ok(())
+}
