@@ -121,9 +121,10 @@ impl ControlClient {
                 end = self.link(&current, &mut backoff) => end,
                 () = moved(enrollment.clone(), &current) => LinkEnd::Moved,
             };
-            let delay = match &end {
-                LinkEnd::Moved => Duration::ZERO,
-                _ => backoff.next_delay(u32::from_ne_bytes(gateway_net::random())),
+            let delay = if matches!(end, LinkEnd::Moved) {
+                Duration::ZERO
+            } else {
+                backoff.next_delay(u32::from_ne_bytes(gateway_net::random()))
             };
             self.ended(&end, delay);
             tokio::select! {

@@ -187,14 +187,12 @@ impl From<EnrollError> for ProblemAnswer {
             EnrollError::Code(_) | EnrollError::Address(_) | EnrollError::Pin(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
             }
-            EnrollError::Unknown(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
-            EnrollError::UsedByAnother(_) => (StatusCode::CONFLICT, "enrollment_code"),
-            EnrollError::Expired(_) => (StatusCode::GONE, "enrollment_code"),
-            EnrollError::Network { .. } => (StatusCode::BAD_GATEWAY, "unavailable"),
-            EnrollError::Refused { .. }
-            | EnrollError::Intercepted { .. }
-            | EnrollError::Answer { .. }
-            | EnrollError::PolicyKey { .. } => (StatusCode::BAD_GATEWAY, "forbidden"),
+            EnrollError::CodeRefused(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
+            EnrollError::Refused { status: 400..=428, .. } => (StatusCode::CONFLICT, "conflict"),
+            EnrollError::Refused { .. } | EnrollError::Network { .. } | EnrollError::Answer { .. } => {
+                (StatusCode::BAD_GATEWAY, "unavailable")
+            }
+            EnrollError::Intercepted { .. } | EnrollError::PolicyKey { .. } => (StatusCode::BAD_GATEWAY, "forbidden"),
             EnrollError::Setup(_) | EnrollError::NotInForce(_) | EnrollError::Task(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }

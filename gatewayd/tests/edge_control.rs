@@ -109,23 +109,25 @@ async fn an_enrolment_brings_policy_and_relay_token_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_as_such() {
+async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_in_the_words_of_the_control_plane() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let control = StandIn::start().await;
     let (first, second) = (open(one.path()), open(two.path()));
     assert!(matches!(enroll("gwe1_abc", &first).await, Err(EnrollError::Code(_))));
 
+    let refused = async |code: &str, gateway: &Authority, words: &str| {
+        let error = enroll(code, gateway).await.unwrap_err();
+        assert!(matches!(&error, EnrollError::CodeRefused(detail) if detail.contains(words)), "{error}");
+    };
     let mut wrong = control.code.clone();
     wrong.secret = "00".repeat(16);
-    assert!(matches!(enroll(&wrong.to_string(), &first).await, Err(EnrollError::Unknown(_))));
-
+    refused(&wrong.to_string(), &first, "no such code").await;
     let code = control.code.to_string();
     control.enrolls(Enrolling::Expired);
-    assert!(matches!(enroll(&code, &first).await, Err(EnrollError::Expired(_))));
-
+    refused(&code, &first, "expired").await;
     control.enrolls(Enrolling::Honest);
     enroll(&code, &first).await.unwrap();
-    assert!(matches!(enroll(&code, &second).await, Err(EnrollError::UsedByAnother(_))));
+    refused(&code, &second, "used").await;
     assert!(second.enrollment().borrow().is_none());
 }
 

@@ -120,7 +120,7 @@ pub(super) struct Section<'a, 'i> {
 
 impl<'a, 'i> Section<'a, 'i> {
     /// A table below this one; a missing one is an empty one.
-    pub(super) fn section(&mut self, key: &'static str) -> Section<'a, 'i> {
+    pub(super) fn section(&mut self, key: &'static str) -> Self {
         let table = self.find(key).and_then(|value| {
             let table = value.get_ref().as_table();
             if table.is_none() {
@@ -128,7 +128,7 @@ impl<'a, 'i> Section<'a, 'i> {
             }
             table
         });
-        Section { document: self.document, path: self.path_of(key), table, known: Vec::new() }
+        Self { document: self.document, path: self.path_of(key), table, known: Vec::new() }
     }
 
     /// The value of a key, or `default`. `accepted` completes "accepted: …" when `read` says no.

@@ -49,15 +49,9 @@ pub enum EnrollError {
     /// The pin in it is unusable.
     #[error("the enrolment code holds an unusable pin; ask for another code")]
     Pin(#[from] PinError),
-    /// The control plane does not know the code.
-    #[error("the control plane does not accept this code: {0}")]
-    Unknown(String),
-    /// Another gateway used it.
-    #[error("this code was used by another gateway; ask for a new one ({0})")]
-    UsedByAnother(String),
-    /// It is too old.
-    #[error("this code has expired; ask for a new one ({0})")]
-    Expired(String),
+    /// The code is unknown, expired, or was used by another gateway; the control plane says which.
+    #[error("the control plane does not accept the code: {0}")]
+    CodeRefused(String),
     /// Refused for another reason.
     #[error("the control plane refused the enrolment with HTTP status {status}: {detail}")]
     Refused {
@@ -190,13 +184,9 @@ fn refusal(status: StatusCode, content: &[u8]) -> EnrollError {
         return EnrollError::Refused { status: status.as_u16(), detail: "no reason was given".to_owned() };
     };
     let detail: String = problem.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
-    if problem.code != "enrollment_code" {
-        return EnrollError::Refused { status: status.as_u16(), detail };
-    }
-    match status {
-        StatusCode::CONFLICT => EnrollError::UsedByAnother(detail),
-        StatusCode::GONE => EnrollError::Expired(detail),
-        _ => EnrollError::Unknown(detail),
+    match problem.code.as_str() {
+        "enrollment_code" => EnrollError::CodeRefused(detail),
+        _ => EnrollError::Refused { status: status.as_u16(), detail },
     }
 }
 

@@ -181,20 +181,21 @@ impl StandIn {
 }
 
 async fn enroll(State(shared): State<Arc<Shared>>, Json(request): Json<EnrollRequest>) -> Response {
-    let problem = |status: StatusCode, detail: &str| {
+    let problem = |detail: &str| {
+        let status = StatusCode::FORBIDDEN;
         let code = "enrollment_code".to_owned();
         let problem = Problem { code, status: status.as_u16(), detail: detail.to_owned(), request_id: None };
         (status, Json(problem)).into_response()
     };
     if request.verify().is_err() || request.secret != shared.secret {
-        return problem(StatusCode::FORBIDDEN, "no such code");
+        return problem("no such code");
     }
     let mut state = shared.state.lock().unwrap();
     if state.enrolling == Enrolling::Expired {
-        return problem(StatusCode::GONE, "it expired a while ago");
+        return problem("it expired a while ago");
     }
     if state.enrolled.is_some_and(|key| key != request.key) {
-        return problem(StatusCode::CONFLICT, "it was used");
+        return problem("it was used");
     }
     state.enrolled = Some(request.key);
     let stranger = GatewayKey::from_seed(&[99; 32]);
