@@ -54,8 +54,8 @@ pub enum Role {
 // Requests refuse unknown fields, so that a typo is an error; answers may grow, so that an older program reads a newer one.
 macro_rules! api_types {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
-        $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+        $(#[$meta])*
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
     )*};
 }

@@ -47,13 +47,13 @@ impl Stage {
         let mut platform = Platform::start().await?;
         say(&format!("      D={}   (removed at the end)", platform.dir().display()));
         platform.show_commands(|command| say(&format!("      $ {}", masked(command))));
-        started(&platform.control, "listen")?;
-        started(&platform.relay, "listen")?;
+        started(&platform.control, platform.control.ready("url")?);
+        started(&platform.relay, platform.relay.ready("listen")?);
         let platform = self.platform.insert(platform);
         platform.add_relay().await?;
         for name in [NORTH, SOUTH] {
             let site = Site::start(platform, name, &format!("{name}-engine"), Placement::loopback()).await?;
-            started(&site.gateway, "tunnel")?;
+            started(&site.gateway, "waits for its enrolment");
             self.sites.push(site);
         }
         self.register().await?;
@@ -236,15 +236,13 @@ fn organization(profile: &str) -> String {
     format!("Organization {profile}")
 }
 
-fn started(process: &Process, field: &str) -> anyhow::Result<()> {
+fn started(process: &Process, what: &str) {
     say(&format!(
-        "      {:<24} {:<22} pid {:<8} ready in {:.2} s",
+        "      {:<24} {what:<26} pid {:<8} ready in {:.2} s",
         process.name(),
-        process.ready(field)?,
         process.pid(),
         process.started_in().as_secs_f64()
     ));
-    Ok(())
 }
 
 fn path_line(status: &ConnectionStatus) -> String {
