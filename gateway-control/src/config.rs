@@ -136,7 +136,7 @@ impl Config {
         let metrics_listen = file.metrics_listen.as_deref().and_then(|text| mistakes.address("metrics_listen", text));
         let public_url = file.public_url.as_deref().and_then(|text| mistakes.public_url(text));
         if file.public_url.is_none() && listen.is_some_and(|listen| listen.ip().is_unspecified()) {
-            mistakes.add("public_url", "", "needed when `listen` is not one address: how gateways and people reach it");
+            mistakes.add("public_url", "", "https://host:port, because `listen` is not one address");
         }
         if file.data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "", "a directory");

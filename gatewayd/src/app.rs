@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     authority::Authority,
@@ -68,6 +68,7 @@ struct Daemon {
     socket: Arc<TunnelSocket>,
     registry: Registry,
     traffic: TrafficTable,
+    changed: Arc<Notify>,
     home: watch::Receiver<Option<RelayId>>,
 }
 
@@ -87,6 +88,7 @@ impl Daemon {
         let (stun_packets, stun_packets_rx) = mpsc::channel(STUN_QUEUE);
         let (link_changes_tx, link_changes) = watch::channel(0);
         let (links, links_rx) = watch::channel(Arc::default());
+        let changed = Arc::new(Notify::new());
         let (home_tx, home) = watch::channel(None);
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
@@ -135,6 +137,7 @@ impl Daemon {
             stun_servers,
             stun_packets,
             links,
+            changed: changed.clone(),
             home: home_tx,
         };
         let gatherer = Gatherer {
@@ -147,7 +150,8 @@ impl Daemon {
         let mesh = Mesh::new(context, registry.clone(), stop.child_token());
         let queues = MeshQueues { path_packets, relay_inbound, link_changes };
         let tasks = JoinSet::new();
-        let mut daemon = Self { tasks, stop: stop.clone(), closing, endpoint, socket, registry, traffic, home };
+        let mut daemon =
+            Self { tasks, stop: stop.clone(), closing, endpoint, socket, registry, traffic, changed, home };
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop));
@@ -164,7 +168,7 @@ impl Daemon {
         let reporter = connections.clone();
         let reports = ReportSource {
             connections: Arc::new(move || reporter.reports()),
-            changed: Arc::new(Notify::new()),
+            changed: self.changed.clone(),
             home_relay: self.home.clone(),
         };
         let client = ControlClient::new(authority.clone(), reports, LinkTimes::default());
@@ -180,12 +184,12 @@ impl Daemon {
         let daemon: Arc<dyn DaemonControl> = Arc::new(status);
         let api = LocalApi::bind(&config.socket, authority)?;
         let serving = api.serve(daemon.clone(), authority.clone(), self.stop.clone());
-        self.spawn("local API", async { drop(serving.await) });
+        self.spawn("local API", logged("local API", serving));
         if let Some(listen) = config.metrics_listen {
             let listener =
                 TcpListener::bind(listen).await.with_context(|| format!("cannot open {listen} ([metrics] listen)"))?;
             let serving = serve_metrics(listener, daemon, self.stop.clone());
-            self.spawn("metrics", async { drop(serving.await) });
+            self.spawn("metrics", logged("metrics", serving));
         }
         Ok(())
     }
@@ -231,5 +235,12 @@ impl Daemon {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         self.endpoint.close().await;
+    }
+}
+
+/// A server that fails says why before its end stops the daemon.
+async fn logged(name: &'static str, server: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = server.await {
+        error!(%error, "the {name} server failed");
     }
 }

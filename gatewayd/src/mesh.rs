@@ -20,7 +20,7 @@ use gateway_proto::{
 };
 use quinn::Connection;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -113,6 +113,8 @@ pub struct MeshContext {
     pub stun_packets: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     /// The links path actors choose from.
     pub links: watch::Sender<Links>,
+    /// Told when something worth reporting changes.
+    pub changed: Arc<Notify>,
     /// The relay where peers find us.
     pub home: watch::Sender<Option<RelayId>>,
 }
@@ -329,7 +331,7 @@ impl Mesh {
         name: gateway_proto::policy::ServerName,
     ) {
         let stop = self.stop.child_token();
-        let (peer, mailbox) = Peer::new(key, entry.is_none(), name);
+        let (peer, mailbox) = Peer::new(key, entry.is_none(), name, self.context.changed.clone());
         match entry {
             Some(entry) => {
                 self.context.routes.set(key, Route::NONE);

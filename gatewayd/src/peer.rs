@@ -22,7 +22,7 @@ use gateway_proto::{
 };
 use quinn::Connection;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
@@ -92,18 +92,27 @@ pub struct Peer {
     pub path_changes: AtomicU64,
     problem: Mutex<Option<String>>,
     commands: mpsc::Sender<PathCommand>,
+    changed: Arc<Notify>,
 }
 
 impl Peer {
     /// A peer and the mailbox of its path actor.
-    pub fn new(key: GatewayPublicKey, is_self: bool, name: ServerName) -> (Arc<Self>, mpsc::Receiver<PathCommand>) {
+    ///
+    /// `changed` is told when connectivity or the path changes.
+    pub fn new(
+        key: GatewayPublicKey,
+        is_self: bool,
+        name: ServerName,
+        changed: Arc<Notify>,
+    ) -> (Arc<Self>, mpsc::Receiver<PathCommand>) {
         let (commands, mailbox) = mpsc::channel(COMMANDS);
         let peer = Self {
             key,
             is_self,
             name: Mutex::new(name),
             tunnel: watch::Sender::new(None),
-            proof: Proof::default(),
+            proof: Proof::new(changed.clone()),
+            changed,
             wanted: watch::Sender::new(false),
             streams: watch::Sender::new(0),
             reachable: watch::Sender::new(is_self),
@@ -351,6 +360,7 @@ impl PathActor {
             match event {
                 PathEvent::Selected { selected, reason } => {
                     self.peer.path_changes.fetch_add(1, Relaxed);
+                    self.peer.changed.notify_one();
                     info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");
                     self.write_route();
                 }

@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -151,10 +148,10 @@ pub fn exporter(connection: &Connection, context: &[u8; 16]) -> Option<[u8; 32]>
 #[derive(Debug, Default)]
 pub struct Proof {
     state: Mutex<ProofState>,
+    /// Told when connectivity begins or ends.
+    changed: Arc<Notify>,
     /// Asks for a ping now.
     ping: Notify,
-    /// Counts answered pings.
-    answered: AtomicU64,
     /// Told at every answered ping.
     heard: Notify,
 }
@@ -169,6 +166,11 @@ struct ProofState {
 }
 
 impl Proof {
+    /// Nothing proved yet; `changed` is told when connectivity begins or ends.
+    pub fn new(changed: Arc<Notify>) -> Self {
+        Self { changed, ..Self::default() }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, ProofState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,9 +205,14 @@ impl Proof {
     }
 
     fn tunnel_is(&self, up: bool) {
-        let mut state = self.state();
-        state.tunnel_up = up;
-        state.unanswered_since = None;
+        {
+            let mut state = self.state();
+            state.tunnel_up = up;
+            state.unanswered_since = None;
+        }
+        if !up {
+            self.changed.notify_one();
+        }
     }
 
     fn next_ping(&self) -> u64 {
@@ -218,6 +225,7 @@ impl Proof {
 
     /// An answer proves the way for its own ping and for those before it.
     fn pong(&self, sequence: u64, sent_at: Option<Instant>) {
+        let was_connected = self.is_connected();
         {
             let mut state = self.state();
             if state.unanswered_since.is_some_and(|(first, _)| sequence >= first) {
@@ -226,8 +234,10 @@ impl Proof {
             state.last_proof_at = Some(unix_ms());
             state.rtt = sent_at.map(|at| at.elapsed()).or(state.rtt);
         }
-        self.answered.fetch_add(1, Relaxed);
         self.heard.notify_waiters();
+        if !was_connected {
+            self.changed.notify_one();
+        }
     }
 }
 

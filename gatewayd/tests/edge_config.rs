@@ -1,5 +1,7 @@
 //! The configuration file: every fixture that must be accepted is, and every other one is refused with the text beside it.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},

@@ -1,5 +1,7 @@
 //! Enrolment and the link to the control plane, over real sockets, against a stand-in that may misbehave.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 #[path = "edge_control/stand_in.rs"]
 mod stand_in;
 
@@ -83,7 +85,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 async fn linked() -> (tempfile::TempDir, StandIn, Gateway) {
     let directory = tempfile::tempdir().unwrap();
-    let mut control = StandIn::start().await;
+    let mut control = StandIn::start();
     let authority = open(directory.path());
     enroll(&control.code.to_string(), &authority).await.unwrap();
     let gateway = Gateway::start(authority);
@@ -94,7 +96,7 @@ async fn linked() -> (tempfile::TempDir, StandIn, Gateway) {
 #[tokio::test]
 async fn an_enrolment_brings_policy_and_relay_token_and_may_be_repeated() {
     let directory = tempfile::tempdir().unwrap();
-    let control = StandIn::start().await;
+    let control = StandIn::start();
     let authority = open(directory.path());
     let code = format!("  {}\n", control.code);
     let enrolled = enroll(&code, &authority).await.unwrap();
@@ -111,7 +113,7 @@ async fn an_enrolment_brings_policy_and_relay_token_and_may_be_repeated() {
 #[tokio::test]
 async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_in_the_words_of_the_control_plane() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let control = StandIn::start().await;
+    let control = StandIn::start();
     let (first, second) = (open(one.path()), open(two.path()));
     assert!(matches!(enroll("gwe1_abc", &first).await, Err(EnrollError::Code(_))));
 
@@ -134,7 +136,7 @@ async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_in_t
 #[tokio::test]
 async fn a_lying_control_plane_enrols_nobody() {
     let directory = tempfile::tempdir().unwrap();
-    let control = StandIn::start().await;
+    let control = StandIn::start();
     let authority = open(directory.path());
     let code = control.code.to_string();
     control.enrolls(Enrolling::OtherPolicyKey);
@@ -149,7 +151,7 @@ async fn a_lying_control_plane_enrols_nobody() {
 #[tokio::test]
 async fn another_tls_key_than_the_code_names_is_told_apart_from_a_network_that_is_down() {
     let directory = tempfile::tempdir().unwrap();
-    let control = StandIn::start().await;
+    let control = StandIn::start();
     let authority = open(directory.path());
     let mut code = control.code.clone();
     code.pin = Some("ab".repeat(32));
@@ -260,10 +262,7 @@ async fn a_relay_token_replaces_the_one_before_and_a_strangers_does_not() {
 #[tokio::test]
 async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen() {
     let (_directory, mut control, mut gateway) = linked().await;
-    let next = |request| match request {
-        WatchRequest::Report(report) => Some(report),
-        _ => None,
-    };
+    let next = |request| if let WatchRequest::Report(report) = request { Some(report) } else { None };
     let first: Report = control.heard(next).await;
     assert_eq!(first, Report::default());
 
@@ -280,7 +279,7 @@ async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen(
     };
     gateway.reports.lock().unwrap().push(entry.clone());
     gateway.changed.notify_one();
-    assert_eq!(control.heard(next).await.connections, [entry.clone()]);
+    assert_eq!(control.heard(next).await.connections, std::slice::from_ref(&entry));
 
     let relay = RelayId::new(1, [2; 10]);
     gateway.home_relay.send_replace(Some(relay));
@@ -296,7 +295,7 @@ async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen(
 #[tokio::test]
 async fn a_gateway_that_is_not_enrolled_waits_and_links_once_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let mut control = StandIn::start().await;
+    let mut control = StandIn::start();
     let mut gateway = Gateway::start(open(directory.path()));
     gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("not enrolled"))).await;
     enroll(&control.code.to_string(), &gateway.authority).await.unwrap();
@@ -308,7 +307,7 @@ async fn a_gateway_that_is_not_enrolled_waits_and_links_once_it_is() {
 async fn the_command_enrols_the_running_daemon_with_a_code_from_standard_input() {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     let directory = tempfile::tempdir().unwrap();
-    let mut control = StandIn::start().await;
+    let mut control = StandIn::start();
     let (config, state) = (directory.path().join("gatewayd.toml"), directory.path().join("state"));
     let socket = state.join("gatewayd.sock");
     std::fs::write(&config, format!("state_dir = {state:?}\n[tunnel]\nlisten = \"127.0.0.1:0\"\n")).unwrap();

@@ -1,5 +1,7 @@
 //! The local API over its Unix socket.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use gateway_proto::{

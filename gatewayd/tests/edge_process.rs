@@ -1,5 +1,7 @@
 //! gatewayd as a process: exit codes, the lock of the state directory, damaged state.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},

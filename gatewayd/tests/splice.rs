@@ -1,6 +1,6 @@
 //! Two ends of a tunnel on loopback, real sockets all the way: what one engine does must reach the other as it was.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -77,6 +77,11 @@ struct Joined {
     listener: JoinHandle<Result<(), SpliceError>>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test owns the handle, and aborts it")]
+fn start(task: impl Future<Output = Result<(), SpliceError>> + Send + 'static) -> JoinHandle<Result<(), SpliceError>> {
+    tokio::spawn(task)
+}
+
 async fn joined(mllp: bool) -> Joined {
     let sites = (site(1, 2), site(2, 1));
     let tunnel = tunnel(&sites.0, &sites.1).await;
@@ -89,9 +94,9 @@ async fn joined(mllp: bool) -> Joined {
     far_recv.read_exact(&mut [0]).await.unwrap();
     let allowed = CancellationToken::new();
     let context = |role| SpliceContext { traffic: Arc::new(Traffic::default()), role, mllp, allowed: allowed.clone() };
-    let sender = tokio::task::spawn(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender)));
+    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender)));
     let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(Role::Listener));
-    let listener = tokio::task::spawn(far);
+    let listener = start(far);
     Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, sender, listener }
 }
 

@@ -22,11 +22,38 @@ pub fn usage() -> ExitCode {
 
 /// Runs the demo.
 pub async fn run(exit: bool) -> ExitCode {
-    tokio::select! {
-        code = perform(exit) => code,
-        name = interrupted() => {
-            say("");
-            failed("interrupted", &anyhow::anyhow!("{name} arrived before the end"))
+    let begun = Instant::now();
+    let mut stage = Stage::default();
+    let played = tokio::select! {
+        played = stage.play() => Some(played),
+        _ = interrupted() => None,
+    };
+    match played {
+        Some(Ok(summary)) => {
+            let line = format!("demo: ok, {summary}, {:.1} s", begun.elapsed().as_secs_f64());
+            if !exit {
+                say(&format!("\n{line}"));
+                stage.look_further();
+                say(&format!("\n{}: stopping everything", interrupted().await));
+            }
+            // Everything is gone before the last line is printed.
+            drop(stage);
+            if exit {
+                say(&line);
+            }
+            ExitCode::SUCCESS
+        }
+        Some(Err(error)) => {
+            say(&format!("\nfailed in {}: {error:#}\n", stage.step()));
+            say(&stage.log_tails());
+            let step = stage.step();
+            drop(stage);
+            failed(step, &error)
+        }
+        None => {
+            let step = stage.step();
+            drop(stage);
+            failed(step, &anyhow::anyhow!("interrupted"))
         }
     }
 }
@@ -35,34 +62,6 @@ pub async fn run(exit: bool) -> ExitCode {
 pub fn failed(step: &str, error: &anyhow::Error) -> ExitCode {
     say(&format!("demo: failed: {step}: {}", format!("{error:#}").lines().next().unwrap_or("unknown")));
     ExitCode::FAILURE
-}
-
-async fn perform(exit: bool) -> ExitCode {
-    let begun = Instant::now();
-    let mut stage = Stage::default();
-    let outcome = stage.play().await;
-    match outcome {
-        Ok(summary) => {
-            let line = format!("demo: ok, {summary}, {:.1} s", begun.elapsed().as_secs_f64());
-            if exit {
-                drop(stage);
-                say(&line);
-                return ExitCode::SUCCESS;
-            }
-            say(&line);
-            stage.look_further();
-            let name = interrupted().await;
-            say(&format!("\n{name}: stopping"));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            say(&format!("\nfailed in {}: {error:#}\n", stage.step()));
-            say(&stage.log_tails());
-            let code = failed(stage.step(), &error);
-            drop(stage);
-            code
-        }
-    }
 }
 
 async fn interrupted() -> &'static str {

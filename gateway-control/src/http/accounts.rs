@@ -47,10 +47,7 @@ pub(super) async fn login(
 
 /// Sign out.
 #[utoipa::path(delete, path = "/sessions/current", tag = "accounts", responses((status = 204)))]
-pub(super) async fn logout(
-    State(app): State<App>,
-    SignedIn(actor, token): SignedIn,
-) -> ApiResult<StatusCode> {
+pub(super) async fn logout(State(app): State<App>, SignedIn(actor, token): SignedIn) -> ApiResult<StatusCode> {
     app.service.logout(&actor, &token).await?;
     Ok(StatusCode::NO_CONTENT)
 }

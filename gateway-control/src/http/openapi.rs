@@ -1,15 +1,13 @@
 //! The routes of the API and the OpenAPI document made from them.
 
-use axum::{
-    extract::State,
-    http::header,
-    response::IntoResponse,
-};
+use axum::{extract::State, http::header, response::IntoResponse};
 use gateway_proto::api::Problem;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        RefOr, Response, ResponseBuilder, content::ContentBuilder, schema::Ref,
+        RefOr, Response, ResponseBuilder,
+        content::ContentBuilder,
+        schema::Ref,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -21,7 +19,13 @@ use super::{App, accounts, agreements, audit, channels, connections, gateway, gr
 #[derive(OpenApi)]
 #[openapi(
     info(title = "gateway-control", description = "Servers, agreements, grants and connections between organizations"),
-    components(schemas(Problem)),
+    components(schemas(
+        Problem,
+        peering::PeeringVerb,
+        agreements::AgreementVerb,
+        grants::GrantVerb,
+        connections::ConnectionVerb
+    )),
     security(("session" = [])),
     modifiers(&Security)
 )]

@@ -111,11 +111,8 @@ pub(super) async fn finish(State(app): State<App>, request: Request, next: Next)
     let status = response.status();
     app.metrics.request(status.as_u16());
     span.in_scope(|| tracing::debug!(%method, path, status = status.as_u16(), took = ?started.elapsed(), "answered"));
-    let mut response = if status.is_client_error() || status.is_server_error() {
-        problem(response, &id)
-    } else {
-        response
-    };
+    let mut response =
+        if status.is_client_error() || status.is_server_error() { problem(response, &id) } else { response };
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }

@@ -265,9 +265,7 @@ impl Watch {
         match request {
             WatchRequest::Hello { .. } => Err(End::Close(POLICY_VIOLATION, "hello comes once")),
             WatchRequest::Heartbeat => Ok(()),
-            WatchRequest::Applied { revision } => {
-                Ok(self.app.service.gateway_applied(&self.caller, revision).await?)
-            }
+            WatchRequest::Applied { revision } => Ok(self.app.service.gateway_applied(&self.caller, revision).await?),
             WatchRequest::Rejected { revision, reason } => {
                 tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
                 Ok(self.app.service.gateway_rejected(&self.caller, revision, &reason).await?)

@@ -129,9 +129,10 @@ impl Service {
     /// The user behind a session token.
     pub async fn authenticate(&self, token: &str) -> ServiceResult<Actor> {
         let mut tx = self.storage.read().await?;
-        let user = tx.session_user(&digest(token), self.clock.unix_secs()).await?.ok_or(
-            ServiceError::Unauthenticated("the session is unknown or has ended; sign in again"),
-        )?;
+        let user = tx
+            .session_user(&digest(token), self.clock.unix_secs())
+            .await?
+            .ok_or(ServiceError::Unauthenticated("the session is unknown or has ended; sign in again"))?;
         let organization = organization_of(&mut *tx, &user).await?;
         Ok(Actor { user, organization })
     }

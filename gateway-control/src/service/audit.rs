@@ -11,7 +11,11 @@ use gateway_proto::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Actor, Service, ServiceError, ServiceResult, page::{Paging, cut}, roles::Act};
+use super::{
+    Actor, Service, ServiceError, ServiceResult,
+    page::{Paging, cut},
+    roles::Act,
+};
 use crate::storage::{AuditRow, StorageResult, Transaction};
 
 /// The chain of what belongs to no organization.

@@ -138,12 +138,17 @@ impl Service {
             return Err(ServiceError::Blocked("the agreement has ended".to_owned()));
         }
         let rows = tx.endpoints(agreement.other(actor.id()), &slice).await?;
-        Ok(page(rows, &slice, |row| row.id.to_string(), |row| PublishedEndpoint {
-            channel_id: row.id,
-            name: row.public_name,
-            description: row.public_description,
-            behavior: row.behavior,
-        }))
+        Ok(page(
+            rows,
+            &slice,
+            |row| row.id.to_string(),
+            |row| PublishedEndpoint {
+                channel_id: row.id,
+                name: row.public_name,
+                description: row.public_description,
+                behavior: row.behavior,
+            },
+        ))
     }
 }
 

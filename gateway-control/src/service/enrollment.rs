@@ -19,9 +19,9 @@ impl Service {
     /// Enrols a gateway.
     pub async fn enroll(&self, request: EnrollRequest) -> ServiceResult<EnrollAnswer> {
         let version = validate::single_line("version", &request.version, 60)?;
-        request.verify().map_err(|_| {
-            ServiceError::Invalid("the request is not signed by the key it wants to enrol".to_owned())
-        })?;
+        request
+            .verify()
+            .map_err(|_| ServiceError::Invalid("the request is not signed by the key it wants to enrol".to_owned()))?;
         let mut work = self.work(Who::System).await?;
         // A secret that nobody was given is the guess of a stranger: it concerns no organization and is not kept.
         let code = work.enrollment_code(&digest(&request.secret)).await?;
@@ -44,7 +44,8 @@ impl Service {
         let changed = work.compile().await?;
         let server = work.server(server.id).await?.ok_or(ServiceError::Internal("a server vanished"))?;
         let organization = work.organization(server.organization).await?;
-        let stored = work.policy(server.id).await?.ok_or(ServiceError::Internal("an enrolled gateway has no policy"))?;
+        let stored =
+            work.policy(server.id).await?.ok_or(ServiceError::Internal("an enrolled gateway has no policy"))?;
         let answer = EnrollAnswer {
             server_id: server.id.to_string(),
             server_name: server.name.clone(),
@@ -118,8 +119,7 @@ impl Work {
                 return Ok(());
             }
         }
-        connection.status =
-            gateway_proto::peering::next(connection.status, ConnectionAct::Provision, Side::System)?;
+        connection.status = gateway_proto::peering::next(connection.status, ConnectionAct::Provision, Side::System)?;
         self.update_connection(&connection).await?;
         self.touch(connection.sender.server);
         self.touch(connection.listener.server);

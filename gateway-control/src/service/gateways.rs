@@ -74,7 +74,11 @@ impl Service {
         }
         self.spend_nonce(&assertion, now)?;
         Ok(server.map_or(WatchStart::Removed, |server| {
-            WatchStart::Enrolled(GatewayCaller { server: server.id, organization: server.organization, key: assertion.key })
+            WatchStart::Enrolled(GatewayCaller {
+                server: server.id,
+                organization: server.organization,
+                key: assertion.key,
+            })
         }))
     }
 
@@ -168,9 +172,8 @@ impl Service {
         work.update_server(&server).await?;
         work.audit(&[server.organization], "policy.rejected", server.id, reason).await?;
         for mut row in work.open_connections_of_server(server.id).await? {
-            let introduced = row.ends().iter().any(|end| {
-                end.server == server.id && end.revision > server.applied_revision
-            });
+            let introduced =
+                row.ends().iter().any(|end| end.server == server.id && end.revision > server.applied_revision);
             if row.status != ConnectionStatus::Ready || !introduced {
                 continue;
             }

@@ -225,9 +225,10 @@ impl Work {
     async fn approve(&mut self, row: &mut GrantRow, side: Side, auto_activate: bool) -> ServiceResult<()> {
         row.status = next(row.status, GrantAct::Approve, side)?;
         let sender = row.sender_server.ok_or(ServiceError::Internal("a grant without sending server"))?;
-        let sender = self.server(sender).await?.filter(|server| server.removed_at.is_none()).ok_or_else(|| {
-            ServiceError::Conflict("the sending server was removed; ask for a new grant".to_owned())
-        })?;
+        let sender =
+            self.server(sender).await?.filter(|server| server.removed_at.is_none()).ok_or_else(|| {
+                ServiceError::Conflict("the sending server was removed; ask for a new grant".to_owned())
+            })?;
         self.check_port(sender.id, row.sender_port).await?;
         let channel = self.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
         self.update_grant(row).await?;

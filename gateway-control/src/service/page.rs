@@ -50,12 +50,7 @@ pub(super) fn cut<R>(mut rows: Vec<R>, slice: &Slice, key: impl Fn(&R) -> String
 }
 
 /// A page whose rows need nothing else to be shown.
-pub(super) fn page<R, T>(
-    rows: Vec<R>,
-    slice: &Slice,
-    key: impl Fn(&R) -> String,
-    show: impl Fn(R) -> T,
-) -> Page<T> {
+pub(super) fn page<R, T>(rows: Vec<R>, slice: &Slice, key: impl Fn(&R) -> String, show: impl Fn(R) -> T) -> Page<T> {
     let (rows, next) = cut(rows, slice, key);
     Page { items: rows.into_iter().map(show).collect(), next }
 }

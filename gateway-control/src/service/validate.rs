@@ -44,9 +44,9 @@ pub(super) fn email(text: &str) -> ServiceResult<String> {
     let text = text.trim().to_lowercase();
     let sound = text.len() <= 254
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
-        && text.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && !domain.is_empty() && !domain.contains('@')
-        });
+        && text
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
     if sound { Ok(text) } else { Err(ServiceError::Invalid("email is not an e-mail address".to_owned())) }
 }
 

@@ -35,7 +35,11 @@ impl Who {
     fn shown_in(&self, chain: Option<OrganizationId>) -> String {
         match self {
             Self::User { organization, email, organization_name } => {
-                if chain == Some(*organization) { email.clone() } else { format!("organization {organization_name}") }
+                if chain == Some(*organization) {
+                    email.clone()
+                } else {
+                    format!("organization {organization_name}")
+                }
             }
             Self::Gateway(server) => format!("gateway {server}"),
             Self::Operator => "operator".to_owned(),

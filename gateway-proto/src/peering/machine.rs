@@ -135,10 +135,11 @@ pub fn next<A: Act>(status: A::Status, act: A, side: Side) -> Result<A::Status, 
     Err(TransitionError { machine: A::MACHINE, status: status.to_string(), act: act.to_string(), by, possible: names })
 }
 
-/// Whether the act's result is in place already, so that repeating it changes nothing.
+/// Whether the act's result is in place already, so that repeating it changes nothing. Where the table has a step for
+/// the act in this status (a second side's pause), it is a step and not a repetition.
 pub fn in_place<A: Act>(status: A::Status, act: A, side: Side) -> bool {
     let mut rows = A::TABLE.iter().filter(|row| row.act == act && row.by.allows(side));
-    rows.any(|row| row.to == status && row.from != status)
+    next(status, act, side).is_err() && rows.any(|row| row.to == status)
 }
 
 /// The rows that lead out of a status; none: it is terminal.

@@ -105,6 +105,7 @@ fn repeating_an_act_is_told_from_an_act_out_of_place() {
     assert!(!in_place(GrantStatus::Revoked, GrantAct::Revoke, Side::Peer));
     assert!(!in_place(GrantStatus::Expired, GrantAct::Revoke, Side::Owner));
     assert!(!in_place(ConnectionStatus::Paused, ConnectionAct::Resume, Side::Owner));
+    assert!(!in_place(ConnectionStatus::Paused, ConnectionAct::Pause, Side::Owner), "the other side may hold it");
 }
 
 #[test]

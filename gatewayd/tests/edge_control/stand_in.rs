@@ -72,7 +72,7 @@ struct Settings {
 }
 
 impl StandIn {
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let identity = ServerIdentity::load_or_generate(directory.path(), &["localhost".to_owned()]).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -154,18 +154,15 @@ impl StandIn {
     }
 
     pub(crate) async fn heard_hello(&mut self) -> u64 {
-        self.heard(|request| match request {
-            WatchRequest::Hello { revision, .. } => Some(revision),
-            _ => None,
-        })
-        .await
+        self.heard(|request| if let WatchRequest::Hello { revision, .. } = request { Some(revision) } else { None })
+            .await
     }
 
     pub(crate) async fn heard_applied(&mut self) -> u64 {
         self.heard(|request| match request {
             WatchRequest::Applied { revision } => Some(revision),
             WatchRequest::Rejected { reason, .. } => panic!("rejected: {reason}"),
-            _ => None,
+            WatchRequest::Hello { .. } | WatchRequest::Heartbeat | WatchRequest::Report(_) => None,
         })
         .await
     }
@@ -174,7 +171,7 @@ impl StandIn {
         self.heard(|request| match request {
             WatchRequest::Rejected { revision, reason } => Some((revision, reason)),
             WatchRequest::Applied { revision } => panic!("applied {revision}"),
-            _ => None,
+            WatchRequest::Hello { .. } | WatchRequest::Heartbeat | WatchRequest::Report(_) => None,
         })
         .await
     }

@@ -16,7 +16,7 @@ use crate::{
     ctl::text,
     mllp::{Engine, Manners},
     platform::{Link, Placement, Platform, Site},
-    process::Process,
+    process::{Process, Program},
 };
 
 /// The end-to-end proof is there and the direct path found within this time.
@@ -66,7 +66,7 @@ impl Stage {
     /// What one can do while the demo stays up.
     pub(super) fn look_further(&self) {
         let Some(platform) = &self.platform else { return };
-        let bin = std::env::current_exe().ok();
+        let bin = Program::Ctl.path().ok();
         let bin = bin.as_deref().and_then(std::path::Path::parent).map(|dir| dir.display().to_string());
         let (dir, connection) = (platform.dir().display(), self.links.first());
         say("\nEverything stays up until Ctrl-C. To look further, in another terminal:\n");
@@ -78,11 +78,10 @@ impl Stage {
         if let Some(link) = connection {
             say(&format!("  gateway-ctl connection pause {} --profile {SOUTH}", link.connection));
             say(&format!("  gateway-ctl connection resume {} --profile {SOUTH}", link.connection));
-            say(&format!(
-                "  printf '\\x0bMSH|^~\\\\&|A|B|C|D|20250301||ADT^A01|HELLO1|T|2.5.1\\rEVN|A01\\r\\x1c\\r' | timeout 2 nc {} {}",
-                link.sender.ip(),
-                link.sender.port()
-            ));
+            say("  # a message of your own, and its acknowledgement:");
+            say(&format!("  exec 3<>/dev/tcp/{}/{}", link.sender.ip(), link.sender.port()));
+            say("  printf '\\x0bMSH|^~\\\\&|A|B|C|D|20250301||ADT^A01|HELLO1|T|2.5.1\\rEVN|A01\\r\\x1c\\r' >&3");
+            say("  timeout 1 cat <&3 | tr '\\r' '\\n'");
         }
         say(&format!("  tail -f {dir}/logs/*.log\n"));
     }

@@ -129,6 +129,7 @@ async fn a_policy_on_disk_that_was_tampered_with_opens_nothing() -> anyhow::Resu
         scene.connected().await?;
         scene.platform.control.kill_and_reap();
         scene.north.gateway.kill_and_reap();
+        scene.expected_errors.push("the policy on disk was refused");
         let file = policy_file(scene.north.state_dir())?;
         let mut bytes = std::fs::read(&file)?;
         let middle = bytes.len() / 2;

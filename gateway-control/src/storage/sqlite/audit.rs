@@ -36,12 +36,13 @@ impl Audit for SqlTransaction {
 
     async fn audit(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>> {
         let before = if before == 0 { i64::MAX } else { big(before) };
-        let rows = sqlx::query("SELECT * FROM audit WHERE chain = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3")
-            .bind(chain)
-            .bind(before)
-            .bind(i64::from(limit))
-            .fetch_all(self.db())
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM audit WHERE chain = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3")
+                .bind(chain)
+                .bind(before)
+                .bind(i64::from(limit))
+                .fetch_all(self.db())
+                .await?;
         each(rows, entry)
     }
 

@@ -1,0 +1,63 @@
+use gateway_control::{
+    service::audit::hash,
+    storage::{AuditRow, SqliteStorage, Storage},
+};
+use gateway_proto::api::platform::AuditEntry;
+
+use super::harness::Control;
+
+#[tokio::test]
+async fn each_organization_can_verify_its_own_chain() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    for org in [&pair.hospital, &pair.lab] {
+        let mut log: Vec<AuditEntry> = org.list("/audit").await;
+        log.reverse();
+        let mut previous = String::new();
+        for (entry, sequence) in log.iter().zip(1..) {
+            assert_eq!(entry.sequence, sequence, "no entry is missing");
+            let row = AuditRow {
+                chain: org.id.clone(),
+                sequence,
+                id: entry.id,
+                at: entry.at,
+                actor: entry.actor.clone(),
+                act: entry.act.clone(),
+                object: entry.object.clone(),
+                detail: entry.detail.clone(),
+                hash: String::new(),
+            };
+            assert_eq!(hash(&previous, &row), entry.hash, "{entry:?}");
+            previous.clone_from(&entry.hash);
+        }
+        let acts: Vec<_> = log.iter().map(|entry| entry.act.as_str()).collect();
+        for act in ["server.create", "gateway.enroll", "peering_request.accept", "grant.offer", "grant.approve"] {
+            assert!(acts.contains(&act), "{act} is missing in {acts:?}");
+        }
+        let text = format!("{log:?}");
+        let other = if org.id == pair.lab.id { "owner@hospital.example" } else { "owner@lab.example" };
+        assert!(!text.contains(other), "people of the other organization are not named");
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_stored_as_hashes_where_a_hash_will_do() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let server = hospital.server("main").await;
+    let code = hospital.code(&server).await;
+    let token = hospital.token.clone();
+    let operator = control.operator.clone();
+    let directory = control.stop().await;
+    let path = directory.path().join("data/control.sqlite");
+    let bytes = std::fs::read(&path).unwrap();
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("Hospital"), "the file is what we look into");
+    for secret in [code.secret.as_str(), &token, &operator, "correct horse battery"] {
+        assert!(!holds(secret), "a secret is in the database in plain text");
+    }
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "the database is for its owner only");
+    SqliteStorage::open(&path).await.unwrap().ping().await.unwrap();
+}

@@ -1,0 +1,344 @@
+//! A control plane on a free port, organizations that ask it, gateways that watch it.
+
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use futures_util::{SinkExt, StreamExt};
+use gateway_control::{app, clock::Clock, config::Config};
+use gateway_net::{
+    http,
+    shutdown::Shutdown,
+    tls::ServerTrust,
+    ws::{self, HeaderMap, HeaderName, HeaderValue, Message, WsOptions, WsStream},
+};
+use gateway_proto::{
+    api::{
+        Page, Problem,
+        gateway::{EnrollAnswer, EnrollRequest, EnrollmentCode, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
+        platform::{Agreement, Channel, Connection, CreatedEnrollmentCode, Grant, PeeringRequest, Server, Session},
+    },
+    identity::{GatewayKey, GatewayPublicKey, NoiseBinding, NoiseKey},
+    policy::{Policy, PolicyStore},
+    signed::Assertion,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Longer than anything takes, shorter than anybody's patience.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Control {
+    pub(crate) clock: Clock,
+    pub(crate) ready: app::Ready,
+    client: reqwest::Client,
+    pub(crate) operator: String,
+    shutdown: Shutdown,
+    task: tokio::task::JoinSet<Result<(), app::StartError>>,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Control {
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    pub(crate) async fn start_with(more: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), more).await
+    }
+
+    pub(crate) async fn start_in(directory: tempfile::TempDir, more: &str) -> Self {
+        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}", directory.path().join("data").display());
+        let config = Config::parse(&text).unwrap();
+        let (clock, shutdown) = (Clock::system(), Shutdown::manual());
+        let running = app::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        let ready = running.ready().clone();
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(running.run());
+        let trust = ServerTrust::Pin(ready.tls_pin.as_ref().unwrap().parse().unwrap());
+        let operator = std::fs::read_to_string(&ready.operator_token_file).unwrap().trim().to_owned();
+        Self { clock, ready, client: http::client(trust).unwrap(), operator, shutdown, task, directory }
+    }
+
+    pub(crate) async fn stop(mut self) -> tempfile::TempDir {
+        self.shutdown.request();
+        tokio::time::timeout(LIMIT, self.task.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+        self.directory
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.ready.url);
+        self.client.request(method.parse().unwrap(), url).timeout(LIMIT)
+    }
+
+    pub(crate) async fn organization(&self, name: &str) -> Org<'_> {
+        let body = json!({
+            "name": name, "description": format!("{name} of the test"), "discoverable": true,
+            "owner_email": format!("owner@{}.example", name.to_lowercase().replace(' ', "-")),
+            "owner_name": "Owner", "owner_password": "correct horse battery",
+            "registration_token": self.operator,
+        });
+        let answer = self.request("POST", "/api/v1/organizations").json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 201, "{:?}", answer.text().await);
+        let session: Session = answer.json().await.unwrap();
+        Org { control: self, token: session.token.0.clone(), id: session.organization.id.to_string(), session }
+    }
+
+    /// Two organizations with an enrolled server each and an agreement.
+    pub(crate) async fn pair(&self) -> Pair<'_> {
+        let (hospital, lab) = (self.organization("Hospital").await, self.organization("Lab").await);
+        let (hospital_server, lab_server) = (hospital.server("main").await, lab.server("lis").await);
+        let (hospital_gateway, lab_gateway) = (Gateway::new(1), Gateway::new(2));
+        hospital.enroll(&hospital_server, &hospital_gateway).await;
+        lab.enroll(&lab_server, &lab_gateway).await;
+        let agreement = hospital.agree_with(&lab).await;
+        Pair { hospital, lab, hospital_server, lab_server, hospital_gateway, lab_gateway, agreement }
+    }
+}
+
+pub(crate) struct Pair<'a> {
+    pub(crate) hospital: Org<'a>,
+    pub(crate) lab: Org<'a>,
+    pub(crate) hospital_server: Server,
+    pub(crate) lab_server: Server,
+    pub(crate) hospital_gateway: Gateway,
+    pub(crate) lab_gateway: Gateway,
+    pub(crate) agreement: String,
+}
+
+impl Pair<'_> {
+    /// The lab's channel granted to the hospital: messages go from hospital to lab.
+    pub(crate) async fn connection(&self, name: &str) -> String {
+        let channel = self.lab.channel(&self.lab_server, name).await;
+        let offer = json!({"agreement_id": self.agreement, "channel_id": channel.id});
+        let grant: Grant = self.lab.post("/grants", offer).await;
+        let grant: Grant = self.hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+        grant.connection_id.unwrap().to_string()
+    }
+}
+
+pub(crate) struct Org<'a> {
+    pub(crate) control: &'a Control,
+    pub(crate) token: String,
+    pub(crate) id: String,
+    pub(crate) session: Session,
+}
+
+impl Org<'_> {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: Option<Value>) -> reqwest::Response {
+        let mut request = self.control.request(method, &format!("/api/v1{path}")).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        let answer = self.send("GET", path, None).await;
+        assert_eq!(answer.status(), 200, "GET {path}: {:?}", answer.text().await);
+        answer.json().await.unwrap()
+    }
+
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Vec<T> {
+        self.get::<Page<T>>(path).await.items
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: Value) -> T {
+        let answer = self.send("POST", path, Some(body)).await;
+        assert!(answer.status().is_success(), "POST {path}: {:?}", answer.text().await);
+        answer.json().await.unwrap()
+    }
+
+    /// A request that must be refused.
+    pub(crate) async fn refused(&self, method: &str, path: &str, body: Option<Value>) -> Problem {
+        let answer = self.send(method, path, body).await;
+        let status = answer.status();
+        assert!(status.is_client_error(), "{method} {path} was answered with {status}");
+        answer.json().await.unwrap()
+    }
+
+    /// Another user of the organization, signed in.
+    pub(crate) async fn user(&self, role: &str) -> Org<'_> {
+        let email = format!("{role}@{}.example", self.session.organization.name.to_lowercase());
+        let password = "another long password";
+        let body = json!({"email": email, "name": role, "role": role, "password": password});
+        let _: Value = self.post("/users", body).await;
+        let login = json!({"email": email, "password": password});
+        let answer = self.control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();
+        let session: Session = answer.json().await.unwrap();
+        Org { control: self.control, token: session.token.0.clone(), id: self.id.clone(), session }
+    }
+
+    pub(crate) async fn server(&self, name: &str) -> Server {
+        self.post("/servers", json!({"name": name})).await
+    }
+
+    pub(crate) async fn code(&self, server: &Server) -> EnrollmentCode {
+        let path = format!("/servers/{}/enrollment-codes", server.id);
+        let created: CreatedEnrollmentCode = self.post(&path, json!({})).await;
+        created.code.0.parse().unwrap()
+    }
+
+    pub(crate) async fn enroll(&self, server: &Server, gateway: &Gateway) -> EnrollAnswer {
+        let code = self.code(server).await;
+        gateway.enroll(self.control, &code.secret).await.unwrap()
+    }
+
+    pub(crate) async fn channel(&self, server: &Server, name: &str) -> Channel {
+        let body = json!({
+            "server_id": server.id, "name": format!("internal {name}"), "engine": "127.0.0.1:6661",
+            "public_name": name, "public_description": "for partners",
+        });
+        self.post("/channels", body).await
+    }
+
+    pub(crate) async fn agree_with(&self, other: &Org<'_>) -> String {
+        let request: PeeringRequest = self.post("/peering-requests", json!({"organization_id": other.id})).await;
+        let request: PeeringRequest = other.post(&format!("/peering-requests/{}/accept", request.id), json!({})).await;
+        request.agreement_id.unwrap().to_string()
+    }
+
+    pub(crate) async fn connection(&self, id: &str) -> Connection {
+        self.get(&format!("/connections/{id}")).await
+    }
+
+    pub(crate) async fn agreement(&self, id: &str) -> Agreement {
+        self.get(&format!("/agreements/{id}")).await
+    }
+
+    /// Waits until a connection is as told.
+    pub(crate) async fn until(&self, id: &str, what: &str, is: impl Fn(&Connection) -> bool) -> Connection {
+        let wait = async {
+            loop {
+                let connection = self.connection(id).await;
+                if is(&connection) {
+                    return connection;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("the connection never became {what}"))
+    }
+}
+
+pub(crate) struct Gateway {
+    pub(crate) key: GatewayKey,
+    pub(crate) noise: NoiseBinding,
+}
+
+impl Gateway {
+    pub(crate) fn new(n: u8) -> Self {
+        let key = GatewayKey::from_seed(&[n; 32]);
+        let noise = NoiseBinding::new(&key, &NoiseKey::from_bytes([n; 32]));
+        Self { key, noise }
+    }
+
+    pub(crate) async fn enroll(&self, control: &Control, secret: &str) -> Result<EnrollAnswer, Problem> {
+        let request = EnrollRequest::new(secret.to_owned(), &self.key, self.noise, "1.2.3".to_owned());
+        let answer = control.request("POST", "/api/v1/gateway/enroll").json(&request).send().await.unwrap();
+        if answer.status().is_success() { Ok(answer.json().await.unwrap()) } else { Err(answer.json().await.unwrap()) }
+    }
+
+    pub(crate) fn assertion(&self, control: &Control) -> Assertion {
+        Assertion {
+            key: self.key.public(),
+            aud: control.ready.policy_key.parse().unwrap(),
+            method: "GET".to_owned(),
+            path: WATCH_PATH.to_owned(),
+            iat: control.clock.unix_secs(),
+            nonce: HEXLOWER.encode(&gateway_net::random::<16>()),
+        }
+    }
+
+    pub(crate) async fn watch(&self, control: &Control) -> Watch {
+        self.watch_from(control, 0).await
+    }
+
+    pub(crate) async fn watch_from(&self, control: &Control, revision: u64) -> Watch {
+        let token = self.assertion(control).sign(&self.key).unwrap();
+        let stream = open_watch(control, &token).await.unwrap();
+        let trusted: GatewayPublicKey = control.ready.policy_key.parse().unwrap();
+        let mut watch = Watch { stream, store: PolicyStore::new(self.key.public(), trusted), tokens: Vec::new() };
+        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned() }).await;
+        watch
+    }
+}
+
+pub(crate) async fn open_watch(control: &Control, token: &str) -> Result<WsStream, ws::WsError> {
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_str(&format!("Gateway {token}")).unwrap();
+    headers.insert(HeaderName::from_static("authorization"), value);
+    let url = format!("{}{WATCH_PATH}", control.ready.url.replace("https", "wss"));
+    ws::connect(&WsOptions {
+        url: url.parse().unwrap(),
+        trust: ServerTrust::Pin(control.ready.tls_pin.as_ref().unwrap().parse().unwrap()),
+        protocol: WATCH_PROTOCOL,
+        headers,
+        max_message: 64 << 20,
+    })
+    .await
+}
+
+pub(crate) struct Watch {
+    pub(crate) stream: WsStream,
+    pub(crate) store: PolicyStore,
+    pub(crate) tokens: Vec<String>,
+}
+
+impl Watch {
+    pub(crate) async fn send(&mut self, request: &WatchRequest) {
+        self.stream.send(Message::Text(serde_json::to_string(request).unwrap().into())).await.unwrap();
+    }
+
+    /// The next event; none: the watch was closed.
+    pub(crate) async fn event(&mut self) -> Option<WatchEvent> {
+        loop {
+            match tokio::time::timeout(LIMIT, self.stream.next()).await.expect("the watch is silent") {
+                Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// The next policy, accepted as a gateway would, and confirmed.
+    pub(crate) async fn policy(&mut self) -> Policy {
+        loop {
+            match self.event().await.expect("the watch was closed") {
+                WatchEvent::Policy { policy } => {
+                    assert!(self.store.accept(&policy).unwrap());
+                    let policy = self.store.current().unwrap().clone();
+                    self.send(&WatchRequest::Applied { revision: policy.revision }).await;
+                    return policy;
+                }
+                WatchEvent::RelayToken { token } => self.tokens.push(token),
+                WatchEvent::Heartbeat { .. } => self.send(&WatchRequest::Heartbeat).await,
+                WatchEvent::Removed => panic!("removed"),
+            }
+        }
+    }
+
+    /// Policies until one is as told.
+    pub(crate) async fn policy_until(&mut self, is: impl Fn(&Policy) -> bool) -> Policy {
+        loop {
+            let policy = self.policy().await;
+            if is(&policy) {
+                return policy;
+            }
+        }
+    }
+
+    /// Waits for a heartbeat that confirms the revision in force: no policy was sent in between.
+    pub(crate) async fn stays_at(&mut self, revision: u64) {
+        loop {
+            match self.event().await.expect("the watch was closed") {
+                WatchEvent::Heartbeat { revision: newest, .. } => {
+                    assert_eq!(newest, revision);
+                    return;
+                }
+                WatchEvent::RelayToken { token } => self.tokens.push(token),
+                WatchEvent::Policy { .. } => panic!("a policy came"),
+                WatchEvent::Removed => panic!("removed"),
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use gateway_net::{http, tls::ServerTrust};
+use serde_json::{Value, json};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_gateway-control");
+
+struct Process {
+    child: Child,
+    ready: Value,
+}
+
+impl Process {
+    fn start(directory: &Path) -> Self {
+        let config = directory.join("control.toml");
+        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n", directory.join("data").display());
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["run", "--log", "error", "--config"])
+            .arg(config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        Self { child, ready: serde_json::from_str(&line).unwrap() }
+    }
+
+    fn client(&self) -> reqwest::Client {
+        http::client(ServerTrust::Pin(self.ready["tls_pin"].as_str().unwrap().parse().unwrap())).unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.ready["url"].as_str().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_survives_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Process::start(directory.path());
+    let token = std::fs::read_to_string(first.ready["operator_token_file"].as_str().unwrap()).unwrap();
+    let body = json!({"name": "Hospital", "owner_email": "o@x.example", "owner_name": "O",
+        "owner_password": "correct horse battery", "registration_token": token.trim()});
+    let answer = first.client().post(first.url("/api/v1/organizations")).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+
+    let second = Process::start(directory.path());
+    assert_eq!(first.ready["tls_pin"], second.ready["tls_pin"], "the identity stays");
+    assert_eq!(first.ready["policy_key"], second.ready["policy_key"]);
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(directory.path().join("data/ready.json")).unwrap()).unwrap();
+    assert_eq!(written, second.ready);
+    let login = json!({"email": "o@x.example", "password": "correct horse battery"});
+    let answer = second.client().post(second.url("/api/v1/sessions")).json(&login).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+}
+
+#[test]
+fn a_second_process_on_the_same_data_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = Process::start(directory.path());
+    let output =
+        Command::new(BINARY).args(["run", "--config"]).arg(directory.path().join("control.toml")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another gateway-control"));
+}
+
+#[test]
+fn sigterm_ends_the_process_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = Process::start(directory.path());
+    Command::new("kill").arg(process.child.id().to_string()).status().unwrap();
+    assert!(process.child.wait().unwrap().success());
+    assert!(!directory.path().join("data/control.sqlite-wal").exists(), "the database was closed");
+}
+
+#[test]
+fn the_command_line_says_what_it_means() {
+    let run = |args: &[&str]| Command::new(BINARY).args(args).output().unwrap();
+    assert_eq!(run(&["nonsense"]).status.code(), Some(64));
+    assert_eq!(run(&["--version"]).status.code(), Some(0));
+    let output = run(&["check", "--config", "/nonexistent.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent.toml"));
+    let output = run(&["openapi"]);
+    serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    assert!(run(&["man"]).stdout.starts_with(b".ie"));
+    let mut text = String::new();
+    run(&["completions", "bash"]).stdout.as_slice().read_to_string(&mut text).unwrap();
+    assert!(text.contains("_gateway"));
+}

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use gateway_proto::{
+    api::platform::{Grant, PeeringRequest},
+    peering::{ConnectionStatus, GrantStatus, PeeringStatus},
+};
+use serde_json::{Value, json};
+
+use super::harness::{Control, Org};
+
+async fn wrong_state(org: &Org<'_>, path: &str, acts: &[&str]) {
+    for act in acts {
+        let problem = org.refused("POST", &format!("{path}/{act}"), Some(json!({}))).await;
+        assert_eq!((problem.code.as_str(), problem.status), ("wrong_state", 409), "{path}/{act}: {}", problem.detail);
+    }
+}
+
+#[tokio::test]
+async fn forbidden_steps_of_a_peering_request_are_wrong_state() {
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let ask = async || hospital.post::<PeeringRequest>("/peering-requests", json!({"organization_id": lab.id})).await;
+    let request = ask().await;
+    let path = format!("/peering-requests/{}", request.id);
+    wrong_state(&hospital, &path, &["accept", "decline"]).await;
+    wrong_state(&lab, &path, &["withdraw"]).await;
+    assert_eq!(
+        lab.refused("POST", "/peering-requests", Some(json!({"organization_id": hospital.id}))).await.code,
+        "conflict"
+    );
+    let declined: PeeringRequest = lab.post(&format!("{path}/decline"), json!({})).await;
+    assert_eq!(declined.status, PeeringStatus::Declined);
+    let again: PeeringRequest = lab.post(&format!("{path}/decline"), json!({})).await;
+    assert_eq!(again, declined, "repeating an act changes nothing");
+    wrong_state(&lab, &path, &["accept", "withdraw"]).await;
+    wrong_state(&hospital, &path, &["withdraw"]).await;
+
+    let request = ask().await;
+    control.clock.advance(Duration::from_secs(14 * 24 * 3600));
+    let hospital = Relogin(&hospital).sign_in().await;
+    let lab = Relogin(&lab).sign_in().await;
+    let shown: Vec<PeeringRequest> = hospital.list("/peering-requests").await;
+    assert_eq!(shown[1].status, PeeringStatus::Expired, "expiry does not wait for the reconciler");
+    wrong_state(&lab, &format!("/peering-requests/{}", request.id), &["accept", "decline"]).await;
+    hospital.agree_with(&lab).await;
+}
+
+/// Sessions end when the clock is moved by days.
+struct Relogin<'a>(&'a Org<'a>);
+
+impl<'a> Relogin<'a> {
+    async fn sign_in(&self) -> Org<'a> {
+        let login = json!({"email": self.0.session.user.email, "password": "correct horse battery"});
+        let answer = self.0.control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();
+        let session: gateway_proto::api::platform::Session = answer.json().await.unwrap();
+        Org { control: self.0.control, token: session.token.0.clone(), id: self.0.id.clone(), session }
+    }
+}
+
+#[tokio::test]
+async fn forbidden_steps_of_a_grant_are_wrong_state() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (hospital, lab) = (&pair.hospital, &pair.lab);
+    let channel = lab.channel(&pair.lab_server, "Orders").await;
+    let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+
+    let grant: Grant = lab.post("/grants", body.clone()).await;
+    let path = format!("/grants/{}", grant.id);
+    assert_eq!(lab.refused("POST", "/grants", Some(body.clone())).await.code, "conflict");
+    wrong_state(lab, &path, &["approve", "deny", "revoke", "surrender"]).await;
+    wrong_state(hospital, &path, &["withdraw", "revoke", "surrender"]).await;
+    let _: Grant = lab.post(&format!("{path}/withdraw"), json!({})).await;
+    wrong_state(hospital, &path, &["approve", "deny", "surrender"]).await;
+    wrong_state(lab, &path, &["revoke"]).await;
+
+    // Asked for by the peer: the owner answers.
+    let grant: Grant = hospital.post("/grants", body.clone()).await;
+    assert_eq!((grant.status, grant.direction.as_str()), (GrantStatus::Requested, "received"));
+    let path = format!("/grants/{}", grant.id);
+    wrong_state(hospital, &path, &["approve", "deny", "surrender"]).await;
+    wrong_state(lab, &path, &["withdraw", "revoke"]).await;
+    let grant: Grant = lab.post(&format!("{path}/approve"), json!({})).await;
+    assert_eq!(grant.status, GrantStatus::Active);
+    wrong_state(lab, &path, &["deny", "surrender"]).await;
+    wrong_state(hospital, &path, &["deny", "withdraw", "revoke"]).await;
+    let given_back: Grant = hospital.post(&format!("{path}/surrender"), json!({})).await;
+    assert_eq!(given_back.status, GrantStatus::Surrendered);
+    let connection = lab.connection(&grant.connection_id.unwrap().to_string()).await;
+    assert_eq!(connection.status, ConnectionStatus::Terminated);
+    wrong_state(lab, &path, &["approve", "revoke"]).await;
+}
+
+#[tokio::test]
+async fn forbidden_steps_of_a_connection_and_an_agreement_are_wrong_state() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let path = format!("/connections/{id}");
+    wrong_state(&pair.lab, &path, &["pause", "resume"]).await;
+    let _: Value = pair.lab.post(&format!("{path}/activate"), json!({})).await;
+    wrong_state(&pair.lab, &path, &["retry"]).await;
+    let _: Value = pair.hospital.post(&format!("{path}/pause"), json!({})).await;
+    let _: Value = pair.hospital.post(&format!("{path}/pause"), json!({})).await;
+    wrong_state(&pair.lab, &path, &["activate", "retry"]).await;
+    let _: Value = pair.hospital.post(&format!("{path}/terminate"), json!({})).await;
+    let _: Value = pair.lab.post(&format!("{path}/terminate"), json!({})).await;
+    wrong_state(&pair.lab, &path, &["activate", "pause", "resume", "retry"]).await;
+    let open: Vec<Value> = pair.lab.list("/connections").await;
+    let all: Vec<Value> = pair.lab.list("/connections?ended=true").await;
+    assert_eq!((open.len(), all.len()), (0, 1));
+    let grants: Vec<Grant> = pair.lab.list("/grants").await;
+    assert_eq!(grants[0].status, GrantStatus::Surrendered, "the connection was the only use of the grant");
+
+    let path = format!("/agreements/{}", pair.agreement);
+    let _: Value = pair.lab.post(&format!("{path}/end"), json!({})).await;
+    let _: Value = pair.hospital.post(&format!("{path}/end"), json!({})).await;
+    wrong_state(&pair.lab, &path, &["suspend", "resume"]).await;
+    let channel = pair.lab.channel(&pair.lab_server, "Late").await;
+    let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+    assert_eq!(pair.lab.refused("POST", "/grants", Some(body)).await.code, "wrong_state");
+    pair.hospital.agree_with(&pair.lab).await;
+}
+
+#[tokio::test]
+async fn a_grant_that_ends_takes_its_connection_along() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let end = control.clock.unix_secs() + 3600;
+    let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let grant: Grant = pair.lab.post("/grants", body).await;
+    let grant: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    let mut watch = pair.hospital_gateway.watch(&control).await;
+    assert_eq!(watch.policy().await.connections[0].expires_at, Some(end));
+    control.clock.advance(Duration::from_secs(3600));
+    let id = grant.connection_id.unwrap().to_string();
+    pair.lab.until(&id, "expired", |c| c.status == ConnectionStatus::Expired).await;
+    watch.policy_until(|policy| policy.connections.is_empty()).await;
+    let grant: Grant = pair.lab.get(&format!("/grants/{}", grant.id)).await;
+    assert_eq!(grant.status, GrantStatus::Expired);
+}
+
+#[tokio::test]
+async fn two_connections_cannot_open_the_same_local_port() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    for (name, port, refused) in [("One", 7001, false), ("Two", 7001, true), ("Three", 7002, false)] {
+        let channel = pair.lab.channel(&pair.lab_server, name).await;
+        let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+        let grant: Grant = pair.lab.post("/grants", body).await;
+        let path = format!("/grants/{}/approve", grant.id);
+        let body = json!({"sender_port": port});
+        if refused {
+            let problem = pair.hospital.refused("POST", &path, Some(body)).await;
+            assert_eq!(problem.code, "conflict");
+            assert!(problem.detail.contains("7001"), "{}", problem.detail);
+        } else {
+            let _: Grant = pair.hospital.post(&path, body).await;
+        }
+    }
+}
