@@ -8,7 +8,7 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 
 pub(crate) use control::{Control, Credential};
 pub(crate) use daemon::Daemon;
-use gateway_net::{http::HttpSetupError, tls::PinMismatch};
+use gateway_net::{http::HttpSetupError, proxy::ProxyEnvironmentError, tls::PinMismatch};
 use gateway_proto::api::Problem;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
@@ -87,6 +87,9 @@ pub(crate) enum ClientError {
     /// The client itself.
     #[error(transparent)]
     Setup(#[from] HttpSetupError),
+    /// The proxy of the environment.
+    #[error(transparent)]
+    Proxy(#[from] ProxyEnvironmentError),
 }
 
 impl ClientError {
@@ -102,7 +105,8 @@ impl ClientError {
             | Self::Unexpected { .. }
             | Self::Decode { .. }
             | Self::TooLarge { .. }
-            | Self::Setup(_) => false,
+            | Self::Setup(_)
+            | Self::Proxy(_) => false,
         }
     }
 }

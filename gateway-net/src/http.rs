@@ -1,9 +1,16 @@
 //! HTTP clients. Limits that fit every use are set here; a request that must end by a certain time adds
 //! `RequestBuilder::timeout`, a stream that stays open lives on its own heartbeats and [`READ_TIMEOUT`].
+//!
+//! A proxy is the caller's to name: what the environment says of proxies is read by
+//! [`Proxy::from_environment`] and nowhere else. reqwest makes the tunnel by its own `CONNECT`, with our rule of which hosts
+//! go through it; a host written as an IPv6 address cannot be reached through a proxy this way (reqwest 0.13).
 
 use std::{path::Path, time::Duration};
 
-use crate::tls::{ALPN_HTTP1, ServerTrust, client_config};
+use crate::{
+    proxy::Proxy,
+    tls::{ALPN_HTTP1, ServerTrust, client_config},
+};
 
 /// Budget to resolve, connect and finish TLS (paths.md §7).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,18 +23,22 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(45);
 pub struct HttpSetupError(#[from] reqwest::Error);
 
 /// A client for `https://` URLs of a server trusted as told. Redirects are not followed: a pinned server has no reason to send us elsewhere.
-pub fn client(trust: ServerTrust) -> Result<reqwest::Client, HttpSetupError> {
-    Ok(client_builder(trust).build()?)
+pub fn client(trust: ServerTrust, proxy: Option<&Proxy>) -> Result<reqwest::Client, HttpSetupError> {
+    Ok(client_builder(trust, proxy).build()?)
 }
 
-/// The same before it is built, for callers that set more (a proxy, a header).
-pub fn client_builder(trust: ServerTrust) -> reqwest::ClientBuilder {
-    base(trust).https_only(true)
+/// The same before it is built, for callers that set more.
+pub fn client_builder(trust: ServerTrust, proxy: Option<&Proxy>) -> reqwest::ClientBuilder {
+    let builder = base(trust).https_only(true);
+    match proxy {
+        Some(proxy) => builder.proxy(proxy.for_reqwest()),
+        None => builder,
+    }
 }
 
 /// A client that speaks HTTP over a Unix socket whatever the host in the URL: use `http://localhost/…`.
 pub fn unix_client(socket: &Path) -> Result<reqwest::Client, HttpSetupError> {
-    Ok(base(ServerTrust::WebPki).no_proxy().unix_socket(socket).build()?)
+    Ok(base(ServerTrust::WebPki).unix_socket(socket).build()?)
 }
 
 fn base(trust: ServerTrust) -> reqwest::ClientBuilder {
@@ -35,6 +46,7 @@ fn base(trust: ServerTrust) -> reqwest::ClientBuilder {
         .tls_backend_preconfigured(client_config(trust, &[ALPN_HTTP1]))
         .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .pool_idle_timeout(Duration::from_secs(60))
@@ -76,16 +88,16 @@ mod tests {
                 }
             }
         });
-        let good = client(ServerTrust::Pin(identity.pin())).unwrap();
+        let good = client(ServerTrust::Pin(identity.pin()), None).unwrap();
         assert_eq!(good.get(&url).send().await.unwrap().text().await.unwrap(), "ok");
-        let wrong = client(ServerTrust::Pin(TlsPin::from_bytes([0; 32]))).unwrap();
+        let wrong = client(ServerTrust::Pin(TlsPin::from_bytes([0; 32])), None).unwrap();
         let error = wrong.get(&url).send().await.unwrap_err();
         assert_eq!(PinMismatch::find_in(&error).unwrap().presented, identity.pin());
     }
 
     #[tokio::test]
     async fn plain_http_is_refused_before_anything_is_sent() {
-        let client = client(ServerTrust::WebPki).unwrap();
+        let client = client(ServerTrust::WebPki, None).unwrap();
         assert!(client.get("http://127.0.0.1:9/").send().await.unwrap_err().is_builder());
     }
 

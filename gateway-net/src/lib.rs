@@ -10,15 +10,18 @@
 //! | [`tls`] | the crypto provider, server identities, public-key pins, TLS 1.3 configurations |
 //! | [`http`] | HTTP clients: to a control plane, and over a Unix socket |
 //! | [`ws`] | the WebSocket client for relay links |
+//! | [`proxy`] | the HTTP proxy on the way out of both |
 //! | [`secret_file`] | files written atomically and readable by their owner only |
 //! | [`log`] | log set-up |
 //! | [`shutdown`] | the first signal asks, the second insists |
 //! | [`time`] | the wall clock, read nowhere else |
 //! | [`entropy`] | random bytes |
 
+mod dial;
 pub mod entropy;
 pub mod http;
 pub mod log;
+pub mod proxy;
 pub mod secret_file;
 pub mod shutdown;
 pub mod time;

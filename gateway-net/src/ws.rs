@@ -1,10 +1,10 @@
-//! The WebSocket client for relay links: resolve, connect (happy eyeballs), TLS, upgrade, all within one budget.
+//! The WebSocket client for relay links: resolve, connect (happy eyeballs), through a proxy where there is one, TLS, upgrade,
+//! all within one budget.
 //!
 //! Each step that can fail has its own error, because each asks for another action of the operator.
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -18,14 +18,14 @@ use tokio_tungstenite::{
 };
 use url::{Host, Url};
 
-use crate::tls::{ALPN_HTTP1, PinMismatch, ServerTrust, client_config};
+use crate::{
+    dial::{self, DialError},
+    proxy::{Proxy, ProxyError},
+    tls::{ALPN_HTTP1, PinMismatch, ServerTrust, client_config},
+};
 
 /// Budget for everything up to the upgraded connection (paths.md §7).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Head start of one address over the next (RFC 8305 §5).
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Addresses tried of one name: more are a misconfiguration or an attack through DNS.
-const MAX_ADDRESSES: usize = 16;
 /// Unsent bytes after which the stream refuses more instead of growing.
 const MAX_WRITE_BUFFER: usize = 1 << 20;
 
@@ -39,6 +39,8 @@ pub struct WsOptions {
     pub url: Url,
     /// How the server is known.
     pub trust: ServerTrust,
+    /// The proxy to go through, where it covers the host.
+    pub proxy: Option<Proxy>,
     /// The sub-protocol asked for; the server must choose it.
     pub protocol: &'static str,
     /// Further headers of the upgrade request.
@@ -71,6 +73,9 @@ pub enum WsError {
         /// The error of the last address tried.
         source: io::Error,
     },
+    /// There is no way through the proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// TLS failed; see [`WsError::pin_mismatch`].
     #[error("TLS with '{host}' failed")]
     Tls {
@@ -116,7 +121,7 @@ impl WsError {
 
 /// Connects within [`CONNECT_TIMEOUT`]. Dropping the future gives up.
 pub async fn connect(options: &WsOptions) -> Result<WsStream, WsError> {
-    let mut step = "resolve";
+    let mut step = "TCP connect";
     let host = options.url.host_str().unwrap_or_default().to_owned();
     let result = tokio::time::timeout(CONNECT_TIMEOUT, connect_steps(options, &host, &mut step)).await;
     result.unwrap_or_else(|_| Err(WsError::Timeout { host, step }))
@@ -128,13 +133,13 @@ async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str)
         return Err(WsError::Url(url.clone()));
     };
     let port = url.port_or_known_default().unwrap_or(443);
-    let addresses =
-        resolve(&target, port).await.map_err(|source| WsError::Resolve { host: host.to_owned(), source })?;
-
-    *step = "TCP connect";
-    let tcp = race(interleave(addresses)).await;
-    let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
-    let tcp = tcp.map_err(|source| WsError::Tcp { host: host.to_owned(), port, source })?;
+    let tcp = match options.proxy.as_ref().filter(|proxy| proxy.covers(&target)) {
+        Some(proxy) => proxy.tunnel(&target, port, step).await?,
+        None => dial::dial(&target, port).await.map_err(|error| match error {
+            DialError::Resolve(source) => WsError::Resolve { host: host.to_owned(), source },
+            DialError::Connect(source) => WsError::Tcp { host: host.to_owned(), port, source },
+        })?,
+    };
 
     *step = "TLS handshake";
     let connector = TlsConnector::from(Arc::new(client_config(options.trust, &[ALPN_HTTP1])));
@@ -164,59 +169,11 @@ fn stream_config(max_message: usize) -> WebSocketConfig {
         .max_write_buffer_size(MAX_WRITE_BUFFER)
 }
 
-async fn resolve(target: &Host<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses = match target {
-        Host::Domain(name) => tokio::net::lookup_host((*name, port)).await?.take(MAX_ADDRESSES).collect(),
-        Host::Ipv4(ip) => vec![SocketAddr::new((*ip).into(), port)],
-        Host::Ipv6(ip) => vec![SocketAddr::new((*ip).into(), port)],
-    };
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    }
-    Ok(addresses)
-}
-
 fn server_name(target: &Host<&str>) -> Option<ServerName<'static>> {
     match target {
         Host::Domain(name) => ServerName::try_from((*name).to_owned()).ok(),
         Host::Ipv4(ip) => Some(std::net::IpAddr::from(*ip).into()),
         Host::Ipv6(ip) => Some(std::net::IpAddr::from(*ip).into()),
-    }
-}
-
-/// The families in turn, the resolver's first choice first (RFC 8305 §4).
-fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (preferred, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
-    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
-    let mut order = VecDeque::new();
-    loop {
-        let before = order.len();
-        order.extend(preferred.next());
-        order.extend(other.next());
-        if order.len() == before {
-            return order;
-        }
-    }
-}
-
-/// Starts one attempt after the other, [`ATTEMPT_DELAY`] apart or as soon as one fails; the first connection wins.
-async fn race(mut waiting: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
-    let mut attempts = FuturesUnordered::new();
-    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
-    loop {
-        match waiting.pop_front() {
-            Some(address) => attempts.push(TcpStream::connect(address)),
-            None if attempts.is_empty() => return Err(last_error),
-            None => {}
-        }
-        tokio::select! {
-            Some(result) = attempts.next() => match result {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last_error = error,
-            },
-            () = tokio::time::sleep(ATTEMPT_DELAY), if !waiting.is_empty() => {}
-        }
     }
 }
 

@@ -84,23 +84,28 @@ fn position(bytes: &[u8], byte: u8) -> Option<usize> {
 pub struct Conversation {
     messages: FrameCounter,
     acknowledgements: FrameCounter,
+    /// Complete messages without an answer. An answer nobody waits for is not credited to a later message.
+    outstanding: u64,
 }
 
 impl Conversation {
     /// Bytes from the engine that sends.
     pub fn observe_message_bytes(&mut self, bytes: &[u8]) {
+        let before = self.messages.complete();
         self.messages.observe(bytes);
+        self.outstanding += self.messages.complete() - before;
     }
 
     /// Bytes from the engine that receives.
     pub fn observe_acknowledgement_bytes(&mut self, bytes: &[u8]) {
+        let before = self.acknowledgements.complete();
         self.acknowledgements.observe(bytes);
+        self.outstanding = self.outstanding.saturating_sub(self.acknowledgements.complete() - before);
     }
 
     /// Messages that were sent (also one that was begun) and not answered by a complete frame.
     pub fn unacknowledged(&self) -> u64 {
-        let begun = u64::from(self.messages.is_inside_frame());
-        (self.messages.complete() + begun).saturating_sub(self.acknowledgements.complete())
+        self.outstanding + u64::from(self.messages.is_inside_frame())
     }
 
     /// Whether the receiving side may end the conversation with a FIN: every message is answered, no answer is cut.
@@ -143,6 +148,14 @@ mod tests {
         talk.observe_acknowledgement_bytes(&FRAME[5..]);
         assert!(talk.may_end_cleanly());
         talk.observe_message_bytes(&FRAME[..3]);
+        assert_eq!(talk.unacknowledged(), 1);
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_is_not_credited_to_a_later_message() {
+        let mut talk = Conversation::default();
+        talk.observe_acknowledgement_bytes(FRAME);
+        talk.observe_message_bytes(FRAME);
         assert_eq!(talk.unacknowledged(), 1);
     }
 }

@@ -3,8 +3,9 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use gateway_net::{secret_file, shutdown::Shutdown, time::unix_ms};
+use gateway_net::{proxy::Proxy, secret_file, shutdown::Shutdown, time::unix_ms};
 use gateway_proto::id::RelayId;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
@@ -12,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     authority::Authority,
@@ -38,6 +39,8 @@ use crate::{
 
 /// At a shutdown, streams get this long to end by themselves.
 const DRAIN: Duration = Duration::from_secs(2);
+/// For the last bytes of streams that ended, on their way to the peers.
+const LAST_BYTES: Duration = Duration::from_millis(100);
 /// How often the drain looks whether they did.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Signals and hints from relays that wait for the mesh.
@@ -46,10 +49,15 @@ const RELAY_INBOUND_QUEUE: usize = 512;
 /// Runs the daemon until a signal tells it to stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
+    raise_file_limit();
+    let proxy = config.network.proxy()?;
+    if proxy.is_some() {
+        info!(source = %config.network.proxy, "connections to the control plane and to relays go through an HTTP proxy");
+    }
     let state = Arc::new(StateDir::open(&config.state_dir)?);
     let authority = Authority::open(state, gateway_net::time::unix_secs())?;
-    let mut daemon = Daemon::build(&config, &authority)?;
-    daemon.start_edge(&config, &authority).await?;
+    let mut daemon = Daemon::build(&config, &authority, proxy.clone())?;
+    daemon.start_edge(&config, &authority, proxy).await?;
     daemon.announce(&config, &authority)?;
     let result = tokio::select! {
         () = shutdown.requested() => Ok(()),
@@ -74,12 +82,13 @@ struct Daemon {
 
 impl Daemon {
     /// Everything between the engine and the partners.
-    fn build(config: &Config, authority: &Authority) -> anyhow::Result<Self> {
+    fn build(config: &Config, authority: &Authority, proxy: Option<Proxy>) -> anyhow::Result<Self> {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let (registry, traffic, gate) = (Registry::default(), TrafficTable::default(), Gate::new(authority.clone()));
-        let routes = Arc::new(Routes::default());
-        let (socket, path_packets) = TunnelSocket::bind(config.tunnel.bind_order(), routes.clone())
-            .with_context(|| format!("cannot open the tunnel socket {} ([tunnel] listen)", config.tunnel.listen))?;
+        let (routes, sessions) = (Arc::new(Routes::default()), SessionIndex::default());
+        let (socket, path_packets) =
+            TunnelSocket::bind(config.tunnel.bind_order(), routes.clone(), sessions.clone())
+                .with_context(|| format!("cannot open the tunnel socket {} ([tunnel] listen)", config.tunnel.listen))?;
         let allowed = AllowedPeers::default();
         let endpoint =
             TunnelEndpoint::new(socket.clone(), authority.gateway_key(), allowed.clone(), config.limits.streams)?;
@@ -101,7 +110,7 @@ impl Daemon {
             path: PathContext {
                 socket: socket.clone(),
                 routes,
-                sessions: SessionIndex::default(),
+                sessions,
                 candidates,
                 links: links_rx,
                 link_changes: link_changes.clone(),
@@ -112,6 +121,7 @@ impl Daemon {
             },
             link: LinkContext {
                 authority: authority.clone(),
+                proxy,
                 injector: socket.injector(),
                 inbound: relay_inbound_tx,
                 changes: link_changes_tx,
@@ -159,7 +169,7 @@ impl Daemon {
     }
 
     /// The link to the control plane, the local API, metrics.
-    async fn start_edge(&mut self, config: &Config, authority: &Authority) -> anyhow::Result<()> {
+    async fn start_edge(&mut self, config: &Config, authority: &Authority, proxy: Option<Proxy>) -> anyhow::Result<()> {
         let connections = Connections {
             authority: authority.clone(),
             registry: self.registry.clone(),
@@ -171,7 +181,7 @@ impl Daemon {
             changed: self.changed.clone(),
             home_relay: self.home.clone(),
         };
-        let client = ControlClient::new(authority.clone(), reports, LinkTimes::default());
+        let client = ControlClient::new(authority.clone(), reports, LinkTimes::default(), proxy.clone());
         let status = StatusSource {
             connections,
             control: client.status(),
@@ -183,7 +193,7 @@ impl Daemon {
 
         let daemon: Arc<dyn DaemonControl> = Arc::new(status);
         let api = LocalApi::bind(&config.socket, authority)?;
-        let serving = api.serve(daemon.clone(), authority.clone(), self.stop.clone());
+        let serving = api.serve(daemon.clone(), authority.clone(), proxy, self.stop.clone());
         self.spawn("local API", logged("local API", serving));
         if let Some(listen) = config.metrics_listen {
             let listener =
@@ -232,9 +242,21 @@ impl Daemon {
         while self.traffic.open_streams() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        // What the last streams sent is on its way, and closing the tunnels would stop it.
+        sleep(LAST_BYTES).await;
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         self.endpoint.close().await;
+    }
+}
+
+/// Every stream takes a file descriptor, and the usual soft limit of 1,024 is below the streams a gateway may carry.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(files) => info!(files, "open files at most"),
+        Err(error) => warn!(%error, "the limit of open files could not be raised"),
     }
 }
 

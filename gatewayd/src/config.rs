@@ -5,6 +5,7 @@
 //! value found and what is accepted. Every key is described in `docs/configuration.md`.
 
 mod document;
+mod network;
 
 use std::{
     fmt, io,
@@ -16,6 +17,7 @@ use std::{
 use document::Document;
 pub use document::Mistake;
 use gateway_net::log::LogFormat;
+pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/gatewayd/gatewayd.toml";
@@ -35,6 +37,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// `[tunnel]`
     pub tunnel: TunnelConfig,
+    /// `[network]`
+    pub network: NetworkConfig,
     /// `[sender]`
     pub sender: SenderConfig,
     /// `[listener]`
@@ -138,6 +142,8 @@ impl Config {
         };
         tunnel.finish();
 
+        let network_config = NetworkConfig::read(root.section("network"));
+
         let mut sender = root.section("sender");
         let sender_config = SenderConfig {
             bind: sender.value(
@@ -188,6 +194,7 @@ impl Config {
             state_dir: state_dir?,
             socket,
             tunnel: tunnel_config,
+            network: network_config,
             sender: sender_config,
             listener: listener_config,
             limits: limits_config,

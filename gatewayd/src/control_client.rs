@@ -14,7 +14,10 @@ mod reports;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use enroll::{EnrollError, enroll};
-use gateway_net::ws::{StatusCode, WsError};
+use gateway_net::{
+    proxy::Proxy,
+    ws::{StatusCode, WsError},
+};
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, HEARTBEAT_SECS, SILENCE_SECS},
@@ -84,20 +87,22 @@ pub struct ControlClient {
     authority: Authority,
     reports: ReportSource,
     times: LinkTimes,
+    proxy: Option<Proxy>,
     status: watch::Sender<ControlStatus>,
 }
 
 impl ControlClient {
-    /// An actor that is not running yet.
-    pub fn new(authority: Authority, reports: ReportSource, times: LinkTimes) -> Self {
+    /// An actor that is not running yet. `proxy`: the one on the way out, where it covers the control plane's host.
+    pub fn new(authority: Authority, reports: ReportSource, times: LinkTimes, proxy: Option<Proxy>) -> Self {
         let status = ControlStatus {
             connected: false,
             url: authority.enrollment().borrow().as_ref().map(|enrollment| enrollment.control.clone()),
             last_heard_at: None,
             clock_skew_ms: None,
+            proxy: None,
             problem: None,
         };
-        Self { authority, reports, times, status: watch::Sender::new(status) }
+        Self { authority, reports, times, proxy, status: watch::Sender::new(status) }
     }
 
     /// The state of the link and its changes.
@@ -116,7 +121,12 @@ impl ControlClient {
         let mut enrollment = self.authority.enrollment();
         loop {
             let Some(current) = self.enrolled(&mut enrollment).await else { return };
-            self.status.send_modify(|status| status.url = Some(current.control.clone()));
+            self.status.send_modify(|status| {
+                status.url = Some(current.control.clone());
+                status.proxy = enroll::base_url(&current.control)
+                    .and_then(|url| self.proxy.as_ref().filter(|proxy| proxy.covers_url(&url)))
+                    .map(Proxy::to_string);
+            });
             let end = tokio::select! {
                 end = self.link(&current, &mut backoff) => end,
                 () = moved(enrollment.clone(), &current) => LinkEnd::Moved,
@@ -148,7 +158,7 @@ impl ControlClient {
             Ok(trust) => trust,
             Err(error) => return LinkEnd::Pin(error),
         };
-        let options = match link::options(&self.authority, enrollment, trust) {
+        let options = match link::options(&self.authority, enrollment, trust, self.proxy.clone()) {
             Ok(options) => options,
             Err(end) => return end,
         };

@@ -3,13 +3,16 @@
 //! One tunnel per pair of gateways, dialled by the one with the smaller key, while at least one connection of the pair
 //! may carry data. Nothing is latched: after every end the next attempt follows, with jittered backoff.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gateway_net::entropy::random;
 use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,8 +29,8 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A tunnel that no connection wants any more is closed after this, so that resets of its streams arrive first.
 const LINGER: Duration = Duration::from_millis(500);
-/// Tunnels a peer dialled that wait to be taken over.
-pub const INBOUND: usize = 4;
+/// A tunnel that lived this long was no accident: after its end the next dial comes without delay.
+const PROVEN_ALIVE: Duration = Duration::from_secs(5);
 
 /// Keeps the tunnel to one peer.
 #[derive(Debug)]
@@ -38,8 +41,8 @@ pub struct Keeper {
     pub local: GatewayPublicKey,
     /// QUIC.
     pub endpoint: TunnelEndpoint,
-    /// Tunnels the peer dialled, already authenticated.
-    pub inbound: mpsc::Receiver<Connection>,
+    /// The newest tunnel the peer dialled, already authenticated; whoever takes it over leaves nothing.
+    pub inbound: watch::Receiver<Option<Connection>>,
     /// For streams the peer opens.
     pub listener: ListenerContext,
 }
@@ -77,12 +80,16 @@ impl Keeper {
             if wanted.wait_for(|wanted| *wanted).await.is_err() {
                 return;
             }
-            match self.one_tunnel().await {
-                Err(TunnelError::Unwanted) => backoff.reset(),
+            let begun = Instant::now();
+            let ended = self.one_tunnel().await;
+            if begun.elapsed() > PROVEN_ALIVE {
+                backoff.reset();
+            }
+            match ended {
+                Err(TunnelError::Unwanted) => {}
                 Err(error @ (TunnelError::Ended(_) | TunnelError::Control(_))) => {
                     info!(peer = %self.peer.key.short(), reason = explain(&error), "tunnel down");
                     self.peer.set_problem(Some(explain(&error)));
-                    backoff.reset();
                 }
                 Err(error) => {
                     debug!(peer = %self.peer.key.short(), reason = explain(&error), "no tunnel yet");
@@ -112,6 +119,7 @@ impl Keeper {
             if let Some(former) = former {
                 former.close(VarInt::from_u32(0), b"replaced by a newer tunnel");
             }
+            let dials = self.dials();
             let end = tokio::select! {
                 error = tunnel::heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe()) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
@@ -119,7 +127,7 @@ impl Keeper {
                     End::Failed(TunnelError::Ended(connection.closed().await)),
                 reason = connection.closed() => End::Failed(TunnelError::Ended(reason)),
                 () = unwanted(self.peer.wanted.subscribe()) => End::Failed(TunnelError::Unwanted),
-                Some(newer) = self.inbound.recv(), if !self.dials() => End::Replaced(newer),
+                newer = newest(&mut self.inbound), if !dials => End::Replaced(newer),
             };
             match end {
                 End::Replaced(newer) => match control_of(newer).await {
@@ -158,7 +166,7 @@ impl Keeper {
         } else {
             let mut wanted = self.peer.wanted.subscribe();
             let connection = tokio::select! {
-                Some(connection) = self.inbound.recv() => connection,
+                connection = newest(&mut self.inbound) => connection,
                 _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
             };
             control_of(connection).await
@@ -174,6 +182,19 @@ struct Established {
 enum End {
     Failed(TunnelError),
     Replaced(Connection),
+}
+
+/// The next tunnel the peer dials.
+async fn newest(inbound: &mut watch::Receiver<Option<Connection>>) -> Connection {
+    loop {
+        if inbound.changed().await.is_err() {
+            // The mesh let go of this peer; our stop token follows.
+            std::future::pending::<()>().await;
+        }
+        if let Some(connection) = inbound.borrow_and_update().clone() {
+            return connection;
+        }
+    }
 }
 
 /// The first stream of a tunnel that was dialled to us is its control stream.

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod control_client;
 pub mod credentials;
+pub mod engine_socket;
 mod explain;
 pub mod gate;
 pub mod keeper;

@@ -17,9 +17,10 @@ use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
     authority::Authority,
+    engine_socket::EngineSocket,
     gate::{Gate, Permit},
     peer::Peer,
-    splice::{EngineSocket, SendHalf, SpliceContext, splice},
+    splice::{SendHalf, SpliceContext, splice},
     traffic::{Role, StreamGuard, Traffic, TrafficTable},
     tunnel,
 };
@@ -75,7 +76,8 @@ async fn stream(
     let span =
         info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
-        let socket = match dial(engine, &context).await {
+        let dialled = permit.allowed.run_until_cancelled(dial(engine, &context)).await;
+        let socket = match dialled.unwrap_or(Err(RefusalCode::NotAllowed)) {
             Ok(socket) => socket,
             Err(code) => {
                 traffic.refused.fetch_add(1, Relaxed);

@@ -15,6 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::future::BoxFuture;
+use gateway_net::proxy::Proxy;
 use gateway_proto::api::{
     Problem,
     local::{EnrollBody, Enrolled, ReconnectBody, Status},
@@ -67,6 +68,8 @@ pub struct BindError {
 struct Shared {
     daemon: Arc<dyn DaemonControl>,
     authority: Authority,
+    /// On the way to the control plane.
+    proxy: Option<Proxy>,
     /// Two enrolments at a time would race for the same files.
     enrolling: Arc<Semaphore>,
 }
@@ -79,14 +82,15 @@ impl LocalApi {
         Ok(Self(listener))
     }
 
-    /// Answers until `shutdown`.
+    /// Answers until `shutdown`; enrols through `proxy`.
     pub async fn serve(
         self,
         daemon: Arc<dyn DaemonControl>,
         authority: Authority,
+        proxy: Option<Proxy>,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let shared = Shared { daemon, authority, enrolling: Arc::new(Semaphore::new(1)) };
+        let shared = Shared { daemon, authority, proxy, enrolling: Arc::new(Semaphore::new(1)) };
         let router = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/enroll", post(enroll_with_code))
@@ -145,7 +149,7 @@ async fn enroll_with_code(
         let detail = "another enrolment is under way; wait for its end".to_owned();
         return Err(ProblemAnswer::new(StatusCode::CONFLICT, "conflict", detail));
     };
-    Ok(Json(enroll(&body.code, &shared.authority).await?))
+    Ok(Json(enroll(&body.code, &shared.authority, shared.proxy.as_ref()).await?))
 }
 
 async fn reconnect(
@@ -189,9 +193,10 @@ impl From<EnrollError> for ProblemAnswer {
             }
             EnrollError::CodeRefused(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
             EnrollError::Refused { status: 400..=428, .. } => (StatusCode::CONFLICT, "conflict"),
-            EnrollError::Refused { .. } | EnrollError::Network { .. } | EnrollError::Answer { .. } => {
-                (StatusCode::BAD_GATEWAY, "unavailable")
-            }
+            EnrollError::Refused { .. }
+            | EnrollError::Network { .. }
+            | EnrollError::Proxy { .. }
+            | EnrollError::Answer { .. } => (StatusCode::BAD_GATEWAY, "unavailable"),
             EnrollError::Intercepted { .. } | EnrollError::PolicyKey { .. } => (StatusCode::BAD_GATEWAY, "forbidden"),
             EnrollError::Setup(_) | EnrollError::NotInForce(_) | EnrollError::Task(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")

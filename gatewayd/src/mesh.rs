@@ -20,8 +20,9 @@ use gateway_proto::{
 };
 use quinn::Connection;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -29,7 +30,7 @@ use tracing::{debug, warn};
 use crate::{
     authority::{Authority, PolicyView},
     credentials::{self, AllowedPeers},
-    keeper::{INBOUND, Keeper, serve_self},
+    keeper::{Keeper, serve_self},
     listener::ListenerContext,
     peer::{Links, PathActor, PathCommand, PathContext, Peer},
     relay_link::{LinkContext, LinkHandle, RelayInbound, link},
@@ -44,8 +45,10 @@ use crate::{
 const OWN_RELAYS: usize = 2;
 /// Links at most, with the home relays of peers.
 const MAX_LINKS: usize = 8;
-/// Handshakes under way that peers dialled.
-const MAX_HANDSHAKES: usize = 64;
+/// Handshakes under way that one peer dialled: one that hangs, and the next.
+const PEER_HANDSHAKES: usize = 2;
+/// A handshake takes no longer.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked again whether tunnels are still wanted.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// STUN packets that wait for the gatherer.
@@ -132,8 +135,9 @@ pub struct MeshQueues {
 
 struct RunningPeer {
     peer: Arc<Peer>,
-    entry: Option<PeerEntry>,
-    inbound: mpsc::Sender<Connection>,
+    inbound: watch::Sender<Option<Connection>>,
+    handshakes: Arc<Semaphore>,
+    updates: watch::Sender<Option<PeerEntry>>,
     stop: CancellationToken,
 }
 
@@ -233,7 +237,10 @@ impl Mesh {
         self.reconcile_senders(&senders);
         let listed: BTreeSet<_> = connections.iter().map(|entry| (entry.id, crate::gate::role(entry))).collect();
         self.context.listener.traffic.retain(|id, role| listed.contains(&(id, role)));
-        self.context.sender.ports.retain(|id| senders.contains_key(&id));
+        // Without a policy nothing is known to have ended.
+        if policy.is_some() {
+            self.context.sender.ports.retain(|id| senders.contains_key(&id));
+        }
         self.mark_wanted(view);
     }
 
@@ -306,14 +313,16 @@ impl Mesh {
         });
         for (key, entry) in listed {
             match self.peers.get_mut(&key.into()) {
-                Some(running) if running.entry.as_ref() != entry => {
+                Some(running) => {
+                    running.updates.send_if_modified(|current| {
+                        let changed = current.as_ref() != entry;
+                        *current = entry.cloned();
+                        changed
+                    });
                     if let Some(entry) = entry {
                         running.peer.rename(entry.server.clone());
-                        running.peer.command(PathCommand::Entry(Box::new(entry.clone())));
                     }
-                    running.entry = entry.cloned();
                 }
-                Some(_) => {}
                 None => {
                     let name = entry.map(|e| e.server.clone()).or_else(|| policy.map(|p| p.server.clone()));
                     if let Some(name) = name {
@@ -332,15 +341,17 @@ impl Mesh {
     ) {
         let stop = self.stop.child_token();
         let (peer, mailbox) = Peer::new(key, entry.is_none(), name, self.context.changed.clone());
+        let updates = watch::Sender::new(entry.cloned());
         match entry {
             Some(entry) => {
                 self.context.routes.set(key, Route::NONE);
-                let actor = PathActor::new(peer.clone(), entry, self.context.path.clone(), mailbox);
+                let context = self.context.path.clone();
+                let actor = PathActor::new(peer.clone(), entry, updates.subscribe(), context, mailbox);
                 self.tasks.spawn(actor.run(stop.clone()));
             }
             None => self.context.routes.set(key, Route { local: true, ..Route::NONE }),
         }
-        let (inbound, inbound_rx) = mpsc::channel(INBOUND);
+        let (inbound, inbound_rx) = watch::channel(None);
         let keeper = Keeper {
             peer: peer.clone(),
             local: self.context.path.local,
@@ -350,7 +361,10 @@ impl Mesh {
         };
         self.tasks.spawn(keeper.run(stop.clone()));
         self.registry.lock().peers.insert(key, peer.clone());
-        self.peers.insert(key.into(), RunningPeer { peer, entry: entry.cloned(), inbound, stop });
+        self.peers.insert(
+            key.into(),
+            RunningPeer { peer, inbound, handshakes: Arc::new(Semaphore::new(PEER_HANDSHAKES)), updates, stop },
+        );
     }
 
     fn reconcile_senders(&mut self, listed: &BTreeMap<ConnectionId, GatewayPublicKey>) {
@@ -414,10 +428,15 @@ impl Mesh {
                 Some(running) => running.peer.command(PathCommand::Signal(sealed)),
                 None => debug!("signal from a gateway that is no peer dropped"),
             },
-            // A hint, not a proof: silence on the wire decides (design notes, rule on relay presence).
-            RelayInbound::Absent(peer) => {
+            RelayInbound::AnotherWay(peer) => {
                 if let Some(running) = self.peers.get(&peer) {
-                    debug!(peer = %running.peer.key.short(), "the relay does not see the peer");
+                    running.peer.command(PathCommand::Doubt);
+                }
+            }
+            // A hint, not a proof: silence on the wire decides (design notes, rule on relay presence).
+            RelayInbound::Absent { relay, peer } => {
+                if let Some(running) = self.peers.get(&peer) {
+                    running.peer.command(PathCommand::Absent(relay));
                 }
             }
         }
@@ -425,13 +444,17 @@ impl Mesh {
 
     /// Lets a known peer go on with its handshake.
     fn answer(&mut self, incoming: quinn::Incoming) {
-        let Some((key, _)) = self.context.routes.get(&incoming.remote_address()) else { return incoming.ignore() };
-        if self.handshakes.len() >= MAX_HANDSHAKES {
-            return incoming.refuse();
-        }
+        let Some(key) = self.context.routes.peer(&incoming.remote_address()) else { return incoming.ignore() };
+        let Some(running) = self.peers.get(&key.into()) else { return incoming.ignore() };
+        let Ok(place) = running.handshakes.clone().try_acquire_owned() else { return incoming.refuse() };
         let Ok(connecting) = incoming.accept() else { return };
         self.handshakes.spawn(async move {
-            match connecting.await {
+            let _place = place;
+            let Ok(shaken) = timeout(HANDSHAKE_TIMEOUT, connecting).await else {
+                debug!(peer = %key.short(), "handshake takes too long");
+                return None;
+            };
+            match shaken {
                 Ok(connection) if credentials::proved_key(&connection) == Some(key) => Some((key.into(), connection)),
                 Ok(connection) => {
                     warn!(peer = %key.short(), "a peer used another peer's address");
@@ -454,8 +477,9 @@ impl Mesh {
             self.tasks.spawn(async move {
                 stop.run_until_cancelled(serving).await;
             });
-        } else if running.inbound.try_send(connection).is_err() {
-            debug!(peer = %running.peer.key.short(), "too many tunnels dialled at once");
+        } else if let Some(older) = running.inbound.send_replace(Some(connection)) {
+            // Nobody took the older one yet; the newest is the one the peer uses.
+            older.close(quinn::VarInt::from_u32(0), b"replaced by a newer tunnel");
         }
     }
 }

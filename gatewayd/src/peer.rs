@@ -10,14 +10,16 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use gateway_net::{entropy::random, time::unix_ms};
 use gateway_proto::{
     id::RelayId,
     identity::{GatewayPublicKey, NoiseKey},
-    path::{Candidate, NatMapping, PathAgent, PathConfig, PathEvent, PathSnapshot, PathTransmit, Selected},
+    path::{
+        Candidate, NatMapping, PathAgent, PathConfig, PathEvent, PathSnapshot, PathTransmit, Selected, probe_session_id,
+    },
     policy::{PeerEntry, ServerName},
 };
 use quinn::Connection;
@@ -36,6 +38,8 @@ use crate::{
     tunnel::Proof,
 };
 
+/// How long a relay that did not see the peer is avoided, while there is another.
+const ABSENT_MEMORY: Duration = Duration::from_secs(10);
 /// Commands that wait for a path actor; a peer or stranger that sends faster loses probes, not ours.
 const COMMANDS: usize = 128;
 
@@ -63,8 +67,10 @@ pub enum PathCommand {
     },
     /// A sealed signal.
     Signal(Vec<u8>),
-    /// The policy's entry of the peer changed.
-    Entry(Box<PeerEntry>),
+    /// This relay does not see the peer.
+    Absent(RelayId),
+    /// The peer's packets come over the relay although a direct path is selected.
+    Doubt,
     /// Probe everything now.
     Relook,
 }
@@ -187,6 +193,12 @@ impl SessionIndex {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned().unwrap_or_default()
     }
 
+    /// Whether a probe carries an id that some peer knows.
+    pub fn knows(&self, probe: &[u8]) -> bool {
+        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        probe_session_id(probe).is_some_and(|id| index.contains_key(&id))
+    }
+
     fn replace(&self, peer: GatewayPublicKey, old: &[[u8; 8]], new: &[[u8; 8]]) {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for id in old {
@@ -245,7 +257,10 @@ impl PathContext {
 #[derive(Debug)]
 pub struct PathActor {
     peer: Arc<Peer>,
+    entries: watch::Receiver<Option<PeerEntry>>,
     home_relay: Option<RelayId>,
+    /// A relay that did not see the peer, and when it said so.
+    absent: Option<(RelayId, Instant)>,
     agent: PathAgent,
     context: PathContext,
     mailbox: mpsc::Receiver<PathCommand>,
@@ -255,9 +270,25 @@ pub struct PathActor {
 
 impl PathActor {
     /// An actor for a peer of the policy.
-    pub fn new(peer: Arc<Peer>, entry: &PeerEntry, context: PathContext, mailbox: mpsc::Receiver<PathCommand>) -> Self {
+    pub fn new(
+        peer: Arc<Peer>,
+        entry: &PeerEntry,
+        entries: watch::Receiver<Option<PeerEntry>>,
+        context: PathContext,
+        mailbox: mpsc::Receiver<PathCommand>,
+    ) -> Self {
         let agent = PathAgent::new(context.config(entry), random(), Instant::now());
-        Self { peer, home_relay: entry.home_relay, agent, context, mailbox, link: None, sessions: Vec::new() }
+        Self {
+            peer,
+            entries,
+            home_relay: entry.home_relay,
+            absent: None,
+            agent,
+            context,
+            mailbox,
+            link: None,
+            sessions: Vec::new(),
+        }
     }
 
     /// Runs until `stop`; leaves no route and no session behind.
@@ -269,6 +300,7 @@ impl PathActor {
     }
 
     async fn drive(&mut self) {
+        let peer = self.peer.clone();
         let mut wanted = self.peer.wanted.subscribe();
         let mut streams = self.peer.streams.subscribe();
         let mut candidates = self.context.candidates.clone();
@@ -291,7 +323,9 @@ impl PathActor {
                     Some(command) => self.handle(command),
                     None => return,
                 },
+                () = peer.proof.missed() => self.agent.check(Instant::now()),
                 () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
+                Ok(()) = self.entries.changed() => self.take_entry(),
                 Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
                 Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
                 Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
@@ -310,15 +344,17 @@ impl PathActor {
                 }
             }
             PathCommand::Signal(sealed) => {
-                if let Err(error) = self.agent.handle_signal(&sealed, now, unix_ms()) {
-                    debug!(peer = ?self.peer.key, %error, "signal refused");
+                match self.agent.handle_signal(&sealed, now, unix_ms()) {
+                    // A peer that looks for a path may have lost the one we use, with its whole memory of it.
+                    Ok(()) => self.agent.check(now),
+                    Err(error) => debug!(peer = ?self.peer.key, %error, "signal refused"),
                 }
             }
-            PathCommand::Entry(entry) => {
-                self.agent.handle_config(self.context.config(&entry));
-                self.home_relay = entry.home_relay;
+            PathCommand::Absent(relay) => {
+                self.absent = Some((relay, now));
                 self.choose_link();
             }
+            PathCommand::Doubt => self.agent.check(now),
             PathCommand::Relook => self.agent.relook(now),
         }
     }
@@ -328,17 +364,28 @@ impl PathActor {
         self.agent.wants_direct(wanted, Instant::now());
     }
 
+    fn take_entry(&mut self) {
+        let entry = self.entries.borrow_and_update().clone();
+        if let Some(entry) = entry {
+            self.agent.handle_config(self.context.config(&entry));
+            self.home_relay = entry.home_relay;
+            self.choose_link();
+        }
+    }
+
     fn take_candidates(&mut self, candidates: &mut watch::Receiver<LocalCandidates>) {
         let local = candidates.borrow_and_update().clone();
         self.agent.handle_local_candidates(local.candidates, local.nat, Instant::now());
     }
 
-    /// The peer's home relay if we are attached there, else the first relay we are attached to.
+    /// The peer's home relay if we are attached there, else the first relay we are attached to; one that does not see the
+    /// peer only when there is no other.
     fn choose_link(&mut self) {
         let links = self.context.links.borrow().clone();
-        let attached = |link: &&(RelayId, LinkHandle)| link.1.state().borrow().attached;
-        let home = links.iter().filter(|(id, _)| Some(*id) == self.home_relay).find(attached);
-        self.link = home.or_else(|| links.iter().find(attached)).cloned();
+        let absent = self.absent.filter(|(_, at)| at.elapsed() < ABSENT_MEMORY).map(|(relay, _)| relay);
+        let attached = links.iter().filter(|(_, link)| link.state().borrow().attached);
+        let best = attached.min_by_key(|(id, _)| (absent == Some(*id), self.home_relay != Some(*id)));
+        self.link = best.cloned();
         let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
         self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());
         self.write_route();
@@ -359,6 +406,9 @@ impl PathActor {
         while let Some(event) = self.agent.poll_event() {
             match event {
                 PathEvent::Selected { selected, reason } => {
+                    if let Selected::Direct { remote, .. } = selected {
+                        self.context.routes.claim(remote, self.peer.key);
+                    }
                     self.peer.path_changes.fetch_add(1, Relaxed);
                     self.peer.changed.notify_one();
                     info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");

@@ -28,14 +28,17 @@ impl LocalPorts {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
-    /// Remembers a choice; it is on disk when this returns.
-    pub fn set(&self, id: ConnectionId, port: u16) -> Result<(), StoreError> {
+    /// Remembers a choice; it is on disk when this returns. `false`: the port belongs to another connection.
+    pub fn choose(&self, id: ConnectionId, port: u16) -> Result<bool, StoreError> {
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if chosen.iter().any(|(owner, taken)| *owner != id && *taken == port) {
+            return Ok(false);
+        }
         let mut next = chosen.clone();
         next.insert(id, port);
         self.authority.state().save_ports(&next)?;
         *chosen = next;
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets connections that the policy does not list any more, with the next choice written to disk.

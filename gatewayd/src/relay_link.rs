@@ -4,15 +4,20 @@
 //! it stands. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
 //! when their lane is full (QUIC sends them again). A relay that announces a restart keeps carrying while it can.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use gateway_net::{
+    proxy::Proxy,
     tls::{ServerTrust, TlsPin},
     ws::{self, Bytes, HeaderMap, Message, WsOptions},
 };
 use gateway_proto::{
     backoff::Backoff,
+    id::RelayId,
     policy::RelayEntry,
     relay::{
         ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, VERSION, sign_admission,
@@ -34,12 +39,14 @@ const SIGNAL_LANE: usize = 64;
 /// Frames written between two flushes.
 const FLUSH_BATCH: usize = 32;
 /// Our own ping: keeps the NAT binding of the TCP connection and measures the round trip.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// Without any frame for this long the link is dead: two pings missed.
-const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Without any frame for this long the link is dead: two pings missed, and still before a tunnel over it gives up.
+const SILENCE_LIMIT: Duration = Duration::from_secs(11);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
+/// A peer whose packets come another way than ours go is mentioned no more often.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 /// The relay must admit us within this time.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -64,8 +71,15 @@ pub enum RelayInbound {
         /// The bytes.
         sealed: Vec<u8>,
     },
-    /// The relay does not see that peer; a hint.
-    Absent(RelayAddress),
+    /// A peer's packets come over the relay while ours go to it directly; a hint that it lost the direct path.
+    AnotherWay(RelayAddress),
+    /// A relay does not see a peer; a hint.
+    Absent {
+        /// The relay.
+        relay: RelayId,
+        /// The peer.
+        peer: RelayAddress,
+    },
 }
 
 /// The front of a link.
@@ -116,6 +130,8 @@ impl DatagramSender {
 pub struct LinkContext {
     /// Keys and relay token.
     pub authority: Authority,
+    /// The proxy on the way out, where it covers the relay's host.
+    pub proxy: Option<Proxy>,
     /// Where datagrams go.
     pub injector: Injector,
     /// Where signals and hints go.
@@ -220,6 +236,7 @@ impl Link {
                 Some(pin) => ServerTrust::Pin(pin.parse::<TlsPin>().map_err(|_| LinkError::Entry("its TLS pin"))?),
                 None => ServerTrust::WebPki,
             },
+            proxy: self.context.proxy.clone(),
             protocol: SUB_PROTOCOL,
             headers: HeaderMap::new(),
             max_message: MAX_FRAME,
@@ -265,7 +282,7 @@ impl Link {
         let (sink, source) = stream.split();
         let (pong, pongs) = mpsc::channel(4);
         let started = Instant::now();
-        let receive = receive(source, &self.context, &self.state, pong, started);
+        let receive = receive(source, self.relay.id, &self.context, &self.state, pong, started);
         let transmit = transmit(sink, &mut self.datagrams, &mut self.signals, pongs, started);
         tokio::select! {
             error = receive => error,
@@ -276,12 +293,15 @@ impl Link {
 
 async fn receive(
     mut source: SplitStream<Stream>,
+    relay: RelayId,
     context: &LinkContext,
     state: &watch::Sender<LinkState>,
     pong: mpsc::Sender<[u8; 8]>,
     started: Instant,
 ) -> LinkError {
     let mut restarting = false;
+    // Only peers of ours enter, so the policy bounds it.
+    let mut doubted: HashMap<RelayAddress, Instant> = HashMap::new();
     loop {
         let message = match timeout(SILENCE_LIMIT, source.next()).await {
             Err(_) => return LinkError::Silent,
@@ -293,14 +313,18 @@ async fn receive(
         match RelayFrame::decode(&bytes) {
             Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
                 let at = bytes.len() - payload.len();
-                context.injector.relayed(&source, segment_size, bytes.slice(at..));
+                let another_way = context.injector.relayed(&source, segment_size, bytes.slice(at..));
+                if another_way && doubted.get(&source).is_none_or(|at| at.elapsed() > DOUBT_INTERVAL) {
+                    doubted.insert(source, Instant::now());
+                    let _ = context.inbound.try_send(RelayInbound::AnotherWay(source));
+                }
             }
             Ok(RelayFrame::RecvSignal { source, sealed }) => {
                 // A full queue loses the signal: the sender's agent repeats what stays unanswered.
                 let _ = context.inbound.try_send(RelayInbound::Signal { source, sealed: sealed.to_vec() });
             }
             Ok(RelayFrame::PeerAbsent(peer)) => {
-                let _ = context.inbound.try_send(RelayInbound::Absent(peer));
+                let _ = context.inbound.try_send(RelayInbound::Absent { relay, peer });
             }
             Ok(RelayFrame::Ping(bytes)) => {
                 let _ = pong.try_send(bytes);

@@ -68,13 +68,26 @@ impl Routes {
         self.inbound.write().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| *owner != address);
     }
 
-    /// The peer behind a made-up address and its route.
-    pub fn get(&self, address: &SocketAddr) -> Option<(GatewayPublicKey, Route)> {
-        self.outbound.read().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    /// The peer behind a made-up address.
+    pub fn peer(&self, address: &SocketAddr) -> Option<GatewayPublicKey> {
+        self.outbound.read().unwrap_or_else(PoisonError::into_inner).get(address).map(|(peer, _)| *peer)
     }
 
-    /// Packets from `real` belong to `peer` from now on.
+    /// Does something with the route of a made-up address, without a copy of it; `act` must be quick and not block.
+    pub fn with<T>(&self, address: &SocketAddr, act: impl FnOnce(&Route) -> T) -> Option<T> {
+        let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
+        outbound.get(address).map(|(_, route)| act(route))
+    }
+
+    /// Packets from `real` belong to `peer`, unless they are another peer's already: an authentic packet proves who sent
+    /// it, but its source address may be borrowed.
     pub fn admit(&self, real: SocketAddr, peer: GatewayPublicKey) {
+        let owner = peer_address(&peer.into());
+        self.inbound.write().unwrap_or_else(PoisonError::into_inner).entry(real).or_insert(owner);
+    }
+
+    /// Packets from `real` belong to `peer` from now on, whoever's they were: a full round trip proved the address.
+    pub fn claim(&self, real: SocketAddr, peer: GatewayPublicKey) {
         let owner = peer_address(&peer.into());
         self.inbound.write().unwrap_or_else(PoisonError::into_inner).insert(real, owner);
     }
@@ -93,10 +106,13 @@ impl Routes {
         self.inbound.read().unwrap_or_else(PoisonError::into_inner).get(real).copied()
     }
 
-    /// Whether a relayed packet's source is a peer of ours; its made-up address.
-    pub fn known(&self, source: &RelayAddress) -> Option<SocketAddr> {
+    /// Whether a relayed packet's source is a peer of ours: its made-up address, and whether our packets to it go another
+    /// way than over the relay.
+    pub fn known(&self, source: &RelayAddress) -> Option<(SocketAddr, bool)> {
         let address = peer_address(source);
-        self.outbound.read().unwrap_or_else(PoisonError::into_inner).contains_key(&address).then_some(address)
+        let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, route) = outbound.get(&address)?;
+        Some((address, route.direct.is_some() && !route.duplicate))
     }
 }
 
@@ -121,10 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_taken_over_by_another_peer_is_not_dismissed_by_the_former_owner() {
+    fn an_address_is_taken_over_by_a_round_trip_only_and_not_dismissed_by_the_former_owner() {
         let (routes, real) = (Routes::default(), "192.0.2.1:4000".parse().unwrap());
         routes.admit(real, key(1));
         routes.admit(real, key(2));
+        assert_eq!(routes.owner(&real), Some(peer_address(&key(1).into())), "one packet proves no address");
+        routes.claim(real, key(2));
         routes.dismiss(real, key(1));
         assert_eq!(routes.owner(&real), Some(peer_address(&key(2).into())));
     }

@@ -25,19 +25,24 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     authority::{Authority, PolicyView},
+    config::MAX_HOLD,
+    engine_socket::EngineSocket,
     explain::explain,
     gate::{Gate, Permit},
     peer::Peer,
     ports::LocalPorts,
-    splice::{EngineSocket, SendHalf, SpliceContext, splice},
+    splice::{SendHalf, SpliceContext, splice},
     traffic::{Role, Traffic, TrafficTable},
     tunnel,
 };
 
 /// Pause before a port that could not be opened is tried again.
 const BIND_RETRY: Duration = Duration::from_secs(1);
-/// After a tunnel exists, the far side dials its engine: its dial timeout and a round trip fit into this.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// From the accept to the far side's answer, the hold included: below the 5 s after which an engine gives up, so that it
+/// sees our reset and not its own timeout.
+const ANSWER_TIMEOUT: Duration = MAX_HOLD;
+/// Ports asked of the system before giving up for this time.
+const PORT_TRIES: u32 = 16;
 /// Pause after `accept` failed, so that a lack of file descriptors is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -166,17 +171,19 @@ impl Sender {
         let remembered = self.context.ports.get(self.id).unwrap_or(0);
         let port = if wanted == 0 { remembered } else { wanted };
         let address = SocketAddr::new(self.context.bind, port);
-        let listener = match bind(address) {
-            // A port that we once picked ourselves may be taken by now: pick another.
-            Err(_) if wanted == 0 && port != 0 => bind(SocketAddr::new(self.context.bind, 0)),
-            result => result,
+        // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
+        if port != 0 {
+            return bind(address).map_err(|source| PortError::Bind { address, source });
         }
-        .map_err(|source| PortError::Bind { address, source })?;
-        let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
-        if wanted == 0 && chosen != remembered {
-            self.context.ports.set(self.id, chosen).map_err(PortError::Remember)?;
+        // Not one that belongs to another connection whose port is closed just now: the engine would send it there.
+        for _ in 0..PORT_TRIES {
+            let listener = bind(address).map_err(|source| PortError::Bind { address, source })?;
+            let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
+            if self.context.ports.choose(self.id, chosen).map_err(PortError::Remember)? {
+                return Ok(listener);
+            }
         }
-        Ok(listener)
+        Err(PortError::NoneFree)
     }
 
     async fn accept(&self, listener: &TcpListener, streams: &mut JoinSet<()>) {
@@ -228,6 +235,8 @@ impl Sender {
 enum PortError {
     #[error("cannot open the local port {address}; stop what uses it, or choose another port for the connection")]
     Bind { address: SocketAddr, source: io::Error },
+    #[error("every local port the system offered belongs to another connection")]
+    NoneFree,
     #[error("cannot remember the chosen port in the state directory")]
     Remember(#[source] crate::store::StoreError),
 }
@@ -236,6 +245,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     // The port comes back at once after a restart, although former conversations may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it: one that is never taken, because the daemon is killed, ends with RST.
+    socket.set_linger(Some(Duration::ZERO))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;
@@ -306,12 +317,12 @@ impl OutboundStream {
     }
 
     async fn open(&self) -> Result<(SendHalf, RecvStream), OpenError> {
-        let held_until = Instant::now() + self.hold;
+        let accepted_at = Instant::now();
+        let held_until = accepted_at + self.hold;
         let connection = timeout_at(held_until, tunnel_up(self.peer.tunnel.subscribe()))
             .await
             .map_err(|_| OpenError::NoTunnel(self.hold))?;
-        let answered_until = Instant::now() + ANSWER_TIMEOUT;
-        timeout_at(answered_until, self.ask(&connection)).await.map_err(|_| OpenError::NoAnswer)?
+        timeout_at(accepted_at + ANSWER_TIMEOUT, self.ask(&connection)).await.map_err(|_| OpenError::NoAnswer)?
     }
 
     async fn ask(&self, connection: &Connection) -> Result<(SendHalf, RecvStream), OpenError> {

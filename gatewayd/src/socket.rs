@@ -24,7 +24,10 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
 
-use crate::routes::Routes;
+use crate::{
+    peer::SessionIndex,
+    routes::{Route, Routes},
+};
 
 /// Kernel buffer asked for, each way: the default of about 200 KiB loses packets of one burst (measured, design notes).
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -58,7 +61,7 @@ pub struct PathPacket {
 /// What the socket dropped and moved; read by the metrics.
 #[derive(Debug, Default)]
 pub struct SocketCounters {
-    /// QUIC packets from addresses nobody authenticated.
+    /// QUIC packets from addresses nobody authenticated, and probes of no session.
     pub strangers: AtomicU64,
     /// Packets of no known kind.
     pub unknown: AtomicU64,
@@ -82,6 +85,7 @@ pub struct TunnelSocket {
     state: UdpSocketState,
     dual_stack: bool,
     routes: Arc<Routes>,
+    sessions: SessionIndex,
     injected: Mutex<mpsc::Receiver<Injected>>,
     inject: mpsc::Sender<Injected>,
     probes: mpsc::Sender<PathPacket>,
@@ -100,6 +104,7 @@ impl TunnelSocket {
     pub fn bind(
         addresses: impl Iterator<Item = SocketAddr>,
         routes: Arc<Routes>,
+        sessions: SessionIndex,
     ) -> io::Result<(Arc<Self>, mpsc::Receiver<PathPacket>)> {
         let mut bound = Err(io::ErrorKind::InvalidInput.into());
         for address in addresses {
@@ -120,6 +125,7 @@ impl TunnelSocket {
             state,
             dual_stack,
             routes,
+            sessions,
             injected: Mutex::new(injected),
             inject,
             probes,
@@ -163,6 +169,39 @@ impl TunnelSocket {
             (SocketAddr::V6(_), false) => None,
             (to, _) => Some(to),
         }
+    }
+
+    /// Sends a batch of QUIC on a route.
+    fn send_on(&self, route: &Route, transmit: &Transmit<'_>) -> io::Result<()> {
+        if route.local {
+            let batch = Injected {
+                source: transmit.destination,
+                payload: Bytes::copy_from_slice(transmit.contents),
+                segment_size: transmit.segment_size.unwrap_or(0),
+            };
+            if self.inject.try_send(batch).is_err() {
+                self.counters.injected_dropped.fetch_add(1, Relaxed);
+            }
+            return Ok(());
+        }
+        if let Some(direct) = route.direct {
+            self.send_direct(direct, transmit)?;
+            if !route.duplicate {
+                return Ok(());
+            }
+        }
+        match &route.relay {
+            Some(relay) => {
+                let sent = relay.send(transmit.contents, transmit.segment_size);
+                let counter = if sent { &self.counters.relayed_batches } else { &self.counters.relay_dropped };
+                counter.fetch_add(1, Relaxed);
+            }
+            None if route.direct.is_none() => {
+                self.counters.unroutable.fetch_add(1, Relaxed);
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn send_direct(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -224,6 +263,10 @@ impl TunnelSocket {
                 (PacketClass::Quic, None) => {
                     self.counters.strangers.fetch_add(1, Relaxed);
                 }
+                // What no path agent can have asked for takes no place in the queue.
+                (PacketClass::Probe, _) if !self.sessions.knows(&buffer[at..end]) => {
+                    self.counters.strangers.fetch_add(1, Relaxed);
+                }
                 (PacketClass::Stun | PacketClass::Probe, _) => {
                     let packet = PathPacket { from, class, packet: buffer[at..end].to_vec() };
                     if self.probes.try_send(packet).is_err() {
@@ -249,39 +292,11 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some((_, route)) = self.routes.get(&transmit.destination) else {
+        let sent = self.routes.with(&transmit.destination, |route| self.send_on(route, transmit));
+        sent.unwrap_or_else(|| {
             self.counters.unroutable.fetch_add(1, Relaxed);
-            return Ok(());
-        };
-        if route.local {
-            let batch = Injected {
-                source: transmit.destination,
-                payload: Bytes::copy_from_slice(transmit.contents),
-                segment_size: transmit.segment_size.unwrap_or(0),
-            };
-            if self.inject.try_send(batch).is_err() {
-                self.counters.injected_dropped.fetch_add(1, Relaxed);
-            }
-            return Ok(());
-        }
-        if let Some(direct) = route.direct {
-            self.send_direct(direct, transmit)?;
-            if !route.duplicate {
-                return Ok(());
-            }
-        }
-        match &route.relay {
-            Some(relay) => {
-                let sent = relay.send(transmit.contents, transmit.segment_size);
-                let counter = if sent { &self.counters.relayed_batches } else { &self.counters.relay_dropped };
-                counter.fetch_add(1, Relaxed);
-            }
-            None if route.direct.is_none() => {
-                self.counters.unroutable.fetch_add(1, Relaxed);
-            }
-            None => {}
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn poll_recv(
@@ -339,21 +354,23 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC.
-    pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) {
-        let Some(source) = self.routes.known(source) else {
+    /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC. True
+    /// when our own packets to that peer go another way: perhaps it lost that way.
+    pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) -> bool {
+        let Some((source, another_way)) = self.routes.known(source) else {
             self.counters.strangers.fetch_add(1, Relaxed);
-            return;
+            return false;
         };
         let quic = gateway_proto::relay::segments(segment_size, &payload).all(|d| classify(d) == PacketClass::Quic);
         if !quic {
             self.counters.unknown.fetch_add(1, Relaxed);
-            return;
+            return false;
         }
         let batch = Injected { source, payload, segment_size: usize::from(segment_size) };
         if self.queue.try_send(batch).is_err() {
             self.counters.injected_dropped.fetch_add(1, Relaxed);
         }
+        another_way
     }
 }
 

@@ -6,116 +6,35 @@
 //! off. A tunnel stream that is dropped unfinished resets itself ([`SendHalf`]), because quinn would finish it.
 
 use std::{
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use gateway_proto::{mllp::Conversation, stream::ResetCode};
-use quinn::{ReadError, RecvStream, SendStream, VarInt};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::Interest, net::TcpStream};
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::traffic::{Role, Traffic};
+use crate::{
+    engine_socket::{CHUNKS, EngineSocket},
+    traffic::{Role, Traffic},
+};
 
 /// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
 const READ_SIZE: usize = 8 << 10;
 /// It doubles up to this while the engine fills it.
 const MAX_READ_SIZE: usize = 64 << 10;
-/// With less room than this a new buffer is taken.
-const MIN_READ_ROOM: usize = 2 << 10;
-/// Chunks of a stream taken at once.
-const CHUNKS: usize = 32;
 /// A stream that moved this much at a stretch is bulk: messages go first from then on.
 const BULK_AFTER: u64 = 1 << 20;
 /// Priority of bulk, below quinn's default of 0.
 const BULK_PRIORITY: i32 = -1;
 
-/// An engine's socket that is reset, not closed, unless it is told otherwise.
-#[derive(Debug)]
-pub struct EngineSocket(TcpStream);
-
-impl EngineSocket {
-    /// Takes a fresh socket: no delay, TCP keepalive, zero linger.
-    pub fn new(socket: TcpStream, keepalive: Duration) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        let reference = SockRef::from(&socket);
-        reference.set_linger(Some(Duration::ZERO))?;
-        let interval = (keepalive / 3).max(Duration::from_secs(1));
-        reference
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))?;
-        Ok(Self(socket))
-    }
-
-    /// Closes with FIN: both directions ended cleanly.
-    fn close_cleanly(self) {
-        // If the option cannot be set the engine sees a reset after a complete conversation: harmless, and visible.
-        let _ = SockRef::from(&self.0).set_linger(None);
-    }
-
-    /// Reads what is there, up to the room of `buffer`; 0 at the end.
-    async fn read(&self, buffer: &mut BytesMut, size: usize) -> io::Result<usize> {
-        loop {
-            self.0.readable().await?;
-            if buffer.capacity() - buffer.len() < MIN_READ_ROOM {
-                buffer.reserve(size);
-            }
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// Writes all chunks, several per system call; they are empty afterwards.
-    async fn write_all(&self, chunks: &mut [Bytes]) -> io::Result<()> {
-        let mut first = 0;
-        while first < chunks.len() {
-            let mut slices = [io::IoSlice::new(&[]); CHUNKS];
-            for (slice, chunk) in slices.iter_mut().zip(&chunks[first..]) {
-                *slice = io::IoSlice::new(chunk);
-            }
-            let mut written = match self.0.try_write_vectored(&slices[..chunks.len() - first]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.0.writable().await?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            while first < chunks.len() && written >= chunks[first].len() {
-                written -= chunks[first].len();
-                chunks[first] = Bytes::new();
-                first += 1;
-            }
-            if written > 0 {
-                chunks[first] = chunks[first].split_off(written);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends our direction with FIN.
-    fn shutdown_write(&self) -> io::Result<()> {
-        SockRef::from(&self.0).shutdown(std::net::Shutdown::Write)
-    }
-
-    /// Resolves when the engine's socket is broken, also while nothing is read or written.
-    async fn broken(&self) -> io::Error {
-        match self.0.ready(Interest::ERROR).await {
-            Ok(_) => self.0.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
-            Err(error) => error,
-        }
-    }
-
-    /// Resolves when the engine's socket breaks while it waits for the tunnel.
-    pub async fn gone(&self) {
-        self.broken().await;
-    }
-}
+/// A reset destroys bytes that are still on their way. After our engine reset its socket, what it sent before (an
+/// acknowledgement) gets this long to arrive.
+const RESET_GRACE: Duration = Duration::from_millis(100);
+/// A partner that closes an idle conversation: our engine gets this long to close too, then a reset.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// The sending half of a tunnel stream; resets the stream unless it was finished.
 #[derive(Debug)]
@@ -172,6 +91,9 @@ pub enum SpliceError {
     /// The far side finished while a message was unacknowledged.
     #[error("the partner closed its connection without acknowledging a message")]
     Unacknowledged,
+    /// The far side closed an idle MLLP conversation that our engine keeps open.
+    #[error("the partner closed its connection; the engine's next message goes on a new one")]
+    PartnerClosed,
     /// The policy stopped allowing it.
     #[error("the connection is no longer allowed")]
     NotAllowed,
@@ -197,19 +119,24 @@ pub async fn splice(
     mut recv: RecvStream,
     context: SpliceContext,
 ) -> Result<(), SpliceError> {
-    let result = context
-        .allowed
-        .run_until_cancelled(copy_both(&socket, &mut send, &mut recv, &context))
-        .await
-        .unwrap_or(Err(SpliceError::NotAllowed));
+    let copying = async {
+        let result = copy_both(&socket, &mut send, &mut recv, &context).await;
+        if result == Err(SpliceError::Engine) {
+            sleep(RESET_GRACE).await;
+        }
+        result
+    };
+    let result = context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed));
     match result {
         Ok(()) => socket.close_cleanly(),
         Err(error) => {
             let code = match error {
                 SpliceError::NotAllowed => ResetCode::NotAllowed,
-                SpliceError::Engine | SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::Unacknowledged => {
-                    ResetCode::SocketReset
-                }
+                SpliceError::Engine
+                | SpliceError::Peer(_)
+                | SpliceError::TunnelLost
+                | SpliceError::Unacknowledged
+                | SpliceError::PartnerClosed => ResetCode::SocketReset,
             };
             // A half that finished has nothing left to reset; all others are, and the socket's zero linger does the rest.
             send.reset_as(code);
@@ -225,12 +152,13 @@ async fn copy_both(
     recv: &mut RecvStream,
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
-    let conversation = context.mllp.then(|| Mutex::new(Conversation::default()));
+    let mllp = (context.mllp && context.role == Role::Sender).then(MllpSender::default);
     let stopped = send.stream.stopped();
-    let outbound = engine_to_tunnel(socket, send, context, conversation.as_ref());
-    let inbound = tunnel_to_engine(socket, recv, context, conversation.as_ref());
+    let outbound = engine_to_tunnel(socket, send, context, mllp.as_ref());
+    let inbound = tunnel_to_engine(socket, recv, context, mllp.as_ref());
+    // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
     let ends = async {
-        tokio::try_join!(outbound, inbound)?;
+        tokio::try_join!(inbound, outbound)?;
         Ok(())
     };
     // What a blocked copy loop does not see by itself: a stop of the peer, a reset of the engine.
@@ -253,7 +181,7 @@ async fn engine_to_tunnel(
     socket: &EngineSocket,
     send: &mut SendHalf,
     context: &SpliceContext,
-    conversation: Option<&Mutex<Conversation>>,
+    mllp: Option<&MllpSender>,
 ) -> Result<(), SpliceError> {
     let mut buffer = BytesMut::new();
     let mut size = READ_SIZE;
@@ -262,12 +190,17 @@ async fn engine_to_tunnel(
         let count = socket.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
         if count == 0 {
             send.finish();
+            if let Some(mllp) = mllp {
+                mllp.engine_finished();
+            }
             return Ok(());
+        }
+        if let Some(mllp) = mllp {
+            mllp.sent(&buffer)?;
         }
         if buffer.len() == buffer.capacity() {
             size = (size * 2).min(MAX_READ_SIZE);
         }
-        observe(conversation, context.role, Flow::FromEngine, &buffer);
         let was_message = moved < BULK_AFTER;
         moved += count as u64;
         if was_message && moved >= BULK_AFTER {
@@ -275,10 +208,10 @@ async fn engine_to_tunnel(
         }
         let chunk = buffer.split().freeze();
         send.stream.write_chunk(chunk).await.map_err(|error| match error {
-            quinn::WriteError::Stopped(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
-            quinn::WriteError::ConnectionLost(_)
-            | quinn::WriteError::ClosedStream
-            | quinn::WriteError::ZeroRttRejected => SpliceError::TunnelLost,
+            WriteError::Stopped(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
+            WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+                SpliceError::TunnelLost
+            }
         })?;
         context.traffic.sent(count);
     }
@@ -288,7 +221,7 @@ async fn tunnel_to_engine(
     socket: &EngineSocket,
     recv: &mut RecvStream,
     context: &SpliceContext,
-    conversation: Option<&Mutex<Conversation>>,
+    mllp: Option<&MllpSender>,
 ) -> Result<(), SpliceError> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
@@ -304,37 +237,77 @@ async fn tunnel_to_engine(
             ) => return Err(SpliceError::TunnelLost),
         };
         let mut moved = 0;
-        for chunk in &mut chunks[..count] {
-            observe(conversation, context.role, Flow::ToEngine, chunk);
+        for chunk in &chunks[..count] {
+            if let Some(mllp) = mllp {
+                mllp.received(chunk);
+            }
             moved += chunk.len();
         }
         socket.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
         context.traffic.received(moved);
     }
-    // The engine takes a FIN for success in some settings: not while one of its messages is unanswered.
-    if context.role == Role::Sender && conversation.is_some_and(|c| !lock(c).may_end_cleanly()) {
-        return Err(SpliceError::Unacknowledged);
-    }
-    socket.shutdown_write().map_err(|_| SpliceError::Engine)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    FromEngine,
-    ToEngine,
-}
-
-fn observe(conversation: Option<&Mutex<Conversation>>, role: Role, flow: Flow, bytes: &[u8]) {
-    let Some(conversation) = conversation else { return };
-    let mut conversation = lock(conversation);
-    // Messages come from the engine at the sender's end and go to the engine at the listener's.
-    if (flow == Flow::FromEngine) == (role == Role::Sender) {
-        conversation.observe_message_bytes(bytes);
-    } else {
-        conversation.observe_acknowledgement_bytes(bytes);
+    match mllp {
+        Some(mllp) => mllp.partner_finished().await,
+        None => socket.shutdown_write().map_err(|_| SpliceError::Engine),
     }
 }
 
-fn lock(conversation: &Mutex<Conversation>) -> MutexGuard<'_, Conversation> {
-    conversation.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a partner's close means for our engine that sends MLLP.
+///
+/// With response validation off, such an engine takes a FIN after its message for success. A FIN is safe only in answer
+/// to its own: while the engine may still send, it never gets one (docs/adr/0005).
+#[derive(Debug, Default)]
+struct MllpSender {
+    state: Mutex<MllpState>,
+    engine_finished: Notify,
+}
+
+#[derive(Debug, Default)]
+struct MllpState {
+    conversation: Conversation,
+    engine_finished: bool,
+    partner_finished: bool,
+}
+
+impl MllpSender {
+    fn lock(&self) -> MutexGuard<'_, MllpState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self, bytes: &[u8]) -> Result<(), SpliceError> {
+        let mut state = self.lock();
+        if state.partner_finished {
+            return Err(SpliceError::PartnerClosed);
+        }
+        state.conversation.observe_message_bytes(bytes);
+        Ok(())
+    }
+
+    fn received(&self, bytes: &[u8]) {
+        self.lock().conversation.observe_acknowledgement_bytes(bytes);
+    }
+
+    fn engine_finished(&self) {
+        self.lock().engine_finished = true;
+        self.engine_finished.notify_one();
+    }
+
+    /// The partner sends no more: a clean end if everything is acknowledged and the engine closes too.
+    async fn partner_finished(&self) -> Result<(), SpliceError> {
+        let engine_finished = {
+            let mut state = self.lock();
+            if !state.conversation.may_end_cleanly() {
+                return Err(SpliceError::Unacknowledged);
+            }
+            state.partner_finished = true;
+            state.engine_finished
+        };
+        if engine_finished {
+            return Ok(());
+        }
+        tokio::select! {
+            () = self.engine_finished.notified() => Ok(()),
+            () = sleep(CLOSE_GRACE) => Err(SpliceError::PartnerClosed),
+        }
+    }
 }

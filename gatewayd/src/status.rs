@@ -31,10 +31,12 @@ use crate::{
     peer::{PathCommand, Peer},
     socket::TunnelSocket,
     traffic::{Role, TrafficTable},
+    tunnel::HEARTBEAT_LIMIT,
 };
 
-/// How long `status` waits for a fresh round trip to every peer, so that it is true at the moment it is read.
-const FRESH_PROOF: Duration = Duration::from_secs(1);
+/// How long `status` waits for a fresh round trip to every peer, so that it is true at the moment it is read: a little more
+/// than the heartbeat limit, so that a peer that does not answer is not connected when the wait is over.
+const FRESH_PROOF: Duration = HEARTBEAT_LIMIT.saturating_add(Duration::from_millis(50));
 
 /// What is known of the connections. Cheap to clone.
 #[derive(Debug, Clone)]

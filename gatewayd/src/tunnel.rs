@@ -7,13 +7,14 @@ use std::{
 };
 
 use aws_lc_rs::{digest, hmac};
-use gateway_net::time::unix_ms;
+use gateway_net::{entropy::random, time::unix_ms};
 use gateway_proto::{
     identity::{GatewayKey, GatewayPublicKey},
     stream::{ControlFrame, EXPORTER_LABEL, MAX_CONTROL_FRAME_LEN},
 };
 use quinn::{
-    Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, RecvStream, SendStream, TransportConfig, VarInt,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, RecvStream,
+    SendStream, TransportConfig, VarInt,
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -22,14 +23,18 @@ use crate::{
     socket::TunnelSocket,
 };
 
-/// QUIC gives a tunnel up after this much silence; shorter outages of every path are survived without a lost byte.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// QUIC gives a tunnel up after this much silence, and its streams are reset; shorter outages of every path are survived
+/// without a lost byte. An engine that waits for an acknowledgement has given up by itself before (5 s by default).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// First guess of a path's round trip: a lost first packet is sent again after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// What one stream may hold in our memory before its engine reads it.
-const STREAM_WINDOW: u32 = 8 << 20;
-/// What all streams of a tunnel may hold together, each way.
-const TUNNEL_WINDOW: u32 = 32 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
+/// What all streams of a tunnel may hold together, each way: so much above one stream's share that a connection's usual
+/// 64 streams, all with engines that read nothing, do not stop the others.
+const TUNNEL_WINDOW: u32 = 144 << 20;
+/// Length of our connection ids in bytes.
+const CONNECTION_ID_LEN: usize = 8;
 /// Handshakes of peers that wait to be looked at.
 const MAX_INCOMING: usize = 256;
 
@@ -114,9 +119,29 @@ fn endpoint_config(key: &GatewayKey) -> EndpointConfig {
     let seed = key.seed();
     let derived = digest::digest(&digest::SHA256, &[b"gateway/stateless-reset/1".as_slice(), seed.as_slice()].concat());
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())));
+    config.cid_generator(|| Box::new(AnyConnectionId));
     // The socket tells QUIC from probes and STUN by the fixed bit.
     config.grease_quic_bit(false);
     config
+}
+
+/// Random connection ids of which none is refused by its looks. quinn's own generator recognises ids of its process
+/// only, and would stay silent towards packets for the process before; strangers never come this far.
+#[derive(Debug)]
+struct AnyConnectionId;
+
+impl ConnectionIdGenerator for AnyConnectionId {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&random::<CONNECTION_ID_LEN>())
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn transport(max_streams: u32) -> TransportConfig {
@@ -150,6 +175,8 @@ pub struct Proof {
     state: Mutex<ProofState>,
     /// Told when connectivity begins or ends.
     changed: Arc<Notify>,
+    /// Told when an answer is missing, so that the path is looked at.
+    missed: Notify,
     /// Asks for a ping now.
     ping: Notify,
     /// Told at every answered ping.
@@ -159,6 +186,8 @@ pub struct Proof {
 #[derive(Debug, Clone, Copy, Default)]
 struct ProofState {
     tunnel_up: bool,
+    /// A round trip succeeded through the tunnel that is up.
+    proved: bool,
     sequence: u64,
     unanswered_since: Option<(u64, Instant)>,
     last_proof_at: Option<u64>,
@@ -179,7 +208,7 @@ impl Proof {
     pub fn is_connected(&self) -> bool {
         let state = self.state();
         let overdue = state.unanswered_since.is_some_and(|(_, since)| since.elapsed() > HEARTBEAT_LIMIT);
-        state.tunnel_up && state.last_proof_at.is_some() && !overdue
+        state.tunnel_up && state.proved && !overdue
     }
 
     /// The last successful round trip, Unix milliseconds.
@@ -204,10 +233,20 @@ impl Proof {
         let _ = tokio::time::timeout(limit, heard).await;
     }
 
+    /// Resolves when an answer is missing although the tunnel stands.
+    pub async fn missed(&self) {
+        self.missed.notified().await;
+    }
+
+    fn is_unanswered(&self) -> bool {
+        self.state().unanswered_since.is_some()
+    }
+
     fn tunnel_is(&self, up: bool) {
         {
             let mut state = self.state();
             state.tunnel_up = up;
+            state.proved = false;
             state.unanswered_since = None;
         }
         if !up {
@@ -231,6 +270,7 @@ impl Proof {
             if state.unanswered_since.is_some_and(|(first, _)| sequence >= first) {
                 state.unanswered_since = None;
             }
+            state.proved = true;
             state.last_proof_at = Some(unix_ms());
             state.rtt = sent_at.map(|at| at.elapsed()).or(state.rtt);
         }
@@ -253,12 +293,20 @@ pub async fn heartbeat(
     let (pongs, pongs_rx) = mpsc::channel(PONG_QUEUE);
     let pinged = Mutex::new((0, Instant::now()));
     proof.tunnel_is(true);
-    let error = tokio::select! {
+    // However this ends, dropped half-way included, nothing is proved any more.
+    let _down = TunnelDown(proof);
+    tokio::select! {
         error = read_frames(recv, proof, pongs, &pinged) => error,
         error = write_frames(send, proof, pongs_rx, active, &pinged) => error,
-    };
-    proof.tunnel_is(false);
-    error
+    }
+}
+
+struct TunnelDown<'a>(&'a Proof);
+
+impl Drop for TunnelDown<'_> {
+    fn drop(&mut self) {
+        self.0.tunnel_is(false);
+    }
 }
 
 /// Why the control stream ended.
@@ -314,7 +362,7 @@ async fn write_frames(
     let _ = send.set_priority(1);
     let mut next_ping = tokio::time::Instant::now();
     loop {
-        let busy = *active.borrow_and_update() > 0;
+        let busy = *active.borrow_and_update() > 0 || proof.is_unanswered();
         let interval = if busy { ACTIVE_HEARTBEAT } else { IDLE_HEARTBEAT };
         next_ping = next_ping.min(tokio::time::Instant::now() + interval);
         let frame = tokio::select! {
@@ -335,7 +383,11 @@ async fn write_frames(
     }
 }
 
+/// The next ping; with one before it unanswered, the path is in question.
 fn ping(proof: &Proof, pinged: &Mutex<(u64, Instant)>) -> ControlFrame {
+    if proof.is_unanswered() {
+        proof.missed.notify_one();
+    }
     let sequence = proof.next_ping();
     *pinged.lock().unwrap_or_else(PoisonError::into_inner) = (sequence, Instant::now());
     ControlFrame::Ping { sequence }

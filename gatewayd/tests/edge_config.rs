@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::log::LogFormat;
-use gatewayd::config::{Config, ConfigError};
+use gateway_net::{log::LogFormat, secret_file};
+use gatewayd::config::{Config, ConfigError, NetworkError, ProxyChoice};
 
 fn fixtures(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config").join(kind);
@@ -62,6 +62,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.limits.streams, 4096);
     assert_eq!(config.log_format, LogFormat::Text);
     assert!(config.tunnel.direct && !config.tunnel.allow_loopback);
+    assert_eq!(config.network.proxy, ProxyChoice::Environment);
     let order: Vec<_> = config.tunnel.bind_order().map(|address| address.to_string()).collect();
     assert_eq!(order, ["[::]:0", "0.0.0.0:0"]);
 }
@@ -71,4 +72,32 @@ fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nonexistent/gatewayd.toml")).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }));
     assert!(error.to_string().contains("/nonexistent/gatewayd.toml"));
+}
+
+#[test]
+fn a_proxy_with_a_password_comes_from_a_file_of_mode_0600_and_shows_it_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy");
+    let text = format!("state_dir = \"/s\"\n[network]\nproxy_file = {file:?}\nno_proxy = \"clinic.example\"");
+    let network = Config::parse(Path::new("f"), &text).unwrap().network;
+    assert!(matches!(network.proxy(), Err(NetworkError::Read(_))));
+
+    secret_file::write(&file, b"http://gateway:sesame@proxy.example:3128\n").unwrap();
+    let proxy = network.proxy().unwrap().unwrap();
+    assert_eq!(proxy.to_string(), "proxy.example:3128");
+    assert!(proxy.has_credentials() && !format!("{proxy:?}").contains("sesame"));
+    assert!(!proxy.covers_url(&"https://control.clinic.example".parse().unwrap()));
+    assert!(proxy.covers_url(&"https://control.example".parse().unwrap()));
+
+    secret_file::write_public(&file, b"http://gateway:sesame@proxy.example:3128").unwrap();
+    assert!(matches!(network.proxy(), Err(NetworkError::Read(_))));
+    secret_file::write(&file, b"gateway:sesame@proxy.example").unwrap();
+    let error = network.proxy().unwrap_err();
+    assert!(matches!(error, NetworkError::Format { .. }) && !format!("{error:?}").contains("sesame"), "{error:?}");
+}
+
+#[test]
+fn no_proxy_at_all_is_a_choice() {
+    let config = Config::parse(Path::new("f"), "state_dir = \"/s\"\n[network]\nproxy = \"none\"").unwrap();
+    assert_eq!(config.network.proxy().unwrap(), None);
 }

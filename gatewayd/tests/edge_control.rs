@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "edge_control/proxy.rs"]
+mod proxy;
 #[path = "edge_control/stand_in.rs"]
 mod stand_in;
 
@@ -11,20 +13,26 @@ use std::{
     time::Duration,
 };
 
+use gateway_net::proxy::Proxy;
 use gateway_proto::{
     api::gateway::{ConnectionReport, Connectivity, Report, WatchEvent, WatchRequest},
     id::RelayId,
     identity::GatewayKey,
-    policy::DeniedReason,
+    policy::{DeniedReason, RelayEntry},
 };
 use gatewayd::{
     authority::{Authority, EnrollmentError},
     control_client::{ControlClient, EnrollError, LinkTimes, ReportSource, enroll},
+    peer::SessionIndex,
+    relay_link::{LinkContext, link},
+    routes::Routes,
+    socket::TunnelSocket,
     store::StateDir,
 };
+use proxy::StandInProxy;
 use stand_in::{Enrolling, StandIn, connection};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -47,6 +55,10 @@ struct Gateway {
 
 impl Gateway {
     fn start(authority: Authority) -> Self {
+        Self::start_through(authority, None)
+    }
+
+    fn start_through(authority: Authority, proxy: Option<Proxy>) -> Self {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let changed = Arc::new(Notify::new());
         let (home_relay, home_receiver) = watch::channel(None);
@@ -62,7 +74,7 @@ impl Gateway {
             report: Duration::from_secs(3600),
             missing_policy: Duration::from_millis(300),
         };
-        let client = ControlClient::new(authority.clone(), source, times);
+        let client = ControlClient::new(authority.clone(), source, times, proxy);
         let (status, shutdown) = (client.status(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(client.run(shutdown.clone()));
@@ -87,7 +99,7 @@ async fn linked() -> (tempfile::TempDir, StandIn, Gateway) {
     let directory = tempfile::tempdir().unwrap();
     let mut control = StandIn::start();
     let authority = open(directory.path());
-    enroll(&control.code.to_string(), &authority).await.unwrap();
+    enroll(&control.code.to_string(), &authority, None).await.unwrap();
     let gateway = Gateway::start(authority);
     assert_eq!(control.heard_hello().await, 1);
     (directory, control, gateway)
@@ -99,11 +111,11 @@ async fn an_enrolment_brings_policy_and_relay_token_and_may_be_repeated() {
     let control = StandIn::start();
     let authority = open(directory.path());
     let code = format!("  {}\n", control.code);
-    let enrolled = enroll(&code, &authority).await.unwrap();
+    let enrolled = enroll(&code, &authority, None).await.unwrap();
     assert_eq!((enrolled.server_name.as_str(), enrolled.key), ("Engine 1", authority.gateway_key().public()));
     assert!(authority.authorize(connection(), true, authority.now()).is_ok());
     assert!(authority.relay_token().borrow().is_some());
-    enroll(&code, &authority).await.unwrap();
+    enroll(&code, &authority, None).await.unwrap();
     drop(authority);
     let authority = open(directory.path());
     assert_eq!(authority.view().revision(), 1);
@@ -115,10 +127,10 @@ async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_in_t
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let control = StandIn::start();
     let (first, second) = (open(one.path()), open(two.path()));
-    assert!(matches!(enroll("gwe1_abc", &first).await, Err(EnrollError::Code(_))));
+    assert!(matches!(enroll("gwe1_abc", &first, None).await, Err(EnrollError::Code(_))));
 
     let refused = async |code: &str, gateway: &Authority, words: &str| {
-        let error = enroll(code, gateway).await.unwrap_err();
+        let error = enroll(code, gateway, None).await.unwrap_err();
         assert!(matches!(&error, EnrollError::CodeRefused(detail) if detail.contains(words)), "{error}");
     };
     let mut wrong = control.code.clone();
@@ -128,7 +140,7 @@ async fn a_code_that_is_wrong_expired_or_used_by_another_gateway_is_refused_in_t
     control.enrolls(Enrolling::Expired);
     refused(&code, &first, "expired").await;
     control.enrolls(Enrolling::Honest);
-    enroll(&code, &first).await.unwrap();
+    enroll(&code, &first, None).await.unwrap();
     refused(&code, &second, "used").await;
     assert!(second.enrollment().borrow().is_none());
 }
@@ -140,9 +152,9 @@ async fn a_lying_control_plane_enrols_nobody() {
     let authority = open(directory.path());
     let code = control.code.to_string();
     control.enrolls(Enrolling::OtherPolicyKey);
-    assert!(matches!(enroll(&code, &authority).await, Err(EnrollError::PolicyKey { .. })));
+    assert!(matches!(enroll(&code, &authority, None).await, Err(EnrollError::PolicyKey { .. })));
     control.enrolls(Enrolling::ForgedPolicy);
-    let error = enroll(&code, &authority).await.unwrap_err();
+    let error = enroll(&code, &authority, None).await.unwrap_err();
     assert!(matches!(error, EnrollError::NotInForce(EnrollmentError::Policy(_))), "{error}");
     assert!(authority.enrollment().borrow().is_none());
     assert!(!directory.path().join("enrollment.json").exists());
@@ -155,12 +167,12 @@ async fn another_tls_key_than_the_code_names_is_told_apart_from_a_network_that_i
     let authority = open(directory.path());
     let mut code = control.code.clone();
     code.pin = Some("ab".repeat(32));
-    assert!(matches!(enroll(&code.to_string(), &authority).await, Err(EnrollError::Intercepted { .. })));
+    assert!(matches!(enroll(&code.to_string(), &authority, None).await, Err(EnrollError::Intercepted { .. })));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     code.control = format!("https://{free}");
-    assert!(matches!(enroll(&code.to_string(), &authority).await, Err(EnrollError::Network { .. })));
+    assert!(matches!(enroll(&code.to_string(), &authority, None).await, Err(EnrollError::Network { .. })));
     code.control = "http://control.example".into();
-    assert!(matches!(enroll(&code.to_string(), &authority).await, Err(EnrollError::Address(_))));
+    assert!(matches!(enroll(&code.to_string(), &authority, None).await, Err(EnrollError::Address(_))));
 }
 
 #[tokio::test]
@@ -298,7 +310,7 @@ async fn a_gateway_that_is_not_enrolled_waits_and_links_once_it_is() {
     let mut control = StandIn::start();
     let mut gateway = Gateway::start(open(directory.path()));
     gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("not enrolled"))).await;
-    enroll(&control.code.to_string(), &gateway.authority).await.unwrap();
+    enroll(&control.code.to_string(), &gateway.authority, None).await.unwrap();
     assert_eq!(control.heard_hello().await, 1);
     gateway.status(|status| status.connected && status.url.is_some()).await;
 }
@@ -335,4 +347,73 @@ async fn the_command_enrols_the_running_daemon_with_a_code_from_standard_input()
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("enrolled as server 'Engine 1' of 'Clinic'"));
     assert_eq!(control.heard_hello().await, 1);
+}
+
+/// A control plane that can be reached through a proxy only, under a name that only the proxy knows.
+async fn behind_a_proxy() -> (tempfile::TempDir, StandIn, StandInProxy, Authority) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut control = StandIn::start();
+    let proxy = StandInProxy::start(control.code.control.strip_prefix("https://").unwrap().parse().unwrap()).await;
+    control.code.control = "https://control.invalid".into();
+    let authority = open(directory.path());
+    (directory, control, proxy, authority)
+}
+
+#[tokio::test]
+async fn enrolment_and_link_go_through_the_proxy_and_the_status_names_it_without_the_password() {
+    let (_directory, mut control, mut stand_in, authority) = behind_a_proxy().await;
+    let proxy = stand_in.proxy("gateway:sesame@");
+    enroll(&control.code.to_string(), &authority, Some(&proxy)).await.unwrap();
+    assert_eq!(stand_in.asked().await, "control.invalid:443");
+    let mut gateway = Gateway::start_through(authority, Some(proxy.clone()));
+    assert_eq!(control.heard_hello().await, 1);
+    gateway.status(|status| status.connected).await;
+    assert_eq!(gateway.status.borrow().proxy, Some(proxy.to_string()));
+    assert!(!format!("{:?}", gateway.status).contains("sesame"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_for_the_proxy_is_told_as_such_by_enrolment_and_link() {
+    let (_directory, control, stand_in, authority) = behind_a_proxy().await;
+    let wrong = stand_in.proxy("gateway:wrong@");
+    let error = enroll(&control.code.to_string(), &authority, Some(&wrong)).await.unwrap_err();
+    assert!(matches!(&error, EnrollError::Proxy { proxy, .. } if *proxy == wrong.to_string()), "{error:?}");
+    enroll(&control.code.to_string(), &authority, Some(&stand_in.proxy("gateway:sesame@"))).await.unwrap();
+    let mut gateway = Gateway::start_through(authority, Some(wrong));
+    let words = "wrong or missing user and password for the proxy";
+    gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains(words))).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
+    let (_directory, control, mut stand_in, authority) = behind_a_proxy().await;
+    let proxy = stand_in.proxy("gateway:sesame@");
+    enroll(&control.code.to_string(), &authority, Some(&proxy)).await.unwrap();
+    assert_eq!(stand_in.asked().await, "control.invalid:443");
+    let any = "127.0.0.1:0".parse().unwrap();
+    let (socket, _packets) =
+        TunnelSocket::bind([any].into_iter(), Arc::new(Routes::default()), SessionIndex::default()).unwrap();
+    let context = LinkContext {
+        authority,
+        proxy: Some(proxy.clone()),
+        injector: socket.injector(),
+        inbound: mpsc::channel(1).0,
+        changes: watch::Sender::new(0),
+    };
+    let relay = RelayEntry {
+        id: RelayId::new(1, [1; 10]),
+        url: "wss://relay.invalid:8443/relay".into(),
+        tls_pin: None,
+        stun: vec![],
+    };
+    let (handle, running) = link(relay, context, CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(running);
+    assert_eq!(within(stand_in.asked()).await, "relay.invalid:8443");
+    let mut state = handle.state();
+    let state = within(state.wait_for(|state| state.problem.is_some())).await.unwrap();
+    let expected = format!("the proxy '{proxy}' refused a tunnel to 'relay.invalid:8443' with HTTP status 403");
+    assert!(state.problem.as_ref().unwrap().contains(&expected), "{:?}", state.problem);
 }

@@ -35,6 +35,7 @@ impl DaemonControl for Daemon {
                 url: None,
                 last_heard_at: None,
                 clock_skew_ms: None,
+                proxy: None,
                 problem: None,
             },
             policy: PolicyStatus { revision: 0, issued_at: None, confirmed_at: None, age_secs: None, problem: None },
@@ -71,7 +72,7 @@ fn start() -> Running {
     let api = LocalApi::bind(&path, &authority).unwrap();
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(api.serve(Arc::new(Daemon), authority, shutdown.clone()));
+    tasks.spawn(api.serve(Arc::new(Daemon), authority, None, shutdown.clone()));
     Running { client: gateway_net::http::unix_client(&path).unwrap(), directory, shutdown, tasks }
 }
 

@@ -2,14 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use gateway_proto::identity::{GatewayKey, GatewayPublicKey};
 use gatewayd::{
     credentials::AllowedPeers,
+    engine_socket::EngineSocket,
+    peer::SessionIndex,
     routes::{Route, Routes},
     socket::TunnelSocket,
-    splice::{EngineSocket, SendHalf, SpliceContext, SpliceError, splice},
+    splice::{SendHalf, SpliceContext, SpliceError, splice},
     traffic::{Role, Traffic},
     tunnel::TunnelEndpoint,
 };
@@ -36,7 +43,7 @@ fn site(seed: u8, other: u8) -> Site {
     let key = GatewayKey::from_seed(&[seed; 32]);
     let routes = Arc::new(Routes::default());
     let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];
-    let (socket, _probes) = TunnelSocket::bind(bind.into_iter(), routes.clone()).unwrap();
+    let (socket, _probes) = TunnelSocket::bind(bind.into_iter(), routes.clone(), SessionIndex::default()).unwrap();
     let allowed = AllowedPeers::default();
     allowed.replace(vec![GatewayKey::from_seed(&[other; 32]).public()]);
     let endpoint = TunnelEndpoint::new(socket.clone(), &key, allowed, 16).unwrap();
@@ -73,6 +80,7 @@ struct Joined {
     sending: TcpStream,
     receiving: TcpStream,
     allowed: CancellationToken,
+    from_receiving: Arc<Traffic>,
     sender: JoinHandle<Result<(), SpliceError>>,
     listener: JoinHandle<Result<(), SpliceError>>,
 }
@@ -93,11 +101,13 @@ async fn joined(mllp: bool) -> Joined {
     let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
     far_recv.read_exact(&mut [0]).await.unwrap();
     let allowed = CancellationToken::new();
-    let context = |role| SpliceContext { traffic: Arc::new(Traffic::default()), role, mllp, allowed: allowed.clone() };
-    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender)));
-    let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(Role::Listener));
+    let from_receiving = Arc::new(Traffic::default());
+    let context = |role, traffic| SpliceContext { traffic, role, mllp, allowed: allowed.clone() };
+    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender, Arc::default())));
+    let far =
+        splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(Role::Listener, from_receiving.clone()));
     let listener = start(far);
-    Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, sender, listener }
+    Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, from_receiving, sender, listener }
 }
 
 async fn read(socket: &mut TcpStream, count: usize) -> Vec<u8> {
@@ -163,6 +173,42 @@ async fn a_fin_without_acknowledgement_is_a_reset_for_the_engine_that_waits_for_
     joined.receiving.shutdown().await.unwrap();
     assert_eq!(end(&mut joined.sending).await, RST);
     assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::Unacknowledged));
+}
+
+#[tokio::test]
+async fn a_partner_that_closes_before_any_message_is_a_reset_and_never_a_fin() {
+    let mut joined = joined(true).await;
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::PartnerClosed));
+}
+
+#[tokio::test]
+async fn a_message_sent_after_the_partner_closed_is_reset_and_not_swallowed() {
+    let mut joined = joined(true).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    read(&mut joined.receiving, MESSAGE.len()).await;
+    joined.receiving.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.sending, MESSAGE.len()).await, MESSAGE);
+    joined.receiving.shutdown().await.unwrap();
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, RST);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_sent_just_before_a_reset_still_arrives() {
+    let mut joined = joined(true).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    read(&mut joined.receiving, MESSAGE.len()).await;
+    joined.receiving.write_all(MESSAGE).await.unwrap();
+    socket2::SockRef::from(&joined.receiving).set_linger(Some(Duration::ZERO)).unwrap();
+    // The gateway must have read it: a reset also destroys what the kernel holds for a reader.
+    while joined.from_receiving.bytes_sent.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(joined.receiving);
+    assert_eq!(read(&mut joined.sending, MESSAGE.len()).await, MESSAGE);
+    assert_eq!(end(&mut joined.sending).await, RST);
 }
 
 #[tokio::test]
@@ -252,7 +298,7 @@ async fn packets_of_a_stranger_never_reach_quic() {
     // b knows no real address of a.
     let dialling = a.endpoint.dial(b.key).unwrap();
     let counted = async {
-        while b.socket.counters().strangers.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        while b.socket.counters().strangers.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
     };

@@ -268,7 +268,31 @@ impl Platform {
         engine: SocketAddr,
     ) -> anyhow::Result<String> {
         let channel = self.publish(listener, name, engine).await?;
-        let args = ["grant", "offer", "--profile", &listener.profile, "--channel", &channel, "--to", agreement];
+        self.grant(agreement, listener, &channel, None).await
+    }
+
+    /// Step 4a with an end: publishes and offers for a time such as `90d`. Gives the grant.
+    pub async fn offer_until(
+        &self,
+        agreement: &str,
+        listener: &Site,
+        engine: SocketAddr,
+        expires: Option<&str>,
+    ) -> anyhow::Result<String> {
+        let channel = self.publish(listener, &format!("adt-{}", engine.port()), engine).await?;
+        self.grant(agreement, listener, &channel, expires).await
+    }
+
+    async fn grant(
+        &self,
+        agreement: &str,
+        listener: &Site,
+        channel: &str,
+        expires: Option<&str>,
+    ) -> anyhow::Result<String> {
+        let args = ["grant", "offer", "--profile", &listener.profile, "--channel", channel, "--to", agreement];
+        let end = expires.map(|expires| ["--expires", expires]);
+        let args: Vec<&str> = args.into_iter().chain(end.into_iter().flatten()).collect();
         Ok(text(&self.ctl.json(&args).await?, "id")?.into())
     }
 

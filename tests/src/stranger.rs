@@ -72,7 +72,7 @@ impl Stranger {
         request: &EnrollRequest,
     ) -> anyhow::Result<Result<EnrollAnswer, Problem>> {
         let pin: TlsPin = code.pin.as_deref().context("the code pins the control plane")?.parse()?;
-        let client = gateway_net::http::client(ServerTrust::Pin(pin))?;
+        let client = gateway_net::http::client(ServerTrust::Pin(pin), None)?;
         let url = Url::parse(&code.control)?.join(ENROLL_PATH)?;
         let answer = client.post(url).json(request).send().await?;
         if answer.status().is_success() { Ok(Ok(answer.json().await?)) } else { Ok(Err(answer.json().await?)) }
@@ -90,6 +90,7 @@ impl Challenged {
         let options = WsOptions {
             url: Url::parse(&format!("wss://{}/relay", relay.ready("listen")?))?,
             trust: ServerTrust::Pin(relay.ready("tls_pin")?.parse()?),
+            proxy: None,
             protocol: SUB_PROTOCOL,
             headers: HeaderMap::new(),
             max_message: MAX_FRAME,

@@ -10,7 +10,7 @@ use crate::storage::StorageError;
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// It does not exist, or it is not for this organization to see: the two look the same.
-    #[error("there is no such {0} in your organization")]
+    #[error("there is no such {0}, or it is not for your organization to see")]
     NotFound(&'static str),
     /// The role does not allow it.
     #[error("{0}")]

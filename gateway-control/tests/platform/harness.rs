@@ -56,7 +56,7 @@ impl Control {
         task.spawn(running.run());
         let trust = ServerTrust::Pin(ready.tls_pin.as_ref().unwrap().parse().unwrap());
         let operator = std::fs::read_to_string(&ready.operator_token_file).unwrap().trim().to_owned();
-        Self { clock, ready, client: http::client(trust).unwrap(), operator, shutdown, task, directory }
+        Self { clock, ready, client: http::client(trust, None).unwrap(), operator, shutdown, task, directory }
     }
 
     pub(crate) async fn stop(mut self) -> tempfile::TempDir {
@@ -271,6 +271,7 @@ pub(crate) async fn open_watch(control: &Control, token: &str) -> Result<WsStrea
     ws::connect(&WsOptions {
         url: url.parse().unwrap(),
         trust: ServerTrust::Pin(control.ready.tls_pin.as_ref().unwrap().parse().unwrap()),
+        proxy: None,
         protocol: WATCH_PROTOCOL,
         headers,
         max_message: 64 << 20,
@@ -302,6 +303,11 @@ impl Watch {
 
     /// The next policy, accepted as a gateway would, and confirmed.
     pub(crate) async fn policy(&mut self) -> Policy {
+        // Heartbeats come for ever: the limit is on the policy.
+        tokio::time::timeout(LIMIT, self.next_policy()).await.expect("no policy came")
+    }
+
+    async fn next_policy(&mut self) -> Policy {
         loop {
             match self.event().await.expect("the watch was closed") {
                 WatchEvent::Policy { policy } => {

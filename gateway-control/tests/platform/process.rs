@@ -31,7 +31,7 @@ impl Process {
     }
 
     fn client(&self) -> reqwest::Client {
-        http::client(ServerTrust::Pin(self.ready["tls_pin"].as_str().unwrap().parse().unwrap())).unwrap()
+        http::client(ServerTrust::Pin(self.ready["tls_pin"].as_str().unwrap().parse().unwrap()), None).unwrap()
     }
 
     fn url(&self, path: &str) -> String {

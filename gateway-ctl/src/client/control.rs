@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_net::proxy::Proxy;
 use gateway_proto::api::{Page, platform::Hidden};
 use reqwest::{Method, RequestBuilder, header::AUTHORIZATION};
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,7 +38,7 @@ pub(crate) struct Control {
 impl Control {
     /// A client; nothing is sent yet.
     pub(crate) fn new(target: &Target, credential: Credential) -> Result<Self, ClientError> {
-        let client = gateway_net::http::client(target.trust())?;
+        let client = gateway_net::http::client(target.trust(), Proxy::from_environment()?.as_ref())?;
         let address = target.url.as_str().trim_end_matches('/').to_owned();
         let http = Http { client, base: format!("{address}/api/v1"), address, socket: None };
         Ok(Self { http, credential })

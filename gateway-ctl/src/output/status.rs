@@ -148,6 +148,9 @@ fn control(status: &Status, now_ms: u64) -> String {
     if let Some(url) = &control.url {
         let _ = write!(text, " to {url}");
     }
+    if let Some(proxy) = &control.proxy {
+        let _ = write!(text, " through the proxy {proxy}");
+    }
     if let Some(at) = control.last_heard_at {
         let _ = write!(text, ", heard {}", time::relative_ms(now_ms, at));
     }

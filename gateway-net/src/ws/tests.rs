@@ -41,6 +41,7 @@ fn options(url: &Url, pin: TlsPin) -> WsOptions {
     WsOptions {
         url: url.clone(),
         trust: ServerTrust::Pin(pin),
+        proxy: None,
         protocol: "test.1",
         headers: HeaderMap::new(),
         max_message: 1024,
@@ -118,19 +119,4 @@ async fn a_silent_server_ends_with_the_step_that_hung() {
     let url = Url::parse(&format!("wss://{}/", listener.local_addr().unwrap())).unwrap();
     let error = connect(&options(&url, TlsPin::from_bytes([0; 32]))).await.unwrap_err();
     assert!(matches!(error, WsError::Timeout { step: "TLS handshake", .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn the_next_address_is_tried_when_one_refuses() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = race([closed, open.local_addr().unwrap()].into()).await.unwrap();
-    assert_eq!(stream.peer_addr().unwrap(), open.local_addr().unwrap());
-}
-
-#[test]
-fn the_families_take_turns() {
-    let all = ["[::1]:1", "[::2]:1", "10.0.0.1:1", "[::3]:1"].map(|text| text.parse().unwrap()).to_vec();
-    let order: Vec<_> = interleave(all).iter().map(ToString::to_string).collect();
-    assert_eq!(order, ["[::1]:1", "10.0.0.1:1", "[::2]:1", "[::3]:1"]);
 }

@@ -85,6 +85,9 @@ pub struct ControlStatus {
     pub last_heard_at: Option<u64>,
     /// Its clock minus ours, milliseconds.
     pub clock_skew_ms: Option<i64>,
+    /// Host and port of the HTTP proxy on the way to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Why it is not connected.
     pub problem: Option<String>,
 }

@@ -231,12 +231,18 @@ impl PathAgent {
         }
     }
 
-    /// Everything may have changed: the machine slept, the network changed, or an operator asks for it. Every path is
-    /// asked at once and a new offer is made.
-    pub fn relook(&mut self, now: Instant) {
+    /// Something outside makes the selected direct path doubtful (the peer's packets come over the relay, an answer is
+    /// missing end to end): the path is asked now, and left with the usual patience if it does not answer.
+    pub fn check(&mut self, now: Instant) {
         if let Current::Direct { heartbeat, .. } = &mut self.current {
             heartbeat.set_active(true, now);
         }
+    }
+
+    /// Everything may have changed: the machine slept, the network changed, or an operator asks for it. Every path is
+    /// asked at once and a new offer is made.
+    pub fn relook(&mut self, now: Instant) {
+        self.check(now);
         if self.wanted {
             self.punch.rearm();
             self.request_punch(now);

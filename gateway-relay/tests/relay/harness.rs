@@ -64,7 +64,7 @@ impl TestRelay {
         let mut running = JoinSet::new();
         let asked = shutdown.clone();
         running.spawn(async move { relay.run(&asked).await });
-        let http = gateway_net::http::client_builder(ServerTrust::WebPki).https_only(false).build().unwrap();
+        let http = gateway_net::http::client_builder(ServerTrust::WebPki, None).https_only(false).build().unwrap();
         Self { ready, shutdown, running, http, _directory: directory }
     }
 
@@ -77,6 +77,7 @@ impl TestRelay {
         WsOptions {
             url: format!("wss://{}{PATH}", self.ready.listen).parse().unwrap(),
             trust: ServerTrust::Pin(self.ready.tls_pin),
+            proxy: None,
             protocol: SUB_PROTOCOL,
             headers: HeaderMap::new(),
             max_message: 65_535,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use gateway_net::{
     http::HttpSetupError,
+    proxy::Proxy,
     tls::{PinError, PinMismatch},
 };
 use gateway_proto::{
@@ -76,6 +77,19 @@ pub enum EnrollError {
         /// What went wrong.
         source: reqwest::Error,
     },
+    /// It cannot be reached through the proxy.
+    #[error(
+        "cannot reach the control plane at '{control}' through the proxy '{proxy}'; check that the proxy is up, takes \
+         our user and password and lets us connect to this address"
+    )]
+    Proxy {
+        /// The address.
+        control: String,
+        /// Host and port of the proxy.
+        proxy: String,
+        /// What went wrong.
+        source: reqwest::Error,
+    },
     /// The HTTP client could not be built.
     #[error("cannot enrol")]
     Setup(#[from] HttpSetupError),
@@ -103,10 +117,11 @@ pub enum EnrollError {
     Task(#[from] JoinError),
 }
 
-/// Enrols this gateway with a code. Cancel-safe: repeat it with the same code.
-pub async fn enroll(code: &str, authority: &Authority) -> Result<Enrolled, EnrollError> {
+/// Enrols this gateway with a code, through `proxy` where that covers the control plane's host. Cancel-safe: repeat it with
+/// the same code.
+pub async fn enroll(code: &str, authority: &Authority, proxy: Option<&Proxy>) -> Result<Enrolled, EnrollError> {
     let code: EnrollmentCode = code.parse()?;
-    let answer = request(&code, authority).await?;
+    let answer = request(&code, authority, proxy).await?;
     if answer.policy_key != code.policy_key {
         return Err(EnrollError::PolicyKey { expected: code.policy_key, answered: answer.policy_key });
     }
@@ -147,18 +162,29 @@ pub(super) fn base_url(control: &str) -> Option<Url> {
     is_base.then_some(url)
 }
 
-async fn request(code: &EnrollmentCode, authority: &Authority) -> Result<EnrollAnswer, EnrollError> {
+async fn request(
+    code: &EnrollmentCode,
+    authority: &Authority,
+    proxy: Option<&Proxy>,
+) -> Result<EnrollAnswer, EnrollError> {
     let control = &code.control;
     let mut url = base_url(control).ok_or_else(|| EnrollError::Address(control.clone()))?;
     url.set_path(ENROLL_PATH);
-    let client = gateway_net::http::client(store::trust(code.pin.as_deref())?)?;
+    let proxy = proxy.filter(|proxy| proxy.covers_url(&url));
+    let client = gateway_net::http::client(store::trust(code.pin.as_deref())?, proxy)?;
     let noise = NoiseBinding::new(authority.gateway_key(), authority.noise_key());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let body = EnrollRequest::new(code.secret.clone(), authority.gateway_key(), noise, version);
 
     let failed = |source: reqwest::Error| match PinMismatch::find_in(&source) {
         Some(mismatch) => EnrollError::Intercepted { control: control.clone(), source: *mismatch },
-        None => EnrollError::Network { control: control.clone(), source: source.without_url() },
+        None => match proxy {
+            Some(proxy) => {
+                let (control, proxy) = (control.clone(), proxy.to_string());
+                EnrollError::Proxy { control, proxy, source: source.without_url() }
+            }
+            None => EnrollError::Network { control: control.clone(), source: source.without_url() },
+        },
     };
     let response = client.post(url).timeout(ENROLL_TIMEOUT).json(&body).send().await.map_err(failed)?;
     let status = response.status();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use gateway_net::{
+    proxy::Proxy,
     tls::{PinError, ServerTrust},
     ws::{HeaderMap, HeaderValue, Message, WsError, WsOptions, WsStream, WsStreamError},
 };
@@ -79,6 +80,7 @@ pub(super) fn options(
     authority: &Authority,
     enrollment: &Enrollment,
     trust: ServerTrust,
+    proxy: Option<Proxy>,
 ) -> Result<WsOptions, LinkEnd> {
     let assertion = Assertion {
         key: authority.gateway_key().public(),
@@ -95,7 +97,7 @@ pub(super) fn options(
     value.set_sensitive(true);
     headers.insert("authorization", value);
     let url = watch_url(&enrollment.control).ok_or_else(|| LinkEnd::Address(enrollment.control.clone()))?;
-    Ok(WsOptions { url, trust, protocol: WATCH_PROTOCOL, headers, max_message: MAX_MESSAGE })
+    Ok(WsOptions { url, trust, proxy, protocol: WATCH_PROTOCOL, headers, max_message: MAX_MESSAGE })
 }
 
 fn watch_url(control: &str) -> Option<Url> {

@@ -18,6 +18,10 @@ use gateway_tests::{
 /// Messages each sending engine gets through in one scenario.
 const MESSAGES: usize = 300;
 const LIMIT: Duration = Duration::from_secs(60);
+/// A gateway that ends in order lets running messages finish for some seconds and then tells its peers.
+const TOLD_LIMIT: Duration = Duration::from_secs(10);
+/// A message whose far gateway died is given up within this time; the engine's own response timeout is 5 s.
+const DEAD_PEER_LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn killing_the_control_plane_in_mid_traffic_disturbs_no_message() -> anyhow::Result<()> {
@@ -89,13 +93,57 @@ async fn an_unacknowledged_message_ends_with_a_reset_whichever_gateway_is_killed
                 anyhow::Ok(Instant::now())
             };
             let (verdict, killed) = tokio::join!(exchange, killing);
-            measured!("{victim} killed, reset after {:.1} s", killed?.elapsed().as_secs_f64());
+            let took = killed?.elapsed();
+            measured!("{victim} killed, its open message was reset after {:.1} s", took.as_secs_f64());
+            ensure!(took < DEAD_PEER_LIMIT, "{victim} killed: reset after {took:?}");
             ensure!(verdict == Verdict::Broken(Broken::Reset), "{victim} killed: the message was {verdict}");
             Ok(())
         })
         .await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_ends_every_program_in_order_and_an_open_message_with_a_reset() -> anyhow::Result<()> {
+    play(async |scene| {
+        scene.on_path(PathKind::Direct).await?;
+        scene.engine.behave(Manners::Silent);
+        let message = scene.message();
+        let mut connection = Connection::open(scene.link.sender).await.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        let exchange = async { connection.exchange(&message.bytes, LIMIT).await };
+        let engine = &scene.engine;
+        let gateway = &mut scene.south.gateway;
+        let ending = async {
+            wait::until_true(LIMIT, "the message is at the engine", async || {
+                Ok(engine.count_of(&message.control_id) == 1)
+            })
+            .await?;
+            let begun = Instant::now();
+            let status = gateway.terminate(LIMIT).await?;
+            anyhow::Ok((begun, status))
+        };
+        let ((verdict, reset_at), ended) =
+            tokio::join!(async { (exchange.await, Instant::now()) }, async { (ending.await, Instant::now()) });
+        let (begun, status) = ended.0?;
+        measured!(
+            "receiving gateway ended {:.1} s after SIGTERM, its open message was reset after {:.1} s",
+            ended.1.duration_since(begun).as_secs_f64(),
+            reset_at.duration_since(begun).as_secs_f64()
+        );
+        ensure!(verdict == Verdict::Broken(Broken::Reset), "the message was {verdict}");
+        ensure!(status.success(), "the receiving gateway ended with {status}");
+        let told = reset_at.duration_since(begun);
+        ensure!(told < TOLD_LIMIT, "the sending engine heard of it {told:?} after SIGTERM");
+        for process in [&mut scene.north.gateway, &mut scene.platform.relay, &mut scene.platform.control] {
+            let begun = Instant::now();
+            let status = process.terminate(LIMIT).await?;
+            ensure!(status.success(), "{} ended with {status}", process.name());
+            measured!("{} ended {:.1} s after SIGTERM", process.name(), begun.elapsed().as_secs_f64());
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

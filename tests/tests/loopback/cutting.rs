@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use gateway_tests::{
     measured,
-    mllp::{Broken, Connection, Ending, Sender, Verdict},
+    mllp::{Broken, Connection, Ending, Engine, Manners, Sender, Verdict},
     scene::{Scene, play},
     wait,
 };
@@ -90,6 +90,39 @@ async fn suspending_the_agreement_resets_both_engines_and_resuming_it_opens_agai
         cut(scene, "suspend", &["agreement", "suspend", &id, "--profile", "north"]).await?;
         scene.ctl(&["agreement", "resume", &id, "--profile", "north"]).await?;
         works_again(scene).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn removing_a_server_resets_both_engines_while_bytes_flow() -> anyhow::Result<()> {
+    play(async |scene| {
+        scene.expected_errors.push("the control plane removed this gateway");
+        cut(scene, "remove", &["server", "delete", "south", "--yes", "--profile", "south"]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_grant_that_expires_resets_both_engines_at_its_second() -> anyhow::Result<()> {
+    play(async |scene| {
+        let engine = Engine::start(Manners::Polite)?;
+        let expires = Duration::from_secs(15);
+        let offered = Instant::now();
+        let grant =
+            scene.platform.offer_until(&scene.link.agreement, &scene.south, engine.address(), Some("15s")).await?;
+        let connection = scene.platform.approve(&grant, &scene.north).await?;
+        let address = scene.platform.opened(&connection, &scene.north).await?;
+        let mut connection = Connection::open(address).await.map_err(|e| anyhow::anyhow!("connect: {e:?}"))?;
+        connection.write(b"\x0bMSH|^~\\&|").await.map_err(|e| anyhow::anyhow!("write: {e:?}"))?;
+        let (near, near_at) = connection.write_until_end(&vec![b'x'; 1 << 10], LIMIT + expires).await;
+        let (far, _) = engine.wait_for_end(LIMIT).await?;
+        ensure!(near == Broken::Reset && far == Ending::Reset, "near {near:?}, far {far:?}");
+        let lived = near_at.duration_since(offered);
+        ensure!(lived > expires - Duration::from_secs(3) && lived < expires + CUT_LIMIT, "it ended after {lived:?}");
+        measured!("a grant of 15 s was cut after {:.2} s (commands before and after included)", lived.as_secs_f64());
+        scene.link.sender = address;
+        closed(scene).await
     })
     .await
 }

@@ -13,6 +13,9 @@ use gateway_tests::{
 /// A peer that died is noticed within this time.
 const NOTICE_LIMIT: Duration = Duration::from_secs(15);
 
+/// A peer that is back is connected again within this time.
+const RETURN_LIMIT: Duration = Duration::from_secs(10);
+
 #[tokio::test]
 async fn a_peer_that_is_killed_shows_as_disconnected_and_as_connected_when_it_is_back() -> anyhow::Result<()> {
     play(async |scene| {
@@ -24,6 +27,7 @@ async fn a_peer_that_is_killed_shows_as_disconnected_and_as_connected_when_it_is
         scene.south.restart().await?;
         let back = Instant::now();
         scene.connected().await?;
+        ensure!(back.elapsed() < RETURN_LIMIT, "connected {:?} after it is back", back.elapsed());
         measured!("shown as connected {:.1} s after it is back", back.elapsed().as_secs_f64());
         Ok(())
     })

@@ -140,6 +140,36 @@ async fn a_direct_path_that_dies_silently_in_mid_traffic_loses_no_byte() -> anyh
 }
 
 #[tokio::test]
+async fn a_relay_that_is_killed_while_it_carries_everything_fakes_nothing_and_carries_again() -> anyhow::Result<()> {
+    let lab = Lab::start()?;
+    lab.drop_udp_between_sites()?;
+    play_in(&lab, async |scene| {
+        scene.on_path(PathKind::Relayed).await?;
+        let big = scene.document(10 << 20);
+        let mut sender = scene.sender().with_response_timeout(LIMIT);
+        let before = scene.engine.bytes();
+        let killing = async {
+            scene.engine.wait_for_bytes(before + (1 << 20), LIMIT).await?;
+            scene.platform.relay.kill_and_reap();
+            scene.platform.restart_relay().await
+        };
+        let (verdict, killed) = tokio::join!(sender.send(&big.bytes), killing);
+        killed?;
+        ensure!(!verdict.marked_sent_without_validation() || verdict == Verdict::Acknowledged, "{verdict}");
+        measured!("relay killed under a 14 MB message: {verdict}");
+        let message = scene.message();
+        let begun = Instant::now();
+        gateway_tests::wait::until_true(LIMIT, "messages go on", async || {
+            Ok(scene.sender().send(&message.bytes).await == Verdict::Acknowledged)
+        })
+        .await?;
+        measured!("next message after a killed relay: {:.1} s", begun.elapsed().as_secs_f64());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn the_wire_of_the_relay_shows_no_plaintext_and_no_candidate_address() -> anyhow::Result<()> {
     let lab = Lab::start()?;
     lab.drop_udp_between_sites()?;

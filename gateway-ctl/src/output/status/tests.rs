@@ -49,6 +49,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             url: Some("https://control.example".into()),
             last_heard_at: Some(NOW - 2_000),
             clock_skew_ms: Some(3),
+            proxy: Some("proxy.example:3128".into()),
             problem: None,
         },
         policy: PolicyStatus {
@@ -94,7 +95,7 @@ CONNECTED  1 connection
 Server        front desk
 Organization  Clinic A
 Key           {}
-Control link  connected to https://control.example, heard 2 s ago
+Control link  connected to https://control.example through the proxy proxy.example:3128, heard 2 s ago
 Policy        revision 12, signed 5 min ago, confirmed 2 s ago
 Relay         attached to wss://relay.example/relay, home, round trip 12 ms
 Daemon        gatewayd 0.1.0, started 2 h ago
@@ -174,7 +175,7 @@ fn lost_links_and_refused_policies_show() {
     status.relays[0].problem = Some("refused".into());
     let text = render(&status, &[], NOW, Style::PLAIN);
     for part in [
-        "Control link  NOT CONNECTED to https://control.example, heard 2 s ago, its clock is 90 s behind: connection refused",
+        "Control link  NOT CONNECTED to https://control.example through the proxy proxy.example:3128, heard 2 s ago, its clock is 90 s behind: connection refused",
         "              the newest policy was refused: signed by a stranger",
         "Relay         NOT ATTACHED to wss://relay.example/relay, home: refused",
     ] {

@@ -1,0 +1,99 @@
+//! A TCP socket with the engine that ends with RST unless it is told otherwise.
+//!
+//! Zero linger from its first moment makes the kernel send RST when the socket is dropped or the process killed, so an
+//! abnormal end is never taken for a clean one (docs/architecture.md, socket truth).
+
+use std::{io, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{io::Interest, net::TcpStream};
+
+/// With less room than this a new buffer is taken.
+const MIN_READ_ROOM: usize = 2 << 10;
+/// Chunks written in one system call at most.
+pub(crate) const CHUNKS: usize = 32;
+
+/// An engine's socket that is reset, not closed, unless it is told otherwise.
+#[derive(Debug)]
+pub struct EngineSocket(TcpStream);
+
+impl EngineSocket {
+    /// Takes a fresh socket: no delay, TCP keepalive, zero linger.
+    pub fn new(socket: TcpStream, keepalive: Duration) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        let reference = SockRef::from(&socket);
+        reference.set_linger(Some(Duration::ZERO))?;
+        let interval = (keepalive / 3).max(Duration::from_secs(1));
+        reference
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))?;
+        Ok(Self(socket))
+    }
+
+    /// Closes with FIN: both directions ended cleanly.
+    pub(crate) fn close_cleanly(self) {
+        // If the option cannot be set the engine sees a reset after a complete conversation: harmless, and visible.
+        let _ = SockRef::from(&self.0).set_linger(None);
+    }
+
+    /// Reads what is there, up to the room of `buffer`; 0 at the end.
+    pub(crate) async fn read(&self, buffer: &mut BytesMut, size: usize) -> io::Result<usize> {
+        loop {
+            self.0.readable().await?;
+            if buffer.capacity() - buffer.len() < MIN_READ_ROOM {
+                buffer.reserve(size);
+            }
+            match self.0.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes all chunks, several per system call; they are empty afterwards.
+    pub(crate) async fn write_all(&self, chunks: &mut [Bytes]) -> io::Result<()> {
+        let mut first = 0;
+        while first < chunks.len() {
+            let mut slices = [io::IoSlice::new(&[]); CHUNKS];
+            for (slice, chunk) in slices.iter_mut().zip(&chunks[first..]) {
+                *slice = io::IoSlice::new(chunk);
+            }
+            let mut written = match self.0.try_write_vectored(&slices[..chunks.len() - first]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.0.writable().await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            while first < chunks.len() && written >= chunks[first].len() {
+                written -= chunks[first].len();
+                chunks[first] = Bytes::new();
+                first += 1;
+            }
+            if written > 0 {
+                chunks[first] = chunks[first].split_off(written);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends our direction with FIN.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        SockRef::from(&self.0).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Resolves when the engine's socket is broken, also while nothing is read or written.
+    pub(crate) async fn broken(&self) -> io::Error {
+        match self.0.ready(Interest::ERROR).await {
+            Ok(_) => self.0.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+            Err(error) => error,
+        }
+    }
+
+    /// Resolves when the engine's socket breaks while it waits for the tunnel.
+    pub async fn gone(&self) {
+        self.broken().await;
+    }
+}
