@@ -49,7 +49,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Addresses and users whose rates are remembered.
 const KNOWN_CLIENTS: usize = 50_000;
 
-/// The address a connection comes from, put into every request by [`serve`].
+/// The address a connection comes from, put into every request by [`serve()`].
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
 

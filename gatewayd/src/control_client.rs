@@ -5,7 +5,7 @@
 //!
 //! Life-cycle: not enrolled → waits; enrolled → connect, `Hello` with our revision, then policies, heartbeats both ways and
 //! reports, until silence, an error or a newer enrolment ends the link; then again after a jittered [`Backoff`], which
-//! starts over once a heartbeat was heard. [`enroll`] is the other way in, driven by the local API.
+//! starts over once a heartbeat was heard. [`enroll()`] is the other way in, driven by the local API.
 
 mod enroll;
 mod link;

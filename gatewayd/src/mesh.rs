@@ -102,7 +102,7 @@ pub struct MeshContext {
     pub allowed: AllowedPeers,
     /// The socket's routes.
     pub routes: Arc<Routes>,
-    /// What path actors share; its `links` come from [`Mesh::links`].
+    /// What path actors share.
     pub path: PathContext,
     /// For relay links.
     pub link: LinkContext,

@@ -1,6 +1,6 @@
 //! One attachment to a relay: connect, prove who we are, then signals and datagrams both ways until it ends.
 //!
-//! The link is supervised by [`run`]: it attaches again with jittered backoff, for ever, and says in [`LinkState`] how
+//! The link is supervised by [`link`]: it attaches again with jittered backoff, for ever, and says in [`LinkState`] how
 //! it stands. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
 //! when their lane is full (QUIC sends them again). A relay that announces a restart keeps carrying while it can.
 

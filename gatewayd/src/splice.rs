@@ -13,7 +13,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use gateway_proto::{mllp::Conversation, stream::ResetCode};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,6 +38,9 @@ const BULK_PRIORITY: i32 = -1;
 const RESET_GRACE: Duration = Duration::from_millis(100);
 /// A partner that closes an idle conversation: our engine gets this long to close too, then a reset.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// After our engine closed its side of an MLLP conversation, the far side may be silent for this long before it closes too;
+/// an engine's listener has few places, and each conversation left half open would take one for ever.
+const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The sending half of a tunnel stream; resets the stream unless it was finished.
 #[derive(Debug)]
@@ -94,6 +100,9 @@ pub enum SpliceError {
     /// The far side closed an idle MLLP conversation that our engine keeps open.
     #[error("the partner closed its connection; the engine's next message goes on a new one")]
     PartnerClosed,
+    /// Our engine closed, and the far side neither answered nor closed for long.
+    #[error("the partner left a closed connection half open")]
+    HalfOpen,
     /// The policy stopped allowing it.
     #[error("the connection is no longer allowed")]
     NotAllowed,
@@ -136,7 +145,8 @@ pub async fn splice(
                 | SpliceError::Peer(_)
                 | SpliceError::TunnelLost
                 | SpliceError::Unacknowledged
-                | SpliceError::PartnerClosed => ResetCode::SocketReset,
+                | SpliceError::PartnerClosed
+                | SpliceError::HalfOpen => ResetCode::SocketReset,
             };
             // A half that finished has nothing left to reset; all others are, and the socket's zero linger does the rest.
             send.reset_as(code);
@@ -173,7 +183,15 @@ async fn copy_both(
         biased;
         result = ends => result,
         error = peer_stops => Err(error),
+        () = half_open_for_too_long(mllp.as_ref()) => Err(SpliceError::HalfOpen),
         _ = socket.broken() => Err(SpliceError::Engine),
+    }
+}
+
+async fn half_open_for_too_long(mllp: Option<&MllpSender>) {
+    match mllp {
+        Some(mllp) => mllp.half_open_for_too_long().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -260,6 +278,7 @@ async fn tunnel_to_engine(
 struct MllpSender {
     state: Mutex<MllpState>,
     engine_finished: Notify,
+    half_open: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -267,6 +286,7 @@ struct MllpState {
     conversation: Conversation,
     engine_finished: bool,
     partner_finished: bool,
+    last_answer: Option<Instant>,
 }
 
 impl MllpSender {
@@ -284,12 +304,29 @@ impl MllpSender {
     }
 
     fn received(&self, bytes: &[u8]) {
-        self.lock().conversation.observe_acknowledgement_bytes(bytes);
+        let mut state = self.lock();
+        state.conversation.observe_acknowledgement_bytes(bytes);
+        state.last_answer = Some(Instant::now());
     }
 
     fn engine_finished(&self) {
         self.lock().engine_finished = true;
         self.engine_finished.notify_one();
+        self.half_open.notify_one();
+    }
+
+    /// Resolves when the engine has closed and the partner was silent for too long since.
+    async fn half_open_for_too_long(&self) {
+        self.half_open.notified().await;
+        let closed_at = Instant::now();
+        loop {
+            let heard_at = self.lock().last_answer.map_or(closed_at, |at| at.max(closed_at));
+            let deadline = heard_at + HALF_OPEN_LIMIT;
+            if Instant::now() >= deadline {
+                return;
+            }
+            sleep_until(deadline).await;
+        }
     }
 
     /// The partner sends no more: a clean end if everything is acknowledged and the engine closes too.

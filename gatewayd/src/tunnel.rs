@@ -25,7 +25,7 @@ use crate::{
 
 /// QUIC gives a tunnel up after this much silence, and its streams are reset; shorter outages of every path are survived
 /// without a lost byte. An engine that waits for an acknowledgement has given up by itself before (5 s by default).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// First guess of a path's round trip: a lost first packet is sent again after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// What one stream may hold in our memory before its engine reads it.
