@@ -22,7 +22,8 @@ use crate::{
     explain::explain,
     listener::{ListenerContext, serve},
     peer::Peer,
-    tunnel::{self, DialError, HeartbeatError, TunnelEndpoint},
+    proof::{HeartbeatError, Proof, heartbeat},
+    tunnel::{DialError, TunnelEndpoint},
 };
 
 /// A handshake takes one round trip of the path and survives a few losses within this.
@@ -121,7 +122,7 @@ impl Keeper {
             }
             let dials = self.dials();
             let end = tokio::select! {
-                error = tunnel::heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe()) =>
+                error = heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe()) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
                 () = serve(&connection, &self.peer, &self.listener) =>
                     End::Failed(TunnelError::Ended(connection.closed().await)),
@@ -209,9 +210,9 @@ async fn control_of(connection: Connection) -> Result<Established, TunnelError> 
 /// The other end of a tunnel from this gateway to itself: answers heartbeats and serves streams until it closes.
 pub async fn serve_self(connection: Connection, peer: Arc<Peer>, listener: ListenerContext) {
     let Ok(Established { connection, control: (send, recv) }) = control_of(connection).await else { return };
-    let answered = tunnel::Proof::default();
+    let answered = Proof::default();
     tokio::select! {
-        _ = tunnel::heartbeat(send, recv, &answered, peer.streams.subscribe()) => {}
+        _ = heartbeat(send, recv, &answered, peer.streams.subscribe()) => {}
         () = serve(&connection, &peer, &listener) => {}
     }
     connection.close(VarInt::from_u32(0), b"tunnel ended");

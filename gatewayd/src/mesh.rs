@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,10 +32,12 @@ use crate::{
     credentials::{self, AllowedPeers},
     keeper::{Keeper, serve_self},
     listener::ListenerContext,
-    peer::{Links, PathActor, PathCommand, PathContext, Peer},
+    path_actor::{PathActor, PathContext},
+    peer::{Links, PathCommand, Peer},
+    registry::Registry,
     relay_link::{LinkContext, LinkHandle, RelayInbound, link},
     routes::{Route, Routes},
-    sender::{Sender, SenderContext, SenderHandle},
+    sender::{Sender, SenderContext},
     socket::PathPacket,
     traffic::Role,
     tunnel::TunnelEndpoint,
@@ -53,43 +55,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// STUN packets that wait for the gatherer.
 pub const STUN_QUEUE: usize = 32;
-
-/// What runs for the policy now, for status and reports.
-#[derive(Debug, Clone, Default)]
-pub struct Registry(Arc<Mutex<RegistryState>>);
-
-#[derive(Debug, Default)]
-struct RegistryState {
-    peers: BTreeMap<GatewayPublicKey, Arc<Peer>>,
-    senders: HashMap<ConnectionId, SenderHandle>,
-    relays: Vec<(RelayEntry, LinkHandle)>,
-}
-
-impl Registry {
-    fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A peer.
-    pub fn peer(&self, key: &GatewayPublicKey) -> Option<Arc<Peer>> {
-        self.lock().peers.get(key).cloned()
-    }
-
-    /// All peers, by key.
-    pub fn peers(&self) -> Vec<Arc<Peer>> {
-        self.lock().peers.values().cloned().collect()
-    }
-
-    /// Where the engine connects to for a sender, while that port is open.
-    pub fn local_address(&self, id: ConnectionId) -> Option<SocketAddr> {
-        self.lock().senders.get(&id).and_then(SenderHandle::local_address)
-    }
-
-    /// The relay links.
-    pub fn relays(&self) -> Vec<(RelayEntry, LinkHandle)> {
-        self.lock().relays.clone()
-    }
-}
 
 /// Everything the mesh works with.
 #[derive(Debug)]

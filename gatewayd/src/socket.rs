@@ -25,7 +25,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
 
 use crate::{
-    peer::SessionIndex,
+    path_actor::SessionIndex,
     routes::{Route, Routes},
 };
 

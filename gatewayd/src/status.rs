@@ -26,12 +26,12 @@ use crate::{
     credentials::KEY_EXCHANGE,
     gate::role,
     local_api::DaemonControl,
-    mesh::Registry,
     metrics,
     peer::{PathCommand, Peer},
+    proof::HEARTBEAT_LIMIT,
+    registry::Registry,
     socket::TunnelSocket,
     traffic::{Role, TrafficTable},
-    tunnel::HEARTBEAT_LIMIT,
 };
 
 /// How long `status` waits for a fresh round trip to every peer, so that it is true at the moment it is read: a little more

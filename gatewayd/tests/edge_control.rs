@@ -23,7 +23,7 @@ use gateway_proto::{
 use gatewayd::{
     authority::{Authority, EnrollmentError},
     control_client::{ControlClient, EnrollError, LinkTimes, ReportSource, enroll},
-    peer::SessionIndex,
+    path_actor::SessionIndex,
     relay_link::{LinkContext, link},
     routes::Routes,
     socket::TunnelSocket,

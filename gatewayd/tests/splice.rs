@@ -13,7 +13,7 @@ use gateway_proto::identity::{GatewayKey, GatewayPublicKey};
 use gatewayd::{
     credentials::AllowedPeers,
     engine_socket::EngineSocket,
-    peer::SessionIndex,
+    path_actor::SessionIndex,
     routes::{Route, Routes},
     socket::TunnelSocket,
     splice::{SendHalf, SpliceContext, SpliceError, splice},

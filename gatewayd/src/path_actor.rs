@@ -1,0 +1,301 @@
+//! Drives the path agent of one peer.
+//!
+//! The decisions are the agent's (gateway-proto, sans-IO); the actor moves bytes, arms one timer and writes the chosen
+//! path into the socket's routes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use gateway_net::{entropy::random, time::unix_ms};
+use gateway_proto::{
+    id::RelayId,
+    identity::{GatewayPublicKey, NoiseKey},
+    path::{PathAgent, PathConfig, PathEvent, PathTransmit, Selected, probe_session_id},
+    policy::PeerEntry,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+use zeroize::Zeroizing;
+
+use crate::{
+    peer::{Links, LocalCandidates, PathCommand, Peer},
+    relay_link::LinkHandle,
+    routes::{Route, Routes},
+    socket::TunnelSocket,
+};
+
+/// How long a relay that did not see the peer is avoided, while there is another.
+const ABSENT_MEMORY: Duration = Duration::from_secs(10);
+
+/// Which peers a probe's session id may belong to. Ids are chosen by the offering side, so two peers may share one.
+#[derive(Debug, Clone, Default)]
+pub struct SessionIndex(Arc<Mutex<HashMap<[u8; 8], Vec<GatewayPublicKey>>>>);
+
+impl SessionIndex {
+    /// The peers that know this id.
+    pub fn peers(&self, id: &[u8; 8]) -> Vec<GatewayPublicKey> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned().unwrap_or_default()
+    }
+
+    /// Whether a probe carries an id that some peer knows.
+    pub fn knows(&self, probe: &[u8]) -> bool {
+        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        probe_session_id(probe).is_some_and(|id| index.contains_key(&id))
+    }
+
+    fn replace(&self, peer: GatewayPublicKey, old: &[[u8; 8]], new: &[[u8; 8]]) {
+        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in old {
+            if let Some(peers) = index.get_mut(id) {
+                peers.retain(|p| *p != peer);
+                if peers.is_empty() {
+                    index.remove(id);
+                }
+            }
+        }
+        for id in new {
+            index.entry(*id).or_default().push(peer);
+        }
+    }
+}
+
+/// What path actors share.
+#[derive(Debug, Clone)]
+pub struct PathContext {
+    /// The socket that sends probes.
+    pub socket: Arc<TunnelSocket>,
+    /// Where chosen paths are written.
+    pub routes: Arc<Routes>,
+    /// Where session ids are announced.
+    pub sessions: SessionIndex,
+    /// Our addresses.
+    pub candidates: watch::Receiver<LocalCandidates>,
+    /// Our relay links.
+    pub links: watch::Receiver<Links>,
+    /// Told whenever a link's state changes.
+    pub link_changes: watch::Receiver<u64>,
+    /// Whether loopback addresses are candidates.
+    pub allow_loopback: bool,
+    /// Whether direct paths may be used at all.
+    pub direct: bool,
+    /// Our key.
+    pub local: GatewayPublicKey,
+    /// Our Noise key.
+    pub noise: NoiseKey,
+}
+
+impl PathContext {
+    fn config(&self, entry: &PeerEntry) -> PathConfig {
+        PathConfig {
+            local_key: *self.local.as_bytes(),
+            remote_key: *entry.key.as_bytes(),
+            noise_private: self.noise.private(),
+            remote_noise: *entry.noise.key.as_bytes(),
+            pair_secret: Zeroizing::new(*entry.pair_secret.expose()),
+            allow_loopback: self.allow_loopback,
+        }
+    }
+}
+
+/// Drives the path agent of one peer.
+#[derive(Debug)]
+pub struct PathActor {
+    peer: Arc<Peer>,
+    entries: watch::Receiver<Option<PeerEntry>>,
+    home_relay: Option<RelayId>,
+    /// A relay that did not see the peer, and when it said so.
+    absent: Option<(RelayId, Instant)>,
+    agent: PathAgent,
+    context: PathContext,
+    mailbox: mpsc::Receiver<PathCommand>,
+    link: Option<(RelayId, LinkHandle)>,
+    sessions: Vec<[u8; 8]>,
+}
+
+impl PathActor {
+    /// An actor for a peer of the policy.
+    pub fn new(
+        peer: Arc<Peer>,
+        entry: &PeerEntry,
+        entries: watch::Receiver<Option<PeerEntry>>,
+        context: PathContext,
+        mailbox: mpsc::Receiver<PathCommand>,
+    ) -> Self {
+        let agent = PathAgent::new(context.config(entry), random(), Instant::now());
+        Self {
+            peer,
+            entries,
+            home_relay: entry.home_relay,
+            absent: None,
+            agent,
+            context,
+            mailbox,
+            link: None,
+            sessions: Vec::new(),
+        }
+    }
+
+    /// Runs until `stop`; leaves no route and no session behind.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.drive()).await;
+        self.context.sessions.replace(self.peer.key, &self.sessions, &[]);
+        self.context.routes.remove(self.peer.key);
+        self.peer.reachable.send_replace(false);
+    }
+
+    async fn drive(&mut self) {
+        let peer = self.peer.clone();
+        let mut wanted = self.peer.wanted.subscribe();
+        let mut streams = self.peer.streams.subscribe();
+        let mut candidates = self.context.candidates.clone();
+        let mut links = self.context.links.clone();
+        let mut link_changes = self.context.link_changes.clone();
+        self.want_direct(&mut wanted);
+        self.take_candidates(&mut candidates);
+        self.choose_link();
+        loop {
+            self.settle();
+            let due = self.agent.poll_timeout().map(|(at, _)| tokio::time::Instant::from_std(at));
+            let timer = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = self.mailbox.recv() => match command {
+                    Some(command) => self.handle(command),
+                    None => return,
+                },
+                () = peer.proof.missed() => self.agent.check(Instant::now()),
+                () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
+                Ok(()) = self.entries.changed() => self.take_entry(),
+                Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
+                Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
+                Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
+                Ok(()) = links.changed() => { links.mark_unchanged(); self.choose_link() }
+                Ok(()) = link_changes.changed() => { link_changes.mark_unchanged(); self.choose_link() }
+            }
+        }
+    }
+
+    fn handle(&mut self, command: PathCommand) {
+        let now = Instant::now();
+        match command {
+            PathCommand::Probe { from, packet } => {
+                if let Err(error) = self.agent.handle_probe(from, &packet, now) {
+                    debug!(peer = ?self.peer.key, %error, "probe refused");
+                }
+            }
+            PathCommand::Signal(sealed) => {
+                match self.agent.handle_signal(&sealed, now, unix_ms()) {
+                    // A peer that looks for a path may have lost the one we use, with its whole memory of it.
+                    Ok(()) => self.agent.check(now),
+                    Err(error) => debug!(peer = ?self.peer.key, %error, "signal refused"),
+                }
+            }
+            PathCommand::Absent(relay) => {
+                self.absent = Some((relay, now));
+                self.choose_link();
+            }
+            PathCommand::Doubt => self.agent.check(now),
+            PathCommand::Relook => self.agent.relook(now),
+        }
+    }
+
+    fn want_direct(&mut self, wanted: &mut watch::Receiver<bool>) {
+        let wanted = *wanted.borrow_and_update() && self.context.direct;
+        self.agent.wants_direct(wanted, Instant::now());
+    }
+
+    fn take_entry(&mut self) {
+        let entry = self.entries.borrow_and_update().clone();
+        if let Some(entry) = entry {
+            self.agent.handle_config(self.context.config(&entry));
+            self.home_relay = entry.home_relay;
+            self.choose_link();
+        }
+    }
+
+    fn take_candidates(&mut self, candidates: &mut watch::Receiver<LocalCandidates>) {
+        let local = candidates.borrow_and_update().clone();
+        self.agent.handle_local_candidates(local.candidates, local.nat, Instant::now());
+    }
+
+    /// The peer's home relay if we are attached there, else the first relay we are attached to; one that does not see the
+    /// peer only when there is no other.
+    fn choose_link(&mut self) {
+        let links = self.context.links.borrow().clone();
+        let absent = self.absent.filter(|(_, at)| at.elapsed() < ABSENT_MEMORY).map(|(relay, _)| relay);
+        let attached = links.iter().filter(|(_, link)| link.state().borrow().attached);
+        let best = attached.min_by_key(|(id, _)| (absent == Some(*id), self.home_relay != Some(*id)));
+        self.link = best.cloned();
+        let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
+        self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());
+        self.write_route();
+    }
+
+    /// Carries out what the agent wants, until it wants nothing.
+    fn settle(&mut self) {
+        while let Some(transmit) = self.agent.poll_transmit() {
+            match transmit {
+                PathTransmit::Probe { to, packet } => self.context.socket.send_probe(to, &packet),
+                PathTransmit::Signal { sealed } => {
+                    if let Some((_, link)) = &self.link {
+                        link.signal(self.peer.key.into(), &sealed);
+                    }
+                }
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            match event {
+                PathEvent::Selected { selected, reason } => {
+                    if let Selected::Direct { remote, .. } = selected {
+                        self.context.routes.claim(remote, self.peer.key);
+                    }
+                    self.peer.path_changed();
+                    info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");
+                    self.write_route();
+                }
+                PathEvent::Distrusted | PathEvent::Trusted => self.write_route(),
+                PathEvent::AddressAuthenticated(address) => self.context.routes.admit(address, self.peer.key),
+                PathEvent::AddressForgotten(address) => self.context.routes.dismiss(address, self.peer.key),
+                PathEvent::SessionsChanged => {
+                    let sessions: Vec<_> = self.agent.probe_session_ids().collect();
+                    self.context.sessions.replace(self.peer.key, &self.sessions, &sessions);
+                    self.sessions = sessions;
+                }
+            }
+        }
+        self.peer.set_path(self.agent.snapshot());
+    }
+
+    fn write_route(&self) {
+        let relay = self.link.as_ref().map(|(_, link)| link.datagrams_to(self.peer.key.into()));
+        let route = match self.agent.selected() {
+            Selected::None => Route::NONE,
+            Selected::Relayed => Route { relay, ..Route::NONE },
+            Selected::Direct { remote, duplicate, .. } => {
+                Route { direct: Some(remote), relay, duplicate, local: false }
+            }
+        };
+        let reachable = route.direct.is_some() || route.relay.is_some();
+        self.context.routes.set(self.peer.key, route);
+        self.peer.reachable.send_if_modified(|was| std::mem::replace(was, reachable) != reachable);
+    }
+}
+
+fn kind(selected: &Selected) -> &'static str {
+    match selected {
+        Selected::None => "none",
+        Selected::Relayed => "relayed",
+        Selected::Direct { .. } => "direct",
+    }
+}

@@ -1,0 +1,48 @@
+//! What runs now: peers, local ports, relay links. Written by the mesh, read by status and reports.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use gateway_proto::{id::ConnectionId, identity::GatewayPublicKey, policy::RelayEntry};
+
+use crate::{peer::Peer, relay_link::LinkHandle, sender::SenderHandle};
+
+/// What runs for the policy now, for status and reports.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(Arc<Mutex<RegistryState>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct RegistryState {
+    pub(crate) peers: BTreeMap<GatewayPublicKey, Arc<Peer>>,
+    pub(crate) senders: HashMap<ConnectionId, SenderHandle>,
+    pub(crate) relays: Vec<(RelayEntry, LinkHandle)>,
+}
+
+impl Registry {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, RegistryState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer.
+    pub fn peer(&self, key: &GatewayPublicKey) -> Option<Arc<Peer>> {
+        self.lock().peers.get(key).cloned()
+    }
+
+    /// All peers, by key.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.lock().peers.values().cloned().collect()
+    }
+
+    /// Where the engine connects to for a sender, while that port is open.
+    pub fn local_address(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.lock().senders.get(&id).and_then(SenderHandle::local_address)
+    }
+
+    /// The relay links.
+    pub fn relays(&self) -> Vec<(RelayEntry, LinkHandle)> {
+        self.lock().relays.clone()
+    }
+}
