@@ -236,7 +236,7 @@ impl Daemon {
         }
     }
 
-    /// No new streams; those under way get a moment, then are reset; tasks and tunnels end, and the peers know.
+    /// No new streams; those under way get a moment, then tunnels close, the peers know, and every task ends.
     async fn stop(mut self) {
         info!("stopping");
         self.closing.cancel();
@@ -246,9 +246,10 @@ impl Daemon {
         }
         // What the last streams sent is on its way, and closing the tunnels would stop it.
         sleep(LAST_BYTES).await;
+        // The tunnels first, while paths and relay links still carry their last packets.
+        self.endpoint.close().await;
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
-        self.endpoint.close().await;
     }
 }
 

@@ -46,6 +46,8 @@ fn run(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One thread carries everything: a message passes four tasks, and a wake-up across CPUs costs more than the work in
+/// each (docs/adr/0011). What blocks runs in threads of its own.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
