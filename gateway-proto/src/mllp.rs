@@ -7,6 +7,8 @@
 //! Framing (HL7 Minimal Lower Layer Protocol): `0x0B` message `0x1C 0x0D`. Bytes between frames are ignored, as
 //! engines do.
 
+use memchr::memchr;
+
 const START: u8 = 0x0b;
 const END: u8 = 0x1c;
 const CR: u8 = 0x0d;
@@ -36,14 +38,14 @@ impl FrameCounter {
     pub fn observe(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.state {
-                State::Between => match position(bytes, START) {
+                State::Between => match memchr(START, bytes) {
                     Some(at) => {
                         self.state = State::Inside;
                         bytes = &bytes[at + 1..];
                     }
                     None => return,
                 },
-                State::Inside => match position(bytes, END) {
+                State::Inside => match memchr(END, bytes) {
                     Some(at) => {
                         self.state = State::AfterEnd;
                         bytes = &bytes[at + 1..];
@@ -73,10 +75,6 @@ impl FrameCounter {
     pub fn is_inside_frame(&self) -> bool {
         self.state != State::Between
     }
-}
-
-fn position(bytes: &[u8], byte: u8) -> Option<usize> {
-    bytes.iter().position(|b| *b == byte)
 }
 
 /// Both directions of one MLLP connection: messages one way, acknowledgements the other.

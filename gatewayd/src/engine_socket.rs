@@ -7,7 +7,13 @@ use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, Interest},
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+};
 
 /// With less room than this a new buffer is taken.
 const MIN_READ_ROOM: usize = 2 << 10;
@@ -36,20 +42,39 @@ impl EngineSocket {
         let _ = SockRef::from(&self.0).set_linger(None);
     }
 
-    /// Reads what is there, up to the room of `buffer`; 0 at the end.
-    pub(crate) async fn read(&self, buffer: &mut BytesMut, size: usize) -> io::Result<usize> {
-        loop {
-            self.0.readable().await?;
-            if buffer.capacity() - buffer.len() < MIN_READ_ROOM {
-                buffer.reserve(size);
-            }
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
+    /// The two directions, for two copy loops at once.
+    pub(crate) fn split(&mut self) -> (EngineReader<'_>, EngineWriter<'_>) {
+        let (reader, writer) = self.0.split();
+        (EngineReader(reader), EngineWriter(writer))
     }
 
+    /// Resolves when the engine's socket breaks while it waits for the tunnel.
+    pub async fn gone(&self) {
+        broken(&self.0).await;
+    }
+}
+
+/// What the engine sends.
+#[derive(Debug)]
+pub(crate) struct EngineReader<'a>(ReadHalf<'a>);
+
+impl EngineReader<'_> {
+    /// Reads what is there into `buffer`, which gets room for `size` bytes when it has little left; 0 at the end.
+    pub(crate) async fn read(&mut self, buffer: &mut BytesMut, size: usize) -> io::Result<usize> {
+        // Room is made once there is something to read: an idle conversation holds none.
+        self.0.readable().await?;
+        if buffer.capacity() - buffer.len() < MIN_READ_ROOM {
+            buffer.reserve(size);
+        }
+        self.0.read_buf(buffer).await
+    }
+}
+
+/// What the engine is sent.
+#[derive(Debug)]
+pub(crate) struct EngineWriter<'a>(WriteHalf<'a>);
+
+impl EngineWriter<'_> {
     /// Writes all chunks, several per system call; they are empty afterwards.
     pub(crate) async fn write_all(&self, chunks: &mut [Bytes]) -> io::Result<()> {
         let mut first = 0;
@@ -81,19 +106,16 @@ impl EngineSocket {
 
     /// Ends our direction with FIN.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        SockRef::from(&self.0).shutdown(std::net::Shutdown::Write)
+        SockRef::from(self.0.as_ref()).shutdown(std::net::Shutdown::Write)
     }
 
     /// Resolves when the engine's socket is broken, also while nothing is read or written.
-    pub(crate) async fn broken(&self) -> io::Error {
-        match self.0.ready(Interest::ERROR).await {
-            Ok(_) => self.0.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
-            Err(error) => error,
-        }
+    pub(crate) async fn broken(&self) {
+        broken(self.0.as_ref()).await;
     }
+}
 
-    /// Resolves when the engine's socket breaks while it waits for the tunnel.
-    pub async fn gone(&self) {
-        self.broken().await;
-    }
+async fn broken(socket: &TcpStream) {
+    // An error of the wait itself is the same news.
+    let _ = socket.ready(Interest::ERROR).await;
 }

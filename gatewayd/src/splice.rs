@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine_socket::{CHUNKS, EngineSocket},
+    engine_socket::{CHUNKS, EngineReader, EngineSocket, EngineWriter},
     traffic::{Role, Traffic},
 };
 
@@ -123,13 +123,13 @@ pub struct SpliceContext {
 
 /// Copies both ways until both directions ended cleanly, or one did not; then both ends are reset.
 pub async fn splice(
-    socket: EngineSocket,
+    mut socket: EngineSocket,
     mut send: SendHalf,
     mut recv: RecvStream,
     context: SpliceContext,
 ) -> Result<(), SpliceError> {
     let copying = async {
-        let result = copy_both(&socket, &mut send, &mut recv, &context).await;
+        let result = copy_both(&mut socket, &mut send, &mut recv, &context).await;
         if result == Err(SpliceError::Engine) {
             sleep(RESET_GRACE).await;
         }
@@ -157,15 +157,16 @@ pub async fn splice(
 }
 
 async fn copy_both(
-    socket: &EngineSocket,
+    socket: &mut EngineSocket,
     send: &mut SendHalf,
     recv: &mut RecvStream,
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = (context.mllp && context.role == Role::Sender).then(MllpSender::default);
+    let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
-    let outbound = engine_to_tunnel(socket, send, context, mllp.as_ref());
-    let inbound = tunnel_to_engine(socket, recv, context, mllp.as_ref());
+    let outbound = engine_to_tunnel(&mut reader, send, context, mllp.as_ref());
+    let inbound = tunnel_to_engine(&writer, recv, context, mllp.as_ref());
     // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
     let ends = async {
         tokio::try_join!(inbound, outbound)?;
@@ -184,7 +185,7 @@ async fn copy_both(
         result = ends => result,
         error = peer_stops => Err(error),
         () = half_open_for_too_long(mllp.as_ref()) => Err(SpliceError::HalfOpen),
-        _ = socket.broken() => Err(SpliceError::Engine),
+        () = writer.broken() => Err(SpliceError::Engine),
     }
 }
 
@@ -196,7 +197,7 @@ async fn half_open_for_too_long(mllp: Option<&MllpSender>) {
 }
 
 async fn engine_to_tunnel(
-    socket: &EngineSocket,
+    engine: &mut EngineReader<'_>,
     send: &mut SendHalf,
     context: &SpliceContext,
     mllp: Option<&MllpSender>,
@@ -205,7 +206,7 @@ async fn engine_to_tunnel(
     let mut size = READ_SIZE;
     let mut moved = 0;
     loop {
-        let count = socket.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
+        let count = engine.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
         if count == 0 {
             send.finish();
             if let Some(mllp) = mllp {
@@ -236,7 +237,7 @@ async fn engine_to_tunnel(
 }
 
 async fn tunnel_to_engine(
-    socket: &EngineSocket,
+    engine: &EngineWriter<'_>,
     recv: &mut RecvStream,
     context: &SpliceContext,
     mllp: Option<&MllpSender>,
@@ -261,12 +262,12 @@ async fn tunnel_to_engine(
             }
             moved += chunk.len();
         }
-        socket.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
+        engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
         context.traffic.received(moved);
     }
     match mllp {
         Some(mllp) => mllp.partner_finished().await,
-        None => socket.shutdown_write().map_err(|_| SpliceError::Engine),
+        None => engine.shutdown_write().map_err(|_| SpliceError::Engine),
     }
 }
 
