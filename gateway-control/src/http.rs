@@ -70,6 +70,7 @@ struct Limits {
     users: KeyedLimiter<UserId>,
     logins: KeyedLimiter<(IpAddr, String)>,
     strangers: KeyedLimiter<IpAddr>,
+    enrollments: KeyedLimiter<IpAddr>,
 }
 
 /// Rates that the operator may choose.
@@ -96,6 +97,8 @@ impl App {
                 users: KeyedLimiter::new(requests, second, burst, KNOWN_CLIENTS),
                 logins: KeyedLimiter::new(logins, minute, logins, KNOWN_CLIENTS),
                 strangers: KeyedLimiter::new(strangers, minute, strangers, KNOWN_CLIENTS),
+                // Real enrolments are rare; a hundred gateways behind one address still enrol within minutes.
+                enrollments: KeyedLimiter::new(strangers, minute, strangers, KNOWN_CLIENTS),
             }),
             metrics,
             shutdown,

@@ -173,8 +173,15 @@ impl Service {
         Work::begin(self, who).await
     }
 
+    /// A change on behalf of a user, who is looked at again: a request may have waited for its body or for a place while
+    /// its user was removed or given another role.
     async fn work_of(&self, actor: &Actor) -> ServiceResult<Work> {
-        self.work(Who::user(actor)).await
+        let mut work = self.work(Who::user(actor)).await?;
+        match work.user(actor.user.id).await? {
+            Some(user) if user.role == actor.user.role => Ok(work),
+            Some(_) => Err(ServiceError::Forbidden("your role was changed; try again".to_owned())),
+            None => Err(ServiceError::Unauthenticated("this user was removed")),
+        }
     }
 }
 

@@ -127,6 +127,7 @@ impl WatchSession {
             reports.into_iter().partition(|report| known.binary_search(&report.id).is_ok());
         self.with(|watcher| {
             for report in kept {
+                let report = ConnectionReport { problem: report.problem.as_deref().map(brief), ..report };
                 watcher.reports.insert(report.id, (report, now));
             }
         });
@@ -155,6 +156,11 @@ impl Drop for WatchSession {
             registry.watchers.remove(&self.server);
         }
     }
+}
+
+/// Words of a gateway as they are kept and logged: one line of at most 300 characters.
+pub(crate) fn brief(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use gateway_net::entropy::random;
 use gateway_proto::{
     path::{Candidate, CandidateKind, NatMapping},
@@ -128,10 +129,11 @@ impl Gatherer {
     }
 
     async fn ask(&self) -> Round {
-        let servers = self.servers.borrow().clone();
+        let servers: Vec<_> = self.servers.borrow().iter().take(MAX_SERVERS).cloned().collect();
+        let resolved = join_all(servers.iter().map(|server| timeout(RESOLVE_TIMEOUT, lookup_host(server)))).await;
         let mut waiting = HashMap::new();
-        for server in servers.iter().take(MAX_SERVERS) {
-            match timeout(RESOLVE_TIMEOUT, lookup_host(server)).await {
+        for answer in resolved {
+            match answer {
                 Ok(Ok(addresses)) => {
                     let usable = addresses.map(gateway_proto::path::normalize);
                     let usable = usable.filter(|a| a.is_ipv4() || self.socket.has_ipv6());

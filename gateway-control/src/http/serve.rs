@@ -1,6 +1,10 @@
 //! The listener: TLS 1.3, HTTP/1.1, bounded connections, time limits at every step, orderly end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request};
 use gateway_net::shutdown::Shutdown;
@@ -84,7 +88,7 @@ async fn connection(
     let Ok(peer) = stream.peer_addr() else { return };
     // Small answers and heartbeats must not wait for more to come.
     let _ = stream.set_nodelay(true);
-    let client = ClientAddress(peer.ip().to_canonical());
+    let client = ClientAddress(source(peer.ip()));
     match tls {
         None => http(stream, router, client, shutdown).await,
         Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
@@ -94,6 +98,14 @@ async fn connection(
         },
     }
     drop(place);
+}
+
+/// What limits count by: an IPv4 address, or the /64 of an IPv6 address, which one customer has whole.
+fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(address) => address.into(),
+    }
 }
 
 async fn http<S>(stream: S, router: Router, client: ClientAddress, shutdown: Shutdown)

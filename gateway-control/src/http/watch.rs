@@ -26,9 +26,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use super::{App, problem::ApiResult};
 use crate::{
     service::{GatewayCaller, ServiceError, WatchStart},
-    watchers::{Signal, WatchSession},
+    watchers::{Signal, WatchSession, brief},
 };
 
+/// Between two moves of a gateway's home relay.
+const HOME_INTERVAL: Duration = Duration::from_secs(10);
 /// The largest message of a gateway: a full report fits four times.
 const MAX_MESSAGE: usize = 1 << 20;
 /// Time without a sign of life after which the link is given up; also what one write may take.
@@ -111,6 +113,8 @@ async fn run(app: App, caller: GatewayCaller, mut socket: WebSocket) {
         relays: Vec::new(),
         revision: 0,
         home_relay: None,
+        wanted_home: None,
+        moved_at: None,
         last_heard: Instant::now(),
         token_due: Instant::now(),
         messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
@@ -144,6 +148,8 @@ struct Watch {
     /// The newest revision.
     revision: u64,
     home_relay: Option<RelayId>,
+    wanted_home: Option<RelayId>,
+    moved_at: Option<Instant>,
     last_heard: Instant,
     token_due: Instant,
     messages: DefaultDirectRateLimiter,
@@ -264,9 +270,10 @@ impl Watch {
         self.heard();
         match request {
             WatchRequest::Hello { .. } => Err(End::Close(POLICY_VIOLATION, "hello comes once")),
-            WatchRequest::Heartbeat => Ok(()),
+            WatchRequest::Heartbeat => self.settle_home().await,
             WatchRequest::Applied { revision } => Ok(self.app.service.gateway_applied(&self.caller, revision).await?),
             WatchRequest::Rejected { revision, reason } => {
+                let reason = brief(&reason);
                 tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
                 Ok(self.app.service.gateway_rejected(&self.caller, revision, &reason).await?)
             }
@@ -274,15 +281,26 @@ impl Watch {
         }
     }
 
+    /// Tells the partners of a new home relay. Every move is a new policy for all of them, so a gateway that flaps, or wants
+    /// to harm, moves no more often than every [`HOME_INTERVAL`]; the last word counts.
+    async fn settle_home(&mut self) -> Result<(), End> {
+        let rested = self.moved_at.is_none_or(|at| at.elapsed() >= HOME_INTERVAL);
+        if self.wanted_home == self.home_relay || !rested {
+            return Ok(());
+        }
+        self.app.service.gateway_moved(&self.caller, self.wanted_home).await?;
+        self.home_relay = self.wanted_home;
+        self.moved_at = Some(Instant::now());
+        Ok(())
+    }
+
     async fn report(&mut self, report: Report) -> Result<(), End> {
         if report.connections.len() > MAX_REPORT_CONNECTIONS {
             return Err(End::Close(POLICY_VIOLATION, "too many connections in one report"));
         }
         // Without a relay at the moment, the last one known is still the best guess for the peers.
-        if report.home_relay.is_some() && report.home_relay != self.home_relay {
-            self.app.service.gateway_moved(&self.caller, report.home_relay).await?;
-            self.home_relay = report.home_relay;
-        }
+        self.wanted_home = report.home_relay.or(self.wanted_home);
+        self.settle_home().await?;
         let now = self.app.service.clock().unix_secs();
         let dropped = self.session.report(report.connections, &self.connections, now);
         self.app.metrics.reports_dropped(dropped);

@@ -18,6 +18,7 @@ use super::{
     page::{Paging, cut, page},
     roles::{self, Act},
     validate,
+    work::Who,
 };
 use crate::storage::{OrganizationRow, PasswordHash, Transaction, UserRow};
 
@@ -85,7 +86,7 @@ impl Service {
             created_at: organization.created_at,
         };
         let actor = Actor { user, organization };
-        let mut work = self.work_of(&actor).await?;
+        let mut work = self.work(Who::user(&actor)).await?;
         work.insert_organization(&actor.organization)
             .await
             .or_conflict(|| format!("an organization called '{}' exists already", actor.organization.name))?;

@@ -3,6 +3,7 @@
 use gateway_proto::{
     api::{
         Page,
+        gateway::ConnectionReport,
         platform::{Connection, ConnectionEnd},
     },
     id::{ConnectionId, OrganizationId},
@@ -158,6 +159,9 @@ impl Service {
     ) -> ServiceResult<ConnectionEnd> {
         let server = tx.server(end.server).await?.ok_or(ServiceError::Internal("a connection without server"))?;
         let (report, reported_at) = self.watchers.report(end.server, row.id).unzip();
+        // What is wrong at an end may name its engine's address: connector details are its owner's only.
+        let own = end.organization == viewer;
+        let report = report.map(|report| ConnectionReport { problem: report.problem.filter(|_| own), ..report });
         Ok(ConnectionEnd {
             server_id: server.id,
             server_name: server.name,

@@ -12,7 +12,7 @@ use gateway_proto::{
 use sha2::{Digest, Sha256};
 
 use super::{Service, ServiceError, ServiceResult, Work, policy, work::Who};
-use crate::{limits::NonceRefusal, storage::ServerRow};
+use crate::{limits::NonceRefusal, storage::ServerRow, watchers::brief};
 
 /// A gateway that proved its key.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +150,11 @@ impl Service {
         if revision > newest {
             return Err(ServiceError::Invalid("that revision was never given out".to_owned()));
         }
+        let settled = revision < newest || server.policy_problem.is_none();
+        if revision <= server.applied_revision && settled {
+            // Said before: nothing to write, and nobody to wake.
+            return Ok(());
+        }
         server.applied_revision = revision.max(server.applied_revision);
         server.last_seen_at = Some(work.now);
         if revision == newest {
@@ -164,7 +169,7 @@ impl Service {
     pub async fn gateway_rejected(&self, caller: &GatewayCaller, revision: u64, reason: &str) -> ServiceResult<()> {
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
-        let reason: String = reason.chars().filter(|c| !c.is_control()).take(300).collect();
+        let reason = brief(reason);
         if (revision != 0 && revision != newest) || server.policy_problem.as_deref() == Some(&reason) {
             return Ok(());
         }

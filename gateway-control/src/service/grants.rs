@@ -66,6 +66,11 @@ impl Service {
             return Err(ServiceError::Conflict("the channel is not published; publish it first".to_owned()));
         }
         let offered = channel.organization == own;
+        if !offered && staleness_secs > DEFAULT_STALENESS_SECS {
+            return Err(ServiceError::Invalid(format!(
+                "staleness_secs is above {DEFAULT_STALENESS_SECS}: only the channel's owner may offer more"
+            )));
+        }
         let peer = if offered { other } else { own };
         let now = work.now;
         let waiting = |row: &GrantRow| row.agreement == agreement.id && waits(status_at(row, now));
@@ -179,6 +184,8 @@ impl Service {
             connection_id: connection.map(|connection| connection.id),
             expires_at: row.expires_at,
             max_streams: row.max_streams,
+            staleness_secs: row.staleness_secs,
+            require_post_quantum: row.require_post_quantum,
             created_at: row.created_at,
         })
     }

@@ -10,6 +10,10 @@ pub(super) fn name(field: &str, text: &str) -> ServiceResult<String> {
     if text.is_empty() {
         return Err(ServiceError::Invalid(format!("{field} is empty: it needs 1–120 characters")));
     }
+    // Lists show the own organization as "Self": nobody else may look like it.
+    if text.eq_ignore_ascii_case("self") {
+        return Err(ServiceError::Invalid(format!("{field} may not be \"Self\"")));
+    }
     Ok(text)
 }
 

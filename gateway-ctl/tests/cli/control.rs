@@ -250,6 +250,8 @@ fn grant() -> Grant {
         connection_id: None,
         expires_at: None,
         max_streams: 8,
+        staleness_secs: 259_200,
+        require_post_quantum: false,
         created_at: 1_760_000_000,
     }
 }

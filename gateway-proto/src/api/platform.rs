@@ -359,7 +359,8 @@ api_types! {
         /// Open streams at most, 1–10,000; default 64.
         #[serde(default)]
         max_streams: Option<u32>,
-        /// How long data may go on without the control plane, seconds, 60–2,592,000; default 72 hours.
+        /// How long data may go on without the control plane, seconds, 60–2,592,000; default 72 hours. More than the default
+        /// is the channel owner's to offer, not the peer's to ask for.
         #[serde(default)]
         staleness_secs: Option<u64>,
         /// Require a post-quantum tunnel.
@@ -409,6 +410,10 @@ api_types! {
         expires_at: Option<u64>,
         /// Open streams at most.
         max_streams: u32,
+        /// How long data may go on without the control plane, seconds.
+        staleness_secs: u64,
+        /// Whether it requires a post-quantum tunnel.
+        require_post_quantum: bool,
         /// Creation, Unix seconds.
         created_at: u64,
     }

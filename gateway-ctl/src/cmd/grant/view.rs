@@ -62,6 +62,8 @@ impl View for Grant {
             ("Connection", or_dash(self.connection_id)),
             ("Expires", expires(self, now)),
             ("Max. streams", self.max_streams.to_string()),
+            ("Without control", format!("{} h at most", self.staleness_secs.div_ceil(3600))),
+            ("Post-quantum", if self.require_post_quantum { "required" } else { "not required" }.to_owned()),
             ("Agreement", self.agreement_id.to_string()),
             ("Channel", self.channel_id.to_string()),
             ("Created", time::relative(now, self.created_at)),
@@ -92,6 +94,8 @@ pub(super) mod tests {
             connection_id: None,
             expires_at: None,
             max_streams: 64,
+            staleness_secs: 259_200,
+            require_post_quantum: false,
             created_at: 0,
         }
     }
