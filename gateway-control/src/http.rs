@@ -19,6 +19,7 @@ mod problem;
 mod relays;
 mod serve;
 mod servers;
+mod sources;
 mod watch;
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};

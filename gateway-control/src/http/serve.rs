@@ -1,10 +1,6 @@
 //! The listener: TLS 1.3, HTTP/1.1, bounded connections, time limits at every step, orderly end.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use gateway_net::shutdown::Shutdown;
@@ -21,7 +17,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use super::ClientAddress;
+use super::{
+    ClientAddress,
+    sources::{SourceGuard, Sources, source},
+};
 
 /// A client that has not finished its TLS handshake by then is a stranger.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +30,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors, mostly) trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One source (an address, or an IPv6 /64) may hold this part of all connections.
+const SHARE_OF_ONE_SOURCE: usize = 4;
 
 /// How to listen.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub struct ServeOptions {
 /// Serves until the end is asked for, then lets running requests finish.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(options.max_connections));
+    let sources = Sources::new(options.max_connections / SHARE_OF_ONE_SOURCE);
     let tls = options.tls.map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {
@@ -57,7 +60,14 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        connections.spawn(connection(stream, tls.clone(), router.clone(), shutdown.clone(), place));
+        let Ok(peer) = stream.peer_addr() else { continue };
+        let client = ClientAddress(source(peer.ip()));
+        let Some(share) = sources.enter(client.0) else {
+            tracing::debug!("a source holds its whole share of the connections");
+            continue;
+        };
+        let held = (place, share);
+        connections.spawn(connection(stream, client, tls.clone(), router.clone(), shutdown.clone(), held));
     }
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
@@ -80,15 +90,14 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 
 async fn connection(
     stream: TcpStream,
+    client: ClientAddress,
     tls: Option<TlsAcceptor>,
     router: Router,
     shutdown: Shutdown,
-    place: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, SourceGuard),
 ) {
-    let Ok(peer) = stream.peer_addr() else { return };
     // Small answers and heartbeats must not wait for more to come.
     let _ = stream.set_nodelay(true);
-    let client = ClientAddress(source(peer.ip()));
     match tls {
         None => http(stream, router, client, shutdown).await,
         Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
@@ -97,15 +106,7 @@ async fn connection(
             Err(_) => tracing::debug!("TLS handshake took too long"),
         },
     }
-    drop(place);
-}
-
-/// What limits count by: an IPv4 address, or the /64 of an IPv6 address, which one customer has whole.
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        IpAddr::V4(address) => address.into(),
-    }
+    drop(held);
 }
 
 async fn http<S>(stream: S, router: Router, client: ClientAddress, shutdown: Shutdown)
