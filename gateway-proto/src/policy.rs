@@ -20,6 +20,8 @@ use crate::{
 pub const DEFAULT_STALENESS_SECS: u64 = 72 * 3600;
 /// Staleness budget of admin connections when the grant names none: 15 minutes, in seconds.
 pub const DEFAULT_ADMIN_STALENESS_SECS: u64 = 15 * 60;
+/// The behavior of HL7 v2 over MLLP, the default of a channel.
+pub const HL7V2_MLLP: &str = "hl7v2-mllp";
 /// The largest policy that is read, in bytes of JSON: 100,000 connections fit.
 pub const MAX_POLICY_LEN: usize = 64 << 20;
 

@@ -17,7 +17,7 @@ mod refusal;
 pub use address::RelayAddress;
 pub use admission::{Admission, sign_admission, verify_admission};
 pub use frame::{ClientFrame, FrameError, RelayFrame, readdress, segments};
-pub use rate::{SourceLimiter, TokenBucket};
+pub use rate::{SourceLimiter, TokenBucket, aggregate};
 pub use refusal::RefusalCode;
 
 /// Path of the WebSocket endpoint.

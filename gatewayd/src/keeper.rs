@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A handshake takes one round trip of the path and survives a few losses within this.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A tunnel that no connection wants any more is closed after this, so that resets of its streams arrive first.
 const LINGER: Duration = Duration::from_millis(500);
 /// A tunnel that lived this long was no accident: after its end the next dial comes without delay.

@@ -91,12 +91,7 @@ async fn stream(
         }
         traffic.clear_problem();
         let _open = (guard, peer.stream_opened());
-        let splicing = SpliceContext {
-            traffic: traffic.clone(),
-            role: Role::Listener,
-            mllp: permit.entry.behavior == "hl7v2-mllp",
-            allowed: permit.allowed,
-        };
+        let splicing = SpliceContext { traffic: traffic.clone(), mllp_sender: false, allowed: permit.allowed };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {
                 traffic.finished.fetch_add(1, Relaxed);

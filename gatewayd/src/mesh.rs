@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 use crate::{
     authority::{Authority, PolicyView},
     credentials::{self, AllowedPeers},
-    keeper::{Keeper, serve_self},
+    keeper::{HANDSHAKE_TIMEOUT, Keeper, serve_self},
     listener::ListenerContext,
     path_actor::{PathActor, PathContext},
     peer::{Links, PathCommand, Peer},
@@ -49,8 +49,6 @@ const OWN_RELAYS: usize = 2;
 const MAX_LINKS: usize = 8;
 /// Handshakes under way that one peer dialled: one that hangs, and the next.
 const PEER_HANDSHAKES: usize = 2;
-/// A handshake takes no longer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked again whether tunnels are still wanted.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// STUN packets that wait for the gatherer.

@@ -10,7 +10,7 @@ use std::{
 use gateway_net::entropy::random;
 use gateway_proto::{
     id::ConnectionId,
-    policy::LocalEnd,
+    policy::{HL7V2_MLLP, LocalEnd},
     stream::{Answer, RefusalCode, StreamHeader, StreamKind},
 };
 use quinn::{Connection, RecvStream};
@@ -299,8 +299,7 @@ impl OutboundStream {
         self.traffic.clear_problem();
         let context = SpliceContext {
             traffic: self.traffic.clone(),
-            role: Role::Sender,
-            mllp: self.permit.entry.behavior == "hl7v2-mllp",
+            mllp_sender: self.permit.entry.behavior == HL7V2_MLLP,
             allowed: self.permit.allowed.clone(),
         };
         match splice(socket, send, recv, context).await {

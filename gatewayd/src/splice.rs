@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine_socket::{CHUNKS, EngineReader, EngineSocket, EngineWriter},
-    traffic::{Role, Traffic},
+    traffic::Traffic,
 };
 
 /// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
@@ -113,10 +113,8 @@ pub enum SpliceError {
 pub struct SpliceContext {
     /// Counters.
     pub traffic: Arc<Traffic>,
-    /// Our end.
-    pub role: Role,
-    /// Whether the bytes are MLLP: then an end with an unacknowledged message is never a clean one.
-    pub mllp: bool,
+    /// Whether our engine sends MLLP here: then an end with an unacknowledged message is never a clean one.
+    pub mllp_sender: bool,
     /// Cancelled when the policy stops allowing the connection.
     pub allowed: CancellationToken,
 }
@@ -162,7 +160,7 @@ async fn copy_both(
     recv: &mut RecvStream,
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
-    let mllp = (context.mllp && context.role == Role::Sender).then(MllpSender::default);
+    let mllp = context.mllp_sender.then(MllpSender::default);
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
     let outbound = engine_to_tunnel(&mut reader, send, context, mllp.as_ref());

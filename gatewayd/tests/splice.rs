@@ -17,7 +17,7 @@ use gatewayd::{
     routes::{Route, Routes},
     socket::TunnelSocket,
     splice::{SendHalf, SpliceContext, SpliceError, splice},
-    traffic::{Role, Traffic},
+    traffic::Traffic,
     tunnel::TunnelEndpoint,
 };
 use quinn::Connection;
@@ -102,10 +102,9 @@ async fn joined(mllp: bool) -> Joined {
     far_recv.read_exact(&mut [0]).await.unwrap();
     let allowed = CancellationToken::new();
     let from_receiving = Arc::new(Traffic::default());
-    let context = |role, traffic| SpliceContext { traffic, role, mllp, allowed: allowed.clone() };
-    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender, Arc::default())));
-    let far =
-        splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(Role::Listener, from_receiving.clone()));
+    let context = |mllp_sender, traffic| SpliceContext { traffic, mllp_sender, allowed: allowed.clone() };
+    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(mllp, Arc::default())));
+    let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(false, from_receiving.clone()));
     let listener = start(far);
     Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, from_receiving, sender, listener }
 }

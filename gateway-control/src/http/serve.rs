@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use gateway_net::shutdown::Shutdown;
+use gateway_proto::relay::aggregate;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -19,7 +20,7 @@ use tower::ServiceExt;
 
 use super::{
     ClientAddress,
-    sources::{SourceGuard, Sources, source},
+    sources::{SourceGuard, Sources},
 };
 
 /// A client that has not finished its TLS handshake by then is a stranger.
@@ -61,7 +62,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             continue;
         };
         let Ok(peer) = stream.peer_addr() else { continue };
-        let client = ClientAddress(source(peer.ip()));
+        let client = ClientAddress(aggregate(peer.ip()));
         let Some(share) = sources.enter(client.0) else {
             tracing::debug!("a source holds its whole share of the connections");
             continue;

@@ -2,17 +2,9 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// What limits count by: an IPv4 address, or the /64 of an IPv6 address, which one customer has whole.
-pub(super) fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        IpAddr::V4(address) => address.into(),
-    }
-}
 
 /// Open connections by source; no larger than the connections that are open.
 #[derive(Debug, Clone)]
@@ -60,6 +52,8 @@ impl Drop for SourceGuard {
 
 #[cfg(test)]
 mod tests {
+    use gateway_proto::relay::aggregate;
+
     use super::*;
 
     #[test]
@@ -83,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_one_ipv6_network_are_one_source() {
-        let same = |text: &str| source(text.parse().unwrap());
+        let same = |text: &str| aggregate(text.parse().unwrap());
         assert_eq!(same("2001:db8::1"), same("2001:db8::ffff:1"));
         assert_ne!(same("2001:db8::1"), same("2001:db8:0:1::1"));
         assert_eq!(same("::ffff:192.0.2.1"), same("192.0.2.1"));

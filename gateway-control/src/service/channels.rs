@@ -7,6 +7,7 @@ use gateway_proto::{
     },
     id::{AgreementId, ChannelId, OrganizationId},
     peering::{AgreementStatus, GrantAct, Side},
+    policy::HL7V2_MLLP,
 };
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::storage::{ChannelRow, Transaction};
 
-const DEFAULT_BEHAVIOR: &str = "hl7v2-mllp";
+const DEFAULT_BEHAVIOR: &str = HL7V2_MLLP;
 
 impl Service {
     /// Channels of the own organization.

@@ -113,7 +113,8 @@ impl SourceLimiter {
     }
 }
 
-fn aggregate(source: IpAddr) -> IpAddr {
+/// What limits count by: an IPv4 address, or the /64 of an IPv6 address, which one customer has whole.
+pub fn aggregate(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => {
