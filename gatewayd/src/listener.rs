@@ -91,7 +91,8 @@ async fn stream(
         }
         traffic.clear_problem();
         let _open = (guard, peer.stream_opened());
-        let splicing = SpliceContext { traffic: traffic.clone(), mllp_sender: false, allowed: permit.allowed };
+        let splicing =
+            SpliceContext { traffic: traffic.clone(), mllp_sender: false, allowed: permit.allowed, answer_by: None };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {
                 traffic.finished.fetch_add(1, Relaxed);

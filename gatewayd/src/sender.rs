@@ -11,14 +11,14 @@ use gateway_net::entropy::random;
 use gateway_proto::{
     id::ConnectionId,
     policy::{HL7V2_MLLP, LocalEnd},
-    stream::{Answer, RefusalCode, StreamHeader, StreamKind},
+    stream::{StreamHeader, StreamKind},
 };
 use quinn::{Connection, RecvStream};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -31,7 +31,7 @@ use crate::{
     gate::{Gate, Permit},
     peer::Peer,
     ports::LocalPorts,
-    splice::{SendHalf, SpliceContext, splice},
+    splice::{SendHalf, SpliceContext, SpliceError, splice},
     traffic::{Role, Traffic, TrafficTable},
     tunnel,
 };
@@ -268,10 +268,8 @@ enum OpenError {
     NoTunnel(Duration),
     #[error("the tunnel to the partner was lost")]
     TunnelLost,
-    #[error("the partner's gateway did not answer in time")]
-    NoAnswer,
-    #[error("{0}")]
-    Refused(RefusalCode),
+    #[error("the tunnel to the partner has no place for another stream")]
+    NoPlace,
     #[error("the engine closed its connection while it waited")]
     EngineGone,
     #[error("the connection is no longer allowed")]
@@ -281,32 +279,29 @@ enum OpenError {
 impl OutboundStream {
     async fn run(self, socket: EngineSocket) {
         let _open = self.peer.stream_opened();
+        let answer_by = Instant::now() + ANSWER_TIMEOUT;
         let opened = tokio::select! {
             () = self.permit.allowed.cancelled() => Err(OpenError::NotAllowed),
             () = socket.gone() => Err(OpenError::EngineGone),
-            opened = self.open() => opened,
+            opened = self.open(answer_by) => opened,
         };
         // On an error the socket is dropped here, and so reset.
         let (send, recv) = match opened {
             Ok(halves) => halves,
-            Err(error) => {
-                self.traffic.refused.fetch_add(1, Relaxed);
-                self.traffic.note_problem(explain(&error));
-                info!(reason = explain(&error), "the engine's connection was reset: no stream");
-                return;
-            }
+            Err(error) => return self.no_stream(&error),
         };
-        self.traffic.clear_problem();
         let context = SpliceContext {
             traffic: self.traffic.clone(),
             mllp_sender: self.permit.entry.behavior == HL7V2_MLLP,
             allowed: self.permit.allowed.clone(),
+            answer_by: Some(answer_by),
         };
         match splice(socket, send, recv, context).await {
             Ok(()) => {
                 self.traffic.finished.fetch_add(1, Relaxed);
                 debug!("stream finished");
             }
+            Err(error @ (SpliceError::Refused(_) | SpliceError::NoAnswer)) => self.no_stream(&error),
             Err(error) => {
                 self.traffic.reset.fetch_add(1, Relaxed);
                 self.traffic.note_problem(error.to_string());
@@ -315,29 +310,26 @@ impl OutboundStream {
         }
     }
 
-    async fn open(&self) -> Result<(SendHalf, RecvStream), OpenError> {
-        let accepted_at = Instant::now();
-        let held_until = accepted_at + self.hold;
-        let connection = timeout_at(held_until, tunnel_up(self.peer.tunnel.subscribe()))
-            .await
-            .map_err(|_| OpenError::NoTunnel(self.hold))?;
-        timeout_at(accepted_at + ANSWER_TIMEOUT, self.ask(&connection)).await.map_err(|_| OpenError::NoAnswer)?
+    fn no_stream(&self, error: &(dyn std::error::Error + 'static)) {
+        self.traffic.refused.fetch_add(1, Relaxed);
+        self.traffic.note_problem(explain(error));
+        info!(reason = explain(error), "the engine's connection was reset: no stream");
     }
 
-    async fn ask(&self, connection: &Connection) -> Result<(SendHalf, RecvStream), OpenError> {
-        let (send, mut recv) = connection.open_bi().await.map_err(|_| OpenError::TunnelLost)?;
+    /// Opens the stream and sends its header; the answer is the splice's to read, behind our engine's first bytes.
+    async fn open(&self, answer_by: Instant) -> Result<(SendHalf, RecvStream), OpenError> {
+        let connection = timeout(self.hold, tunnel_up(self.peer.tunnel.subscribe()))
+            .await
+            .map_err(|_| OpenError::NoTunnel(self.hold))?;
+        let opening = timeout_at(answer_by, connection.open_bi());
+        let (send, recv) = opening.await.map_err(|_| OpenError::NoPlace)?.map_err(|_| OpenError::TunnelLost)?;
         let mut send = SendHalf::new(send);
         let id = self.permit.entry.id;
-        let exporter = tunnel::exporter(connection, &id.to_bytes()).ok_or(OpenError::TunnelLost)?;
+        let exporter = tunnel::exporter(&connection, &id.to_bytes()).ok_or(OpenError::TunnelLost)?;
         let secret = &self.permit.entry.secrets.first().ok_or(OpenError::NotAllowed)?.secret;
         let header = StreamHeader { kind: StreamKind::ChannelData, connection: id, trace: self.trace };
         send.stream().write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
-        let mut answer = [0; 2];
-        recv.read_exact(&mut answer).await.map_err(|_| OpenError::TunnelLost)?;
-        match Answer::from_code(answer[0]) {
-            Answer::Accepted => Ok((send, recv)),
-            Answer::Refused(code) => Err(OpenError::Refused(code)),
-        }
+        Ok((send, recv))
     }
 }
 

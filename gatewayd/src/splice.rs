@@ -6,16 +6,22 @@
 //! off. A tunnel stream that is dropped unfinished resets itself ([`SendHalf`]), because quinn would finish it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use gateway_proto::{mllp::Conversation, stream::ResetCode};
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use gateway_proto::{
+    mllp::Conversation,
+    stream::{Answer, RefusalCode, ResetCode},
+};
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +112,12 @@ pub enum SpliceError {
     /// The policy stopped allowing it.
     #[error("the connection is no longer allowed")]
     NotAllowed,
+    /// The far side refused the stream; of what our engine sent meanwhile, nothing was delivered.
+    #[error("{0}")]
+    Refused(RefusalCode),
+    /// The far side did not answer the stream's header in time.
+    #[error("the partner's gateway did not answer in time")]
+    NoAnswer,
 }
 
 /// What a splice needs to know.
@@ -117,6 +129,9 @@ pub struct SpliceContext {
     pub mllp_sender: bool,
     /// Cancelled when the policy stops allowing the connection.
     pub allowed: CancellationToken,
+    /// For a stream we opened: its answer comes first from the far side, by this moment. Our engine's bytes do not wait
+    /// for it (docs/adr/0012).
+    pub answer_by: Option<Instant>,
 }
 
 /// Copies both ways until both directions ended cleanly, or one did not; then both ends are reset.
@@ -144,7 +159,9 @@ pub async fn splice(
                 | SpliceError::TunnelLost
                 | SpliceError::Unacknowledged
                 | SpliceError::PartnerClosed
-                | SpliceError::HalfOpen => ResetCode::SocketReset,
+                | SpliceError::HalfOpen
+                | SpliceError::Refused(_)
+                | SpliceError::NoAnswer => ResetCode::SocketReset,
             };
             // A half that finished has nothing left to reset; all others are, and the socket's zero linger does the rest.
             send.reset_as(code);
@@ -161,10 +178,21 @@ async fn copy_both(
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = context.mllp_sender.then(MllpSender::default);
+    let unanswered = AtomicBool::new(context.answer_by.is_some());
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
-    let outbound = engine_to_tunnel(&mut reader, send, context, mllp.as_ref());
-    let inbound = tunnel_to_engine(&writer, recv, context, mllp.as_ref());
+    let outbound = async {
+        let result = engine_to_tunnel(&mut reader, send, context, mllp.as_ref()).await;
+        unless_refused(&unanswered, result).await
+    };
+    let inbound = async {
+        if let Some(by) = context.answer_by {
+            timeout_at(by, answer(recv)).await.map_err(|_| SpliceError::NoAnswer)??;
+            unanswered.store(false, Relaxed);
+            context.traffic.clear_problem();
+        }
+        tunnel_to_engine(&writer, recv, context, mllp.as_ref()).await
+    };
     // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
     let ends = async {
         tokio::try_join!(inbound, outbound)?;
@@ -173,7 +201,10 @@ async fn copy_both(
     // What a blocked copy loop does not see by itself: a stop of the peer, a reset of the engine.
     let peer_stops = async {
         match stopped.await {
-            Ok(Some(code)) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
+            Ok(Some(code)) => {
+                let stop = SpliceError::Peer(ResetCode::from_u64(code.into_inner()));
+                unless_refused(&unanswered, Err::<SpliceError, _>(stop)).await.unwrap_or_else(|stop| stop)
+            }
             Ok(None) => std::future::pending().await,
             Err(_) => SpliceError::TunnelLost,
         }
@@ -184,6 +215,37 @@ async fn copy_both(
         error = peer_stops => Err(error),
         () = half_open_for_too_long(mllp.as_ref()) => Err(SpliceError::HalfOpen),
         () = writer.broken() => Err(SpliceError::Engine),
+    }
+}
+
+/// The far side's answer to the stream's header.
+async fn answer(recv: &mut RecvStream) -> Result<(), SpliceError> {
+    let mut answer = [0; 2];
+    recv.read_exact(&mut answer).await.map_err(|error| match error {
+        ReadExactError::ReadError(error) => read_error(error),
+        ReadExactError::FinishedEarly(_) => SpliceError::Refused(RefusalCode::Malformed),
+    })?;
+    match Answer::from_code(answer[0]) {
+        Answer::Accepted => Ok(()),
+        Answer::Refused(code) => Err(SpliceError::Refused(code)),
+    }
+}
+
+/// A refusal stops what we send and says why in its answer, which may be read a moment later: the answer tells more.
+async fn unless_refused<T>(unanswered: &AtomicBool, result: Result<T, SpliceError>) -> Result<T, SpliceError> {
+    if unanswered.load(Relaxed) && matches!(result, Err(SpliceError::Peer(ResetCode::Refused))) {
+        return std::future::pending().await;
+    }
+    result
+}
+
+fn read_error(error: ReadError) -> SpliceError {
+    match error {
+        ReadError::Reset(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
+        ReadError::ConnectionLost(_)
+        | ReadError::ClosedStream
+        | ReadError::IllegalOrderedRead
+        | ReadError::ZeroRttRejected => SpliceError::TunnelLost,
     }
 }
 
@@ -245,13 +307,7 @@ async fn tunnel_to_engine(
         let count = match recv.read_chunks(&mut chunks).await {
             Ok(Some(count)) => count,
             Ok(None) => break,
-            Err(ReadError::Reset(code)) => return Err(SpliceError::Peer(ResetCode::from_u64(code.into_inner()))),
-            Err(
-                ReadError::ConnectionLost(_)
-                | ReadError::ClosedStream
-                | ReadError::IllegalOrderedRead
-                | ReadError::ZeroRttRejected,
-            ) => return Err(SpliceError::TunnelLost),
+            Err(error) => return Err(read_error(error)),
         };
         let mut moved = 0;
         for chunk in &chunks[..count] {

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use gateway_proto::identity::{GatewayKey, GatewayPublicKey};
+use gateway_proto::{
+    identity::{GatewayKey, GatewayPublicKey},
+    stream::{Answer, RefusalCode, ResetCode},
+};
 use gatewayd::{
     credentials::AllowedPeers,
     engine_socket::EngineSocket,
@@ -102,7 +105,8 @@ async fn joined(mllp: bool) -> Joined {
     far_recv.read_exact(&mut [0]).await.unwrap();
     let allowed = CancellationToken::new();
     let from_receiving = Arc::new(Traffic::default());
-    let context = |mllp_sender, traffic| SpliceContext { traffic, mllp_sender, allowed: allowed.clone() };
+    let context =
+        |mllp_sender, traffic| SpliceContext { traffic, mllp_sender, allowed: allowed.clone(), answer_by: None };
     let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(mllp, Arc::default())));
     let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(false, from_receiving.clone()));
     let listener = start(far);
@@ -274,6 +278,65 @@ async fn a_large_transfer_both_ways_at_once_arrives_unchanged() {
     let both = async { tokio::join!(exchange(joined.sending), exchange(joined.receiving)) };
     let (one, two) = timeout(LIMIT, both).await.unwrap();
     assert!(one == bytes && two == bytes, "both directions carry every byte in order");
+}
+
+/// An engine whose bytes already flow while the far gateway, held by the test, has not answered yet.
+struct Unanswered {
+    _sites: (Site, Site),
+    _tunnel: (Connection, Connection),
+    engine: TcpStream,
+    far: (quinn::SendStream, quinn::RecvStream),
+    sender: JoinHandle<Result<(), SpliceError>>,
+}
+
+async fn unanswered(patience: Duration) -> Unanswered {
+    let sites = (site(1, 2), site(2, 1));
+    let tunnel = tunnel(&sites.0, &sites.1).await;
+    let (mut engine, gateway) = engine().await;
+    let (mut send, recv) = tunnel.0.open_bi().await.unwrap();
+    send.write_all(b"h").await.unwrap();
+    let mut far = tunnel.1.accept_bi().await.unwrap();
+    far.1.read_exact(&mut [0]).await.unwrap();
+    let context = SpliceContext {
+        traffic: Arc::default(),
+        mllp_sender: true,
+        allowed: CancellationToken::new(),
+        answer_by: Some(tokio::time::Instant::now() + patience),
+    };
+    let sender = start(splice(gateway, SendHalf::new(send), recv, context));
+    engine.write_all(MESSAGE).await.unwrap();
+    Unanswered { _sites: sites, _tunnel: tunnel, engine, far, sender }
+}
+
+#[tokio::test]
+async fn payload_does_not_wait_for_the_answer_and_the_answer_is_no_payload() {
+    let mut stream = unanswered(LIMIT).await;
+    let mut received = vec![0; MESSAGE.len()];
+    timeout(LIMIT, stream.far.1.read_exact(&mut received)).await.expect("payload comes first").unwrap();
+    assert_eq!(received, MESSAGE);
+    stream.far.0.write_all(&[Answer::Accepted.encode().as_slice(), MESSAGE].concat()).await.unwrap();
+    assert_eq!(read(&mut stream.engine, MESSAGE.len()).await, MESSAGE);
+    assert!(!stream.sender.is_finished());
+}
+
+#[tokio::test]
+async fn a_refusal_after_payload_was_sent_is_a_reset_with_its_reason() {
+    let mut stream = unanswered(LIMIT).await;
+    // The stop goes first on purpose: the reason must not get lost when it comes a moment later.
+    stream.far.1.stop(quinn::VarInt::from_u32(ResetCode::Refused as u32)).unwrap();
+    tokio::task::yield_now().await;
+    stream.far.0.write_all(&Answer::Refused(RefusalCode::EngineRefused).encode()).await.unwrap();
+    stream.far.0.finish().unwrap();
+    assert_eq!(end(&mut stream.engine).await, RST);
+    let ended = timeout(LIMIT, stream.sender).await.unwrap().unwrap();
+    assert_eq!(ended, Err(SpliceError::Refused(RefusalCode::EngineRefused)));
+}
+
+#[tokio::test]
+async fn a_far_gateway_that_never_answers_is_a_reset() {
+    let mut stream = unanswered(Duration::from_millis(50)).await;
+    assert_eq!(end(&mut stream.engine).await, RST);
+    assert_eq!(timeout(LIMIT, stream.sender).await.unwrap().unwrap(), Err(SpliceError::NoAnswer));
 }
 
 #[tokio::test]
