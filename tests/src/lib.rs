@@ -8,6 +8,7 @@
 //! | [`scene`] | two organizations with a connection, ready for a scenario |
 //! | [`stranger`] | someone with keys of its own who knocks at relay and control plane |
 //! | [`mllp`] | the engine's two MLLP ends as measured in design/engine.md §2.8, polite and hostile |
+//! | [`engine`] | the engine as a whole: channels, queues, REST API; also as a process |
 //! | [`corpus`] | deterministic synthetic HL7 v2 messages |
 //! | [`netns`] | two sites behind a NAT each and a public segment, in network namespaces |
 //! | [`demo`] | the program behind `deploy/demo` |
@@ -21,6 +22,7 @@ use std::{fs::OpenOptions, io::Write};
 pub mod corpus;
 pub mod ctl;
 pub mod demo;
+pub mod engine;
 pub mod mllp;
 pub mod netns;
 pub mod platform;

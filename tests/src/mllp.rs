@@ -4,8 +4,8 @@
 mod engine;
 mod sender;
 
-pub use engine::{Ending, Engine, Manners, Received};
-pub use sender::{Broken, Connection, Sender, Verdict};
+pub use engine::{Ending, Engine, MAX_CONNECTIONS, Manners, Received};
+pub use sender::{Broken, Connection, MessageStatus, Sender, Verdict};
 
 /// Start of a frame.
 const START: u8 = 0x0b;

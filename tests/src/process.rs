@@ -32,6 +32,8 @@ pub enum Program {
     Gateway,
     /// The command line.
     Ctl,
+    /// The stand-in engine.
+    Engine,
 }
 
 impl Program {
@@ -42,6 +44,7 @@ impl Program {
             Self::Relay => "gateway-relay",
             Self::Gateway => "gatewayd",
             Self::Ctl => "gateway-ctl",
+            Self::Engine => "gateway-test-engine",
         }
     }
 

@@ -1,5 +1,7 @@
-//! The engine's TCP Listener: at most ten connections, the eleventh is accepted and closed at once without a byte;
-//! answers strictly in order; every byte received is kept for comparison. [`Manners`] make it rude.
+//! The engine's TCP Listener: at most ten connections (or as configured), the next one is accepted and closed at once
+//! without a byte; answers strictly in order; every byte received is kept for comparison. A channel that is stopped or
+//! paused ([`Engine::close`]) ends what it holds with FIN; an engine that dies ([`Engine::stop`]) resets it. [`Manners`]
+//! make it rude.
 
 use std::{
     io,
@@ -15,6 +17,7 @@ use anyhow::Context;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -22,7 +25,7 @@ use super::{acknowledge, control_id, frame, take_frame};
 use crate::{netns::tcp_socket, platform::Placement, wait};
 
 /// Connections the engine serves at once (its default).
-const MAX_CONNECTIONS: usize = 10;
+pub const MAX_CONNECTIONS: usize = 10;
 
 /// How a connection is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +100,9 @@ struct Shared {
     open: AtomicUsize,
     /// Bytes read so far, complete messages or not.
     bytes: AtomicU64,
+    max_connections: usize,
+    /// The channel is being stopped or paused.
+    closing: watch::Sender<bool>,
 }
 
 impl Engine {
@@ -107,6 +113,16 @@ impl Engine {
 
     /// Listens on a free loopback port of the machine at `placement`.
     pub fn start_at(placement: &Placement, manners: Manners) -> anyhow::Result<Self> {
+        Self::listen_at(placement, 0, MAX_CONNECTIONS, manners)
+    }
+
+    /// Listens on a loopback port of the machine at `placement` with a connection limit of its own; port 0: a free one.
+    pub fn listen_at(
+        placement: &Placement,
+        port: u16,
+        max_connections: usize,
+        manners: Manners,
+    ) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             manners: Mutex::new(manners),
             received: Mutex::default(),
@@ -114,9 +130,11 @@ impl Engine {
             accepted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            max_connections,
+            closing: watch::Sender::new(false),
         });
         let namespace = placement.namespace.clone();
-        let listener = listen(namespace.as_deref(), (Ipv4Addr::LOCALHOST, 0).into())?;
+        let listener = listen(namespace.as_deref(), (Ipv4Addr::LOCALHOST, port).into())?;
         let address = listener.local_addr()?;
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
@@ -133,7 +151,13 @@ impl Engine {
         *lock(&self.shared.manners) = manners;
     }
 
-    /// Stops: the port is closed and every connection is reset.
+    /// Stops or pauses the channel: the port is closed and every connection ends with FIN.
+    pub async fn close(&mut self) {
+        self.shared.closing.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Dies: the port is closed and every connection is reset.
     pub async fn stop(&mut self) {
         self.tasks.shutdown().await;
     }
@@ -141,6 +165,7 @@ impl Engine {
     /// Listens again where it did before.
     pub fn resume(&mut self) -> anyhow::Result<()> {
         let listener = listen(self.namespace.as_deref(), self.address).context("the engine cannot listen again")?;
+        self.shared.closing.send_replace(false);
         self.tasks.spawn(accept(listener, Arc::clone(&self.shared)));
         Ok(())
     }
@@ -209,13 +234,14 @@ fn listen(namespace: Option<&str>, address: SocketAddr) -> anyhow::Result<TcpLis
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut closing = shared.closing.subscribe();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let number = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-                if shared.open.load(Ordering::SeqCst) >= MAX_CONNECTIONS {
+                if shared.open.load(Ordering::SeqCst) >= shared.max_connections {
                     // The engine's own behaviour: FIN without a byte.
                     drop(stream);
                     continue;
@@ -223,8 +249,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 connections.spawn(serve(stream, number, Open::new(Arc::clone(&shared))));
             }
             Some(_) = connections.join_next() => {}
+            _ = closing.wait_for(|closing| *closing) => break,
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 /// Counts a connection as open for as long as it lives, also when its task is aborted.
@@ -243,21 +272,27 @@ impl Drop for Open {
     }
 }
 
-async fn serve(stream: TcpStream, number: u64, open: Open) {
+async fn serve(mut stream: TcpStream, number: u64, open: Open) {
     let shared = &open.0;
-    // An aborted task (the engine stops) must not look like an orderly end.
+    // An aborted task (the engine dies) must not look like an orderly end.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+    let mut closing = shared.closing.subscribe();
+    let ending = tokio::select! {
+        ending = converse(&mut stream, number, shared) => ending,
+        _ = closing.wait_for(|closing| *closing) => Ending::Fin,
+    };
+    end(stream, ending);
+}
+
+/// Treats the connection as the manners say, up to how it is to be ended.
+async fn converse(stream: &mut TcpStream, number: u64, shared: &Shared) -> Ending {
     let at_start = *lock(&shared.manners);
     if let Manners::EndBeforeReading(ending) = at_start {
-        return end(stream, ending);
+        return ending;
     }
     if at_start == Manners::Deaf {
         return std::future::pending().await;
     }
-    converse(stream, number, shared).await;
-}
-
-async fn converse(mut stream: TcpStream, number: u64, shared: &Shared) {
     let (mut buffer, mut from) = (Vec::new(), 0);
     loop {
         while let Some(message) = take_frame(&mut buffer, &mut from) {
@@ -269,18 +304,15 @@ async fn converse(mut stream: TcpStream, number: u64, shared: &Shared) {
                 at: Instant::now(),
             });
             let manners = *lock(&shared.manners);
-            if answer(&mut stream, manners, &id).await.is_err() {
+            if answer(stream, manners, &id).await.is_err() {
                 return closed(shared, Ending::Reset);
             }
             if let Manners::EndAfterReading(ending) | Manners::HalfAnswer(ending) = manners {
-                return end(stream, ending);
+                return ending;
             }
         }
         match stream.read_buf(&mut buffer).await {
-            Ok(0) => {
-                closed(shared, Ending::Fin);
-                return end(stream, Ending::Fin);
-            }
+            Ok(0) => return closed(shared, Ending::Fin),
             Ok(length) => {
                 shared.bytes.fetch_add(length as u64, Ordering::SeqCst);
             }
@@ -313,8 +345,10 @@ fn end(stream: TcpStream, ending: Ending) {
     socket2::SockRef::from(&stream).set_linger(linger).ok();
 }
 
-fn closed(shared: &Shared, ending: Ending) {
+/// Notes how the gateway ended the connection; ours ends the same way.
+fn closed(shared: &Shared, ending: Ending) -> Ending {
     lock(&shared.closed).push(Closed { ending, at: Instant::now() });
+    ending
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

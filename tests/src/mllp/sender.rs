@@ -71,7 +71,33 @@ pub struct Sender {
     connection: Option<Connection>,
 }
 
+/// What the engine writes down about a message of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MessageStatus {
+    /// Done, in the engine's eyes; the message is never sent again.
+    Sent,
+    /// Waits in the queue and is sent again on a new connection.
+    Queued,
+    /// Failed for good; nobody sends it again.
+    Error,
+}
+
 impl Verdict {
+    /// What the engine makes of it, row by row of design/engine.md §2.8. Where the engine was seen to do both, the
+    /// worse one is taken: a FIN without an answer is "sent" while Validate Response is off.
+    pub fn status(&self, queue: bool, validate_response: bool) -> MessageStatus {
+        let failed = if queue { MessageStatus::Queued } else { MessageStatus::Error };
+        match self {
+            Self::Acknowledged => MessageStatus::Sent,
+            // Never tried again, queue or not.
+            Self::Refused { .. } if validate_response => MessageStatus::Error,
+            Self::Refused { .. } => MessageStatus::Sent,
+            Self::Broken(_) if !validate_response && self.marked_sent_without_validation() => MessageStatus::Sent,
+            Self::Broken(_) => failed,
+        }
+    }
+
     /// Whether an engine with Validate Response off marks the message as sent (design/engine.md §2.8): everything that
     /// is not visibly a failure. Sent without an acknowledgement is a lost message.
     pub fn marked_sent_without_validation(&self) -> bool {
@@ -288,6 +314,34 @@ mod tests {
         assert_eq!(verdict(EndBeforeReading(Ending::Reset)).await, reset);
         assert!(fin(false).marked_sent_without_validation());
         assert!(!reset.marked_sent_without_validation());
+    }
+
+    #[test]
+    fn queue_and_validate_response_decide_what_becomes_of_a_message() {
+        use MessageStatus::{Error, Queued, Sent};
+        let fin = |partial| Verdict::Broken(Broken::Fin { partial });
+        let nak = Verdict::Refused { code: "AE".into(), control_id: "ID1".into() };
+        let queued: Vec<_> = [Broken::Refused, Broken::Reset, Broken::NoAnswer].map(Verdict::Broken).into();
+        for verdict in queued.iter().chain([&fin(true)]) {
+            assert_eq!([true, false].map(|validate| verdict.status(true, validate)), [Queued, Queued], "{verdict}");
+            assert_eq!([true, false].map(|validate| verdict.status(false, validate)), [Error, Error], "{verdict}");
+        }
+        assert_eq!([true, false].map(|validate| fin(false).status(true, validate)), [Queued, Sent]);
+        assert_eq!([true, false].map(|validate| nak.status(true, validate)), [Error, Sent]);
+        assert_eq!(Verdict::Acknowledged.status(false, true), Sent);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_channel_ends_its_connections_in_order_and_refuses_new_ones() {
+        let mut engine = Engine::start(Manners::Polite).unwrap();
+        let mut sender = Sender::new(engine.address(), true);
+        assert_eq!(sender.send(MESSAGE).await, Verdict::Acknowledged);
+        engine.close().await;
+        let (ended, _) = sender.connection().unwrap().end(Duration::from_secs(2)).await;
+        assert_eq!(ended, Broken::Fin { partial: false });
+        assert_eq!(Sender::new(engine.address(), false).send(MESSAGE).await, Verdict::Broken(Broken::Refused));
+        engine.resume().unwrap();
+        assert_eq!(Sender::new(engine.address(), false).send(MESSAGE).await, Verdict::Acknowledged);
     }
 
     #[tokio::test]

@@ -1,0 +1,197 @@
+//! The engine as a process of its own, and whoever works with it: over its API like an administrator, and through the
+//! back door.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use data_encoding::BASE64;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    access::Executed,
+    back_door::ReceivedMessage,
+    definition::{ChannelDefinition, EngineDefinition},
+};
+use crate::process::{Launch, Process, Program};
+
+/// It is ready within this time, the time to boot included.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running engine; killed on drop.
+#[derive(Debug)]
+pub struct EngineProcess {
+    /// The process.
+    pub process: Process,
+    client: reqwest::Client,
+    file: PathBuf,
+}
+
+impl EngineProcess {
+    /// Starts an engine that keeps itself in `dir`, where its logs go too.
+    pub async fn start(dir: &Path, name: &str, definition: &EngineDefinition) -> anyhow::Result<Self> {
+        let (first, file) = (dir.join(format!("{name}.json")), dir.join(format!("{name}-kept.json")));
+        std::fs::write(&first, serde_json::to_vec(definition)?)?;
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("path");
+        let launch = Launch {
+            program: Program::Engine,
+            name: name.into(),
+            args: vec![text(&first)?, text(&file)?],
+            log_dir: dir.join("logs"),
+            namespace: None,
+            log_filter: String::new(),
+        };
+        let client = reqwest::Client::builder().tls_backend_preconfigured(trust_everyone()).no_proxy().build()?;
+        Ok(Self { process: Process::start(launch, START_LIMIT).await?, client, file })
+    }
+
+    /// Kills it and starts it again: sessions are gone, ports and API come back after the time to boot.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.restart(START_LIMIT).await
+    }
+
+    /// Base URL of its HTTPS, without `/api`.
+    pub fn https(&self) -> anyhow::Result<&str> {
+        self.process.ready("https")
+    }
+
+    /// What it is made of now.
+    pub fn definition(&self) -> anyhow::Result<EngineDefinition> {
+        Ok(serde_json::from_slice(&std::fs::read(&self.file)?)?)
+    }
+
+    /// The port of a channel's listener.
+    pub fn port(&self, channel: &str) -> anyhow::Result<u16> {
+        let definition = self.definition()?;
+        let stored = definition.channel(channel).with_context(|| format!("no channel {channel}"))?;
+        definition.resolve(&stored.source.port).context("the channel has no port")
+    }
+
+    /// Does what an administrator does: `POST /api{path}` by Basic auth as `admin`.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> anyhow::Result<()> {
+        self.administer(reqwest::Method::POST, path, body).await
+    }
+
+    /// The same with `DELETE`.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.administer(reqwest::Method::DELETE, path, "").await
+    }
+
+    /// Stores a channel and deploys it.
+    pub async fn deploy(&self, channel: &ChannelDefinition) -> anyhow::Result<()> {
+        self.back_door(reqwest::Method::PUT, "/channel?deploy", serde_json::to_vec(channel)?).await.map(|_: Value| ())
+    }
+
+    /// Restarts the engine inside its process.
+    pub async fn restart_inside(&self) -> anyhow::Result<()> {
+        self.back_door(reqwest::Method::POST, "/restart", Vec::new()).await.map(|_: Value| ())
+    }
+
+    /// Sets a user's password.
+    pub async fn set_password(&self, user: &str, password: &str) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(&(user, password))?;
+        self.back_door(reqwest::Method::PUT, "/password", body).await.map(|_: Value| ())
+    }
+
+    /// Every request that reached an operation.
+    pub async fn executed(&self) -> anyhow::Result<Vec<Executed>> {
+        self.back_door(reqwest::Method::GET, "/executed", Vec::new()).await
+    }
+
+    /// Logins that went well, and those that did not.
+    pub async fn logins(&self) -> anyhow::Result<[u64; 2]> {
+        self.back_door(reqwest::Method::GET, "/logins", Vec::new()).await
+    }
+
+    /// The messages a channel received, as bytes by control id.
+    pub async fn received(&self, channel: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let path = format!("/received/{channel}");
+        let messages: Vec<ReceivedMessage> = self.back_door(reqwest::Method::GET, &path, Vec::new()).await?;
+        let decode = |message: ReceivedMessage| Ok((message.control_id, BASE64.decode(message.bytes.as_bytes())?));
+        messages.into_iter().map(decode).collect()
+    }
+
+    /// What became of the messages a channel was given to send.
+    pub async fn messages(&self, channel: &str) -> anyhow::Result<Vec<Value>> {
+        self.back_door(reqwest::Method::GET, &format!("/messages/{channel}"), Vec::new()).await
+    }
+
+    async fn administer(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> anyhow::Result<()> {
+        let password = self.definition()?.users.get("admin").cloned().unwrap_or_default();
+        let request = self.client.request(method, format!("{}/api{path}", self.https()?));
+        let request = request.basic_auth("admin", Some(password)).header("X-Requested-With", "test");
+        let response = request.body(body).send().await?;
+        ensure!(response.status().is_success(), "{path}: {}", response.status());
+        Ok(())
+    }
+
+    async fn back_door<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.process.ready("back_door")?);
+        let response = self.client.request(method, url).body(body).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "{path}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// Like the Java clients of the engine: any certificate will do.
+pub fn trust_everyone() -> rustls::ClientConfig {
+    let provider = gateway_net::tls::provider();
+    rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("invariant: the provider has the cipher suites of TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(std::sync::Arc::new(Anyone(provider)))
+        .with_no_client_auth()
+}
+
+#[derive(Debug)]
+struct Anyone(std::sync::Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &rustls_pki_types::CertificateDer<'_>,
+        _intermediates: &[rustls_pki_types::CertificateDer<'_>],
+        _server_name: &rustls_pki_types::ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: rustls_pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &rustls_pki_types::CertificateDer<'_>,
+        _dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &rustls_pki_types::CertificateDer<'_>,
+        _dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
