@@ -10,6 +10,7 @@
 //! | [`mllp`] | the engine's two MLLP ends as measured in design/engine.md §2.8, polite and hostile |
 //! | [`engine`] | the engine as a whole: channels, queues, REST API; also as a process |
 //! | [`corpus`] | deterministic synthetic HL7 v2 messages |
+//! | [`natlab`] | sites behind every kind of router, two relays, and the matrix of all pairs |
 //! | [`netns`] | two sites behind a NAT each and a public segment, in network namespaces |
 //! | [`demo`] | the program behind `deploy/demo` |
 //! | [`wait`] | waiting for a condition with a limit; nothing here sleeps to synchronise |
@@ -24,6 +25,7 @@ pub mod ctl;
 pub mod demo;
 pub mod engine;
 pub mod mllp;
+pub mod natlab;
 pub mod netns;
 pub mod platform;
 pub mod process;

@@ -12,6 +12,7 @@
 
 use std::{
     fs::File,
+    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -74,17 +75,17 @@ impl Lab {
 
     /// The public segment loses every UDP packet between the two sites, silently; what goes to the relay passes.
     pub fn drop_udp_between_sites(&self) -> anyhow::Result<()> {
-        self.nft(&self.public, "add rule inet lab forward meta l4proto udp counter drop")
+        nft(&self.public, "add rule inet lab forward meta l4proto udp counter drop")
     }
 
     /// Everything passes again.
     pub fn heal(&self) -> anyhow::Result<()> {
-        self.nft(&self.public, "flush chain inet lab forward")
+        nft(&self.public, "flush chain inet lab forward")
     }
 
     /// No UDP leaves site `index` at all, as behind a strict firewall.
     pub fn forbid_udp(&self, index: usize) -> anyhow::Result<()> {
-        self.nft(&self.routers[index], "add rule inet nat forward meta l4proto udp drop")
+        nft(&self.routers[index], "add rule inet nat forward meta l4proto udp drop")
     }
 
     /// Captures what matches `filter` in the public namespace.
@@ -120,7 +121,7 @@ impl Lab {
             ip(&["-n", router, "route", "add", "default", "via", &format!("{wide}.1")])?;
             ip(&["-n", site, "route", "add", "default", "via", &format!("{local}.1")])?;
             forward(router)?;
-            self.nft(
+            nft(
                 router,
                 "table inet nat {
                    chain forward { type filter hook forward priority 0; iifname \"wan\" ct state new drop; }
@@ -131,17 +132,13 @@ impl Lab {
         }
         forward(&self.public)?;
         // Private addresses do not exist out here, as on the internet: only what the NATs send can be answered.
-        self.nft(
+        nft(
             &self.public,
             "table inet lab {
                chain private { type filter hook prerouting priority -200; ip daddr 10.0.0.0/8 drop; }
                chain forward { type filter hook forward priority 0; }
              }",
         )
-    }
-
-    fn nft(&self, namespace: &str, rules: &str) -> anyhow::Result<()> {
-        run(Command::new("ip").args(["netns", "exec", namespace, "nft", rules]))
     }
 
     /// The names of its namespaces.
@@ -157,8 +154,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for namespace in self.all() {
-            // One that was never made cannot be removed.
-            Command::new("ip").args(["netns", "del", namespace]).stderr(Stdio::null()).status().ok();
+            remove(namespace);
         }
     }
 }
@@ -215,10 +211,39 @@ fn link(one: (&str, &str), other: (&str, &str), network: &str) -> anyhow::Result
 }
 
 fn forward(namespace: &str) -> anyhow::Result<()> {
-    run(Command::new("ip").args(["netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"]))
+    sysctl(namespace, &["net.ipv4.ip_forward=1"])
 }
 
-fn ip(args: &[&str]) -> anyhow::Result<()> {
+/// Sets kernel parameters of a namespace.
+pub(crate) fn sysctl(namespace: &str, settings: &[&str]) -> anyhow::Result<()> {
+    run(Command::new("ip").args(["netns", "exec", namespace, "sysctl", "-qw"]).args(settings))
+}
+
+/// Loads rules in a namespace.
+pub(crate) fn nft(namespace: &str, rules: &str) -> anyhow::Result<()> {
+    run(Command::new("ip").args(["netns", "exec", namespace, "nft", rules]))
+}
+
+/// Removes a namespace; one that was never made cannot be removed, and that is fine.
+pub(crate) fn remove(namespace: &str) {
+    Command::new("ip").args(["netns", "del", namespace]).stderr(Stdio::null()).status().ok();
+}
+
+/// Commands of `ip`, one a line, in a namespace.
+pub(crate) fn batch(namespace: &str, lines: &str) -> anyhow::Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-n", namespace, "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run ip")?;
+    child.stdin.take().context("a pipe")?.write_all(lines.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{namespace}: {}\n{lines}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+pub(crate) fn ip(args: &[&str]) -> anyhow::Result<()> {
     run(Command::new("ip").args(args))
 }
 

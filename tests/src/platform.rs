@@ -19,7 +19,7 @@ use gateway_proto::{api::local, policy::Activation};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use programs::Placement;
+pub use programs::{GatewayOptions, Placement};
 pub use site::Site;
 
 use crate::{
@@ -40,6 +40,8 @@ pub struct PlatformOptions {
     pub control: Placement,
     /// The relay's place.
     pub relay: Placement,
+    /// Places of further relays.
+    pub more_relays: Vec<Placement>,
     /// Log filter of every program.
     pub log_filter: String,
 }
@@ -49,6 +51,7 @@ impl Default for PlatformOptions {
         Self {
             control: Placement::loopback(),
             relay: Placement::loopback(),
+            more_relays: Vec::new(),
             log_filter: "info,gatewayd=debug,gateway_relay=debug,gateway_control=debug".into(),
         }
     }
@@ -61,6 +64,8 @@ pub struct Platform {
     pub control: Process,
     /// The relay.
     pub relay: Process,
+    /// Further relays.
+    pub more_relays: Vec<Process>,
     /// The command line with this platform's home directory.
     pub ctl: Ctl,
     /// How it was started.
@@ -92,9 +97,15 @@ impl Platform {
     pub async fn start_with(options: PlatformOptions) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("gateway-").tempdir()?;
         let control = programs::start_control(dir.path(), &options).await?;
-        let relay = programs::start_relay(dir.path(), &options, control.ready("policy_key")?).await?;
+        let key = control.ready("policy_key")?;
+        let relay = programs::start_relay(dir.path(), "relay", &options.relay, &options, key).await?;
+        let mut more_relays = Vec::new();
+        for (place, index) in options.more_relays.iter().zip(2..) {
+            let name = format!("relay-{index}");
+            more_relays.push(programs::start_relay(dir.path(), &name, place, &options, key).await?);
+        }
         let ctl = Ctl::new(&dir.path().join("ctl")).in_namespace(options.control.namespace.as_deref());
-        Ok(Self { control, relay, ctl, options, dir })
+        Ok(Self { control, relay, more_relays, ctl, options, dir })
     }
 
     /// The directory everything lives in.
@@ -120,18 +131,37 @@ impl Platform {
 
     /// Restarts the relay where it was.
     pub async fn restart_relay(&mut self) -> anyhow::Result<()> {
-        programs::pin_listen(&programs::relay_config(self.dir.path()), &[("listen", self.relay.ready("listen")?)])?;
+        programs::pin_listen(
+            &programs::relay_config(self.dir.path(), "relay"),
+            &[("listen", self.relay.ready("listen")?)],
+        )?;
         self.relay.restart(START_LIMIT).await
     }
 
     /// Puts the relay into the map.
     pub async fn add_relay(&self) -> anyhow::Result<Value> {
-        let ready = self.dir.path().join("relay/ready.json");
+        self.map_relay("relay", &self.options.relay).await
+    }
+
+    /// Puts every relay into the map.
+    pub async fn add_relays(&self) -> anyhow::Result<()> {
+        self.add_relay().await?;
+        for (place, index) in self.options.more_relays.iter().zip(2..) {
+            self.map_relay(&format!("relay-{index}"), place).await?;
+        }
+        Ok(())
+    }
+
+    async fn map_relay(&self, name: &str, place: &Placement) -> anyhow::Result<Value> {
+        let ready = self.dir.path().join(name).join("ready.json");
         let token = self.operator_token_file()?;
         let control = self.control_ready_file();
-        let args = ["relay", "add", "--control-ready-file", utf8(&control)?, "--operator-token-file", &token];
-        let args: Vec<&str> =
-            args.into_iter().chain(["--from-ready-file", utf8(&ready)?, "--name", "relay-1"]).collect();
+        let shown = if name == "relay" { "relay-1" } else { name };
+        let mut args = vec!["relay", "add", "--control-ready-file", utf8(&control)?, "--operator-token-file", &token];
+        args.extend(["--from-ready-file", utf8(&ready)?, "--name", shown]);
+        if let Some(host) = &place.host {
+            args.extend(["--host", host]);
+        }
         self.ctl.json(&args).await
     }
 
@@ -190,8 +220,19 @@ impl Platform {
 
     /// A further server of the organization of `profile`, with its gateway, enrolled.
     pub async fn server(&self, profile: &str, name: &str, placement: Placement) -> anyhow::Result<Site> {
+        self.server_with(profile, name, placement, &GatewayOptions::default()).await
+    }
+
+    /// The same with a configuration of its own.
+    pub async fn server_with(
+        &self,
+        profile: &str,
+        name: &str,
+        placement: Placement,
+        options: &GatewayOptions,
+    ) -> anyhow::Result<Site> {
         let server = self.create_server(profile, name).await?;
-        let mut site = Site::start(self, profile, name, placement).await?;
+        let mut site = Site::start_with(self, profile, name, placement, options).await?;
         site.server_id = text(&server, "id")?.into();
         let code = self.enrollment_code(profile, name).await?;
         site.enroll(&self.ctl, &code).await?;

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -18,17 +19,35 @@ pub struct Placement {
     pub namespace: Option<String>,
     /// Address to listen on.
     pub ip: IpAddr,
+    /// Host name under which control plane and relay are reached; they then listen on their usual ports.
+    pub host: Option<String>,
+}
+
+/// What a test wants of a gateway's configuration.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayOptions {
+    /// The one UDP socket, `address:port`; none: the placement's address and a free port.
+    pub listen: Option<String>,
+    /// `http://user:password@host:port` of the HTTP proxy.
+    pub proxy: Option<String>,
+    /// Further lines of the configuration, sections of their own.
+    pub more: String,
 }
 
 impl Placement {
     /// Loopback, in the namespace of the tests.
     pub fn loopback() -> Self {
-        Self { namespace: None, ip: Ipv4Addr::LOCALHOST.into() }
+        Self { namespace: None, ip: Ipv4Addr::LOCALHOST.into(), host: None }
     }
 
     /// An address inside a namespace.
     pub fn inside(namespace: &str, ip: IpAddr) -> Self {
-        Self { namespace: Some(namespace.into()), ip }
+        Self { namespace: Some(namespace.into()), ip, host: None }
+    }
+
+    /// The same, reached by a name and on the usual ports: 443, and 3478 and 3479 for STUN.
+    pub fn named(self, host: &str) -> Self {
+        Self { host: Some(host.into()), ..self }
     }
 }
 
@@ -40,32 +59,42 @@ pub(super) fn control_config(dir: &Path) -> PathBuf {
     dir.join("control.toml")
 }
 
-pub(super) fn relay_config(dir: &Path) -> PathBuf {
-    dir.join("relay.toml")
+pub(super) fn relay_config(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.toml"))
 }
 
 pub(super) async fn start_control(dir: &Path, options: &PlatformOptions) -> anyhow::Result<Process> {
     let config = control_config(dir);
     let data_dir = dir.join("control");
-    fs::write(
-        &config,
-        format!("listen = \"{}:0\"\ndata_dir = {}\nregistration = \"token\"\n", options.control.ip, quoted(&data_dir)?,),
-    )?;
+    let listen = match &options.control.host {
+        Some(host) => format!("listen = \"[::]:443\"\npublic_url = \"https://{host}\"\n"),
+        None => format!("listen = \"{}:0\"\n", options.control.ip),
+    };
+    fs::write(&config, format!("{listen}data_dir = {}\nregistration = \"token\"\n", quoted(&data_dir)?))?;
     start(dir, Program::Control, "control", &["run", "--config"], &config, &options.control, options).await
 }
 
-pub(super) async fn start_relay(dir: &Path, options: &PlatformOptions, policy_key: &str) -> anyhow::Result<Process> {
-    let config = relay_config(dir);
-    let (ip, data_dir) = (options.relay.ip, dir.join("relay"));
+pub(super) async fn start_relay(
+    dir: &Path,
+    name: &str,
+    placement: &Placement,
+    options: &PlatformOptions,
+    policy_key: &str,
+) -> anyhow::Result<Process> {
+    let config = relay_config(dir, name);
+    let (ip, data_dir) = (placement.ip, dir.join(name));
+    let listen = match placement.host {
+        Some(_) => "listen = \"[::]:443\"\nstun_listen = [\"[::]:3478\", \"[::]:3479\"]\n".to_owned(),
+        None => format!("listen = \"{ip}:0\"\nstun_listen = [\"{ip}:0\", \"{ip}:0\"]\n"),
+    };
     fs::write(
         &config,
         format!(
-            "listen = \"{ip}:0\"\nstun_listen = [\"{ip}:0\", \"{ip}:0\"]\nmetrics_listen = \"127.0.0.1:0\"\n\
-             data_dir = {}\ncontrol_keys = [\"{policy_key}\"]\n",
+            "{listen}metrics_listen = \"127.0.0.1:0\"\ndata_dir = {}\ncontrol_keys = [\"{policy_key}\"]\n",
             quoted(&data_dir)?,
         ),
     )?;
-    start(dir, Program::Relay, "relay", &["--config"], &config, &options.relay, options).await
+    start(dir, Program::Relay, name, &["--config"], &config, placement, options).await
 }
 
 /// The directories and the configuration of a gateway.
@@ -77,18 +106,29 @@ pub(super) struct GatewayFiles {
 }
 
 impl GatewayFiles {
-    pub(super) fn write(dir: &Path, name: &str, ip: IpAddr, direct: bool) -> anyhow::Result<Self> {
+    pub(super) fn write(dir: &Path, name: &str, ip: IpAddr, options: &GatewayOptions) -> anyhow::Result<Self> {
         let state_dir = dir.join(name);
         let files =
             Self { config: dir.join(format!("{name}.toml")), socket: state_dir.join("gatewayd.sock"), state_dir };
+        let listen = options.listen.clone().unwrap_or_else(|| SocketAddr::new(ip, 0).to_string());
+        let network = match &options.proxy {
+            Some(proxy) => {
+                let file = dir.join(format!("{name}.proxy"));
+                fs::write(&file, proxy)?;
+                fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
+                format!("[network]\nproxy_file = {}\n\n", quoted(&file)?)
+            }
+            None => String::new(),
+        };
         fs::write(
             &files.config,
             format!(
-                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{ip}:0\"\nallow_loopback = {}\ndirect = {direct}\n\n\
-                 [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n",
+                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\n\n{network}\
+                 [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n\n{}",
                 quoted(&files.state_dir)?,
                 quoted(&files.socket)?,
                 ip.is_loopback(),
+                options.more,
             ),
         )?;
         Ok(files)

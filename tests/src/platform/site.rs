@@ -13,7 +13,7 @@ use gateway_proto::{
 use serde_json::Value;
 
 use super::{
-    Placement, Platform, START_LIMIT,
+    GatewayOptions, Placement, Platform, START_LIMIT,
     programs::{self, GatewayFiles},
 };
 use crate::{ctl::Ctl, process::Process, wait};
@@ -36,7 +36,18 @@ pub struct Site {
 impl Site {
     /// Starts a gateway that belongs to nobody yet.
     pub async fn start(platform: &Platform, profile: &str, name: &str, placement: Placement) -> anyhow::Result<Self> {
-        let files = GatewayFiles::write(platform.dir(), name, placement.ip, true)?;
+        Self::start_with(platform, profile, name, placement, &GatewayOptions::default()).await
+    }
+
+    /// The same with a configuration of its own.
+    pub async fn start_with(
+        platform: &Platform,
+        profile: &str,
+        name: &str,
+        placement: Placement,
+        options: &GatewayOptions,
+    ) -> anyhow::Result<Self> {
+        let files = GatewayFiles::write(platform.dir(), name, placement.ip, options)?;
         let gateway = programs::start_gateway(platform.dir(), name, &files, &placement, &platform.options).await?;
         Ok(Self { name: name.into(), profile: profile.into(), server_id: String::new(), gateway, files, placement })
     }
@@ -75,6 +86,12 @@ impl Site {
     pub async fn status(&self, ctl: &Ctl) -> anyhow::Result<local::Status> {
         let answer = ctl.status(self.socket()).await?;
         serde_json::from_value(answer.clone()).with_context(|| format!("status is not what the API says: {answer}"))
+    }
+
+    /// The same, asked at the daemon's socket without a process in between: for what is asked often.
+    pub async fn look(&self) -> anyhow::Result<local::Status> {
+        let answer = gateway_net::http::unix_client(&self.files.socket)?.get("http://localhost/v1/status").send().await;
+        Ok(answer.with_context(|| format!("{} does not answer", self.name))?.json().await?)
     }
 
     /// What `gateway-ctl status` says about one connection.

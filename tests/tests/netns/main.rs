@@ -1,5 +1,7 @@
 //! Scenarios behind real NATs, in network namespaces. They need root.
 
+mod matrix;
+
 use std::{
     path::Path,
     time::{Duration, Instant},

@@ -1,0 +1,297 @@
+//! The NAT lab: sites behind every kind of router, around one internet with a control plane and two relays.
+//!
+//! ```text
+//!   control.lab   relay-1.lab   relay-2.lab          198.51.100.0/24, 2001:db8:0::/48
+//!        \             |            /
+//!         ─────────── core ───────────
+//!        /             |            \
+//!    router          router        carrier           203.0.113.0/24, 2001:db8:1::/48
+//!       |              |              |
+//!     site           site           router           10.0.0.0/8 behind a NAT, 192.0.2.0/24 without
+//!                                     |
+//!                                   site
+//! ```
+//!
+//! Control plane and relays have IPv4 and IPv6 and are reached by name, on the usual ports; the names stand in a hosts
+//! file of every namespace. What the routers do is in `rules`; what that makes possible, in [`RouterKind::best_rung`].
+//! Names of namespaces carry our process id, so that labs do not meet; everything goes on drop. Needs root.
+
+mod kind;
+mod matrix;
+mod proxy;
+mod report;
+mod rules;
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context, ensure};
+
+pub use kind::{RouterKind, Rung};
+pub use matrix::{Matrix, Outcome};
+pub use proxy::Proxy;
+pub use report::Report;
+
+use crate::{
+    netns::{batch, ip, nft, remove, sysctl},
+    platform::{GatewayOptions, Placement},
+};
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// Names and places of what stands in the open internet.
+const SERVICES: [&str; 3] = ["control", "relay-1", "relay-2"];
+/// Sites at most: what the address plan holds.
+const MAX_SITES: u8 = 60;
+
+/// A lab; gone on drop.
+#[derive(Debug)]
+pub struct NatLab {
+    stem: String,
+    namespaces: Vec<String>,
+    sites: Vec<LabSite>,
+}
+
+/// One site of a lab.
+#[derive(Debug)]
+struct LabSite {
+    kind: RouterKind,
+    _proxy: Option<Proxy>,
+}
+
+/// The two addresses of a machine; where a kind of site has only one, the other is not configured.
+#[derive(Debug, Clone, Copy)]
+struct Address {
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+}
+
+impl Address {
+    /// Of a service on the internet.
+    fn service(index: u8) -> Self {
+        Self { v4: Ipv4Addr::new(198, 51, 100, 4 * index + 2), v6: v6(0, index, 2) }
+    }
+
+    /// Of the outermost router of a site.
+    fn wan(index: u8) -> Self {
+        Self { v4: Ipv4Addr::new(203, 0, 113, 4 * index + 2), v6: v6(1, index, 2) }
+    }
+
+    /// Of the gateway of a site.
+    fn site(kind: RouterKind, index: u8) -> Self {
+        if kind == RouterKind::Public {
+            return Self::wan(index);
+        }
+        let v4 = match kind == RouterKind::Firewall {
+            true => Ipv4Addr::new(192, 0, 2, 4 * index + 2),
+            false => Ipv4Addr::new(10, index + 1, 0, 2),
+        };
+        Self { v4, v6: v6(2, index, 2) }
+    }
+
+    /// The other end of its link.
+    fn gateway(self) -> Self {
+        Self { v4: Ipv4Addr::from(u32::from(self.v4) - 1), v6: Ipv6Addr::from(u128::from(self.v6) - 1) }
+    }
+}
+
+fn v6(net: u16, index: u8, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, net, index.into(), 0, 0, 0, host)
+}
+
+/// Between a carrier and its customer: both ends.
+fn carrier_lan(index: u8) -> (Ipv4Addr, Ipv4Addr) {
+    (Ipv4Addr::new(100, 64, index, 1), Ipv4Addr::new(100, 64, index, 2))
+}
+
+impl NatLab {
+    /// The internet: core, control plane and relays.
+    pub fn start() -> anyhow::Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root");
+        let stem = format!("gl{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let mut lab = Self { stem, namespaces: Vec::new(), sites: Vec::new() };
+        let core = lab.namespace("core")?;
+        nft(&core, rules::CORE)?;
+        for (name, index) in SERVICES.into_iter().zip(0..) {
+            let service = lab.namespace(name)?;
+            let address = Address::service(index);
+            lab.link((&core, &format!("to-{name}")), (&service, "eth0"), address, (true, true))?;
+        }
+        Ok(lab)
+    }
+
+    /// Where the control plane runs.
+    pub fn control(&self) -> Placement {
+        self.service(0)
+    }
+
+    /// Where the relays run.
+    pub fn relays(&self) -> [Placement; 2] {
+        [self.service(1), self.service(2)]
+    }
+
+    /// Builds a site behind a router of this kind. Gives its number.
+    pub fn add_site(&mut self, kind: RouterKind) -> anyhow::Result<usize> {
+        let index = u8::try_from(self.sites.len()).ok().filter(|index| *index < MAX_SITES).context("too many sites")?;
+        let core = self.name("core");
+        let (to_site, families) = (format!("s{index}"), (kind.has_ipv4(), kind.has_ipv6()));
+        let site = self.namespace(&format!("s{index}"))?;
+        let address = Address::site(kind, index);
+        if kind == RouterKind::Public {
+            self.link((&core, &to_site), (&site, "eth0"), address, families)?;
+            self.sites.push(LabSite { kind, _proxy: None });
+            return Ok(index.into());
+        }
+        let router = self.namespace(&format!("r{index}"))?;
+        if kind == RouterKind::CarrierGrade {
+            let carrier = self.namespace(&format!("c{index}"))?;
+            self.link((&core, &to_site), (&carrier, "wan"), Address::wan(index), families)?;
+            let between = Address { v4: carrier_lan(index).1, v6: v6(3, index, 2) };
+            self.link((&carrier, "lan"), (&router, "wan"), between, families)?;
+            nft(&carrier, &rules::carrier(index))?;
+        } else {
+            self.link((&core, &to_site), (&router, "wan"), Address::wan(index), families)?;
+        }
+        self.link((&router, "lan"), (&site, "eth0"), address, families)?;
+        nft(&router, &rules::router(kind, index))?;
+        self.route_back(kind, index, &core, &to_site)?;
+        let proxy = (kind == RouterKind::OnlyProxy).then(|| {
+            let names = self.services().map(|(name, address)| (name, address.v4)).collect();
+            Proxy::start(&router, SocketAddr::new(address.gateway().v4.into(), proxy::PORT), names)
+        });
+        self.sites.push(LabSite { kind, _proxy: proxy.transpose()? });
+        Ok(index.into())
+    }
+
+    /// Where the gateway of a site runs.
+    pub fn site(&self, site: usize) -> Placement {
+        let (kind, index) = (self.sites[site].kind, u8::try_from(site).unwrap_or(MAX_SITES));
+        let address = Address::site(kind, index);
+        let ip: IpAddr = if kind.has_ipv4() { address.v4.into() } else { address.v6.into() };
+        Placement::inside(&self.name(&format!("s{index}")), ip)
+    }
+
+    /// What the gateway of a site must be told: the port that its router maps, and its proxy.
+    pub fn options(&self, site: usize) -> GatewayOptions {
+        let (kind, index) = (self.sites[site].kind, u8::try_from(site).unwrap_or(MAX_SITES));
+        let proxy = SocketAddr::new(Address::site(kind, index).gateway().v4.into(), proxy::PORT);
+        GatewayOptions {
+            listen: Some(format!("[::]:{}", rules::INNER_PORT)),
+            proxy: (kind == RouterKind::OnlyProxy).then(|| proxy::url(proxy)),
+            more: String::new(),
+        }
+    }
+
+    /// The namespace of a part of the lab: `core`, `s0` (a site), `r0` (its router), `c0` (its carrier), a service.
+    pub fn name(&self, part: &str) -> String {
+        format!("{}{part}", self.stem)
+    }
+
+    fn service(&self, index: u8) -> Placement {
+        let name = SERVICES[usize::from(index)];
+        Placement::inside(&self.name(name), Address::service(index).v4.into()).named(&format!("{name}.lab"))
+    }
+
+    fn services(&self) -> impl Iterator<Item = (String, Address)> {
+        SERVICES.iter().zip(0..).map(|(name, index)| (format!("{name}.lab"), Address::service(index)))
+    }
+
+    fn namespace(&mut self, part: &str) -> anyhow::Result<String> {
+        let name = self.name(part);
+        // Noted before it is made, so that it goes whatever happens.
+        self.namespaces.push(name.clone());
+        ip(&["netns", "add", &name])?;
+        sysctl(&name, &["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])?;
+        ip(&["-n", &name, "link", "set", "lo", "up"])?;
+        let hosts: String = self
+            .services()
+            .map(|(name, address)| format!("{} {name}\n{} {name}\n", address.v4, address.v6))
+            .chain(["127.0.0.1 localhost\n".to_owned()])
+            .collect();
+        fs::create_dir_all(etc(&name))?;
+        fs::write(etc(&name).join("hosts"), hosts)?;
+        Ok(name)
+    }
+
+    /// A link with addresses of the wanted families (IPv4, IPv6), and the way out over it.
+    fn link(
+        &self,
+        upper: (&str, &str),
+        lower: (&str, &str),
+        address: Address,
+        (v4, v6): (bool, bool),
+    ) -> anyhow::Result<()> {
+        ip(&["link", "add", upper.1, "netns", upper.0, "type", "veth", "peer", "name", lower.1, "netns", lower.0])?;
+        let gateway = address.gateway();
+        for ((namespace, device), own, way_out) in [(upper, gateway, None), (lower, address, Some(gateway))] {
+            let mut lines = format!("link set {device} up\n");
+            if v4 {
+                lines += &format!("addr add {}/30 dev {device}\n", own.v4);
+            }
+            if v6 {
+                lines += &format!("addr add {}/64 dev {device} nodad\n", own.v6);
+            }
+            if let Some(way_out) = way_out {
+                if v4 {
+                    lines += &format!("route add default via {}\n", way_out.v4);
+                }
+                if v6 {
+                    lines += &format!("route add default via {}\n", way_out.v6);
+                }
+            }
+            batch(namespace, &lines)?;
+        }
+        Ok(())
+    }
+
+    /// Sites with public addresses behind a router: the core must know the way.
+    fn route_back(&self, kind: RouterKind, index: u8, core: &str, device: &str) -> anyhow::Result<()> {
+        let (site, wan) = (Address::site(kind, index), Address::wan(index));
+        let mut lines = String::new();
+        if kind == RouterKind::Firewall {
+            lines += &format!("route add {}/32 via {} dev {device}\n", site.v4, wan.v4);
+        }
+        if kind.has_ipv6() {
+            lines += &format!("route add {}/128 via {} dev {device}\n", site.v6, wan.v6);
+        }
+        if lines.is_empty() { Ok(()) } else { batch(core, &lines) }
+    }
+}
+
+impl Drop for NatLab {
+    fn drop(&mut self) {
+        for namespace in &self.namespaces {
+            remove(namespace);
+            // One that was never made cannot be removed.
+            fs::remove_dir_all(etc(namespace)).ok();
+        }
+    }
+}
+
+/// What `ip netns exec` lays over /etc.
+fn etc(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_machines_of_a_lab_share_an_address() {
+        let mut seen = std::collections::BTreeMap::new();
+        for index in 0..MAX_SITES {
+            for kind in [RouterKind::Firewall, RouterKind::PortFilter] {
+                let site = Address::site(kind, index);
+                seen.entry(IpAddr::from(site.v4)).or_insert_with(Vec::new).push((kind, index));
+                assert_eq!(u128::from(site.v6) - u128::from(site.gateway().v6), 1, "{site:?}");
+            }
+            seen.entry(Address::wan(index).v4.into()).or_default().push((RouterKind::Public, index));
+        }
+        assert!(seen.values().all(|owners| owners.len() == 1), "{seen:?}");
+    }
+}

@@ -1,0 +1,204 @@
+//! The networks a gateway may sit in, and which pairs of them can be direct: the oracle of the matrix.
+//!
+//! What a router does is described by RFC 4787's two words: its *mapping* (which outer port a socket gets) and its
+//! *filtering* (who may send to it). The oracle knows nothing of our programs: it says what is possible on such
+//! networks without guessing ports.
+
+use std::fmt;
+
+/// What stands between a site and the internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouterKind {
+    /// Nothing: public addresses, IPv4 and IPv6.
+    Public,
+    /// A firewall that keeps state and translates nothing, IPv4 and IPv6.
+    Firewall,
+    /// One outer port for all destinations; everybody may send to it ("full cone").
+    OpenFilter,
+    /// One outer port for all destinations; addresses that were sent to may answer from any port.
+    AddressFilter,
+    /// One outer port for all destinations; only what was sent to may answer ("port restricted").
+    PortFilter,
+    /// Linux `masquerade`: a mapping per destination that keeps the inner port while that is free.
+    PreservedPort,
+    /// Linux `masquerade fully-random`: another outer port for every destination ("symmetric").
+    RandomPort,
+    /// A home router behind a carrier's NAT.
+    CarrierGrade,
+    /// No IPv4 at all; IPv6 behind a firewall that keeps state.
+    Ipv6Only,
+    /// A NAT that forwards no UDP.
+    NoUdp,
+    /// A NAT that forwards TCP to port 443 and nothing else.
+    OnlyHttps,
+    /// Forwards nothing; an HTTP proxy with a user and password is the only way out.
+    OnlyProxy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mapping {
+    Independent,
+    Random,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filtering {
+    Open,
+    Address,
+    Port,
+}
+
+/// How far up the ladder a pair can get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// UDP between the sites.
+    Direct,
+    /// Through a relay.
+    Relayed,
+}
+
+impl RouterKind {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 12] = [
+        Self::Public,
+        Self::Firewall,
+        Self::OpenFilter,
+        Self::AddressFilter,
+        Self::PortFilter,
+        Self::PreservedPort,
+        Self::RandomPort,
+        Self::CarrierGrade,
+        Self::Ipv6Only,
+        Self::NoUdp,
+        Self::OnlyHttps,
+        Self::OnlyProxy,
+    ];
+
+    /// A short name for columns, servers and namespaces.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Firewall => "firewall",
+            Self::OpenFilter => "open",
+            Self::AddressFilter => "address",
+            Self::PortFilter => "port",
+            Self::PreservedPort => "preserved",
+            Self::RandomPort => "random",
+            Self::CarrierGrade => "carrier",
+            Self::Ipv6Only => "ipv6",
+            Self::NoUdp => "no-udp",
+            Self::OnlyHttps => "https",
+            Self::OnlyProxy => "proxy",
+        }
+    }
+
+    /// In words, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Public => "no router: public addresses, IPv4 and IPv6",
+            Self::Firewall => "stateful firewall, no NAT, IPv4 and IPv6",
+            Self::OpenFilter => "NAT, one outer port, open to everybody (full cone)",
+            Self::AddressFilter => "NAT, one outer port, open to addresses sent to (address restricted)",
+            Self::PortFilter => "NAT, one outer port, open to address and port sent to (port restricted)",
+            Self::PreservedPort => "Linux masquerade: a mapping per destination that keeps the port",
+            Self::RandomPort => "masquerade fully-random: a random port per destination (symmetric)",
+            Self::CarrierGrade => "double NAT: a masquerading router behind a carrier's NAT",
+            Self::Ipv6Only => "IPv6 only, behind a stateful firewall",
+            Self::NoUdp => "NAT, UDP blocked",
+            Self::OnlyHttps => "NAT, only TCP port 443",
+            Self::OnlyProxy => "only an HTTP proxy with Basic authentication",
+        }
+    }
+
+    /// Whether IPv6 passes, with UDP.
+    pub fn has_ipv6(self) -> bool {
+        matches!(self, Self::Public | Self::Firewall | Self::Ipv6Only)
+    }
+
+    /// Whether IPv4 passes at all.
+    pub fn has_ipv4(self) -> bool {
+        self != Self::Ipv6Only
+    }
+
+    /// Mapping and filtering of UDP over IPv4; none where there is no such thing.
+    fn udp4(self) -> Option<(Mapping, Filtering)> {
+        match self {
+            Self::Public | Self::OpenFilter => Some((Mapping::Independent, Filtering::Open)),
+            Self::AddressFilter => Some((Mapping::Independent, Filtering::Address)),
+            // `masquerade` maps per destination, but a lone host always gets its own port: independent in effect.
+            Self::Firewall | Self::PortFilter | Self::PreservedPort | Self::CarrierGrade => {
+                Some((Mapping::Independent, Filtering::Port))
+            }
+            Self::RandomPort => Some((Mapping::Random, Filtering::Port)),
+            Self::Ipv6Only | Self::NoUdp | Self::OnlyHttps | Self::OnlyProxy => None,
+        }
+    }
+
+    /// The best rung that a pair of such sites can reach without guessing ports.
+    pub fn best_rung(self, other: Self) -> Rung {
+        let over_ipv6 = self.has_ipv6() && other.has_ipv6();
+        let over_ipv4 = match (self.udp4(), other.udp4()) {
+            (Some(one), Some(another)) => can_punch(one, another) && can_punch(another, one),
+            (None, _) | (_, None) => false,
+        };
+        if over_ipv6 || over_ipv4 { Rung::Direct } else { Rung::Relayed }
+    }
+}
+
+/// Whether packets of `from` can get into `to` once both have sent to the addresses they know of each other.
+fn can_punch(from: (Mapping, Filtering), to: (Mapping, Filtering)) -> bool {
+    match (from.0, to) {
+        (Mapping::Independent, (Mapping::Independent, _)) => true,
+        // The source port is none that `to` has sent to.
+        (Mapping::Random, (Mapping::Independent, filtering)) => filtering != Filtering::Port,
+        // `to` is reached at the port that its first packets were seen to come from; it has sent to `from`.
+        (Mapping::Independent, (Mapping::Random, _)) => true,
+        (Mapping::Random, (Mapping::Random, _)) => false,
+    }
+}
+
+impl fmt::Display for RouterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.short())
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Direct => "direct",
+            Self::Relayed => "relay",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oracle_does_not_care_who_dials() {
+        for one in RouterKind::ALL {
+            for other in RouterKind::ALL {
+                assert_eq!(one.best_rung(other), other.best_rung(one), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn random_ports_meet_only_who_lets_unknown_ports_in() {
+        use RouterKind::{AddressFilter, Firewall, OpenFilter, PortFilter, Public, RandomPort};
+        for open in [Public, OpenFilter, AddressFilter] {
+            assert_eq!(RandomPort.best_rung(open), Rung::Direct, "{open}");
+        }
+        for closed in [PortFilter, Firewall, RandomPort] {
+            assert_eq!(RandomPort.best_rung(closed), Rung::Relayed, "{closed}");
+        }
+    }
+
+    #[test]
+    fn ipv6_meets_ipv6_and_nothing_else() {
+        assert_eq!(RouterKind::Ipv6Only.best_rung(RouterKind::Firewall), Rung::Direct);
+        assert_eq!(RouterKind::Ipv6Only.best_rung(RouterKind::OpenFilter), Rung::Relayed);
+    }
+}

@@ -1,0 +1,41 @@
+//! The whole matrix: every network with every network, both dial orders. Not in the default layers of `tests/run`:
+//! `tests/run nat-matrix`; `UPDATE_DOCS=1 tests/run nat-matrix` writes docs/nat-matrix.md. Needs root.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use gateway_tests::{
+    measured,
+    natlab::{Matrix, Report, RouterKind},
+};
+
+/// Pairs at a time: more make a small machine slow and the times meaningless.
+const AT_A_TIME: usize = 3;
+
+#[tokio::test]
+async fn every_network_meets_every_network_as_far_up_the_ladder_as_possible() -> anyhow::Result<()> {
+    let all = RouterKind::ALL;
+    let matrix = Matrix::start(&all, &all).await?;
+    let pairs: Vec<_> = all.iter().flat_map(|one| all.iter().map(|other| (*one, *other))).collect();
+    let outcomes = matrix.play(&pairs, AT_A_TIME, |outcome| say(&outcome.line())).await?;
+    let report = Report::new(&outcomes);
+    say(&format!("\n{}\n{}", report.table(), report.summary()));
+    measured!("NAT matrix: {}", report.summary());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        report.write()?;
+    }
+    let trouble = matrix.trouble();
+    ensure!(trouble.is_empty(), "errors were logged:\n{trouble}");
+    let misses = report.misses();
+    ensure!(
+        misses.is_empty(),
+        "{} pairs are not as the oracle says:\n{}",
+        misses.len(),
+        misses.iter().map(|miss| miss.line() + "\n").collect::<String>()
+    );
+    Ok(())
+}
+
+fn say(text: &str) {
+    writeln!(std::io::stdout(), "{text}").ok();
+}

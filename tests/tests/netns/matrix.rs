@@ -1,0 +1,42 @@
+//! Some pairs of networks that stand for the others; all of them: `tests/run nat-matrix`.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use gateway_tests::{
+    measured,
+    natlab::{
+        Matrix, Report,
+        RouterKind::{AddressFilter, CarrierGrade, Ipv6Only, OnlyProxy, PortFilter, Public, RandomPort},
+    },
+};
+
+#[tokio::test]
+async fn networks_of_every_sort_meet_as_far_up_the_ladder_as_possible() -> anyhow::Result<()> {
+    let callers = [PortFilter, RandomPort, CarrierGrade, OnlyProxy, Ipv6Only];
+    let listeners = [Public, AddressFilter, PortFilter, Ipv6Only];
+    let matrix = Matrix::start(&callers, &listeners).await?;
+    let pairs = [
+        (PortFilter, Public),
+        (PortFilter, AddressFilter),
+        (PortFilter, PortFilter),
+        (PortFilter, Ipv6Only),
+        (RandomPort, Public),
+        (RandomPort, AddressFilter),
+        (RandomPort, PortFilter),
+        (CarrierGrade, AddressFilter),
+        (CarrierGrade, PortFilter),
+        (OnlyProxy, Public),
+        (OnlyProxy, Ipv6Only),
+        (Ipv6Only, Public),
+        (Ipv6Only, Ipv6Only),
+    ];
+    let outcomes = matrix.play(&pairs, 2, |outcome| drop(writeln!(std::io::stdout(), "{}", outcome.line()))).await?;
+    let report = Report::new(&outcomes);
+    measured!("pairs of networks: {}", report.summary());
+    let misses: String = report.misses().iter().map(|miss| miss.line() + "\n").collect();
+    ensure!(misses.is_empty(), "not as the oracle says:\n{misses}");
+    let trouble = matrix.trouble();
+    ensure!(trouble.is_empty(), "errors were logged:\n{trouble}");
+    Ok(())
+}
