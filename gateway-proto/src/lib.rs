@@ -5,6 +5,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`admin`] | admin connections: the acting user, the guard of the engine's admin API |
 //! | [`id`] | typed ids (`con_…`) |
 //! | [`identity`] | gateway keys, Noise keys and their binding |
 //! | [`signed`] | signed objects and tokens, one signature context each |
@@ -19,6 +20,7 @@
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
 //! | [`backoff`] | jittered retry delays |
 
+pub mod admin;
 pub mod api;
 pub mod backoff;
 pub mod id;

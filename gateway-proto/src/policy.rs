@@ -4,7 +4,11 @@
 //! acceptance: a pinned key, our own key as audience, revisions that only go up. Whatever is unreadable, unsigned,
 //! older or meant for another gateway is an error, never a command: the policy in force stays in force.
 
+mod admin;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
+
+pub use admin::AdminScope;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -166,6 +170,9 @@ pub struct ConnectionEntry {
     pub endpoint: String,
     /// The kind of exchange, for example `hl7v2-mllp`.
     pub behavior: String,
+    /// Of an admin connection: the options it was offered with; the owner's gateway enforces them.
+    #[serde(default, skip_serializing_if = "AdminScope::is_plain")]
+    pub admin: AdminScope,
     /// The secrets a stream header may be made with: the current one first, then those of a running rotation.
     pub secrets: Vec<ConnectionSecret>,
     /// When the grant ends, Unix seconds.
@@ -198,6 +205,13 @@ pub enum LocalEnd {
     },
     /// We open a local port for the engine and send streams.
     Sender {
+        /// The local port; 0: the gateway picks one and keeps it.
+        port: u16,
+    },
+    /// We own the engine: we guard its admin API, whose address is in our own configuration, for the partner's people.
+    AdminOwner,
+    /// We open a local port for our administrators and send admin streams.
+    AdminUser {
         /// The local port; 0: the gateway picks one and keeps it.
         port: u16,
     },
@@ -293,9 +307,12 @@ impl Policy {
             if connection.secrets.is_empty() {
                 return Err(PolicyError::Inconsistent("a connection has no secret"));
             }
+            if !connection.local.fits(connection.kind) {
+                return Err(PolicyError::Inconsistent("a connection's end does not fit its kind"));
+            }
             // With itself, a server is both ends of one connection: two entries, one of each role.
             let roles: &mut Vec<bool> = ids.entry(connection.id).or_default();
-            let sender = matches!(connection.local, LocalEnd::Sender { .. });
+            let sender = connection.local.opens_streams();
             if roles.contains(&sender) || (!roles.is_empty() && connection.peer != self.gateway) {
                 return Err(PolicyError::Inconsistent("a connection is listed twice"));
             }

@@ -158,12 +158,18 @@ pub enum RefusalCode {
     /// The connection requires a post-quantum key exchange, and this tunnel has none.
     #[error("the connection requires a post-quantum tunnel")]
     PostQuantumRequired = 14,
+    /// An admin stream for a gateway that was not told where its engine's admin API is.
+    #[error("the partner's gateway does not know its engine's admin API ([engine] api is not configured there)")]
+    AdminUnavailable = 15,
+    /// An admin stream whose opening names no acting user.
+    #[error("the partner's gateway could not read who is acting on this admin stream")]
+    NoActingUser = 16,
 }
 
 impl RefusalCode {
     /// Reads the wire form.
     pub fn from_u8(code: u8) -> Option<Self> {
-        const ALL: [RefusalCode; 14] = [
+        const ALL: [RefusalCode; 16] = [
             RefusalCode::Malformed,
             RefusalCode::UnsupportedVersion,
             RefusalCode::NotAllowed,
@@ -178,6 +184,8 @@ impl RefusalCode {
             RefusalCode::TooManyStreams,
             RefusalCode::ShuttingDown,
             RefusalCode::PostQuantumRequired,
+            RefusalCode::AdminUnavailable,
+            RefusalCode::NoActingUser,
         ];
         ALL.into_iter().find(|c| *c as u8 == code)
     }
@@ -360,13 +368,13 @@ mod tests {
 
     #[test]
     fn every_refusal_code_survives_the_wire() {
-        for code in 1..=14 {
+        for code in 1..=16 {
             let refusal = RefusalCode::from_u8(code).unwrap();
             let bytes = Answer::Refused(refusal).encode();
             assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(refusal));
             assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
         }
-        assert_eq!(RefusalCode::from_u8(15), None);
+        assert_eq!(RefusalCode::from_u8(17), None);
     }
 
     #[test]

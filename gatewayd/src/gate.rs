@@ -14,7 +14,7 @@ use std::{
 
 use gateway_proto::{
     id::ConnectionId,
-    policy::{ConnectionEntry, DeniedReason, LocalEnd},
+    policy::{ConnectionEntry, DeniedReason},
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -29,10 +29,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The role of our end.
 pub fn role(entry: &ConnectionEntry) -> Role {
-    match entry.local {
-        LocalEnd::Listener { .. } => Role::Listener,
-        LocalEnd::Sender { .. } => Role::Sender,
-    }
+    if entry.local.opens_streams() { Role::Sender } else { Role::Listener }
 }
 
 /// Permission to carry data for one end of a connection.

@@ -152,9 +152,10 @@ async fn admit(
     let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;
     let engine = match (permit.entry.local, header.kind) {
         (LocalEnd::Listener { engine }, StreamKind::ChannelData) => engine,
-        (LocalEnd::Listener { .. }, StreamKind::Admin) | (LocalEnd::Sender { .. }, _) => {
-            return Err(RefusalCode::WrongDirection);
-        }
+        (LocalEnd::AdminOwner, StreamKind::Admin) => return Err(RefusalCode::AdminUnavailable),
+        (LocalEnd::Listener { .. }, StreamKind::Admin)
+        | (LocalEnd::AdminOwner, StreamKind::ChannelData)
+        | (LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. }, _) => return Err(RefusalCode::WrongDirection),
     };
     let Some(guard) = traffic.open_stream(permit.entry.max_streams) else {
         traffic.refused.fetch_add(1, Relaxed);

@@ -165,8 +165,8 @@ impl Sender {
 
     fn open_port(&self, permit: &Permit) -> Result<TcpListener, PortError> {
         let wanted = match permit.entry.local {
-            LocalEnd::Sender { port } => port,
-            LocalEnd::Listener { .. } => 0,
+            LocalEnd::Sender { port } | LocalEnd::AdminUser { port } => port,
+            LocalEnd::Listener { .. } | LocalEnd::AdminOwner => 0,
         };
         let remembered = self.context.ports.get(self.id).unwrap_or(0);
         let port = if wanted == 0 { remembered } else { wanted };

@@ -185,8 +185,11 @@ impl Connections {
         let is_own = name.as_ref().is_some_and(|name| own == Some(name.organization));
         let denied = self.denied(view, entry);
         let local_address = match entry.local {
-            LocalEnd::Sender { .. } => self.registry.local_address(entry.id).map(|a| a.to_string()),
+            LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. } => {
+                self.registry.local_address(entry.id).map(|a| a.to_string())
+            }
             LocalEnd::Listener { engine } => Some(engine.to_string()),
+            LocalEnd::AdminOwner => None,
         };
         ConnectionStatus {
             id: entry.id,

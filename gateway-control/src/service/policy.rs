@@ -10,7 +10,8 @@ use gateway_proto::{
     identity::{Context, GatewayPublicKey},
     peering::activation,
     policy::{
-        Activation, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret, ServerName,
+        Activation, AdminScope, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret,
+        ServerName,
     },
     signed::{Envelope, RelayToken},
 };
@@ -146,6 +147,7 @@ fn entry(
         local,
         endpoint: row.endpoint.clone(),
         behavior: row.behavior.clone(),
+        admin: AdminScope::default(),
         secrets: vec![ConnectionSecret { secret: row.connection.secret.clone(), until: None }],
         expires_at: row.expires_at,
         staleness_secs: row.staleness_secs,

@@ -42,6 +42,7 @@ fn policy(revision: u64) -> Policy {
             local: LocalEnd::Sender { port: 6661 },
             endpoint: "ADT feed".into(),
             behavior: "hl7v2-mllp".into(),
+            admin: AdminScope::default(),
             secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
             expires_at: None,
             staleness_secs: 100,
@@ -148,4 +149,33 @@ fn a_connection_listed_twice_is_refused_unless_it_is_both_ends_of_a_self_connect
 fn secrets_do_not_show_in_debug_output() {
     let text = format!("{:?}", policy(1));
     assert!(!text.contains(&"06".repeat(8)) && text.contains("masked"));
+}
+
+#[test]
+fn an_end_that_does_not_fit_the_kind_of_its_connection_is_refused() {
+    let mut wrong = policy(1);
+    wrong.connections[0].local = LocalEnd::AdminOwner;
+    assert!(matches!(store().accept(&signed(&wrong)), Err(PolicyError::Inconsistent(_))));
+    wrong.connections[0].kind = ConnectionKind::AdminReadOnly;
+    assert_eq!(store().accept(&signed(&wrong)), Ok(true));
+    let mut wrong = policy(2);
+    wrong.connections[0].kind = ConnectionKind::AdminReadWrite;
+    assert!(matches!(store().accept(&signed(&wrong)), Err(PolicyError::Inconsistent(_))));
+}
+
+#[test]
+fn an_admin_connection_widens_nothing_unless_its_policy_says_so() {
+    let mut entry = policy(1).connections.remove(0);
+    entry.kind = ConnectionKind::AdminReadOnly;
+    entry.local = LocalEnd::AdminUser { port: 8443 };
+    let json = serde_json::to_value(&entry).unwrap();
+    assert_eq!(json["local"], serde_json::json!({"role": "admin_user", "port": 8443}));
+    assert!(json.get("admin").is_none());
+    assert_eq!(serde_json::from_value::<ConnectionEntry>(json).unwrap(), entry);
+    entry.admin.patient_data = true;
+    entry.local = LocalEnd::AdminOwner;
+    let json = serde_json::to_value(&entry).unwrap();
+    assert_eq!(json["local"], serde_json::json!({"role": "admin_owner"}));
+    assert_eq!(json["admin"], serde_json::json!({"patient_data": true, "probes": false, "extension_upload": false}));
+    assert_eq!(serde_json::from_value::<AdminScope>(serde_json::json!({})).unwrap(), AdminScope::default());
 }

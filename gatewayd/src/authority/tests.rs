@@ -3,7 +3,9 @@ use std::fs;
 use gateway_proto::{
     id::{OrganizationId, RelayId, ServerId},
     identity::{GatewayPublicKey, NoiseBinding},
-    policy::{Activation, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName},
+    policy::{
+        Activation, AdminScope, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName,
+    },
 };
 
 use super::*;
@@ -73,6 +75,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
         local,
         endpoint: "ADT".into(),
         behavior: "hl7v2-mllp".into(),
+        admin: AdminScope::default(),
         secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
         expires_at: None,
         staleness_secs: 100,

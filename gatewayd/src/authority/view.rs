@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use gateway_proto::{
     id::ConnectionId,
-    policy::{ConnectionEntry, DeniedReason, LocalEnd, Policy},
+    policy::{ConnectionEntry, DeniedReason, Policy},
 };
 
 /// The policy in force at one moment. Cheap to clone.
@@ -54,5 +54,5 @@ impl PolicyView {
 }
 
 fn is_sender(entry: &ConnectionEntry) -> bool {
-    matches!(entry.local, LocalEnd::Sender { .. })
+    entry.local.opens_streams()
 }

@@ -27,7 +27,9 @@ use gateway_proto::{
     },
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{GatewayKey, GatewayPublicKey},
-    policy::{Activation, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, Secret, ServerName},
+    policy::{
+        Activation, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, Secret, ServerName,
+    },
     signed::{Assertion, RelayToken},
 };
 use tokio::{
@@ -281,6 +283,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
             local: LocalEnd::Sender { port: 0 },
             endpoint: "ADT".into(),
             behavior: "hl7v2-mllp".into(),
+            admin: AdminScope::default(),
             secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
             expires_at: None,
             staleness_secs: 3600,
