@@ -1,0 +1,327 @@
+//! The guard: what passes from a partner's administrator to the engine's admin API, decided from the head alone.
+//!
+//! The engine has no roles: whoever may sign in may do everything. So read-only is enforced here, at the owner's gateway:
+//! reads, sessions and audit events pass, secrets are masked or withheld, patient data passes if the connection's options
+//! say so, and everything else, above all the unknown, is refused with 403 and a reason that the Administrator shows.
+
+use data_encoding::BASE64;
+
+use super::{
+    head::{HeadError, RequestHead},
+    operation::{Class, Method, Operation, find},
+    phrase::action,
+    redact::{Redaction, is_secret_name},
+    target::{Target, TargetError},
+};
+use crate::policy::{AdminScope, ConnectionKind};
+
+/// The engine's account for local programs; behind a gateway every partner would be local.
+const BYPASS_USER: &str = "bypass";
+/// The largest sign-in form, in bytes.
+pub const MAX_LOGIN_LEN: u64 = 4096;
+/// The largest body of a read, in bytes: a search filter, or the revisions of every known channel.
+pub const MAX_QUERY_LEN: u64 = 4 << 20;
+/// The largest body of a change, in bytes: an import of channels.
+pub const MAX_CHANGE_LEN: u64 = 64 << 20;
+/// The largest extension, in bytes.
+pub const MAX_EXTENSION_LEN: u64 = 256 << 20;
+
+const EXTENSION_UPLOAD: &str = "/extensions/_install";
+const LOGIN: &str = "/users/_login";
+/// Pages beside the API, by their first segment: all are files or the start of the Administrator.
+const PAGES: [&str; 15] = [
+    "index.html",
+    "favicon.ico",
+    "webstart",
+    "webstart.jnlp",
+    "launcher",
+    "webadmin",
+    "javadocs",
+    "apiexamples",
+    "css",
+    "js",
+    "img",
+    "images",
+    "fonts",
+    "scripts",
+    "installers",
+];
+
+/// Decides for one admin connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    read_write: bool,
+    scope: AdminScope,
+    prefix: Vec<String>,
+}
+
+/// What may have a body, and what must be true before it passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyRule {
+    /// No body.
+    None,
+    /// A sign-in form of at most [`MAX_LOGIN_LEN`] bytes.
+    Login,
+    /// A body of at most so many bytes, once the engine has accepted the session: before the sign-in the engine would
+    /// deserialize what anybody sends (CVE-2023-43208).
+    SignedIn(u64),
+}
+
+/// A call that passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// What it does.
+    pub class: Class,
+    /// The path below `/api` with parameters in braces, or the kind of page; never what a caller wrote.
+    pub template: &'static str,
+    /// The body it may have.
+    pub body: BodyRule,
+    /// What is masked in the answer.
+    pub redaction: Option<Redaction>,
+    /// The answer is a start file of the Administrator, and must lead back to the gateway.
+    pub start_file: bool,
+    /// The path of the API it is below, as sent: sessions are per such path.
+    pub api: Option<String>,
+}
+
+/// A call that does not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status of the answer.
+    pub status: u16,
+    /// The reason, for people; the Administrator shows it.
+    pub reason: String,
+    /// As in [`Pass`], `unknown` for what the table does not have.
+    pub template: &'static str,
+    /// What it would have done, if known.
+    pub class: Option<Class>,
+}
+
+impl Refusal {
+    fn unknown(status: u16, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), template: "unknown", class: None }
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        Self::unknown(error.status(), format!("refused by the gateway: {error}"))
+    }
+}
+
+impl From<TargetError> for Refusal {
+    fn from(error: TargetError) -> Self {
+        Self::unknown(403, format!("refused by the gateway: the path has {error}"))
+    }
+}
+
+impl Guard {
+    /// The guard of a connection. `context_path` is the prefix the engine is configured with (`http.contextpath`), such as
+    /// `/mirth`, or nothing.
+    pub fn new(kind: ConnectionKind, scope: AdminScope, context_path: &str) -> Self {
+        let prefix = context_path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+        Self { read_write: kind == ConnectionKind::AdminReadWrite, scope, prefix }
+    }
+
+    /// Decides about a request.
+    pub fn judge(&self, head: &RequestHead) -> Result<Pass, Refusal> {
+        let target = Target::parse(&head.target)?;
+        let Some((raw, decoded)) = target.below(&self.prefix) else { return Err(self.unknown()) };
+        let pass = match raw.split_first() {
+            Some((&"api", _)) => self.judge_api(head.method, &target, raw, decoded)?,
+            Some((first, rest)) => judge_page(head.method, first, rest).ok_or_else(|| self.unknown())?,
+            None => judge_page(head.method, "index.html", &[]).ok_or_else(|| self.unknown())?,
+        };
+        check_body(head, &pass)?;
+        check_credentials(head, &pass)?;
+        Ok(pass)
+    }
+
+    fn judge_api(
+        &self,
+        method: Method,
+        target: &Target<'_>,
+        raw: &[&str],
+        decoded: &[String],
+    ) -> Result<Pass, Refusal> {
+        // No operation begins with a digit, so a version is never taken for one.
+        let skip = 1 + usize::from(raw.get(1).is_some_and(|segment| is_version(segment)));
+        let below = &raw[skip..];
+        if below.is_empty() || matches!(below, [file] if is_api_page(file)) {
+            return read_only_page(method, "api page").ok_or_else(|| self.unknown());
+        }
+        let operation = find(method, below, &decoded[skip..]).ok_or_else(|| self.unknown())?;
+        self.allow(operation, target.query).map_err(|reason| Refusal {
+            status: 403,
+            reason,
+            template: operation.template,
+            class: Some(operation.class),
+        })?;
+        let api = self.prefix.iter().map(String::as_str).chain(raw[..skip].iter().copied());
+        Ok(Pass {
+            class: operation.class,
+            template: operation.template,
+            body: self.body_rule(operation),
+            redaction: if self.read_write { None } else { redaction(operation) },
+            start_file: false,
+            api: Some(api.map(|segment| format!("/{segment}")).collect()),
+        })
+    }
+
+    /// Whether an operation passes; the error is the reason for people.
+    fn allow(&self, operation: &Operation, query: Option<&str>) -> Result<(), String> {
+        let refused = |needs: &str| Err(format!("not part of this admin connection: {} {needs}", action(operation)));
+        match operation.class {
+            Class::Read if self.read_write || !names_a_secret(operation, query) => Ok(()),
+            Class::Session | Class::Audit => Ok(()),
+            Class::ReadPatients if self.scope.patient_data => Ok(()),
+            Class::ReadPatients => refused("needs the option patient data"),
+            Class::ReadSecrets if self.read_write || redaction(operation).is_some() => Ok(()),
+            Class::Probe if self.read_write && self.scope.probes => Ok(()),
+            Class::Probe if self.read_write => refused("needs the option probes"),
+            Class::Write if self.read_write && operation.template != EXTENSION_UPLOAD => Ok(()),
+            Class::Write if self.read_write && self.scope.extension_upload => Ok(()),
+            Class::Write if self.read_write => refused("needs the option extension upload"),
+            Class::Read | Class::ReadSecrets | Class::Probe | Class::Write => {
+                Err(format!("read-only through gateway: {} is not permitted", action(operation)))
+            }
+        }
+    }
+
+    fn body_rule(&self, operation: &Operation) -> BodyRule {
+        match operation.class {
+            Class::Session if operation.template == LOGIN => BodyRule::Login,
+            Class::Session => BodyRule::None,
+            _ if !operation.method.has_body() => BodyRule::None,
+            Class::Write if operation.template == EXTENSION_UPLOAD => BodyRule::SignedIn(MAX_EXTENSION_LEN),
+            Class::Write | Class::Probe => BodyRule::SignedIn(MAX_CHANGE_LEN),
+            Class::Read | Class::ReadSecrets | Class::ReadPatients | Class::Audit => BodyRule::SignedIn(MAX_QUERY_LEN),
+        }
+    }
+
+    fn unknown(&self) -> Refusal {
+        let mode = if self.read_write { "refused by the gateway" } else { "read-only through gateway" };
+        Refusal::unknown(403, format!("{mode}: this path and method are not known to be safe"))
+    }
+}
+
+/// What is masked in the answer of a read that exposes secrets; none: there would be nothing left, so it is withheld.
+fn redaction(operation: &Operation) -> Option<Redaction> {
+    if operation.class != Class::ReadSecrets {
+        return None;
+    }
+    match operation.template {
+        // A backup with masked passwords looks whole and restores a broken engine.
+        "/server/encryption" | "/server/configuration" => None,
+        "/server/configurationMap" => Some(Redaction::Values),
+        template if template.starts_with("/extensions/globalmapviewer/") => Some(Redaction::Values),
+        _ => Some(Redaction::Passwords),
+    }
+}
+
+/// `GET /server/property` reads any stored property by name, the password of the mail server among them.
+fn names_a_secret(operation: &Operation, query: Option<&str>) -> bool {
+    if operation.template != "/server/property" {
+        return false;
+    }
+    let query = query.unwrap_or_default();
+    // An encoded name could hide what it names.
+    query.contains('%') || query.split(['&', '=', '+', ';']).any(is_secret_name)
+}
+
+fn judge_page(method: Method, first: &str, rest: &[&str]) -> Option<Pass> {
+    match (first, rest) {
+        // The web dashboard signs in by a form of its own.
+        ("webadmin", ["Login.action"]) if method == Method::Post => Some(Pass {
+            body: BodyRule::Login,
+            class: Class::Session,
+            ..read_only_page(Method::Get, "webadmin sign-in")?
+        }),
+        ("webstart" | "webstart.jnlp", _) => {
+            let start_file = first == "webstart.jnlp" || rest.last().is_none_or(|file| file.ends_with(".jnlp"));
+            Some(Pass { start_file, ..read_only_page(method, "webstart")? })
+        }
+        (first, _) if PAGES.contains(&first) => read_only_page(method, "page"),
+        _ => None,
+    }
+}
+
+fn read_only_page(method: Method, template: &'static str) -> Option<Pass> {
+    matches!(method, Method::Get | Method::Head).then_some(Pass {
+        class: Class::Read,
+        template,
+        body: BodyRule::None,
+        redaction: None,
+        start_file: false,
+        api: None,
+    })
+}
+
+fn is_version(segment: &str) -> bool {
+    segment.len() <= 20
+        && segment.starts_with(|c: char| c.is_ascii_digit())
+        && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
+}
+
+/// The description of the API, and the page that shows it.
+fn is_api_page(file: &str) -> bool {
+    let extensions = [".html", ".js", ".css", ".png", ".map", ".json", ".yaml", ".ico"];
+    file.starts_with(|c: char| c.is_ascii_alphabetic()) && extensions.iter().any(|extension| file.ends_with(extension))
+}
+
+fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
+    let refuse = |status, reason: &str| {
+        let reason = format!("refused by the gateway: {reason}");
+        Err(Refusal { status, reason, template: pass.template, class: Some(pass.class) })
+    };
+    let limit = match pass.body {
+        BodyRule::None if head.has_body() => return refuse(403, "this call has no body"),
+        BodyRule::None => return Ok(()),
+        BodyRule::Login => MAX_LOGIN_LEN,
+        BodyRule::SignedIn(limit) => limit,
+    };
+    if matches!(head.framing, super::head::Framing::Length(length) if length > limit) {
+        return refuse(413, "the body is too large");
+    }
+    if pass.body == BodyRule::Login {
+        // Anything else than the form would be deserialized by the engine before it knows who sends it.
+        let media = head.single("content-type")?.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !media.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return refuse(403, "a sign-in is a form");
+        }
+    }
+    Ok(())
+}
+
+fn check_credentials(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
+    for name in ["cookie", "content-type", "x-requested-with", "accept"] {
+        head.single(name)?;
+    }
+    let Some(value) = head.single("authorization")? else { return Ok(()) };
+    let refuse = |reason: &str| {
+        let reason = format!("refused by the gateway: {reason}");
+        Err(Refusal { status: 403, reason, template: pass.template, class: Some(pass.class) })
+    };
+    match basic_user(value) {
+        Some(user) if is_bypass(&user) => refuse("the bypass account is for local programs"),
+        Some(_) => Ok(()),
+        None => refuse("the Authorization header is not readable"),
+    }
+}
+
+/// The user of Basic credentials in their one canonical form.
+fn basic_user(value: &str) -> Option<String> {
+    let (scheme, encoded) = value.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| BASE64.decode(encoded.as_bytes()).ok())??;
+    let text = String::from_utf8(decoded).ok()?;
+    text.split_once(':').map(|(user, _)| user.to_owned())
+}
+
+/// Whether a name is that of the engine's account for local programs.
+pub fn is_bypass(user: &str) -> bool {
+    let trimmed = user.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+    trimmed.eq_ignore_ascii_case(BYPASS_USER)
+}
+
+#[cfg(test)]
+mod tests;
