@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     reconcile,
     service::{Passwords, Service, ServiceError, Settings},
-    storage::{SqliteStorage, StorageError},
+    storage::{Location, SqlStorage, StorageError},
 };
 
 /// Connections to the metrics listener: a scraper or two.
@@ -36,10 +36,10 @@ pub enum StartError {
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The database.
-    #[error("cannot open the database {}", path.display())]
+    #[error("cannot open the database {location}")]
     Storage {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        location: Location,
         /// What went wrong.
         source: StorageError,
     },
@@ -96,9 +96,9 @@ pub struct Running {
 /// Starts the control plane.
 pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<Running, StartError> {
     let data = bootstrap::open(&config)?;
-    let storage = SqliteStorage::open(&data.database)
+    let storage = SqlStorage::open(&data.database)
         .await
-        .map_err(|source| StartError::Storage { path: data.database.clone(), source })?;
+        .map_err(|source| StartError::Storage { location: data.database.clone(), source })?;
     let (listener, listen) = bind(config.listen).await?;
     let url = config.public_url.clone().unwrap_or_else(|| format!("https://{listen}"));
     let settings = Settings {

@@ -15,7 +15,7 @@ use gateway_net::{
 use gateway_proto::{api::platform::Hidden, identity::GatewayKey};
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::{config::Config, storage::Location};
 
 /// File of the database.
 const DATABASE_FILE: &str = "control.sqlite";
@@ -29,8 +29,8 @@ const READY_FILE: &str = "ready.json";
 /// What the data directory holds.
 #[derive(Debug)]
 pub struct DataDir {
-    /// The database.
-    pub database: PathBuf,
+    /// The database, with the password it needs.
+    pub database: Location,
     /// The policy key.
     pub signer: GatewayKey,
     /// The operator token.
@@ -54,6 +54,14 @@ pub enum BootstrapError {
     #[error("cannot use the data directory {}", path.display())]
     Directory {
         /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file of the database cannot be made or opened.
+    #[error("cannot use the database file {}", path.display())]
+    Database {
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -83,8 +91,7 @@ pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
     let failed = |source| BootstrapError::Directory { path: directory.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let lock = lock(directory)?;
-    let database = directory.join(DATABASE_FILE);
-    make_private(&database).map_err(failed)?;
+    let database = database(config)?;
     let operator_token_file = directory.join(OPERATOR_TOKEN_FILE);
     let (identity, tls_pin) = match &config.tls {
         Some(files) => {
@@ -119,6 +126,21 @@ fn lock(directory: &Path) -> Result<fs::File, BootstrapError> {
         Err(fs::TryLockError::WouldBlock) => Err(BootstrapError::Locked(directory.to_owned())),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+fn database(config: &Config) -> Result<Location, BootstrapError> {
+    let mut location =
+        config.storage.location.clone().unwrap_or_else(|| Location::Sqlite(config.data_dir.join(DATABASE_FILE)));
+    if let Some(file) = &config.storage.password_file {
+        let text = secret_file::read(file)?;
+        let content = || BootstrapError::Content { path: file.clone(), what: "the password of the database" };
+        let password = std::str::from_utf8(&text).map_err(|_| content())?.trim_end_matches(['\r', '\n']);
+        location = location.with_password(password);
+    }
+    if let Some(path) = location.file() {
+        make_private(path).map_err(|source| BootstrapError::Database { path: path.to_owned(), source })?;
+    }
+    Ok(location)
 }
 
 /// The database holds secrets: only its owner may read it, from the first byte on.

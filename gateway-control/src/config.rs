@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use url::Url;
 
-use crate::service::Registration;
+use crate::{service::Registration, storage::Location};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -20,8 +20,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Base URL others reach it at; none: made from the bound address.
     pub public_url: Option<String>,
-    /// Where the database, the keys and the operator token are.
+    /// Where the keys, the operator token and, by default, the database are.
     pub data_dir: PathBuf,
+    /// The database.
+    pub storage: StorageConfig,
     /// Who may create an organization.
     pub registration: Registration,
     /// The operator's certificate and key; none: a self-signed pair in the data directory.
@@ -32,6 +34,15 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Limits.
     pub limits: Limits,
+}
+
+/// The database.
+#[derive(Debug, Clone, Default)]
+pub struct StorageConfig {
+    /// Where it is; none: a file of SQLite in the data directory.
+    pub location: Option<Location>,
+    /// File with the password for PostgreSQL, mode 0600.
+    pub password_file: Option<PathBuf>,
 }
 
 /// The operator's TLS files.
@@ -98,9 +109,18 @@ struct File {
     registration: Option<String>,
     relay_token_secs: Option<u64>,
     metrics_listen: Option<String>,
+    #[serde(default)]
+    storage: StorageSection,
     tls: Option<TlsSection>,
     #[serde(default)]
     limits: LimitsSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageSection {
+    url: Option<String>,
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,6 +161,7 @@ impl Config {
         if file.data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "", "a directory");
         }
+        let storage = mistakes.storage(file.storage);
         let registration = match file.registration.as_deref().unwrap_or("token") {
             "token" => Registration::Token,
             "open" => Registration::Open,
@@ -165,6 +186,7 @@ impl Config {
             listen,
             public_url,
             data_dir: file.data_dir,
+            storage,
             registration,
             tls: file.tls.map(|tls| TlsFiles { certificate: tls.certificate, key: tls.key, pin: tls.pin }),
             relay_token_secs,
@@ -204,6 +226,24 @@ impl Mistakes {
             self.add("public_url", text, "https://host or https://host:port, without a path");
         }
         url.map(|url| url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    fn storage(&mut self, section: StorageSection) -> StorageConfig {
+        let location = section.url.as_deref().and_then(|text| {
+            let location = text.parse::<Location>();
+            if let Err(error) = &location {
+                // The whole value may hold a password.
+                let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
+                self.add("storage.url", scheme, &error.to_string());
+            }
+            location.ok()
+        });
+        if let (Some(file), None | Some(Location::Sqlite(_))) = (&section.password_file, &location)
+            && section.url.as_deref().is_none_or(|url| url.starts_with("sqlite:"))
+        {
+            self.add("storage.password_file", file.display(), "nothing: SQLite has no password");
+        }
+        StorageConfig { location, password_file: section.password_file }
     }
 
     fn range(&mut self, key: &str, value: u64, min: u64, max: u64) -> u64 {

@@ -7,7 +7,7 @@
 //! Rows are plain values; a row is changed by reading it, changing it and storing it whole.
 
 mod rows;
-mod sqlite;
+mod sql;
 
 use std::fmt::Debug;
 
@@ -18,7 +18,7 @@ use gateway_proto::{
     policy::Secret,
 };
 pub use rows::*;
-pub use sqlite::SqliteStorage;
+pub use sql::{Location, LocationError, PostgresServer, SqlStorage};
 
 /// Why the storage did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,15 @@ pub enum StorageError {
     /// The database said no.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
+    /// The database cannot be reached, or is stopping or starting.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] sqlx::Error),
+    /// Others were at work for longer than we wait.
+    #[error("the database is busy")]
+    Busy,
+    /// A text that no database keeps.
+    #[error("a text must not contain the character NUL")]
+    Nul,
     /// The schema could not be brought up to date.
     #[error("the database schema could not be brought up to date; is it from a newer version?")]
     Migrate(#[from] sqlx::migrate::MigrateError),

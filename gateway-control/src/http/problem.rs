@@ -42,7 +42,7 @@ impl IntoResponse for ApiError {
         let (status, code) = class(&self.0);
         let retry_after = match &self.0 {
             ServiceError::RateLimited(wait) => Some(*wait),
-            ServiceError::Busy => Some(Duration::from_secs(1)),
+            ServiceError::Busy | ServiceError::Unavailable(_) => Some(Duration::from_secs(1)),
             ServiceError::NotFound(_)
             | ServiceError::Forbidden(_)
             | ServiceError::Invalid(_)
@@ -59,6 +59,9 @@ impl IntoResponse for ApiError {
             tracing::error!(error = &self.0 as &dyn std::error::Error, "a request failed");
             internal()
         } else {
+            if let ServiceError::Unavailable(cause) = &self.0 {
+                tracing::warn!(error = cause as &dyn std::error::Error, "a request found no database");
+            }
             self.0.to_string()
         };
         let mut response = status.into_response();
@@ -79,7 +82,7 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
         ServiceError::EnrollmentCode(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
         ServiceError::Replay(_) => (StatusCode::UNAUTHORIZED, "replay"),
-        ServiceError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        ServiceError::Busy | ServiceError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         ServiceError::Storage(_) | ServiceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }
 }

@@ -42,6 +42,9 @@ pub enum ServiceError {
     /// Too much work is waiting already.
     #[error("the platform is busy; try again in a moment")]
     Busy,
+    /// The storage cannot be reached now.
+    #[error("the database cannot be reached; try again in a moment")]
+    Unavailable(#[source] StorageError),
     /// The storage failed.
     #[error("the storage failed")]
     Storage(#[source] StorageError),
@@ -56,7 +59,9 @@ pub type ServiceResult<T> = Result<T, ServiceError>;
 impl From<StorageError> for ServiceError {
     fn from(error: StorageError) -> Self {
         match error {
-            StorageError::Database(sqlx::Error::PoolTimedOut) => Self::Busy,
+            StorageError::Busy => Self::Busy,
+            StorageError::Unavailable(_) => Self::Unavailable(error),
+            StorageError::Nul => Self::Invalid(error.to_string()),
             StorageError::Duplicate => Self::Conflict(error.to_string()),
             StorageError::Database(_) | StorageError::Migrate(_) | StorageError::Unreadable(_) => Self::Storage(error),
         }
@@ -72,7 +77,12 @@ impl<T> OrConflict<T> for Result<T, StorageError> {
     fn or_conflict(self, detail: impl FnOnce() -> String) -> ServiceResult<T> {
         self.map_err(|error| match error {
             StorageError::Duplicate => ServiceError::Conflict(detail()),
-            StorageError::Database(_) | StorageError::Migrate(_) | StorageError::Unreadable(_) => error.into(),
+            StorageError::Database(_)
+            | StorageError::Unavailable(_)
+            | StorageError::Busy
+            | StorageError::Nul
+            | StorageError::Migrate(_)
+            | StorageError::Unreadable(_) => error.into(),
         })
     }
 }

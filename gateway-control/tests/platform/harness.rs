@@ -24,6 +24,8 @@ use gateway_proto::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::database::storage_section;
+
 /// Longer than anything takes, shorter than anybody's patience.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -47,7 +49,8 @@ impl Control {
     }
 
     pub(crate) async fn start_in(directory: tempfile::TempDir, more: &str) -> Self {
-        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}", directory.path().join("data").display());
+        let (data, storage) = (directory.path().join("data"), storage_section(directory.path()));
+        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display());
         let config = Config::parse(&text).unwrap();
         let (clock, shutdown) = (Clock::system(), Shutdown::manual());
         let running = app::start(config, clock.clone(), shutdown.clone()).await.unwrap();

@@ -1,7 +1,8 @@
-//! The control plane over real HTTP and WebSockets on loopback.
+//! The control plane over real HTTP and WebSockets on loopback, on SQLite, or on PostgreSQL: see [`database`].
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod database;
 mod enrollment;
 mod five_steps;
 mod harness;

@@ -7,6 +7,8 @@ use std::{
 use gateway_net::{http, tls::ServerTrust};
 use serde_json::{Value, json};
 
+use super::database::storage_section;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_gateway-control");
 
 struct Process {
@@ -17,7 +19,8 @@ struct Process {
 impl Process {
     fn start(directory: &Path) -> Self {
         let config = directory.join("control.toml");
-        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n", directory.join("data").display());
+        let (data, storage) = (directory.join("data"), storage_section(directory));
+        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{storage}", data.display());
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(BINARY)
             .args(["run", "--log", "error", "--config"])

@@ -3,19 +3,18 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, key, limit};
+use super::{Columns, Row, SqlTransaction, big, each, key, limit, query};
 use crate::storage::{ChannelRow, Channels, GrantRow, Slice, StorageResult};
 
 #[async_trait]
 impl Channels for SqlTransaction {
     async fn channel(&mut self, id: ChannelId) -> StorageResult<Option<ChannelRow>> {
-        let row =
-            sqlx::query("SELECT * FROM channels WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query("SELECT * FROM channels WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(channel).transpose()
     }
 
     async fn channels(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM channels WHERE organization_id = $1 AND removed_at IS NULL AND id > $2 ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
@@ -27,7 +26,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn channels_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ChannelRow>> {
-        let rows = sqlx::query("SELECT * FROM channels WHERE server_id = $1 AND removed_at IS NULL ORDER BY id")
+        let rows = query("SELECT * FROM channels WHERE server_id = $1 AND removed_at IS NULL ORDER BY id")
             .bind(server.to_string())
             .fetch_all(self.db())
             .await?;
@@ -35,7 +34,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn endpoints(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM channels
              WHERE organization_id = $1 AND published AND removed_at IS NULL AND id > $2 ORDER BY id LIMIT $3",
         )
@@ -48,7 +47,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn insert_channel(&mut self, row: &ChannelRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO channels (id, organization_id, server_id, name, name_key, engine, behavior, published,
              public_name, public_description, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
@@ -69,7 +68,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn update_channel(&mut self, row: &ChannelRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "UPDATE channels SET name = $2, name_key = $3, engine = $4, published = $5, public_name = $6,
              public_description = $7, removed_at = $8 WHERE id = $1",
         )
@@ -87,13 +86,12 @@ impl Channels for SqlTransaction {
     }
 
     async fn grant(&mut self, id: GrantId) -> StorageResult<Option<GrantRow>> {
-        let row =
-            sqlx::query("SELECT * FROM grants WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query("SELECT * FROM grants WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(grant).transpose()
     }
 
     async fn grants(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<GrantRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM grants
              WHERE (owner_organization = $1 OR peer_organization = $1) AND id > $2 ORDER BY id LIMIT $3",
         )
@@ -106,7 +104,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn open_grants_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<GrantRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM grants
              WHERE agreement_id = $1 AND status IN ('pending', 'requested', 'active') ORDER BY id",
         )
@@ -117,7 +115,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn open_grants_of_channel(&mut self, channel: ChannelId) -> StorageResult<Vec<GrantRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM grants WHERE channel_id = $1 AND status IN ('pending', 'requested', 'active') ORDER BY id",
         )
         .bind(channel.to_string())
@@ -127,7 +125,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM grants WHERE (status IN ('pending', 'requested') AND answer_by <= $1)
              OR (expires_at IS NOT NULL AND expires_at <= $1 AND status IN ('pending', 'requested', 'active'))
              ORDER BY id LIMIT $2",
@@ -140,7 +138,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn insert_grant(&mut self, row: &GrantRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO grants (id, agreement_id, channel_id, owner_organization, peer_organization, status,
              answer_by, expires_at, max_streams, staleness_secs, require_post_quantum, sender_server_id, sender_port,
              created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -165,7 +163,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn update_grant(&mut self, row: &GrantRow) -> StorageResult<()> {
-        sqlx::query("UPDATE grants SET status = $2, sender_server_id = $3, sender_port = $4 WHERE id = $1")
+        query("UPDATE grants SET status = $2, sender_server_id = $3, sender_port = $4 WHERE id = $1")
             .bind(row.id.to_string())
             .bind(row.status.as_str())
             .bind(row.sender_server.map(|id| id.to_string()))

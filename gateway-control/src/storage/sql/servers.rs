@@ -7,7 +7,7 @@ use gateway_proto::{
     policy::Secret,
 };
 
-use super::{Columns, Row, SqlTransaction, big, each, id_texts, json, key, limit, word};
+use super::{Columns, Row, SqlTransaction, big, each, id_texts, json, key, limit, query, word};
 use crate::storage::{
     EnrollmentCodeRow, PolicyRow, RelayRow, Sealed, ServerRow, Servers, Slice, StorageError, StorageResult,
 };
@@ -15,13 +15,12 @@ use crate::storage::{
 #[async_trait]
 impl Servers for SqlTransaction {
     async fn server(&mut self, id: ServerId) -> StorageResult<Option<ServerRow>> {
-        let row =
-            sqlx::query("SELECT * FROM servers WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query("SELECT * FROM servers WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(server).transpose()
     }
 
     async fn server_by_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<Option<ServerRow>> {
-        let row = sqlx::query("SELECT * FROM servers WHERE gateway_key = $1")
+        let row = query("SELECT * FROM servers WHERE gateway_key = $1")
             .bind(key.to_string())
             .fetch_optional(self.db())
             .await?;
@@ -29,7 +28,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn servers(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ServerRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM servers WHERE organization_id = $1 AND removed_at IS NULL AND id > $2 ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
@@ -41,7 +40,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn insert_server(&mut self, row: &ServerRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO servers (id, organization_id, name, name_key, applied_revision, stale, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -58,7 +57,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "UPDATE servers SET name = $2, name_key = $3, gateway_key = $4, noise = $5, gateway_version = $6,
              last_seen_at = $7, home_relay = $8, applied_revision = $9, policy_problem = $10, stale = $11,
              removed_at = $12 WHERE id = $1",
@@ -81,12 +80,12 @@ impl Servers for SqlTransaction {
     }
 
     async fn mark_all_stale(&mut self) -> StorageResult<()> {
-        sqlx::query("UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL").execute(self.db()).await?;
+        query("UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL").execute(self.db()).await?;
         Ok(())
     }
 
     async fn stale_servers(&mut self, limit: u32) -> StorageResult<Vec<ServerId>> {
-        let rows = sqlx::query("SELECT id FROM servers WHERE stale ORDER BY id LIMIT $1")
+        let rows = query("SELECT id FROM servers WHERE stale ORDER BY id LIMIT $1")
             .bind(i64::from(limit))
             .fetch_all(self.db())
             .await?;
@@ -95,7 +94,7 @@ impl Servers for SqlTransaction {
 
     async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()> {
         self.delete_removed_gateway(key).await?;
-        sqlx::query("INSERT INTO removed_gateways (gateway_key, removed_at) VALUES ($1, $2)")
+        query("INSERT INTO removed_gateways (gateway_key, removed_at) VALUES ($1, $2)")
             .bind(key.to_string())
             .bind(big(at))
             .execute(self.db())
@@ -104,15 +103,12 @@ impl Servers for SqlTransaction {
     }
 
     async fn delete_removed_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<()> {
-        sqlx::query("DELETE FROM removed_gateways WHERE gateway_key = $1")
-            .bind(key.to_string())
-            .execute(self.db())
-            .await?;
+        query("DELETE FROM removed_gateways WHERE gateway_key = $1").bind(key.to_string()).execute(self.db()).await?;
         Ok(())
     }
 
     async fn is_removed_gateway(&mut self, key: GatewayPublicKey) -> StorageResult<bool> {
-        let row = sqlx::query("SELECT 1 FROM removed_gateways WHERE gateway_key = $1")
+        let row = query("SELECT 1 FROM removed_gateways WHERE gateway_key = $1")
             .bind(key.to_string())
             .fetch_optional(self.db())
             .await?;
@@ -120,11 +116,11 @@ impl Servers for SqlTransaction {
     }
 
     async fn insert_enrollment_code(&mut self, row: &EnrollmentCodeRow) -> StorageResult<()> {
-        sqlx::query("DELETE FROM enrollment_codes WHERE server_id = $1 AND used_by IS NULL")
+        query("DELETE FROM enrollment_codes WHERE server_id = $1 AND used_by IS NULL")
             .bind(row.server.to_string())
             .execute(self.db())
             .await?;
-        sqlx::query("INSERT INTO enrollment_codes (secret_hash, server_id, expires_at) VALUES ($1, $2, $3)")
+        query("INSERT INTO enrollment_codes (secret_hash, server_id, expires_at) VALUES ($1, $2, $3)")
             .bind(&row.secret_hash)
             .bind(row.server.to_string())
             .bind(big(row.expires_at))
@@ -134,7 +130,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn enrollment_code(&mut self, secret_hash: &str) -> StorageResult<Option<EnrollmentCodeRow>> {
-        let row = sqlx::query("SELECT * FROM enrollment_codes WHERE secret_hash = $1")
+        let row = query("SELECT * FROM enrollment_codes WHERE secret_hash = $1")
             .bind(secret_hash)
             .fetch_optional(self.db())
             .await?;
@@ -150,7 +146,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey) -> StorageResult<()> {
-        sqlx::query("UPDATE enrollment_codes SET used_by = $2 WHERE secret_hash = $1")
+        query("UPDATE enrollment_codes SET used_by = $2 WHERE secret_hash = $1")
             .bind(secret_hash)
             .bind(key.to_string())
             .execute(self.db())
@@ -159,7 +155,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn policy(&mut self, server: ServerId) -> StorageResult<Option<PolicyRow>> {
-        let row = sqlx::query("SELECT * FROM policies WHERE server_id = $1")
+        let row = query("SELECT * FROM policies WHERE server_id = $1")
             .bind(server.to_string())
             .fetch_optional(self.db())
             .await?;
@@ -174,7 +170,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn put_policy(&mut self, row: &PolicyRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO policies (server_id, revision, envelope) VALUES ($1, $2, $3)
              ON CONFLICT (server_id) DO UPDATE SET revision = excluded.revision, envelope = excluded.envelope",
         )
@@ -193,7 +189,7 @@ impl Servers for SqlTransaction {
         fresh: &Secret,
     ) -> StorageResult<Secret> {
         let (first, second) = (one.min(other).to_string(), one.max(other).to_string());
-        sqlx::query(
+        query(
             "INSERT INTO pair_secrets (first_key, second_key, secret) VALUES ($1, $2, $3)
              ON CONFLICT (first_key, second_key) DO NOTHING",
         )
@@ -202,7 +198,7 @@ impl Servers for SqlTransaction {
         .bind(word(fresh))
         .execute(self.db())
         .await?;
-        let row = sqlx::query("SELECT secret FROM pair_secrets WHERE first_key = $1 AND second_key = $2")
+        let row = query("SELECT secret FROM pair_secrets WHERE first_key = $1 AND second_key = $2")
             .bind(&first)
             .bind(&second)
             .fetch_one(self.db())
@@ -211,7 +207,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn delete_pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<()> {
-        sqlx::query("DELETE FROM pair_secrets WHERE first_key = $1 OR second_key = $1")
+        query("DELETE FROM pair_secrets WHERE first_key = $1 OR second_key = $1")
             .bind(key.to_string())
             .execute(self.db())
             .await?;
@@ -219,7 +215,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn relays(&mut self) -> StorageResult<Vec<RelayRow>> {
-        let rows = sqlx::query("SELECT * FROM relays ORDER BY id").fetch_all(self.db()).await?;
+        let rows = query("SELECT * FROM relays ORDER BY id").fetch_all(self.db()).await?;
         each(rows, |row| {
             Ok(RelayRow {
                 id: row.parsed("id")?,
@@ -232,7 +228,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn insert_relay(&mut self, row: &RelayRow) -> StorageResult<()> {
-        sqlx::query("INSERT INTO relays (id, name, url, tls_pin, stun) VALUES ($1, $2, $3, $4, $5)")
+        query("INSERT INTO relays (id, name, url, tls_pin, stun) VALUES ($1, $2, $3, $4, $5)")
             .bind(row.id.to_string())
             .bind(&row.name)
             .bind(&row.url)
@@ -244,8 +240,8 @@ impl Servers for SqlTransaction {
     }
 
     async fn delete_relay(&mut self, id: RelayId) -> StorageResult<bool> {
-        let done = sqlx::query("DELETE FROM relays WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
-        Ok(done.rows_affected() > 0)
+        let done = query("DELETE FROM relays WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
+        Ok(done > 0)
     }
 }
 

@@ -3,21 +3,19 @@
 use async_trait::async_trait;
 use gateway_proto::id::{OrganizationId, UserId};
 
-use super::{Columns, Row, SqlTransaction, big, each, key, limit, word};
+use super::{Columns, Row, SqlTransaction, big, each, key, limit, query, word};
 use crate::storage::{Accounts, OrganizationRow, PasswordHash, Slice, StorageResult, UserRow};
 
 #[async_trait]
 impl Accounts for SqlTransaction {
     async fn organization(&mut self, id: OrganizationId) -> StorageResult<Option<OrganizationRow>> {
-        let row = sqlx::query("SELECT * FROM organizations WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.db())
-            .await?;
+        let row =
+            query("SELECT * FROM organizations WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(organization).transpose()
     }
 
     async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO organizations
              (id, tenant_id, name, name_key, description, search_key, discoverable, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -36,7 +34,7 @@ impl Accounts for SqlTransaction {
     }
 
     async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "UPDATE organizations SET name = $2, name_key = $3, description = $4, search_key = $5, discoverable = $6
              WHERE id = $1",
         )
@@ -54,7 +52,7 @@ impl Accounts for SqlTransaction {
     async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>> {
         // `!` escapes what would be a wildcard in the text searched for.
         let pattern = key(search).replace('!', "!!").replace('%', "!%").replace('_', "!_");
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM organizations
              WHERE discoverable AND name_key > $1 AND search_key LIKE $2 ESCAPE '!' ORDER BY name_key LIMIT $3",
         )
@@ -67,18 +65,17 @@ impl Accounts for SqlTransaction {
     }
 
     async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>> {
-        let row =
-            sqlx::query("SELECT * FROM users WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query("SELECT * FROM users WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(user).transpose()
     }
 
     async fn user_by_email(&mut self, email: &str) -> StorageResult<Option<UserRow>> {
-        let row = sqlx::query("SELECT * FROM users WHERE email = $1").bind(email).fetch_optional(self.db()).await?;
+        let row = query("SELECT * FROM users WHERE email = $1").bind(email).fetch_optional(self.db()).await?;
         row.as_ref().map(user).transpose()
     }
 
     async fn users(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<UserRow>> {
-        let rows = sqlx::query("SELECT * FROM users WHERE organization_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+        let rows = query("SELECT * FROM users WHERE organization_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(organization.to_string())
             .bind(&slice.after)
             .bind(limit(slice))
@@ -88,7 +85,7 @@ impl Accounts for SqlTransaction {
     }
 
     async fn owners(&mut self, organization: OrganizationId) -> StorageResult<u64> {
-        let row = sqlx::query("SELECT COUNT(*) AS owners FROM users WHERE organization_id = $1 AND role = 'owner'")
+        let row = query("SELECT COUNT(*) AS owners FROM users WHERE organization_id = $1 AND role = 'owner'")
             .bind(organization.to_string())
             .fetch_one(self.db())
             .await?;
@@ -96,7 +93,7 @@ impl Accounts for SqlTransaction {
     }
 
     async fn insert_user(&mut self, row: &UserRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO users (id, organization_id, email, name, role, password_hash, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -113,18 +110,18 @@ impl Accounts for SqlTransaction {
     }
 
     async fn delete_user(&mut self, id: UserId) -> StorageResult<()> {
-        sqlx::query("DELETE FROM users WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
+        query("DELETE FROM users WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
         Ok(())
     }
 
     async fn insert_session(&mut self, token_hash: &str, user: UserId, end: u64, keep: u32) -> StorageResult<()> {
-        sqlx::query("INSERT INTO sessions (token_hash, user_id, expires_at) VALUES ($1, $2, $3)")
+        query("INSERT INTO sessions (token_hash, user_id, expires_at) VALUES ($1, $2, $3)")
             .bind(token_hash)
             .bind(user.to_string())
             .bind(big(end))
             .execute(self.db())
             .await?;
-        sqlx::query(
+        query(
             "DELETE FROM sessions WHERE user_id = $1 AND token_hash NOT IN
              (SELECT token_hash FROM sessions WHERE user_id = $1 ORDER BY expires_at DESC LIMIT $2)",
         )
@@ -136,7 +133,7 @@ impl Accounts for SqlTransaction {
     }
 
     async fn session_user(&mut self, token_hash: &str, now: u64) -> StorageResult<Option<UserRow>> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT users.* FROM users JOIN sessions ON sessions.user_id = users.id
              WHERE sessions.token_hash = $1 AND sessions.expires_at > $2",
         )
@@ -148,7 +145,7 @@ impl Accounts for SqlTransaction {
     }
 
     async fn delete_session(&mut self, token_hash: &str) -> StorageResult<()> {
-        sqlx::query("DELETE FROM sessions WHERE token_hash = $1").bind(token_hash).execute(self.db()).await?;
+        query("DELETE FROM sessions WHERE token_hash = $1").bind(token_hash).execute(self.db()).await?;
         Ok(())
     }
 }

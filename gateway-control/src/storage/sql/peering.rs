@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, OrganizationId, PeeringRequestId};
 
-use super::{Columns, Row, SqlTransaction, big, each, limit};
+use super::{Columns, Row, SqlTransaction, big, each, limit, query};
 use crate::storage::{AgreementRow, Peering, PeeringRequestRow, Slice, StorageResult};
 
 #[async_trait]
 impl Peering for SqlTransaction {
     async fn peering_request(&mut self, id: PeeringRequestId) -> StorageResult<Option<PeeringRequestRow>> {
-        let row = sqlx::query("SELECT * FROM peering_requests WHERE id = $1")
+        let row = query("SELECT * FROM peering_requests WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(self.db())
             .await?;
@@ -21,7 +21,7 @@ impl Peering for SqlTransaction {
         organization: OrganizationId,
         slice: &Slice,
     ) -> StorageResult<Vec<PeeringRequestRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM peering_requests
              WHERE (from_organization = $1 OR to_organization = $1) AND id > $2 ORDER BY id LIMIT $3",
         )
@@ -39,7 +39,7 @@ impl Peering for SqlTransaction {
         other: OrganizationId,
         now: u64,
     ) -> StorageResult<Option<PeeringRequestRow>> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at > $3
              AND ((from_organization = $1 AND to_organization = $2) OR (from_organization = $2 AND to_organization = $1))
              ORDER BY id LIMIT 1",
@@ -53,7 +53,7 @@ impl Peering for SqlTransaction {
     }
 
     async fn insert_peering_request(&mut self, row: &PeeringRequestRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO peering_requests
              (id, from_organization, to_organization, message, status, agreement_id, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -72,7 +72,7 @@ impl Peering for SqlTransaction {
     }
 
     async fn update_peering_request(&mut self, row: &PeeringRequestRow) -> StorageResult<()> {
-        sqlx::query("UPDATE peering_requests SET status = $2, agreement_id = $3 WHERE id = $1")
+        query("UPDATE peering_requests SET status = $2, agreement_id = $3 WHERE id = $1")
             .bind(row.id.to_string())
             .bind(row.status.as_str())
             .bind(row.agreement.map(|id| id.to_string()))
@@ -82,7 +82,7 @@ impl Peering for SqlTransaction {
     }
 
     async fn overdue_peering_requests(&mut self, now: u64, limit: u32) -> StorageResult<Vec<PeeringRequestRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         )
         .bind(big(now))
@@ -93,15 +93,13 @@ impl Peering for SqlTransaction {
     }
 
     async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>> {
-        let row = sqlx::query("SELECT * FROM agreements WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.db())
-            .await?;
+        let row =
+            query("SELECT * FROM agreements WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(agreement).transpose()
     }
 
     async fn agreements(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<AgreementRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM agreements
              WHERE (first_organization = $1 OR second_organization = $1) AND id > $2 ORDER BY id LIMIT $3",
         )
@@ -118,7 +116,7 @@ impl Peering for SqlTransaction {
         one: OrganizationId,
         other: OrganizationId,
     ) -> StorageResult<Option<AgreementRow>> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM agreements WHERE ended_at IS NULL
              AND ((first_organization = $1 AND second_organization = $2)
                OR (first_organization = $2 AND second_organization = $1)) ORDER BY id LIMIT 1",
@@ -131,7 +129,7 @@ impl Peering for SqlTransaction {
     }
 
     async fn insert_agreement(&mut self, row: &AgreementRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO agreements
              (id, first_organization, second_organization, status, first_suspends, second_suspends, created_at, ended_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -150,7 +148,7 @@ impl Peering for SqlTransaction {
     }
 
     async fn update_agreement(&mut self, row: &AgreementRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "UPDATE agreements SET status = $2, first_suspends = $3, second_suspends = $4, ended_at = $5 WHERE id = $1",
         )
         .bind(row.id.to_string())

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::{Columns, Row, SqlTransaction, big, each};
+use super::{Columns, Row, SqlTransaction, big, each, query};
 use crate::storage::{Audit, AuditRow, StorageResult};
 
 #[async_trait]
 impl Audit for SqlTransaction {
     async fn last_audit(&mut self, chain: &str) -> StorageResult<Option<AuditRow>> {
-        let row = sqlx::query("SELECT * FROM audit WHERE chain = $1 ORDER BY sequence DESC LIMIT 1")
+        let row = query("SELECT * FROM audit WHERE chain = $1 ORDER BY sequence DESC LIMIT 1")
             .bind(chain)
             .fetch_optional(self.db())
             .await?;
@@ -16,7 +16,7 @@ impl Audit for SqlTransaction {
     }
 
     async fn append_audit(&mut self, row: &AuditRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO audit (chain, sequence, id, at, actor, act, object, detail, hash)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
@@ -36,23 +36,19 @@ impl Audit for SqlTransaction {
 
     async fn audit(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>> {
         let before = if before == 0 { i64::MAX } else { big(before) };
-        let rows =
-            sqlx::query("SELECT * FROM audit WHERE chain = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3")
-                .bind(chain)
-                .bind(before)
-                .bind(i64::from(limit))
-                .fetch_all(self.db())
-                .await?;
+        let rows = query("SELECT * FROM audit WHERE chain = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3")
+            .bind(chain)
+            .bind(before)
+            .bind(i64::from(limit))
+            .fetch_all(self.db())
+            .await?;
         each(rows, entry)
     }
 
     async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()> {
-        sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(big(now)).execute(self.db()).await?;
-        sqlx::query("DELETE FROM enrollment_codes WHERE expires_at <= $1").bind(big(codes)).execute(self.db()).await?;
-        sqlx::query("DELETE FROM removed_gateways WHERE removed_at <= $1")
-            .bind(big(gateways))
-            .execute(self.db())
-            .await?;
+        query("DELETE FROM sessions WHERE expires_at <= $1").bind(big(now)).execute(self.db()).await?;
+        query("DELETE FROM enrollment_codes WHERE expires_at <= $1").bind(big(codes)).execute(self.db()).await?;
+        query("DELETE FROM removed_gateways WHERE removed_at <= $1").bind(big(gateways)).execute(self.db()).await?;
         Ok(())
     }
 }

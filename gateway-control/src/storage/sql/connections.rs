@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, limit, unreadable, word};
+use super::{Columns, Row, SqlTransaction, big, each, limit, query, unreadable, word};
 use crate::storage::{
     ConnectionRow, Connections, EndRow, PolicyConnectionRow, ServerRow, Servers, Slice, StorageResult,
 };
@@ -11,15 +11,13 @@ use crate::storage::{
 #[async_trait]
 impl Connections for SqlTransaction {
     async fn connection(&mut self, id: ConnectionId) -> StorageResult<Option<ConnectionRow>> {
-        let row = sqlx::query("SELECT * FROM connections WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.db())
-            .await?;
+        let row =
+            query("SELECT * FROM connections WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(connection).transpose()
     }
 
     async fn connection_of_grant(&mut self, grant: GrantId) -> StorageResult<Option<ConnectionRow>> {
-        let row = sqlx::query("SELECT * FROM connections WHERE grant_id = $1")
+        let row = query("SELECT * FROM connections WHERE grant_id = $1")
             .bind(grant.to_string())
             .fetch_optional(self.db())
             .await?;
@@ -32,7 +30,7 @@ impl Connections for SqlTransaction {
         ended: bool,
         slice: &Slice,
     ) -> StorageResult<Vec<ConnectionRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM connections
              WHERE (sender_organization = $1 OR listener_organization = $1) AND (NOT ended OR $2) AND id > $3
              ORDER BY id LIMIT $4",
@@ -47,7 +45,7 @@ impl Connections for SqlTransaction {
     }
 
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM connections
              WHERE NOT ended AND (sender_server_id = $1 OR listener_server_id = $1) ORDER BY id",
         )
@@ -58,7 +56,7 @@ impl Connections for SqlTransaction {
     }
 
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>> {
-        let rows = sqlx::query("SELECT * FROM connections WHERE NOT ended AND agreement_id = $1 ORDER BY id")
+        let rows = query("SELECT * FROM connections WHERE NOT ended AND agreement_id = $1 ORDER BY id")
             .bind(agreement.to_string())
             .fetch_all(self.db())
             .await?;
@@ -66,7 +64,7 @@ impl Connections for SqlTransaction {
     }
 
     async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT connections.*, agreements.status AS agreement_status, channels.engine, channels.public_name,
              channels.behavior, grants.expires_at, grants.max_streams, grants.staleness_secs,
              grants.require_post_quantum, organizations.name AS peer_organization_name,
@@ -100,7 +98,7 @@ impl Connections for SqlTransaction {
     }
 
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "INSERT INTO connections (id, grant_id, agreement_id, channel_id, kind, status, ended, auto_activate,
              secret, sender_server_id, sender_organization, sender_port, sender_paused, sender_revision,
              listener_server_id, listener_organization, listener_paused, listener_revision, created_at, ended_at)
@@ -132,7 +130,7 @@ impl Connections for SqlTransaction {
     }
 
     async fn update_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {
-        sqlx::query(
+        query(
             "UPDATE connections SET status = $2, ended = $3, sender_paused = $4, sender_revision = $5,
              listener_paused = $6, listener_revision = $7, ended_at = $8 WHERE id = $1",
         )

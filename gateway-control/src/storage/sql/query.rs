@@ -1,0 +1,231 @@
+//! A query that runs on either database, and the rows it answers.
+//!
+//! Three kinds of values are all the schema knows: text, numbers, flags. `sqlx::Any` would be the same in fewer lines,
+//! but cannot read a BOOLEAN column of SQLite.
+
+use std::str::FromStr;
+
+use gateway_proto::policy::Secret;
+use sqlx::{
+    PgConnection, Row as _, SqliteConnection,
+    postgres::{PgArguments, PgRow},
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use crate::storage::{StorageError, StorageResult};
+
+/// A query with `$1` placeholders.
+pub(super) fn query(text: &'static str) -> Query {
+    Query { text, values: Vec::new() }
+}
+
+/// A query and the values of its placeholders.
+#[derive(Debug)]
+pub(super) struct Query {
+    text: &'static str,
+    values: Vec<Value>,
+}
+
+/// What a column can hold; a NULL knows its type, which PostgreSQL wants to hear.
+#[derive(Debug)]
+pub(super) enum Value {
+    Text(Option<String>),
+    Number(Option<i64>),
+    Flag(bool),
+}
+
+/// The connection a query runs on.
+#[derive(Debug)]
+pub(super) enum Db<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+/// A row of either database.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Query {
+    /// Sets the value of the next placeholder.
+    pub(super) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Runs it; how many rows it changed.
+    pub(super) async fn execute(self, db: Db<'_>) -> StorageResult<u64> {
+        self.check()?;
+        Ok(match db {
+            Db::Sqlite(connection) => self.for_sqlite().execute(connection).await?.rows_affected(),
+            Db::Postgres(connection) => self.for_postgres().execute(connection).await?.rows_affected(),
+        })
+    }
+
+    /// All rows.
+    pub(super) async fn fetch_all(self, db: Db<'_>) -> StorageResult<Vec<Row>> {
+        self.check()?;
+        Ok(match db {
+            Db::Sqlite(connection) => {
+                self.for_sqlite().fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Db::Postgres(connection) => {
+                self.for_postgres().fetch_all(connection).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn fetch_optional(self, db: Db<'_>) -> StorageResult<Option<Row>> {
+        self.check()?;
+        Ok(match db {
+            Db::Sqlite(connection) => self.for_sqlite().fetch_optional(connection).await?.map(Row::Sqlite),
+            Db::Postgres(connection) => self.for_postgres().fetch_optional(connection).await?.map(Row::Postgres),
+        })
+    }
+
+    /// The first row; it is an error when there is none.
+    pub(super) async fn fetch_one(self, db: Db<'_>) -> StorageResult<Row> {
+        self.fetch_optional(db).await?.ok_or(StorageError::Database(sqlx::Error::RowNotFound))
+    }
+
+    /// PostgreSQL knows no NUL in a text; SQLite would keep it.
+    fn check(&self) -> StorageResult<()> {
+        let nul = |value: &Value| matches!(value, Value::Text(Some(text)) if text.contains('\0'));
+        if self.values.iter().any(nul) { Err(StorageError::Nul) } else { Ok(()) }
+    }
+
+    fn for_sqlite(self) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
+        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Number(number) => query.bind(number),
+            Value::Flag(flag) => query.bind(flag),
+        })
+    }
+
+    fn for_postgres(self) -> sqlx::query::Query<'static, sqlx::Postgres, PgArguments> {
+        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Number(number) => query.bind(number),
+            Value::Flag(flag) => query.bind(flag),
+        })
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Self::Text(Some(text.clone()))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&Option<String>> for Value {
+    fn from(text: &Option<String>) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+/// Typed reading of columns.
+pub(super) trait Columns {
+    fn text(&self, column: &str) -> StorageResult<String>;
+    fn maybe_text(&self, column: &str) -> StorageResult<Option<String>>;
+    fn flag(&self, column: &str) -> StorageResult<bool>;
+    fn maybe_number(&self, column: &str) -> StorageResult<Option<u64>>;
+
+    fn number(&self, column: &str) -> StorageResult<u64> {
+        self.maybe_number(column)?.ok_or_else(|| unreadable(column))
+    }
+
+    fn small<T: TryFrom<u64>>(&self, column: &str) -> StorageResult<T> {
+        T::try_from(self.number(column)?).map_err(|_| unreadable(column))
+    }
+
+    fn parsed<T: FromStr>(&self, column: &str) -> StorageResult<T> {
+        self.text(column)?.parse().map_err(|_| unreadable(column))
+    }
+
+    fn maybe_parsed<T: FromStr>(&self, column: &str) -> StorageResult<Option<T>> {
+        self.maybe_text(column)?.map(|text| text.parse().map_err(|_| unreadable(column))).transpose()
+    }
+
+    /// A value with a one-word JSON form (role, kind).
+    fn word<T: serde::de::DeserializeOwned>(&self, column: &str) -> StorageResult<T> {
+        serde_json::from_value(serde_json::Value::String(self.text(column)?)).map_err(|_| unreadable(column))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, column: &str) -> StorageResult<T> {
+        serde_json::from_str(&self.text(column)?).map_err(|_| unreadable(column))
+    }
+
+    fn secret(&self, column: &str) -> StorageResult<Secret> {
+        self.word(column)
+    }
+}
+
+impl Columns for Row {
+    fn text(&self, column: &str) -> StorageResult<String> {
+        self.maybe_text(column)?.ok_or_else(|| unreadable(column))
+    }
+
+    fn maybe_text(&self, column: &str) -> StorageResult<Option<String>> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    fn flag(&self, column: &str) -> StorageResult<bool> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    fn maybe_number(&self, column: &str) -> StorageResult<Option<u64>> {
+        let number: Option<i64> = match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        };
+        number.map(|number| u64::try_from(number).map_err(|_| unreadable(column))).transpose()
+    }
+}
+
+pub(super) fn unreadable(column: &str) -> StorageError {
+    StorageError::Unreadable(column.to_owned())
+}

@@ -1,0 +1,73 @@
+//! The database of a test: a SQLite file in its data directory, or a fresh database of the PostgreSQL server that
+//! `GATEWAY_TEST_POSTGRES` names (`postgres:///postgres?host=DIRECTORY&user=NAME`; tests/run starts one).
+
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+use gateway_control::storage::{Location, SqlStorage, Storage};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, postgres::PgConnectOptions};
+use url::Url;
+
+const VARIABLE: &str = "GATEWAY_TEST_POSTGRES";
+
+/// The lines of a configuration that name the database of a test; the same for every start in one directory.
+pub(crate) fn storage_section(directory: &Path) -> String {
+    match url(directory) {
+        Some(url) => format!("[storage]\nurl = '{url}'\n"),
+        None => String::new(),
+    }
+}
+
+/// Everything that the database of a test holds, as text.
+pub(crate) fn contents(directory: &Path) -> Vec<u8> {
+    match url(directory) {
+        None => std::fs::read(directory.join("data/control.sqlite")).unwrap(),
+        Some(url) => blocking(async move {
+            let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+            let tables = sqlx::query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'");
+            let mut all = Vec::new();
+            for table in tables.fetch_all(&mut connection).await.unwrap() {
+                let table: String = table.get(0);
+                let rows = sqlx::query(AssertSqlSafe(format!("SELECT t::text FROM {table} t")));
+                for row in rows.fetch_all(&mut connection).await.unwrap() {
+                    all.extend(row.get::<String, _>(0).into_bytes());
+                }
+            }
+            all
+        }),
+    }
+}
+
+/// Opens the database of a test beside the control plane.
+pub(crate) async fn open(directory: &Path) -> impl Storage {
+    let location = match url(directory) {
+        Some(url) => url.parse().unwrap(),
+        None => Location::Sqlite(directory.join("data/control.sqlite")),
+    };
+    SqlStorage::open(&location).await.unwrap()
+}
+
+/// The database of a directory, made when it is asked for first; none: SQLite.
+fn url(directory: &Path) -> Option<String> {
+    let server = std::env::var(VARIABLE).ok()?;
+    let note = directory.join("database-url");
+    if let Ok(url) = std::fs::read_to_string(&note) {
+        return Some(url);
+    }
+    let name = format!("control_{}", HEXLOWER.encode(&gateway_net::random::<8>()));
+    let mut url: Url = server.parse().unwrap();
+    url.set_path(&name);
+    std::fs::write(&note, url.as_str()).unwrap();
+    blocking(async move {
+        let mut connection = server.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+    Some(url.into())
+}
+
+/// For tests with and without a runtime of their own.
+fn blocking<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+    std::thread::spawn(run).join().unwrap()
+}
