@@ -32,7 +32,11 @@
 mod agent;
 mod budget;
 mod candidate;
+mod guess;
 mod heartbeat;
+mod loss;
+mod nat;
+mod obstacle;
 mod pair;
 mod pairs;
 mod probe;
@@ -45,11 +49,16 @@ mod session;
 pub use agent::{PathAgent, PathConfig};
 pub use budget::MAX_PROBES_PER_MINUTE;
 pub use candidate::{Candidate, CandidateKind, Tier, normalize};
+pub use guess::{GUESS_SOCKETS, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY};
+pub use nat::NatView;
+pub use obstacle::Obstacle;
 pub use pairs::{MAX_LEARNED_PAIRS, MAX_PAIRS};
 pub use probe::{PADDED_PROBE_LEN, PacketClass, ProbeBody, ProbeCipher, ProbeError, classify, probe_session_id};
-pub use selection::{PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected};
+pub use selection::{
+    GuessOutcome, LocalSocket, PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected,
+};
 
-pub use crate::signal::{NatMapping, SignalError};
+pub use crate::signal::{NatMapping, PortPattern, SignalError};
 
 #[cfg(test)]
 mod test_clock {

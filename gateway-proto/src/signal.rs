@@ -28,7 +28,7 @@ mod tests;
 pub use envelope::{Envelope, SignalKind};
 pub use guard::OfferGuard;
 pub use handshake::{Channel, Offer, OpenedAnswer, ProbeSecrets, ReceivedOffer, Role, SignalKeys};
-pub use payload::{NatMapping, NatReport, SignalPayload, Trickle};
+pub use payload::{GuessReport, NatMapping, NatReport, PortPattern, SignalPayload, Trickle};
 pub use random::SeededRandom;
 
 /// The only version of the envelope.

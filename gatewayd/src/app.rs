@@ -8,7 +8,7 @@ use gateway_proto::id::RelayId;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -32,6 +32,7 @@ use crate::{
     relay_link::LinkContext,
     routes::Routes,
     sender::SenderContext,
+    side_socket::RUNS_AT_A_TIME,
     socket::TunnelSocket,
     status::{Connections, StatusSource},
     store::StateDir,
@@ -118,6 +119,8 @@ impl Daemon {
                 link_changes: link_changes.clone(),
                 allow_loopback: config.tunnel.allow_loopback,
                 direct: config.tunnel.direct,
+                guessing: config.tunnel.port_guessing,
+                guess_runs: Arc::new(Semaphore::new(RUNS_AT_A_TIME)),
                 local: authority.gateway_key().public(),
                 noise: authority.noise_key().clone(),
             },
@@ -158,6 +161,7 @@ impl Daemon {
             packets: stun_packets_rx,
             candidates: candidates_tx,
             allow_loopback: config.tunnel.allow_loopback,
+            fixed_port: config.tunnel.listen.port() != 0,
         };
         let mesh = Mesh::new(context, registry.clone(), stop.child_token());
         let queues = MeshQueues { path_packets, relay_inbound, link_changes };

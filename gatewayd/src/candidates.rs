@@ -4,7 +4,7 @@
 //! the ports that several servers see tells how the NAT maps (RFC 4787 §4.1).
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use gateway_net::entropy::random;
 use gateway_proto::{
-    path::{Candidate, CandidateKind, NatMapping},
+    path::{Candidate, CandidateKind, NatMapping, NatView, normalize},
     stun,
 };
 use tokio::{
@@ -38,8 +38,6 @@ const STUN_TRIES: u32 = 3;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// STUN servers asked in one round.
 const MAX_SERVERS: usize = 8;
-/// Mapped ports that differ by no more than this look like a NAT that counts upwards.
-const REGULAR_SPREAD: u16 = 5;
 
 /// Gathers candidates until `stop`.
 #[derive(Debug)]
@@ -54,10 +52,13 @@ pub struct Gatherer {
     pub candidates: watch::Sender<LocalCandidates>,
     /// Whether loopback addresses are candidates.
     pub allow_loopback: bool,
+    /// Whether the administrator chose our port, and may have let it in at the router.
+    pub fixed_port: bool,
 }
 
 struct Round {
-    waiting: HashMap<[u8; 12], SocketAddr>,
+    /// Who was asked, in the order of asking: a NAT that counts shows it in the answers.
+    waiting: Vec<([u8; 12], SocketAddr)>,
     tries: u32,
     sent_at: Instant,
 }
@@ -73,7 +74,7 @@ impl Gatherer {
         let mut stun_due = interval(STUN_INTERVAL);
         let mut retry = interval(STUN_RETRY);
         let mut hosts = BTreeSet::new();
-        let mut mapped: HashMap<SocketAddr, SocketAddr> = HashMap::new();
+        let mut mapped = Reflections::default();
         let mut round: Option<Round> = None;
         loop {
             tokio::select! {
@@ -81,29 +82,33 @@ impl Gatherer {
                     let found = self.host_addresses();
                     if found != hosts {
                         hosts = found;
-                        mapped.clear();
-                        round = Some(self.ask().await);
+                        mapped.0.clear();
+                        round = Some(self.ask(&mut mapped).await);
                         self.publish(&hosts, &mapped);
                     }
                 }
-                _ = stun_due.tick() => round = Some(self.ask().await),
+                _ = stun_due.tick() => round = Some(self.ask(&mut mapped).await),
                 Ok(()) = self.servers.changed() => {
                     self.servers.mark_unchanged();
-                    mapped.clear();
-                    round = Some(self.ask().await);
+                    mapped.0.clear();
+                    round = Some(self.ask(&mut mapped).await);
                 }
-                _ = retry.tick(), if round.is_some() => self.repeat(&mut round, &mut mapped),
+                _ = retry.tick(), if round.is_some() => {
+                    if self.repeat(&mut round, &mut mapped) {
+                        self.publish(&hosts, &mapped);
+                    }
+                }
                 Some((from, packet)) = self.packets.recv() => {
                     let Some(current) = &mut round else { continue };
                     let Some(transaction) = stun::transaction_id(&packet) else { continue };
                     // Only the server that was asked may answer: anybody else could only have guessed 96 random bits.
-                    if current.waiting.get(&transaction) != Some(&from) {
+                    if !current.waiting.contains(&(transaction, from)) {
                         continue;
                     }
                     match stun::parse_response(&packet, &transaction) {
                         Ok(seen) => {
-                            current.waiting.remove(&transaction);
-                            mapped.insert(from, gateway_proto::path::normalize(seen));
+                            current.waiting.retain(|(waiting, _)| *waiting != transaction);
+                            mapped.note(from, normalize(seen));
                         }
                         Err(error) => debug!(%error, "STUN answer refused"),
                     }
@@ -128,21 +133,25 @@ impl Gatherer {
             .collect()
     }
 
-    async fn ask(&self) -> Round {
+    async fn ask(&self, mapped: &mut Reflections) -> Round {
         let servers: Vec<_> = self.servers.borrow().iter().take(MAX_SERVERS).cloned().collect();
         let resolved = join_all(servers.iter().map(|server| timeout(RESOLVE_TIMEOUT, lookup_host(server)))).await;
-        let mut waiting = HashMap::new();
+        let mut waiting: Vec<([u8; 12], SocketAddr)> = Vec::new();
         for answer in resolved {
             match answer {
                 Ok(Ok(addresses)) => {
-                    let usable = addresses.map(gateway_proto::path::normalize);
-                    let usable = usable.filter(|a| a.is_ipv4() || self.socket.has_ipv6());
-                    waiting.extend(usable.take(2).map(|address| (random(), address)));
+                    let usable = addresses.map(normalize).filter(|a| a.is_ipv4() || self.socket.has_ipv6());
+                    for address in usable.take(2) {
+                        if waiting.iter().all(|(_, other)| *other != address) {
+                            waiting.push((random(), address));
+                        }
+                    }
                 }
                 Ok(Err(error)) => debug!(%error, "STUN server's name does not resolve"),
                 Err(_) => debug!("resolving a STUN server's name takes too long"),
             }
         }
+        mapped.expect(waiting.iter().map(|(_, server)| *server));
         let round = Round { waiting, tries: 1, sent_at: Instant::now() };
         self.send(&round);
         round
@@ -154,33 +163,39 @@ impl Gatherer {
         }
     }
 
-    fn repeat(&self, round: &mut Option<Round>, mapped: &mut HashMap<SocketAddr, SocketAddr>) {
-        let Some(current) = round else { return };
+    /// Asks again who did not answer. True when servers were given up: what they saw once is no candidate any more.
+    fn repeat(&self, round: &mut Option<Round>, mapped: &mut Reflections) -> bool {
+        let Some(current) = round else { return false };
         if current.sent_at.elapsed() < STUN_RETRY {
-            return;
+            return false;
         }
         if current.tries >= STUN_TRIES {
             // Who does not answer any more says nothing about us any more.
-            for server in current.waiting.values() {
-                mapped.remove(server);
+            for (_, server) in &current.waiting {
+                mapped.forget(server);
             }
             *round = None;
-            return;
+            return true;
         }
         current.tries += 1;
         current.sent_at = Instant::now();
         self.send(current);
+        false
     }
 
-    fn publish(&self, hosts: &BTreeSet<SocketAddr>, mapped: &HashMap<SocketAddr, SocketAddr>) {
-        let reflexive: BTreeSet<_> = mapped.values().filter(|seen| !hosts.contains(seen)).copied().collect();
+    fn publish(&self, hosts: &BTreeSet<SocketAddr>, mapped: &Reflections) {
+        let nat = mapped.nat();
+        let mut reflexive: BTreeSet<_> = mapped.seen().filter(|seen| !hosts.contains(seen)).collect();
+        if let (true, Ok(port)) = (self.fixed_port, self.socket.local_port()) {
+            reflexive.extend(forwarded(&reflexive, nat.mapping, port));
+        }
         let next = LocalCandidates {
             candidates: hosts
                 .iter()
                 .map(|host| Candidate::new(CandidateKind::Host, *host))
                 .chain(reflexive.iter().map(|seen| Candidate::new(CandidateKind::ServerReflexive, *seen)))
                 .collect(),
-            nat: mapping(mapped),
+            nat,
         };
         self.candidates.send_if_modified(|current| {
             let changed = current.candidates != next.candidates || current.nat != next.nat;
@@ -190,16 +205,44 @@ impl Gatherer {
     }
 }
 
-/// How our NAT maps, from what several servers saw of the one socket.
-fn mapping(mapped: &HashMap<SocketAddr, SocketAddr>) -> NatMapping {
-    let ipv4 = mapped.iter().filter(|(server, _)| server.is_ipv4());
-    let ports: Vec<u16> = ipv4.map(|(_, seen)| seen.port()).collect();
-    let (Some(low), Some(high)) = (ports.iter().min(), ports.iter().max()) else { return NatMapping::Unknown };
-    match (ports.len(), high - low) {
-        (1, _) => NatMapping::Unknown,
-        (_, 0) => NatMapping::EndpointIndependent,
-        (_, spread) if spread <= REGULAR_SPREAD => NatMapping::Regular,
-        _ => NatMapping::Random,
+/// Behind a NAT that gives every destination another port, an administrator may have forwarded the port he chose: our
+/// outer addresses with our own port.
+fn forwarded(reflexive: &BTreeSet<SocketAddr>, mapping: NatMapping, port: u16) -> Vec<SocketAddr> {
+    match mapping {
+        NatMapping::Regular | NatMapping::Random => {
+            reflexive.iter().filter(|seen| seen.is_ipv4()).map(|seen| SocketAddr::new(seen.ip(), port)).collect()
+        }
+        NatMapping::Unknown | NatMapping::EndpointIndependent => Vec::new(),
+    }
+}
+
+/// What the servers saw, in the order in which they are asked.
+#[derive(Debug, Default)]
+struct Reflections(Vec<(SocketAddr, Option<SocketAddr>)>);
+
+impl Reflections {
+    /// These servers are asked now; who is not among them any more counts no more.
+    fn expect(&mut self, servers: impl Iterator<Item = SocketAddr>) {
+        let former: BTreeMap<_, _> = self.0.drain(..).collect();
+        self.0 = servers.map(|server| (server, former.get(&server).copied().flatten())).collect();
+    }
+
+    fn note(&mut self, server: SocketAddr, seen: SocketAddr) {
+        if let Some((_, slot)) = self.0.iter_mut().find(|(known, _)| *known == server) {
+            *slot = Some(seen);
+        }
+    }
+
+    fn forget(&mut self, server: &SocketAddr) {
+        self.0.retain(|(known, _)| known != server);
+    }
+
+    fn seen(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().filter_map(|(_, seen)| *seen)
+    }
+
+    fn nat(&self) -> NatView {
+        NatView::from_reflections(self.seen())
     }
 }
 
@@ -207,20 +250,34 @@ fn mapping(mapped: &HashMap<SocketAddr, SocketAddr>) -> NatMapping {
 mod tests {
     use super::*;
 
-    fn seen(ports: &[u16]) -> NatMapping {
-        let entry = |(n, port): (usize, &u16)| {
-            let server: SocketAddr = format!("192.0.2.1:{}", 3478 + n).parse().unwrap();
-            (server, SocketAddr::from(([198, 51, 100, 1], *port)))
-        };
-        mapping(&ports.iter().enumerate().map(entry).collect())
+    fn server(n: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], 3478 + n))
+    }
+
+    fn seen(port: u16) -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 1], port))
     }
 
     #[test]
-    fn the_nat_is_classified_by_the_ports_that_several_servers_see() {
-        assert_eq!(seen(&[]), NatMapping::Unknown);
-        assert_eq!(seen(&[4000]), NatMapping::Unknown);
-        assert_eq!(seen(&[4000, 4000, 4000]), NatMapping::EndpointIndependent);
-        assert_eq!(seen(&[4000, 4002]), NatMapping::Regular);
-        assert_eq!(seen(&[4000, 51234]), NatMapping::Random);
+    fn a_server_that_stops_answering_is_forgotten_with_what_it_saw() {
+        let mut mapped = Reflections::default();
+        mapped.expect([server(0), server(1), server(2)].into_iter());
+        for n in 0..3 {
+            mapped.note(server(n), seen(4000 + 100 * n));
+        }
+        assert_eq!(mapped.nat().mapping, NatMapping::Random);
+        mapped.forget(&server(1));
+        assert_eq!(mapped.seen().collect::<Vec<_>>(), [seen(4000), seen(4200)]);
+        mapped.expect([server(2)].into_iter());
+        assert_eq!(mapped.seen().collect::<Vec<_>>(), [seen(4200)], "a server the policy dropped");
+        mapped.note(server(7), seen(1));
+        assert_eq!(mapped.seen().count(), 1, "nobody asked that one");
+    }
+
+    #[test]
+    fn a_chosen_port_is_tried_at_the_outer_address_of_a_hard_nat_only() {
+        let outer = BTreeSet::from([seen(4000), seen(9000)]);
+        assert!(forwarded(&outer, NatMapping::Random, 7070).iter().all(|addr| *addr == seen(7070)));
+        assert_eq!(forwarded(&outer, NatMapping::EndpointIndependent, 7070), []);
     }
 }

@@ -60,6 +60,8 @@ pub struct TunnelConfig {
     pub allow_loopback: bool,
     /// Direct paths may be used; otherwise everything goes over relays.
     pub direct: bool,
+    /// Ports behind hard NATs may be guessed, where the partner allows it too.
+    pub port_guessing: bool,
 }
 
 /// `[sender]`: local ports for the engine's senders.
@@ -139,6 +141,7 @@ impl Config {
             ),
             allow_loopback: tunnel.flag("allow_loopback", false),
             direct: tunnel.flag("direct", true),
+            port_guessing: tunnel.flag("port_guessing", false),
         };
         tunnel.finish();
 

@@ -29,6 +29,7 @@ pub mod registry;
 pub mod relay_link;
 pub mod routes;
 pub mod sender;
+pub mod side_socket;
 pub mod socket;
 pub mod splice;
 pub mod status;

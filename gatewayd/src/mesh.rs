@@ -14,7 +14,7 @@ use std::{
 use gateway_proto::{
     id::{ConnectionId, RelayId},
     identity::GatewayPublicKey,
-    path::{PacketClass, probe_session_id},
+    path::{LocalSocket, PacketClass, probe_session_id},
     policy::{LocalEnd, PeerEntry, Policy, RelayEntry},
     relay::RelayAddress,
 };
@@ -377,7 +377,7 @@ impl Mesh {
                 for key in self.context.path.sessions.peers(&id) {
                     if let Some(running) = self.peers.get(&key.into()) {
                         let (from, packet) = (packet.from, packet.packet.clone());
-                        running.peer.command(PathCommand::Probe { from, packet });
+                        running.peer.command(PathCommand::Probe { socket: LocalSocket::MAIN, from, packet });
                     }
                 }
             }

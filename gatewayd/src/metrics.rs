@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gateway_proto::api::{
     gateway::{Connectivity, PathKind},
-    local::Status,
+    local::{PathCounts, Status},
 };
 use prometheus_client::{
     encoding::text::encode as encode_text,
     metrics::{
-        counter::ConstCounter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
     },
@@ -78,8 +78,23 @@ fn connections(registry: &mut Registry, status: &Status) {
     counter("streams_refused", "Streams refused here or by the peer", sum(|c| c.streams_refused));
     let open = status.connections.iter().map(|c| i64::from(c.streams)).sum::<i64>();
     registry.register("streams_open", "Open streams", ConstGauge::new(open));
-    let changes = status.peers.iter().map(|peer| peer.path_changes).sum::<u64>();
-    registry.register("path_changes", "Changes of the selected path over all peers", ConstCounter::new(changes));
+    path_counters(registry, status);
+}
+
+fn path_counters(registry: &mut Registry, status: &Status) {
+    // The codes are those of the path agent: a small closed set.
+    let changes: Family<[(&'static str, String); 1], Counter> = Family::default();
+    for (reason, count) in status.peers.iter().flat_map(|peer| &peer.path_counts.changes) {
+        changes.get_or_create(&[("reason", reason.clone())]).inc_by(*count);
+    }
+    registry.register("path_changes", "Changes of the selected path over all peers, by reason", changes);
+    let sum = |value: fn(&PathCounts) -> u64| status.peers.iter().map(|peer| value(&peer.path_counts)).sum();
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter("path_distrusts", "Times a direct path missed two answers and data was sent twice", sum(|c| c.distrusted));
+    counter("path_probes", "Path probes sent", sum(|c| c.probes_sent));
+    counter("path_probe_bytes", "Path probes sent, bytes of UDP payload", sum(|c| c.probe_bytes_sent));
+    counter("port_guess_runs", "Runs of port guessing", sum(|c| c.guess_runs));
+    counter("port_guess_probes", "Probes of those runs", sum(|c| c.guess_probes));
 }
 
 fn packets(registry: &mut Registry, socket: &TunnelSocket) {

@@ -13,12 +13,12 @@ use gateway_net::{entropy::random, time::unix_ms};
 use gateway_proto::{
     id::RelayId,
     identity::{GatewayPublicKey, NoiseKey},
-    path::{PathAgent, PathConfig, PathEvent, PathTransmit, Selected, probe_session_id},
+    path::{LocalSocket, PathAgent, PathConfig, PathEvent, PathTransmit, Selected, probe_session_id},
     policy::PeerEntry,
 };
 use tokio::{
-    sync::{mpsc, watch},
-    time::sleep_until,
+    sync::{Semaphore, mpsc, watch},
+    time::{MissedTickBehavior, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -28,11 +28,15 @@ use crate::{
     peer::{Links, LocalCandidates, PathCommand, Peer},
     relay_link::LinkHandle,
     routes::{Route, Routes},
+    side_socket::SideSockets,
     socket::TunnelSocket,
 };
 
 /// How long a relay that did not see the peer is avoided, while there is another.
 const ABSENT_MEMORY: Duration = Duration::from_secs(10);
+
+/// How often the loss of a path that carries data is looked at.
+const TRAFFIC_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Which peers a probe's session id may belong to. Ids are chosen by the offering side, so two peers may share one.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +89,10 @@ pub struct PathContext {
     pub allow_loopback: bool,
     /// Whether direct paths may be used at all.
     pub direct: bool,
+    /// Whether ports may be guessed.
+    pub guessing: bool,
+    /// Runs with many sockets under way, over all peers.
+    pub guess_runs: Arc<Semaphore>,
     /// Our key.
     pub local: GatewayPublicKey,
     /// Our Noise key.
@@ -100,6 +108,7 @@ impl PathContext {
             remote_noise: *entry.noise.key.as_bytes(),
             pair_secret: Zeroizing::new(*entry.pair_secret.expose()),
             allow_loopback: self.allow_loopback,
+            allow_guessing: self.guessing,
         }
     }
 }
@@ -117,6 +126,9 @@ pub struct PathActor {
     mailbox: mpsc::Receiver<PathCommand>,
     link: Option<(RelayId, LinkHandle)>,
     sessions: Vec<[u8; 8]>,
+    side: SideSockets,
+    /// What the tunnel had sent and lost when it was asked last, and which tunnel.
+    traffic: (usize, u64, u64),
 }
 
 impl PathActor {
@@ -129,6 +141,7 @@ impl PathActor {
         mailbox: mpsc::Receiver<PathCommand>,
     ) -> Self {
         let agent = PathAgent::new(context.config(entry), random(), Instant::now());
+        let side = SideSockets::new(context.guess_runs.clone());
         Self {
             peer,
             entries,
@@ -139,6 +152,8 @@ impl PathActor {
             mailbox,
             link: None,
             sessions: Vec::new(),
+            side,
+            traffic: (0, 0, 0),
         }
     }
 
@@ -157,6 +172,8 @@ impl PathActor {
         let mut candidates = self.context.candidates.clone();
         let mut links = self.context.links.clone();
         let mut link_changes = self.context.link_changes.clone();
+        let mut traffic = tokio::time::interval(TRAFFIC_INTERVAL);
+        traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.want_direct(&mut wanted);
         self.take_candidates(&mut candidates);
         self.choose_link();
@@ -176,6 +193,7 @@ impl PathActor {
                 },
                 () = peer.proof.missed() => self.agent.check(Instant::now()),
                 () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
+                _ = traffic.tick(), if self.carries_data() => self.watch_traffic(),
                 Ok(()) = self.entries.changed() => self.take_entry(),
                 Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
                 Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
@@ -189,8 +207,8 @@ impl PathActor {
     fn handle(&mut self, command: PathCommand) {
         let now = Instant::now();
         match command {
-            PathCommand::Probe { from, packet } => {
-                if let Err(error) = self.agent.handle_probe(from, &packet, now) {
+            PathCommand::Probe { socket, from, packet } => {
+                if let Err(error) = self.agent.handle_probe(socket, from, &packet, now) {
                     debug!(peer = ?self.peer.key, %error, "probe refused");
                 }
             }
@@ -242,11 +260,33 @@ impl PathActor {
         self.write_route();
     }
 
+    /// A direct path with open streams: its loss counts.
+    fn carries_data(&self) -> bool {
+        *self.peer.streams.borrow() > 0 && matches!(self.agent.selected(), Selected::Direct { .. })
+    }
+
+    fn watch_traffic(&mut self) {
+        let Some((id, path)) = self.peer.tunnel.borrow().as_ref().map(|t| (t.stable_id(), t.stats().path)) else {
+            return;
+        };
+        let (former, sent, lost) = std::mem::replace(&mut self.traffic, (id, path.sent_packets, path.lost_packets));
+        if former == id {
+            let (sent, lost) = (path.sent_packets.saturating_sub(sent), path.lost_packets.saturating_sub(lost));
+            self.agent.handle_traffic(sent, lost, Instant::now());
+        }
+    }
+
     /// Carries out what the agent wants, until it wants nothing.
     fn settle(&mut self) {
         while let Some(transmit) = self.agent.poll_transmit() {
             match transmit {
-                PathTransmit::Probe { to, packet } => self.context.socket.send_probe(to, &packet),
+                PathTransmit::Probe { socket: LocalSocket::MAIN, to, ttl: None, packet } => {
+                    self.context.socket.send_probe(to, &packet);
+                }
+                PathTransmit::Probe { socket: LocalSocket::MAIN, to, ttl: Some(ttl), packet } => {
+                    self.context.socket.send_short_lived(to, ttl, &packet);
+                }
+                PathTransmit::Probe { socket, to, ttl: _, packet } => self.side.send_probe(socket, to, &packet),
                 PathTransmit::Signal { sealed } => {
                     if let Some((_, link)) = &self.link {
                         link.signal(self.peer.key.into(), &sealed);
@@ -260,7 +300,7 @@ impl PathActor {
                     if let Selected::Direct { remote, .. } = selected {
                         self.context.routes.claim(remote, self.peer.key);
                     }
-                    self.peer.path_changed();
+                    self.peer.path_changed(reason);
                     info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");
                     self.write_route();
                 }
@@ -272,6 +312,20 @@ impl PathActor {
                     self.context.sessions.replace(self.peer.key, &self.sessions, &sessions);
                     self.sessions = sessions;
                 }
+                PathEvent::OpenSockets { count } => {
+                    self.side.open(count, &self.peer, &self.context.socket.injector());
+                }
+                PathEvent::CloseSockets { keep } => {
+                    self.side.close(keep);
+                    self.write_route();
+                }
+                PathEvent::GuessEnded(outcome) => info!(
+                    peer = %self.peer.key.short(),
+                    probes = outcome.probes,
+                    seconds = outcome.took.as_secs_f32(),
+                    direct = outcome.direct,
+                    "port guessing ended"
+                ),
             }
         }
         self.peer.set_path(self.agent.snapshot());
@@ -282,8 +336,8 @@ impl PathActor {
         let route = match self.agent.selected() {
             Selected::None => Route::NONE,
             Selected::Relayed => Route { relay, ..Route::NONE },
-            Selected::Direct { remote, duplicate, .. } => {
-                Route { direct: Some(remote), relay, duplicate, local: false }
+            Selected::Direct { remote, socket, duplicate, .. } => {
+                Route { direct: Some(remote), side: self.side.get(socket), relay, duplicate, local: false }
             }
         };
         let reachable = route.direct.is_some() || route.relay.is_some();

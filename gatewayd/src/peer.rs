@@ -1,6 +1,7 @@
 //! What everybody may know of a peer.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,7 +12,7 @@ use std::{
 use gateway_proto::{
     id::RelayId,
     identity::GatewayPublicKey,
-    path::{Candidate, NatMapping, PathSnapshot},
+    path::{Candidate, LocalSocket, NatView, PathReason, PathSnapshot},
     policy::ServerName,
 };
 use quinn::Connection;
@@ -28,7 +29,7 @@ pub struct LocalCandidates {
     /// Host and server-reflexive candidates.
     pub candidates: Vec<Candidate>,
     /// How our NAT maps.
-    pub nat: NatMapping,
+    pub nat: NatView,
 }
 
 /// The relay links of this gateway, in the policy's order.
@@ -39,6 +40,8 @@ pub type Links = Arc<Vec<(RelayId, LinkHandle)>>;
 pub enum PathCommand {
     /// A probe that carries one of the agent's session ids.
     Probe {
+        /// Where it arrived.
+        socket: LocalSocket,
         /// Source address.
         from: SocketAddr,
         /// The datagram.
@@ -73,8 +76,10 @@ pub struct Peer {
     /// Whether packets have some way to the peer.
     pub reachable: watch::Sender<bool>,
     path: Mutex<Option<PathSnapshot>>,
-    /// Changes of the selected path since start.
-    pub path_changes: AtomicU64,
+    /// Changes of the selected path since start, by reason.
+    path_changes: Mutex<BTreeMap<PathReason, u64>>,
+    /// Counts the same, for whoever must notice that one happened.
+    pub path_epoch: Arc<AtomicU64>,
     problem: Mutex<Option<String>>,
     commands: mpsc::Sender<PathCommand>,
     changed: Arc<Notify>,
@@ -102,7 +107,8 @@ impl Peer {
             streams: watch::Sender::new(0),
             reachable: watch::Sender::new(is_self),
             path: Mutex::new(None),
-            path_changes: AtomicU64::new(0),
+            path_changes: Mutex::default(),
+            path_epoch: Arc::default(),
             problem: Mutex::new(None),
             commands,
         };
@@ -134,9 +140,15 @@ impl Peer {
         *self.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
     }
 
+    /// Changes of the selected path since start, by reason.
+    pub fn path_changes(&self) -> BTreeMap<PathReason, u64> {
+        self.path_changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Another path was selected.
-    pub(crate) fn path_changed(&self) {
-        self.path_changes.fetch_add(1, Relaxed);
+    pub(crate) fn path_changed(&self, reason: PathReason) {
+        *self.path_changes.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+        self.path_epoch.fetch_add(1, Relaxed);
         self.changed.notify_one();
     }
 

@@ -7,13 +7,13 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use gateway_proto::{identity::GatewayPublicKey, relay::RelayAddress};
 use sha2::{Digest, Sha256};
 
-use crate::relay_link::DatagramSender;
+use crate::{relay_link::DatagramSender, side_socket::SideSocket};
 
 /// Every made-up address has this port.
 const PORT: u16 = 7;
@@ -35,6 +35,8 @@ pub fn peer_address(key: &RelayAddress) -> SocketAddr {
 pub struct Route {
     /// The real address of a direct path.
     pub direct: Option<SocketAddr>,
+    /// The socket of the direct path, when it is not the main one.
+    pub side: Option<Arc<SideSocket>>,
     /// The relay link where the peer can be reached.
     pub relay: Option<DatagramSender>,
     /// Send on both: the direct path is in doubt.
@@ -45,7 +47,7 @@ pub struct Route {
 
 impl Route {
     /// No way to the peer yet: packets are dropped and counted, QUIC sends them again.
-    pub const NONE: Self = Self { direct: None, relay: None, duplicate: false, local: false };
+    pub const NONE: Self = Self { direct: None, side: None, relay: None, duplicate: false, local: false };
 }
 
 /// The two tables.

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use gateway_proto::path::{PacketClass, classify, normalize};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
 
 use crate::{
@@ -79,11 +80,20 @@ pub struct SocketCounters {
     pub relayed_batches: AtomicU64,
 }
 
+/// The kernel's defaults for both protocols; `None`: not known, and then never changed.
+#[derive(Debug, Clone, Copy)]
+struct Hops {
+    v4: Option<u32>,
+    v6: Option<u32>,
+}
+
 /// The socket. Shared by quinn (as [`AsyncUdpSocket`]), the path agents and the relay links.
 pub struct TunnelSocket {
     io: UdpSocket,
     state: UdpSocketState,
     dual_stack: bool,
+    /// Hops a packet may make by the kernel's default.
+    hops: Hops,
     routes: Arc<Routes>,
     sessions: SessionIndex,
     injected: Mutex<mpsc::Receiver<Injected>>,
@@ -118,12 +128,15 @@ impl TunnelSocket {
         // Best effort: the kernel grants up to net.core.{r,w}mem_max.
         let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
         let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
+        let options = SockRef::from(&socket);
+        let hops = Hops { v4: options.ttl_v4().ok(), v6: options.unicast_hops_v6().ok().filter(|_| dual_stack) };
         let (inject, injected) = mpsc::channel(INJECTED_QUEUE);
         let (probes, probes_rx) = mpsc::channel(PROBE_QUEUE);
         let socket = Self {
             io: UdpSocket::from_std(socket)?,
             state,
             dual_stack,
+            hops,
             routes,
             sessions,
             injected: Mutex::new(injected),
@@ -162,6 +175,25 @@ impl TunnelSocket {
         let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
     }
 
+    /// Sends a probe that shall open our own NAT and die on the way. Not sent where the kernel does not let us: one that
+    /// arrives would do what it is meant to avoid.
+    pub fn send_short_lived(&self, to: SocketAddr, ttl: u8, packet: &[u8]) {
+        // All of the daemon runs on one thread: no other packet leaves before the limit is back.
+        let options = SockRef::from(&self.io);
+        let limit = |hops: u32| match to {
+            SocketAddr::V4(_) => options.set_ttl_v4(hops),
+            SocketAddr::V6(_) => options.set_unicast_hops_v6(hops),
+        };
+        let usual = match to {
+            SocketAddr::V4(_) => self.hops.v4,
+            SocketAddr::V6(_) => self.hops.v6,
+        };
+        let Some(usual) = usual.filter(|_| limit(ttl.into()).is_ok()) else { return };
+        self.send_probe(to, packet);
+        // It was set a moment ago, so it can be set again.
+        let _ = limit(usual);
+    }
+
     /// The form of a real address that this socket's family can send to.
     fn real(&self, to: SocketAddr) -> Option<SocketAddr> {
         match (to, self.dual_stack) {
@@ -185,7 +217,13 @@ impl TunnelSocket {
             return Ok(());
         }
         if let Some(direct) = route.direct {
-            self.send_direct(direct, transmit)?;
+            match &route.side {
+                Some(side) => {
+                    self.counters.direct_batches.fetch_add(1, Relaxed);
+                    side.send(&Transmit { destination: direct, src_ip: None, ..borrowed(transmit) });
+                }
+                None => self.send_direct(direct, transmit)?,
+            }
             if !route.duplicate {
                 return Ok(());
             }
@@ -206,13 +244,7 @@ impl TunnelSocket {
 
     fn send_direct(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
         let Some(destination) = self.real(to) else { return Ok(()) };
-        let transmit = Transmit {
-            destination,
-            ecn: transmit.ecn,
-            contents: transmit.contents,
-            segment_size: transmit.segment_size,
-            src_ip: None,
-        };
+        let transmit = Transmit { destination, src_ip: None, ..borrowed(transmit) };
         self.counters.direct_batches.fetch_add(1, Relaxed);
         self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
     }
@@ -354,6 +386,18 @@ pub struct Injector {
 }
 
 impl Injector {
+    /// A QUIC datagram that came to a side socket; dropped and counted unless a peer authenticated its source.
+    pub fn direct(&self, from: SocketAddr, packet: &[u8]) {
+        let Some(source) = self.routes.owner(&from) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return;
+        };
+        let batch = Injected { source, payload: Bytes::copy_from_slice(packet), segment_size: 0 };
+        if self.queue.try_send(batch).is_err() {
+            self.counters.injected_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
     /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC. True
     /// when our own packets to that peer go another way: perhaps it lost that way.
     pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) -> bool {
@@ -371,6 +415,16 @@ impl Injector {
             self.counters.injected_dropped.fetch_add(1, Relaxed);
         }
         another_way
+    }
+}
+
+fn borrowed<'a>(transmit: &Transmit<'a>) -> Transmit<'a> {
+    Transmit {
+        destination: transmit.destination,
+        ecn: transmit.ecn,
+        contents: transmit.contents,
+        segment_size: transmit.segment_size,
+        src_ip: transmit.src_ip,
     }
 }
 

@@ -13,7 +13,7 @@ use gateway_net::time::unix_secs;
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity, PathKind},
-        local::{ConnectionStatus, ControlStatus, PeerStatus, PolicyStatus, RelayStatus, Status},
+        local::{ConnectionStatus, ControlStatus, PathCounts, PeerStatus, PolicyStatus, RelayStatus, Status},
     },
     id::RelayId,
     path::Selected,
@@ -159,7 +159,8 @@ impl StatusSource {
             remote_address,
             rtt_ms: peer.proof.rtt().map(millis),
             last_proof_at: peer.proof.last_proof_at(),
-            path_changes: peer.path_changes.load(Relaxed),
+            path_changes: peer.path_changes().values().sum(),
+            path_counts: path_counts(peer),
             key_exchange: peer.tunnel.borrow().as_ref().map(|_| KEY_EXCHANGE.into()),
         }
     }
@@ -295,8 +296,25 @@ fn path_kind(peer: &Peer) -> Option<PathKind> {
     }
 }
 
+/// Why this path, and while it is not direct, what keeps it from that.
 fn path_reason(peer: &Peer) -> String {
-    peer.path().map_or_else(|| "both ends are this gateway".into(), |path| path.reason.to_string())
+    let Some(path) = peer.path() else { return "both ends are this gateway".into() };
+    match path.obstacle {
+        Some(obstacle) => format!("{}; {obstacle}", path.reason),
+        None => path.reason.to_string(),
+    }
+}
+
+fn path_counts(peer: &Peer) -> PathCounts {
+    let counters = peer.path().map(|path| path.counters).unwrap_or_default();
+    PathCounts {
+        changes: peer.path_changes().into_iter().map(|(reason, count)| (format!("{reason:?}"), count)).collect(),
+        distrusted: counters.distrusts,
+        probes_sent: counters.pings_sent + counters.pongs_sent + counters.guess_probes,
+        probe_bytes_sent: counters.probe_bytes_sent,
+        guess_runs: counters.guess_runs,
+        guess_probes: counters.guess_probes,
+    }
 }
 
 /// Why data cannot flow now, the nearest cause first.

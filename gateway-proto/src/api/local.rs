@@ -5,6 +5,8 @@
 //! - `POST /v1/reconnect` [`ReconnectBody`] → 204: probe every path of a peer anew
 //! - `GET /v1/metrics` → Prometheus text
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::gateway::{Connectivity, PathKind};
@@ -149,8 +151,28 @@ pub struct PeerStatus {
     pub last_proof_at: Option<u64>,
     /// Path changes since start.
     pub path_changes: u64,
+    /// The same by reason, and what looking for paths cost.
+    #[serde(default)]
+    pub path_counts: PathCounts,
     /// Key exchange of the tunnel, for example `X25519MLKEM768`.
     pub key_exchange: Option<String>,
+}
+
+/// What happened on the paths to one peer since start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathCounts {
+    /// Changes of the selected path by the code of their reason.
+    pub changes: BTreeMap<String, u64>,
+    /// Times the direct path missed two answers, so that data was sent over the relay too.
+    pub distrusted: u64,
+    /// Probes sent.
+    pub probes_sent: u64,
+    /// The same in bytes of UDP payload.
+    pub probe_bytes_sent: u64,
+    /// Runs of port guessing.
+    pub guess_runs: u64,
+    /// Probes of those runs.
+    pub guess_probes: u64,
 }
 
 /// One connection.

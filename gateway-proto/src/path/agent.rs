@@ -1,5 +1,6 @@
 //! The agent of one peer: inputs, outputs and the pieces it is made of.
 
+mod guessing;
 mod probing;
 mod selecting;
 mod signalling;
@@ -16,25 +17,30 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Candidate, NatMapping, PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected,
+    Candidate, LocalSocket, NatMapping, NatView, Obstacle, PathCounters, PathEvent, PathReason, PathSnapshot,
+    PathTransmit, Selected,
     budget::Budget,
+    guess::{Run, RunsToday},
     heartbeat::Heartbeat,
+    loss::LossMeter,
     pair::Pair,
     pairs::Pairs,
     punch::{Phase, Punch},
     session::Sessions,
 };
-use crate::signal::{MAX_SIGNALLED_CANDIDATES, NatReport, Offer, OfferGuard, SeededRandom, SessionId, SignalKeys};
+use crate::signal::{
+    GuessReport, MAX_SIGNALLED_CANDIDATES, NatReport, Offer, OfferGuard, SeededRandom, SessionId, SignalKeys,
+};
 
 /// Outputs kept for the driver. One input makes at most a burst and as many events; a driver that fetches them never
 /// meets this limit, and without one the oldest are dropped and counted.
 const MAX_QUEUED: usize = 256;
 
-/// New looks at the pairs: on a relay, on a direct path that is not between own addresses, on one that is, and without
-/// any path.
+/// New looks at the pairs: on a relay, on a direct path that is slow or was in doubt lately, on a good one, and without any
+/// path.
 const RELOOK_RELAYED: Duration = Duration::from_secs(30);
-const RELOOK_DIRECT: Duration = Duration::from_secs(60);
-const RELOOK_LAN: Duration = Duration::from_secs(600);
+const RELOOK_POOR: Duration = Duration::from_secs(60);
+const RELOOK_GOOD: Duration = Duration::from_secs(600);
 const RELOOK_NONE: Duration = Duration::from_secs(5);
 
 /// A first offer waits this long for the first candidates.
@@ -55,11 +61,16 @@ pub struct PathConfig {
     pub pair_secret: Zeroizing<[u8; 32]>,
     /// Whether loopback addresses are candidates: for demonstrations on one machine.
     pub allow_loopback: bool,
+    /// Whether ports behind hard NATs may be guessed, when the peer allows it too.
+    pub allow_guessing: bool,
 }
 
 impl fmt::Debug for PathConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PathConfig").field("allow_loopback", &self.allow_loopback).finish_non_exhaustive()
+        f.debug_struct("PathConfig")
+            .field("allow_loopback", &self.allow_loopback)
+            .field("allow_guessing", &self.allow_guessing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,6 +85,7 @@ impl fmt::Debug for PathConfig {
 pub struct PathAgent {
     keys: SignalKeys,
     allow_loopback: bool,
+    allow_guessing: bool,
     random: SeededRandom,
 
     relay_up: bool,
@@ -83,10 +95,11 @@ pub struct PathAgent {
 
     /// What we offer, best kind first.
     local: Vec<Candidate>,
-    nat: NatMapping,
+    nat: NatView,
     peer_nat: NatReport,
-    /// What the peer knows of `local` in the newest session.
-    told: Vec<Candidate>,
+    peer_guess: GuessReport,
+    /// What the peer knows of us in the newest session.
+    told: Told,
 
     guard: OfferGuard,
     last_generation: u64,
@@ -100,6 +113,17 @@ pub struct PathAgent {
     pongs: Budget,
     relook_at: Option<Instant>,
 
+    /// A run may begin then.
+    guess_at: Option<Instant>,
+    guess_run: Option<Run>,
+    guess_runs: RunsToday,
+    guess_began: Instant,
+    /// Sockets besides the main one are open.
+    extra_sockets: bool,
+
+    loss: LossMeter,
+    /// The last time a direct path was distrusted or lossy.
+    doubted_at: Option<Instant>,
     current: Current,
     reason: PathReason,
     changed_at: Instant,
@@ -110,11 +134,18 @@ pub struct PathAgent {
     counters: PathCounters,
 }
 
-/// Our offer under way, and the candidates it told.
+/// Our offer under way, and what it told.
 #[derive(Debug)]
 struct PendingOffer {
     offer: Offer,
-    told: Vec<Candidate>,
+    told: Told,
+}
+
+/// What the peer was told of us, as far as a change is worth a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Told {
+    candidates: Vec<Candidate>,
+    mapping: NatMapping,
 }
 
 /// The path in use.
@@ -130,6 +161,7 @@ impl PathAgent {
     pub fn new(config: PathConfig, seed: [u8; 32], now: Instant) -> Self {
         Self {
             allow_loopback: config.allow_loopback,
+            allow_guessing: config.allow_guessing,
             keys: signal_keys(config),
             random: SeededRandom::new(seed),
             relay_up: false,
@@ -137,9 +169,10 @@ impl PathAgent {
             wanted: false,
             active: false,
             local: Vec::new(),
-            nat: NatMapping::Unknown,
+            nat: NatView::default(),
             peer_nat: NatReport::default(),
-            told: Vec::new(),
+            peer_guess: GuessReport::default(),
+            told: Told::default(),
             guard: OfferGuard::default(),
             last_generation: 0,
             offer: None,
@@ -150,6 +183,13 @@ impl PathAgent {
             pings: Budget::for_probes(now),
             pongs: Budget::for_probes(now),
             relook_at: None,
+            guess_at: None,
+            guess_run: None,
+            guess_runs: RunsToday::default(),
+            guess_began: now,
+            extra_sockets: false,
+            loss: LossMeter::default(),
+            doubted_at: None,
             current: Current::None,
             reason: PathReason::Starting,
             changed_at: now,
@@ -163,25 +203,23 @@ impl PathAgent {
     /// The policy changed, for example the pair secret was rotated. Sessions live on; the next offer uses the new keys.
     pub fn handle_config(&mut self, config: PathConfig) {
         self.allow_loopback = config.allow_loopback;
+        self.allow_guessing = config.allow_guessing;
         self.keys = signal_keys(config);
     }
 
     /// All addresses at which we may be reached, and our NAT. The whole set every time; an unchanged one does nothing.
-    pub fn handle_local_candidates(&mut self, candidates: Vec<Candidate>, nat: NatMapping, now: Instant) {
+    pub fn handle_local_candidates(&mut self, candidates: Vec<Candidate>, nat: NatView, now: Instant) {
         self.nat = nat;
         let local = self.accepted_candidates(&candidates, MAX_SIGNALLED_CANDIDATES);
-        if local == self.local {
-            return;
-        }
         let gained = local.iter().any(|candidate| !self.local.contains(candidate));
         self.local = local;
-        let told = self.tell_candidates();
+        let told = self.tell_candidates(now);
         if !gained || !self.wanted {
             return;
         }
         self.punch.rearm();
         if told {
-            self.punch.start_round(now + self.signal_delay());
+            self.start_round(now + self.signal_delay());
         } else {
             self.request_punch(now);
         }
@@ -200,7 +238,7 @@ impl PathAgent {
             (Current::None | Current::Relayed | Current::Direct { .. }, _) => {}
         }
         if up {
-            self.tell_candidates();
+            self.tell_candidates(now);
         }
         if self.wanted && !self.is_direct() {
             self.punch.rearm();
@@ -243,6 +281,7 @@ impl PathAgent {
     /// asked at once and a new offer is made.
     pub fn relook(&mut self, now: Instant) {
         self.check(now);
+        self.pairs.iter_mut().for_each(Pair::unbar);
         if self.wanted {
             self.punch.rearm();
             self.request_punch(now);
@@ -254,6 +293,7 @@ impl PathAgent {
     pub fn handle_timeout(&mut self, now: Instant, unix_ms: u64) {
         self.poll_heartbeat(now);
         self.poll_punch(now, unix_ms);
+        self.poll_guess(now);
         self.poll_chases(now);
         self.poll_relook(now);
         let forgotten = self.pairs.expire(self.direct_remote(), now);
@@ -269,7 +309,10 @@ impl PathAgent {
         let chase = self.pairs.iter().filter_map(Pair::chase_at).min().map(|at| (at, "path proof due"));
         let expiry = self.pairs.next_expiry(self.direct_remote()).map(|at| (at, "address expires"));
         let relook = self.relook_at.map(|at| (at, "new look due"));
-        [heartbeat, self.punch.next_at(), chase, relook, expiry].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [heartbeat, self.punch.next_at(), self.guess_due(), chase, relook, expiry]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// The next thing to send.
@@ -291,6 +334,7 @@ impl PathAgent {
                 let pair = self.pairs.get(*remote).expect("invariant: the selected pair is never removed");
                 Selected::Direct {
                     remote: *remote,
+                    socket: pair.via,
                     kind: pair.candidate.kind,
                     rtt: pair.rtt(),
                     duplicate: heartbeat.is_distrusted(),
@@ -313,16 +357,50 @@ impl PathAgent {
             changed_at: self.changed_at,
             relay_up: self.relay_up,
             relay_rtt: self.relay_rtt,
-            nat: self.nat,
+            nat: self.nat.mapping,
             peer_nat: self.peer_nat.mapping,
             own_candidates: self.local.len(),
             pairs: self.pairs.len(),
             heard_pairs: self.pairs.iter().filter(|pair| pair.is_heard()).count(),
             proved_pairs: self.pairs.iter().filter(|pair| pair.is_proved()).count(),
+            obstacle: self.obstacle(),
             attempts: self.attempts,
             next_attempt_at: self.next_attempt_at(),
             counters: self.counters,
         }
+    }
+
+    /// Why there is no direct path.
+    fn obstacle(&self) -> Option<Obstacle> {
+        use NatMapping::{Random, Regular};
+        if self.is_direct() {
+            return None;
+        }
+        let heard = self.pairs.iter().any(Pair::is_heard);
+        let proved = self.pairs.iter().any(Pair::is_proved);
+        let hard = |mapping| matches!(mapping, Random | Regular);
+        Some(if !self.wanted {
+            Obstacle::NotWanted
+        } else if self.reason == PathReason::Lossy {
+            Obstacle::Lossy
+        } else if heard && !proved && !matches!(self.punch.phase, Phase::Round(_)) {
+            Obstacle::PacketsTooSmall
+        } else if self.local.is_empty() {
+            Obstacle::NoAddress
+        } else if self.pairs.len() == 0 {
+            if self.relay_up { Obstacle::NoAnswer } else { Obstacle::NoRelay }
+        } else if matches!(self.punch.phase, Phase::Round(_)) || self.guess_run.is_some() {
+            Obstacle::Trying
+        } else if hard(self.nat.mapping) && hard(self.peer_nat.mapping) {
+            Obstacle::TwoHardNats
+        } else if hard(self.nat.mapping) || hard(self.peer_nat.mapping) {
+            match self.counters.guess_runs {
+                0 => Obstacle::HardNat { we_allow: self.allow_guessing },
+                _ => Obstacle::PortNotGuessed,
+            }
+        } else {
+            Obstacle::NothingPasses
+        })
     }
 
     fn next_attempt_at(&self) -> Option<Instant> {
@@ -336,6 +414,10 @@ impl PathAgent {
 
     fn is_direct(&self) -> bool {
         self.direct_remote().is_some()
+    }
+
+    fn direct_socket(&self) -> Option<LocalSocket> {
+        self.direct_remote().and_then(|remote| self.pairs.get(remote)).map(|pair| pair.via)
     }
 
     fn direct_remote(&self) -> Option<SocketAddr> {
@@ -364,6 +446,9 @@ impl PathAgent {
     }
 
     fn transmit(&mut self, transmit: PathTransmit) {
+        if let PathTransmit::Probe { packet, .. } = &transmit {
+            self.counters.probe_bytes_sent += packet.len() as u64;
+        }
         if self.transmits.len() == MAX_QUEUED {
             self.transmits.pop_front();
             self.counters.outputs_dropped += 1;

@@ -118,6 +118,13 @@ fn is_v6_target(ip: Ipv6Addr, allow_loopback: bool) -> bool {
     !nonsense && !embedded && (allow_loopback || !ip.is_loopback())
 }
 
+/// An address that means the same machine everywhere: the only kind at which ports may be guessed.
+pub(super) fn is_public(ip: Ipv4Addr) -> bool {
+    // 100.64.0.0/10 is shared between a provider and its customers (RFC 6598).
+    let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+    is_v4_target(ip, false) && !ip.is_private() && !shared
+}
+
 /// An address that only exists within a site.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
@@ -173,6 +180,17 @@ mod tests {
         for addr in ["127.0.0.1:1", "[::1]:1"] {
             assert!(!candidate(CandidateKind::Host, addr).is_usable(false), "{addr}");
             assert!(candidate(CandidateKind::Host, addr).is_usable(true), "{addr}");
+        }
+    }
+
+    #[test]
+    fn ports_are_guessed_at_no_private_and_no_shared_address() {
+        for ip in ["10.0.0.1", "172.16.9.9", "192.168.1.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "169.254.1.1"]
+        {
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["198.51.100.1", "100.63.0.1", "100.128.0.1"] {
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
     }
 

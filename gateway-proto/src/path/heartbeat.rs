@@ -13,6 +13,8 @@ const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Silence that counts as one miss; on a path of long round trips, one and a half of them.
 const MIN_MISS: Duration = Duration::from_millis(500);
+/// The same when the peer was just heard from another address.
+const MIN_SUSPECT_MISS: Duration = Duration::from_millis(100);
 const MAX_MISS: Duration = Duration::from_secs(2);
 
 /// Misses after which data is duplicated onto the relay.
@@ -34,10 +36,15 @@ pub(super) enum Beat {
     },
     /// First miss: look for other ways.
     Doubt,
+    /// First miss after the peer was heard elsewhere: it has moved there, unless it answers at once.
+    Moved,
     /// Duplicate data.
     Distrust,
     /// Leave the path.
-    Demote,
+    Demote {
+        /// It answers small packets: only full-size ones are lost.
+        small_answers: bool,
+    },
 }
 
 /// The heartbeat of one selected path.
@@ -46,6 +53,7 @@ pub(super) struct Heartbeat {
     next_ping_at: Instant,
     silence: Option<Silence>,
     sent: u32,
+    suspect: bool,
 }
 
 /// Since the oldest ping without an answer.
@@ -54,6 +62,11 @@ struct Silence {
     since: Instant,
     /// A ping of full size is among the unanswered: a small answer ends nothing.
     padded: bool,
+    small_answers: bool,
+    /// The peer was heard elsewhere meanwhile.
+    suspect: bool,
+    /// Pings sent in doubt.
+    asked: u32,
     misses: u32,
     miss_after: Duration,
     /// Counted from the last miss, so that a process that stood still asks again before it gives a path up.
@@ -63,7 +76,7 @@ struct Silence {
 impl Heartbeat {
     /// For a path just promoted: the proof was its first heartbeat.
     pub(super) fn new(active: bool, now: Instant) -> Self {
-        Self { next_ping_at: now + interval(active), silence: None, sent: 0 }
+        Self { next_ping_at: now + interval(active), silence: None, sent: 0, suspect: false }
     }
 
     /// Whether data has to be duplicated.
@@ -83,6 +96,23 @@ impl Heartbeat {
         }
     }
 
+    /// The peer was heard from another address: is it still here? Asked now, with little patience.
+    pub(super) fn suspect(&mut self, rtt: Duration, now: Instant) {
+        self.next_ping_at = self.next_ping_at.min(now);
+        self.suspect = true;
+        if let Some(silence) = &mut self.silence
+            && silence.misses == 0
+        {
+            silence.suspect = true;
+            silence.next_miss_at = silence.next_miss_at.min(now + suspect_patience(rtt));
+        }
+    }
+
+    /// Whether the peer seems to have moved: it was heard elsewhere, and an answer is overdue here.
+    pub(super) fn seems_moved(&self) -> bool {
+        self.silence.is_some_and(|silence| silence.suspect && silence.misses > 0)
+    }
+
     /// The next moment at which [`Self::poll`] has something to say.
     pub(super) fn next_at(&self) -> Instant {
         self.silence.map_or(self.next_ping_at, |silence| self.next_ping_at.min(silence.next_miss_at))
@@ -97,11 +127,14 @@ impl Heartbeat {
             silence.misses += 1;
             silence.next_miss_at = now + silence.miss_after;
             match silence.misses {
-                DEMOTE_AFTER => return Some(Beat::Demote),
+                DEMOTE_AFTER => return Some(Beat::Demote { small_answers: silence.small_answers }),
                 DISTRUST_AFTER => return Some(Beat::Distrust),
                 _ => {
                     self.next_ping_at = now;
-                    return Some(Beat::Doubt);
+                    let moved = silence.suspect;
+                    silence.miss_after = silence.miss_after.max(MIN_MISS);
+                    silence.next_miss_at = now + silence.miss_after;
+                    return Some(if moved { Beat::Moved } else { Beat::Doubt });
                 }
             }
         }
@@ -109,13 +142,24 @@ impl Heartbeat {
             return None;
         }
         let doubted = self.doubted_since().is_some();
-        let padded = doubted || self.sent % PADDED_EVERY == PADDED_EVERY - 1;
+        // In doubt both sizes are asked in turn: what answers small packets only is left for another reason.
+        let padded = match &mut self.silence {
+            Some(silence) if doubted => {
+                silence.asked += 1;
+                silence.asked % 2 == 1
+            }
+            Some(_) | None => self.sent % PADDED_EVERY == PADDED_EVERY - 1,
+        };
         self.sent = self.sent.wrapping_add(1);
         self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active) };
-        let miss_after = (rtt * 3 / 2).clamp(MIN_MISS, MAX_MISS);
+        let suspect = std::mem::take(&mut self.suspect);
+        let miss_after = if suspect { suspect_patience(rtt) } else { (rtt * 3 / 2).clamp(MIN_MISS, MAX_MISS) };
         let silence = self.silence.get_or_insert(Silence {
             since: now,
             padded: false,
+            small_answers: false,
+            suspect,
+            asked: 0,
             misses: 0,
             miss_after,
             next_miss_at: now + miss_after,
@@ -127,17 +171,23 @@ impl Heartbeat {
 
     /// An answer came. True when the path was distrusted and is no more.
     pub(super) fn answered(&mut self, padded: bool, active: bool, now: Instant) -> bool {
-        let Some(silence) = self.silence else { return false };
+        let Some(silence) = &mut self.silence else { return false };
         if silence.padded && !padded {
+            silence.small_answers = true;
             return false;
         }
+        let missed = silence.misses > 0;
         let was_distrusted = self.is_distrusted();
         self.silence = None;
-        if silence.misses > 0 {
+        if missed {
             self.next_ping_at = now + interval(active);
         }
         was_distrusted
     }
+}
+
+fn suspect_patience(rtt: Duration) -> Duration {
+    (rtt * 3 / 2).clamp(MIN_SUSPECT_MISS, MAX_MISS)
 }
 
 fn interval(active: bool) -> Duration {
@@ -154,11 +204,11 @@ mod tests {
     /// Runs a path that answers nothing from `start` on; returns the milliseconds of each beat.
     fn run_silent(heartbeat: &mut Heartbeat, active: bool, start: Instant) -> Vec<(u128, Beat)> {
         let mut beats = Vec::new();
-        while !matches!(beats.last(), Some((_, Beat::Demote))) {
+        while !matches!(beats.last(), Some((_, Beat::Demote { .. }))) {
             let now = heartbeat.next_at();
             while let Some(beat) = heartbeat.poll(RTT, active, now) {
                 beats.push(((now - start).as_millis(), beat));
-                if beat == Beat::Demote {
+                if matches!(beat, Beat::Demote { .. }) {
                     break;
                 }
             }
@@ -172,7 +222,10 @@ mod tests {
         let mut heartbeat = Heartbeat::new(true, start);
         let beats = run_silent(&mut heartbeat, true, start);
         let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
-        assert_eq!((at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote)), (1_500, 2_000, 2_500));
+        assert_eq!(
+            (at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote { small_answers: false })),
+            (1_500, 2_000, 2_500)
+        );
         let pings = beats.iter().filter(|(_, beat)| matches!(beat, Beat::Ping { .. })).count();
         assert!((4..=8).contains(&pings), "several questions, no storm: {pings}");
     }
@@ -223,8 +276,11 @@ mod tests {
                     Beat::Ping { padded: false } => {
                         heartbeat.answered(false, true, now + RTT);
                     }
-                    Beat::Ping { padded: true } | Beat::Doubt | Beat::Distrust => {}
-                    Beat::Demote => return,
+                    Beat::Ping { padded: true } | Beat::Doubt | Beat::Moved | Beat::Distrust => {}
+                    Beat::Demote { small_answers } => {
+                        assert!(small_answers, "and it is known why");
+                        return;
+                    }
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! One pair under test. There is one local socket, so a pair is its remote address.
+//! One pair under test. A pair is its remote address; which of our sockets reaches it is a property of the pair, because
+//! there is one socket but for the rare run of port guessing.
 
 use std::{
     collections::VecDeque,
@@ -6,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Candidate, score::Score};
+use super::{Candidate, LocalSocket, score::Score};
 
 /// Unanswered pings remembered per pair: a burst, its trailing probes and some heartbeats; the oldest is forgotten.
 const MAX_OUTSTANDING: usize = 16;
@@ -21,6 +22,13 @@ const CHASE_STEPS: [Duration; 4] =
 /// A pair is chased once in this time, however often the peer is heard on it.
 const CHASE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A path left for its loss rests for 30 s, doubling to 15 min.
+const FIRST_BAR: Duration = Duration::from_secs(30);
+const BAR_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// After an hour without such a verdict the first rest is short again.
+const BAR_MEMORY: Duration = Duration::from_secs(3_600);
+
 /// How long an address counts as the peer's after the last authentic probe from it. The peer's heartbeats come every
 /// 15 s at the least.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(180);
@@ -29,6 +37,8 @@ const ADDRESS_LIFETIME: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) candidate: Candidate,
+    /// The socket from which the peer is reached there.
+    pub(super) via: LocalSocket,
     /// Listed in the peer's last signal.
     pub(super) signalled: bool,
     /// The last authentic probe from there; `None` also after it was forgotten.
@@ -38,11 +48,15 @@ pub(super) struct Pair {
     rtt: Option<Duration>,
     outstanding: VecDeque<Outstanding>,
     chase: Option<Chase>,
+    /// Left for its loss: not used again before.
+    barred_until: Option<Instant>,
+    bars: u32,
 }
 
 #[derive(Debug)]
 struct Outstanding {
     transaction: [u8; 8],
+    socket: LocalSocket,
     sent_at: Instant,
     padded: bool,
 }
@@ -65,12 +79,15 @@ impl Pair {
     pub(super) fn new(candidate: Candidate, signalled: bool) -> Self {
         Self {
             candidate,
+            via: LocalSocket::MAIN,
             signalled,
             heard_at: None,
             proved_at: None,
             rtt: None,
             outstanding: VecDeque::new(),
             chase: None,
+            barred_until: None,
+            bars: 0,
         }
     }
 
@@ -103,6 +120,33 @@ impl Pair {
     /// Notes an authentic probe; true when the address was not known as the peer's before.
     pub(super) fn hear(&mut self, now: Instant) -> bool {
         self.heard_at.replace(now).is_none()
+    }
+
+    /// The peer was heard on that socket of ours. An unproved pair that nobody is just testing moves there.
+    pub(super) fn hear_on(&mut self, socket: LocalSocket) {
+        if self.via != socket && !self.is_proved() && self.chase_at().is_none() {
+            self.via = socket;
+            self.chase = None;
+        }
+    }
+
+    /// The path lost too much: it rests, longer each time.
+    pub(super) fn bar(&mut self, now: Instant) {
+        if self.barred_until.is_none_or(|until| until + BAR_MEMORY < now) {
+            self.bars = 0;
+        }
+        self.barred_until = Some(now + (FIRST_BAR * 2_u32.saturating_pow(self.bars.min(8))).min(BAR_LIMIT));
+        self.bars += 1;
+    }
+
+    pub(super) fn is_barred(&self, now: Instant) -> bool {
+        self.barred_until.is_some_and(|until| now < until)
+    }
+
+    /// Something changed: old loss says nothing any more.
+    pub(super) fn unbar(&mut self) {
+        self.barred_until = None;
+        self.bars = 0;
     }
 
     /// Starts the full-size probes, unless that was done a moment ago.
@@ -138,22 +182,31 @@ impl Pair {
 
     /// Remembers a ping.
     pub(super) fn record_ping(&mut self, transaction: [u8; 8], padded: bool, now: Instant) {
+        let socket = self.via;
         self.outstanding.retain(|ping| now < ping.sent_at + TRANSACTION_LIFETIME);
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.outstanding.pop_front();
         }
-        self.outstanding.push_back(Outstanding { transaction, sent_at: now, padded });
+        self.outstanding.push_back(Outstanding { transaction, socket, sent_at: now, padded });
     }
 
-    /// Matches a pong with its ping; `full_size` is the size of the pong. `None`: not asked, or too late.
-    pub(super) fn record_pong(&mut self, transaction: [u8; 8], full_size: bool, now: Instant) -> Option<RoundTrip> {
-        let index = self.outstanding.iter().position(|ping| ping.transaction == transaction)?;
+    /// Matches a pong with its ping; `full_size` is the size of the pong. `None`: not asked on that socket, or too late.
+    pub(super) fn record_pong(
+        &mut self,
+        socket: LocalSocket,
+        transaction: [u8; 8],
+        full_size: bool,
+        now: Instant,
+    ) -> Option<RoundTrip> {
+        let asked = |ping: &Outstanding| ping.transaction == transaction && ping.socket == socket;
+        let index = self.outstanding.iter().position(asked)?;
         let ping = self.outstanding.remove(index)?;
         let sample = now.checked_duration_since(ping.sent_at).filter(|sample| *sample < TRANSACTION_LIFETIME)?;
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         let padded = ping.padded && full_size;
         if padded {
             self.proved_at = Some(now);
+            self.via = socket;
         }
         Some(RoundTrip { padded })
     }
@@ -192,13 +245,13 @@ mod tests {
         pair.record_ping([2; 8], true, now);
         pair.record_ping([3; 8], true, now);
         let later = now + Duration::from_millis(20);
-        assert_eq!(pair.record_pong([1; 8], true, later), Some(RoundTrip { padded: false }));
-        assert_eq!(pair.record_pong([2; 8], false, later), Some(RoundTrip { padded: false }));
+        assert_eq!(pair.record_pong(LocalSocket::MAIN, [1; 8], true, later), Some(RoundTrip { padded: false }));
+        assert_eq!(pair.record_pong(LocalSocket::MAIN, [2; 8], false, later), Some(RoundTrip { padded: false }));
         assert!(!pair.is_proved_since(now));
-        assert_eq!(pair.record_pong([3; 8], true, later), Some(RoundTrip { padded: true }));
+        assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), Some(RoundTrip { padded: true }));
         assert!(pair.is_proved_since(now));
         assert_eq!(pair.rtt(), Duration::from_millis(20));
-        assert_eq!(pair.record_pong([3; 8], true, later), None, "an answer counts once");
+        assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), None, "an answer counts once");
     }
 
     #[test]
@@ -227,7 +280,36 @@ mod tests {
         assert!(pair.take_chase_step(now));
         pair.record_ping([1; 8], true, now);
         assert!(pair.chase_at().is_some());
-        pair.record_pong([1; 8], true, now);
+        pair.record_pong(LocalSocket::MAIN, [1; 8], true, now);
         assert_eq!(pair.chase_at(), None);
+    }
+
+    #[test]
+    fn an_answer_proves_the_socket_it_was_asked_on() {
+        let now = start();
+        let other = LocalSocket(7);
+        let mut pair = Pair::new(candidate(1), true);
+        pair.record_ping([1; 8], true, now);
+        assert_eq!(pair.record_pong(other, [1; 8], true, now), None, "asked on the first socket");
+        pair.hear_on(other);
+        assert_eq!(pair.via, other);
+        pair.record_ping([2; 8], true, now);
+        pair.record_pong(other, [2; 8], true, now);
+        pair.hear_on(LocalSocket::MAIN);
+        assert_eq!(pair.via, other, "a proved path keeps its socket");
+    }
+
+    #[test]
+    fn a_lossy_path_rests_longer_each_time() {
+        let now = start();
+        let mut pair = Pair::new(candidate(1), true);
+        pair.bar(now);
+        assert!(pair.is_barred(now + FIRST_BAR - Duration::from_secs(1)) && !pair.is_barred(now + FIRST_BAR));
+        pair.bar(now);
+        assert!(pair.is_barred(now + FIRST_BAR) && !pair.is_barred(now + 2 * FIRST_BAR));
+        (0..50).for_each(|_| pair.bar(now));
+        assert!(!pair.is_barred(now + BAR_LIMIT));
+        pair.unbar();
+        assert!(!pair.is_barred(now));
     }
 }

@@ -20,6 +20,14 @@ const BURST_STEPS: [Duration; 7] = [
 /// a NAT that was confused by the first.
 const ATTEMPT_STARTS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(3), Duration::from_secs(7)];
 
+/// Hops that the first packets of the leading side may make in the second and third attempt: enough to open its own NAT,
+/// too few to reach the other, which might take offence at a packet it did not ask for.
+const SHORT_LIVES: [u8; 4] = [7, 4, 7, 4];
+
+/// The other side starts so much later in those attempts: its first packets find the door open, and its own door is open
+/// when the leading side's first long-lived packet arrives.
+const FOLLOW_DELAY: Duration = Duration::from_millis(200);
+
 /// After the last probe of a round, answers may still come.
 const ROUND_GRACE: Duration = Duration::from_secs(2);
 
@@ -64,10 +72,13 @@ pub(super) enum Phase {
     },
 }
 
-/// Up to three attempts of seven probes each.
+/// Up to three attempts of seven probes each, no two alike: in the first both sides do the same, in the second the side
+/// that offered leads with packets that die on the way, in the third the other one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Round {
     started_at: Instant,
+    /// Our side made the offer.
+    offered: bool,
     attempt: usize,
     step: usize,
 }
@@ -75,17 +86,20 @@ pub(super) struct Round {
 /// What a round wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RoundStep {
-    /// The first probe of an attempt to every pair.
-    FirstBurst,
-    /// Another probe to every pair.
-    Burst,
+    /// A probe to every pair.
+    Burst {
+        /// The first of an attempt.
+        first: bool,
+        /// Hops it may make, where it shall not arrive.
+        ttl: Option<u8>,
+    },
     /// The round is over.
     Over,
 }
 
 impl Round {
-    fn new(started_at: Instant) -> Self {
-        Self { started_at, attempt: 0, step: 0 }
+    fn new(started_at: Instant, offered: bool) -> Self {
+        Self { started_at, offered, attempt: 0, step: 0 }
     }
 
     pub(super) fn started_at(&self) -> Instant {
@@ -94,7 +108,7 @@ impl Round {
 
     fn next_at(&self) -> Instant {
         match ATTEMPT_STARTS.get(self.attempt) {
-            Some(start) => self.started_at + *start + BURST_STEPS[self.step],
+            Some(start) => self.started_at + *start + BURST_STEPS[self.step] + self.delay(),
             None => {
                 self.started_at
                     + ATTEMPT_STARTS[ATTEMPT_STARTS.len() - 1]
@@ -104,6 +118,24 @@ impl Round {
         }
     }
 
+    /// Whether our side opens the attempt with short-lived packets.
+    fn leads(&self) -> bool {
+        match self.attempt {
+            1 => self.offered,
+            2 => !self.offered,
+            _ => false,
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        let follows = matches!(self.attempt, 1 | 2) && !self.leads();
+        if follows { FOLLOW_DELAY } else { Duration::ZERO }
+    }
+
+    fn ttl(&self) -> Option<u8> {
+        self.leads().then(|| SHORT_LIVES.get(self.step).copied()).flatten()
+    }
+
     /// The step that is due, if one is. A late driver gets one burst, not all it missed.
     pub(super) fn poll(&mut self, direct: bool, now: Instant) -> Option<RoundStep> {
         let mut due = None;
@@ -111,7 +143,8 @@ impl Round {
             if self.attempt >= ATTEMPT_STARTS.len() || (direct && self.attempt > 0) {
                 return Some(RoundStep::Over);
             }
-            due = Some(if self.step == 0 { RoundStep::FirstBurst } else { due.unwrap_or(RoundStep::Burst) });
+            let first = self.step == 0 || matches!(due, Some(RoundStep::Burst { first: true, .. }));
+            due = Some(RoundStep::Burst { first, ttl: self.ttl() });
             self.step += 1;
             if self.step == BURST_STEPS.len() {
                 self.step = 0;
@@ -172,8 +205,8 @@ impl Punch {
     }
 
     /// Both sides know each other's candidates: probes start at `at`.
-    pub(super) fn start_round(&mut self, at: Instant) {
-        self.phase = Phase::Round(Round::new(at));
+    pub(super) fn start_round(&mut self, at: Instant, offered: bool) {
+        self.phase = Phase::Round(Round::new(at, offered));
     }
 
     /// The round found nothing.
@@ -201,38 +234,66 @@ mod tests {
     #[test]
     fn a_round_is_three_attempts_of_seven_bursts() {
         let start = start();
-        let mut round = Round::new(start);
+        let mut round = Round::new(start, true);
         let mut times = Vec::new();
         loop {
             let at = round.next_at();
             match round.poll(false, at) {
                 Some(RoundStep::Over) => break,
-                Some(RoundStep::FirstBurst | RoundStep::Burst) => times.push((at - start).as_millis()),
+                Some(RoundStep::Burst { .. }) => times.push((at - start).as_millis()),
                 None => panic!("a step was promised at {at:?}"),
             }
         }
         assert_eq!(times[..7], [0, 33, 67, 133, 267, 533, 1_066]);
-        assert_eq!((times.len(), times[7], times[14]), (21, 3_000, 7_000));
+        assert_eq!((times.len(), times[7], times[14]), (21, 3_000, 7_200));
+    }
+
+    /// The milliseconds and hop limits of one attempt.
+    fn attempt(number: usize, offered: bool) -> Vec<(u128, Option<u8>)> {
+        let start = start();
+        let mut round = Round::new(start, offered);
+        let mut bursts = Vec::new();
+        loop {
+            let (at, now) = (round.attempt, round.next_at());
+            match round.poll(false, now) {
+                Some(RoundStep::Burst { ttl, .. }) if at == number => {
+                    bursts.push(((now - start - ATTEMPT_STARTS[number]).as_millis(), ttl));
+                }
+                Some(RoundStep::Burst { .. }) => {}
+                Some(RoundStep::Over) => return bursts,
+                None => panic!("a step was promised"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_and_third_attempt_change_something_and_swap_the_roles() {
+        assert_eq!(attempt(0, true), attempt(0, false));
+        assert!(attempt(0, true).iter().all(|(_, ttl)| ttl.is_none()));
+        let (lead, follow) = (attempt(1, true), attempt(1, false));
+        assert_eq!(lead[..5], [(0, Some(7)), (33, Some(4)), (67, Some(7)), (133, Some(4)), (267, None)]);
+        assert!(follow.iter().all(|(_, ttl)| ttl.is_none()) && follow[0].0 == 200);
+        assert!(follow[0].0 < lead[4].0, "the follower's NAT is open when the first long-lived packet arrives");
+        assert_eq!((attempt(2, false), attempt(2, true)), (lead, follow));
     }
 
     #[test]
     fn success_ends_the_round_after_the_first_attempt() {
         let start = start();
-        let mut round = Round::new(start);
+        let mut round = Round::new(start, false);
         for ms in [0, 33, 67, 133, 267, 533, 1_066] {
-            assert!(matches!(
-                round.poll(true, start + Duration::from_millis(ms)),
-                Some(RoundStep::FirstBurst | RoundStep::Burst)
-            ));
+            let step = round.poll(true, start + Duration::from_millis(ms));
+            assert!(matches!(step, Some(RoundStep::Burst { ttl: None, .. })), "{step:?}");
         }
-        assert_eq!(round.poll(true, start + Duration::from_secs(3)), Some(RoundStep::Over));
+        assert_eq!(round.poll(true, start + Duration::from_millis(3_200)), Some(RoundStep::Over));
     }
 
     #[test]
     fn a_driver_that_slept_sends_one_burst_and_not_all_it_missed() {
         let start = start();
-        let mut round = Round::new(start);
-        assert_eq!(round.poll(false, start + Duration::from_millis(500)), Some(RoundStep::FirstBurst));
+        let mut round = Round::new(start, true);
+        let step = round.poll(false, start + Duration::from_millis(500));
+        assert_eq!(step, Some(RoundStep::Burst { first: true, ttl: None }));
         assert_eq!(round.poll(false, start + Duration::from_millis(500)), None);
     }
 

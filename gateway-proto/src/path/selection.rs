@@ -6,7 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CandidateKind, NatMapping};
+use super::{CandidateKind, NatMapping, Obstacle};
+
+/// One of our UDP sockets: the main one, or one of those that a run of port guessing opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalSocket(pub u16);
+
+impl LocalSocket {
+    /// The socket of the tunnel, from which everything leaves but a path that was guessed.
+    pub const MAIN: Self = Self(0);
+}
 
 /// Where data for the peer goes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +28,8 @@ pub enum Selected {
     Direct {
         /// The peer's address on this path.
         remote: SocketAddr,
+        /// Our socket on this path.
+        socket: LocalSocket,
         /// Where that address comes from.
         kind: CandidateKind,
         /// The smoothed round trip.
@@ -29,7 +40,7 @@ pub enum Selected {
 }
 
 /// Why the selected path is the selected one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathReason {
     /// Nothing was up yet.
     Starting,
@@ -43,6 +54,12 @@ pub enum PathReason {
     Failover,
     /// The direct path fell silent.
     HeartbeatLost,
+    /// The direct path answers small packets only: 1200 bytes do not pass.
+    PacketsTooSmall,
+    /// The direct path lost more than 30 % of the packets.
+    Lossy,
+    /// The peer's packets come from another address, and the one in use does not answer.
+    PeerMoved,
     /// The relay link went down and no direct path is proved.
     RelayLost,
     /// No connection with this peer may carry data.
@@ -58,6 +75,9 @@ impl fmt::Display for PathReason {
             Self::BetterPath => "a better direct path was found",
             Self::Failover => "the direct path in use fell silent and another one answers",
             Self::HeartbeatLost => "the direct path stopped answering",
+            Self::PacketsTooSmall => "the direct path no longer carries 1200 bytes (MTU too small)",
+            Self::Lossy => "the direct path lost more than 30 % of the packets",
+            Self::PeerMoved => "the partner's packets come from another address now",
             Self::RelayLost => "the relay link went down",
             Self::NotWanted => "no connection with this peer needs a direct path",
         })
@@ -69,8 +89,12 @@ impl fmt::Display for PathReason {
 pub enum PathTransmit {
     /// A UDP payload for that address.
     Probe {
+        /// The socket it leaves from.
+        socket: LocalSocket,
         /// The destination, in normal form.
         to: SocketAddr,
+        /// Hops it may make, when it shall open our NAT and not arrive.
+        ttl: Option<u8>,
         /// The payload.
         packet: Vec<u8>,
     },
@@ -101,6 +125,29 @@ pub enum PathEvent {
     AddressForgotten(SocketAddr),
     /// The session ids by which probes find this agent changed.
     SessionsChanged,
+    /// Open the sockets 1 to `count`; what they receive goes to [`PathAgent::handle_probe`](super::PathAgent::handle_probe).
+    OpenSockets {
+        /// How many; fewer make success less likely and nothing else.
+        count: u16,
+    },
+    /// Close all of them but one.
+    CloseSockets {
+        /// The one that carries the path now.
+        keep: Option<LocalSocket>,
+    },
+    /// A run of port guessing is over; one line in the log.
+    GuessEnded(GuessOutcome),
+}
+
+/// What a run of port guessing came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuessOutcome {
+    /// Probes this side sent.
+    pub probes: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the pair is direct now.
+    pub direct: bool,
 }
 
 /// The state of an agent for `status`.
@@ -128,6 +175,8 @@ pub struct PathSnapshot {
     pub heard_pairs: usize,
     /// How many carried a full round trip lately. Heard but not proved means: small packets pass, 1200 bytes do not.
     pub proved_pairs: usize,
+    /// Why there is no direct path, when there is none.
+    pub obstacle: Option<Obstacle>,
     /// Punch attempts so far.
     pub attempts: u64,
     /// When the next look at the direct addresses is due.
@@ -175,6 +224,14 @@ pub struct PathCounters {
     pub demotions: u64,
     /// Times a direct path was in doubt.
     pub distrusts: u64,
+    /// Direct paths left for their loss.
+    pub lossy: u64,
+    /// Runs of port guessing.
+    pub guess_runs: u64,
+    /// Probes of those runs.
+    pub guess_probes: u64,
+    /// Bytes of probes sent, UDP payload.
+    pub probe_bytes_sent: u64,
     /// Outputs dropped because the driver did not fetch them.
     pub outputs_dropped: u64,
 }

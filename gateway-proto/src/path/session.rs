@@ -9,13 +9,14 @@ pub(super) struct Session {
     id: SessionId,
     cipher: ProbeCipher,
     channel: Channel,
+    role: Role,
     /// The peer was heard in this session: it has the keys too.
     confirmed: bool,
 }
 
 impl Session {
     pub(super) fn new(id: SessionId, secrets: &ProbeSecrets, role: Role, channel: Channel) -> Self {
-        Self { id, cipher: ProbeCipher::new(id, secrets, role), channel, confirmed: false }
+        Self { id, cipher: ProbeCipher::new(id, secrets, role), channel, role, confirmed: false }
     }
 
     pub(super) fn seal_probe(&mut self, body: ProbeBody, padded: bool) -> Vec<u8> {
@@ -47,6 +48,11 @@ impl Sessions {
     /// The ids by which probes are known.
     pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.newest.iter().chain(&self.previous).map(|session| session.id)
+    }
+
+    /// Whether the newest session began with our offer.
+    pub(super) fn offered(&self) -> bool {
+        self.newest.as_ref().is_some_and(|session| session.role == Role::Initiator)
     }
 
     /// The session for new searches.

@@ -42,6 +42,7 @@ mod tests {
             probe_secret: [0; 32],
             nat: NatReport::default(),
             candidates: Vec::new(),
+            guess: crate::signal::GuessReport::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{MAX_SIGNALLED_CANDIDATES, SignalError};
 use crate::path::Candidate;
@@ -49,6 +49,24 @@ impl NatReport {
     }
 }
 
+/// Where the counter of a regular NAT stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPattern {
+    /// The outer port it gave last.
+    pub last: u16,
+    /// 1: it counts upwards, -1: downwards, 0: not known.
+    pub direction: i8,
+}
+
+/// What the other side must know before ports are guessed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuessReport {
+    /// The sender opted in, and has runs left today.
+    pub allowed: bool,
+    /// Of a regular NAT: where its counter stands.
+    pub ports: Option<PortPattern>,
+}
+
 /// The content of an offer and of an answer.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalPayload {
@@ -62,6 +80,8 @@ pub struct SignalPayload {
     pub nat: NatReport,
     /// Where the sender might be reached.
     pub candidates: Vec<Candidate>,
+    /// Whether and how the sender's port may be guessed. A sender that does not know this field says no.
+    pub guess: GuessReport,
 }
 
 impl SignalPayload {
@@ -71,7 +91,7 @@ impl SignalPayload {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, SignalError> {
-        let payload: Self = postcard::from_bytes(bytes).map_err(|_| SignalError::MalformedPayload)?;
+        let payload: Self = decode_extended(bytes)?;
         check_count(&payload.candidates)?;
         Ok(payload)
     }
@@ -90,6 +110,7 @@ impl fmt::Debug for SignalPayload {
             .field("sent_at_unix_ms", &self.sent_at_unix_ms)
             .field("nat", &self.nat)
             .field("candidates", &self.candidates.len())
+            .field("guess", &self.guess)
             .finish_non_exhaustive()
     }
 }
@@ -99,6 +120,8 @@ impl fmt::Debug for SignalPayload {
 pub struct Trickle {
     /// Where the sender might be reached now.
     pub candidates: Vec<Candidate>,
+    /// The sender's network now, in the messages of senders that know this field.
+    pub network: Option<(NatReport, GuessReport)>,
 }
 
 impl Trickle {
@@ -108,10 +131,16 @@ impl Trickle {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, SignalError> {
-        let trickle: Self = postcard::from_bytes(bytes).map_err(|_| SignalError::MalformedPayload)?;
+        let trickle: Self = decode_extended(bytes)?;
         check_count(&trickle.candidates)?;
         Ok(trickle)
     }
+}
+
+/// Decodes a message whose last field may be missing: zeros in its place say "no" and "none".
+fn decode_extended<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, SignalError> {
+    let extended = Zeroizing::new([bytes, &[0; 2]].concat());
+    postcard::take_from_bytes(&extended).map(|(message, _)| message).map_err(|_| SignalError::MalformedPayload)
 }
 
 fn check_count(candidates: &[Candidate]) -> Result<(), SignalError> {

@@ -28,6 +28,7 @@ fn payload(secret: u8) -> SignalPayload {
         probe_secret: [secret; 32],
         nat: NatReport { mapping: NatMapping::EndpointIndependent, relay_rtt_ms: Some(20) },
         candidates: candidates(),
+        guess: GuessReport::default(),
     }
 }
 
@@ -61,7 +62,7 @@ fn an_exchange_gives_both_sides_payloads_secrets_and_a_channel() {
     assert_eq!((a_secrets.offer, a_secrets.answer), ([1; 32], [2; 32]));
     assert_eq!((b_secrets.offer, b_secrets.answer), ([1; 32], [2; 32]));
 
-    let trickle = Trickle { candidates: candidates() };
+    let trickle = Trickle { candidates: candidates(), network: None };
     let (first, second) = (a_channel.seal(&trickle).unwrap(), a_channel.seal(&trickle).unwrap());
     assert_eq!(b_channel.open(Envelope::parse(&second).unwrap().sealed), Ok(trickle.clone()), "the first was lost");
     assert_eq!(b_channel.open(Envelope::parse(&second).unwrap().sealed), Err(SignalError::Replayed));
@@ -79,7 +80,7 @@ fn signals_look_as_documented() {
         HEXLOWER.encode(&payload(1).encode().unwrap()),
         concat!(
             "80a0f1c2b13481a0f1c2b134010101010101010101010101010101010101010101010101010101010101010101011402",
-            "00000a000005d836030120010db8000000000000000000000001d836",
+            "00000a000005d836030120010db8000000000000000000000001d8360000",
         )
     );
     let (_, offer) = Offer::seal(&a, &payload(1), &mut random(1)).unwrap();
@@ -88,7 +89,7 @@ fn signals_look_as_documented() {
         concat!(
             "01013d721b7de675f9577c2f7da0a57dec33f5b67994818f9982c162912f4cd6234c8e091c4a9b4ce27d01956bbc651c",
             "9866c809259120a9d8c4b803ac27354c933a85606f82cd81d9f3045f9ad06ab900e99ad5112f974c482433d863aa0caa",
-            "3c20a0816937b7e74577ef73934a0d821860e4109b0b7c5649d6db29d008c7f144918c0a7dad",
+            "3c20a0816937b7e74577ef73934a0d821860e4109b0b37461bf8b05a2520a962b8c73f522e9e915a",
         )
     );
     let (mut channel, _, answer) = open(&b, &offer).unwrap().answer(&payload(2)).unwrap();
@@ -97,15 +98,15 @@ fn signals_look_as_documented() {
         concat!(
             "01023d721b7de675f95795f933cbbc1879ea5b60a5c34c3d4076e124944a4fc9e8f5e5735f5adc16ea3528baeee437a1",
             "6aab6e215ca2a7204f1a5f0ca13211f9db413ccf7d67c3c9edd618d93b070f905faa5a1da8a5554b2dd201b40cd33125",
-            "c0932ef2154f3d24ecd51c59b804d4a5268350aa9ffef759cf25dbed828a4f1ceaec92c213ff",
+            "c0932ef2154f3d24ecd51c59b804d4a5268350aa9ffee26bd33ee5194313d385027e376341f11be8",
         )
     );
-    let trickle = channel.seal(&Trickle { candidates: candidates() }).unwrap();
+    let trickle = channel.seal(&Trickle { candidates: candidates(), network: None }).unwrap();
     assert_eq!(
         HEXLOWER.encode(&trickle),
         concat!(
-            "01033d721b7de675f9570000000000000000b3c7433a484a043a171ebefec1f5e5ec9b5eace61c8e680e714fa7b728f0",
-            "6c153fd3a033ba71d0220c7570bb87",
+            "01033d721b7de675f9570000000000000000b3c7433a484a043a171ebefec1f5e5ec9b5eace61c8e680e714fa7b7287c",
+            "0e998089aa158b64e905742439b1361c",
         )
     );
 }

@@ -6,15 +6,18 @@ use std::{
     time::Duration,
 };
 
-/// RFC 4787, section 4.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// RFC 4787, section 4.1; the ports of the second kind are counted or drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mapping {
     EndpointIndependent,
-    AddressAndPortDependent,
+    /// Per destination, the next port.
+    Counting,
+    /// Per destination, any port.
+    Random,
 }
 
 /// RFC 4787, section 5.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Filtering {
     EndpointIndependent,
     AddressDependent,
@@ -27,7 +30,11 @@ pub(crate) struct Nat {
     pub(crate) filtering: Filtering,
     pub(crate) public_ip: IpAddr,
     pub(crate) lifetime: Duration,
+    /// A packet that nobody asked for blocks its sender for so long: its port is taken, as far as this NAT is concerned.
+    pub(crate) offence: Option<Duration>,
+    offended: BTreeMap<SocketAddr, Duration>,
     allocated: u32,
+    state: u64,
     bindings: Vec<Binding>,
 }
 
@@ -48,23 +55,31 @@ impl Nat {
             filtering,
             public_ip: public_ip.into(),
             lifetime: Duration::from_secs(30),
+            offence: None,
+            offended: BTreeMap::new(),
             allocated: 0,
+            state: u64::from(public_ip[3]) + 1,
             bindings: Vec::new(),
         }
+    }
+
+    /// Other random ports, another start of the counter.
+    pub(crate) fn seeded(mut self, seed: u64) -> Self {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed);
+        self
     }
 
     /// A packet leaves: its source as the world sees it.
     pub(crate) fn outbound(&mut self, inside: SocketAddr, to: SocketAddr, now: Duration) -> SocketAddr {
         self.expire(now);
+        let offended = self.offended.contains_key(&to);
         let towards = match self.mapping {
-            Mapping::EndpointIndependent => None,
-            Mapping::AddressAndPortDependent => Some(to),
+            Mapping::EndpointIndependent if !offended => None,
+            Mapping::EndpointIndependent | Mapping::Counting | Mapping::Random => Some(to),
         };
         let index = self.bindings.iter().position(|b| b.inside == inside && b.towards == towards);
         let index = index.unwrap_or_else(|| {
-            // Far from the last one: nobody guesses it, and a port is not used twice for long.
-            self.allocated += 1;
-            let port = 20_000 + u16::try_from(self.allocated * 7_919 % 40_000).unwrap();
+            let port = self.free_port();
             self.bindings.push(Binding { inside, towards, port, used_at: now, sent_to: BTreeMap::new() });
             self.bindings.len() - 1
         });
@@ -78,13 +93,16 @@ impl Nat {
     pub(crate) fn inbound(&mut self, port: u16, from: SocketAddr, now: Duration) -> Option<SocketAddr> {
         self.expire(now);
         let filtering = self.filtering;
-        let binding = self.bindings.iter().find(|b| b.port == port)?;
-        let allowed = match filtering {
+        let binding = self.bindings.iter().find(|b| b.port == port);
+        let allowed = binding.is_some_and(|binding| match filtering {
             Filtering::EndpointIndependent => true,
             Filtering::AddressDependent => binding.sent_to.keys().any(|to| to.ip() == from.ip()),
             Filtering::AddressAndPortDependent => binding.sent_to.contains_key(&from),
-        };
-        allowed.then_some(binding.inside)
+        });
+        if !allowed && let Some(offence) = self.offence {
+            self.offended.insert(from, now + offence);
+        }
+        binding.filter(|_| allowed).map(|binding| binding.inside)
     }
 
     /// Reboot: every binding is gone, new ones get other ports.
@@ -92,8 +110,29 @@ impl Nat {
         self.bindings.clear();
     }
 
+    fn free_port(&mut self) -> u16 {
+        loop {
+            self.allocated += 1;
+            // A generator of Knuth's; its upper bits are good enough for ports.
+            self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let port = match self.mapping {
+                Mapping::Counting => 20_000 + (self.state_base() + self.allocated) % 40_000,
+                Mapping::EndpointIndependent | Mapping::Random => 1_024 + (self.state >> 40) as u32 % 64_512,
+            };
+            let port = u16::try_from(port).unwrap();
+            if self.bindings.iter().all(|binding| binding.port != port) {
+                return port;
+            }
+        }
+    }
+
+    fn state_base(&self) -> u32 {
+        u32::from(self.public_ip.is_ipv4()) * 137
+    }
+
     fn expire(&mut self, now: Duration) {
         let lifetime = self.lifetime;
+        self.offended.retain(|_, until| now < *until);
         self.bindings.retain(|binding| now < binding.used_at + lifetime);
         for binding in &mut self.bindings {
             binding.sent_to.retain(|_, at| now < *at + lifetime);

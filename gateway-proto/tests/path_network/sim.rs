@@ -8,18 +8,21 @@ use std::{
 
 use gateway_proto::{
     path::{
-        Candidate, CandidateKind, MAX_PROBES_PER_MINUTE, NatMapping, PathAgent, PathConfig, PathEvent, PathReason,
-        PathTransmit, Selected, probe_session_id,
+        Candidate, CandidateKind, GuessOutcome, LocalSocket, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY,
+        MAX_PROBES_PER_MINUTE, NatMapping, NatView, PathAgent, PathConfig, PathEvent, PathReason, PathTransmit,
+        Selected, probe_session_id,
     },
     signal::SeededRandom,
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::nat::{Mapping, Nat};
+use super::nat::Nat;
 
 const UNIX_MS: u64 = 1_800_000_000_000;
-const STUN_SERVER: ([u8; 4], u16) = ([203, 0, 113, 1], 3478);
+/// Two relays with two STUN ports each.
+const REFLECTORS: [([u8; 4], u16); 4] =
+    [([203, 0, 113, 1], 3478), ([203, 0, 113, 1], 3479), ([203, 0, 113, 2], 3478), ([203, 0, 113, 2], 3479)];
 const DATA_INTERVAL: Duration = Duration::from_millis(50);
 const GATHER_INTERVAL: Duration = Duration::from_secs(23);
 
@@ -27,7 +30,13 @@ const GATHER_INTERVAL: Duration = Duration::from_secs(23);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link {
     pub(crate) latency: Duration,
+    /// Up to so much is added to a packet's latency, at random: packets overtake each other.
+    pub(crate) jitter: Duration,
+    /// Routers between the sites: a packet that may make fewer hops dies after its own NAT.
+    pub(crate) hops: u8,
     pub(crate) relay_latency: Duration,
+    /// What answers to offers take longer, one way.
+    pub(crate) answer_delay: Duration,
     /// Packets lost of a hundred, on the direct way.
     pub(crate) loss_percent: u32,
     /// Nothing passes on the direct way.
@@ -40,7 +49,10 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(20),
+            jitter: Duration::ZERO,
+            hops: 9,
             relay_latency: Duration::from_millis(35),
+            answer_delay: Duration::ZERO,
             loss_percent: 0,
             cut: false,
             mtu: 1_500,
@@ -54,6 +66,9 @@ pub(crate) struct Site {
     pub(crate) host: SocketAddr,
     pub(crate) nat: Option<Nat>,
     pub(crate) relay_up: bool,
+    /// Sockets besides the main one that are open.
+    pub(crate) extra_sockets: BTreeSet<LocalSocket>,
+    pub(crate) outcomes: Vec<GuessOutcome>,
     /// Changes of path, in order.
     pub(crate) history: Vec<(Duration, Selected, PathReason)>,
     pub(crate) data_received: u64,
@@ -64,6 +79,7 @@ pub(crate) struct Site {
     probes_sent: VecDeque<Duration>,
     pub(crate) most_probes_in_a_minute: usize,
     generation: u8,
+    guessing: bool,
 }
 
 pub(crate) struct World {
@@ -89,21 +105,28 @@ enum InFlight {
 
 impl World {
     /// Two sites, each behind its NAT or none.
-    pub(crate) fn new(nats: [Option<Nat>; 2], link: Link, seed: u8) -> Self {
+    pub(crate) fn new(nats: [Option<Nat>; 2], link: Link, seed: u64) -> Self {
+        Self::with_guessing(nats, link, seed, [false; 2])
+    }
+
+    /// The same, with port guessing allowed on some sides.
+    pub(crate) fn with_guessing(nats: [Option<Nat>; 2], link: Link, seed: u64, guessing: [bool; 2]) -> Self {
         let start = start();
         let hosts = [0_usize, 1].map(|site| match nats[site] {
             Some(_) => SocketAddr::from(([10, site as u8, 0, 5], 7_000)),
             None => SocketAddr::from(([198, 51, 100, 10 + site as u8], 7_000)),
         });
         let [first, second] = nats;
-        let site = |index: usize, nat| Site::new(agent(index, 0, seed, start), hosts[index], nat);
+        let site = |index: usize, nat| {
+            Site::new(agent(index, 0, seed, guessing[index], start), guessing[index], hosts[index], nat)
+        };
         Self {
             start,
             now: Duration::ZERO,
             link,
             sites: [site(0, first), site(1, second)],
             overheard: Vec::new(),
-            random: SeededRandom::new([seed; 32]),
+            random: SeededRandom::new(seed_bytes(seed)),
             in_flight: BTreeMap::new(),
             sequence: 0,
             next_data_at: Duration::ZERO,
@@ -131,7 +154,7 @@ impl World {
     pub(crate) fn restart(&mut self, site: usize) {
         let s = &mut self.sites[site];
         s.generation += 1;
-        s.agent = agent(site, s.generation, s.generation, self.start + self.now);
+        s.agent = agent(site, s.generation, s.generation.into(), s.guessing, self.start + self.now);
         s.peer_addresses.clear();
         self.set_relay(site, true);
         self.gather(site);
@@ -222,15 +245,16 @@ impl World {
         let at = self.now;
         let s = &mut self.sites[site];
         let mut candidates = vec![Candidate::new(CandidateKind::Host, s.host)];
-        let mut mapping = NatMapping::EndpointIndependent;
-        if let Some(nat) = &mut s.nat {
-            let reflexive = nat.outbound(s.host, STUN_SERVER.into(), at);
-            candidates.push(Candidate::new(CandidateKind::ServerReflexive, reflexive));
-            if nat.mapping == Mapping::AddressAndPortDependent {
-                mapping = NatMapping::Random;
+        let view = match &mut s.nat {
+            Some(nat) => {
+                let seen = REFLECTORS.map(|reflector| nat.outbound(s.host, reflector.into(), at));
+                let reflexive = BTreeSet::from(seen);
+                candidates.extend(reflexive.iter().map(|seen| Candidate::new(CandidateKind::ServerReflexive, *seen)));
+                NatView::from_reflections(seen)
             }
-        }
-        s.agent.handle_local_candidates(candidates, mapping, self.start + at);
+            None => NatView::of_mapping(NatMapping::EndpointIndependent),
+        };
+        s.agent.handle_local_candidates(candidates, view, self.start + at);
         self.drain(site);
     }
 
@@ -238,10 +262,10 @@ impl World {
         let (direct, relayed) = match self.sites[site].agent.selected() {
             Selected::None => (None, false),
             Selected::Relayed => (None, true),
-            Selected::Direct { remote, duplicate, .. } => (Some(remote), duplicate),
+            Selected::Direct { remote, socket, duplicate, .. } => (Some((socket, remote)), duplicate),
         };
-        if let Some(to) = direct {
-            self.send_direct(site, to, vec![0x40; 1_200]);
+        if let Some((socket, to)) = direct {
+            self.send_direct(site, socket, to, None, vec![0x40; 1_200]);
         }
         if relayed && self.sites[0].relay_up && self.sites[1].relay_up {
             self.send(1 - site, self.link.relay_latency, InFlight::RelayedData);
@@ -251,15 +275,18 @@ impl World {
     fn drain(&mut self, site: usize) {
         while let Some(transmit) = self.sites[site].agent.poll_transmit() {
             match transmit {
-                PathTransmit::Probe { to, packet } => {
+                PathTransmit::Probe { socket, to, ttl, packet } => {
                     let now = self.now;
+                    self.assert_solicited(site, to);
                     self.sites[site].count_probe(now);
-                    self.send_direct(site, to, packet);
+                    self.send_direct(site, socket, to, ttl, packet);
                 }
                 PathTransmit::Signal { sealed } => {
                     self.overheard.push(sealed.clone());
                     if self.sites[0].relay_up && self.sites[1].relay_up {
-                        self.send(1 - site, self.link.relay_latency, InFlight::Signal(sealed));
+                        let is_answer = sealed.get(1) == Some(&2);
+                        let extra = if is_answer { self.link.answer_delay } else { Duration::ZERO };
+                        self.send(1 - site, self.link.relay_latency + extra, InFlight::Signal(sealed));
                     }
                 }
             }
@@ -270,24 +297,42 @@ impl World {
                 PathEvent::Selected { selected, reason } => s.history.push((self.now, selected, reason)),
                 PathEvent::AddressAuthenticated(addr) => drop(s.peer_addresses.insert(addr)),
                 PathEvent::AddressForgotten(addr) => assert!(s.peer_addresses.remove(&addr), "{addr} was not known"),
+                PathEvent::OpenSockets { count } => s.extra_sockets = (1..=count).map(LocalSocket).collect(),
+                PathEvent::CloseSockets { keep } => s.extra_sockets.retain(|socket| Some(*socket) == keep),
+                PathEvent::GuessEnded(outcome) => s.outcomes.push(outcome),
                 PathEvent::Distrusted | PathEvent::Trusted | PathEvent::SessionsChanged => {}
             }
         }
     }
 
-    fn send_direct(&mut self, site: usize, to: SocketAddr, packet: Vec<u8>) {
+    /// Nothing is ever sent to anybody but the peer: its own address, or its NAT's.
+    fn assert_solicited(&self, site: usize, to: SocketAddr) {
+        let peer = &self.sites[1 - site];
+        let outer = peer.nat.as_ref().map(|nat| nat.public_ip);
+        assert!(to == peer.host || Some(to.ip()) == outer, "a probe to {to}, which is not the peer's");
+    }
+
+    fn send_direct(&mut self, site: usize, socket: LocalSocket, to: SocketAddr, ttl: Option<u8>, packet: Vec<u8>) {
         let neighbours = is_private(to) && same_lan(self.sites[0].host, self.sites[1].host);
         if is_private(to) && !neighbours {
             return;
         }
         let s = &mut self.sites[site];
+        if socket != LocalSocket::MAIN && !s.extra_sockets.contains(&socket) {
+            return;
+        }
+        let inside = SocketAddr::new(s.host.ip(), s.host.port() + socket.0);
         let from = match &mut s.nat {
-            Some(nat) if !neighbours => nat.outbound(s.host, to, self.now),
-            Some(_) | None => s.host,
+            Some(nat) if !neighbours => nat.outbound(inside, to, self.now),
+            Some(_) | None => inside,
         };
+        if ttl.is_some_and(|ttl| ttl < self.link.hops) {
+            return;
+        }
         let lost = self.random.number() % 100 < self.link.loss_percent;
         if !lost && !self.link.cut && packet.len() + 28 <= self.link.mtu {
-            self.send(1 - site, self.link.latency, InFlight::Direct { from, to, packet });
+            let jitter = self.link.jitter.mul_f64(f64::from(self.random.number()) / f64::from(u32::MAX));
+            self.send(1 - site, self.link.latency + jitter, InFlight::Direct { from, to, packet });
         }
     }
 
@@ -311,11 +356,14 @@ impl World {
                     Some(nat) if nat.public_ip == to.ip() => nat.inbound(to.port(), from, at),
                     Some(_) | None => None,
                 };
-                if reached != Some(s.host) {
+                let at_us = reached.filter(|inside| inside.ip() == s.host.ip());
+                let Some(socket) = at_us.and_then(|inside| inside.port().checked_sub(s.host.port())) else { return };
+                let socket = LocalSocket(socket);
+                if socket != LocalSocket::MAIN && !s.extra_sockets.contains(&socket) {
                     return;
                 }
                 if probe_session_id(&packet).is_some() {
-                    let _ = s.agent.handle_probe(from, &packet, now);
+                    let _ = s.agent.handle_probe(socket, from, &packet, now);
                 } else if s.peer_addresses.contains(&from) {
                     s.receive_data(at);
                 }
@@ -326,12 +374,14 @@ impl World {
 }
 
 impl Site {
-    fn new(agent: PathAgent, host: SocketAddr, nat: Option<Nat>) -> Self {
+    fn new(agent: PathAgent, guessing: bool, host: SocketAddr, nat: Option<Nat>) -> Self {
         Self {
             agent,
             host,
             nat,
             relay_up: false,
+            extra_sockets: BTreeSet::new(),
+            outcomes: Vec::new(),
             history: Vec::new(),
             data_received: 0,
             longest_gap: Duration::ZERO,
@@ -340,6 +390,7 @@ impl Site {
             probes_sent: VecDeque::new(),
             most_probes_in_a_minute: 0,
             generation: 0,
+            guessing,
         }
     }
 
@@ -357,11 +408,21 @@ impl Site {
             self.probes_sent.pop_front();
         }
         self.most_probes_in_a_minute = self.most_probes_in_a_minute.max(self.probes_sent.len());
-        assert!(self.probes_sent.len() <= 2 * MAX_PROBES_PER_MINUTE as usize, "a probe storm");
+        let counters = self.agent.snapshot().counters;
+        assert!(counters.guess_runs <= MAX_GUESS_RUNS_PER_DAY as u64, "too many runs of guessing");
+        assert!(counters.guess_probes <= counters.guess_runs * u64::from(MAX_GUESS_PROBES), "too many guesses");
+        let guesses = usize::try_from(counters.guess_probes).unwrap();
+        assert!(self.probes_sent.len() <= 2 * MAX_PROBES_PER_MINUTE as usize + guesses, "a probe storm");
     }
 }
 
-fn agent(site: usize, generation: u8, seed: u8, now: Instant) -> PathAgent {
+fn seed_bytes(seed: u64) -> [u8; 32] {
+    let mut bytes = [seed as u8; 32];
+    bytes[24..].copy_from_slice(&seed.to_be_bytes());
+    bytes
+}
+
+fn agent(site: usize, generation: u8, seed: u64, allow_guessing: bool, now: Instant) -> PathAgent {
     let secret = |site: usize| StaticSecret::from([site as u8 + 1; 32]);
     let config = PathConfig {
         local_key: [site as u8 + 1; 32],
@@ -370,8 +431,9 @@ fn agent(site: usize, generation: u8, seed: u8, now: Instant) -> PathAgent {
         remote_noise: PublicKey::from(&secret(1 - site)).to_bytes(),
         pair_secret: Zeroizing::new([9; 32]),
         allow_loopback: false,
+        allow_guessing,
     };
-    let mut seed = [seed; 32];
+    let mut seed = seed_bytes(seed);
     seed[0] = site as u8;
     seed[1] = generation;
     PathAgent::new(config, seed, now)

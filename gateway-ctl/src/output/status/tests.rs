@@ -79,6 +79,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             rtt_ms: Some(0.84),
             last_proof_at: Some(NOW - 1_500),
             path_changes: 1,
+            path_counts: gateway_proto::api::local::PathCounts::default(),
             key_exchange: Some("X25519MLKEM768".into()),
         }],
         connections,

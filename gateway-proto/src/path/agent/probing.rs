@@ -4,15 +4,23 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::PathAgent;
 use crate::path::{
-    PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority, candidate::is_probe_target,
-    normalize,
+    LocalSocket, PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority,
+    candidate::is_probe_target, normalize,
 };
 use crate::signal::SessionId;
 
 impl PathAgent {
     /// A UDP payload that [`classify`](crate::path::classify) took for a probe.
-    pub fn handle_probe(&mut self, from: SocketAddr, packet: &[u8], now: Instant) -> Result<(), ProbeError> {
-        let result = self.receive_probe(normalize(from), packet, now);
+    ///
+    /// `socket` is where it arrived.
+    pub fn handle_probe(
+        &mut self,
+        socket: LocalSocket,
+        from: SocketAddr,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), ProbeError> {
+        let result = self.receive_probe(socket, normalize(from), packet, now);
         match result {
             Ok(()) => self.counters.probes_received += 1,
             Err(_) => self.counters.probes_refused += 1,
@@ -22,11 +30,11 @@ impl PathAgent {
 
     /// One small probe to every pair, best kinds first. The selected one gets it, too: that is how the newest session
     /// comes into use on a healthy path.
-    pub(super) fn burst(&mut self, now: Instant) {
+    pub(super) fn burst(&mut self, ttl: Option<u8>, now: Instant) {
         let mut targets: Vec<_> = self.pairs.iter().map(|pair| pair.candidate).collect();
         targets.sort_unstable();
         for target in targets {
-            self.ping(target.addr, false, Priority::Search, now);
+            self.ping_within(target.addr, ttl, false, Priority::Search, now);
         }
     }
 
@@ -42,6 +50,10 @@ impl PathAgent {
     /// Sends a ping, if the limit and the sessions allow. Searches use the newest session, decisions the one the peer
     /// surely has.
     pub(super) fn ping(&mut self, remote: SocketAddr, padded: bool, priority: Priority, now: Instant) {
+        self.ping_within(remote, None, padded, priority, now);
+    }
+
+    fn ping_within(&mut self, remote: SocketAddr, ttl: Option<u8>, padded: bool, priority: Priority, now: Instant) {
         let session = match priority {
             Priority::Search => self.sessions.newest(),
             Priority::Decide => self.sessions.established(),
@@ -54,11 +66,18 @@ impl PathAgent {
         let transaction = self.random.bytes();
         pair.record_ping(transaction, padded, now);
         let packet = session.seal_probe(ProbeBody::Ping { transaction }, padded);
+        let socket = pair.via;
         self.counters.pings_sent += 1;
-        self.transmit(PathTransmit::Probe { to: remote, packet });
+        self.transmit(PathTransmit::Probe { socket, to: remote, ttl, packet });
     }
 
-    fn receive_probe(&mut self, from: SocketAddr, packet: &[u8], now: Instant) -> Result<(), ProbeError> {
+    fn receive_probe(
+        &mut self,
+        socket: LocalSocket,
+        from: SocketAddr,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), ProbeError> {
         let (session_id, body) = self.sessions.open_probe(packet)?;
         if !is_probe_target(from, self.allow_loopback) {
             return Err(ProbeError::UnusableSource);
@@ -66,18 +85,18 @@ impl PathAgent {
         let padded = packet.len() >= PADDED_PROBE_LEN;
         match body {
             ProbeBody::Ping { transaction } => {
-                self.hear(from, now);
-                self.pong(from, session_id, transaction, padded, now);
+                self.hear(socket, from, now);
+                self.pong(socket, from, session_id, transaction, padded, now);
             }
             ProbeBody::Pong { transaction, observed: _ } => {
-                self.receive_pong(from, session_id, transaction, padded, now)
+                self.receive_pong(socket, from, session_id, transaction, padded, now)
             }
         }
         Ok(())
     }
 
     /// An authentic probe came from that address: it is the peer's, and the way back is worth a full-size try.
-    fn hear(&mut self, from: SocketAddr, now: Instant) {
+    fn hear(&mut self, socket: LocalSocket, from: SocketAddr, now: Instant) {
         let selected = self.direct_remote();
         let known = self.pairs.get(from).is_some();
         let (pair, change) = self.pairs.learn(from, selected);
@@ -86,6 +105,7 @@ impl PathAgent {
             return;
         };
         let first = pair.hear(now);
+        pair.hear_on(socket);
         if self.wanted && selected != Some(from) {
             pair.start_chase(now);
         }
@@ -93,11 +113,20 @@ impl PathAgent {
         self.counters.addresses_learned += u64::from(!known);
         if first {
             self.event(PathEvent::AddressAuthenticated(from));
+            self.suspect_move(from, now);
         }
         self.poll_chases(now);
     }
 
-    fn pong(&mut self, to: SocketAddr, session_id: SessionId, transaction: [u8; 8], padded: bool, now: Instant) {
+    fn pong(
+        &mut self,
+        socket: LocalSocket,
+        to: SocketAddr,
+        session_id: SessionId,
+        transaction: [u8; 8],
+        padded: bool,
+        now: Instant,
+    ) {
         if !self.pongs.take(Priority::Decide, now) {
             self.counters.probes_suppressed += 1;
             return;
@@ -105,11 +134,12 @@ impl PathAgent {
         let Some(session) = self.sessions.get(session_id) else { return };
         let packet = session.seal_probe(ProbeBody::Pong { transaction, observed: to }, padded);
         self.counters.pongs_sent += 1;
-        self.transmit(PathTransmit::Probe { to, packet });
+        self.transmit(PathTransmit::Probe { socket, to, ttl: None, packet });
     }
 
     fn receive_pong(
         &mut self,
+        socket: LocalSocket,
         from: SocketAddr,
         session_id: SessionId,
         transaction: [u8; 8],
@@ -117,8 +147,8 @@ impl PathAgent {
         now: Instant,
     ) {
         // The answer counts for the address that was asked; one that comes from elsewhere proves no path to either.
-        let round_trip = self.pairs.get_mut(from).and_then(|pair| pair.record_pong(transaction, padded, now));
-        self.hear(from, now);
+        let round_trip = self.pairs.get_mut(from).and_then(|pair| pair.record_pong(socket, transaction, padded, now));
+        self.hear(socket, from, now);
         let Some(round_trip) = round_trip else { return };
         if round_trip.padded && self.sessions.mark_proved(session_id) {
             self.event(PathEvent::SessionsChanged);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use super::{Current, PathAgent, RELOOK_DIRECT, RELOOK_LAN, RELOOK_NONE, RELOOK_RELAYED};
+use super::{Current, PathAgent, RELOOK_GOOD, RELOOK_NONE, RELOOK_POOR, RELOOK_RELAYED};
 use crate::path::{
     PathEvent, PathReason, Tier,
     budget::Priority,
@@ -35,14 +35,20 @@ impl PathAgent {
             match beat {
                 Beat::Ping { padded } => self.ping(remote, padded, Priority::Decide, now),
                 Beat::Doubt => self.look_elsewhere(remote, now),
+                Beat::Moved => {
+                    self.look_elsewhere(remote, now);
+                    self.fail_over(PathReason::PeerMoved, now);
+                }
                 Beat::Distrust => {
                     self.counters.distrusts += 1;
+                    self.doubted_at = Some(now);
                     self.event(PathEvent::Distrusted);
-                    self.fail_over(now);
+                    self.fail_over(PathReason::Failover, now);
                 }
-                Beat::Demote => {
+                Beat::Demote { small_answers } => {
                     self.counters.demotions += 1;
-                    self.leave_direct(PathReason::HeartbeatLost, now);
+                    let reason = if small_answers { PathReason::PacketsTooSmall } else { PathReason::HeartbeatLost };
+                    self.leave_direct(reason, now);
                     self.punch.rearm();
                     self.request_punch(now);
                 }
@@ -58,7 +64,7 @@ impl PathAgent {
             pair.end_chase();
         }
         if !matches!(self.punch.phase, Phase::Round(_)) {
-            self.burst(now);
+            self.burst(None, now);
         }
         self.schedule_relook(now);
     }
@@ -68,12 +74,52 @@ impl PathAgent {
         let after = match &self.current {
             Current::None => RELOOK_NONE,
             Current::Relayed => RELOOK_RELAYED,
-            Current::Direct { remote, .. } => match self.pairs.get(*remote).map(|pair| pair.candidate.tier()) {
-                Some(Tier::Lan) => RELOOK_LAN,
-                Some(Tier::Direct | Tier::Relayed) | None => RELOOK_DIRECT,
-            },
+            Current::Direct { remote, .. } if self.is_good(*remote, now) => RELOOK_GOOD,
+            Current::Direct { .. } => RELOOK_POOR,
         };
         self.relook_at = self.wanted.then(|| now + after);
+    }
+
+    /// Whether a direct path is worth keeping without a look around: between own addresses, or no slower than the way over
+    /// the relay, and not in doubt lately.
+    fn is_good(&self, remote: SocketAddr, now: Instant) -> bool {
+        let Some(pair) = self.pairs.get(remote) else { return false };
+        let relayed = self.relay_rtt.unwrap_or_default() + self.peer_nat.relay_rtt().unwrap_or_default();
+        let calm = self.doubted_at.is_none_or(|at| at + RELOOK_GOOD <= now);
+        match pair.candidate.tier() {
+            Tier::Lan => calm,
+            Tier::Direct | Tier::Relayed => calm && (relayed.is_zero() || pair.rtt() <= relayed),
+        }
+    }
+
+    /// What the tunnel sent and declared lost since it was asked last, while the selected path is direct. A path that
+    /// loses more than 30 % over 2 s is left for the relay, while that stands; it rests before it is used again.
+    pub fn handle_traffic(&mut self, sent: u64, lost: u64, now: Instant) {
+        let Current::Direct { remote, heartbeat } = &self.current else { return };
+        let remote = *remote;
+        // While data is duplicated, loss says nothing of the one path.
+        if heartbeat.is_distrusted() {
+            self.loss.clear();
+            return;
+        }
+        if !self.loss.add(sent, lost, now) || !self.relay_up {
+            return;
+        }
+        self.counters.lossy += 1;
+        self.doubted_at = Some(now);
+        self.leave_direct(PathReason::Lossy, now);
+        if let Some(pair) = self.pairs.get_mut(remote) {
+            pair.bar(now);
+        }
+    }
+
+    /// The peer was heard from an address for the first time: if the selected path is silent, it has moved there.
+    pub(super) fn suspect_move(&mut self, heard: SocketAddr, now: Instant) {
+        let Current::Direct { remote, heartbeat } = &mut self.current else { return };
+        if *remote != heard {
+            let rtt = self.pairs.get(*remote).map(Pair::rtt).unwrap_or_default();
+            heartbeat.suspect(rtt, now);
+        }
     }
 
     /// From a direct path to whatever else there is.
@@ -87,6 +133,7 @@ impl PathAgent {
     }
 
     pub(super) fn select(&mut self, next: Current, reason: PathReason, now: Instant) {
+        self.loss.clear();
         self.current = next;
         self.reason = reason;
         self.changed_at = now;
@@ -96,13 +143,19 @@ impl PathAgent {
 
     /// A pair other than the selected one carried a full round trip.
     fn consider(&mut self, remote: SocketAddr, now: Instant) {
-        let Some(score) = self.pairs.get(remote).map(Pair::score) else { return };
+        let Some(pair) = self.pairs.get(remote) else { return };
+        if pair.is_barred(now) && self.relay_up {
+            return;
+        }
+        let score = pair.score();
         let reason = match &self.current {
             Current::None | Current::Relayed => PathReason::DirectProved,
             Current::Direct { remote: current, heartbeat } => {
                 let current = self.pairs.get(*current).map(Pair::score);
                 if current.is_none_or(|current| score.replaces(current)) {
                     PathReason::BetterPath
+                } else if heartbeat.seems_moved() {
+                    PathReason::PeerMoved
                 } else if heartbeat.is_distrusted() {
                     PathReason::Failover
                 } else {
@@ -123,12 +176,13 @@ impl PathAgent {
     }
 
     /// The selected path is distrusted: one that was proved during its silence takes over.
-    fn fail_over(&mut self, now: Instant) {
+    fn fail_over(&mut self, reason: PathReason, now: Instant) {
         let Current::Direct { remote, heartbeat } = &self.current else { return };
         let Some(since) = heartbeat.doubted_since() else { return };
-        let others = self.pairs.iter().filter(|pair| pair.remote() != *remote && pair.is_proved_since(since));
+        let proved = |pair: &&Pair| pair.is_proved_since(since) && !pair.is_barred(now);
+        let others = self.pairs.iter().filter(|pair| pair.remote() != *remote).filter(proved);
         if let Some(best) = others.min_by_key(|pair| pair.score()).map(Pair::remote) {
-            self.promote(best, PathReason::Failover, now);
+            self.promote(best, reason, now);
         }
     }
 
@@ -144,5 +198,7 @@ impl PathAgent {
         if matches!(self.punch.phase, Phase::Backoff { .. } | Phase::OfferDue { .. }) {
             self.punch.phase = Phase::Idle;
         }
+        self.guess_at = None;
+        self.end_run(now);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PathAgent, PendingOffer};
+use super::{PathAgent, PendingOffer, Told};
 use crate::{
     path::{
         Candidate, PathEvent, PathReason, PathTransmit,
@@ -54,11 +54,10 @@ impl PathAgent {
                 self.punch.offer_timed_out(tries, random, now);
             }
             Phase::Round(round) => match round.poll(direct, now) {
-                Some(RoundStep::FirstBurst) => {
-                    self.attempts += 1;
-                    self.burst(now);
+                Some(RoundStep::Burst { first, ttl }) => {
+                    self.attempts += u64::from(first);
+                    self.burst(ttl, now);
                 }
-                Some(RoundStep::Burst) => self.burst(now),
                 Some(RoundStep::Over) if direct => self.punch.phase = Phase::Idle,
                 Some(RoundStep::Over) => {
                     let random = self.random.number();
@@ -82,7 +81,7 @@ impl PathAgent {
             self.punch.request_offer(at);
         } else if self.sessions.newest().is_some() {
             self.offer = None;
-            self.punch.start_round(at);
+            self.start_round(at);
         } else {
             self.offer = None;
             self.punch.phase = Phase::Idle;
@@ -94,6 +93,7 @@ impl PathAgent {
         self.punch.phase = Phase::Idle;
         self.offer = None;
         self.relook_at = None;
+        self.stop_guessing(now);
         for pair in self.pairs.iter_mut() {
             pair.fail();
         }
@@ -102,14 +102,17 @@ impl PathAgent {
         }
     }
 
-    /// Tells the peer our candidates when it knows an older set; false when there is no way to.
-    pub(super) fn tell_candidates(&mut self) -> bool {
-        if !self.relay_up || self.told == self.local {
+    /// Tells the peer our candidates and our NAT when it knows older ones; false when there is no way to.
+    pub(super) fn tell_candidates(&mut self, now: Instant) -> bool {
+        let news = self.news();
+        if !self.relay_up || self.told == news {
             return false;
         }
+        let trickle =
+            Trickle { candidates: self.local.clone(), network: Some((self.nat_report(), self.guess_report(now))) };
         let Some(session) = self.sessions.newest() else { return false };
-        let Ok(sealed) = session.seal_trickle(&Trickle { candidates: self.local.clone() }) else { return false };
-        self.told.clone_from(&self.local);
+        let Ok(sealed) = session.seal_trickle(&trickle) else { return false };
+        self.told = news;
         self.counters.trickles_sent += 1;
         self.transmit(PathTransmit::Signal { sealed });
         true
@@ -127,10 +130,10 @@ impl PathAgent {
             self.request_punch(now);
             return;
         }
-        let payload = self.payload(unix_ms);
+        let payload = self.payload(now, unix_ms);
         // Our own keys not making a handshake is as good as an unanswered offer: counted, and tried again later.
         if let Ok((offer, sealed)) = Offer::seal(&self.keys, &payload, &mut self.random) {
-            self.offer = Some(PendingOffer { offer, told: self.local.clone() });
+            self.offer = Some(PendingOffer { offer, told: self.news() });
             self.counters.offers_sent += 1;
             self.transmit(PathTransmit::Signal { sealed });
         }
@@ -153,12 +156,12 @@ impl PathAgent {
         self.offer = None;
         let theirs = offer.payload().clone();
         let session_id = offer.session_id();
-        let (channel, secrets, sealed) = offer.answer(&self.payload(unix_ms))?;
+        let (channel, secrets, sealed) = offer.answer(&self.payload(now, unix_ms))?;
         self.transmit(PathTransmit::Signal { sealed });
         self.counters.answers_sent += 1;
-        self.told.clone_from(&self.local);
+        self.told = self.news();
         self.begin_session(Session::new(session_id, &secrets, Role::Responder, channel), &theirs);
-        self.punch.start_round(now + self.signal_delay());
+        self.start_round(now + self.signal_delay());
         Ok(())
     }
 
@@ -175,17 +178,20 @@ impl PathAgent {
         self.told = told;
         let session = Session::new(envelope.session_id, &answer.secrets, Role::Initiator, answer.channel);
         self.begin_session(session, &answer.payload);
-        self.tell_candidates();
-        self.punch.start_round(now);
+        self.tell_candidates(now);
+        self.start_round(now);
         Ok(())
     }
 
     fn receive_trickle(&mut self, envelope: &Envelope<'_>, now: Instant) -> Result<(), SignalError> {
         let trickle = self.sessions.open_trickle(envelope.session_id, envelope.sealed)?;
+        if let Some((nat, guess)) = trickle.network {
+            (self.peer_nat, self.peer_guess) = (nat, guess);
+        }
         if self.take_remote_candidates(&trickle.candidates) > 0 && self.wanted {
             self.punch.rearm();
             if !matches!(self.punch.phase, Phase::Offered { .. }) {
-                self.punch.start_round(now);
+                self.start_round(now);
             }
         }
         Ok(())
@@ -195,6 +201,7 @@ impl PathAgent {
         self.sessions.install(session);
         self.event(PathEvent::SessionsChanged);
         self.peer_nat = theirs.nat;
+        self.peer_guess = theirs.guess;
         if self.take_remote_candidates(&theirs.candidates) > 0 {
             self.punch.rearm();
         }
@@ -217,7 +224,18 @@ impl PathAgent {
         change.added
     }
 
-    fn payload(&mut self, unix_ms: u64) -> SignalPayload {
+    fn news(&self) -> Told {
+        Told { candidates: self.local.clone(), mapping: self.nat.mapping }
+    }
+
+    fn nat_report(&self) -> NatReport {
+        NatReport {
+            mapping: self.nat.mapping,
+            relay_rtt_ms: self.relay_rtt.map(|rtt| u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX)),
+        }
+    }
+
+    fn payload(&mut self, now: Instant, unix_ms: u64) -> SignalPayload {
         // One more than the last, over small steps back of the clock. After a larger one that would run ahead of the
         // clock by more than the peer accepts; but then the peer has refused the offers from that future, too.
         let next = unix_ms.max(self.last_generation.saturating_add(1));
@@ -226,11 +244,9 @@ impl PathAgent {
             generation: self.last_generation,
             sent_at_unix_ms: unix_ms,
             probe_secret: self.random.bytes(),
-            nat: NatReport {
-                mapping: self.nat,
-                relay_rtt_ms: self.relay_rtt.map(|rtt| u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX)),
-            },
+            nat: self.nat_report(),
             candidates: self.local.clone(),
+            guess: self.guess_report(now),
         }
     }
 }

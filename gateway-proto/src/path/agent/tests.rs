@@ -20,6 +20,7 @@ fn config(site: u8) -> PathConfig {
         remote_noise: PublicKey::from(&secret(1 - site)).to_bytes(),
         pair_secret: Zeroizing::new([9; 32]),
         allow_loopback: false,
+        allow_guessing: false,
     }
 }
 
@@ -31,7 +32,7 @@ fn addr(site: u8) -> SocketAddr {
 fn ready(site: u8, seed: u8, now: Instant) -> PathAgent {
     let mut agent = PathAgent::new(config(site), [seed; 32], now);
     agent.handle_relay_state(true, Some(20 * MS), now);
-    agent.handle_local_candidates(vec![Candidate::new(CandidateKind::Host, addr(site))], NatMapping::Unknown, now);
+    agent.handle_local_candidates(vec![Candidate::new(CandidateKind::Host, addr(site))], NatView::default(), now);
     agent.wants_direct(true, now);
     agent
 }
@@ -48,7 +49,7 @@ fn signals(agent: &mut PathAgent) -> Vec<Vec<u8>> {
 fn probes(agent: &mut PathAgent) -> Vec<(SocketAddr, Vec<u8>)> {
     std::iter::from_fn(|| agent.poll_transmit())
         .filter_map(|transmit| match transmit {
-            PathTransmit::Probe { to, packet } => Some((to, packet)),
+            PathTransmit::Probe { to, packet, .. } => Some((to, packet)),
             PathTransmit::Signal { .. } => None,
         })
         .collect()
@@ -88,11 +89,11 @@ fn exchange(a: &mut PathAgent, b: &mut PathAgent, now: Instant) {
         }
         for (to, packet) in from_a {
             assert_eq!(to, addr(1));
-            b.handle_probe(addr(0), &packet, now).unwrap();
+            b.handle_probe(LocalSocket::MAIN, addr(0), &packet, now).unwrap();
         }
         for (to, packet) in from_b {
             assert_eq!(to, addr(0));
-            a.handle_probe(addr(1), &packet, now).unwrap();
+            a.handle_probe(LocalSocket::MAIN, addr(1), &packet, now).unwrap();
         }
     }
 }
@@ -136,8 +137,13 @@ fn an_exchange_and_two_round_trips_make_a_direct_path() {
     assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), b.probe_session_ids().collect::<Vec<_>>());
     a.handle_timeout(now, UNIX_MS);
     exchange(&mut a, &mut b, now);
-    let selected =
-        Selected::Direct { remote: addr(1), kind: CandidateKind::Host, rtt: Duration::ZERO, duplicate: false };
+    let selected = Selected::Direct {
+        remote: addr(1),
+        socket: LocalSocket::MAIN,
+        kind: CandidateKind::Host,
+        rtt: Duration::ZERO,
+        duplicate: false,
+    };
     assert_eq!(a.selected(), selected);
     assert!(is_direct(&b), "the answering side proves the path for itself");
     let events = events(&mut a);
@@ -216,7 +222,7 @@ fn candidates_that_may_not_be_probed_are_dropped_on_both_sides() {
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let odd = ["127.0.0.1:1", "169.254.0.1:1", "224.0.0.1:1", "0.0.0.0:1", "[fe80::1]:1", "10.0.0.1:0"];
     let odd = odd.map(|addr| Candidate { kind: CandidateKind::Host, addr: addr.parse().unwrap() });
-    a.handle_local_candidates(odd.to_vec(), NatMapping::Unknown, now);
+    a.handle_local_candidates(odd.to_vec(), NatView::default(), now);
     assert_eq!((a.snapshot().own_candidates, a.snapshot().counters.candidates_dropped), (0, 6));
     // A peer that does not check its own.
     a.local = odd.to_vec();
@@ -231,7 +237,7 @@ fn no_more_pairs_are_probed_than_the_cap_allows() {
     let now = start();
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let many = (1..=60).map(|port| Candidate::new(CandidateKind::Host, ([198, 51, 100, 1], port).into()));
-    a.handle_local_candidates(many.collect(), NatMapping::Unknown, now);
+    a.handle_local_candidates(many.collect(), NatView::default(), now);
     introduce(&mut a, &mut b, now, UNIX_MS);
     b.handle_timeout(now + 20 * MS, UNIX_MS);
     assert_eq!(probes(&mut b).len(), MAX_PAIRS);
@@ -246,17 +252,20 @@ fn an_authentic_probe_from_an_unknown_address_is_learned_and_a_forged_one_is_not
     let behind_nat: SocketAddr = "203.0.113.9:40000".parse().unwrap();
     let mut forged = packet.clone();
     *forged.last_mut().unwrap() ^= 1;
-    assert_eq!(b.handle_probe(behind_nat, &forged, now), Err(ProbeError::NotAuthentic));
-    assert_eq!(b.handle_probe("[fe80::1]:5".parse().unwrap(), &packet, now), Err(ProbeError::UnusableSource));
+    assert_eq!(b.handle_probe(LocalSocket::MAIN, behind_nat, &forged, now), Err(ProbeError::NotAuthentic));
+    assert_eq!(
+        b.handle_probe(LocalSocket::MAIN, "[fe80::1]:5".parse().unwrap(), &packet, now),
+        Err(ProbeError::UnusableSource)
+    );
     assert!(probes(&mut b).is_empty() && b.snapshot().heard_pairs == 0);
 
     a.handle_timeout(now + 40 * MS, UNIX_MS);
     let (_, packet) = probes(&mut a).pop().unwrap();
-    b.handle_probe(behind_nat, &packet, now).unwrap();
+    b.handle_probe(LocalSocket::MAIN, behind_nat, &packet, now).unwrap();
     let sizes: Vec<_> = probes(&mut b).iter().map(|(to, packet)| (*to, packet.len() == 1_200)).collect();
     assert_eq!(sizes, [(behind_nat, true), (behind_nat, false)], "a full-size try and the pong");
     assert!(events(&mut b).contains(&PathEvent::AddressAuthenticated(behind_nat)));
-    assert_eq!(b.handle_probe(behind_nat, &packet, now), Err(ProbeError::Replayed));
+    assert_eq!(b.handle_probe(LocalSocket::MAIN, behind_nat, &packet, now), Err(ProbeError::Replayed));
 }
 
 #[test]
@@ -266,8 +275,8 @@ fn a_probe_without_a_session_is_an_error_and_is_not_answered() {
     a.handle_timeout(now, UNIX_MS);
     let (_, packet) = probes(&mut a).pop().unwrap();
     let mut stranger = ready(1, 3, now);
-    assert_eq!(stranger.handle_probe(addr(0), &packet, now), Err(ProbeError::UnknownSession));
-    assert_eq!(b.handle_probe(addr(0), &packet[..30], now), Err(ProbeError::Malformed));
+    assert_eq!(stranger.handle_probe(LocalSocket::MAIN, addr(0), &packet, now), Err(ProbeError::UnknownSession));
+    assert_eq!(b.handle_probe(LocalSocket::MAIN, addr(0), &packet[..30], now), Err(ProbeError::Malformed));
     assert!(stranger.poll_transmit().is_none() && probes(&mut b).is_empty());
 }
 
@@ -287,7 +296,8 @@ fn the_old_session_answers_until_the_new_one_has_proved_a_path() {
     b.set_active(true, later);
     b.handle_timeout(later, UNIX_MS + 10_000);
     let (_, heartbeat) = probes(&mut b).swap_remove(0);
-    a.handle_probe(addr(1), &heartbeat, later).expect("heartbeats stay on the session the peer surely has");
+    a.handle_probe(LocalSocket::MAIN, addr(1), &heartbeat, later)
+        .expect("heartbeats stay on the session the peer surely has");
 
     // The next offer gets through: the session before it goes once the new one has proved the path.
     let again = later + 4_000 * MS;
@@ -326,10 +336,10 @@ fn new_local_candidates_are_trickled_and_probed_at_once() {
     let (mut a, mut b) = introduced(now);
     let added = Candidate::new(CandidateKind::Host, "198.51.100.77:7000".parse().unwrap());
     let mut candidates = a.local.clone();
-    a.handle_local_candidates(candidates.clone(), NatMapping::Unknown, now);
+    a.handle_local_candidates(candidates.clone(), NatView::default(), now);
     assert!(signals(&mut a).is_empty(), "nothing new, nothing said");
     candidates.push(added);
-    a.handle_local_candidates(candidates, NatMapping::Unknown, now);
+    a.handle_local_candidates(candidates, NatView::default(), now);
     let trickle = signals(&mut a).pop().unwrap();
     assert_eq!(Envelope::parse(&trickle).unwrap().kind, SignalKind::Transport);
     b.handle_signal(&trickle, now, UNIX_MS).unwrap();
@@ -352,7 +362,7 @@ fn a_direct_path_no_longer_wanted_is_given_up_and_no_longer_probed() {
     b.set_active(true, now);
     b.handle_timeout(now, UNIX_MS);
     for (_, packet) in probes(&mut b) {
-        a.handle_probe(addr(1), &packet, now).unwrap();
+        a.handle_probe(LocalSocket::MAIN, addr(1), &packet, now).unwrap();
     }
     assert_eq!(probes(&mut a).len(), 1, "a pong and nothing of its own");
 }
@@ -383,7 +393,7 @@ fn another_proved_path_takes_over_before_the_silent_one_is_given_up() {
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let other: SocketAddr = "198.51.100.200:7000".parse().unwrap();
     let both = [addr(1), other].map(|addr| Candidate::new(CandidateKind::Host, addr));
-    b.handle_local_candidates(both.to_vec(), NatMapping::Unknown, now);
+    b.handle_local_candidates(both.to_vec(), NatView::default(), now);
     introduce(&mut a, &mut b, now, UNIX_MS);
     // What a asks at an address of b is answered from there, while that address lives.
     let settle = |a: &mut PathAgent, b: &mut PathAgent, dead: Option<SocketAddr>, now| loop {
@@ -392,9 +402,9 @@ fn another_proved_path_takes_over_before_the_silent_one_is_given_up() {
             return;
         }
         for (to, packet) in asked.into_iter().filter(|(to, _)| Some(*to) != dead) {
-            b.handle_probe(addr(0), &packet, now).unwrap();
+            b.handle_probe(LocalSocket::MAIN, addr(0), &packet, now).unwrap();
             for (_, packet) in probes(b) {
-                a.handle_probe(to, &packet, now).unwrap();
+                a.handle_probe(LocalSocket::MAIN, to, &packet, now).unwrap();
             }
         }
     };

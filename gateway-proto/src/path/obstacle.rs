@@ -1,0 +1,61 @@
+//! Why there is no direct path, in words for people.
+
+use std::fmt;
+
+/// What keeps a pair from a direct path, the nearest cause first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// No connection with this peer needs one.
+    NotWanted,
+    /// We have no address to offer.
+    NoAddress,
+    /// The relay that carries offers is not reached.
+    NoRelay,
+    /// The peer has not answered an offer yet.
+    NoAnswer,
+    /// The first attempt is under way.
+    Trying,
+    /// Small packets pass, 1200 bytes do not: QUIC cannot use such a path.
+    PacketsTooSmall,
+    /// A direct path loses too much and rests.
+    Lossy,
+    /// Both NATs give every destination another port.
+    TwoHardNats,
+    /// One NAT gives every destination another port, and the two sides have not both allowed port guessing.
+    HardNat {
+        /// We do.
+        we_allow: bool,
+    },
+    /// One NAT gives every destination another port, and guessing has not found it.
+    PortNotGuessed,
+    /// No probe came through.
+    NothingPasses,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotWanted => "no connection with this peer needs a direct path",
+            Self::NoAddress => "this gateway found no address of its own to offer",
+            Self::NoRelay => "no relay is reached, over which the two sides could agree on a direct path",
+            Self::NoAnswer => "the partner's gateway has not answered the offer of a direct path",
+            Self::Trying => "a direct path is being tried",
+            Self::PacketsTooSmall => "the direct path carries small packets but not 1200 bytes (MTU too small)",
+            Self::Lossy => "the direct path lost more than 30 % of the packets and rests",
+            Self::TwoHardNats => {
+                "both NATs use another port per destination; one static UDP port rule on either side (tunnel.listen with a \
+                 fixed port) makes a direct path possible"
+            }
+            Self::HardNat { we_allow: false } => {
+                "one NAT uses another port per destination; a static UDP port rule there, or tunnel.port_guessing on both \
+                 sides, makes a direct path possible (it is off on this side)"
+            }
+            Self::HardNat { we_allow: true } => {
+                "one NAT uses another port per destination; a static UDP port rule there, or tunnel.port_guessing on both \
+                 sides, makes a direct path possible (it is off on the partner's side)"
+            }
+            Self::PortNotGuessed => "one NAT uses another port per destination, and guessing the port did not succeed",
+            Self::NothingPasses => "no packet passes between the two sites: a firewall drops UDP",
+        })
+    }
+}

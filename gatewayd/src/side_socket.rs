@@ -1,0 +1,158 @@
+//! The sockets of a run of port guessing: up to 256 for some seconds, then the one that was hit, or none.
+//!
+//! They belong to the path actor of one peer. Probes they receive go to that actor; QUIC goes to the tunnel stack like
+//! everything else, under the peer's made-up address, and only when the peer authenticated the source. IPv4 only: no
+//! other protocol has port-mapping NATs.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, IoSliceMut},
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use gateway_proto::path::{LocalSocket, PacketClass, classify, normalize};
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+use tracing::debug;
+
+use crate::{
+    peer::{PathCommand, Peer},
+    socket::Injector,
+};
+
+/// Runs with many sockets at a time in this daemon; each holds 256 file descriptors.
+pub const RUNS_AT_A_TIME: usize = 4;
+
+/// The longest batch that the kernel hands out at once.
+const RECEIVE_BUFFER: usize = 64 << 10;
+
+/// One socket besides the main one.
+pub struct SideSocket {
+    io: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl fmt::Debug for SideSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SideSocket")
+    }
+}
+
+impl SideSocket {
+    fn bind() -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_nonblocking(true)?;
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Self { io: UdpSocket::from_std(socket)?, state })
+    }
+
+    /// Sends a batch, or loses it when the kernel's buffer is full: whoever sent it sends again.
+    pub fn send(&self, transmit: &Transmit<'_>) {
+        let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
+    }
+
+    fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
+        self.send(&Transmit { destination: to, ecn: None, contents: packet, segment_size: None, src_ip: None });
+    }
+
+    async fn receive(&self, number: LocalSocket, peer: &Peer, injector: &Injector) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        loop {
+            self.io.readable().await?;
+            buffer.resize(RECEIVE_BUFFER, 0);
+            let mut meta = [RecvMeta::default()];
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), &mut [IoSliceMut::new(&mut buffer)], &mut meta)
+            });
+            match received {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset) => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let (from, stride) = (normalize(meta[0].addr), meta[0].stride.max(1));
+            for packet in buffer[..meta[0].len].chunks(stride) {
+                match classify(packet) {
+                    PacketClass::Probe => {
+                        peer.command(PathCommand::Probe { socket: number, from, packet: packet.to_vec() });
+                    }
+                    PacketClass::Quic => injector.direct(from, packet),
+                    PacketClass::Stun | PacketClass::Unknown => {}
+                }
+            }
+        }
+    }
+}
+
+/// The side sockets of one path actor; dropping it closes them.
+#[derive(Debug)]
+pub struct SideSockets {
+    runs: Arc<Semaphore>,
+    open: BTreeMap<LocalSocket, (Arc<SideSocket>, tokio::task::AbortHandle)>,
+    readers: JoinSet<()>,
+    /// Held while many are open.
+    run: Option<OwnedSemaphorePermit>,
+}
+
+impl SideSockets {
+    /// None open; `runs` is shared by all path actors.
+    pub fn new(runs: Arc<Semaphore>) -> Self {
+        Self { runs, open: BTreeMap::new(), readers: JoinSet::new(), run: None }
+    }
+
+    /// Opens the sockets 1 to `count`; none while too many runs are under way, fewer when file descriptors run out.
+    pub fn open(&mut self, count: u16, peer: &Arc<Peer>, injector: &Injector) {
+        self.close(None);
+        let Ok(permit) = self.runs.clone().try_acquire_owned() else { return };
+        self.run = Some(permit);
+        for number in (1..=count).map(LocalSocket) {
+            let socket = match SideSocket::bind() {
+                Ok(socket) => Arc::new(socket),
+                Err(error) => {
+                    debug!(%error, opened = self.open.len(), "no more sockets for port guessing");
+                    return;
+                }
+            };
+            let (reading, peer, injector) = (socket.clone(), peer.clone(), injector.clone());
+            let reader = self.readers.spawn(async move {
+                if let Err(error) = reading.receive(number, &peer, &injector).await {
+                    debug!(%error, "a socket of port guessing failed");
+                }
+            });
+            self.open.insert(number, (socket, reader));
+        }
+    }
+
+    /// Closes all but one.
+    pub fn close(&mut self, keep: Option<LocalSocket>) {
+        self.run = None;
+        self.open.retain(|number, (_, reader)| {
+            let kept = Some(*number) == keep;
+            if !kept {
+                reader.abort();
+            }
+            kept
+        });
+        while self.readers.try_join_next().is_some() {}
+    }
+
+    /// The socket of that number, while it is open.
+    pub fn get(&self, number: LocalSocket) -> Option<Arc<SideSocket>> {
+        self.open.get(&number).map(|(socket, _)| socket.clone())
+    }
+
+    /// Sends a probe from it.
+    pub fn send_probe(&self, number: LocalSocket, to: SocketAddr, packet: &[u8]) {
+        if let Some((socket, _)) = self.open.get(&number) {
+            socket.send_probe(to, packet);
+        }
+    }
+}
