@@ -13,7 +13,10 @@ use std::sync::{Arc, LazyLock};
 pub use identity::{IdentityError, ServerIdentity};
 pub use pin::{PinError, PinMismatch, TlsPin, spki_pin};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider, sign::SingleCertAndKey, version::TLS13,
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    sign::SingleCertAndKey,
+    version::{TLS12, TLS13},
 };
 
 /// How a client knows that the server is the right one.
@@ -56,7 +59,7 @@ pub fn client_config(trust: ServerTrust, alpn: &[&[u8]]) -> ClientConfig {
     let mut config = match trust {
         ServerTrust::Pin(pin) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(pin::PinVerifier::new(pin, provider())))
+            .with_custom_certificate_verifier(Arc::new(pin::PinVerifier::new(Some(pin), provider())))
             .with_no_client_auth(),
         ServerTrust::WebPki => {
             let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -64,6 +67,28 @@ pub fn client_config(trust: ServerTrust, alpn: &[&[u8]]) -> ClientConfig {
         }
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config
+}
+
+/// TLS 1.3 or 1.2 to an integration engine on our own machine or network. Its certificate names no host and is issued by
+/// itself, so it is known by its pin; without one, any key is accepted.
+pub fn engine_client_config(pin: Option<TlsPin>) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3 and 1.2")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(pin::PinVerifier::new(pin, provider())))
+        .with_no_client_auth()
+}
+
+/// TLS 1.3 or 1.2 with the server's identity, for local clients that are not ours, such as the engine's Administrator.
+pub fn local_server_config(identity: &ServerIdentity) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3 and 1.2")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
     config
 }
 

@@ -3,7 +3,7 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use gateway_net::{proxy::Proxy, secret_file, shutdown::Shutdown, time::unix_ms};
+use gateway_net::{proxy::Proxy, secret_file, shutdown::Shutdown, time::unix_ms, tls::ServerIdentity};
 use gateway_proto::id::RelayId;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    admin::{engine::EngineApi, log::AdminLog, owner::OwnerEnd, user::UserEnd},
     authority::Authority,
     candidates::Gatherer,
     config::Config,
@@ -81,6 +82,7 @@ struct Daemon {
     traffic: TrafficTable,
     changed: Arc<Notify>,
     home: watch::Receiver<Option<RelayId>>,
+    admin: AdminLog,
 }
 
 impl Daemon {
@@ -105,6 +107,11 @@ impl Daemon {
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
 
+        let (admin, admin_writer) = AdminLog::open(authority.state().path())?;
+        let owner =
+            config.engine.clone().map(|engine| OwnerEnd::new(EngineApi::new(engine), admin.clone(), gate.clone()));
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let identity = ServerIdentity::load_or_generate(authority.state().path(), &names)?;
         let context = MeshContext {
             authority: authority.clone(),
             endpoint: endpoint.clone(),
@@ -134,6 +141,7 @@ impl Daemon {
             listener: ListenerContext {
                 gate: gate.clone(),
                 authority: authority.clone(),
+                admin: owner,
                 traffic: traffic.clone(),
                 dial_timeout: config.listener.dial_timeout,
                 keepalive: config.listener.keepalive,
@@ -144,6 +152,7 @@ impl Daemon {
                 authority: authority.clone(),
                 ports: LocalPorts::open(authority.clone())?,
                 traffic: traffic.clone(),
+                admin: UserEnd::new(&identity, config.admin.bind, config.admin.hold),
                 bind: config.sender.bind,
                 hold: config.sender.hold,
                 keepalive: config.listener.keepalive,
@@ -167,10 +176,11 @@ impl Daemon {
         let queues = MeshQueues { path_packets, relay_inbound, link_changes };
         let tasks = JoinSet::new();
         let mut daemon =
-            Self { tasks, stop: stop.clone(), closing, endpoint, socket, registry, traffic, changed, home };
+            Self { tasks, stop: stop.clone(), closing, endpoint, socket, registry, traffic, changed, home, admin };
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop));
+        daemon.spawn("log of admin calls", admin_writer.run());
         Ok(daemon)
     }
 
@@ -180,6 +190,7 @@ impl Daemon {
             authority: authority.clone(),
             registry: self.registry.clone(),
             traffic: self.traffic.clone(),
+            engine_api: config.engine.as_ref().map(|engine| engine.url().to_owned()),
         };
         let reporter = connections.clone();
         let reports = ReportSource {
@@ -194,6 +205,7 @@ impl Daemon {
             home: self.home.clone(),
             socket: self.socket.clone(),
             started_at: unix_ms(),
+            admin: self.admin.clone(),
         };
         self.spawn("control client", client.run(self.stop.clone()));
 
@@ -253,6 +265,8 @@ impl Daemon {
         // The tunnels first, while paths and relay links still carry their last packets.
         self.endpoint.close().await;
         self.stop.cancel();
+        // Its writer ends when the last stream has let go of it.
+        drop(self.admin);
         while self.tasks.join_next().await.is_some() {}
     }
 }

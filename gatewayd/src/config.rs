@@ -5,6 +5,7 @@
 //! value found and what is accepted. Every key is described in `docs/configuration.md`.
 
 mod document;
+mod engine;
 mod network;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 
 use document::Document;
 pub use document::Mistake;
+pub use engine::{AdminConfig, EngineConfig};
 use gateway_net::log::LogFormat;
 pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
@@ -43,6 +45,10 @@ pub struct Config {
     pub sender: SenderConfig,
     /// `[listener]`
     pub listener: ListenerConfig,
+    /// `[engine]`; none: this gateway offers no admin connections.
+    pub engine: Option<EngineConfig>,
+    /// `[admin]`
+    pub admin: AdminConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
     /// `[log] format`
@@ -174,6 +180,9 @@ impl Config {
         };
         listener.finish();
 
+        let engine = EngineConfig::read(root.section("engine"));
+        let admin = AdminConfig::read(root.section("admin"));
+
         let mut limits = root.section("limits");
         let limits_config = LimitsConfig { streams: limits.number("streams", 4096, 1..=65_536) };
         limits.finish();
@@ -200,6 +209,8 @@ impl Config {
             network: network_config,
             sender: sender_config,
             listener: listener_config,
+            engine,
+            admin,
             limits: limits_config,
             log_format,
             metrics_listen,

@@ -36,6 +36,11 @@ impl EngineSocket {
         Ok(Self(socket))
     }
 
+    /// The socket, set up as before.
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.0
+    }
+
     /// Closes with FIN: both directions ended cleanly.
     pub(crate) fn close_cleanly(self) {
         // If the option cannot be set the engine sees a reset after a complete conversation: harmless, and visible.

@@ -4,8 +4,11 @@
 //! ([`mesh`], [`keeper`], [`peer`]), opens local ports for the engine's senders ([`sender`]), dials the engine for
 //! streams of partners ([`listener`]) and asks the policy for every stream ([`gate`]).
 //!
+//! Administrators of partners reach the engine's API through [`admin`].
+//!
 //! One UDP socket ([`socket`]) carries everything between gateways: QUIC on direct and relayed paths, probes, STUN.
 
+pub mod admin;
 pub mod app;
 pub mod authority;
 pub mod candidates;

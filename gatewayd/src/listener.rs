@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
+    admin::owner::OwnerEnd,
     authority::Authority,
     engine_socket::EngineSocket,
     gate::{Gate, Permit},
-    peer::Peer,
+    peer::{Peer, PeerStream},
     splice::{SendHalf, SpliceContext, splice},
     traffic::{Role, StreamGuard, Traffic, TrafficTable},
     tunnel,
@@ -35,6 +36,8 @@ pub struct ListenerContext {
     pub gate: Gate,
     /// The clock of the policy.
     pub authority: Authority,
+    /// Serves admin streams; none: the engine's admin API is not configured.
+    pub admin: Option<OwnerEnd>,
     /// Counters.
     pub traffic: TrafficTable,
     /// How long the engine may take to accept.
@@ -72,7 +75,14 @@ async fn stream(
         Ok(Err(code)) => return refuse(send, recv, code).await,
         Err(_) => return refuse(send, recv, RefusalCode::Malformed).await,
     };
-    let Admitted { permit, engine, traffic, trace, guard } = admitted;
+    let Admitted { permit, destination, traffic, trace, guard } = admitted;
+    let engine = match destination {
+        Destination::Engine(engine) => engine,
+        Destination::Admin(owner) => {
+            let admin = Admin { owner, permit, traffic, trace, _open: (guard, peer.stream_opened()) };
+            return admin.serve(peer, send, recv).await;
+        }
+    };
     let span =
         info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
@@ -110,10 +120,44 @@ async fn stream(
 
 struct Admitted {
     permit: Permit,
-    engine: SocketAddr,
+    destination: Destination,
     traffic: Arc<Traffic>,
     trace: u64,
     guard: StreamGuard,
+}
+
+enum Destination {
+    Engine(SocketAddr),
+    Admin(OwnerEnd),
+}
+
+/// An admin stream that was admitted.
+struct Admin {
+    owner: OwnerEnd,
+    permit: Permit,
+    traffic: Arc<Traffic>,
+    trace: u64,
+    _open: (StreamGuard, PeerStream),
+}
+
+impl Admin {
+    async fn serve(self, peer: &Peer, mut send: SendHalf, mut recv: RecvStream) {
+        let span = info_span!(
+            "stream", connection = %self.permit.entry.id, trace = format_args!("{:016x}", self.trace), role = "admin owner"
+        );
+        let serving = async move {
+            let user = match timeout(HEADER_TIMEOUT, self.owner.opening(&mut recv)).await {
+                Ok(Ok(user)) => user,
+                Ok(Err(code)) => return refuse(send, recv, code).await,
+                Err(_) => return refuse(send, recv, RefusalCode::NoActingUser).await,
+            };
+            if send.stream().write_all(&Answer::Accepted.encode()).await.is_ok() {
+                self.traffic.clear_problem();
+                self.owner.serve(self.permit, peer.name(), user, (send, recv), self.traffic).await;
+            }
+        };
+        serving.instrument(span).await;
+    }
 }
 
 /// Everything that must be true before the engine is dialled. What a stranger to the connection gets wrong, whatever
@@ -150,9 +194,15 @@ async fn admit(
         RefusalCode::from(reason)
     };
     let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;
-    let engine = match (permit.entry.local, header.kind) {
-        (LocalEnd::Listener { engine }, StreamKind::ChannelData) => engine,
-        (LocalEnd::AdminOwner, StreamKind::Admin) => return Err(RefusalCode::AdminUnavailable),
+    let destination = match (permit.entry.local, header.kind) {
+        (LocalEnd::Listener { engine }, StreamKind::ChannelData) => Destination::Engine(engine),
+        (LocalEnd::AdminOwner, StreamKind::Admin) => {
+            let Some(owner) = &context.admin else {
+                traffic.note_problem("our engine's admin API is not configured: set api in the section [engine]");
+                return Err(RefusalCode::AdminUnavailable);
+            };
+            Destination::Admin(owner.clone())
+        }
         (LocalEnd::Listener { .. }, StreamKind::Admin)
         | (LocalEnd::AdminOwner, StreamKind::ChannelData)
         | (LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. }, _) => return Err(RefusalCode::WrongDirection),
@@ -162,7 +212,7 @@ async fn admit(
         traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
         return Err(RefusalCode::TooManyStreams);
     };
-    Ok(Admitted { permit, engine, traffic, trace: header.trace, guard })
+    Ok(Admitted { permit, destination, traffic, trace: header.trace, guard })
 }
 
 async fn dial(engine: SocketAddr, context: &ListenerContext) -> Result<EngineSocket, RefusalCode> {

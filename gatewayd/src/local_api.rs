@@ -9,7 +9,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, Query, State, rejection::JsonRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use gateway_net::proxy::Proxy;
 use gateway_proto::api::{
     Problem,
-    local::{EnrollBody, Enrolled, ReconnectBody, Status},
+    local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
 };
 use socket::OwnerOnly;
 use tokio::{
@@ -35,6 +35,8 @@ use crate::{
 
 /// The largest request body: an enrolment code is well below it.
 const MAX_BODY: usize = 64 << 10;
+/// Admin calls answered when no number is asked for.
+const DEFAULT_CALLS: usize = 50;
 /// How long answers under way may take once the daemon is to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,8 @@ pub trait DaemonControl: Send + Sync {
     fn status(&self) -> Status;
     /// Probes every path of a peer anew; the error says why not, for people.
     fn reconnect(&self, peer: &str) -> Result<(), String>;
+    /// The newest calls of partners' administrators; the error says why they cannot be read, for people.
+    fn admin_calls(&self, limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>>;
     /// Metrics as Prometheus text.
     fn metrics(&self) -> String;
 }
@@ -96,6 +100,7 @@ impl LocalApi {
             .route("/v1/enroll", post(enroll_with_code))
             .route("/v1/reconnect", post(reconnect))
             .route("/v1/metrics", get(metrics))
+            .route("/v1/admin/calls", get(admin_calls))
             .fallback(unknown)
             .method_not_allowed_fallback(unknown)
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -129,6 +134,19 @@ async fn drained(server: impl Future<Output = io::Result<()>>, shutdown: Cancell
 async fn status(State(shared): State<Shared>) -> Json<Status> {
     shared.daemon.refresh().await;
     Json(shared.daemon.status())
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct CallsQuery {
+    limit: Option<usize>,
+}
+
+async fn admin_calls(
+    State(shared): State<Shared>,
+    Query(query): Query<CallsQuery>,
+) -> Result<Json<AdminCalls>, ProblemAnswer> {
+    let read = shared.daemon.admin_calls(query.limit.unwrap_or(DEFAULT_CALLS)).await;
+    read.map(Json).map_err(|detail| ProblemAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail))
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

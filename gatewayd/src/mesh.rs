@@ -15,7 +15,7 @@ use gateway_proto::{
     id::{ConnectionId, RelayId},
     identity::GatewayPublicKey,
     path::{LocalSocket, PacketClass, probe_session_id},
-    policy::{LocalEnd, PeerEntry, Policy, RelayEntry},
+    policy::{PeerEntry, Policy, RelayEntry},
     relay::RelayAddress,
 };
 use quinn::Connection;
@@ -194,7 +194,7 @@ impl Mesh {
         self.reconcile_peers(policy.as_deref());
         let senders: BTreeMap<_, _> = connections
             .iter()
-            .filter(|entry| matches!(entry.local, LocalEnd::Sender { .. }))
+            .filter(|entry| entry.local.opens_streams())
             .map(|entry| (entry.id, entry.peer))
             .collect();
         self.reconcile_senders(&senders);

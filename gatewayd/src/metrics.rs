@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gateway_proto::api::{
     gateway::{Connectivity, PathKind},
-    local::{PathCounts, Status},
+    local::{AdminCounters, PathCounts, Status},
 };
 use prometheus_client::{
     encoding::text::encode as encode_text,
@@ -21,11 +21,12 @@ use crate::socket::TunnelSocket;
 type Labels = [(&'static str, &'static str); 1];
 
 /// The metrics of this moment.
-pub fn encode(status: &Status, socket: &TunnelSocket) -> String {
+pub fn encode(status: &Status, socket: &TunnelSocket, admin: AdminCounters) -> String {
     let mut registry = Registry::with_prefix("gatewayd");
     policy_and_links(&mut registry, status);
     connections(&mut registry, status);
     packets(&mut registry, socket);
+    admin_calls(&mut registry, admin);
     let mut text = String::new();
     match encode_text(&mut text, &registry) {
         Ok(()) => text,
@@ -95,6 +96,13 @@ fn path_counters(registry: &mut Registry, status: &Status) {
     counter("path_probe_bytes", "Path probes sent, bytes of UDP payload", sum(|c| c.probe_bytes_sent));
     counter("port_guess_runs", "Runs of port guessing", sum(|c| c.guess_runs));
     counter("port_guess_probes", "Probes of those runs", sum(|c| c.guess_probes));
+}
+
+fn admin_calls(registry: &mut Registry, admin: AdminCounters) {
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter("admin_calls_passed", "Calls of partners' administrators that reached the engine", admin.passed);
+    counter("admin_calls_refused", "Calls of partners' administrators that the guard refused", admin.refused);
+    counter("admin_calls_unrecorded", "Admin calls that could not be written to the log", admin.unrecorded);
 }
 
 fn packets(registry: &mut Registry, socket: &TunnelSocket) {

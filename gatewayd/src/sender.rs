@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
+    admin::user::UserEnd,
     authority::{Authority, PolicyView},
     config::MAX_HOLD,
     engine_socket::EngineSocket,
@@ -32,7 +33,7 @@ use crate::{
     peer::Peer,
     ports::LocalPorts,
     splice::{SendHalf, SpliceContext, SpliceError, splice},
-    traffic::{Role, Traffic, TrafficTable},
+    traffic::{Role, StreamGuard, Traffic, TrafficTable},
     tunnel,
 };
 
@@ -57,6 +58,8 @@ pub struct SenderContext {
     pub ports: LocalPorts,
     /// Counters.
     pub traffic: TrafficTable,
+    /// Local ports for administrators.
+    pub admin: UserEnd,
     /// Address of the local ports.
     pub bind: IpAddr,
     /// How long an accepted socket waits for a tunnel.
@@ -170,7 +173,8 @@ impl Sender {
         };
         let remembered = self.context.ports.get(self.id).unwrap_or(0);
         let port = if wanted == 0 { remembered } else { wanted };
-        let address = SocketAddr::new(self.context.bind, port);
+        let bind_ip = if permit.entry.kind.is_admin() { self.context.admin.bind } else { self.context.bind };
+        let address = SocketAddr::new(bind_ip, port);
         // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
         if port != 0 {
             return bind(address).map_err(|source| PortError::Bind { address, source });
@@ -210,6 +214,9 @@ impl Sender {
             self.traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
             return;
         };
+        if permit.entry.kind.is_admin() {
+            return self.take_admin(socket, permit, guard, streams);
+        }
         let stream = OutboundStream {
             permit,
             peer: self.peer.clone(),
@@ -227,6 +234,31 @@ impl Sender {
             }
             .instrument(span),
         );
+    }
+}
+
+impl Sender {
+    /// A connection of an administrator.
+    fn take_admin(&self, socket: EngineSocket, permit: Permit, guard: StreamGuard, streams: &mut JoinSet<()>) {
+        let (end, peer, traffic) = (self.context.admin.clone(), self.peer.clone(), self.traffic.clone());
+        let trace = u64::from_be_bytes(random());
+        let span = info_span!(
+            "stream", connection = %self.id, trace = format_args!("{trace:016x}"), role = "admin user"
+        );
+        let carried = async move {
+            let _guard = guard;
+            match end.carry(socket.into_inner(), permit, &peer, &traffic, trace).await {
+                Ok(()) => {
+                    traffic.finished.fetch_add(1, Relaxed);
+                    traffic.clear_problem();
+                }
+                Err(problem) => {
+                    traffic.reset.fetch_add(1, Relaxed);
+                    traffic.note_problem(problem);
+                }
+            }
+        };
+        streams.spawn(carried.instrument(span));
     }
 }
 
@@ -333,7 +365,8 @@ impl OutboundStream {
     }
 }
 
-async fn tunnel_up(mut tunnel: watch::Receiver<Option<Connection>>) -> Connection {
+/// The tunnel in use, as soon as there is one.
+pub(crate) async fn tunnel_up(mut tunnel: watch::Receiver<Option<Connection>>) -> Connection {
     loop {
         if let Ok(up) = tunnel.wait_for(Option::is_some).await
             && let Some(connection) = &*up

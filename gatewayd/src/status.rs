@@ -13,7 +13,9 @@ use gateway_net::time::unix_secs;
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity, PathKind},
-        local::{ConnectionStatus, ControlStatus, PathCounts, PeerStatus, PolicyStatus, RelayStatus, Status},
+        local::{
+            AdminCalls, ConnectionStatus, ControlStatus, PathCounts, PeerStatus, PolicyStatus, RelayStatus, Status,
+        },
     },
     id::RelayId,
     path::Selected,
@@ -22,6 +24,7 @@ use gateway_proto::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    admin::log::AdminLog,
     authority::{Authority, PolicyView},
     credentials::KEY_EXCHANGE,
     gate::role,
@@ -47,6 +50,8 @@ pub struct Connections {
     pub registry: Registry,
     /// Counters.
     pub traffic: TrafficTable,
+    /// The engine's admin API, if configured.
+    pub engine_api: Option<String>,
 }
 
 /// Collects the status.
@@ -62,6 +67,8 @@ pub struct StatusSource {
     pub socket: Arc<TunnelSocket>,
     /// When the daemon started, Unix milliseconds.
     pub started_at: u64,
+    /// The log of admin calls.
+    pub admin: AdminLog,
 }
 
 impl StatusSource {
@@ -186,19 +193,20 @@ impl Connections {
         let is_own = name.as_ref().is_some_and(|name| own == Some(name.organization));
         let denied = self.denied(view, entry);
         let local_address = match entry.local {
-            LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. } => {
-                self.registry.local_address(entry.id).map(|a| a.to_string())
-            }
+            LocalEnd::Sender { .. } => self.registry.local_address(entry.id).map(|a| a.to_string()),
+            LocalEnd::AdminUser { .. } => self.registry.local_address(entry.id).map(|a| format!("https://{a}")),
             LocalEnd::Listener { engine } => Some(engine.to_string()),
-            LocalEnd::AdminOwner => None,
+            LocalEnd::AdminOwner => self.engine_api.clone(),
         };
         ConnectionStatus {
             id: entry.id,
             endpoint: entry.endpoint.clone(),
             kind: entry.kind,
-            role: match role {
-                Role::Sender => "sender",
-                Role::Listener => "listener",
+            role: match entry.local {
+                LocalEnd::Sender { .. } => "sender",
+                LocalEnd::Listener { .. } => "listener",
+                LocalEnd::AdminUser { .. } => "admin_user",
+                LocalEnd::AdminOwner => "admin_owner",
             }
             .into(),
             peer_server: name.as_ref().map_or_else(|| entry.peer.short(), |name| name.name.clone()),
@@ -272,8 +280,17 @@ impl DaemonControl for StatusSource {
         Err(format!("no peer is called '{peer}'; the peers are: {}", known.join(", ")))
     }
 
+    fn admin_calls(&self, limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>> {
+        let log = self.admin.clone();
+        Box::pin(async move {
+            let read =
+                tokio::task::spawn_blocking(move || log.newest(limit)).await.map_err(|error| error.to_string())?;
+            read.map_err(|error| format!("the log of admin calls cannot be read: {error}"))
+        })
+    }
+
     fn metrics(&self) -> String {
-        metrics::encode(&self.snapshot(), &self.socket)
+        metrics::encode(&self.snapshot(), &self.socket, self.admin.counters())
     }
 }
 

@@ -45,12 +45,12 @@ fn the_example_is_accepted_and_says_what_the_defaults_are() {
     let text = fs::read_to_string(&example).unwrap();
     let defaults = Config::parse(&example, "state_dir = \"/var/lib/gatewayd\"").unwrap();
     assert_eq!(Config::parse(&example, &text).unwrap(), defaults);
-    // With every comment sign of a setting taken away, it still says the defaults, apart from the metrics address.
+    // With every comment sign of a setting taken away, it still says the defaults, apart from what is off by default.
     let uncommented: String =
         text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
     let complete = Config::parse(&example, &uncommented).unwrap();
-    assert!(complete.metrics_listen.is_some());
-    assert_eq!(Config { metrics_listen: None, ..complete }, defaults);
+    assert!(complete.metrics_listen.is_some() && complete.engine.is_some());
+    assert_eq!(Config { metrics_listen: None, engine: None, ..complete }, defaults);
 }
 
 #[test]

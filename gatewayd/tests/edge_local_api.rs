@@ -4,10 +4,11 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use gateway_proto::{
     api::{
         Problem,
-        local::{ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, Status},
+        local::{AdminCalls, ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, Status},
     },
     identity::GatewayKey,
 };
@@ -47,6 +48,10 @@ impl DaemonControl for Daemon {
 
     fn reconnect(&self, peer: &str) -> Result<(), String> {
         if peer == "Lab" { Ok(()) } else { Err(format!("no peer is called '{peer}'")) }
+    }
+
+    fn admin_calls(&self, _limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>> {
+        Box::pin(std::future::ready(Ok(AdminCalls { calls: vec![], whole: true })))
     }
 
     fn metrics(&self) -> String {

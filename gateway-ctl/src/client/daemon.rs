@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use gateway_proto::api::{
-    local::{EnrollBody, Enrolled, ReconnectBody, Status},
+    local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
     platform::Hidden,
 };
 
@@ -48,6 +48,12 @@ impl Daemon {
         let body = ReconnectBody { peer: peer.to_owned() };
         self.http.send(self.http.client.post(self.http.url("/reconnect")).json(&body), LIMIT).await?;
         Ok(())
+    }
+
+    /// The newest calls of partners' administrators.
+    pub(crate) async fn admin_calls(&self, limit: usize) -> Result<AdminCalls, ClientError> {
+        let request = self.http.client.get(self.http.url("/admin/calls")).query(&[("limit", limit)]);
+        self.http.call(request, LIMIT).await
     }
 
     /// Its metrics, as they are.

@@ -260,7 +260,7 @@ fn last_message(connection: &ConnectionStatus, now_ms: u64) -> String {
 }
 
 fn address_label(connection: &ConnectionStatus) -> &'static str {
-    if connection.role == "listener" { "Engine" } else { "Local address" }
+    if matches!(connection.role.as_str(), "listener" | "admin_owner") { "Engine" } else { "Local address" }
 }
 
 fn streams(connection: &ConnectionStatus) -> String {

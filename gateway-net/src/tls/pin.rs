@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls13_signature},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -104,15 +104,15 @@ impl PinMismatch {
     }
 }
 
-/// Accepts the one server key with the pin, if it signs the handshake.
+/// Accepts the one server key with the pin, if it signs the handshake; without a pin, any key that does.
 #[derive(Debug)]
 pub(super) struct PinVerifier {
-    pin: TlsPin,
+    pin: Option<TlsPin>,
     provider: Arc<CryptoProvider>,
 }
 
 impl PinVerifier {
-    pub(super) fn new(pin: TlsPin, provider: Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(pin: Option<TlsPin>, provider: Arc<CryptoProvider>) -> Self {
         Self { pin, provider }
     }
 }
@@ -126,21 +126,22 @@ impl ServerCertVerifier for PinVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Some(pin) = self.pin else { return Ok(ServerCertVerified::assertion()) };
         let presented = spki_pin(end_entity).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if presented.0.ct_eq(&self.pin.0).into() {
+        if presented.0.ct_eq(&pin.0).into() {
             return Ok(ServerCertVerified::assertion());
         }
-        let mismatch = PinMismatch { expected: self.pin, presented };
+        let mismatch = PinMismatch { expected: pin, presented };
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(mismatch)))))
     }
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(

@@ -3,6 +3,7 @@
 //! - `GET /v1/status` → [`Status`]
 //! - `POST /v1/enroll` [`EnrollBody`] → [`super::gateway::EnrollAnswer`] without secrets ([`Enrolled`])
 //! - `POST /v1/reconnect` [`ReconnectBody`] → 204: probe every path of a peer anew
+//! - `GET /v1/admin/calls?limit=N` → [`AdminCalls`]
 //! - `GET /v1/metrics` → Prometheus text
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gateway::{Connectivity, PathKind};
 use crate::{
+    admin::call::AdminCall,
     id::ConnectionId,
     identity::GatewayPublicKey,
     policy::{Activation, ConnectionKind},
@@ -49,6 +51,26 @@ pub struct Enrolled {
 pub struct ReconnectBody {
     /// Server name, server id or key of the peer.
     pub peer: String,
+}
+
+/// The newest calls that partners' administrators made at our engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminCalls {
+    /// Oldest first.
+    pub calls: Vec<AdminCall>,
+    /// Whether the chain of the log is whole; otherwise lines were changed or removed.
+    pub whole: bool,
+}
+
+/// Admin calls since the daemon started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AdminCounters {
+    /// Reached the engine.
+    pub passed: u64,
+    /// Refused by the guard.
+    pub refused: u64,
+    /// Could not be written to the log.
+    pub unrecorded: u64,
 }
 
 /// Everything a person at this gateway wants to know.
@@ -184,7 +206,7 @@ pub struct ConnectionStatus {
     pub endpoint: String,
     /// What it carries.
     pub kind: ConnectionKind,
-    /// `sender` or `listener`.
+    /// `sender` or `listener`; of an admin connection `admin_user` or `admin_owner`.
     pub role: String,
     /// The peer's server name.
     pub peer_server: String,
@@ -202,7 +224,8 @@ pub struct ConnectionStatus {
     pub path_reason: String,
     /// End-to-end round-trip time, milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Sender: the local address the engine connects to, while it is open. Listener: the engine's address.
+    /// Sender: the local address the engine connects to, while it is open. Listener: the engine's address. Admin user: the
+    /// URL the Administrator is pointed at, while the port is open. Admin owner: the engine's admin API, if configured.
     pub local_address: Option<String>,
     /// Last bytes towards the peer, Unix milliseconds.
     pub last_sent_at: Option<u64>,

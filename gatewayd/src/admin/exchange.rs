@@ -1,0 +1,424 @@
+//! One admin stream at the owner's gateway: requests judged, written anew to the engine, answers led back.
+
+use gateway_proto::{
+    admin::{
+        answer::{AnswerHead, own_answer, rewrite_start_file},
+        body::{BodyDecoder, LAST_CHUNK, chunk},
+        forward::{engine_head, session_check},
+        guard::{BodyRule, MAX_LOGIN_LEN, Pass, Refusal, is_bypass},
+        head::{Framing, RequestHead},
+        operation::Method,
+        redact::Redactor,
+    },
+    stream::ResetCode,
+};
+use tokio::io::AsyncWriteExt;
+use tracing::info;
+
+use super::{
+    engine::{EngineConnection, EngineError},
+    owner::{Caller, OwnerEnd, Record},
+    sessions::{Session, SessionKey, account_in, account_of_form, clean, key_of, key_of_cookie},
+    wire::{ClientError, ClientReader, ClientWriter},
+};
+use crate::explain::explain;
+
+/// The largest start file that is rewritten, in bytes.
+const MAX_START_FILE: usize = 4 << 20;
+/// The largest answer to a question of our own, in bytes.
+const MAX_OWN_ANSWER: usize = 64 << 10;
+/// What is read of a refused body, so that the connection can go on, in bytes.
+const MAX_DRAINED: usize = 1 << 20;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+pub(super) struct Exchange<'a> {
+    owner: &'a OwnerEnd,
+    caller: &'a Caller,
+    reader: ClientReader,
+    writer: ClientWriter,
+    engine: Option<EngineConnection>,
+}
+
+/// Why a call does not get the engine's answer.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("refused")]
+    Refused(Refusal),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// An answer that began cannot be completed.
+    #[error("the answer was cut off")]
+    CutOff,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A request with what was decided about it.
+struct Call<'h> {
+    head: &'h RequestHead,
+    pass: Pass,
+    session: Option<SessionKey>,
+    body: BodyDecoder,
+    /// The account a sign-in is for.
+    account: Option<String>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(owner: &'a OwnerEnd, caller: &'a Caller, reader: ClientReader, writer: ClientWriter) -> Self {
+        Self { owner, caller, reader, writer, engine: None }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.writer.finish();
+        self.reader.stop(ResetCode::Refused);
+    }
+
+    pub(super) fn reset(&mut self, code: ResetCode) {
+        self.writer.reset_as(code);
+        self.reader.stop(code);
+    }
+
+    /// Serves requests until the client ends.
+    pub(super) async fn run(&mut self) -> Result<(), ClientError> {
+        loop {
+            let head = match self.reader.head().await {
+                Ok(Some(head)) => head,
+                Ok(None) => return Ok(()),
+                Err(ClientError::Head(error)) => {
+                    let mut record = Record::new(self.owner.log(), self.caller, "-");
+                    let refusal = Refusal::from(error);
+                    record.refused(&refusal);
+                    self.writer.write(&own_answer(refusal.status, &refusal.reason, true)).await?;
+                    record.end().await;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            let mut record = Record::new(self.owner.log(), self.caller, head.method.name());
+            let stays_open = self.call(&head, &mut record).await?;
+            record.end().await;
+            if !stays_open || head.close {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One request and its answer; `false`: the connection ends with it.
+    async fn call(&mut self, head: &RequestHead, record: &mut Record) -> Result<bool, ClientError> {
+        let mut body = BodyDecoder::new(head.framing);
+        let refusal = match self.try_call(head, &mut body, record).await {
+            Ok(()) => return Ok(body.is_done()),
+            Err(Stop::Client(error)) => return Err(error),
+            Err(Stop::CutOff) => return Err(ClientError::Gone),
+            Err(Stop::Refused(refusal)) => {
+                info!(reason = refusal.reason, path = refusal.template, "admin call refused");
+                refusal
+            }
+            Err(Stop::Engine(error)) => {
+                info!(reason = explain(&error), "the engine's admin API did not answer");
+                self.engine = None;
+                let answer = own_answer(502, &format!("gateway: {error}"), true);
+                record.status(502);
+                self.writer.write(&answer).await?;
+                return Ok(false);
+            }
+        };
+        record.refused(&refusal);
+        // A client that waits for leave to send its body may send it or not: only the end of the connection is clear.
+        let waits = head.expects_continue && head.has_body();
+        let small = !matches!(head.framing, Framing::Length(length) if length > MAX_DRAINED as u64);
+        let stays_open = !waits && small && !matches!(refusal.status, 413 | 502);
+        self.writer.write(&own_answer(refusal.status, &refusal.reason, !stays_open)).await?;
+        Ok(stays_open && self.drain(&mut body).await?)
+    }
+
+    async fn drain(&mut self, body: &mut BodyDecoder) -> Result<bool, ClientError> {
+        let (mut part, mut drained) = (Vec::new(), 0);
+        while self.reader.body(body, &mut part).await? {
+            drained += part.len();
+            if drained > MAX_DRAINED {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn try_call(&mut self, head: &RequestHead, body: &mut BodyDecoder, record: &mut Record) -> Result<(), Stop> {
+        let guard =
+            self.owner.guard(self.caller.connection).map_err(|reason| refusal(403, reason.to_string(), None))?;
+        let session = key_of(head);
+        let known = session.map(|key| self.owner.sessions().get(&key)).unwrap_or_default();
+        record.account(known.account.clone());
+        let pass = guard.judge(head)?;
+        record.passes(&pass);
+        if !self.owner.log().is_writable() {
+            return Err(refusal(503, "the gateway cannot record admin calls now".into(), Some(&pass)).into());
+        }
+        let by_password = head.fields.iter().any(|field| field.name == "authorization") && !known.signed_in;
+        if pass.body == BodyRule::Login || by_password {
+            self.owner.attempt(self.caller.connection).map_err(|wait| {
+                let reason = format!("too many sign-in attempts through gateway: wait {} s", wait.as_secs() + 1);
+                refusal(429, reason, Some(&pass))
+            })?;
+        }
+        let mut call = Call { head, pass, session, body: body.clone(), account: None };
+        let result = self.pass_on(&mut call, known, record).await;
+        *body = call.body;
+        result
+    }
+
+    async fn pass_on(&mut self, call: &mut Call<'_>, known: Session, record: &mut Record) -> Result<(), Stop> {
+        if matches!(call.pass.body, BodyRule::SignedIn(_)) && call.head.has_body() && !known.signed_in {
+            let account = self.ask_session(call).await?;
+            record.account(account);
+        }
+        if call.head.expects_continue && call.head.has_body() {
+            self.writer.write(CONTINUE).await?;
+        }
+        let form = match call.pass.body {
+            BodyRule::Login => Some(self.form(call).await?),
+            BodyRule::None | BodyRule::SignedIn(_) => None,
+        };
+        if call.account.is_some() {
+            record.account(call.account.clone());
+        }
+        let answer = self.ask(call, form.as_deref()).await?;
+        record.status(answer.status);
+        self.note_session(call, &answer);
+        self.lead_back(call, answer).await
+    }
+
+    /// A sign-in form, whole: who signs in is looked at before the engine sees it.
+    async fn form(&mut self, call: &mut Call<'_>) -> Result<Vec<u8>, Stop> {
+        let (mut part, mut form) = (Vec::new(), Vec::new());
+        while self.reader.body(&mut call.body, &mut part).await? {
+            form.append(&mut part);
+            if form.len() as u64 > MAX_LOGIN_LEN {
+                return Err(
+                    refusal(413, "refused by the gateway: the body is too large".into(), Some(&call.pass)).into()
+                );
+            }
+        }
+        if url::form_urlencoded::parse(&form).any(|(name, value)| name != "password" && is_bypass(&value)) {
+            let reason = "refused by the gateway: the bypass account is for local programs";
+            return Err(refusal(403, reason.into(), Some(&call.pass)).into());
+        }
+        let account = account_of_form(&form);
+        if account.is_none() && call.pass.api.is_some() {
+            return Err(
+                refusal(403, "refused by the gateway: the sign-in names no account".into(), Some(&call.pass)).into()
+            );
+        }
+        call.account = account.and_then(|account| clean(&account));
+        Ok(form)
+    }
+
+    /// Before a body passes, the engine must know the session: what it deserializes before a sign-in, nobody may send.
+    async fn ask_session(&mut self, call: &Call<'_>) -> Result<Option<String>, Stop> {
+        let unknown = || refusal(401, "sign in at the engine first".into(), Some(&call.pass));
+        let (Some(key), Some(api)) = (call.session, call.pass.api.as_deref()) else { return Err(unknown().into()) };
+        let question = session_check(call.head, api, &self.caller.identity);
+        let answer = self.ask_engine(&question, Method::Get).await?;
+        let engine = self.engine.as_mut().ok_or(Stop::CutOff)?;
+        let body = engine.reader.whole_body(answer.framing, MAX_OWN_ANSWER).await?;
+        if answer.close || body.is_none() {
+            self.engine = None;
+        }
+        if answer.status != 200 {
+            return Err(unknown().into());
+        }
+        let account = body.as_deref().and_then(account_in);
+        self.owner.sessions().put(key, Session { signed_in: true, account: account.clone() });
+        Ok(account)
+    }
+
+    fn note_session(&self, call: &Call<'_>, answer: &AnswerHead) {
+        let mut sessions = self.owner.sessions();
+        if let Some(key) = call.session
+            && (answer.status == 401 || matches!(call.pass.template, "/users/_logout" | "/users/_inactivityLogout"))
+        {
+            sessions.forget(&key);
+        }
+        let (Some(account), 200) = (&call.account, answer.status) else { return };
+        for field in answer.fields.iter().filter(|field| field.name == "set-cookie") {
+            if let Some(key) = key_of_cookie(&field.value) {
+                sessions.put(key, Session { signed_in: false, account: Some(account.clone()) });
+            }
+        }
+    }
+
+    /// Sends a request without a body, on a new connection if the kept one has gone.
+    async fn ask_engine(&mut self, request: &[u8], method: Method) -> Result<AnswerHead, EngineError> {
+        loop {
+            let mut engine = self.take_engine().await?;
+            let answer = async {
+                engine.send(request).await?;
+                engine.reader.head(method).await
+            };
+            match answer.await {
+                Ok(answer) => {
+                    self.keep_engine(engine);
+                    return Ok(answer);
+                }
+                // The engine may have closed it while it was idle.
+                Err(_) if engine.used => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn take_engine(&mut self) -> Result<EngineConnection, EngineError> {
+        match self.engine.take() {
+            Some(engine) => Ok(engine),
+            None => self.owner.engine().connect().await,
+        }
+    }
+
+    fn keep_engine(&mut self, mut engine: EngineConnection) {
+        engine.used = true;
+        self.engine = Some(engine);
+    }
+
+    async fn ask(&mut self, call: &mut Call<'_>, form: Option<&[u8]>) -> Result<AnswerHead, Stop> {
+        let mut request = engine_head(call.head, &call.pass, &self.caller.identity);
+        if let Some(form) = form {
+            match call.head.framing {
+                Framing::Chunked => {
+                    request.extend_from_slice(&chunk(form));
+                    request.extend_from_slice(LAST_CHUNK);
+                }
+                Framing::None | Framing::Length(_) | Framing::UntilClose => request.extend_from_slice(form),
+            }
+        }
+        let method = call.head.method;
+        if form.is_some() || matches!(method, Method::Get | Method::Head) {
+            return Ok(self.ask_engine(&request, method).await?);
+        }
+        let mut engine = self.take_engine().await?;
+        engine.send(&request).await?;
+        let EngineConnection { reader, writer, .. } = &mut engine;
+        let limit = match call.pass.body {
+            BodyRule::SignedIn(limit) => limit,
+            BodyRule::None | BodyRule::Login => 0,
+        };
+        let answer = {
+            let upload = upload(&mut self.reader, call, writer, limit);
+            let answer = reader.head(method);
+            tokio::pin!(upload, answer);
+            tokio::select! {
+                biased;
+                uploaded = &mut upload => match uploaded {
+                    // Where the engine took no more, it may have said why before it closed.
+                    Ok(()) | Err(Stop::Engine(_)) => answer.await?,
+                    Err(stop) => return Err(stop),
+                },
+                early = &mut answer => early?,
+            }
+        };
+        self.keep_engine(engine);
+        Ok(answer)
+    }
+
+    /// The engine's answer to the client, changed where it must be.
+    async fn lead_back(&mut self, call: &Call<'_>, answer: AnswerHead) -> Result<(), Stop> {
+        let Some(mut engine) = self.engine.take() else { return Err(Stop::CutOff) };
+        let good = (200..300).contains(&answer.status) && answer.framing != Framing::None;
+        let encoded = answer.single("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let withheld = |reason: String| refusal(502, format!("gateway: {reason}"), Some(&call.pass));
+        if call.pass.start_file && good {
+            let whole = engine.reader.whole_body(answer.framing, MAX_START_FILE).await?;
+            let text = whole.filter(|_| !encoded).and_then(|bytes| String::from_utf8(bytes).ok());
+            let text = text.ok_or_else(|| withheld("the engine's start file is not readable".into()))?;
+            let text = rewrite_start_file(&text, &call.head.host);
+            self.writer.write(&answer.for_client(Framing::Length(text.len() as u64), false)).await?;
+            self.writer.write(text.as_bytes()).await?;
+        } else {
+            let mut redactor = match call.pass.redaction.filter(|_| good) {
+                Some(_) if encoded => return Err(withheld("the engine's answer is compressed".into()).into()),
+                Some(redaction) => {
+                    let media = answer.single("content-type").unwrap_or_default();
+                    Some(Redactor::new(redaction, media).map_err(|error| withheld(error.to_string()))?)
+                }
+                None => None,
+            };
+            let framing = match answer.framing {
+                Framing::UntilClose => Framing::Chunked,
+                Framing::Length(_) if redactor.is_some() => Framing::Chunked,
+                framing => framing,
+            };
+            self.writer.write(&answer.for_client(framing, false)).await?;
+            let (mut decoder, mut part, mut output) = (BodyDecoder::new(answer.framing), Vec::new(), Vec::new());
+            // From here on nothing but the whole answer may look like one.
+            while engine.reader.body(&mut decoder, &mut part).await.map_err(|_| Stop::CutOff)? {
+                output.clear();
+                match &mut redactor {
+                    Some(redactor) => redactor.update(&part, &mut output).map_err(|_| Stop::CutOff)?,
+                    None => output.append(&mut part),
+                }
+                self.send_part(framing, &output).await?;
+            }
+            if let Some(redactor) = redactor {
+                output.clear();
+                redactor.finish(&mut output);
+                self.send_part(framing, &output).await?;
+            }
+            if framing == Framing::Chunked {
+                self.writer.write(LAST_CHUNK).await?;
+            }
+        }
+        if !answer.close && call.body.is_done() {
+            self.keep_engine(engine);
+        }
+        Ok(())
+    }
+
+    async fn send_part(&mut self, framing: Framing, part: &[u8]) -> Result<(), ClientError> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        match framing {
+            Framing::Chunked => self.writer.write(&chunk(part)).await,
+            Framing::None | Framing::Length(_) | Framing::UntilClose => self.writer.write(part).await,
+        }
+    }
+}
+
+/// The client's body to the engine, framed as the client framed it.
+async fn upload(
+    reader: &mut ClientReader,
+    call: &mut Call<'_>,
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    limit: u64,
+) -> Result<(), Stop> {
+    let chunked = call.head.framing == Framing::Chunked;
+    let (mut part, mut sent) = (Vec::new(), 0);
+    while reader.body(&mut call.body, &mut part).await? {
+        sent += part.len() as u64;
+        if sent > limit {
+            return Err(refusal(413, "refused by the gateway: the body is too large".into(), Some(&call.pass)).into());
+        }
+        let bytes = if chunked { &chunk(&part) } else { &part };
+        writer.write_all(bytes).await.map_err(EngineError::from)?;
+    }
+    if chunked {
+        writer.write_all(LAST_CHUNK).await.map_err(EngineError::from)?;
+    }
+    writer.flush().await.map_err(EngineError::from)?;
+    Ok(())
+}
+
+fn refusal(status: u16, reason: String, pass: Option<&Pass>) -> Refusal {
+    Refusal {
+        status,
+        reason,
+        template: pass.map_or("unknown", |pass| pass.template),
+        class: pass.map(|pass| pass.class),
+    }
+}

@@ -1,0 +1,216 @@
+//! The owner's end: takes admin streams of partners and serves them from our engine's API, through the guard.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use gateway_net::time::unix_ms;
+use gateway_proto::{
+    admin::{
+        call::AdminCall,
+        forward::forwarded_for,
+        guard::{Guard, Pass, Refusal},
+        limiter::LoginLimiter,
+        opening::{ActingUser, MAX_OPENING_LEN},
+    },
+    id::ConnectionId,
+    policy::{DeniedReason, ServerName},
+    stream::{RefusalCode, ResetCode},
+};
+use quinn::RecvStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{
+    engine::EngineApi,
+    exchange::Exchange,
+    log::AdminLog,
+    sessions::Sessions,
+    wire::{ClientReader, ClientWriter},
+};
+use crate::{
+    gate::{Gate, Permit},
+    splice::SendHalf,
+    traffic::{Role, Traffic},
+};
+
+/// Serves admin streams. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OwnerEnd(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: EngineApi,
+    log: AdminLog,
+    gate: Gate,
+    limiter: Mutex<LoginLimiter>,
+    sessions: Mutex<Sessions>,
+    begun: Instant,
+}
+
+/// Who calls, on one stream.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) connection: ConnectionId,
+    pub(super) peer: ServerName,
+    pub(super) user: ActingUser,
+    /// What the engine is told of it.
+    pub(super) identity: String,
+}
+
+impl OwnerEnd {
+    /// For the engine of the configuration.
+    pub fn new(engine: EngineApi, log: AdminLog, gate: Gate) -> Self {
+        let (limiter, sessions) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { engine, log, gate, limiter, sessions, begun: Instant::now() }))
+    }
+
+    /// Who acts: the opening of a stream that has proved its connection.
+    pub async fn opening(&self, recv: &mut RecvStream) -> Result<ActingUser, RefusalCode> {
+        let mut length = [0; 2];
+        recv.read_exact(&mut length).await.map_err(|_| RefusalCode::NoActingUser)?;
+        let length = usize::from(u16::from_be_bytes(length));
+        if length > MAX_OPENING_LEN {
+            return Err(RefusalCode::NoActingUser);
+        }
+        let mut body = vec![0; length];
+        recv.read_exact(&mut body).await.map_err(|_| RefusalCode::NoActingUser)?;
+        ActingUser::decode(&body).map_err(|_| RefusalCode::NoActingUser)
+    }
+
+    /// Serves one stream until the client or the permission ends.
+    pub async fn serve(
+        &self,
+        permit: Permit,
+        peer: ServerName,
+        user: ActingUser,
+        (send, recv): (SendHalf, RecvStream),
+        traffic: Arc<Traffic>,
+    ) {
+        let identity = forwarded_for(&user, &peer.name, &peer.organization_name);
+        let caller = Caller { connection: permit.entry.id, peer, user, identity };
+        let (reader, writer) = (ClientReader::new(recv, traffic.clone()), ClientWriter::new(send, traffic.clone()));
+        let mut exchange = Exchange::new(self, &caller, reader, writer);
+        let ended = permit.allowed.run_until_cancelled(exchange.run()).await;
+        let code = match ended {
+            Some(Ok(())) => {
+                traffic.finished.fetch_add(1, Relaxed);
+                exchange.finish();
+                return;
+            }
+            Some(Err(error)) => {
+                debug!(%error, "admin stream ended");
+                ResetCode::SocketReset
+            }
+            None => ResetCode::NotAllowed,
+        };
+        traffic.reset.fetch_add(1, Relaxed);
+        exchange.reset(code);
+    }
+
+    pub(super) fn engine(&self) -> &EngineApi {
+        &self.0.engine
+    }
+
+    pub(super) fn log(&self) -> &AdminLog {
+        &self.0.log
+    }
+
+    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guard by the policy of this moment: options may change while a stream is open.
+    pub(super) fn guard(&self, connection: ConnectionId) -> Result<Guard, DeniedReason> {
+        let entry = self.0.gate.enter(connection, Role::Listener)?.entry;
+        Ok(Guard::new(entry.kind, entry.admin, self.0.engine.context_path()))
+    }
+
+    /// Takes one attempt to sign in, or says how long to wait.
+    pub(super) fn attempt(&self, connection: ConnectionId) -> Result<(), Duration> {
+        let now = self.0.begun.elapsed();
+        self.0.limiter.lock().unwrap_or_else(PoisonError::into_inner).attempt(connection, now)
+    }
+}
+
+/// The record of a call under way. It is written when the call ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Record {
+    call: Option<AdminCall>,
+    log: AdminLog,
+    begun: Instant,
+}
+
+impl Record {
+    pub(super) fn new(log: &AdminLog, caller: &Caller, method: &'static str) -> Self {
+        let call = AdminCall {
+            sequence: 0,
+            at: 0,
+            connection: caller.connection,
+            organization: caller.peer.organization_name.clone(),
+            server: caller.peer.name.clone(),
+            user: caller.user.name.clone(),
+            known_by: caller.user.known_by,
+            account: None,
+            method: method.into(),
+            path: "unknown".into(),
+            class: None,
+            status: 0,
+            refused: None,
+            duration_ms: 0,
+        };
+        Self { call: Some(call), log: log.clone(), begun: Instant::now() }
+    }
+
+    fn note(&mut self, change: impl FnOnce(&mut AdminCall)) {
+        if let Some(call) = &mut self.call {
+            change(call);
+        }
+    }
+
+    pub(super) fn passes(&mut self, pass: &Pass) {
+        self.note(|call| {
+            call.path = pass.template.into();
+            call.class = Some(pass.class);
+        });
+    }
+
+    pub(super) fn account(&mut self, account: Option<String>) {
+        self.note(|call| call.account = account);
+    }
+
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        self.note(|call| {
+            call.path = refusal.template.into();
+            call.class = refusal.class;
+            call.status = refusal.status;
+            call.refused = Some(refusal.reason.clone());
+        });
+    }
+
+    pub(super) fn status(&mut self, status: u16) {
+        self.note(|call| call.status = status);
+    }
+
+    pub(super) async fn end(mut self) {
+        if let Some(call) = self.take() {
+            self.log.record(call).await;
+        }
+    }
+
+    fn take(&mut self) -> Option<AdminCall> {
+        let mut call = self.call.take()?;
+        call.at = unix_ms();
+        call.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Some(call)
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(call) = self.take() {
+            self.log.record_now(call);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The sessions at the engine that went through this gateway: which of them the engine knows, and whose they are.
+//!
+//! Only hashes of what a client shows are kept, so nothing here signs anybody in.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use gateway_proto::admin::head::RequestHead;
+use sha2::{Digest, Sha256};
+
+/// Sessions remembered at most; the oldest is forgotten first and asked for again when it is used.
+const MAX_SESSIONS: usize = 1024;
+
+/// What a request shows to the engine, as a hash.
+pub(super) type SessionKey = [u8; 32];
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    known: BTreeMap<SessionKey, Session>,
+    order: VecDeque<SessionKey>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Session {
+    /// The engine said that it is signed in.
+    pub(super) signed_in: bool,
+    /// The account at the engine.
+    pub(super) account: Option<String>,
+}
+
+impl Sessions {
+    pub(super) fn get(&self, key: &SessionKey) -> Session {
+        self.known.get(key).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn put(&mut self, key: SessionKey, session: Session) {
+        if self.known.insert(key, session).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > MAX_SESSIONS {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, key: &SessionKey) {
+        if self.known.remove(key).is_some() {
+            self.order.retain(|other| other != key);
+        }
+    }
+}
+
+/// The key of what a request shows; none: it shows nothing.
+pub(super) fn key_of(head: &RequestHead) -> Option<SessionKey> {
+    let field = |name: &str| head.fields.iter().find(|field| field.name == name).map(|field| field.value.as_str());
+    let cookies =
+        field("cookie").unwrap_or_default().split(';').map(str::trim).filter(|c| c.starts_with("JSESSIONID="));
+    let cookies = cookies.collect::<Vec<_>>().join(";");
+    let authorization = field("authorization").unwrap_or_default();
+    (!cookies.is_empty() || !authorization.is_empty()).then(|| hash(&cookies, authorization))
+}
+
+/// The key of a session that the engine has just begun.
+pub(super) fn key_of_cookie(set_cookie: &str) -> Option<SessionKey> {
+    let cookie = set_cookie.split(';').next()?.trim();
+    cookie.starts_with("JSESSIONID=").then(|| hash(cookie, ""))
+}
+
+fn hash(cookies: &str, authorization: &str) -> SessionKey {
+    Sha256::new().chain_update(cookies).chain_update([0]).chain_update(authorization).finalize().into()
+}
+
+/// The account in the engine's answer to `GET /users/current`.
+pub(super) fn account_in(answer: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    clean(value.get("user")?.get("username")?.as_str()?)
+}
+
+/// The account named in a sign-in form; none: it cannot be read, and does not pass.
+pub(super) fn account_of_form(form: &[u8]) -> Option<String> {
+    let mut names = url::form_urlencoded::parse(form).filter(|(key, _)| key == "username").map(|(_, value)| value);
+    let name = names.next()?;
+    // Two names: the engine might take the other one.
+    if names.next().is_some() { None } else { Some(name.into_owned()) }
+}
+
+/// An account as it may stand in the log.
+pub(super) fn clean(account: &str) -> Option<String> {
+    let text: String = account.chars().filter(|c| !c.is_control()).take(64).collect();
+    (!text.is_empty()).then_some(text)
+}

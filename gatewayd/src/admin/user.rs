@@ -1,0 +1,221 @@
+//! The user's end: a local HTTPS port whose connections travel to the owner's gateway, one admin stream each.
+//!
+//! The port is opened and closed like that of a sender ([`crate::sender`]). While there is no tunnel a connection is held,
+//! because the Administrator signs its user out when a connection is refused. What is told instead of an answer comes as
+//! HTTP, so that the client shows it.
+
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
+
+use gateway_net::tls::{ServerIdentity, local_server_config};
+use gateway_proto::{
+    admin::{answer::own_answer, opening::ActingUser},
+    stream::{Answer, RefusalCode, ResetCode, StreamHeader, StreamKind},
+};
+use quinn::{Connection, RecvStream, VarInt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, split},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, info};
+
+use super::acting::acting_user;
+use crate::{
+    explain::explain, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf, traffic::Traffic, tunnel,
+};
+
+/// A local client that connects also speaks.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The owner's gateway answers a stream at once: nothing is dialled before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is read at once, in bytes.
+const PART: usize = 16 << 10;
+
+/// What the local ports of admin connections share. Cheap to clone.
+#[derive(Clone)]
+pub struct UserEnd {
+    tls: TlsAcceptor,
+    /// Address of the local ports.
+    pub bind: IpAddr,
+    /// How long a connection waits for a tunnel.
+    pub hold: Duration,
+}
+
+impl std::fmt::Debug for UserEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserEnd").field("bind", &self.bind).field("hold", &self.hold).finish_non_exhaustive()
+    }
+}
+
+/// Why a local connection got no stream.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("no tunnel to the partner's gateway within {0:?}; the partner is offline or no path works")]
+    NoTunnel(Duration),
+    #[error("the tunnel to the partner was lost")]
+    TunnelLost,
+    #[error("the partner's gateway did not answer in time")]
+    NoAnswer,
+    #[error("{0}")]
+    Refused(RefusalCode),
+}
+
+/// How a carried connection ended, if not cleanly.
+#[derive(Debug, thiserror::Error)]
+enum CarryError {
+    #[error("the local client went away")]
+    Client(#[from] io::Error),
+    #[error("the partner's gateway ended the stream")]
+    Far,
+}
+
+impl UserEnd {
+    /// With the certificate its ports show.
+    pub fn new(identity: &ServerIdentity, bind: IpAddr, hold: Duration) -> Self {
+        Self { tls: TlsAcceptor::from(Arc::new(local_server_config(identity))), bind, hold }
+    }
+
+    /// Carries one local connection until it or the permission ends; the error says why it was not a clean end.
+    pub(crate) async fn carry(
+        &self,
+        socket: TcpStream,
+        permit: Permit,
+        peer: &Arc<Peer>,
+        traffic: &Traffic,
+        trace: u64,
+    ) -> Result<(), String> {
+        let _open = peer.stream_opened();
+        let carried = permit.allowed.run_until_cancelled(self.try_carry(socket, &permit, peer, traffic, trace)).await;
+        carried.unwrap_or_else(|| Err("the connection is no longer allowed".into()))
+    }
+
+    async fn try_carry(
+        &self,
+        socket: TcpStream,
+        permit: &Permit,
+        peer: &Peer,
+        traffic: &Traffic,
+        trace: u64,
+    ) -> Result<(), String> {
+        let ends = socket.peer_addr().and_then(|client| Ok((client, socket.local_addr()?)));
+        let (client, local) = ends.map_err(|error| error.to_string())?;
+        let acting = tokio::task::spawn_blocking(move || acting_user(client, local)).await;
+        let acting = acting.map_err(|error| error.to_string())?;
+        let tls = timeout(HANDSHAKE_TIMEOUT, self.tls.accept(socket)).await;
+        let mut tls = tls
+            .map_err(|_| "the local client did not finish its TLS handshake".to_owned())?
+            .map_err(|_| "the local client did not agree on TLS (is it using http instead of https?)".to_owned())?;
+        match self.open(permit, peer, &acting, trace).await {
+            Ok((send, recv)) => carry(tls, send, recv, traffic).await.map_err(|error| explain(&error)),
+            Err(error) => {
+                info!(reason = explain(&error), "no admin stream");
+                // The request is read first: an answer before it would be none.
+                let mut request = [0; PART];
+                if tls.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let _ = tls.write_all(&own_answer(503, &format!("gateway: {error}"), true)).await;
+                    let _ = tls.shutdown().await;
+                    close_cleanly(tls.get_ref().0);
+                }
+                Err(explain(&error))
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        permit: &Permit,
+        peer: &Peer,
+        acting: &ActingUser,
+        trace: u64,
+    ) -> Result<(SendHalf, RecvStream), OpenError> {
+        let connection = timeout(self.hold, tunnel_up(peer.tunnel.subscribe())).await;
+        let connection = connection.map_err(|_| OpenError::NoTunnel(self.hold))?;
+        timeout(ANSWER_TIMEOUT, ask(permit, &connection, acting, trace)).await.map_err(|_| OpenError::NoAnswer)?
+    }
+}
+
+async fn ask(
+    permit: &Permit,
+    connection: &Connection,
+    acting: &ActingUser,
+    trace: u64,
+) -> Result<(SendHalf, RecvStream), OpenError> {
+    let (send, mut recv) = connection.open_bi().await.map_err(|_| OpenError::TunnelLost)?;
+    let mut send = SendHalf::new(send);
+    let id = permit.entry.id;
+    let exporter = tunnel::exporter(connection, &id.to_bytes()).ok_or(OpenError::TunnelLost)?;
+    let secret = permit.entry.secrets.first().ok_or(OpenError::Refused(RefusalCode::NotAllowed))?;
+    let header = StreamHeader { kind: StreamKind::Admin, connection: id, trace }.encode(&secret.secret, &exporter);
+    let opening = [&header[..], &acting.encode()].concat();
+    send.stream().write_all(&opening).await.map_err(|_| OpenError::TunnelLost)?;
+    let mut answer = [0; 2];
+    recv.read_exact(&mut answer).await.map_err(|_| OpenError::TunnelLost)?;
+    match Answer::from_code(answer[0]) {
+        Answer::Accepted => Ok((send, recv)),
+        Answer::Refused(code) => Err(OpenError::Refused(code)),
+    }
+}
+
+/// Copies both ways. A stream that is cut resets the local socket: it lingers zero seconds until both ends were clean.
+async fn carry(
+    tls: TlsStream<TcpStream>,
+    mut send: SendHalf,
+    mut recv: RecvStream,
+    traffic: &Traffic,
+) -> Result<(), CarryError> {
+    let (mut reader, mut writer) = split(tls);
+    let up = async {
+        let mut part = vec![0; PART];
+        loop {
+            // A client that closes without TLS's own end has closed all the same.
+            let read = match reader.read(&mut part).await {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
+            if read == 0 {
+                send.finish();
+                return Ok(());
+            }
+            send.stream().write_all(&part[..read]).await.map_err(|_| CarryError::Far)?;
+            traffic.sent(read);
+        }
+    };
+    let down = async {
+        let mut part = vec![0; PART];
+        loop {
+            let Some(read) = recv.read(&mut part).await.map_err(|_| CarryError::Far)? else { break };
+            writer.write_all(&part[..read]).await?;
+            writer.flush().await?;
+            traffic.received(read);
+        }
+        Ok::<_, CarryError>(writer.shutdown().await?)
+    };
+    let result = {
+        tokio::pin!(up, down);
+        // The owner's gateway ends the conversation; a client that ended its side still gets the answer.
+        tokio::select! {
+            result = &mut down => result,
+            result = &mut up => match result {
+                Ok(()) | Err(CarryError::Far) => down.await,
+                Err(error) => Err(error),
+            },
+        }
+    };
+    match result {
+        Ok(()) => {
+            let tls = reader.unsplit(writer);
+            close_cleanly(tls.get_ref().0);
+            Ok(())
+        }
+        Err(error) => {
+            debug!(%error, "admin stream cut");
+            let _ = recv.stop(VarInt::from_u32(ResetCode::SocketReset as u32));
+            Err(error)
+        }
+    }
+}
+
+fn close_cleanly(socket: &TcpStream) {
+    let _ = socket2::SockRef::from(socket).set_linger(None);
+}

@@ -1,0 +1,118 @@
+//! The client's side of an admin stream: heads and bodies out of the tunnel, answers into it.
+
+use std::{sync::Arc, time::Duration};
+
+use gateway_proto::{
+    admin::{
+        body::{BodyDecoder, BodyError},
+        head::{HeadError, MAX_HEAD_LEN, RequestHead, head_len},
+    },
+    stream::ResetCode,
+};
+use quinn::{RecvStream, VarInt};
+use tokio::time::timeout;
+
+use crate::{splice::SendHalf, traffic::Traffic};
+
+/// From the first byte of a head to its last, and silence inside a body.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// An Administrator polls every 20 s; a connection that asks nothing for this long is ended.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Why the client's side ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("the client or the tunnel went away")]
+    Gone,
+    #[error("the client is silent in the middle of a request")]
+    Timeout,
+    #[error("the request is malformed")]
+    Head(#[from] HeadError),
+    #[error("the body is malformed")]
+    Body(#[from] BodyError),
+}
+
+pub(super) struct ClientReader {
+    recv: RecvStream,
+    buffer: Vec<u8>,
+    traffic: Arc<Traffic>,
+}
+
+pub(super) struct ClientWriter {
+    send: SendHalf,
+    traffic: Arc<Traffic>,
+}
+
+impl ClientReader {
+    pub(super) fn new(recv: RecvStream, traffic: Arc<Traffic>) -> Self {
+        Self { recv, buffer: Vec::new(), traffic }
+    }
+
+    /// The next request's head; none: the client ended between two requests.
+    pub(super) async fn head(&mut self) -> Result<Option<RequestHead>, ClientError> {
+        loop {
+            if let Some(length) = head_len(&self.buffer)? {
+                let head = RequestHead::parse(&self.buffer[..length]);
+                self.buffer.drain(..length);
+                return Ok(Some(head?));
+            }
+            let limit = if self.buffer.is_empty() { IDLE_TIMEOUT } else { CLIENT_TIMEOUT };
+            let read = match timeout(limit, self.fill()).await {
+                Ok(read) => read?,
+                Err(_) if self.buffer.is_empty() => return Ok(None),
+                Err(_) => return Err(ClientError::Timeout),
+            };
+            if read == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(ClientError::Gone) };
+            }
+        }
+    }
+
+    /// The next part of a body into `content`; `false`: the body is complete.
+    pub(super) async fn body(&mut self, decoder: &mut BodyDecoder, content: &mut Vec<u8>) -> Result<bool, ClientError> {
+        content.clear();
+        while !decoder.is_done() && content.is_empty() {
+            if self.buffer.is_empty()
+                && timeout(CLIENT_TIMEOUT, self.fill()).await.map_err(|_| ClientError::Timeout)?? == 0
+            {
+                return Err(ClientError::Gone);
+            }
+            let used = decoder.decode(&self.buffer, content)?;
+            self.buffer.drain(..used);
+        }
+        Ok(!content.is_empty())
+    }
+
+    /// Tells the client that nothing more is read.
+    pub(super) fn stop(&mut self, code: ResetCode) {
+        let _ = self.recv.stop(VarInt::from_u32(code as u32));
+    }
+
+    async fn fill(&mut self) -> Result<usize, ClientError> {
+        let mut part = [0; MAX_HEAD_LEN];
+        let read = self.recv.read(&mut part).await.map_err(|_| ClientError::Gone)?.unwrap_or(0);
+        self.buffer.extend_from_slice(&part[..read]);
+        self.traffic.received(read);
+        Ok(read)
+    }
+}
+
+impl ClientWriter {
+    pub(super) fn new(send: SendHalf, traffic: Arc<Traffic>) -> Self {
+        Self { send, traffic }
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        self.send.stream().write_all(bytes).await.map_err(|_| ClientError::Gone)?;
+        self.traffic.sent(bytes.len());
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.send.finish();
+    }
+
+    pub(super) fn reset_as(&mut self, code: ResetCode) {
+        self.send.reset_as(code);
+    }
+}
