@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::{
     cmd::{
-        agreement, audit, channel, connection, directory, endpoint, gateway, grant, organization, peering, relay,
-        server, session, shell, status, user,
+        agreement, audit, channel, connection, directory, endpoint, gateway, grant, netcheck, organization, peering,
+        relay, server, session, shell, status, user,
     },
     profile::ProfileName,
 };
@@ -18,7 +18,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done
   1   the answer is no: refused by the platform, no such name, a question answered with no,
-      `status` not connected, `status --wait` not reached
+      `status` not connected, `status --wait` not reached, `netcheck` with something to mend
   2   failure: network, files, a server that is unavailable
   64  wrong usage
 
@@ -115,6 +115,8 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     /// Probe every path to a peer anew.
     Reconnect(gateway::Reconnect),
+    /// Look at the network around the gatewayd of this machine, and say what to ask the network team for.
+    Netcheck(netcheck::Netcheck),
     /// The metrics of the gatewayd of this machine, in the text format of Prometheus.
     Metrics,
     /// Print a completion script for a shell.

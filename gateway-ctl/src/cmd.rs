@@ -8,6 +8,7 @@ pub(crate) mod directory;
 pub(crate) mod endpoint;
 pub(crate) mod gateway;
 pub(crate) mod grant;
+pub(crate) mod netcheck;
 pub(crate) mod organization;
 pub(crate) mod peering;
 pub(crate) mod relay;
@@ -70,6 +71,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Answe
         Command::Gateway(noun) => noun.run(context).await,
         Command::Status(verb) => return verb.run(context).await,
         Command::Reconnect(verb) => verb.run(context).await,
+        Command::Netcheck(verb) => return verb.run(context).await,
         Command::Metrics => gateway::metrics(context).await,
         Command::Completions(verb) => verb.run(context),
         Command::Man(verb) => verb.run(context),

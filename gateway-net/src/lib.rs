@@ -10,6 +10,7 @@
 //! | [`tls`] | the crypto provider, server identities, public-key pins, TLS 1.3 configurations |
 //! | [`http`] | HTTP clients: to a control plane, and over a Unix socket |
 //! | [`ws`] | the WebSocket client for relay links |
+//! | [`inspect`] | a look at a TLS server, for diagnosis |
 //! | [`proxy`] | the HTTP proxy on the way out of both |
 //! | [`secret_file`] | files written atomically and readable by their owner only |
 //! | [`log`] | log set-up |
@@ -20,6 +21,7 @@
 mod dial;
 pub mod entropy;
 pub mod http;
+pub mod inspect;
 pub mod log;
 pub mod proxy;
 pub mod secret_file;

@@ -15,6 +15,7 @@
 //! | [`stun`] | the two STUN messages in use (RFC 8489) |
 //! | [`signal`] | Noise-sealed offers and answers |
 //! | [`path`] | the path agent: candidates, probes, selection |
+//! | [`netcheck`] | what the network around a gateway lets through, in words |
 //! | [`mllp`] | counts MLLP frames, so that an end with an unacknowledged message is never a clean one |
 //! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
@@ -26,6 +27,7 @@ pub mod backoff;
 pub mod id;
 pub mod identity;
 pub mod mllp;
+pub mod netcheck;
 pub mod path;
 pub mod peering;
 pub mod policy;

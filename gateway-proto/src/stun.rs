@@ -11,12 +11,16 @@ use stun_rs::{
     attributes::stun::XorMappedAddress, methods::BINDING,
 };
 
-/// Longest message looked at, in bytes: any honest Binding message fits the smallest path MTU (RFC 8489 §6.1).
-pub const MAX_MESSAGE: usize = 548;
+/// Longest message looked at, in bytes: what fits the smallest IPv6 packet, because a padded request asks whether that
+/// much passes.
+pub const MAX_MESSAGE: usize = 1232;
 /// A response is never longer than the shortest request plus this: the responder is no amplifier worth using.
 pub const MAX_GROWTH: usize = 32;
 
 const HEADER: usize = 20;
+const ATTRIBUTE_HEADER: usize = 4;
+/// Comprehension-optional, not assigned.
+const PADDING: [u8; 2] = [0xff, 0x26];
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// Why bytes are not the STUN message asked for.
@@ -42,6 +46,19 @@ pub enum StunError {
 /// A Binding request. The transaction id must be random.
 pub fn binding_request(transaction: &[u8; 12]) -> Vec<u8> {
     encode(builder(MessageClass::Request, transaction).build())
+}
+
+/// A Binding request padded to `length` bytes (rounded down to a multiple of four) with an attribute that every server
+/// may ignore (RFC 8489 §14): whether it is answered tells whether so much passes.
+pub fn padded_binding_request(transaction: &[u8; 12], length: usize) -> Vec<u8> {
+    let mut request = binding_request(transaction);
+    let padding = length.min(MAX_MESSAGE).saturating_sub(HEADER + ATTRIBUTE_HEADER) & !3;
+    let size = |bytes: usize| u16::try_from(bytes).expect("invariant: MAX_MESSAGE fits 16 bits").to_be_bytes();
+    request[2..4].copy_from_slice(&size(padding + ATTRIBUTE_HEADER));
+    request.extend(PADDING);
+    request.extend(size(padding));
+    request.resize(request.len() + padding, 0);
+    request
 }
 
 /// The server's answer: where the request came from.
@@ -119,6 +136,17 @@ mod tests {
         assert_eq!(HEXLOWER.encode(&request), "000100002112a442b7e7a701bc34d686fa87dfae");
         assert_eq!(parse_request(&request), Ok(TRANSACTION));
         assert_eq!(transaction_id(&request), Some(TRANSACTION));
+    }
+
+    #[test]
+    fn a_padded_request_has_the_length_asked_for_and_is_a_request() {
+        for length in [24, 500, 1200, MAX_MESSAGE] {
+            let request = padded_binding_request(&TRANSACTION, length);
+            assert_eq!(request.len(), length);
+            assert_eq!(parse_request(&request), Ok(TRANSACTION), "{length}");
+        }
+        assert_eq!(padded_binding_request(&TRANSACTION, 1 << 20).len(), MAX_MESSAGE);
+        assert_eq!(padded_binding_request(&TRANSACTION, 0).len(), HEADER + ATTRIBUTE_HEADER);
     }
 
     #[test]

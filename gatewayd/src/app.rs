@@ -26,6 +26,7 @@ use crate::{
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
     mesh::{Mesh, MeshContext, MeshQueues, STUN_QUEUE},
+    netcheck::Netcheck,
     path_actor::{PathContext, SessionIndex},
     peer::LocalCandidates,
     ports::LocalPorts,
@@ -199,11 +200,14 @@ impl Daemon {
             home_relay: self.home.clone(),
         };
         let client = ControlClient::new(authority.clone(), reports, LinkTimes::default(), proxy.clone());
+        let netcheck = Netcheck::new(authority.clone(), proxy.clone(), client.status());
+        self.spawn("netcheck", netcheck.clone().run(self.stop.clone()));
         let status = StatusSource {
             connections,
             control: client.status(),
             home: self.home.clone(),
             socket: self.socket.clone(),
+            netcheck,
             started_at: unix_ms(),
             admin: self.admin.clone(),
         };

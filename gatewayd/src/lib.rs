@@ -24,6 +24,7 @@ pub mod listener;
 pub mod local_api;
 pub mod mesh;
 pub mod metrics;
+pub mod netcheck;
 pub mod path_actor;
 pub mod peer;
 pub mod ports;

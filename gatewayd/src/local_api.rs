@@ -20,6 +20,7 @@ use gateway_proto::api::{
     Problem,
     local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
 };
+use gateway_proto::netcheck::{NetcheckBody, Report};
 use socket::OwnerOnly;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -52,6 +53,10 @@ pub trait DaemonControl: Send + Sync {
     fn reconnect(&self, peer: &str) -> Result<(), String>;
     /// The newest calls of partners' administrators; the error says why they cannot be read, for people.
     fn admin_calls(&self, limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>>;
+    /// Looks at the network around this gateway; takes up to ten seconds.
+    fn netcheck(&self, body: NetcheckBody) -> BoxFuture<'_, Report>;
+    /// The last look.
+    fn last_netcheck(&self) -> Option<Report>;
     /// Metrics as Prometheus text.
     fn metrics(&self) -> String;
 }
@@ -99,6 +104,7 @@ impl LocalApi {
             .route("/v1/status", get(status))
             .route("/v1/enroll", post(enroll_with_code))
             .route("/v1/reconnect", post(reconnect))
+            .route("/v1/netcheck", get(last_netcheck).post(netcheck))
             .route("/v1/metrics", get(metrics))
             .route("/v1/admin/calls", get(admin_calls))
             .fallback(unknown)
@@ -179,6 +185,23 @@ async fn reconnect(
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(detail) => Err(ProblemAnswer::new(StatusCode::NOT_FOUND, "not_found", detail)),
     }
+}
+
+async fn netcheck(
+    State(shared): State<Shared>,
+    body: Result<Json<NetcheckBody>, JsonRejection>,
+) -> Result<Json<Report>, ProblemAnswer> {
+    let Json(body) = body?;
+    if let Some(mistake) = body.mistake() {
+        return Err(ProblemAnswer::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", mistake));
+    }
+    Ok(Json(shared.daemon.netcheck(body).await))
+}
+
+async fn last_netcheck(State(shared): State<Shared>) -> Result<Json<Report>, ProblemAnswer> {
+    let detail = || "the daemon has not looked at the network yet: ask for a look".to_owned();
+    let none = || ProblemAnswer::new(StatusCode::NOT_FOUND, "not_found", detail());
+    shared.daemon.last_netcheck().map(Json).ok_or_else(none)
 }
 
 async fn unknown() -> ProblemAnswer {

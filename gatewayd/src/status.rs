@@ -18,6 +18,7 @@ use gateway_proto::{
         },
     },
     id::RelayId,
+    netcheck::{NetcheckBody, Report},
     path::Selected,
     policy::{ConnectionEntry, DeniedReason, LocalEnd},
 };
@@ -30,6 +31,7 @@ use crate::{
     gate::role,
     local_api::DaemonControl,
     metrics,
+    netcheck::Netcheck,
     peer::{PathCommand, Peer},
     proof::HEARTBEAT_LIMIT,
     registry::Registry,
@@ -65,6 +67,8 @@ pub struct StatusSource {
     pub home: watch::Receiver<Option<RelayId>>,
     /// The socket's counters.
     pub socket: Arc<TunnelSocket>,
+    /// Looks at the network.
+    pub netcheck: Netcheck,
     /// When the daemon started, Unix milliseconds.
     pub started_at: u64,
     /// The log of admin calls.
@@ -287,6 +291,14 @@ impl DaemonControl for StatusSource {
                 tokio::task::spawn_blocking(move || log.newest(limit)).await.map_err(|error| error.to_string())?;
             read.map_err(|error| format!("the log of admin calls cannot be read: {error}"))
         })
+    }
+
+    fn netcheck(&self, body: NetcheckBody) -> BoxFuture<'_, Report> {
+        Box::pin(async move { self.netcheck.look(&body).await })
+    }
+
+    fn last_netcheck(&self) -> Option<Report> {
+        self.netcheck.last()
     }
 
     fn metrics(&self) -> String {

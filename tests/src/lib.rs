@@ -10,6 +10,7 @@
 //! | [`mllp`] | the engine's two MLLP ends as measured in design/engine.md §2.8, polite and hostile |
 //! | [`engine`] | the engine as a whole: channels, queues, REST API; also as a process |
 //! | [`corpus`] | deterministic synthetic HL7 v2 messages |
+//! | [`hop`] | a bad wire: delay, jitter, loss, rate, a largest packet; the program `gateway-hop` |
 //! | [`natlab`] | sites behind every kind of router, two relays, and the matrix of all pairs |
 //! | [`netns`] | two sites behind a NAT each and a public segment, in network namespaces |
 //! | [`demo`] | the program behind `deploy/demo` |
@@ -24,6 +25,7 @@ pub mod corpus;
 pub mod ctl;
 pub mod demo;
 pub mod engine;
+pub mod hop;
 pub mod mllp;
 pub mod natlab;
 pub mod netns;

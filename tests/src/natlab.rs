@@ -21,6 +21,7 @@ mod matrix;
 mod proxy;
 mod report;
 mod rules;
+mod wire;
 
 use std::{
     fs,
@@ -35,9 +36,10 @@ pub use kind::{RouterKind, Rung};
 pub use matrix::{Matrix, Outcome};
 pub use proxy::Proxy;
 pub use report::Report;
+pub use wire::BadWire;
 
 use crate::{
-    netns::{batch, ip, nft, remove, sysctl},
+    netns::{batch, inside, ip, nft, remove, sysctl},
     platform::{GatewayOptions, Placement},
 };
 
@@ -61,6 +63,7 @@ pub struct NatLab {
 struct LabSite {
     kind: RouterKind,
     _proxy: Option<Proxy>,
+    wire: Option<BadWire>,
 }
 
 /// The two addresses of a machine; where a kind of site has only one, the other is not configured.
@@ -136,26 +139,56 @@ impl NatLab {
 
     /// Builds a site behind a router of this kind. Gives its number.
     pub fn add_site(&mut self, kind: RouterKind) -> anyhow::Result<usize> {
+        self.add(kind, None)
+    }
+
+    /// The same with a bad wire between the internet and the site; see [`crate::hop`] for the settings.
+    pub fn add_site_on_a_bad_wire(&mut self, kind: RouterKind, settings: &str) -> anyhow::Result<usize> {
+        self.add(kind, Some(settings))
+    }
+
+    /// The bad wire of a site, to change it while the lab is in use; without its owner the wire is cut.
+    pub fn take_wire(&mut self, site: usize) -> anyhow::Result<BadWire> {
+        self.sites.get_mut(site).and_then(|site| site.wire.take()).context("this site has no bad wire")
+    }
+
+    /// Sets a kernel parameter of a part of the lab, for example of the router `r0`.
+    pub fn set(&self, part: &str, setting: &str) -> anyhow::Result<()> {
+        sysctl(&self.name(part), &[setting])
+    }
+
+    /// Loads rules in a part of the lab, for example in the router `r0`.
+    pub fn nft(&self, part: &str, rules: &str) -> anyhow::Result<()> {
+        nft(&self.name(part), rules)
+    }
+
+    /// The router of a site forgets every mapping and connection, as after a reboot.
+    pub fn reboot_nat(&self, site: usize) -> anyhow::Result<()> {
+        inside(&self.name(&format!("r{site}")), &["conntrack", "-F"])
+    }
+
+    fn add(&mut self, kind: RouterKind, bad_wire: Option<&str>) -> anyhow::Result<usize> {
         let index = u8::try_from(self.sites.len()).ok().filter(|index| *index < MAX_SITES).context("too many sites")?;
         let core = self.name("core");
         let (to_site, families) = (format!("s{index}"), (kind.has_ipv4(), kind.has_ipv6()));
         let site = self.namespace(&format!("s{index}"))?;
         let address = Address::site(kind, index);
         if kind == RouterKind::Public {
-            self.link((&core, &to_site), (&site, "eth0"), address, families)?;
-            self.sites.push(LabSite { kind, _proxy: None });
+            let wire = self.uplink(index, &to_site, (&site, "eth0"), families, bad_wire)?;
+            self.sites.push(LabSite { kind, _proxy: None, wire });
             return Ok(index.into());
         }
         let router = self.namespace(&format!("r{index}"))?;
-        if kind == RouterKind::CarrierGrade {
+        let wire = if kind == RouterKind::CarrierGrade {
             let carrier = self.namespace(&format!("c{index}"))?;
-            self.link((&core, &to_site), (&carrier, "wan"), Address::wan(index), families)?;
+            let wire = self.uplink(index, &to_site, (&carrier, "wan"), families, bad_wire)?;
             let between = Address { v4: carrier_lan(index).1, v6: v6(3, index, 2) };
             self.link((&carrier, "lan"), (&router, "wan"), between, families)?;
             nft(&carrier, &rules::carrier(index))?;
+            wire
         } else {
-            self.link((&core, &to_site), (&router, "wan"), Address::wan(index), families)?;
-        }
+            self.uplink(index, &to_site, (&router, "wan"), families, bad_wire)?
+        };
         self.link((&router, "lan"), (&site, "eth0"), address, families)?;
         nft(&router, &rules::router(kind, index))?;
         self.route_back(kind, index, &core, &to_site)?;
@@ -163,7 +196,7 @@ impl NatLab {
             let names = self.services().map(|(name, address)| (name, address.v4)).collect();
             Proxy::start(&router, SocketAddr::new(address.gateway().v4.into(), proxy::PORT), names)
         });
-        self.sites.push(LabSite { kind, _proxy: proxy.transpose()? });
+        self.sites.push(LabSite { kind, _proxy: proxy.transpose()?, wire });
         Ok(index.into())
     }
 
@@ -182,7 +215,7 @@ impl NatLab {
         GatewayOptions {
             listen: Some(format!("[::]:{}", rules::INNER_PORT)),
             proxy: (kind == RouterKind::OnlyProxy).then(|| proxy::url(proxy)),
-            more: String::new(),
+            ..GatewayOptions::default()
         }
     }
 
@@ -217,15 +250,51 @@ impl NatLab {
         Ok(name)
     }
 
+    /// Between the core and the outermost machine of a site; a hop in the middle if the wire is to be bad.
+    fn uplink(
+        &mut self,
+        index: u8,
+        device: &str,
+        lower: (&str, &str),
+        families: (bool, bool),
+        bad_wire: Option<&str>,
+    ) -> anyhow::Result<Option<BadWire>> {
+        let (core, address) = (self.name("core"), Address::wan(index));
+        let upper = (core.as_str(), device);
+        let Some(settings) = bad_wire else {
+            self.link(upper, lower, address, families)?;
+            return Ok(None);
+        };
+        let hop = self.namespace(&format!("h{index}"))?;
+        for (end, own) in [(upper, "up"), (lower, "down")] {
+            veth(end, (&hop, own))?;
+            batch(&hop, &format!("link set {own} up\n"))?;
+            // A packet socket sees frames as they are handed over: they must be whole, and no longer than the wire allows.
+            inside(end.0, &["ethtool", "-K", end.1, "tx", "off"])?;
+        }
+        self.address(upper, lower, address, families)?;
+        Ok(Some(BadWire::start(&hop, settings)?))
+    }
+
     /// A link with addresses of the wanted families (IPv4, IPv6), and the way out over it.
     fn link(
         &self,
         upper: (&str, &str),
         lower: (&str, &str),
         address: Address,
+        families: (bool, bool),
+    ) -> anyhow::Result<()> {
+        veth(upper, lower)?;
+        self.address(upper, lower, address, families)
+    }
+
+    fn address(
+        &self,
+        upper: (&str, &str),
+        lower: (&str, &str),
+        address: Address,
         (v4, v6): (bool, bool),
     ) -> anyhow::Result<()> {
-        ip(&["link", "add", upper.1, "netns", upper.0, "type", "veth", "peer", "name", lower.1, "netns", lower.0])?;
         let gateway = address.gateway();
         for ((namespace, device), own, way_out) in [(upper, gateway, None), (lower, address, Some(gateway))] {
             let mut lines = format!("link set {device} up\n");
@@ -270,6 +339,10 @@ impl Drop for NatLab {
             fs::remove_dir_all(etc(namespace)).ok();
         }
     }
+}
+
+fn veth(one: (&str, &str), other: (&str, &str)) -> anyhow::Result<()> {
+    ip(&["link", "add", one.1, "netns", one.0, "type", "veth", "peer", "name", other.1, "netns", other.0])
 }
 
 /// What `ip netns exec` lays over /etc.

@@ -219,6 +219,11 @@ pub(crate) fn sysctl(namespace: &str, settings: &[&str]) -> anyhow::Result<()> {
     run(Command::new("ip").args(["netns", "exec", namespace, "sysctl", "-qw"]).args(settings))
 }
 
+/// Runs a command in a namespace.
+pub(crate) fn inside(namespace: &str, command: &[&str]) -> anyhow::Result<()> {
+    run(Command::new("ip").args(["netns", "exec", namespace]).args(command))
+}
+
 /// Loads rules in a namespace.
 pub(crate) fn nft(namespace: &str, rules: &str) -> anyhow::Result<()> {
     run(Command::new("ip").args(["netns", "exec", namespace, "nft", rules]))

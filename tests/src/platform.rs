@@ -214,8 +214,13 @@ impl Platform {
 
     /// Like [`site`](Self::site) at a chosen place.
     pub async fn site_at(&self, name: &str, placement: Placement) -> anyhow::Result<Site> {
+        self.site_with(name, placement, &GatewayOptions::default()).await
+    }
+
+    /// The same with a configuration of its own.
+    pub async fn site_with(&self, name: &str, placement: Placement, options: &GatewayOptions) -> anyhow::Result<Site> {
         self.create_organization(name, &format!("Organization {name}")).await?;
-        self.server(name, name, placement).await
+        self.server_with(name, name, placement, options).await
     }
 
     /// A further server of the organization of `profile`, with its gateway, enrolled.

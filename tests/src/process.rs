@@ -34,6 +34,8 @@ pub enum Program {
     Ctl,
     /// The stand-in engine.
     Engine,
+    /// The bad wire of the NAT lab.
+    Hop,
 }
 
 impl Program {
@@ -45,6 +47,7 @@ impl Program {
             Self::Gateway => "gatewayd",
             Self::Ctl => "gateway-ctl",
             Self::Engine => "gateway-test-engine",
+            Self::Hop => "gateway-hop",
         }
     }
 
@@ -78,6 +81,8 @@ pub struct Launch {
     pub namespace: Option<String>,
     /// Log filter.
     pub log_filter: String,
+    /// A command that runs the program, with its own arguments; empty: none.
+    pub wrapper: Vec<String>,
 }
 
 /// A running program; killed and reaped on drop.
@@ -210,11 +215,13 @@ impl Launch {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = match &self.namespace {
-            // `ip netns exec` replaces itself by the program, so the pid we signal is the program's.
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(program);
+        let inside = self.namespace.iter().flat_map(|namespace| ["ip", "netns", "exec", namespace]);
+        // `ip netns exec` and the wrappers replace themselves by the program, so the pid we signal is the program's.
+        let mut before = inside.chain(self.wrapper.iter().map(String::as_str));
+        let mut command = match before.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(before).arg(program);
                 command
             }
             None => Command::new(program),

@@ -8,8 +8,9 @@ use gateway_proto::api::gateway::{Connectivity, PathKind};
 use crate::{
     corpus::{Corpus, Message},
     mllp::{Engine, Manners, Sender, Verdict},
+    natlab::NatLab,
     netns::Lab,
-    platform::{Link, Placement, Platform, PlatformOptions, Site},
+    platform::{GatewayOptions, Link, Placement, Platform, PlatformOptions, Site},
     process::Process,
 };
 
@@ -46,13 +47,32 @@ pub async fn play_in(lab: &Lab, scenario: impl AsyncFnOnce(&mut Scene) -> anyhow
     play_with(options, [lab.site(0), lab.site(1)], scenario).await
 }
 
+/// Plays a scenario between the sites 0 (`north`) and 1 (`south`) of a NAT lab, with its two relays.
+pub async fn play_between(
+    lab: &NatLab,
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let [relay, second] = lab.relays();
+    let control = lab.control();
+    let options = PlatformOptions { control, relay, more_relays: vec![second], ..PlatformOptions::default() };
+    let gateways = [0, 1].map(|site| (lab.site(site), lab.options(site)));
+    play_out(Scene::set(options, gateways).await?, scenario).await
+}
+
 /// Plays a scenario with everything chosen.
 pub async fn play_with(
     options: PlatformOptions,
     places: [Placement; 2],
     scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::set(options, places).await?;
+    let gateways = places.map(|place| (place, GatewayOptions::default()));
+    play_out(Scene::set(options, gateways).await?, scenario).await
+}
+
+async fn play_out(
+    mut scene: Scene,
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let outcome = match scenario(&mut scene).await {
         Ok(()) => scene.no_errors_logged(),
         Err(error) => Err(error),
@@ -61,11 +81,11 @@ pub async fn play_with(
 }
 
 impl Scene {
-    async fn set(options: PlatformOptions, [north, south]: [Placement; 2]) -> anyhow::Result<Self> {
+    async fn set(options: PlatformOptions, [north, south]: [(Placement, GatewayOptions); 2]) -> anyhow::Result<Self> {
         let platform = Platform::start_with(options).await?;
-        platform.add_relay().await?;
-        let north = platform.site_at("north", north).await?;
-        let south = platform.site_at("south", south).await?;
+        platform.add_relays().await?;
+        let north = platform.site_with("north", north.0, &north.1).await?;
+        let south = platform.site_with("south", south.0, &south.1).await?;
         let agreement = platform.peer(&north, &south).await?;
         let engine = Engine::start_at(south.placement(), Manners::Polite)?;
         let link = platform.link(&agreement, &south, &north, engine.address()).await?;

@@ -2,15 +2,20 @@
 
 use std::{path::Path, time::Duration};
 
-use gateway_proto::api::{
-    local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
-    platform::Hidden,
+use gateway_proto::{
+    api::{
+        local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
+        platform::Hidden,
+    },
+    netcheck::{NetcheckBody, Report},
 };
 
 use super::{ClientError, Http};
 
 /// The daemon answers from memory.
 const LIMIT: Duration = Duration::from_secs(10);
+/// A look at the network waits for what does not answer, and for another look under way.
+const NETCHECK_LIMIT: Duration = Duration::from_secs(30);
 /// Enrolment goes on to the control plane: its connect limit and answer fit in.
 const ENROLL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -54,6 +59,16 @@ impl Daemon {
     pub(crate) async fn admin_calls(&self, limit: usize) -> Result<AdminCalls, ClientError> {
         let request = self.http.client.get(self.http.url("/admin/calls")).query(&[("limit", limit)]);
         self.http.call(request, LIMIT).await
+    }
+
+    /// Makes it look at the network around it.
+    pub(crate) async fn netcheck(&self, body: &NetcheckBody) -> Result<Report, ClientError> {
+        self.http.call(self.http.client.post(self.http.url("/netcheck")).json(body), NETCHECK_LIMIT).await
+    }
+
+    /// What it saw there last.
+    pub(crate) async fn last_netcheck(&self) -> Result<Report, ClientError> {
+        self.http.call(self.http.client.get(self.http.url("/netcheck")), LIMIT).await
     }
 
     /// Its metrics, as they are.

@@ -4,6 +4,8 @@
 //! - `POST /v1/enroll` [`EnrollBody`] → [`super::gateway::EnrollAnswer`] without secrets ([`Enrolled`])
 //! - `POST /v1/reconnect` [`ReconnectBody`] → 204: probe every path of a peer anew
 //! - `GET /v1/admin/calls?limit=N` → [`AdminCalls`]
+//! - `GET /v1/netcheck` → the last [`Report`](crate::netcheck::Report) on the network; 404 before the first
+//! - `POST /v1/netcheck` [`NetcheckBody`](crate::netcheck::NetcheckBody) → a new one, after up to ten seconds
 //! - `GET /v1/metrics` → Prometheus text
 
 use std::collections::BTreeMap;

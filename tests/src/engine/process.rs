@@ -43,6 +43,7 @@ impl EngineProcess {
             log_dir: dir.join("logs"),
             namespace: None,
             log_filter: String::new(),
+            wrapper: Vec::new(),
         };
         let client = reqwest::Client::builder().tls_backend_preconfigured(trust_everyone()).no_proxy().build()?;
         Ok(Self { process: Process::start(launch, START_LIMIT).await?, client, file })

@@ -16,7 +16,7 @@ use super::{NatLab, RouterKind, Rung};
 use crate::{
     corpus::Corpus,
     mllp::{Engine, Manners, Sender, Verdict},
-    platform::{Platform, PlatformOptions, Site},
+    platform::{POLICY_LIMIT, Platform, PlatformOptions, Site},
     wait,
 };
 
@@ -184,6 +184,12 @@ impl Matrix {
             outcome.problem = Some(format!("{error:#}\n{logs}"));
         }
         self.platform.ctl.json(&["connection", "terminate", &connection, "--yes", "--profile", "north"]).await?;
+        // A status proves every peer anew, and one that is going would be waited for.
+        wait::until_true(POLICY_LIMIT, "both ends forget the pair", async || {
+            let knows = |status: &Status, peer: &Site| status.peers.iter().any(|known| known.server == peer.name);
+            Ok(!knows(&from.look().await?, to) && !knows(&to.look().await?, from))
+        })
+        .await?;
         Ok(outcome)
     }
 }

@@ -30,6 +30,8 @@ pub struct GatewayOptions {
     pub listen: Option<String>,
     /// `http://user:password@host:port` of the HTTP proxy.
     pub proxy: Option<String>,
+    /// How far its clock is off, for example `+30s`.
+    pub clock: Option<String>,
     /// Further lines of the configuration, sections of their own.
     pub more: String,
 }
@@ -140,10 +142,16 @@ pub(super) async fn start_gateway(
     name: &str,
     files: &GatewayFiles,
     placement: &Placement,
+    clock: Option<&str>,
     options: &PlatformOptions,
 ) -> anyhow::Result<Process> {
     let name = format!("gatewayd-{name}");
-    start(dir, Program::Gateway, &name, &["run", "--config"], &files.config, placement, options).await
+    let mut launch = launch(dir, Program::Gateway, &name, &["run", "--config"], &files.config, placement, options)?;
+    if let Some(offset) = clock {
+        // Timers go on; only the time of day is off.
+        launch.wrapper = ["env", "DONT_FAKE_MONOTONIC=1", "faketime", "-f", offset].map(Into::into).to_vec();
+    }
+    Process::start(launch, START_LIMIT).await
 }
 
 async fn start(
@@ -155,17 +163,29 @@ async fn start(
     placement: &Placement,
     options: &PlatformOptions,
 ) -> anyhow::Result<Process> {
+    Process::start(launch(dir, program, name, args, config, placement, options)?, START_LIMIT).await
+}
+
+fn launch(
+    dir: &Path,
+    program: Program,
+    name: &str,
+    args: &[&str],
+    config: &Path,
+    placement: &Placement,
+    options: &PlatformOptions,
+) -> anyhow::Result<Launch> {
     let mut args: Vec<String> = args.iter().map(|arg| (*arg).into()).collect();
     args.push(config.to_str().context("path")?.into());
-    let launch = Launch {
+    Ok(Launch {
         program,
         name: name.into(),
         args,
         log_dir: log_dir(dir),
         namespace: placement.namespace.clone(),
         log_filter: options.log_filter.clone(),
-    };
-    Process::start(launch, START_LIMIT).await
+        wrapper: Vec::new(),
+    })
 }
 
 /// Writes the address a program really got into its configuration, so that a restart gets the same one.

@@ -48,7 +48,15 @@ impl Site {
         options: &GatewayOptions,
     ) -> anyhow::Result<Self> {
         let files = GatewayFiles::write(platform.dir(), name, placement.ip, options)?;
-        let gateway = programs::start_gateway(platform.dir(), name, &files, &placement, &platform.options).await?;
+        let gateway = programs::start_gateway(
+            platform.dir(),
+            name,
+            &files,
+            &placement,
+            options.clock.as_deref(),
+            &platform.options,
+        )
+        .await?;
         Ok(Self { name: name.into(), profile: profile.into(), server_id: String::new(), gateway, files, placement })
     }
 

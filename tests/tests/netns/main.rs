@@ -1,6 +1,8 @@
 //! Scenarios behind real NATs, in network namespaces. They need root.
 
+mod bad_wires;
 mod matrix;
+mod netcheck;
 
 use std::{
     path::Path,

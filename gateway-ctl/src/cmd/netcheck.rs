@@ -1,0 +1,136 @@
+//! `gateway-ctl netcheck`: what the network around the gatewayd of this machine lets through, and what to ask the network
+//! team for.
+
+use clap::Args;
+use gateway_proto::netcheck::{HostOutcome, HostRole, NetcheckBody, Report, Verdict};
+
+use crate::{
+    cmd::{Answer, Context},
+    error::CtlError,
+    output::time::relative_ms,
+};
+
+/// What to look at.
+#[derive(Debug, Args)]
+pub(crate) struct Netcheck {
+    /// Show the daemon's last report instead of looking anew.
+    #[arg(long, conflicts_with_all = ["control", "relay", "stun"])]
+    last: bool,
+    /// A control plane to try too, for example before the enrolment.
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Option<String>,
+    /// A relay to try too; more than once for several.
+    #[arg(long, value_name = "HOST:PORT")]
+    relay: Vec<String>,
+    /// A STUN server to ask too (UDP); more than once for several.
+    #[arg(long, value_name = "HOST:PORT")]
+    stun: Vec<String>,
+}
+
+impl Netcheck {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Answer, CtlError> {
+        let Self { last, control, relay, stun } = self;
+        let body = NetcheckBody { stun, control, relays: relay };
+        if let Some(mistake) = body.mistake() {
+            return Err(CtlError::Usage(mistake));
+        }
+        let daemon = context.daemon()?;
+        let report = if last { daemon.last_netcheck().await? } else { daemon.netcheck(&body).await? };
+        if context.out.is_json() {
+            context.out.json(&report)?;
+        } else {
+            context.out.text(&render(&report, gateway_net::time::unix_ms()))?;
+        }
+        Ok(if report.verdict == Verdict::Good { Answer::Yes } else { Answer::No })
+    }
+}
+
+fn render(report: &Report, now_ms: u64) -> String {
+    let mut text = match report.verdict {
+        Verdict::Good => "GOOD  nothing to mend\n".to_owned(),
+        Verdict::Limited => format!("LIMITED  data flows; {} to mend\n", things(report.problems.len())),
+        Verdict::Blocked => format!("BLOCKED  no data can flow; {} to mend\n", things(report.problems.len())),
+    };
+    text.push('\n');
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {value}\n"));
+    line("Checked", relative_ms(now_ms, report.checked_at));
+    line("UDP", yes_or_unknown(report.udp, "gets out and back", "does not get out", "no STUN server to ask"));
+    line("NAT", report.nat_text.clone());
+    let outer = report.public_ipv4.map_or_else(|| "not seen".to_owned(), |address| address.to_string());
+    line("IPv4 outside", outer);
+    line("IPv6 outside", report.public_ipv6.map_or_else(|| "none".to_owned(), |address| address.to_string()));
+    line("Port preserved", yes_or_unknown(report.port_preserved, "yes", "no", "not known"));
+    line("Hairpin", yes_or_unknown(report.hairpin, "yes", "no", "not known"));
+    line("1200-byte UDP", yes_or_unknown(report.large_datagrams, "passes", "does not pass", "not known"));
+    for latency in &report.latencies {
+        line("STUN", format!("{} in {:.1} ms", latency.server, latency.rtt_ms));
+    }
+    for host in &report.hosts {
+        let role = match host.role {
+            HostRole::Control => "Control plane",
+            HostRole::Relay => "Relay",
+        };
+        line(role, format!("{} {}", host.host, outcome(&host.outcome)));
+    }
+    line("HTTP proxy", report.proxy.clone().unwrap_or_else(|| "none".to_owned()));
+    let skew = report.clock_skew_ms;
+    line("Clock", skew.map_or_else(|| "not compared".to_owned(), |ms| format!("{ms} ms from the control plane's")));
+    for problem in &report.problems {
+        text.push_str(&format!("\n{}  {}\n", problem.code, printable(&problem.text)));
+        if let Some(request) = &problem.request {
+            text.push_str(&format!("  to the network team: {}\n", printable(request)));
+        }
+    }
+    text
+}
+
+fn outcome(outcome: &HostOutcome) -> String {
+    match outcome {
+        HostOutcome::Reached { connect_ms } => format!("reached in {connect_ms:.1} ms"),
+        HostOutcome::Intercepted { .. } => "answered by somebody else".to_owned(),
+        HostOutcome::Foreign { .. } => "answered by something else".to_owned(),
+        HostOutcome::Proxy { .. } => "refused by the proxy".to_owned(),
+        HostOutcome::Unresolved { .. } => "does not resolve".to_owned(),
+        HostOutcome::Unreachable { .. } => "not reached".to_owned(),
+    }
+}
+
+fn things(count: usize) -> String {
+    if count == 1 { "one thing".to_owned() } else { format!("{count} things") }
+}
+
+fn yes_or_unknown(fact: Option<bool>, yes: &str, no: &str, unknown: &str) -> String {
+    match fact {
+        Some(true) => yes,
+        Some(false) => no,
+        None => unknown,
+    }
+    .to_owned()
+}
+
+/// The issuer of a certificate is text of whoever answered.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::netcheck::{HostCheck, Observations, judge};
+
+    use super::*;
+
+    #[test]
+    fn the_sentence_for_the_network_team_stands_below_its_problem() {
+        let outcome = HostOutcome::Unreachable { problem: "timed out".into() };
+        let hosts = vec![HostCheck { role: HostRole::Relay, host: "relay.example:443".into(), outcome }];
+        let report = judge(&Observations { hosts, ..Observations::default() }, 1000);
+        let text = render(&report, 3000);
+        assert!(text.starts_with("BLOCKED  no data can flow; one thing to mend\n"), "{text}");
+        assert!(text.contains("Relay             relay.example:443 not reached"), "{text}");
+        assert!(text.contains("\ntcp_blocked  "), "{text}");
+        assert!(
+            text.contains("  to the network team: Please allow TCP from this machine to relay.example port 443"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! A look at a TLS server, for diagnosis: whether it is reached, and whose certificate it shows.
+//!
+//! The handshake is made with whatever is shown, so that it can be named; then the connection is dropped. Nothing is ever
+//! sent over it, and no secret is at hand here: the connections that carry something are made in [`crate::ws`] and
+//! [`crate::http`], where a wrong certificate ends the handshake.
+
+mod issuer;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustls::{
+    DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls13_signature},
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::TlsConnector;
+use url::Host;
+
+use crate::{
+    dial::{self, DialError},
+    proxy::{Proxy, ProxyError},
+    tls::{ALPN_HTTP1, ServerTrust, TlsPin, provider, spki_pin},
+};
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// From the first packet to the end of the handshake.
+    pub connect: Duration,
+    /// Whether the certificate is the one to expect.
+    pub genuine: bool,
+    /// Fingerprint of the key shown.
+    pub shown: TlsPin,
+    /// Who issued the certificate, if it says so readably. Whoever made it wrote this: show it as a claim.
+    pub issuer: Option<String>,
+}
+
+/// Why nothing was seen.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The name has no address.
+    #[error("the name does not resolve")]
+    Resolve(#[source] io::Error),
+    /// No address accepts a TCP connection.
+    #[error("no TCP connection")]
+    Connect(#[source] io::Error),
+    /// There is no way through the proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// What answers does not speak TLS 1.3.
+    #[error("no TLS 1.3")]
+    Tls(#[source] io::Error),
+    /// The time is up.
+    #[error("no answer within {} s (last step: {step})", limit.as_secs())]
+    Timeout {
+        /// The limit.
+        limit: Duration,
+        /// What was under way.
+        step: &'static str,
+    },
+}
+
+/// Connects, looks and hangs up, within `limit`. Without `trust`, whatever is shown is genuine.
+pub async fn inspect(
+    host: &Host<&str>,
+    port: u16,
+    trust: Option<ServerTrust>,
+    proxy: Option<&Proxy>,
+    limit: Duration,
+) -> Result<Sight, InspectError> {
+    let mut step = "TCP connect";
+    let look = look(host, port, trust, proxy, &mut step);
+    match tokio::time::timeout(limit, look).await {
+        Ok(result) => result,
+        Err(_) => Err(InspectError::Timeout { limit, step }),
+    }
+}
+
+async fn look(
+    host: &Host<&str>,
+    port: u16,
+    trust: Option<ServerTrust>,
+    proxy: Option<&Proxy>,
+    step: &mut &'static str,
+) -> Result<Sight, InspectError> {
+    let begun = Instant::now();
+    let tcp = match proxy.filter(|proxy| proxy.covers(host)) {
+        Some(proxy) => proxy.tunnel(host, port, step).await?,
+        None => dial::dial(host, port).await.map_err(|error| match error {
+            DialError::Resolve(source) => InspectError::Resolve(source),
+            DialError::Connect(source) => InspectError::Connect(source),
+        })?,
+    };
+    *step = "TLS handshake";
+    let name = match host {
+        Host::Domain(name) => ServerName::try_from((*name).to_owned())
+            .map_err(|error| InspectError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, error)))?,
+        Host::Ipv4(ip) => std::net::IpAddr::from(*ip).into(),
+        Host::Ipv6(ip) => std::net::IpAddr::from(*ip).into(),
+    };
+    let recorder = Arc::new(Recorder { provider: provider(), chain: Mutex::default() });
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(recorder.clone())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    TlsConnector::from(Arc::new(config)).connect(name.clone(), tcp).await.map_err(InspectError::Tls)?;
+    let connect = begun.elapsed();
+    let chain = std::mem::take(&mut *recorder.chain.lock().unwrap_or_else(PoisonError::into_inner));
+    let unreadable = || InspectError::Tls(io::Error::new(io::ErrorKind::InvalidData, "an unreadable certificate"));
+    let (own, others) = chain.split_first().ok_or_else(unreadable)?;
+    let shown = spki_pin(own).map_err(|_| unreadable())?;
+    let genuine = match trust {
+        None => true,
+        Some(ServerTrust::Pin(pin)) => pin == shown,
+        Some(ServerTrust::WebPki) => is_vouched_for(own, others, &name),
+    };
+    Ok(Sight { connect, genuine, shown, issuer: issuer::issuer(own) })
+}
+
+fn is_vouched_for(own: &CertificateDer<'_>, others: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
+    let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+    verifier.is_ok_and(|verifier| verifier.verify_server_cert(own, others, name, &[], UnixTime::now()).is_ok())
+}
+
+/// Notes the certificates shown; that their owner holds the key is still checked.
+#[derive(Debug)]
+struct Recorder {
+    provider: Arc<CryptoProvider>,
+    chain: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let all = std::iter::once(end_entity).chain(intermediates).map(|shown| shown.clone().into_owned());
+        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
+
+    use super::*;
+    use crate::tls::{ServerIdentity, server_config};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+    const HERE: Host<&str> = Host::Ipv4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn the_certificate_shown_is_named_whether_it_is_the_right_one_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = ServerIdentity::load_or_generate(directory.path(), &[]).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server_config(&identity, &[ALPN_HTTP1])));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let _ = acceptor.accept(socket).await;
+            }
+        });
+        let pinned = ServerTrust::Pin(identity.pin());
+        let sight = inspect(&HERE, port, Some(pinned), None, LIMIT).await.unwrap();
+        assert!(sight.genuine && sight.shown == identity.pin() && sight.issuer.is_some(), "{sight:?}");
+        for wrong in [ServerTrust::Pin(TlsPin::from_bytes([0; 32])), ServerTrust::WebPki] {
+            let sight = inspect(&HERE, port, Some(wrong), None, LIMIT).await.unwrap();
+            assert!(!sight.genuine && sight.shown == identity.pin(), "{sight:?}");
+        }
+        assert!(inspect(&HERE, port, None, None, LIMIT).await.unwrap().genuine);
+    }
+
+    #[tokio::test]
+    async fn what_speaks_no_tls_and_what_says_nothing_are_told_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let (mut portal, _) = listener.accept().await.unwrap();
+            portal.write_all(b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n").await.unwrap();
+            let (_silent, _) = listener.accept().await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let portal = inspect(&HERE, port, None, None, LIMIT).await.unwrap_err();
+        assert!(matches!(portal, InspectError::Tls(_)), "{portal:?}");
+        let silent = inspect(&HERE, port, None, None, Duration::from_millis(100)).await.unwrap_err();
+        assert!(matches!(silent, InspectError::Timeout { step: "TLS handshake", .. }), "{silent:?}");
+    }
+}

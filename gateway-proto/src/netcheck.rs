@@ -1,0 +1,252 @@
+//! What the network around a gateway lets through, in words: for the person at the machine, and for the network team
+//! that has to be asked.
+//!
+//! The daemon asks STUN servers, relays and the control plane and writes down what came back ([`Observations`]);
+//! [`judge`] makes a [`Report`] of it. Nothing here touches a socket or a clock, so every sentence can be tested.
+//!
+//! A report has facts (NAT, addresses, latencies) and [`Problem`]s. A problem says what does not work and what that
+//! costs, and where somebody else can mend it, the sentence to send there. Nothing in it is secret, but it names
+//! addresses of the site: it goes to the local API only, never to the control plane.
+
+mod judge;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub use judge::judge;
+use serde::{Deserialize, Serialize};
+
+use crate::signal::NatMapping;
+
+/// UDP payload that a tunnel needs (RFC 9000 §14), in bytes.
+pub const TUNNEL_DATAGRAM: usize = 1200;
+/// Clocks further apart than this are worth a word; at 60 s the control plane refuses our signatures.
+pub const MAX_CLOCK_SKEW_MS: i64 = 10_000;
+
+/// What the daemon saw.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observations {
+    /// STUN servers asked, in the order of asking, all from one socket.
+    pub reflections: Vec<Reflection>,
+    /// Local port of that socket.
+    pub port: u16,
+    /// Whether a datagram to our own outer address came back; none: not tried.
+    pub hairpin: Option<bool>,
+    /// Whether a datagram of [`TUNNEL_DATAGRAM`] bytes was answered; none: not tried.
+    pub large: Option<bool>,
+    /// TLS servers tried.
+    pub hosts: Vec<HostCheck>,
+    /// Host and port of the HTTP proxy in use.
+    pub proxy: Option<String>,
+    /// The control plane's clock minus ours, milliseconds.
+    pub clock_skew_ms: Option<i64>,
+}
+
+/// One STUN server at one address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reflection {
+    /// `host:port` as configured.
+    pub server: String,
+    /// Its address; none: the name does not resolve.
+    pub address: Option<SocketAddr>,
+    /// Our own address towards it; none: there is no route.
+    pub source: Option<IpAddr>,
+    /// Our address as it saw it, in normal form; none: no answer.
+    pub seen: Option<SocketAddr>,
+    /// Time to its answer, milliseconds.
+    pub rtt_ms: Option<f64>,
+}
+
+/// A TLS server that the gateway needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostCheck {
+    /// What it is for.
+    pub role: HostRole,
+    /// `host:port`.
+    pub host: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: HostOutcome,
+}
+
+/// What a TLS server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostRole {
+    /// The control plane.
+    Control,
+    /// A relay.
+    Relay,
+}
+
+/// What came of a connection to a TLS server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum HostOutcome {
+    /// It answered and proved its key.
+    Reached {
+        /// From the TCP connect to the answer, milliseconds.
+        connect_ms: f64,
+    },
+    /// Somebody else answered: the key is not the pinned one.
+    Intercepted {
+        /// Who issued the certificate that was shown; none: it says nothing readable.
+        issuer: Option<String>,
+        /// Fingerprint of the key that was shown.
+        shown: String,
+        /// Fingerprint that was expected.
+        pinned: String,
+    },
+    /// Something answered that does not speak the protocol: a captive portal, or a device that takes TLS apart.
+    Foreign {
+        /// What happened.
+        problem: String,
+    },
+    /// The HTTP proxy did not let us through.
+    Proxy {
+        /// What it said.
+        problem: String,
+    },
+    /// The name does not resolve.
+    Unresolved {
+        /// What the resolver said.
+        problem: String,
+    },
+    /// No connection.
+    Unreachable {
+        /// What happened.
+        problem: String,
+    },
+}
+
+/// How well the network suits a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing to mend.
+    Good,
+    /// Data flows, but not as well as it could.
+    Limited,
+    /// No data can flow.
+    Blocked,
+}
+
+/// The report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// When it was made, Unix milliseconds.
+    pub checked_at: u64,
+    /// In a word.
+    pub verdict: Verdict,
+    /// Whether UDP gets out and back; none: there was no server to ask.
+    pub udp: Option<bool>,
+    /// Our IPv4 address as the internet sees it.
+    pub public_ipv4: Option<SocketAddr>,
+    /// Our IPv6 address as the internet sees it.
+    pub public_ipv6: Option<SocketAddr>,
+    /// How the NAT maps.
+    pub nat: NatMapping,
+    /// The same in words.
+    pub nat_text: String,
+    /// Whether the NAT keeps our port; none: no answer over IPv4.
+    pub port_preserved: Option<bool>,
+    /// Whether our outer address is reached from inside; none: not known.
+    pub hairpin: Option<bool>,
+    /// Whether datagrams large enough for a tunnel pass; none: not known.
+    pub large_datagrams: Option<bool>,
+    /// Time to the answer of each STUN server.
+    pub latencies: Vec<Latency>,
+    /// Control plane and relays.
+    pub hosts: Vec<HostCheck>,
+    /// Host and port of the HTTP proxy in use.
+    pub proxy: Option<String>,
+    /// The control plane's clock minus ours, milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// What is to be mended, the most pressing first.
+    pub problems: Vec<Problem>,
+}
+
+/// Time to the answer of a STUN server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// `host:port`.
+    pub server: String,
+    /// Milliseconds.
+    pub rtt_ms: f64,
+}
+
+/// Something that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable code, for example `udp_blocked`.
+    pub code: String,
+    /// What does not work and what that costs.
+    pub text: String,
+    /// What to send to those who can mend it; none: it is for the person at this machine.
+    pub request: Option<String>,
+}
+
+/// Body of `POST /v1/netcheck`: further servers to ask, beside those of the policy. What an unenrolled gateway can try.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetcheckBody {
+    /// `host:port` of STUN servers (UDP).
+    #[serde(default)]
+    pub stun: Vec<String>,
+    /// `host:port` of a control plane (TLS), whose key is not known yet.
+    #[serde(default)]
+    pub control: Option<String>,
+    /// `host:port` of relays (TLS), whose keys are not known yet.
+    #[serde(default)]
+    pub relays: Vec<String>,
+}
+
+impl NetcheckBody {
+    /// Entries of each list at most.
+    pub const MAX_ENTRIES: usize = 8;
+
+    /// What is wrong with it, for people.
+    pub fn mistake(&self) -> Option<String> {
+        if self.stun.len() > Self::MAX_ENTRIES || self.relays.len() > Self::MAX_ENTRIES {
+            return Some(format!("at most {} servers of a kind", Self::MAX_ENTRIES));
+        }
+        let all = self.stun.iter().chain(&self.relays).chain(&self.control);
+        let wrong = all.into_iter().find(|text| split_host(text).is_none())?;
+        Some(format!("'{wrong}' is not HOST:PORT"))
+    }
+}
+
+/// Host and port of `host:port`, `[v6]:port`.
+pub fn split_host(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
+    (!bare.is_empty() && bare.len() <= 253 && bare.chars().all(is_name)).then_some((bare, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_taken_apart_and_nonsense_is_not() {
+        assert_eq!(split_host("relay.example:443"), Some(("relay.example", 443)));
+        assert_eq!(split_host("[2001:db8::1]:3478"), Some(("2001:db8::1", 3478)));
+        for wrong in ["", "relay", "relay:", "relay:0", "relay:65536", ":443", "2001:db8::1:443", "a b:1", "[::1:1"] {
+            assert_eq!(split_host(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_body_with_a_wrong_entry_says_which() {
+        let body = NetcheckBody { stun: vec!["relay.example".into()], ..NetcheckBody::default() };
+        assert_eq!(body.mistake().as_deref(), Some("'relay.example' is not HOST:PORT"));
+        let body = NetcheckBody { relays: vec!["r:1".into(); 9], ..NetcheckBody::default() };
+        assert!(body.mistake().is_some());
+        assert_eq!(NetcheckBody::default().mistake(), None);
+    }
+}

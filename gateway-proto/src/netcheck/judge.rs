@@ -1,0 +1,415 @@
+//! From what was seen to what it means.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    HostCheck, HostOutcome, HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report,
+    TUNNEL_DATAGRAM, Verdict,
+};
+use crate::signal::NatMapping;
+
+/// Outer ports no further apart than this look like a NAT that counts upwards.
+const REGULAR_SPREAD: u16 = 5;
+
+/// The report on what was seen. `checked_at` in Unix milliseconds.
+pub fn judge(seen: &Observations, checked_at: u64) -> Report {
+    let facts = Facts::of(seen);
+    let mut problems = Vec::new();
+    problems.extend(clock(seen));
+    problems.extend(seen.hosts.iter().filter_map(|host| host_problem(host, seen)));
+    problems.extend(udp(seen, &facts));
+    problems.extend(large(seen));
+    problems.extend(hard_nat(seen, &facts));
+    Report {
+        checked_at,
+        verdict: verdict(seen, &problems),
+        udp: facts.udp,
+        public_ipv4: facts.ipv4,
+        public_ipv6: facts.ipv6,
+        nat: facts.nat,
+        nat_text: facts.words().to_owned(),
+        port_preserved: facts.ipv4.map(|outer| outer.port() == seen.port),
+        hairpin: seen.hairpin,
+        large_datagrams: seen.large,
+        latencies: seen
+            .reflections
+            .iter()
+            .filter_map(|entry| Some(Latency { server: entry.server.clone(), rtt_ms: entry.rtt_ms? }))
+            .collect(),
+        hosts: seen.hosts.clone(),
+        proxy: seen.proxy.clone(),
+        clock_skew_ms: seen.clock_skew_ms,
+        problems,
+    }
+}
+
+struct Facts {
+    udp: Option<bool>,
+    ipv4: Option<SocketAddr>,
+    ipv6: Option<SocketAddr>,
+    nat: NatMapping,
+    /// The outer IPv4 address is our own.
+    public: bool,
+}
+
+impl Facts {
+    fn of(seen: &Observations) -> Self {
+        let answered = || seen.reflections.iter().filter_map(|entry| Some((entry, entry.seen?)));
+        let asked = seen.reflections.iter().any(|entry| entry.address.is_some());
+        let over_ipv4 = || answered().filter(|(_, outer)| outer.is_ipv4());
+        Self {
+            udp: asked.then(|| answered().next().is_some()),
+            ipv4: over_ipv4().next().map(|(_, outer)| outer),
+            ipv6: answered().find(|(_, outer)| outer.is_ipv6()).map(|(_, outer)| outer),
+            nat: mapping(over_ipv4().map(|(_, outer)| outer)),
+            public: over_ipv4()
+                .next()
+                .is_some_and(|(entry, outer)| entry.source == Some(outer.ip()) && outer.port() == seen.port),
+        }
+    }
+
+    fn words(&self) -> &'static str {
+        match (self.udp, self.ipv4, self.nat) {
+            (None, _, _) => "not known: there was no STUN server to ask",
+            (Some(false), _, _) => "not known: no STUN server answered",
+            (_, None, _) => "no IPv4: IPv6 needs no NAT",
+            _ if self.public => "no NAT: this machine has a public address",
+            (_, _, NatMapping::EndpointIndependent) => {
+                "a NAT that gives one outer port for all destinations: direct paths work with almost everybody"
+            }
+            (_, _, NatMapping::Regular) => {
+                "a NAT that gives every destination the next outer port: direct paths work with many partners"
+            }
+            (_, _, NatMapping::Random) => {
+                "a NAT that gives every destination another outer port: direct paths work only with partners whose own \
+                 firewall is open to unknown ports"
+            }
+            (_, _, NatMapping::Unknown) => "a NAT; one answer alone does not tell how it maps",
+        }
+    }
+}
+
+fn mapping(outer: impl Iterator<Item = SocketAddr>) -> NatMapping {
+    let outer: Vec<_> = outer.collect();
+    let addresses: BTreeSet<_> = outer.iter().map(SocketAddr::ip).collect();
+    let ports = || outer.iter().map(SocketAddr::port);
+    let (Some(low), Some(high)) = (ports().min(), ports().max()) else { return NatMapping::Unknown };
+    match (outer.len(), addresses.len(), high - low) {
+        (1, ..) => NatMapping::Unknown,
+        (_, 1, 0) => NatMapping::EndpointIndependent,
+        (_, 1, spread) if spread <= REGULAR_SPREAD => NatMapping::Regular,
+        _ => NatMapping::Random,
+    }
+}
+
+/// Data flows when the control plane and a relay are reached; before the enrolment, what was asked for counts.
+fn verdict(seen: &Observations, problems: &[Problem]) -> Verdict {
+    let reached = |role| {
+        let mut of_role = seen.hosts.iter().filter(|host| host.role == role).peekable();
+        of_role.peek().is_none() || of_role.any(|host| matches!(host.outcome, HostOutcome::Reached { .. }))
+    };
+    match (reached(HostRole::Control) && reached(HostRole::Relay), problems.is_empty()) {
+        (false, _) => Verdict::Blocked,
+        (true, false) => Verdict::Limited,
+        (true, true) => Verdict::Good,
+    }
+}
+
+fn clock(seen: &Observations) -> Option<Problem> {
+    let skew = seen.clock_skew_ms.filter(|skew| skew.saturating_abs() > MAX_CLOCK_SKEW_MS)?;
+    let side = if skew > 0 { "behind" } else { "ahead" };
+    Some(Problem {
+        code: "clock_skew".into(),
+        text: format!(
+            "The clock of this machine is {} {side} the control plane's. From 60 s on, signatures are refused. Switch on \
+             time synchronisation (for example chrony or systemd-timesyncd).",
+            span(skew.unsigned_abs())
+        ),
+        request: Some(format!(
+            "Please allow NTP (UDP port 123) from {} to a time server, or name one inside.",
+            sources(seen)
+        )),
+    })
+}
+
+fn host_problem(host: &HostCheck, seen: &Observations) -> Option<Problem> {
+    let (name, role) = (&host.host, role_words(host.role));
+    let way = seen.proxy.as_ref().map(|proxy| format!(" (through the proxy {proxy})")).unwrap_or_default();
+    let (code, text, request) = match &host.outcome {
+        HostOutcome::Reached { .. } => return None,
+        HostOutcome::Intercepted { issuer, shown, pinned } => {
+            let issuer = issuer.as_ref().map(|issuer| format!(", issued by '{issuer}'")).unwrap_or_default();
+            (
+                "tls_intercepted",
+                format!(
+                    "Somebody takes TLS to the {role} {name} apart{way}: a certificate with the key {shown}{issuer} was \
+                     shown instead of the pinned key {pinned}. The gateway sends nothing to it."
+                ),
+                Some(format!(
+                    "Please exempt {name} from TLS inspection for {}: its traffic is encrypted end to end and pinned to \
+                     the server's own key, so inspection can only break it.",
+                    sources(seen)
+                )),
+            )
+        }
+        HostOutcome::Foreign { problem } => (
+            "not_the_server",
+            format!(
+                "Something that is not the {role} answers at {name}{way}: {problem}. A captive portal that wants a login, \
+                 or a device that takes TLS apart, looks like this."
+            ),
+            Some(format!(
+                "Please let {} reach {name} (TCP, TLS 1.3) without a login page or inspection.",
+                sources(seen)
+            )),
+        ),
+        HostOutcome::Proxy { problem } => (
+            "proxy_refused",
+            format!("The HTTP proxy does not let this gateway through to the {role} {name}: {problem}."),
+            Some(format!("Please allow CONNECT to {name} at the proxy for {}.", sources(seen))),
+        ),
+        HostOutcome::Unresolved { problem } => (
+            "dns",
+            format!("The name of the {role} {name} does not resolve: {problem}."),
+            Some(format!("Please let {} resolve the name {}.", sources(seen), host_only(name))),
+        ),
+        HostOutcome::Unreachable { problem } => (
+            "tcp_blocked",
+            format!("No connection to the {role} {name}{way}: {problem}."),
+            Some(format!(
+                "Please allow TCP from {} to {} port {} (outbound only).",
+                sources(seen),
+                host_only(name),
+                port_of(name)
+            )),
+        ),
+    };
+    Some(Problem { code: code.into(), text, request })
+}
+
+fn udp(seen: &Observations, facts: &Facts) -> Option<Problem> {
+    if facts.udp != Some(false) {
+        return None;
+    }
+    let targets: BTreeSet<String> = seen
+        .reflections
+        .iter()
+        .filter_map(|entry| {
+            Some(format!("{} ({}) port {}", host_only(&entry.server), entry.address?.ip(), entry.address?.port()))
+        })
+        .collect();
+    let targets = targets.into_iter().collect::<Vec<_>>().join(", ");
+    Some(Problem {
+        code: "udp_blocked".into(),
+        text:
+            "UDP does not get out: no STUN server answered. Data flows through a relay over TLS, which is slower than \
+               a direct path and depends on the relay."
+                .into(),
+        request: Some(format!(
+            "Please allow UDP from {} to {targets}, and for direct paths outbound UDP to any address, with the answers \
+             (stateful, no inbound rule).",
+            sources(seen)
+        )),
+    })
+}
+
+fn large(seen: &Observations) -> Option<Problem> {
+    (seen.large == Some(false)).then(|| Problem {
+        code: "mtu".into(),
+        text: format!(
+            "Small UDP datagrams pass, those of {TUNNEL_DATAGRAM} bytes do not: the path carries packets below the 1280 \
+             bytes that every IPv6 network must. Tunnels use a relay over TLS instead."
+        ),
+        request: Some(format!(
+            "Please let UDP datagrams of {TUNNEL_DATAGRAM} bytes from {} pass: set the MTU of the uplink (VPN, PPPoE, \
+             GRE) to 1280 or more.",
+            sources(seen)
+        )),
+    })
+}
+
+fn hard_nat(seen: &Observations, facts: &Facts) -> Option<Problem> {
+    (facts.nat == NatMapping::Random && facts.ipv6.is_none()).then(|| Problem {
+        code: "hard_nat".into(),
+        text: "The NAT gives every destination another outer port, so many partners are reached through a relay only."
+            .into(),
+        request: Some(format!(
+            "Please give UDP from {} one fixed outer port (static NAT, or \"endpoint-independent mapping\"), for the port \
+             in [tunnel] listen.",
+            sources(seen)
+        )),
+    })
+}
+
+/// Our own addresses, as the network team knows this machine.
+fn sources(seen: &Observations) -> String {
+    let own: BTreeSet<IpAddr> = seen.reflections.iter().filter_map(|entry: &Reflection| entry.source).collect();
+    if own.is_empty() {
+        return "this machine".into();
+    }
+    own.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn role_words(role: HostRole) -> &'static str {
+    match role {
+        HostRole::Control => "control plane",
+        HostRole::Relay => "relay",
+    }
+}
+
+fn host_only(text: &str) -> &str {
+    super::split_host(text).map_or(text, |(host, _)| host)
+}
+
+fn port_of(text: &str) -> u16 {
+    super::split_host(text).map_or(443, |(_, port)| port)
+}
+
+fn span(ms: u64) -> String {
+    match ms / 1000 {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} days", secs / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: &str = "10.1.0.2";
+
+    fn reflection(server: &str, address: &str, seen: Option<&str>) -> Reflection {
+        Reflection {
+            server: server.into(),
+            address: Some(address.parse().unwrap()),
+            source: Some(SITE.parse().unwrap()),
+            seen: seen.map(|seen| seen.parse().unwrap()),
+            rtt_ms: seen.map(|_| 12.0),
+        }
+    }
+
+    fn host(role: HostRole, outcome: HostOutcome) -> HostCheck {
+        HostCheck { role, host: "relay.example:443".into(), outcome }
+    }
+
+    fn seen_as(ports: [&str; 3]) -> Observations {
+        let servers = ["a.example:3478", "a.example:3479", "b.example:3478"];
+        let addresses = ["192.0.2.1:3478", "192.0.2.1:3479", "192.0.2.2:3478"];
+        let entries = servers.iter().zip(addresses).zip(ports);
+        Observations {
+            reflections: entries.map(|((server, address), seen)| reflection(server, address, Some(seen))).collect(),
+            port: 7000,
+            large: Some(true),
+            hosts: vec![
+                host(HostRole::Control, HostOutcome::Reached { connect_ms: 20.0 }),
+                host(HostRole::Relay, HostOutcome::Reached { connect_ms: 20.0 }),
+            ],
+            ..Observations::default()
+        }
+    }
+
+    #[test]
+    fn a_kind_network_has_no_problem() {
+        let report = judge(&seen_as(["203.0.113.1:7000"; 3]), 1);
+        assert_eq!(report.verdict, Verdict::Good, "{report:?}");
+        assert_eq!(report.nat, NatMapping::EndpointIndependent);
+        assert_eq!((report.udp, report.port_preserved), (Some(true), Some(true)));
+        assert!(report.nat_text.contains("one outer port"), "{}", report.nat_text);
+        let public = Observations { port: 7000, ..seen_as(["10.1.0.2:7000"; 3]) };
+        assert!(judge(&public, 1).nat_text.starts_with("no NAT"));
+    }
+
+    #[test]
+    fn a_port_for_every_destination_is_a_hard_nat_and_the_network_team_is_told_what_to_do() {
+        let report = judge(&seen_as(["203.0.113.1:4001", "203.0.113.1:52000", "203.0.113.1:17"]), 1);
+        assert_eq!((report.nat, report.verdict), (NatMapping::Random, Verdict::Limited));
+        let problem = &report.problems[0];
+        assert_eq!(problem.code, "hard_nat");
+        assert!(problem.request.as_ref().unwrap().contains("UDP from 10.1.0.2 one fixed outer port"), "{problem:?}");
+        let pool = judge(&seen_as(["203.0.113.1:40", "203.0.113.2:40", "203.0.113.1:40"]), 1);
+        assert_eq!(pool.nat, NatMapping::Random, "several outer addresses cannot be foreseen");
+        assert_eq!(judge(&seen_as(["203.0.113.1:40", "203.0.113.1:41", "203.0.113.1:43"]), 1).nat, NatMapping::Regular);
+    }
+
+    #[test]
+    fn blocked_udp_names_source_host_address_and_ports() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        for entry in &mut seen.reflections {
+            (entry.seen, entry.rtt_ms) = (None, None);
+        }
+        seen.large = None;
+        let report = judge(&seen, 1);
+        assert_eq!((report.udp, report.verdict), (Some(false), Verdict::Limited));
+        let request = report.problems[0].request.as_deref().unwrap();
+        assert!(
+            request.starts_with("Please allow UDP from 10.1.0.2 to a.example (192.0.2.1) port 3478, a.example (192.0.2.1) port 3479, b.example"),
+            "{request}"
+        );
+    }
+
+    #[test]
+    fn interception_says_whose_certificate_was_shown_and_blocks() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        let outcome = HostOutcome::Intercepted {
+            issuer: Some("Inspection CA".into()),
+            shown: "bb".repeat(32),
+            pinned: "aa".repeat(32),
+        };
+        seen.hosts = vec![host(HostRole::Relay, outcome)];
+        let report = judge(&seen, 1);
+        assert_eq!(report.verdict, Verdict::Blocked, "no relay is left");
+        let problem = &report.problems[0];
+        assert!(problem.text.contains("issued by 'Inspection CA'") && problem.text.contains(&"bb".repeat(32)));
+        assert!(problem.request.as_ref().unwrap().contains("exempt relay.example:443"));
+    }
+
+    #[test]
+    fn a_proxy_and_a_firewall_are_different_addressees() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        seen.proxy = Some("proxy.example:3128".into());
+        seen.hosts[1].outcome = HostOutcome::Proxy { problem: "status 407".into() };
+        let report = judge(&seen, 1);
+        assert_eq!(
+            report.problems[0].request.as_deref(),
+            Some("Please allow CONNECT to relay.example:443 at the proxy for 10.1.0.2.")
+        );
+        seen.hosts[1].outcome = HostOutcome::Unreachable { problem: "timed out".into() };
+        let request = judge(&seen, 1).problems[0].request.clone().unwrap();
+        assert_eq!(request, "Please allow TCP from 10.1.0.2 to relay.example port 443 (outbound only).");
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_with_its_distance_and_side() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        seen.clock_skew_ms = Some(2 * 3600 * 1000 + 1);
+        let report = judge(&seen, 1);
+        assert!(report.problems[0].text.contains("2 h behind"), "{:?}", report.problems[0]);
+        seen.clock_skew_ms = Some(-15_000);
+        assert!(judge(&seen, 1).problems[0].text.contains("15 s ahead"));
+        seen.clock_skew_ms = Some(-9_999);
+        assert_eq!(judge(&seen, 1).verdict, Verdict::Good);
+        seen.clock_skew_ms = Some(i64::MIN);
+        assert_eq!(judge(&seen, 1).problems.len(), 1);
+    }
+
+    #[test]
+    fn small_datagrams_alone_are_not_enough() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        seen.large = Some(false);
+        let report = judge(&seen, 1);
+        assert_eq!(report.problems[0].code, "mtu");
+        assert_eq!(report.verdict, Verdict::Limited);
+    }
+
+    #[test]
+    fn nothing_to_ask_is_no_problem_and_no_claim() {
+        let report = judge(&Observations::default(), 1);
+        assert_eq!((report.udp, report.verdict), (None, Verdict::Good));
+        assert!(report.nat_text.starts_with("not known"));
+    }
+}

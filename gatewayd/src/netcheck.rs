@@ -1,0 +1,160 @@
+//! Looks at the network around this gateway: what gets out, what comes back, and who is in between.
+//!
+//! A look asks the STUN servers of the policy from one socket of its own (so that a running tunnel is not touched), opens
+//! a TLS connection to the control plane and to every relay, and drops it again. What was seen is judged in
+//! [`gateway_proto::netcheck`]. It runs every five minutes by itself, a line in the log says what changed, and whenever
+//! somebody asks; one at a time. Before the enrolment only what the asking person names is looked at.
+
+mod hosts;
+mod reflect;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use gateway_net::{
+    proxy::Proxy,
+    time::unix_ms,
+    tls::{ServerTrust, TlsPin},
+};
+use gateway_proto::{
+    api::local::ControlStatus,
+    netcheck::{HostRole, NetcheckBody, Observations, Report, Verdict, judge, split_host},
+};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use url::Url;
+
+use crate::authority::Authority;
+use hosts::Target;
+
+/// Between two looks of the daemon's own.
+const INTERVAL: Duration = Duration::from_secs(300);
+/// After the start: links and policy come first.
+const FIRST: Duration = Duration::from_secs(20);
+/// STUN servers asked in one look.
+const MAX_SERVERS: usize = 12;
+/// TLS servers tried in one look.
+const MAX_HOSTS: usize = 12;
+
+/// The looker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Netcheck(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    authority: Authority,
+    proxy: Option<Proxy>,
+    control: watch::Receiver<ControlStatus>,
+    last: watch::Sender<Option<Report>>,
+    /// Two looks at a time would measure each other.
+    turn: Mutex<()>,
+}
+
+impl Netcheck {
+    /// Looks with the policy's servers, through `proxy`.
+    pub fn new(authority: Authority, proxy: Option<Proxy>, control: watch::Receiver<ControlStatus>) -> Self {
+        let last = watch::Sender::new(None);
+        Self(Arc::new(Shared { authority, proxy, control, last, turn: Mutex::new(()) }))
+    }
+
+    /// The last report.
+    pub fn last(&self) -> Option<Report> {
+        self.0.last.borrow().clone()
+    }
+
+    /// Looks now, at the policy's servers and at those of `body`. Takes up to ten seconds.
+    pub async fn look(&self, body: &NetcheckBody) -> Report {
+        let _turn = self.0.turn.lock().await;
+        let report = judge(&self.observe(body).await, unix_ms());
+        self.0.last.send_replace(Some(report.clone()));
+        report
+    }
+
+    /// Looks again and again until `stop`, and logs what changed.
+    pub async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            let mut known: Option<(Verdict, BTreeSet<String>)> = None;
+            tokio::time::sleep(FIRST).await;
+            loop {
+                if self.0.authority.view().policy.is_some() {
+                    let report = self.look(&NetcheckBody::default()).await;
+                    let codes: BTreeSet<_> = report.problems.iter().map(|problem| problem.code.clone()).collect();
+                    let found = Some((report.verdict, codes));
+                    if found != known {
+                        tell(&report);
+                        known = found;
+                    }
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        })
+        .await;
+    }
+
+    async fn observe(&self, body: &NetcheckBody) -> Observations {
+        let (servers, targets) = (self.servers(body), self.targets(body));
+        let proxy = self.0.proxy.as_ref();
+        let (udp, hosts) = tokio::join!(reflect::reflect(&servers), hosts::try_all(&targets, proxy));
+        Observations {
+            reflections: udp.reflections,
+            port: udp.port,
+            hairpin: udp.hairpin,
+            large: udp.large,
+            hosts,
+            proxy: proxy.map(ToString::to_string),
+            clock_skew_ms: self.0.control.borrow().clock_skew_ms,
+        }
+    }
+
+    fn servers(&self, body: &NetcheckBody) -> Vec<String> {
+        let view = self.0.authority.view();
+        let known = view.policy.iter().flat_map(|policy| &policy.relays).flat_map(|relay| &relay.stun);
+        distinct(known.chain(&body.stun).cloned(), MAX_SERVERS)
+    }
+
+    /// Control plane and relays of the enrolment and the policy, each with its key, and those of the body without.
+    fn targets(&self, body: &NetcheckBody) -> Vec<Target> {
+        let mut targets = Vec::new();
+        if let Some(enrollment) = &*self.0.authority.enrollment().borrow() {
+            targets.extend(Target::of_url(HostRole::Control, &enrollment.control, enrollment.trust().ok()));
+        }
+        let view = self.0.authority.view();
+        for relay in view.policy.iter().flat_map(|policy| &policy.relays) {
+            let trust = match &relay.tls_pin {
+                Some(pin) => pin.parse::<TlsPin>().ok().map(ServerTrust::Pin),
+                None => Some(ServerTrust::WebPki),
+            };
+            targets.extend(Target::of_url(HostRole::Relay, &relay.url, trust));
+        }
+        let named = body.control.iter().map(|host| (HostRole::Control, host));
+        for (role, host) in named.chain(body.relays.iter().map(|host| (HostRole::Relay, host))) {
+            targets.extend(split_host(host).map(|_| Target { role, host: host.clone(), trust: None }));
+        }
+        targets.truncate(MAX_HOSTS);
+        targets
+    }
+}
+
+impl Target {
+    fn of_url(role: HostRole, url: &str, trust: Option<ServerTrust>) -> Option<Self> {
+        let url = Url::parse(url).ok()?;
+        let host = format!("{}:{}", url.host()?, url.port_or_known_default()?);
+        Some(Self { role, host, trust })
+    }
+}
+
+/// Each once, in their order.
+fn distinct(all: impl Iterator<Item = String>, most: usize) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    all.filter(|one| seen.insert(one.clone())).take(most).collect()
+}
+
+fn tell(report: &Report) {
+    let codes: Vec<_> = report.problems.iter().map(|problem| problem.code.as_str()).collect();
+    let codes = codes.join(" ");
+    match report.verdict {
+        Verdict::Good => info!(nat = %report.nat, "the network suits a gateway"),
+        Verdict::Limited => info!(nat = %report.nat, %codes, "the network limits this gateway: gateway-ctl netcheck"),
+        Verdict::Blocked => warn!(%codes, "the network blocks this gateway: gateway-ctl netcheck"),
+    }
+}
