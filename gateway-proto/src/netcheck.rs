@@ -8,10 +8,12 @@
 //! costs, and where somebody else can mend it, the sentence to send there. Nothing in it is secret, but it names
 //! addresses of the site: it goes to the local API only, never to the control plane.
 
+mod date;
 mod judge;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use date::http_date;
 pub use judge::judge;
 use serde::{Deserialize, Serialize};
 

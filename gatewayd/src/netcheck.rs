@@ -11,13 +11,14 @@ mod reflect;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use gateway_net::{
+    http,
     proxy::Proxy,
-    time::unix_ms,
+    time::{unix_ms, unix_secs},
     tls::{ServerTrust, TlsPin},
 };
 use gateway_proto::{
     api::local::ControlStatus,
-    netcheck::{HostRole, NetcheckBody, Observations, Report, Verdict, judge, split_host},
+    netcheck::{HostRole, NetcheckBody, Observations, Report, Verdict, http_date, judge, split_host},
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ use hosts::Target;
 const INTERVAL: Duration = Duration::from_secs(300);
 /// After the start: links and policy come first.
 const FIRST: Duration = Duration::from_secs(20);
+/// For an answer of the control plane, whatever it is.
+const DATE_LIMIT: Duration = Duration::from_secs(5);
 /// STUN servers asked in one look.
 const MAX_SERVERS: usize = 12;
 /// TLS servers tried in one look.
@@ -94,7 +97,7 @@ impl Netcheck {
     async fn observe(&self, body: &NetcheckBody) -> Observations {
         let (servers, targets) = (self.servers(body), self.targets(body));
         let proxy = self.0.proxy.as_ref();
-        let (udp, hosts) = tokio::join!(reflect::reflect(&servers), hosts::try_all(&targets, proxy));
+        let (udp, hosts, skew) = tokio::join!(reflect::reflect(&servers), hosts::try_all(&targets, proxy), self.skew());
         Observations {
             reflections: udp.reflections,
             port: udp.port,
@@ -102,8 +105,23 @@ impl Netcheck {
             large: udp.large,
             hosts,
             proxy: proxy.map(ToString::to_string),
-            clock_skew_ms: self.0.control.borrow().clock_skew_ms,
+            clock_skew_ms: skew,
         }
+    }
+
+    /// The control plane's clock minus ours: from the link, or, where our signatures are refused because of the clock, from
+    /// the date of an answer that needs none.
+    async fn skew(&self) -> Option<i64> {
+        let known = self.0.control.borrow().clone();
+        if known.connected {
+            return known.clock_skew_ms;
+        }
+        let enrollment = self.0.authority.enrollment().borrow().clone()?;
+        let client = http::client(enrollment.trust().ok()?, self.0.proxy.as_ref()).ok()?;
+        let answer = client.get(&enrollment.control).timeout(DATE_LIMIT).send().await.ok()?;
+        let date = http_date(answer.headers().get("date")?.to_str().ok()?)?;
+        let skew = i128::from(date) - i128::from(unix_secs());
+        i64::try_from(skew * 1000).ok()
     }
 
     fn servers(&self, body: &NetcheckBody) -> Vec<String> {

@@ -112,6 +112,21 @@ async fn status_metrics_and_reconnect_are_answered() {
 }
 
 #[tokio::test]
+async fn a_look_at_the_network_takes_servers_by_host_and_port_only() {
+    let running = start();
+    let post = |body: serde_json::Value| running.client.post("http://localhost/v1/netcheck").json(&body).send();
+    let answer = post(serde_json::json!({ "control": "control.example:443" })).await.unwrap();
+    let report: Report = answer.json().await.unwrap();
+    assert_eq!(report.proxy.as_deref(), Some("control.example:443"), "what was asked for arrived");
+    let answer = post(serde_json::json!({ "stun": ["nonsense"] })).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let problem: Problem = answer.json().await.unwrap();
+    assert_eq!(problem.detail, "'nonsense' is not HOST:PORT");
+    let last = running.client.get("http://localhost/v1/netcheck").send().await.unwrap();
+    assert_eq!(last.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn mistakes_of_clients_are_problems_and_never_repeat_the_code() {
     let running = start();
     let client = &running.client;

@@ -162,6 +162,20 @@ impl NatLab {
         nft(&self.name(part), rules)
     }
 
+    /// The uplink of a site has no carrier, as after a pulled plug.
+    pub fn cut(&self, site: usize) -> anyhow::Result<()> {
+        self.carrier(site, "down")
+    }
+
+    /// The plug is in again.
+    pub fn mend(&self, site: usize) -> anyhow::Result<()> {
+        self.carrier(site, "up")
+    }
+
+    fn carrier(&self, site: usize, state: &str) -> anyhow::Result<()> {
+        ip(&["-n", &self.name("core"), "link", "set", &format!("s{site}"), state])
+    }
+
     /// The router of a site forgets every mapping and connection, as after a reboot.
     pub fn reboot_nat(&self, site: usize) -> anyhow::Result<()> {
         inside(&self.name(&format!("r{site}")), &["conntrack", "-F"])

@@ -131,6 +131,11 @@ impl Process {
         Ok(())
     }
 
+    /// From the next start on, this command runs the program.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.launch.wrapper = wrapper.iter().map(|word| (*word).into()).collect();
+    }
+
     /// Name in messages.
     pub fn name(&self) -> &str {
         &self.launch.name

@@ -9,10 +9,7 @@ use super::{
     HostCheck, HostOutcome, HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report,
     TUNNEL_DATAGRAM, Verdict,
 };
-use crate::signal::NatMapping;
-
-/// Outer ports no further apart than this look like a NAT that counts upwards.
-const REGULAR_SPREAD: u16 = 5;
+use crate::{path::NatView, signal::NatMapping};
 
 /// The report on what was seen. `checked_at` in Unix milliseconds.
 pub fn judge(seen: &Observations, checked_at: u64) -> Report {
@@ -64,7 +61,7 @@ impl Facts {
             udp: asked.then(|| answered().next().is_some()),
             ipv4: over_ipv4().next().map(|(_, outer)| outer),
             ipv6: answered().find(|(_, outer)| outer.is_ipv6()).map(|(_, outer)| outer),
-            nat: mapping(over_ipv4().map(|(_, outer)| outer)),
+            nat: NatView::from_reflections(over_ipv4().map(|(_, outer)| outer)).mapping,
             public: over_ipv4()
                 .next()
                 .is_some_and(|(entry, outer)| entry.source == Some(outer.ip()) && outer.port() == seen.port),
@@ -89,19 +86,6 @@ impl Facts {
             }
             (_, _, NatMapping::Unknown) => "a NAT; one answer alone does not tell how it maps",
         }
-    }
-}
-
-fn mapping(outer: impl Iterator<Item = SocketAddr>) -> NatMapping {
-    let outer: Vec<_> = outer.collect();
-    let addresses: BTreeSet<_> = outer.iter().map(SocketAddr::ip).collect();
-    let ports = || outer.iter().map(SocketAddr::port);
-    let (Some(low), Some(high)) = (ports().min(), ports().max()) else { return NatMapping::Unknown };
-    match (outer.len(), addresses.len(), high - low) {
-        (1, ..) => NatMapping::Unknown,
-        (_, 1, 0) => NatMapping::EndpointIndependent,
-        (_, 1, spread) if spread <= REGULAR_SPREAD => NatMapping::Regular,
-        _ => NatMapping::Random,
     }
 }
 

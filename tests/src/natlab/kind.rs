@@ -143,6 +143,15 @@ impl RouterKind {
         };
         if over_ipv6 || over_ipv4 { Rung::Direct } else { Rung::Relayed }
     }
+
+    /// The same where both sides may guess ports: one NAT with random ports is no obstacle then, two are.
+    pub fn best_rung_guessing(self, other: Self) -> Rung {
+        let guessable = match (self.udp4(), other.udp4()) {
+            (Some(one), Some(another)) => one.0 == Mapping::Independent || another.0 == Mapping::Independent,
+            (None, _) | (_, None) => false,
+        };
+        if guessable { Rung::Direct } else { self.best_rung(other) }
+    }
 }
 
 /// Whether packets of `from` can get into `to` once both have sent to the addresses they know of each other.

@@ -16,12 +16,12 @@ use super::{NatLab, RouterKind, Rung};
 use crate::{
     corpus::Corpus,
     mllp::{Engine, Manners, Sender, Verdict},
-    platform::{POLICY_LIMIT, Platform, PlatformOptions, Site},
+    platform::{GatewayOptions, POLICY_LIMIT, Platform, PlatformOptions, Site},
     wait,
 };
 
 /// A pair that can be direct is within this time, or it is not.
-const DIRECT_LIMIT: Duration = Duration::from_secs(12);
+const DIRECT_LIMIT: Duration = Duration::from_secs(20);
 /// A pair that cannot be direct is watched for this long: its first attempts to punch fall into it.
 const WATCH: Duration = Duration::from_millis(2500);
 /// The first message is answered within this time, or the pair does not connect at all.
@@ -37,6 +37,7 @@ pub struct Matrix {
     callers: Vec<(RouterKind, Site)>,
     listeners: Vec<(RouterKind, Site)>,
     agreement: String,
+    guessing: bool,
     platform: Platform,
     /// After the processes that run in it.
     lab: NatLab,
@@ -91,6 +92,15 @@ impl Outcome {
 impl Matrix {
     /// Starts control plane, relays and a gateway for each kind on each side, and enrols them.
     pub async fn start(callers: &[RouterKind], listeners: &[RouterKind]) -> anyhow::Result<Self> {
+        Self::set_up(callers, listeners, false).await
+    }
+
+    /// The same with port guessing allowed on both sides.
+    pub async fn start_guessing(callers: &[RouterKind], listeners: &[RouterKind]) -> anyhow::Result<Self> {
+        Self::set_up(callers, listeners, true).await
+    }
+
+    async fn set_up(callers: &[RouterKind], listeners: &[RouterKind], guessing: bool) -> anyhow::Result<Self> {
         let mut lab = NatLab::start()?;
         let numbers = callers.iter().chain(listeners).map(|kind| lab.add_site(*kind)).collect::<Result<Vec<_>, _>>()?;
         let [relay, second] = lab.relays();
@@ -109,7 +119,8 @@ impl Matrix {
         let mut sites: Vec<(RouterKind, Site)> = stream::iter(wanted.zip(numbers))
             .map(async |((profile, kind), number)| {
                 let name = format!("{profile}-{kind}");
-                let (place, options) = (lab.site(number), lab.options(number));
+                let place = lab.site(number);
+                let options = GatewayOptions { port_guessing: guessing, ..lab.options(number) };
                 let site = platform.server_with(profile, &name, place, &options).await;
                 anyhow::Ok((*kind, site.with_context(|| format!("{name} cannot be set up"))?))
             })
@@ -122,7 +133,7 @@ impl Matrix {
             anyhow::bail!("a matrix needs a kind on each side")
         };
         let agreement = platform.peer(caller, listener).await?;
-        Ok(Self { callers: sites, listeners, agreement, platform, lab })
+        Ok(Self { callers: sites, listeners, agreement, guessing, platform, lab })
     }
 
     /// Plays pairs, so many at a time, no site in two at once; `tell` gets each outcome as it is known.
@@ -172,7 +183,10 @@ impl Matrix {
         let mut outcome = Outcome {
             caller,
             listener,
-            expected: caller.best_rung(listener),
+            expected: match self.guessing {
+                true => caller.best_rung_guessing(listener),
+                false => caller.best_rung(listener),
+            },
             reached: None,
             first_byte: Duration::ZERO,
             direct: None,

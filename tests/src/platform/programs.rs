@@ -30,8 +30,8 @@ pub struct GatewayOptions {
     pub listen: Option<String>,
     /// `http://user:password@host:port` of the HTTP proxy.
     pub proxy: Option<String>,
-    /// How far its clock is off, for example `+30s`.
-    pub clock: Option<String>,
+    /// Ports of the partner's NAT may be guessed.
+    pub port_guessing: bool,
     /// Further lines of the configuration, sections of their own.
     pub more: String,
 }
@@ -125,11 +125,12 @@ impl GatewayFiles {
         fs::write(
             &files.config,
             format!(
-                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\n\n{network}\
+                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\n\n{network}\
                  [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n\n{}",
                 quoted(&files.state_dir)?,
                 quoted(&files.socket)?,
                 ip.is_loopback(),
+                options.port_guessing,
                 options.more,
             ),
         )?;
@@ -142,16 +143,10 @@ pub(super) async fn start_gateway(
     name: &str,
     files: &GatewayFiles,
     placement: &Placement,
-    clock: Option<&str>,
     options: &PlatformOptions,
 ) -> anyhow::Result<Process> {
     let name = format!("gatewayd-{name}");
-    let mut launch = launch(dir, Program::Gateway, &name, &["run", "--config"], &files.config, placement, options)?;
-    if let Some(offset) = clock {
-        // Timers go on; only the time of day is off.
-        launch.wrapper = ["env", "DONT_FAKE_MONOTONIC=1", "faketime", "-f", offset].map(Into::into).to_vec();
-    }
-    Process::start(launch, START_LIMIT).await
+    start(dir, Program::Gateway, &name, &["run", "--config"], &files.config, placement, options).await
 }
 
 async fn start(
@@ -163,21 +158,9 @@ async fn start(
     placement: &Placement,
     options: &PlatformOptions,
 ) -> anyhow::Result<Process> {
-    Process::start(launch(dir, program, name, args, config, placement, options)?, START_LIMIT).await
-}
-
-fn launch(
-    dir: &Path,
-    program: Program,
-    name: &str,
-    args: &[&str],
-    config: &Path,
-    placement: &Placement,
-    options: &PlatformOptions,
-) -> anyhow::Result<Launch> {
     let mut args: Vec<String> = args.iter().map(|arg| (*arg).into()).collect();
     args.push(config.to_str().context("path")?.into());
-    Ok(Launch {
+    let launch = Launch {
         program,
         name: name.into(),
         args,
@@ -185,7 +168,8 @@ fn launch(
         namespace: placement.namespace.clone(),
         log_filter: options.log_filter.clone(),
         wrapper: Vec::new(),
-    })
+    };
+    Process::start(launch, START_LIMIT).await
 }
 
 /// Writes the address a program really got into its configuration, so that a restart gets the same one.

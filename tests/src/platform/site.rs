@@ -48,15 +48,7 @@ impl Site {
         options: &GatewayOptions,
     ) -> anyhow::Result<Self> {
         let files = GatewayFiles::write(platform.dir(), name, placement.ip, options)?;
-        let gateway = programs::start_gateway(
-            platform.dir(),
-            name,
-            &files,
-            &placement,
-            options.clock.as_deref(),
-            &platform.options,
-        )
-        .await?;
+        let gateway = programs::start_gateway(platform.dir(), name, &files, &placement, &platform.options).await?;
         Ok(Self { name: name.into(), profile: profile.into(), server_id: String::new(), gateway, files, placement })
     }
 
@@ -88,6 +80,13 @@ impl Site {
     /// Starts the daemon again after it was killed.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.gateway.restart(START_LIMIT).await
+    }
+
+    /// Starts the daemon again with a clock that is off, for example by `+2h`.
+    pub async fn restart_with_clock(&mut self, offset: &str) -> anyhow::Result<()> {
+        // Timers go on; only the time of day is off.
+        self.gateway.wrap(&["env", "DONT_FAKE_MONOTONIC=1", "faketime", "-f", offset]);
+        self.restart().await
     }
 
     /// What `gateway-ctl status` says.
