@@ -16,10 +16,10 @@ mod gateways;
 mod grants;
 mod page;
 mod password;
+pub mod permission;
 mod peering;
 mod policy;
 mod relays;
-pub mod roles;
 mod servers;
 mod time_limits;
 mod validate;
@@ -47,7 +47,7 @@ pub use self::{
     password::Passwords,
 };
 use self::{
-    roles::Act,
+    permission::Act,
     work::{Who, Work},
 };
 use crate::{
@@ -108,11 +108,12 @@ pub struct Actor {
 impl Actor {
     /// Refuses what the user's role does not allow.
     pub(crate) fn may(&self, act: Act) -> ServiceResult<()> {
-        if roles::allowed(act).contains(&self.user.role) {
+        let roles = permission::rule(act).roles;
+        if roles.contains(&self.user.role) {
             return Ok(());
         }
-        let names: Vec<_> = roles::allowed(act).iter().map(|role| roles::name(*role)).collect();
-        let own = roles::name(self.user.role);
+        let names: Vec<_> = roles.iter().map(|role| permission::name(*role)).collect();
+        let own = permission::name(self.user.role);
         Err(ServiceError::Forbidden(format!("your role is {own}; this needs one of: {}", names.join(", "))))
     }
 

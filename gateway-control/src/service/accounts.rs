@@ -16,7 +16,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, digest,
     error::OrConflict,
     page::{Paging, cut, page},
-    roles::{self, Act},
+    permission::{self, Act},
     validate,
     work::Who,
 };
@@ -194,7 +194,7 @@ impl Service {
     /// Adds a user.
     pub async fn create_user(&self, actor: &Actor, body: CreateUser) -> ServiceResult<User> {
         actor.may(Act::ManageUsers)?;
-        if !roles::may_manage(actor.user.role, body.role) {
+        if !permission::may_manage(actor.user.role, body.role) {
             return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
         }
         let email = validate::email(&body.email)?;
@@ -213,7 +213,7 @@ impl Service {
             created_at: work.now,
         };
         work.insert_user(&row).await.or_conflict(|| email_taken(&row.email))?;
-        let detail = format!("{} as {}", row.email, roles::name(row.role));
+        let detail = format!("{} as {}", row.email, permission::name(row.role));
         work.audit(&[actor.id()], "user.create", row.id, detail).await?;
         work.commit().await?;
         Ok(show_user(row))
@@ -225,7 +225,7 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let row = work.user(id).await?.filter(|row| row.organization == actor.id());
         let row = row.ok_or(ServiceError::NotFound("user"))?;
-        if !roles::may_manage(actor.user.role, row.role) {
+        if !permission::may_manage(actor.user.role, row.role) {
             return Err(ServiceError::Forbidden("an owner is removed by an owner only".to_owned()));
         }
         if row.role == Role::Owner && work.owners(actor.id()).await? <= 1 {
@@ -238,7 +238,7 @@ impl Service {
 
     /// Organizations that chose to be found.
     pub async fn directory(&self, actor: &Actor, search: &str, paging: &Paging) -> ServiceResult<Page<DirectoryEntry>> {
-        actor.may(Act::Read)?;
+        actor.may(Act::ReadDirectory)?;
         let search = validate::single_line("q", search, 120)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;

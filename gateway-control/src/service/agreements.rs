@@ -10,7 +10,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
     peering::name_of,
-    roles::Act,
+    permission::Act,
 };
 use crate::storage::{AgreementRow, Transaction};
 
@@ -54,7 +54,7 @@ impl Service {
         id: AgreementId,
         change: AgreementChange,
     ) -> ServiceResult<Agreement> {
-        actor.may(Act::ManagePeering)?;
+        actor.may(Act::ChangeAgreement)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let mut row = own_agreement(work.tx(), own, id).await?;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Actor, Service, ServiceError, ServiceResult,
     page::{Paging, cut},
-    roles::Act,
+    permission::Act,
 };
 use crate::storage::{AuditRow, StorageResult, Transaction};
 

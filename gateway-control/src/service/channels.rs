@@ -15,7 +15,7 @@ use super::{
     agreements::own_agreement,
     error::OrConflict,
     page::{Paging, page},
-    roles::Act,
+    permission::Act,
     servers::own_server,
     validate,
 };
@@ -116,7 +116,7 @@ impl Service {
         let row = own_channel(work.tx(), actor.id(), id).await?;
         if !work.open_grants_of_channel(id).await?.is_empty() {
             // Taking away what partners were granted needs the role that could revoke it.
-            actor.may(Act::ManageGrants)?;
+            actor.may(Act::RevokeGrant)?;
         }
         let name = row.name.clone();
         work.remove_channel(row).await?;

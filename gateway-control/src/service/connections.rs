@@ -14,7 +14,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
     peering::name_of,
-    roles::Act,
+    permission::Act,
 };
 use crate::storage::{ConnectionRow, EndRow, Transaction};
 

@@ -15,7 +15,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
     peering::{ANSWER_SECS, name_of},
-    roles::Act,
+    permission::Act,
     servers::own_server,
     validate,
 };
@@ -47,7 +47,7 @@ impl Service {
 
     /// Offers an own channel, or asks for one of the peer's. Inside a self-agreement it is in force at once.
     pub async fn create_grant(&self, actor: &Actor, body: CreateGrant) -> ServiceResult<Grant> {
-        actor.may(Act::ManageGrants)?;
+        actor.may(Act::OfferGrant).or_else(|_| actor.may(Act::RequestGrant))?;
         let own = actor.id();
         let max_streams = validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, 10_000)?;
         let staleness = body.staleness_secs.unwrap_or(DEFAULT_STALENESS_SECS);
@@ -66,6 +66,7 @@ impl Service {
             return Err(ServiceError::Conflict("the channel is not published; publish it first".to_owned()));
         }
         let offered = channel.organization == own;
+        actor.may(if offered { Act::OfferGrant } else { Act::RequestGrant })?;
         if !offered && staleness_secs > DEFAULT_STALENESS_SECS {
             return Err(ServiceError::Invalid(format!(
                 "staleness_secs is above {DEFAULT_STALENESS_SECS}: only the channel's owner may offer more"
@@ -118,7 +119,7 @@ impl Service {
 
     /// Approves a grant; its connection is made with it.
     pub async fn approve_grant(&self, actor: &Actor, id: GrantId, body: ApproveGrant) -> ServiceResult<Grant> {
-        actor.may(Act::ManageGrants)?;
+        actor.may(Act::AnswerGrant)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let mut row = own_grant(work.tx(), own, id).await?;
@@ -143,7 +144,7 @@ impl Service {
 
     /// Denies, withdraws, revokes or gives back a grant.
     pub async fn end_grant(&self, actor: &Actor, id: GrantId, act: GrantAct) -> ServiceResult<Grant> {
-        actor.may(Act::ManageGrants)?;
+        actor.may(permission(act))?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let mut row = own_grant(work.tx(), own, id).await?;
@@ -188,6 +189,15 @@ impl Service {
             require_post_quantum: row.require_post_quantum,
             created_at: row.created_at,
         })
+    }
+}
+
+/// What an end of a grant is to the permission matrix. (Users neither expire nor close one.)
+fn permission(act: GrantAct) -> Act {
+    match act {
+        GrantAct::Revoke | GrantAct::Expire | GrantAct::Close => Act::RevokeGrant,
+        GrantAct::Surrender => Act::SurrenderGrant,
+        GrantAct::Approve | GrantAct::Deny | GrantAct::Withdraw => Act::AnswerGrant,
     }
 }
 

@@ -12,7 +12,7 @@ use gateway_proto::{
 use super::{
     Actor, SELF, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
-    roles::Act,
+    permission::Act,
     validate,
 };
 use crate::storage::{AgreementRow, PeeringRequestRow, Transaction};
@@ -40,7 +40,7 @@ impl Service {
         actor: &Actor,
         body: CreatePeeringRequest,
     ) -> ServiceResult<PeeringRequest> {
-        actor.may(Act::ManagePeering)?;
+        actor.may(Act::RequestPeering)?;
         let message = validate::text("message", &body.message, 500)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
@@ -88,7 +88,7 @@ impl Service {
         id: PeeringRequestId,
         act: PeeringAct,
     ) -> ServiceResult<PeeringRequest> {
-        actor.may(Act::ManagePeering)?;
+        actor.may(if act == PeeringAct::Withdraw { Act::WithdrawPeering } else { Act::AnswerPeering })?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let row = work.peering_request(id).await?.filter(|row| row.from == own || row.to == own);

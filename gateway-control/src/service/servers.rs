@@ -15,7 +15,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work, digest,
     error::OrConflict,
     page::{Paging, cut},
-    roles::Act,
+    permission::Act,
     validate,
 };
 use crate::storage::{EnrollmentCodeRow, ServerRow, Transaction};

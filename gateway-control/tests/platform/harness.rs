@@ -127,6 +127,11 @@ pub(crate) struct Org<'a> {
 }
 
 impl Org<'_> {
+    /// The same user once more.
+    pub(crate) fn again(&self) -> Org<'_> {
+        Org { control: self.control, token: self.token.clone(), id: self.id.clone(), session: self.session.clone() }
+    }
+
     pub(crate) async fn send(&self, method: &str, path: &str, body: Option<Value>) -> reqwest::Response {
         let mut request = self.control.request(method, &format!("/api/v1{path}")).bearer_auth(&self.token);
         if let Some(body) = body {

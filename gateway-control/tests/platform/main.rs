@@ -7,6 +7,7 @@ mod enrollment;
 mod five_steps;
 mod harness;
 mod hygiene;
+mod permissions;
 mod process;
 mod roles;
 mod states;

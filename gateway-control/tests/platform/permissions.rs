@@ -1,0 +1,175 @@
+//! Every cell of the permission matrix, on the wire: role × relation × act, each on an object of its own.
+
+use gateway_control::service::permission::{Act, MATRIX, Relation, allows, name};
+use gateway_proto::api::platform::{Grant, PeeringRequest, Role};
+use serde_json::{Value, json};
+
+use super::harness::{Control, Org, Pair};
+
+type Call = (&'static str, String, Option<Value>);
+
+/// Rates that a test of hundreds of calls does not meet.
+const FAST: &str = "[limits]\nrequests_per_second = 100000\nlogins_per_minute = 100000\n";
+
+/// The users of an organization by role; the owner made it.
+async fn users<'a>(org: &'a Org<'_>) -> [(Role, Org<'a>); 5] {
+    [
+        (Role::Owner, org.again()),
+        (Role::Admin, org.user("admin").await),
+        (Role::Operator, org.user("operator").await),
+        (Role::Viewer, org.user("viewer").await),
+        (Role::Auditor, org.user("auditor").await),
+    ]
+}
+
+struct World<'a> {
+    pair: &'a Pair<'a>,
+    /// Has no agreement with the lab.
+    asked: &'a Org<'a>,
+    number: usize,
+}
+
+impl World<'_> {
+    fn fresh(&mut self) -> String {
+        self.number += 1;
+        format!("thing {}", self.number)
+    }
+
+    async fn channel(&mut self) -> Value {
+        let name = self.fresh();
+        let channel = self.pair.lab.channel(&self.pair.lab_server, &name).await;
+        json!({"agreement_id": self.pair.agreement, "channel_id": channel.id})
+    }
+
+    /// A grant of the lab's channel that waits for the hospital.
+    async fn offered(&mut self) -> Grant {
+        let body = self.channel().await;
+        self.pair.lab.post("/grants", body).await
+    }
+
+    async fn connection(&mut self) -> String {
+        let name = self.fresh();
+        self.pair.connection(&name).await
+    }
+
+    /// A call that does the act on a fresh object of the lab, whose peer is the hospital (or who is asked).
+    async fn call(&mut self, act: Act, relation: Relation) -> Call {
+        let (lab, hospital) = (&self.pair.lab, &self.pair.hospital);
+        let empty = || Some(json!({}));
+        match act {
+            Act::Read => ("GET", format!("/grants/{}", self.offered().await.id), None),
+            Act::ReadDirectory => ("GET", "/directory?q=lab".to_owned(), None),
+            Act::ReadAudit => ("GET", "/audit".to_owned(), None),
+            Act::ChangeOrganization => {
+                ("PATCH", "/organization".to_owned(), Some(json!({"description": self.fresh()})))
+            }
+            Act::ManageUsers => {
+                let email = format!("{}@lab.example", self.fresh().replace(' ', "-"));
+                let user = json!({"email": email, "name": "x", "role": "viewer", "password": "a long enough password"});
+                let user: Value = lab.post("/users", user).await;
+                ("DELETE", format!("/users/{}", user["id"].as_str().unwrap()), None)
+            }
+            Act::ManageServers => {
+                let name = self.fresh();
+                let server = lab.server(&name).await;
+                ("POST", format!("/servers/{}/enrollment-codes", server.id), empty())
+            }
+            Act::PublishChannels => {
+                let channel = self.channel().await;
+                let path = format!("/channels/{}", channel["channel_id"].as_str().unwrap());
+                ("PATCH", path, Some(json!({"public_description": "new"})))
+            }
+            Act::RequestPeering => ("POST", "/peering-requests".to_owned(), Some(json!({"organization_id": lab.id}))),
+            Act::AnswerPeering | Act::WithdrawPeering => {
+                let body = json!({"organization_id": self.asked.id});
+                let request: PeeringRequest = lab.post("/peering-requests", body).await;
+                let verb = if act == Act::WithdrawPeering { "withdraw" } else { "decline" };
+                ("POST", format!("/peering-requests/{}/{verb}", request.id), empty())
+            }
+            Act::ChangeAgreement => ("POST", format!("/agreements/{}/resume", self.pair.agreement), empty()),
+            Act::OfferGrant | Act::RequestGrant => ("POST", "/grants".to_owned(), Some(self.channel().await)),
+            Act::AnswerGrant => {
+                let verb = if relation == Relation::Own { "withdraw" } else { "approve" };
+                ("POST", format!("/grants/{}/{verb}", self.offered().await.id), empty())
+            }
+            Act::RevokeGrant | Act::SurrenderGrant => {
+                let grant = self.offered().await;
+                let _: Grant = hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+                let verb = if act == Act::RevokeGrant { "revoke" } else { "surrender" };
+                ("POST", format!("/grants/{}/{verb}", grant.id), empty())
+            }
+            Act::OperateConnections => ("POST", format!("/connections/{}/activate", self.connection().await), empty()),
+            Act::TerminateConnections => {
+                ("POST", format!("/connections/{}/terminate", self.connection().await), empty())
+            }
+        }
+    }
+
+    /// What a call leaves behind in the way of the next one.
+    async fn clear(&self, act: Act, call: &Call) {
+        if matches!(act, Act::AnswerPeering | Act::WithdrawPeering) {
+            let path = call.1.replace("/decline", "/withdraw");
+            let _ = self.pair.lab.send("POST", &path, Some(json!({}))).await;
+        }
+    }
+}
+
+/// Whether a call can be made from there: what has no object of others in it cannot be aimed at others, and to ask for the
+/// own channel is to offer it.
+fn can_be_aimed(act: Act, relation: Relation) -> bool {
+    match act {
+        Act::ReadAudit | Act::ChangeOrganization => relation == Relation::Own,
+        Act::OfferGrant => relation != Relation::Peer,
+        Act::RequestGrant => relation != Relation::Own,
+        _ => true,
+    }
+}
+
+#[tokio::test]
+async fn every_cell_of_the_permission_matrix_holds_on_the_wire() {
+    let control = Control::start_with(FAST).await;
+    let pair = control.pair().await;
+    let (asked, stranger) = (control.organization("Asked").await, control.organization("Stranger").await);
+    let (own, peer) = (users(&pair.lab).await, users(&pair.hospital).await);
+    let (asked_users, strangers) = (users(&asked).await, users(&stranger).await);
+    let mut world = World { pair: &pair, asked: &asked, number: 0 };
+    let mut cells = 0;
+    for rule in MATRIX {
+        let act = rule.act;
+        let peering = matches!(act, Act::AnswerPeering | Act::WithdrawPeering);
+        for relation in Relation::ALL.iter().copied().filter(|relation| can_be_aimed(act, *relation)) {
+            let users = match relation {
+                Relation::Own => &own,
+                Relation::Peer if peering => &asked_users,
+                Relation::Peer => &peer,
+                Relation::Stranger => &strangers,
+            };
+            for (role, user) in users {
+                cells += 1;
+                let call = world.call(act, relation).await;
+                let (method, path, body) = call.clone();
+                let answer = user.send(method, &path, body).await;
+                let status = answer.status().as_u16();
+                let what = format!(
+                    "{} on a thing of relation {}: {method} {path} as {} answered {status} {:?}",
+                    act.as_str(),
+                    relation.as_str(),
+                    name(*role),
+                    answer.text().await
+                );
+                if allows(*role, relation, act) {
+                    let again = act == Act::RequestPeering && status == 409;
+                    assert!(again || (200..300).contains(&status), "allowed: {what}");
+                } else if !rule.roles.contains(role) {
+                    assert_eq!(status, 403, "the role forbids it: {what}");
+                } else if relation == Relation::Stranger {
+                    assert_eq!(status, 404, "strangers are told that there is none: {what}");
+                } else {
+                    assert!(status == 404 || status == 409, "the side forbids it: {what}");
+                }
+                world.clear(act, &call).await;
+            }
+        }
+    }
+    assert!(cells > 200, "{cells} cells");
+}
