@@ -153,6 +153,25 @@ async fn guessing_passwords_is_slowed_down() {
 }
 
 #[tokio::test]
+async fn a_right_password_by_basic_counts_once_and_a_wrong_one_each_time() {
+    let world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    let get = |credentials: &str| {
+        format!("GET /api/server/id HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {credentials}\r\n\r\n")
+    };
+    for _ in 0..30 {
+        assert_eq!(client.ask(&get("YWRtaW46Z29vZA==")).await.status(), 200);
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(client.ask(&get("YWRtaW46YmFk")).await.status());
+    }
+    assert_eq!(statuses, [[401; 9].as_slice(), &[429]].concat());
+    let asked = world.engine.seen().iter().filter(|seen| seen.path == "/api/users/current").count();
+    assert_eq!(asked, 10);
+}
+
+#[tokio::test]
 async fn a_revoked_connection_cuts_the_open_call_and_narrower_options_hold_at_once() {
     let patients = AdminScope { patient_data: true, ..AdminScope::default() };
     let mut world = World::new(Terms { scope: patients, ..Terms::READ_ONLY }).await;

@@ -4,7 +4,7 @@
 //! reads, sessions and audit events pass, secrets are masked or withheld, patient data passes if the connection's options
 //! say so, and everything else, above all the unknown, is refused with 403 and a reason that the Administrator shows.
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
 use super::{
     head::{HeadError, RequestHead},
@@ -224,9 +224,27 @@ fn names_a_secret(operation: &Operation, query: Option<&str>) -> bool {
     if operation.template != "/server/property" {
         return false;
     }
-    let query = query.unwrap_or_default();
-    // An encoded name could hide what it names.
-    query.contains('%') || query.split(['&', '=', '+', ';']).any(is_secret_name)
+    // Decoded once, as the engine does; what could be decoded again hides its name.
+    match decode_query(query.unwrap_or_default()) {
+        Some(query) if !query.contains('%') => query.split(['&', '=', ';']).any(is_secret_name),
+        Some(_) | None => true,
+    }
+}
+
+fn decode_query(query: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (pair, after) = rest.split_at_checked(2)?;
+        bytes.push(*HEXLOWER_PERMISSIVE.decode(pair).ok()?.first()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn judge_page(method: Method, first: &str, rest: &[&str]) -> Option<Pass> {

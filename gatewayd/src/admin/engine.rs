@@ -100,6 +100,13 @@ impl EngineApi {
 }
 
 impl EngineConnection {
+    /// Whether it is still open, as far as is known here: after a restart of the engine it is not.
+    pub(super) async fn is_alive(&mut self) -> bool {
+        let silent = timeout(Duration::ZERO, self.reader.fill()).await.is_err();
+        // Nothing was asked, so nothing may come.
+        silent && self.reader.buffer.is_empty()
+    }
+
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         self.writer.write_all(bytes).await?;
         Ok(self.writer.flush().await?)

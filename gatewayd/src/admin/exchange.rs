@@ -175,7 +175,10 @@ impl<'a> Exchange<'a> {
     }
 
     async fn pass_on(&mut self, call: &mut Call<'_>, known: Session, record: &mut Record) -> Result<(), Stop> {
-        if matches!(call.pass.body, BodyRule::SignedIn(_)) && call.head.has_body() && !known.signed_in {
+        let by_password = call.head.fields.iter().any(|field| field.name == "authorization");
+        let with_body = matches!(call.pass.body, BodyRule::SignedIn(_)) && call.head.has_body();
+        // A password is asked for once, so that it counts as one attempt; a body must wait for the answer.
+        if (with_body || by_password) && call.pass.api.is_some() && !known.signed_in {
             let account = self.ask_session(call).await?;
             record.account(account);
         }
@@ -275,10 +278,12 @@ impl<'a> Exchange<'a> {
     }
 
     async fn take_engine(&mut self) -> Result<EngineConnection, EngineError> {
-        match self.engine.take() {
-            Some(engine) => Ok(engine),
-            None => self.owner.engine().connect().await,
+        if let Some(mut engine) = self.engine.take()
+            && engine.is_alive().await
+        {
+            return Ok(engine);
         }
+        self.owner.engine().connect().await
     }
 
     fn keep_engine(&mut self, mut engine: EngineConnection) {
@@ -329,7 +334,8 @@ impl<'a> Exchange<'a> {
     /// The engine's answer to the client, changed where it must be.
     async fn lead_back(&mut self, call: &Call<'_>, answer: AnswerHead) -> Result<(), Stop> {
         let Some(mut engine) = self.engine.take() else { return Err(Stop::CutOff) };
-        let good = (200..300).contains(&answer.status) && answer.framing != Framing::None;
+        let empty = matches!(answer.framing, Framing::None | Framing::Length(0));
+        let good = (200..300).contains(&answer.status) && !empty;
         let encoded = answer.single("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
         let withheld = |reason: String| refusal(502, format!("gateway: {reason}"), Some(&call.pass));
         if call.pass.start_file && good {

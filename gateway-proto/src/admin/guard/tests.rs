@@ -219,4 +219,6 @@ fn a_stored_password_is_not_read_by_its_property_name() {
     assert!(!property("group=core&name=smtp.password"));
     assert!(!property("group=core&name=smtp.p%61ssword"));
     assert!(!property("name=Encryption.Key&group=core"));
+    assert!(property("group=Data%20Pruner&name=archiver"));
+    assert!(!property("name=smtp.p%2561ssword") && !property("name=%zz"));
 }
