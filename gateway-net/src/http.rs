@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     proxy::Proxy,
-    tls::{ALPN_HTTP1, ServerTrust, client_config},
+    tls::{ALPN_HTTP1, ServerTrust, TlsPin, client_config, engine_client_config},
 };
 
 /// Budget to resolve, connect and finish TLS (paths.md §7).
@@ -29,21 +29,26 @@ pub fn client(trust: ServerTrust, proxy: Option<&Proxy>) -> Result<reqwest::Clie
 
 /// The same before it is built, for callers that set more.
 pub fn client_builder(trust: ServerTrust, proxy: Option<&Proxy>) -> reqwest::ClientBuilder {
-    let builder = base(trust).https_only(true);
+    let builder = base(client_config(trust, &[ALPN_HTTP1])).https_only(true);
     match proxy {
         Some(proxy) => builder.proxy(proxy.for_reqwest()),
         None => builder,
     }
 }
 
-/// A client that speaks HTTP over a Unix socket whatever the host in the URL: use `http://localhost/…`.
-pub fn unix_client(socket: &Path) -> Result<reqwest::Client, HttpSetupError> {
-    Ok(base(ServerTrust::WebPki).unix_socket(socket).build()?)
+/// A client for the `https://` API of an integration engine, known by its pin or by nothing; never through a proxy.
+pub fn engine_client(pin: Option<TlsPin>) -> Result<reqwest::Client, HttpSetupError> {
+    Ok(base(engine_client_config(pin)).https_only(true).build()?)
 }
 
-fn base(trust: ServerTrust) -> reqwest::ClientBuilder {
+/// A client that speaks HTTP over a Unix socket whatever the host in the URL: use `http://localhost/…`.
+pub fn unix_client(socket: &Path) -> Result<reqwest::Client, HttpSetupError> {
+    Ok(base(client_config(ServerTrust::WebPki, &[ALPN_HTTP1])).unix_socket(socket).build()?)
+}
+
+fn base(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(client_config(trust, &[ALPN_HTTP1]))
+        .tls_backend_preconfigured(tls)
         .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -66,7 +71,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::tls::{PinMismatch, ServerIdentity, TlsPin, server_config};
+    use crate::tls::{PinMismatch, ServerIdentity, server_config};
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 

@@ -16,6 +16,7 @@
 //! | [`signal`] | Noise-sealed offers and answers |
 //! | [`path`] | the path agent: candidates, probes, selection |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
+//! | [`engine`] | the engine beside a gateway: its channels as its own API describes them |
 //! | [`mllp`] | counts MLLP frames, so that an end with an unacknowledged message is never a clean one |
 //! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
@@ -24,6 +25,7 @@
 pub mod admin;
 pub mod api;
 pub mod backoff;
+pub mod engine;
 pub mod id;
 pub mod identity;
 pub mod mllp;

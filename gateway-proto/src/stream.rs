@@ -164,12 +164,18 @@ pub enum RefusalCode {
     /// An admin stream whose opening names no acting user.
     #[error("the partner's gateway could not read who is acting on this admin stream")]
     NoActingUser = 16,
+    /// The far engine says that the channel is stopped, paused or not deployed.
+    #[error("the partner's channel is stopped")]
+    ChannelStopped = 18,
+    /// The far engine's own API does not answer either.
+    #[error("the partner's engine is not running")]
+    EngineDown = 19,
 }
 
 impl RefusalCode {
     /// Reads the wire form.
     pub fn from_u8(code: u8) -> Option<Self> {
-        const ALL: [RefusalCode; 16] = [
+        const ALL: [RefusalCode; 18] = [
             RefusalCode::Malformed,
             RefusalCode::UnsupportedVersion,
             RefusalCode::NotAllowed,
@@ -186,6 +192,8 @@ impl RefusalCode {
             RefusalCode::PostQuantumRequired,
             RefusalCode::AdminUnavailable,
             RefusalCode::NoActingUser,
+            RefusalCode::ChannelStopped,
+            RefusalCode::EngineDown,
         ];
         ALL.into_iter().find(|c| *c as u8 == code)
     }
@@ -368,7 +376,7 @@ mod tests {
 
     #[test]
     fn every_refusal_code_survives_the_wire() {
-        for code in 1..=16 {
+        for code in (1..=16).chain(18..=19) {
             let refusal = RefusalCode::from_u8(code).unwrap();
             let bytes = Answer::Refused(refusal).encode();
             assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(refusal));

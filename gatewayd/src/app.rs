@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     control_client::{ControlClient, LinkTimes, ReportSource},
     credentials::AllowedPeers,
+    engine::{EngineClient, EngineWatch},
     gate::Gate,
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
@@ -84,6 +85,7 @@ struct Daemon {
     changed: Arc<Notify>,
     home: watch::Receiver<Option<RelayId>>,
     admin: AdminLog,
+    engine: EngineWatch,
 }
 
 impl Daemon {
@@ -105,6 +107,9 @@ impl Daemon {
         let (links, links_rx) = watch::channel(Arc::default());
         let changed = Arc::new(Notify::new());
         let (home_tx, home) = watch::channel(None);
+        let asking = config.engine.as_ref().map(|engine| EngineClient::new(engine, changed.clone())).transpose()?;
+        let (asking, engine) =
+            asking.flatten().map_or((None, EngineWatch::none()), |(client, watch)| (Some(client), watch));
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
 
@@ -144,6 +149,7 @@ impl Daemon {
                 authority: authority.clone(),
                 admin: owner,
                 traffic: traffic.clone(),
+                engine: engine.clone(),
                 dial_timeout: config.listener.dial_timeout,
                 keepalive: config.listener.keepalive,
                 closing: closing.clone(),
@@ -176,12 +182,26 @@ impl Daemon {
         let mesh = Mesh::new(context, registry.clone(), stop.child_token());
         let queues = MeshQueues { path_packets, relay_inbound, link_changes };
         let tasks = JoinSet::new();
-        let mut daemon =
-            Self { tasks, stop: stop.clone(), closing, endpoint, socket, registry, traffic, changed, home, admin };
+        let mut daemon = Self {
+            tasks,
+            stop: stop.clone(),
+            closing,
+            endpoint,
+            socket,
+            registry,
+            traffic,
+            changed,
+            home,
+            admin,
+            engine,
+        };
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
-        daemon.spawn("candidate gatherer", gatherer.run(stop));
+        daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
         daemon.spawn("log of admin calls", admin_writer.run());
+        if let Some(asking) = asking {
+            daemon.spawn("engine client", asking.run(stop));
+        }
         Ok(daemon)
     }
 
@@ -192,10 +212,12 @@ impl Daemon {
             registry: self.registry.clone(),
             traffic: self.traffic.clone(),
             engine_api: config.engine.as_ref().map(|engine| engine.url().to_owned()),
+            engine: self.engine.clone(),
         };
-        let reporter = connections.clone();
+        let (reporter, engine) = (connections.clone(), connections.clone());
         let reports = ReportSource {
             connections: Arc::new(move || reporter.reports()),
+            engine: Arc::new(move || engine.engine()),
             changed: self.changed.clone(),
             home_relay: self.home.clone(),
         };

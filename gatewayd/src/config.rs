@@ -17,7 +17,7 @@ use std::{
 
 use document::Document;
 pub use document::Mistake;
-pub use engine::{AdminConfig, EngineConfig};
+pub use engine::{AdminConfig, EngineConfig, EngineLogin};
 use gateway_net::log::LogFormat;
 pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
@@ -45,7 +45,7 @@ pub struct Config {
     pub sender: SenderConfig,
     /// `[listener]`
     pub listener: ListenerConfig,
-    /// `[engine]`; none: this gateway offers no admin connections.
+    /// `[engine]`; none: this gateway offers no admin connections, and knows nothing of its engine.
     pub engine: Option<EngineConfig>,
     /// `[admin]`
     pub admin: AdminConfig,

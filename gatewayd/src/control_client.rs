@@ -7,12 +7,14 @@
 //! reports, until silence, an error or a newer enrolment ends the link; then again after a jittered [`Backoff`], which
 //! starts over once a heartbeat was heard. [`enroll()`] is the other way in, driven by the local API.
 
+mod engine_reports;
 mod enroll;
 mod link;
 mod reports;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+pub use engine_reports::EngineSnapshot;
 pub use enroll::{EnrollError, enroll};
 use gateway_net::{
     proxy::Proxy,
@@ -45,6 +47,8 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 pub struct ReportSource {
     /// The state of every connection now. Called from the actor: it must be quick and must not block.
     pub connections: Arc<dyn Fn() -> Vec<ConnectionReport> + Send + Sync>,
+    /// The engine beside us; none: it is not configured. As quick as `connections`.
+    pub engine: Arc<dyn Fn() -> Option<EngineSnapshot> + Send + Sync>,
     /// Wakes the actor before the next poll, for changes people wait for.
     pub changed: Arc<Notify>,
     /// The relay where peers reach us.

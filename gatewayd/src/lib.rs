@@ -2,7 +2,7 @@
 //!
 //! It pulls signed policy from the control plane ([`authority`]), keeps a tunnel to the gateway of every partner
 //! ([`mesh`], [`keeper`], [`peer`]), opens local ports for the engine's senders ([`sender`]), dials the engine for
-//! streams of partners ([`listener`]) and asks the policy for every stream ([`gate`]).
+//! streams of partners ([`listener`]), asks the engine for its channels ([`engine`]) and asks the policy for every stream ([`gate`]).
 //!
 //! Administrators of partners reach the engine's API through [`admin`].
 //!
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod control_client;
 pub mod credentials;
+pub mod engine;
 pub mod engine_socket;
 mod explain;
 pub mod gate;

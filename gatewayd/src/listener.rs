@@ -18,6 +18,7 @@ use tracing::{Instrument, debug, info, info_span};
 use crate::{
     admin::owner::OwnerEnd,
     authority::Authority,
+    engine::EngineWatch,
     engine_socket::EngineSocket,
     gate::{Gate, Permit},
     peer::{Peer, PeerStream},
@@ -40,6 +41,8 @@ pub struct ListenerContext {
     pub admin: Option<OwnerEnd>,
     /// Counters.
     pub traffic: TrafficTable,
+    /// What the engine says of its channels.
+    pub engine: EngineWatch,
     /// How long the engine may take to accept.
     pub dial_timeout: Duration,
     /// TCP keepalive towards the engine.
@@ -90,8 +93,11 @@ async fn stream(
         let socket = match dialled.unwrap_or(Err(RefusalCode::NotAllowed)) {
             Ok(socket) => socket,
             Err(code) => {
+                // The engine's own word is better than what its socket did.
+                let explained = engine_refused(code).then(|| context.engine.explain_refusal(engine)).flatten();
+                let (code, problem) = explained.unwrap_or_else(|| (code, engine_problem(code, engine)));
                 traffic.refused.fetch_add(1, Relaxed);
-                traffic.note_problem(engine_problem(code, engine));
+                traffic.note_problem(problem);
                 info!(%code, "stream refused");
                 return refuse(send, recv, code).await;
             }
@@ -221,6 +227,10 @@ async fn dial(engine: SocketAddr, context: &ListenerContext) -> Result<EngineSoc
         .map_err(|_| RefusalCode::EngineTimeout)?
         .map_err(|_| RefusalCode::EngineRefused)?;
     EngineSocket::new(socket, context.keepalive).map_err(|_| RefusalCode::EngineRefused)
+}
+
+fn engine_refused(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::EngineRefused | RefusalCode::EngineTimeout)
 }
 
 fn engine_problem(code: RefusalCode, engine: SocketAddr) -> String {

@@ -12,11 +12,13 @@ use futures_util::future::BoxFuture;
 use gateway_net::time::unix_secs;
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity, PathKind},
+        gateway::{ConnectionReport, Connectivity, EngineHead, MAX_REPORT_ENGINE_LINES, PathKind, SenderPort},
         local::{
-            AdminCalls, ConnectionStatus, ControlStatus, PathCounts, PeerStatus, PolicyStatus, RelayStatus, Status,
+            AdminCalls, ConnectionStatus, ControlStatus, EngineStatus, PathCounts, PeerStatus, PolicyStatus,
+            RelayStatus, Status,
         },
     },
+    engine::advice::{advise, users},
     id::RelayId,
     netcheck::{NetcheckBody, Report},
     path::Selected,
@@ -27,7 +29,9 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     admin::log::AdminLog,
     authority::{Authority, PolicyView},
+    control_client::EngineSnapshot,
     credentials::KEY_EXCHANGE,
+    engine::EngineWatch,
     gate::role,
     local_api::DaemonControl,
     metrics,
@@ -54,6 +58,8 @@ pub struct Connections {
     pub traffic: TrafficTable,
     /// The engine's admin API, if configured.
     pub engine_api: Option<String>,
+    /// The engine beside us.
+    pub engine: EngineWatch,
 }
 
 /// Collects the status.
@@ -104,6 +110,10 @@ impl StatusSource {
                 .flat_map(|p| &p.connections)
                 .map(|entry| self.connections.connection(&view, entry))
                 .collect(),
+            engine: self
+                .connections
+                .engine()
+                .map(|snapshot| EngineStatus { head: snapshot.head, channels: snapshot.channels.to_vec() }),
         }
     }
 
@@ -186,6 +196,33 @@ impl Connections {
         // With itself, a server reports once: the sender's view.
         let reported = policy.connections.iter().filter(|c| c.peer != own || role(c) == Role::Sender);
         reported.map(|entry| self.report(&view, entry)).collect()
+    }
+
+    /// The engine, with the local ports of our senders beside the destinations that use them.
+    pub fn engine(&self) -> Option<EngineSnapshot> {
+        let engine = self.engine.view()?;
+        let view = self.authority.view();
+        let connections = view.policy.iter().flat_map(|policy| &policy.connections);
+        let senders = connections.filter(|entry| role(entry) == Role::Sender).filter_map(|entry| {
+            let port = self.registry.local_address(entry.id)?.port();
+            let destinations = users(&engine.channels, port)
+                .map(|(channel, destination)| format!("{} / {}", channel.name, destination.name))
+                .take(MAX_REPORT_ENGINE_LINES);
+            Some(SenderPort { connection: entry.id, port, destinations: destinations.collect() })
+        });
+        let senders: Vec<_> = senders.take(MAX_REPORT_ENGINE_LINES).collect();
+        let ports: Vec<_> = senders.iter().map(|sender| sender.port).collect();
+        let advice =
+            advise(&engine.channels, &ports).into_iter().take(MAX_REPORT_ENGINE_LINES).map(|advice| advice.to_string());
+        let head = EngineHead {
+            state: engine.state,
+            version: engine.version.clone(),
+            problem: engine.problem.clone(),
+            left_out: u32::try_from(engine.left_out).unwrap_or(u32::MAX),
+            advice: advice.collect(),
+            senders,
+        };
+        Some(EngineSnapshot { head, channels: engine.channels.clone() })
     }
 
     fn connection(&self, view: &PolicyView, entry: &ConnectionEntry) -> ConnectionStatus {

@@ -65,6 +65,7 @@ impl Gateway {
         let shared = reports.clone();
         let source = ReportSource {
             connections: Arc::new(move || shared.lock().unwrap().clone()),
+            engine: Arc::new(|| None),
             changed: changed.clone(),
             home_relay: home_receiver,
         };
@@ -296,12 +297,12 @@ async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen(
     let relay = RelayId::new(1, [2; 10]);
     gateway.home_relay.send_replace(Some(relay));
     gateway.changed.notify_one();
-    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![] });
+    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![], engine: None });
 
     control.beats(None);
     gateway.status(|status| !status.connected).await;
     control.beats(Some(1));
-    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![entry] });
+    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![entry], engine: None });
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ impl DaemonControl for Daemon {
             relays: vec![],
             peers: vec![],
             connections: vec![],
+            engine: None,
         }
     }
 

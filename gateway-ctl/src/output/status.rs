@@ -5,8 +5,9 @@ use std::fmt::Write;
 use gateway_proto::{
     api::{
         gateway::{Connectivity, PathKind},
-        local::{ConnectionStatus, PeerStatus, RelayStatus, Status},
+        local::{ConnectionStatus, EngineStatus, PeerStatus, RelayStatus, Status},
     },
+    engine::EngineChannelState,
     policy::Activation,
 };
 
@@ -139,7 +140,21 @@ fn links(status: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
         "Daemon",
         format!("gatewayd {}, started {}", status.version, time::relative_ms(now_ms, status.started_at)),
     ));
+    if let Some(status) = &status.engine {
+        lines.push(("Engine", engine(status)));
+        lines.extend(status.head.advice.iter().map(|advice| ("", advice.clone())));
+    }
     lines
+}
+
+fn engine(engine: &EngineStatus) -> String {
+    let head = &engine.head;
+    if let Some(problem) = &head.problem {
+        return format!("{}: {problem}", head.state);
+    }
+    let started = engine.channels.iter().filter(|channel| channel.state == EngineChannelState::Started).count();
+    let version = or_dash(head.version.as_deref());
+    format!("{}, version {version}, {started} of {} channels started", head.state, engine.channels.len())
 }
 
 fn control(status: &Status, now_ms: u64) -> String {

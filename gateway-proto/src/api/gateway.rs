@@ -10,6 +10,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    engine::{EngineChannel, EngineState},
     id::{ConnectionId, RelayId},
     identity::{Context, GatewayKey, GatewayPublicKey, NoiseBinding},
     signed::Envelope,
@@ -27,6 +28,10 @@ pub const HEARTBEAT_SECS: u64 = 5;
 pub const SILENCE_SECS: u64 = 15;
 /// Entries in one report at most; more connections are sent in several.
 pub const MAX_REPORT_CONNECTIONS: usize = 500;
+/// Channels of an engine in one report at most, and ids of those that are gone; more are sent in several reports.
+pub const MAX_REPORT_ENGINE_CHANNELS: usize = 50;
+/// Sender ports and pieces of advice in one report at most.
+pub const MAX_REPORT_ENGINE_LINES: usize = 100;
 
 const CODE_PREFIX: &str = "gwe1_";
 
@@ -195,6 +200,50 @@ pub struct Report {
     pub home_relay: Option<RelayId>,
     /// Connections whose state changed, at most [`MAX_REPORT_CONNECTIONS`].
     pub connections: Vec<ConnectionReport>,
+    /// News of the engine beside us; none: nothing new, or no engine is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineReport>,
+}
+
+/// News of the engine beside a gateway: states, ports and counts, never a message or a credential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineReport {
+    /// How the gateway gets on with it.
+    pub head: EngineHead,
+    /// Whatever was reported before is to be forgotten: the first report of a link.
+    pub complete: bool,
+    /// Channels that are new or changed, at most [`MAX_REPORT_ENGINE_CHANNELS`].
+    pub channels: Vec<EngineChannel>,
+    /// Ids of channels the engine has no more, at most [`MAX_REPORT_ENGINE_CHANNELS`].
+    pub gone: Vec<String>,
+}
+
+/// How a gateway gets on with its engine, and what of the engine sends through it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EngineHead {
+    /// State.
+    pub state: EngineState,
+    /// Version of the engine.
+    pub version: Option<String>,
+    /// Why its state is not `up`, in words.
+    pub problem: Option<String>,
+    /// Channels beyond the limit, of which nothing is known.
+    pub left_out: u32,
+    /// The local ports of senders, at most [`MAX_REPORT_ENGINE_LINES`].
+    pub senders: Vec<SenderPort>,
+    /// What should be changed in the engine, in words, at most [`MAX_REPORT_ENGINE_LINES`].
+    pub advice: Vec<String>,
+}
+
+/// A sender's local port, and who of the engine uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SenderPort {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its local port.
+    pub port: u16,
+    /// `channel / destination` of the engine that send to it.
+    pub destinations: Vec<String>,
 }
 
 /// State of one connection at one end.

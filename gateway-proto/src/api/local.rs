@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::gateway::{Connectivity, PathKind};
+use super::gateway::{Connectivity, EngineHead, PathKind};
 use crate::{
     admin::call::AdminCall,
+    engine::EngineChannel,
     id::ConnectionId,
     identity::GatewayPublicKey,
     policy::{Activation, ConnectionKind},
@@ -98,6 +99,18 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Connections.
     pub connections: Vec<ConnectionStatus>,
+    /// The engine beside this gateway; none: no `[engine]` user is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineStatus>,
+}
+
+/// The engine beside this gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// How the gateway gets on with it, and what of it sends through the gateway.
+    pub head: EngineHead,
+    /// Its channels.
+    pub channels: Vec<EngineChannel>,
 }
 
 /// The link to the control plane.

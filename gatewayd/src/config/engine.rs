@@ -2,11 +2,12 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     time::Duration,
 };
 
 use gateway_net::tls::TlsPin;
-use url::Url;
+use url::{Host, Url};
 
 use super::document::Section;
 
@@ -14,12 +15,28 @@ const API_ACCEPTED: &str = "\"https://host:port\", with the engine's http.contex
 /// A hold of this length is as good as a refusal.
 const MAX_ADMIN_HOLD: Duration = Duration::from_secs(300);
 
-/// The engine's admin API.
+/// Between two looks at the engine.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The engine's own API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
     api: Url,
     /// SHA-256 of the engine's TLS public key; none: any key is accepted.
     pub tls_pin: Option<TlsPin>,
+    /// Who asks for the channels; none: nobody does.
+    pub login: Option<EngineLogin>,
+    /// Between two looks at the engine.
+    pub interval: Duration,
+}
+
+/// A user of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineLogin {
+    /// Name.
+    pub user: String,
+    /// File with its password, readable by its owner only.
+    pub password_file: PathBuf,
 }
 
 /// Local ports for administrators.
@@ -37,7 +54,12 @@ impl EngineConfig {
         let api = Url::parse(api).ok()?;
         let plain =
             api.username().is_empty() && api.password().is_none() && api.query().is_none() && api.fragment().is_none();
-        (api.scheme() == "https" && api.has_host() && plain).then_some(Self { api, tls_pin })
+        (api.scheme() == "https" && api.has_host() && plain).then_some(Self {
+            api,
+            tls_pin,
+            login: None,
+            interval: INTERVAL,
+        })
     }
 
     /// Host and port to dial.
@@ -49,6 +71,24 @@ impl EngineConfig {
     /// The prefix of its paths, empty for none.
     pub fn context_path(&self) -> &str {
         self.api.path().trim_end_matches('/')
+    }
+
+    /// Where its ports are reached: its address, or this machine where it has a name.
+    pub fn ip(&self) -> IpAddr {
+        match self.api.host() {
+            Some(Host::Ipv4(ip)) => ip.into(),
+            Some(Host::Ipv6(ip)) => ip.into(),
+            Some(Host::Domain(_)) | None => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// Whether it is on this machine.
+    fn is_here(&self) -> bool {
+        match self.api.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => self.ip().is_loopback(),
+            None => false,
+        }
     }
 
     /// The URL, for people.
@@ -67,8 +107,33 @@ impl EngineConfig {
         if api.is_none() && tls_pin.is_some() {
             section.mistake("tls_pin", "set", "a pin only together with engine.api");
         }
+        let user = section.value("user", "the name of a user of the engine", None, |value| {
+            value.text().filter(|text| !text.is_empty()).map(|text| Some(text.to_owned()))
+        });
+        let password_file = section.value("password_file", "an absolute path", None, |value| {
+            value.text().map(PathBuf::from).filter(|path| path.is_absolute()).map(Some)
+        });
+        let interval = section.duration("interval", INTERVAL, Duration::from_secs(1)..=Duration::from_secs(300));
+        if let Some(user) = &user {
+            if password_file.is_none() {
+                section.mistake("user", user, "a user only together with password_file");
+            }
+            match &api {
+                None => section.mistake("user", user, "a user only together with engine.api"),
+                Some(api) if tls_pin.is_none() && !api.is_here() => section.mistake(
+                    "user",
+                    user,
+                    "a user only with an api on loopback or with tls_pin: the engine's certificate proves nothing by \
+                     itself, and the password goes there",
+                ),
+                Some(_) => {}
+            }
+        } else if let Some(file) = &password_file {
+            section.mistake("password_file", &file.display().to_string(), "a password only together with user");
+        }
         section.finish();
-        api.map(|engine| Self { tls_pin, ..engine })
+        let login = user.zip(password_file).map(|(user, password_file)| EngineLogin { user, password_file });
+        api.map(|engine| Self { tls_pin, login, interval, ..engine })
     }
 }
 

@@ -13,7 +13,7 @@ use gateway_net::{
 };
 use gateway_proto::{
     api::{
-        gateway::{WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
+        gateway::{Report, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
         local::ControlStatus,
     },
     backoff::Backoff,
@@ -27,7 +27,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{LinkTimes, ReportSource, after, reports::Reporter};
+use super::{LinkTimes, ReportSource, after, engine_reports::EngineReporter, reports::Reporter};
 use crate::{
     authority::{AcceptError, Authority},
     explain::explain,
@@ -114,6 +114,7 @@ pub(super) struct Link<'a> {
     times: LinkTimes,
     status: &'a watch::Sender<ControlStatus>,
     reporter: Reporter,
+    engine_reporter: EngineReporter,
     /// Since when the control plane speaks of a policy it did not send.
     behind_since: Option<Instant>,
     /// The revision that was sent and refused: asking for it again would change nothing.
@@ -127,8 +128,8 @@ impl<'a> Link<'a> {
         times: LinkTimes,
         status: &'a watch::Sender<ControlStatus>,
     ) -> Self {
-        let reporter = Reporter::default();
-        Self { authority, reports, times, status, reporter, behind_since: None, refused_revision: 0 }
+        let (reporter, engine_reporter) = Default::default();
+        Self { authority, reports, times, status, reporter, engine_reporter, behind_since: None, refused_revision: 0 }
     }
 
     /// Runs until the link ends. Cancel-safe: a policy being accepted is accepted to its end.
@@ -262,6 +263,12 @@ impl<'a> Link<'a> {
         let connections = (self.reports.connections)();
         let home_relay = *self.reports.home_relay.borrow();
         self.reporter.update(connections, home_relay, |report| outbox.try_send(WatchRequest::Report(report)).is_ok());
+        if let Some(snapshot) = (self.reports.engine)() {
+            self.engine_reporter.update(&snapshot, std::time::Instant::now(), |engine| {
+                let report = Report { home_relay, connections: Vec::new(), engine: Some(engine) };
+                outbox.try_send(WatchRequest::Report(report)).is_ok()
+            });
+        }
     }
 
     fn heard(&self) {

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod cutting;
+mod engine;
 mod enrolment;
 mod five_steps;
 mod partners;

@@ -83,6 +83,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             key_exchange: Some("X25519MLKEM768".into()),
         }],
         connections,
+        engine: None,
     }
 }
 

@@ -1,0 +1,260 @@
+//! The engines beside gateways: what their gateways tell of them, and registered channels kept in step.
+//!
+//! A registered channel is linked to a channel of the engine by the engine's own id. When that one is renamed the internal
+//! name follows, when its port moves the policy follows, when it is stopped or deleted its owner sees which, and partners
+//! see that it is stopped. What is new in the engine is a proposal: publishing takes a person.
+
+use gateway_proto::{
+    api::{
+        engine::{EngineLink, PublishEngineChannel, ServerEngine},
+        gateway::{EngineHead, EngineReport, MAX_REPORT_ENGINE_CHANNELS, MAX_REPORT_ENGINE_LINES},
+        platform::{Channel, CreateChannel},
+    },
+    engine::{
+        EngineChannel, MAX_CHANNELS, MAX_DESTINATIONS, clean,
+        plan::{Plan, Registered, plan},
+    },
+    id::{ChannelId, ServerId},
+};
+
+use super::{Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, roles::Act, servers::own_server, validate};
+use crate::{
+    storage::{EngineLinkRow, EngineRow, Transaction},
+    watchers::brief,
+};
+
+/// The longest id of an engine's channel.
+const MAX_ENGINE_ID: usize = 64;
+
+impl Service {
+    /// Takes news of an engine from the gateway beside it.
+    pub async fn gateway_engine(&self, caller: &GatewayCaller, report: EngineReport) -> ServiceResult<()> {
+        let report = checked(report)?;
+        let Some((mut work, server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        if report.complete {
+            work.delete_engine_channels(server.id).await?;
+        }
+        for id in &report.gone {
+            work.delete_engine_channel(server.id, id).await?;
+        }
+        let known = work.engine_channels(server.id).await?;
+        let mut room = MAX_CHANNELS.saturating_sub(known.len());
+        for channel in &report.channels {
+            let is_new = !known.iter().any(|known| known.id == channel.id);
+            if is_new && room == 0 {
+                continue;
+            }
+            room -= usize::from(is_new);
+            work.put_engine_channel(server.id, channel).await?;
+        }
+        let is_up = report.head.state == gateway_proto::engine::EngineState::Up;
+        let reported_at = work.now;
+        work.put_engine(&EngineRow { server: server.id, head: report.head, reported_at }).await?;
+        // The first of several parts is not all there is: nothing is missing because it has not been told yet.
+        let is_part = report.complete && report.channels.len() == MAX_REPORT_ENGINE_CHANNELS;
+        if is_up && !is_part {
+            work.keep_in_step(server.id).await?;
+        }
+        work.commit().await
+    }
+
+    /// The engine beside an own server, what of it is registered, and what is not.
+    pub async fn server_engine(&self, actor: &Actor, id: ServerId) -> ServiceResult<ServerEngine> {
+        actor.may(Act::Read)?;
+        let mut tx = self.storage.read().await?;
+        let server = own_server(&mut *tx, actor.id(), id).await?;
+        let engine = tx.engine(server.id).await?;
+        let channels = tx.engine_channels(server.id).await?;
+        let links = tx.engine_links(server.id).await?;
+        let Plan { proposals, .. } = compare(&mut *tx, server.id, &channels).await?;
+        Ok(ServerEngine {
+            server_id: server.id,
+            head: engine.as_ref().map(|engine| engine.head.clone()),
+            reported_at: engine.map(|engine| engine.reported_at),
+            links: links
+                .into_iter()
+                .map(|link| EngineLink {
+                    channel_id: link.channel,
+                    engine_channel: link.engine_channel,
+                    state: link.state,
+                })
+                .collect(),
+            channels,
+            proposals,
+        })
+    }
+
+    /// Registers a channel that the engine has, published under a public name.
+    pub async fn publish_engine_channel(
+        &self,
+        actor: &Actor,
+        id: ServerId,
+        body: PublishEngineChannel,
+    ) -> ServiceResult<Channel> {
+        actor.may(Act::PublishChannels)?;
+        let mut tx = self.storage.read().await?;
+        let server = own_server(&mut *tx, actor.id(), id).await?;
+        let channels = tx.engine_channels(server.id).await?;
+        let links = tx.engine_links(server.id).await?;
+        drop(tx);
+        let found = channels.iter().find(|channel| channel.id == body.engine_channel);
+        let found = found.ok_or(ServiceError::NotFound("channel of the engine"))?;
+        if links.iter().any(|link| link.engine_channel == found.id) {
+            return Err(ServiceError::Conflict(format!("the engine's channel '{}' is registered already", found.name)));
+        }
+        let listener = found.listening().ok_or_else(|| {
+            ServiceError::Invalid(format!("the engine's channel '{}' listens on no port", found.name))
+        })?;
+        let (Some(address), Some(behavior)) = (listener.address, listener.behavior.clone()) else {
+            return Err(ServiceError::Invalid(format!(
+                "where the engine's channel '{}' is reached is not known; register it by hand with its ip:port",
+                found.name
+            )));
+        };
+        let channel = self
+            .create_channel(
+                actor,
+                CreateChannel {
+                    server_id: server.id,
+                    name: body.name.unwrap_or_else(|| found.name.clone()),
+                    engine: address.to_string(),
+                    behavior: Some(behavior),
+                    public_name: Some(body.public_name),
+                    public_description: body.public_description,
+                },
+            )
+            .await?;
+        // A link that is lost here is found again by the port, with the next report.
+        let mut work = self.work_of(actor).await?;
+        let state = compare_one(&channel.id, found);
+        let engine_channel = found.id.clone();
+        work.put_engine_link(&EngineLinkRow { channel: channel.id, server: server.id, engine_channel, state }).await?;
+        work.commit().await?;
+        Ok(channel)
+    }
+}
+
+impl Work {
+    /// Registered channels follow what the engine says of them.
+    async fn keep_in_step(&mut self, server: ServerId) -> ServiceResult<()> {
+        let channels = self.engine_channels(server).await?;
+        let links = self.engine_links(server).await?;
+        let Plan { steps, .. } = compare(self.tx(), server, &channels).await?;
+        for step in steps {
+            let before = links.iter().find(|link| link.channel == step.key);
+            if before.is_none_or(|link| link.state != step.state) {
+                let engine_channel = step.engine_channel.clone();
+                self.put_engine_link(&EngineLinkRow { channel: step.key, server, engine_channel, state: step.state })
+                    .await?;
+            }
+            if step.name.is_none() && step.address.is_none() {
+                continue;
+            }
+            let Some(mut row) = self.channel(step.key).await? else { continue };
+            let mut news = Vec::new();
+            // What cannot be a name or an address here is left as it was.
+            if let Some(name) = step.name.as_deref().and_then(|name| validate::name("name", name).ok()) {
+                news.push(format!("renamed from '{}' to '{name}'", row.name));
+                row.name = name;
+            }
+            if let Some(engine) = step.address.and_then(|address| validate::engine(&address.to_string()).ok()) {
+                news.push(format!("moved from {} to {engine}", row.engine));
+                row.engine = engine;
+                for connection in self.open_connections_of_server(server).await? {
+                    if connection.channel == row.id {
+                        self.touch(connection.sender.server);
+                        self.touch(connection.listener.server);
+                    }
+                }
+            }
+            if news.is_empty() {
+                continue;
+            }
+            self.update_channel(&row).await?;
+            self.audit(&[row.organization], "channel.follow", row.id, news.join(", ")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The registered channels of a server beside those of its engine.
+async fn compare(
+    tx: &mut dyn Transaction,
+    server: ServerId,
+    found: &[EngineChannel],
+) -> ServiceResult<Plan<ChannelId>> {
+    let links = tx.engine_links(server).await?;
+    let registered: Vec<_> = tx
+        .channels_of_server(server)
+        .await?
+        .into_iter()
+        .filter_map(|row| {
+            Some(Registered {
+                key: row.id,
+                address: row.engine.parse().ok()?,
+                engine_channel: links.iter().find(|link| link.channel == row.id).map(|link| link.engine_channel.clone()),
+                name: row.name,
+            })
+        })
+        .collect();
+    Ok(plan(&registered, found))
+}
+
+fn compare_one(channel: &ChannelId, found: &EngineChannel) -> gateway_proto::engine::plan::EndState {
+    use gateway_proto::engine::plan::EndState;
+    let registered = found.listening().and_then(|listener| listener.address).map(|address| Registered {
+        key: *channel,
+        name: found.name.clone(),
+        address,
+        engine_channel: Some(found.id.clone()),
+    });
+    let steps = plan(registered.as_slice(), std::slice::from_ref(found)).steps;
+    steps.first().map_or(EndState::Missing, |step| step.state)
+}
+
+/// A report within its limits, its texts cut: a gateway may have been taken over.
+fn checked(report: EngineReport) -> ServiceResult<EngineReport> {
+    let EngineReport { head, complete, channels, gone } = report;
+    let too_many = |what: &str| Err(ServiceError::Invalid(format!("too many {what} in one report")));
+    if channels.len() > MAX_REPORT_ENGINE_CHANNELS || gone.len() > MAX_REPORT_ENGINE_CHANNELS {
+        return too_many("channels");
+    }
+    if head.senders.len() > MAX_REPORT_ENGINE_LINES || head.advice.len() > MAX_REPORT_ENGINE_LINES {
+        return too_many("lines");
+    }
+    let is_id = |id: &str| !id.is_empty() && id.len() <= MAX_ENGINE_ID && id.chars().all(|c| c.is_ascii_graphic());
+    if !channels.iter().map(|channel| &channel.id).chain(&gone).all(|id| is_id(id)) {
+        return Err(ServiceError::Invalid("not an id of an engine's channel".to_owned()));
+    }
+    let head = EngineHead {
+        version: head.version.as_deref().map(clean),
+        problem: head.problem.as_deref().map(brief),
+        advice: head.advice.iter().map(|line| brief(line)).collect(),
+        senders: head
+            .senders
+            .into_iter()
+            .map(|mut sender| {
+                sender.destinations.truncate(MAX_DESTINATIONS);
+                sender.destinations = sender.destinations.iter().map(|name| brief(name)).collect();
+                sender
+            })
+            .collect(),
+        ..head
+    };
+    let channels = channels.into_iter().map(|mut channel| {
+        channel.name = clean(&channel.name);
+        if let Some(listener) = &mut channel.listener {
+            listener.transport = clean(&listener.transport);
+            listener.host = clean(&listener.host);
+            listener.behavior = listener.behavior.as_deref().map(clean);
+        }
+        channel.destinations.truncate(MAX_DESTINATIONS);
+        for destination in &mut channel.destinations {
+            destination.name = clean(&destination.name);
+            destination.transport = clean(&destination.transport);
+            destination.host = destination.host.as_deref().map(clean);
+        }
+        channel
+    });
+    Ok(EngineReport { head, complete, channels: channels.collect(), gone })
+}

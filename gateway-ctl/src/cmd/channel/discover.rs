@@ -1,0 +1,270 @@
+//! `gateway-ctl channel discover`: what the engines have, what of it is registered, what differs, and what could be published.
+
+use clap::Args;
+use gateway_proto::{
+    api::{
+        engine::{PublishEngineChannel, ServerEngine},
+        platform::{self, Server},
+    },
+    engine::{EngineChannel, plan::EndState},
+};
+
+use crate::{
+    client::Control,
+    cmd::{Context, server},
+    error::CtlError,
+    output::{table, time, word},
+    resolve,
+};
+
+/// Which engines to look at.
+#[derive(Debug, Args)]
+pub(crate) struct Discover {
+    /// Name or id of the server; default: all of them.
+    #[arg(long)]
+    server: Option<String>,
+}
+
+impl Discover {
+    pub(super) async fn run(self, context: &mut Context, control: &Control) -> Result<(), CtlError> {
+        let servers = servers(control, self.server.as_deref()).await?;
+        let mut engines = Vec::with_capacity(servers.len());
+        for server in &servers {
+            engines.push(engine(control, server).await?);
+        }
+        if context.out.is_json() {
+            return context.out.json(&engines);
+        }
+        let channels: Vec<platform::Channel> = control.list(super::PATH, &[], None).await?;
+        for (server, engine) in servers.iter().zip(&engines) {
+            for line in render(server, engine, &channels, gateway_net::time::unix_secs()) {
+                context.out.line(&line)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The engine beside a server.
+pub(crate) async fn engine(control: &Control, server: &Server) -> Result<ServerEngine, CtlError> {
+    Ok(control.get(&format!("/servers/{}/engine", server.id)).await?)
+}
+
+/// One line about an engine.
+pub(crate) fn summary(engine: &ServerEngine, now: u64) -> String {
+    let (Some(head), Some(at)) = (&engine.head, engine.reported_at) else {
+        return "not known: no [engine] user is configured at its gateway (docs/engine.md)".to_owned();
+    };
+    let count = |is: fn(&EngineChannel) -> bool| engine.channels.iter().filter(|channel| is(channel)).count();
+    let version = head.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
+    let [queued, errors] = engine.channels.iter().fold([0, 0], |[queued, errors], channel| {
+        [channel.counts.queued.saturating_add(queued), channel.counts.errors.saturating_add(errors)]
+    });
+    let problem = head.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    format!(
+        "{}{problem}{version}, {} of {} channels started, {queued} messages queued, {errors} errors, told {}",
+        head.state,
+        count(|channel| channel.state == gateway_proto::engine::EngineChannelState::Started),
+        engine.channels.len(),
+        time::relative(now, at)
+    )
+}
+
+/// A channel of an engine that is to be published.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    server: Server,
+    body: PublishEngineChannel,
+}
+
+impl Proposal {
+    /// The channel of an engine that `wanted` names, by the engine's id or its name.
+    pub(super) async fn find(
+        control: &Control,
+        wanted: &str,
+        server: Option<&str>,
+        body: PublishEngineChannel,
+    ) -> Result<Self, CtlError> {
+        let mut found = Vec::new();
+        for server in servers(control, server).await? {
+            let engine = engine(control, &server).await?;
+            let fits = |channel: &&EngineChannel| {
+                (channel.id == wanted || channel.name == wanted) && engine.proposals.contains(&channel.id)
+            };
+            found.extend(engine.channels.iter().filter(fits).map(|channel| (server.clone(), channel.id.clone())));
+        }
+        match found.as_slice() {
+            [] => Err(CtlError::No(format!(
+                "there is no channel '{wanted}', neither registered nor proposed by an engine: see `gateway-ctl channel \
+                 list` and `gateway-ctl channel discover`"
+            ))),
+            [(server, id)] => {
+                Ok(Self { server: server.clone(), body: PublishEngineChannel { engine_channel: id.clone(), ..body } })
+            }
+            several => Err(CtlError::No(format!(
+                "'{wanted}' fits {} channels of engines; say which one by its server (--server) or by the engine's id",
+                several.len()
+            ))),
+        }
+    }
+
+    /// Registers and publishes it.
+    pub(super) async fn publish(self, control: &Control) -> Result<platform::Channel, CtlError> {
+        Ok(control.post(&format!("/servers/{}/engine/channels", self.server.id), &self.body).await?)
+    }
+}
+
+async fn servers(control: &Control, wanted: Option<&str>) -> Result<Vec<Server>, CtlError> {
+    let servers = server::all(control).await?;
+    match wanted {
+        None => Ok(servers),
+        Some(wanted) => Ok(vec![resolve::pick(wanted, &servers, |_| true)?.clone()]),
+    }
+}
+
+fn render(server: &Server, engine: &ServerEngine, registered: &[platform::Channel], now: u64) -> Vec<String> {
+    let mut lines = vec![format!("Engine of {}: {}", server.name, summary(engine, now))];
+    let name_of = |id| registered.iter().find(|channel| channel.id == id);
+    let rows: Vec<_> = engine.channels.iter().map(|channel| row(engine, channel, name_of)).collect();
+    if !rows.is_empty() {
+        let headers = ["CHANNEL", "STATE", "LISTENS ON", "BEHAVIOR", "REGISTERED AS", "ENGINE ID"];
+        lines.extend(table::render(&headers, &rows).lines().map(|line| format!("  {line}")));
+    }
+    for link in engine.links.iter().filter(|link| link.state == EndState::Missing) {
+        if let Some(channel) = name_of(link.channel_id) {
+            lines.push(format!(
+                "  missing: the engine has no listening channel for '{}' ({}) any more",
+                channel.name, channel.id
+            ));
+        }
+    }
+    let Some(head) = &engine.head else { return lines };
+    for sender in &head.senders {
+        let users = if sender.destinations.is_empty() { "nothing".to_owned() } else { sender.destinations.join(", ") };
+        lines.push(format!("  local port {} of {}: used by {users}", sender.port, sender.connection));
+    }
+    lines.extend(head.advice.iter().map(|advice| format!("  advice: {advice}")));
+    if head.left_out > 0 {
+        lines.push(format!("  {} more channels are not looked at", head.left_out));
+    }
+    if !engine.proposals.is_empty() {
+        lines.push(format!(
+            "  publish one: gateway-ctl channel publish CHANNEL --server '{}' --public-name NAME",
+            server.name
+        ));
+    }
+    lines
+}
+
+fn row<'a>(
+    engine: &ServerEngine,
+    channel: &EngineChannel,
+    name_of: impl Fn(gateway_proto::id::ChannelId) -> Option<&'a platform::Channel>,
+) -> Vec<String> {
+    let (listens, behavior) = match &channel.listener {
+        None => ("no port".to_owned(), "-".to_owned()),
+        Some(listener) if !listener.server_mode => (format!("connects out ({})", listener.port), "-".to_owned()),
+        Some(listener) => {
+            let address = listener.address.map_or_else(|| format!("{}:{}", listener.host, listener.port), |a| a.to_string());
+            (address, listener.behavior.clone().unwrap_or_else(|| "-".to_owned()))
+        }
+    };
+    let link = engine.links.iter().find(|link| link.engine_channel == channel.id);
+    let registered = match link.and_then(|link| name_of(link.channel_id)) {
+        Some(registered) if registered.published => format!("{} ({})", registered.name, registered.public_name),
+        Some(registered) => format!("{}, not published", registered.name),
+        None if engine.proposals.contains(&channel.id) => "new".to_owned(),
+        None => "-".to_owned(),
+    };
+    let changed = if channel.undeployed_changes { ", changed and not deployed" } else { "" };
+    let state = format!("{}{changed}", word(&channel.state).replace('_', " "));
+    vec![channel.name.clone(), state, listens, behavior, registered, channel.id.clone()]
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::{
+        api::{engine::EngineLink, gateway::{EngineHead, SenderPort}},
+        engine::{EngineChannelState, EngineCounts, EngineListener, EngineState},
+        id::{ChannelId, ConnectionId, ServerId},
+    };
+
+    use super::*;
+
+    fn listener(id: &str, name: &str, port: u16, state: EngineChannelState) -> EngineChannel {
+        EngineChannel {
+            id: id.into(),
+            name: name.into(),
+            state,
+            undeployed_changes: false,
+            listener: Some(EngineListener {
+                transport: "TCP Listener".into(),
+                behavior: Some("hl7v2-mllp".into()),
+                host: "0.0.0.0".into(),
+                port,
+                address: Some(([127, 0, 0, 1], port).into()),
+                max_connections: 10,
+                tls: false,
+                server_mode: true,
+            }),
+            destinations: Vec::new(),
+            counts: EngineCounts { queued: 2, ..EngineCounts::default() },
+        }
+    }
+
+    #[test]
+    fn an_engine_shows_what_is_registered_what_is_new_and_what_is_missing() {
+        let connection = ConnectionId::new(1, [0; 10]);
+        let engine = ServerEngine {
+            server_id: ServerId::new(1, [0; 10]),
+            head: Some(EngineHead {
+                state: EngineState::Up,
+                version: Some("4.5.2".into()),
+                problem: None,
+                left_out: 0,
+                senders: vec![SenderPort { connection, port: 6001, destinations: vec!["out / lab".into()] }],
+                advice: vec!["switch the queue on".into()],
+            }),
+            reported_at: Some(97),
+            channels: vec![
+                listener("a", "adt", 6661, EngineChannelState::Stopped),
+                listener("b", "oru", 6662, EngineChannelState::Started),
+            ],
+            links: vec![
+                EngineLink { channel_id: ChannelId::new(1, [1; 10]), engine_channel: "a".into(), state: EndState::Stopped },
+                EngineLink { channel_id: ChannelId::new(1, [2; 10]), engine_channel: "c".into(), state: EndState::Missing },
+            ],
+            proposals: vec!["b".into()],
+        };
+        let channel = |n: u8, name: &str, published| platform::Channel {
+            id: ChannelId::new(1, [n; 10]),
+            server_id: engine.server_id,
+            name: name.into(),
+            engine: "127.0.0.1:1".into(),
+            behavior: "hl7v2-mllp".into(),
+            published,
+            public_name: "Feed".into(),
+            public_description: String::new(),
+            created_at: 0,
+        };
+        let registered = [channel(1, "adt", true), channel(2, "gone", false)];
+        let server: Server = serde_json::from_value(serde_json::json!({
+            "id": engine.server_id, "name": "lab", "gateway": null, "gateway_version": null, "online": true,
+            "last_seen_at": null, "policy_revision": 1, "applied_revision": 1, "policy_problem": null, "created_at": 0,
+        }))
+        .unwrap();
+        let text = render(&server, &engine, &registered, 100).join("\n");
+        for expected in [
+            "Engine of lab: up, version 4.5.2, 1 of 2 channels started, 4 messages queued, 0 errors, told 3 s ago",
+            "adt (Feed)",
+            "new",
+            "missing: the engine has no listening channel for 'gone'",
+            "local port 6001",
+            "used by out / lab",
+            "advice: switch the queue on",
+            "channel publish CHANNEL --server 'lab'",
+        ] {
+            assert!(text.contains(expected), "{expected}:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The integration engine beside a gateway, as its own REST API describes it: which channels listen where, in which state
+//! they are, and which destinations could send through the gateway.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`lossy`] | reading the engine's JSON, in which a list of one is its element and text may be a number |
+//! | [`answers`] | the answers that discovery asks for, and their limits |
+//! | [`discovery`] | the state machine: answers in, channels out, and whose details are wanted next |
+//! | [`advice`] | what loses messages or cannot work, in words |
+//! | [`plan`] | what differs between the channels found and those registered on the platform |
+//!
+//! What comes from an engine is never trusted further than this: names are cut and cleaned, numbers have their range,
+//! lists have a cap, and nothing found is ever published by itself. Secrets of connectors are not read at all.
+
+pub mod advice;
+pub mod answers;
+pub mod discovery;
+pub mod lossy;
+pub mod plan;
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Connections a TCP Listener serves at once when the engine does not say: its default.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+/// Channels of one engine that are looked at; more are counted.
+pub const MAX_CHANNELS: usize = 2_000;
+/// Destinations of one channel that are looked at.
+pub const MAX_DESTINATIONS: usize = 20;
+/// Characters of a name or an address at most.
+pub const MAX_TEXT: usize = 120;
+
+/// A channel of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EngineChannel {
+    /// The engine's id of it; stays the same when it is renamed.
+    pub id: String,
+    /// Name. The engine's JSON turns a name that looks like a number into that number.
+    pub name: String,
+    /// State.
+    pub state: EngineChannelState,
+    /// Changed in the engine and not deployed yet: what runs may differ from what is shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undeployed_changes: bool,
+    /// The port it listens on; none: its source has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<EngineListener>,
+    /// Where it sends to, at most [`MAX_DESTINATIONS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<EngineDestination>,
+    /// Messages.
+    #[serde(default)]
+    pub counts: EngineCounts,
+}
+
+/// State of a channel of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineChannelState {
+    /// Works.
+    Started,
+    /// Stopped: its port is closed.
+    Stopped,
+    /// Paused: its source does nothing, its port is closed.
+    Paused,
+    /// Between two states.
+    Changing,
+    /// Stored, but not in service.
+    Undeployed,
+}
+
+/// The listening end of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EngineListener {
+    /// The engine's word for the connector, for example `TCP Listener`; empty while its details are not known.
+    pub transport: String,
+    /// The behavior that fits; none: there is none for this connector.
+    pub behavior: Option<String>,
+    /// Host as configured; `0.0.0.0` is all interfaces.
+    pub host: String,
+    /// Port, variables resolved.
+    pub port: u16,
+    /// Where the gateway reaches it; none: the host is a name.
+    #[schema(value_type = Option<String>)]
+    pub address: Option<SocketAddr>,
+    /// Connections at once.
+    pub max_connections: u32,
+    /// It speaks TLS.
+    pub tls: bool,
+    /// False: a TCP Listener in client mode, which connects out and listens nowhere.
+    pub server_mode: bool,
+}
+
+/// A destination of a channel: where, never with what credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EngineDestination {
+    /// Number of the connector, from 1.
+    pub id: u32,
+    /// Name.
+    pub name: String,
+    /// The engine's word for the connector, for example `TCP Sender`.
+    pub transport: String,
+    /// Host of a TCP, DICOM or HTTP Sender.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Switched on.
+    pub enabled: bool,
+    /// Whether messages wait in a queue when they cannot be sent.
+    pub queue: bool,
+    /// Whether the answer is looked at (Validate Response).
+    pub validate_response: bool,
+}
+
+/// Messages of a channel since the engine's statistics were cleared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EngineCounts {
+    /// Received.
+    pub received: u64,
+    /// Sent.
+    pub sent: u64,
+    /// Failed.
+    pub errors: u64,
+    /// Waiting in queues now.
+    pub queued: u64,
+    /// Filtered.
+    pub filtered: u64,
+}
+
+/// How the gateway gets on with the engine's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineState {
+    /// Not asked yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not answer: stopped, restarting, or out of reach.
+    Down,
+    /// It does not let the gateway in.
+    LoginRefused,
+    /// It answers what cannot be understood.
+    NotUnderstood,
+}
+
+impl EngineChannel {
+    /// The listener, if a partner's message can arrive there now: it listens, and the channel is started.
+    pub fn exposed(&self) -> Option<&EngineListener> {
+        self.listener.as_ref().filter(|listener| listener.server_mode && self.state == EngineChannelState::Started)
+    }
+
+    /// The listener, whatever the state of the channel; one in client mode listens nowhere.
+    pub fn listening(&self) -> Option<&EngineListener> {
+        self.listener.as_ref().filter(|listener| listener.server_mode)
+    }
+}
+
+impl EngineDestination {
+    /// Whether it sends to `port` of the machine it runs on.
+    pub fn is_local(&self, port: u16) -> bool {
+        let is_loopback = |host: &str| host.parse().map_or(host == "localhost", |ip: IpAddr| ip.is_loopback());
+        self.port == Some(port) && self.host.as_deref().is_some_and(is_loopback)
+    }
+}
+
+impl std::fmt::Display for EngineChannelState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Paused => "paused",
+            Self::Changing => "changing",
+            Self::Undeployed => "not deployed",
+        })
+    }
+}
+
+impl std::fmt::Display for EngineState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "not asked yet",
+            Self::Up => "up",
+            Self::Down => "does not answer",
+            Self::LoginRefused => "refuses the login",
+            Self::NotUnderstood => "not understood",
+        })
+    }
+}
+
+/// A text of the engine for people: cut, and without anything that could move a cursor.
+pub fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}

@@ -1,0 +1,167 @@
+//! What in the engine's configuration loses messages or cannot work with a tunnel (measured: docs/engine.md).
+
+use std::{collections::BTreeMap, fmt};
+
+use super::EngineChannel;
+
+/// One thing an administrator of the engine should change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Advice {
+    /// The engine takes an orderly end without an answer for success.
+    ValidateResponseOff {
+        /// Channel.
+        channel: String,
+        /// Destination.
+        destination: String,
+    },
+    /// Every refusal and reset is a failed message that nobody sends again.
+    QueueOff {
+        /// Channel.
+        channel: String,
+        /// Destination.
+        destination: String,
+    },
+    /// A sender's local port has one user at a time: two destinations mix their messages.
+    PortShared {
+        /// The local port.
+        port: u16,
+        /// `channel / destination`, in order.
+        destinations: Vec<String>,
+    },
+    /// Nothing sends to a sender's local port.
+    PortUnused {
+        /// The local port.
+        port: u16,
+    },
+    /// Two channels want the same port: only one of them can be started.
+    ListenersCollide {
+        /// The port.
+        port: u16,
+        /// Names of the channels, in order.
+        channels: Vec<String>,
+    },
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ValidateResponseOff { channel, destination } => write!(
+                f,
+                "channel '{channel}', destination '{destination}': Validate Response is off, so the engine marks a \
+                 message as sent without an answer; switch it on"
+            ),
+            Self::QueueOff { channel, destination } => write!(
+                f,
+                "channel '{channel}', destination '{destination}': the queue is off, so a message that cannot be \
+                 delivered at once is an error and never sent again; set it to 'On Failure' or 'Always'"
+            ),
+            Self::PortShared { port, destinations } => write!(
+                f,
+                "the local port {port} is used by {} destinations ({}); give each its own connection",
+                destinations.len(),
+                destinations.join(", ")
+            ),
+            Self::PortUnused { port } => {
+                write!(f, "no destination of the engine sends to the local port {port}; set its remote address to it")
+            }
+            Self::ListenersCollide { port, channels } => {
+                write!(f, "the channels {} want the same port {port}", channels.join(", "))
+            }
+        }
+    }
+}
+
+/// What there is to say about destinations that send to `local_ports` (of senders), and about the listeners.
+pub fn advise(channels: &[EngineChannel], local_ports: &[u16]) -> Vec<Advice> {
+    let mut advice = Vec::new();
+    for port in local_ports {
+        let users: Vec<_> = users(channels, *port).collect();
+        for (channel, destination) in &users {
+            let (channel, destination_name) = (channel.name.clone(), destination.name.clone());
+            if !destination.validate_response {
+                let destination = destination_name.clone();
+                advice.push(Advice::ValidateResponseOff { channel: channel.clone(), destination });
+            }
+            if !destination.queue {
+                advice.push(Advice::QueueOff { channel, destination: destination_name });
+            }
+        }
+        match users.len() {
+            0 => advice.push(Advice::PortUnused { port: *port }),
+            1 => {}
+            _ => {
+                let names =
+                    users.iter().map(|(channel, destination)| format!("{} / {}", channel.name, destination.name));
+                advice.push(Advice::PortShared { port: *port, destinations: names.collect() });
+            }
+        }
+    }
+    let mut listeners: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for channel in channels {
+        if let Some(listener) = channel.listening() {
+            listeners.entry(listener.port).or_default().push(channel.name.clone());
+        }
+    }
+    let collisions = listeners.into_iter().filter(|(_, channels)| channels.len() > 1);
+    advice.extend(collisions.map(|(port, channels)| Advice::ListenersCollide { port, channels }));
+    advice
+}
+
+/// The destinations that send to a local port.
+pub fn users(
+    channels: &[EngineChannel],
+    port: u16,
+) -> impl Iterator<Item = (&EngineChannel, &super::EngineDestination)> {
+    channels.iter().flat_map(move |channel| {
+        let destinations = channel.destinations.iter();
+        destinations.filter(move |d| d.enabled && d.is_local(port)).map(move |destination| (channel, destination))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EngineChannelState, EngineCounts, EngineDestination};
+
+    fn channel(name: &str, port: u16, queue: bool, validate_response: bool) -> EngineChannel {
+        EngineChannel {
+            id: name.into(),
+            name: name.into(),
+            state: EngineChannelState::Started,
+            undeployed_changes: false,
+            listener: None,
+            destinations: vec![EngineDestination {
+                id: 1,
+                name: "partner".into(),
+                transport: "TCP Sender".into(),
+                host: Some("localhost".into()),
+                port: Some(port),
+                enabled: true,
+                queue,
+                validate_response,
+            }],
+            counts: EngineCounts::default(),
+        }
+    }
+
+    #[test]
+    fn a_destination_that_may_lose_messages_is_named_with_what_to_switch() {
+        let channels = [channel("adt", 6001, false, false), channel("other", 9999, false, false)];
+        let advice = advise(&channels, &[6001]);
+        let said: Vec<_> = advice.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 2, "only what goes through the gateway is ours to judge: {said:?}");
+        assert!(said[0].contains("'adt'") && said[0].contains("Validate Response"), "{said:?}");
+        assert!(said[1].contains("queue is off"), "{said:?}");
+        assert_eq!(advise(&[channel("adt", 6001, true, true)], &[6001]), []);
+    }
+
+    #[test]
+    fn two_destinations_at_one_port_and_none_at_another_are_told() {
+        let channels = [channel("a", 6001, true, true), channel("b", 6001, true, true)];
+        let destinations = vec!["a / partner".to_owned(), "b / partner".to_owned()];
+        assert_eq!(
+            advise(&channels, &[6001, 6002]),
+            [Advice::PortShared { port: 6001, destinations }, Advice::PortUnused { port: 6002 }]
+        );
+    }
+}

@@ -1,0 +1,200 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const ID: &str = "a0000000-0000-4000-8000-000000000001";
+
+#[test]
+fn names_come_as_list_as_single_entry_and_as_nothing() {
+    let two = format!(r#"{{"map":{{"entry":[{{"string":["{ID}","mixed_undeployed"]}},{{"string":["b-2",15]}}]}}}}"#);
+    let names = ids_and_names(two.as_bytes()).unwrap();
+    assert_eq!(names[ID], "mixed_undeployed");
+    assert_eq!(names["b-2"], "15", "a name that looks like a number is one on the way");
+    let one = format!(r#"{{"map":{{"entry":{{"string":["{ID}",true]}}}}}}"#);
+    assert_eq!(ids_and_names(one.as_bytes()).unwrap()[ID], "true");
+    for nothing in [r#"{"map":null}"#, r#"{"map":""}"#, r#"{"map":{"entry":null}}"#, "{}"] {
+        assert_eq!(ids_and_names(nothing.as_bytes()).unwrap().len(), 0, "{nothing}");
+    }
+}
+
+#[test]
+fn ports_come_as_numbers_as_texts_and_alone() {
+    let class = "com.mirth.connect.donkey.model.channel.Ports";
+    let list = format!(
+        r#"{{"list":{{"{class}":[{{"name":"HL7_IN_6661","id":"{ID}","port":6661}},{{"name":"B","id":"b","port":"6667"}},
+        {{"name":"UNRESOLVED","id":"c","port":"${{nobody}}"}},{{"name":"ZERO","id":"d","port":0}},
+        {{"name":"HUGE","id":"e","port":70000}}]}}}}"#
+    );
+    let ports = ports_in_use(list.as_bytes()).unwrap();
+    assert_eq!(ports, BTreeMap::from([(ID.to_owned(), 6661), ("b".to_owned(), 6667)]));
+    let one = format!(r#"{{"list":{{"{class}":{{"name":"X","id":"{ID}","port":6661}}}}}}"#);
+    assert_eq!(ports_in_use(one.as_bytes()).unwrap()[ID], 6661);
+    assert_eq!(ports_in_use(br#"{"list":null}"#).unwrap().len(), 0);
+}
+
+/// The sample of a running engine, one channel alone.
+const STATUS: &str = r#"{"channelId":"ID","name":"hl7_in_6661","state":"STARTED","deployedRevisionDelta":0,
+  "deployedDate":{"time":1795288425730,"timezone":"Etc/UTC"},
+  "statistics":{"@class":"linked-hash-map","entry":[
+     {"com.mirth.connect.donkey.model.message.Status":"RECEIVED","long":3},
+     {"com.mirth.connect.donkey.model.message.Status":"ERROR","long":"2"}]},
+  "childStatuses":{"dashboardStatus":[
+     {"name":"Source","metaDataId":0,"state":"STARTED","queueEnabled":false,"queued":0,"statusType":"SOURCE_CONNECTOR"},
+     {"name":"out","metaDataId":1,"state":"STARTED","queueEnabled":true,"queued":4}]}}"#;
+
+#[test]
+fn statuses_tell_state_revision_and_counts_in_every_form() {
+    let one = format!(r#"{{"list":{{"dashboardStatus":{}}}}}"#, STATUS.replace("ID\"", &format!("{ID}\"")));
+    let two = format!(
+        r#"{{"list":{{"dashboardStatus":[{},{{"channelId":"b","state":"PAUSED"}}]}}}}"#,
+        STATUS.replace("ID\"", &format!("{ID}\""))
+    );
+    for answer in [one, two] {
+        let statuses = statuses(answer.as_bytes()).unwrap();
+        let expected = ChannelStatus {
+            state: EngineChannelState::Started,
+            revision_delta: 0,
+            deployed_at: 1_795_288_425_730,
+            counts: EngineCounts { received: 3, errors: 2, queued: 4, ..EngineCounts::default() },
+        };
+        assert_eq!(statuses[ID], expected);
+        assert!(statuses.get("b").is_none_or(|status| status.state == EngineChannelState::Paused));
+    }
+    assert_eq!(statuses(br#"{"list":null}"#).unwrap().len(), 0);
+    assert_eq!(state("SYNCING"), EngineChannelState::Changing);
+}
+
+fn details(source: &str, destinations: &str) -> ChannelDetails {
+    let answer = format!(
+        r#"{{"list":{{"channel":{{"@version":"4.5.2","id":"{ID}","name":"x","preprocessingScript":"return;",
+        "sourceConnector":{source},"destinationConnectors":{destinations}}}}}}}"#
+    );
+    channels(answer.as_bytes()).unwrap().remove(ID).unwrap()
+}
+
+#[test]
+fn a_tcp_listener_is_read_with_its_mode_its_limit_and_its_client_mode() {
+    let source = |more: &str| {
+        format!(
+            r#"{{"metaDataId":0,"name":"sourceConnector","transportName":"TCP Listener","enabled":true,"properties":{{
+            "@class":"com.mirth.connect.connectors.tcp.TcpReceiverProperties",
+            "listenerConnectorProperties":{{"@version":"4.5.2","host":"0.0.0.0","port":"${{adtPort}}"}},
+            "transmissionModeProperties":{{"@class":"com.mirth.connect.plugins.mllpmode.MLLPModeProperties",
+            "pluginPointName":"MLLP","startOfMessageBytes":"0B"}}{more}}}}}"#
+        )
+    };
+    let listener = details(&source(r#","serverMode":true,"maxConnections":25"#), "null");
+    assert_eq!((listener.behavior.as_deref(), listener.host.as_deref()), (Some("hl7v2-mllp"), Some("0.0.0.0")));
+    assert_eq!((listener.max_connections, listener.server_mode, listener.tls), (25, true, false));
+    assert_eq!(details(&source(""), "null").max_connections, 10, "the engine's default");
+    assert_eq!(details(&source(r#","maxConnections":0"#), "null").max_connections, 10);
+    assert!(!details(&source(r#","serverMode":"false""#), "null").server_mode);
+    let basic = source("").replace("\"MLLP\"", "\"Basic\"");
+    assert_eq!(details(&basic, "null").behavior.as_deref(), Some("tcp"));
+}
+
+#[test]
+fn other_sources_are_told_apart() {
+    let of = |transport: &str, properties: &str| {
+        details(&format!(r#"{{"transportName":"{transport}","properties":{properties}}}"#), "null")
+    };
+    let listener = r#"{"listenerConnectorProperties":{"host":"127.0.0.1","port":8090},"tls":"aes"}"#;
+    assert_eq!(of("HTTP Listener", listener).behavior.as_deref(), Some("http"));
+    assert_eq!(of("Web Service Listener", listener).behavior.as_deref(), Some("http"));
+    let dicom = of("DICOM Listener", listener);
+    assert_eq!((dicom.behavior.as_deref(), dicom.tls), (Some("dicom"), true));
+    for reader in ["File Reader", "Channel Reader", "JavaScript Reader"] {
+        let reader = of(reader, r#"{"host":"files","pollConnectorProperties":{}}"#);
+        assert_eq!((reader.behavior, reader.host), (None, None));
+    }
+    let nothing = details("null", "null");
+    assert_eq!((nothing.behavior, nothing.host), (None, None));
+}
+
+#[test]
+fn destinations_tell_where_and_how_but_no_path_and_no_password() {
+    let tcp = r#"{"metaDataId":1,"name":"to lab","transportName":"TCP Sender","enabled":true,"properties":{
+        "remoteAddress":"127.0.0.1","remotePort":6001,
+        "destinationConnectorProperties":{"queueEnabled":true,"validateResponse":false,"threadCount":1}}}"#;
+    let http = r#"{"metaDataId":3,"name":"fhir","transportName":"HTTP Sender","enabled":false,"properties":{
+        "host":"https://user:secret@fhir.example:9443/path?token=secret","password":"secret"}}"#;
+    let file = r#"{"metaDataId":4,"name":"files","transportName":"File Writer","enabled":true,"properties":{
+        "scheme":"SFTP","host":"files.example:22/secret","password":"secret"}}"#;
+    for answer in [format!(r#"{{"connector":{tcp}}}"#), format!(r#"{{"connector":[{tcp},{http},{file}]}}"#)] {
+        let destinations = details("null", &answer).destinations;
+        let lab = &destinations[0];
+        assert_eq!((lab.id, lab.name.as_str(), lab.queue, lab.validate_response), (1, "to lab", true, false));
+        assert!(lab.is_local(6001) && !lab.is_local(6002));
+        if let [_, fhir, files] = destinations.as_slice() {
+            assert_eq!((fhir.host.as_deref(), fhir.port, fhir.enabled), (Some("fhir.example"), Some(9443), false));
+            assert_eq!((files.host.as_deref(), files.port), (None, None));
+        }
+        assert!(!format!("{destinations:?}").contains("secret"), "{destinations:?}");
+    }
+}
+
+#[test]
+fn urls_are_cut_down_to_host_and_port() {
+    for (url, host, port) in [
+        ("http://host/x", "host", Some(80)),
+        ("https://host", "host", Some(443)),
+        ("https://[::1]:8443/x", "::1", Some(8443)),
+        ("https://[::1]/x", "::1", Some(443)),
+        ("${host}", "${host}", None),
+        ("", "", None),
+        ("http://a@b@c:1/", "c", Some(1)),
+        ("http://host:port/", "host", None),
+    ] {
+        assert_eq!(url_host(url), (host, port), "{url}");
+    }
+}
+
+#[test]
+fn ids_that_no_engine_makes_are_left_out_and_names_are_cut_and_cleaned() {
+    let id = "a".repeat(65);
+    let name = format!("line\\n\\u001b[31m{}", "x".repeat(500));
+    let answer = format!(
+        r#"{{"map":{{"entry":[{{"string":["{id}","a"]}},{{"string":["../x","b"]}},{{"string":["ok","{name}"]}}]}}}}"#
+    );
+    let names = ids_and_names(answer.as_bytes()).unwrap();
+    assert_eq!(names.keys().collect::<Vec<_>>(), ["ok"]);
+    assert_eq!(names["ok"].chars().count(), super::super::MAX_TEXT);
+    assert!(!names["ok"].contains(char::is_control));
+}
+
+#[test]
+fn an_answer_in_another_form_is_an_error_that_repeats_nothing_of_it() {
+    for answer in ["<list/>", "[1", r#"{"list":{"x":[{"id":{}}]}}"#, "\"secret\"", &"[".repeat(100_000)] {
+        let error = ports_in_use(answer.as_bytes()).unwrap_err();
+        assert!(matches!(error, AnswerError::Form { request: "portsInUse", .. }), "{error}");
+        assert!(!error.to_string().contains("secret"));
+    }
+    let huge = vec![b' '; MAX_ANSWER + 1];
+    assert_eq!(channels(&huge), Err(AnswerError::TooLarge { request: "channels" }));
+}
+
+#[test]
+fn destinations_beyond_the_limit_are_left_out() {
+    let many = vec![r#"{"metaDataId":1,"transportName":"TCP Sender"}"#; MAX_DESTINATIONS + 5].join(",");
+    assert_eq!(details("null", &format!(r#"{{"connector":[{many}]}}"#)).destinations.len(), MAX_DESTINATIONS);
+}
+
+proptest! {
+    /// Whatever comes, it is an answer or an error.
+    #[test]
+    fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = (ids_and_names(&bytes), ports_in_use(&bytes), statuses(&bytes), channels(&bytes));
+    }
+
+    /// A sample with any one value replaced by another kind of value is an answer or an error too.
+    #[test]
+    fn no_value_is_in_the_wrong_place(at in 0usize..400, value in proptest::sample::select(vec!["null", "[]", "{}", "-1", "1e999", "\"x\"", "true"])) {
+        let answer = format!(r#"{{"list":{{"dashboardStatus":{STATUS}}}}}"#);
+        if let Some(colon) = answer[at.min(answer.len())..].find(':') {
+            let start = at.min(answer.len()) + colon + 1;
+            let end = start + answer[start..].find([',', '}']).unwrap_or(0);
+            let changed = format!("{}{value}{}", &answer[..start], &answer[end..]);
+            let _ = statuses(changed.as_bytes());
+        }
+    }
+}

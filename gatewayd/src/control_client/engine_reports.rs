@@ -1,0 +1,147 @@
+//! What was reported of the engine on a link already: states and settings go out as they change, counts no more often than
+//! every [`COUNTS_INTERVAL`]. A new link starts over and so sends everything.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gateway_proto::{
+    api::gateway::{EngineHead, EngineReport, MAX_REPORT_ENGINE_CHANNELS},
+    engine::{EngineChannel, EngineCounts},
+};
+
+/// Messages pass all the time: their numbers alone are news once in this time.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The engine now, as far as the platform may know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineSnapshot {
+    /// How we get on with it, and what sends through us.
+    pub head: EngineHead,
+    /// Its channels.
+    pub channels: Arc<Vec<EngineChannel>>,
+}
+
+/// The last report of every channel; bounded by what discovery looks at.
+#[derive(Debug, Default)]
+pub(super) struct EngineReporter {
+    head: Option<EngineHead>,
+    sent: BTreeMap<String, Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    channel: EngineChannel,
+    at: Instant,
+}
+
+impl EngineReporter {
+    /// Hands the changes to `send`, in reports of limited size. What `send` does not take is tried again next time.
+    pub(super) fn update(
+        &mut self,
+        snapshot: &EngineSnapshot,
+        now: Instant,
+        mut send: impl FnMut(EngineReport) -> bool,
+    ) {
+        let mut news = snapshot.channels.iter().filter(|channel| self.is_news(channel, now)).collect::<Vec<_>>();
+        let is_gone = |id: &&String| !snapshot.channels.iter().any(|channel| channel.id == **id);
+        let mut gone: Vec<String> = self.sent.keys().filter(is_gone).cloned().collect();
+        while self.head.as_ref() != Some(&snapshot.head) || !news.is_empty() || !gone.is_empty() {
+            let part: Vec<_> = news.drain(..news.len().min(MAX_REPORT_ENGINE_CHANNELS)).cloned().collect();
+            let left: Vec<_> = gone.drain(..gone.len().min(MAX_REPORT_ENGINE_CHANNELS)).collect();
+            let report = EngineReport {
+                head: snapshot.head.clone(),
+                complete: self.head.is_none(),
+                channels: part.clone(),
+                gone: left.clone(),
+            };
+            if !send(report) {
+                return;
+            }
+            self.head = Some(snapshot.head.clone());
+            left.iter().for_each(|id| drop(self.sent.remove(id)));
+            self.sent.extend(part.into_iter().map(|channel| (channel.id.clone(), Sent { channel, at: now })));
+        }
+    }
+
+    fn is_news(&self, channel: &EngineChannel, now: Instant) -> bool {
+        let Some(sent) = self.sent.get(&channel.id) else { return true };
+        if sent.channel == *channel {
+            return false;
+        }
+        let without_counts =
+            |channel: &EngineChannel| EngineChannel { counts: EngineCounts::default(), ..channel.clone() };
+        without_counts(&sent.channel) != without_counts(channel) || now.duration_since(sent.at) >= COUNTS_INTERVAL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::engine::{EngineChannelState, EngineState};
+
+    use super::*;
+
+    fn channel(id: usize) -> EngineChannel {
+        EngineChannel {
+            id: format!("c{id:04}"),
+            name: "adt".into(),
+            state: EngineChannelState::Started,
+            undeployed_changes: false,
+            listener: None,
+            destinations: Vec::new(),
+            counts: EngineCounts::default(),
+        }
+    }
+
+    fn snapshot(channels: Vec<EngineChannel>) -> EngineSnapshot {
+        let head = EngineHead {
+            state: EngineState::Up,
+            version: None,
+            problem: None,
+            left_out: 0,
+            senders: Vec::new(),
+            advice: Vec::new(),
+        };
+        EngineSnapshot { head, channels: Arc::new(channels) }
+    }
+
+    fn sent(reporter: &mut EngineReporter, snapshot: &EngineSnapshot, now: Instant) -> Vec<(bool, usize, usize)> {
+        let mut reports = Vec::new();
+        reporter.update(snapshot, now, |report| {
+            reports.push((report.complete, report.channels.len(), report.gone.len()));
+            true
+        });
+        reports
+    }
+
+    #[test]
+    fn everything_goes_out_first_in_parts_and_then_only_what_changed() {
+        let (mut reporter, now) = (EngineReporter::default(), Instant::now());
+        let all: Vec<_> = (0..120).map(channel).collect();
+        assert_eq!(sent(&mut reporter, &snapshot(all.clone()), now), [(true, 50, 0), (false, 50, 0), (false, 20, 0)]);
+        assert_eq!(sent(&mut reporter, &snapshot(all.clone()), now), []);
+        let mut changed = all[1..].to_vec();
+        changed[5].state = EngineChannelState::Stopped;
+        assert_eq!(sent(&mut reporter, &snapshot(changed.clone()), now), [(false, 1, 1)]);
+        assert_eq!(sent(&mut reporter, &snapshot(changed), now), []);
+    }
+
+    #[test]
+    fn counts_alone_are_news_once_a_minute() {
+        let (mut reporter, now) = (EngineReporter::default(), Instant::now());
+        sent(&mut reporter, &snapshot(vec![channel(1)]), now);
+        let counts = EngineCounts { received: 1, ..EngineCounts::default() };
+        let counted = snapshot(vec![EngineChannel { counts, ..channel(1) }]);
+        assert_eq!(sent(&mut reporter, &counted, now + Duration::from_secs(59)), []);
+        assert_eq!(sent(&mut reporter, &counted, now + COUNTS_INTERVAL), [(false, 1, 0)]);
+    }
+
+    #[test]
+    fn what_was_not_taken_is_sent_again() {
+        let (mut reporter, now) = (EngineReporter::default(), Instant::now());
+        reporter.update(&snapshot(vec![channel(1)]), now, |_| false);
+        assert_eq!(sent(&mut reporter, &snapshot(vec![channel(1)]), now), [(true, 1, 0)]);
+    }
+}
