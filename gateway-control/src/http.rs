@@ -9,6 +9,7 @@ mod agreements;
 mod audit;
 mod channels;
 mod connections;
+mod engines;
 mod extract;
 mod gateway;
 mod grants;

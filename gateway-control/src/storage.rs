@@ -13,6 +13,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use gateway_proto::{
+    engine::EngineChannel,
     id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, UserId},
     identity::GatewayPublicKey,
     policy::Secret,
@@ -249,6 +250,29 @@ pub trait Connections: Send {
     async fn update_connection(&mut self, row: &ConnectionRow) -> StorageResult<()>;
 }
 
+/// Engines beside gateways.
+#[async_trait]
+pub trait Engines: Send {
+    /// How the gateway of a server gets on with its engine.
+    async fn engine(&mut self, server: ServerId) -> StorageResult<Option<EngineRow>>;
+    /// Stores that.
+    async fn put_engine(&mut self, row: &EngineRow) -> StorageResult<()>;
+    /// The channels of that engine, ordered by id.
+    async fn engine_channels(&mut self, server: ServerId) -> StorageResult<Vec<EngineChannel>>;
+    /// Stores one of them.
+    async fn put_engine_channel(&mut self, server: ServerId, channel: &EngineChannel) -> StorageResult<()>;
+    /// Forgets one of them.
+    async fn delete_engine_channel(&mut self, server: ServerId, engine_channel: &str) -> StorageResult<()>;
+    /// Forgets all of them.
+    async fn delete_engine_channels(&mut self, server: ServerId) -> StorageResult<()>;
+    /// Which registered channels of a server are which of its engine; removed ones are not.
+    async fn engine_links(&mut self, server: ServerId) -> StorageResult<Vec<EngineLinkRow>>;
+    /// Published channels of an organization whose engine end is not started.
+    async fn channels_not_started(&mut self, organization: OrganizationId) -> StorageResult<Vec<ChannelId>>;
+    /// Links a registered channel, or notes another state.
+    async fn put_engine_link(&mut self, row: &EngineLinkRow) -> StorageResult<()>;
+}
+
 /// The audit log, and what time alone removes.
 #[async_trait]
 pub trait Audit: Send {
@@ -264,7 +288,7 @@ pub trait Audit: Send {
 
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
-pub trait Transaction: Accounts + Servers + Peering + Channels + Connections + Audit + Send {
+pub trait Transaction: Accounts + Servers + Peering + Channels + Connections + Engines + Audit + Send {
     /// Makes the changes durable.
     async fn commit(self: Box<Self>) -> StorageResult<()>;
 }

@@ -4,9 +4,11 @@
 //! | module | who speaks it |
 //! |---|---|
 //! | [`platform`] | people and automation with the control plane |
+//! | [`engine`] | the same, about the engines beside servers |
 //! | [`gateway`] | gatewayd with the control plane |
 //! | [`local`] | gateway-ctl with gatewayd, over its Unix socket |
 
+pub mod engine;
 pub mod gateway;
 pub mod local;
 pub mod platform;

@@ -13,7 +13,9 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{App, accounts, agreements, audit, channels, connections, gateway, grants, peering, relays, servers};
+use super::{
+    App, accounts, agreements, audit, channels, connections, engines, gateway, grants, peering, relays, servers,
+};
 
 /// What stands above the routes in the document.
 #[derive(OpenApi)]
@@ -63,6 +65,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(servers::list, servers::create))
         .routes(routes!(servers::show, servers::delete))
         .routes(routes!(servers::create_enrollment_code))
+        .routes(routes!(engines::show))
+        .routes(routes!(engines::publish))
         .routes(routes!(peering::list, peering::create))
         .routes(routes!(peering::act))
         .routes(routes!(agreements::list))

@@ -304,6 +304,9 @@ impl Watch {
         let now = self.app.service.clock().unix_secs();
         let dropped = self.session.report(report.connections, &self.connections, now);
         self.app.metrics.reports_dropped(dropped);
+        if let Some(engine) = report.engine {
+            self.app.service.gateway_engine(&self.caller, engine).await?;
+        }
         Ok(())
     }
 

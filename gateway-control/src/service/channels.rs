@@ -139,11 +139,13 @@ impl Service {
             return Err(ServiceError::Blocked("the agreement has ended".to_owned()));
         }
         let rows = tx.endpoints(agreement.other(actor.id()), &slice).await?;
+        let stopped = tx.channels_not_started(agreement.other(actor.id())).await?;
         Ok(page(
             rows,
             &slice,
             |row| row.id.to_string(),
             |row| PublishedEndpoint {
+                stopped: stopped.contains(&row.id),
                 channel_id: row.id,
                 name: row.public_name,
                 description: row.public_description,

@@ -17,7 +17,9 @@ use gateway_proto::{
     id::{ChannelId, ServerId},
 };
 
-use super::{Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, roles::Act, servers::own_server, validate};
+use super::{
+    Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, permission::Act, servers::own_server, validate,
+};
 use crate::{
     storage::{EngineLinkRow, EngineRow, Transaction},
     watchers::brief,
@@ -50,9 +52,7 @@ impl Service {
         let is_up = report.head.state == gateway_proto::engine::EngineState::Up;
         let reported_at = work.now;
         work.put_engine(&EngineRow { server: server.id, head: report.head, reported_at }).await?;
-        // The first of several parts is not all there is: nothing is missing because it has not been told yet.
-        let is_part = report.complete && report.channels.len() == MAX_REPORT_ENGINE_CHANNELS;
-        if is_up && !is_part {
+        if is_up && !report.more {
             work.keep_in_step(server.id).await?;
         }
         work.commit().await
@@ -192,7 +192,10 @@ async fn compare(
             Some(Registered {
                 key: row.id,
                 address: row.engine.parse().ok()?,
-                engine_channel: links.iter().find(|link| link.channel == row.id).map(|link| link.engine_channel.clone()),
+                engine_channel: links
+                    .iter()
+                    .find(|link| link.channel == row.id)
+                    .map(|link| link.engine_channel.clone()),
                 name: row.name,
             })
         })
@@ -214,7 +217,7 @@ fn compare_one(channel: &ChannelId, found: &EngineChannel) -> gateway_proto::eng
 
 /// A report within its limits, its texts cut: a gateway may have been taken over.
 fn checked(report: EngineReport) -> ServiceResult<EngineReport> {
-    let EngineReport { head, complete, channels, gone } = report;
+    let EngineReport { head, complete, more, channels, gone } = report;
     let too_many = |what: &str| Err(ServiceError::Invalid(format!("too many {what} in one report")));
     if channels.len() > MAX_REPORT_ENGINE_CHANNELS || gone.len() > MAX_REPORT_ENGINE_CHANNELS {
         return too_many("channels");
@@ -256,5 +259,5 @@ fn checked(report: EngineReport) -> ServiceResult<EngineReport> {
         }
         channel
     });
-    Ok(EngineReport { head, complete, channels: channels.collect(), gone })
+    Ok(EngineReport { head, complete, more, channels: channels.collect(), gone })
 }

@@ -218,7 +218,7 @@ impl Service {
     }
 
     /// A change on behalf of a gateway; none: it was removed or replaced meanwhile and has nothing to say.
-    async fn work_of_gateway(&self, caller: &GatewayCaller) -> ServiceResult<Option<(Work, ServerRow)>> {
+    pub(super) async fn work_of_gateway(&self, caller: &GatewayCaller) -> ServiceResult<Option<(Work, ServerRow)>> {
         let mut work = self.work(Who::Gateway(caller.server)).await?;
         let server = work.server(caller.server).await?.filter(|server| server.gateway == Some(caller.key));
         Ok(server.map(|server| (work, server)))

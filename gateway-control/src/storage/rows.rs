@@ -1,7 +1,9 @@
 //! The rows: typed values, no rules.
 
 use gateway_proto::{
+    api::gateway::EngineHead,
     api::platform::Role,
+    engine::plan::EndState,
     id::{
         AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
         TenantId, UserId,
@@ -176,6 +178,26 @@ rows! {
         created_at: u64,
         /// Removal.
         removed_at: Option<u64>,
+    }
+    /// The engine beside a server's gateway.
+    EngineRow {
+        /// Server.
+        server: ServerId,
+        /// How its gateway gets on with it.
+        head: EngineHead,
+        /// When its gateway told the last news.
+        reported_at: u64,
+    }
+    /// A registered channel that is one of the engine.
+    EngineLinkRow {
+        /// The registered channel.
+        channel: ChannelId,
+        /// Its server.
+        server: ServerId,
+        /// The engine's id.
+        engine_channel: String,
+        /// State of the engine's end.
+        state: EndState,
     }
     /// A grant.
     GrantRow {

@@ -14,6 +14,7 @@ mod accounts;
 mod audit;
 mod channels;
 mod connections;
+mod engines;
 mod location;
 mod open;
 mod peering;

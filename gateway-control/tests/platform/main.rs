@@ -3,6 +3,7 @@
 
 mod audit;
 mod database;
+mod engines;
 mod enrollment;
 mod five_steps;
 mod harness;

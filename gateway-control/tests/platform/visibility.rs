@@ -46,6 +46,12 @@ async fn ids_of_others_answer_not_found_on_every_route() {
         ("GET", format!("/servers/{server}"), None),
         ("DELETE", format!("/servers/{server}"), None),
         ("POST", format!("/servers/{server}/enrollment-codes"), empty()),
+        ("GET", format!("/servers/{server}/engine"), None),
+        (
+            "POST",
+            format!("/servers/{server}/engine/channels"),
+            Some(json!({"engine_channel": "a", "public_name": "x"})),
+        ),
         ("GET", format!("/channels/{channel}"), None),
         ("PATCH", format!("/channels/{channel}"), empty()),
         ("DELETE", format!("/channels/{channel}"), None),

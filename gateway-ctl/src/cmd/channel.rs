@@ -1,8 +1,14 @@
 //! `gateway-ctl channel`: listener channels of the own servers, and what partners see of them.
 
+pub(crate) mod discover;
+
 use clap::{Args, Subcommand};
+use discover::{Discover, Proposal};
 use gateway_proto::{
-    api::platform::{self, CreateChannel, UpdateChannel},
+    api::{
+        engine::PublishEngineChannel,
+        platform::{self, CreateChannel, UpdateChannel},
+    },
     id::ChannelId,
 };
 
@@ -22,11 +28,13 @@ const PATH: &str = "/channels";
 pub(crate) enum Channel {
     /// List the channels.
     List,
+    /// Show what the engines have, what of it is registered, and what differs.
+    Discover(Discover),
     /// Add a channel.
     Create(Create),
     /// Show a channel.
     Show(One),
-    /// Let partners see it under its public name.
+    /// Let partners see it under its public name; also a channel that an engine has and nobody registered yet.
     Publish(Publish),
     /// Hide it from partners; what was granted stays.
     Unpublish(One),
@@ -77,6 +85,12 @@ pub(crate) struct Publish {
     /// Public description; default: the one it has.
     #[arg(long)]
     description: Option<String>,
+    /// Name or id of the server, for a channel that is not registered yet.
+    #[arg(long)]
+    server: Option<String>,
+    /// Internal name of a channel that is not registered yet; default: the engine's.
+    #[arg(long)]
+    name: Option<String>,
 }
 
 /// Changes.
@@ -122,16 +136,13 @@ impl Channel {
             UpdateChannel { name: None, engine: None, published: None, public_name: None, public_description: None };
         let channel = match self {
             Self::List => return list(context, &control).await,
+            Self::Discover(discover) => return discover.run(context, &control).await,
             Self::Create(create) => create.run(&control).await?,
             Self::Show(One { channel }) => {
                 let id = channel_id(&control, &channel).await?;
                 control.get(&format!("{PATH}/{id}")).await?
             }
-            Self::Publish(Publish { one, public_name, description }) => {
-                let published = Some(true);
-                let body = UpdateChannel { published, public_name, public_description: description, ..unchanged };
-                one.update(&control, &body).await?
-            }
+            Self::Publish(publish) => publish.run(&control, unchanged).await?,
             Self::Unpublish(one) => {
                 one.update(&control, &UpdateChannel { published: Some(false), ..unchanged }).await?
             }
@@ -161,6 +172,35 @@ impl Create {
             public_description: self.description,
         };
         Ok(control.post(PATH, &body).await?)
+    }
+}
+
+impl Publish {
+    async fn run(self, control: &Control, unchanged: UpdateChannel) -> Result<platform::Channel, CtlError> {
+        let Self { one, public_name, description, server, name } = self;
+        let registered = match (&server, &name) {
+            (None, None) => channel_id(control, &one.channel).await.map(Some),
+            (_, _) => Ok(None),
+        };
+        match registered {
+            Ok(Some(id)) => {
+                let published = Some(true);
+                let body = UpdateChannel { published, public_name, public_description: description, ..unchanged };
+                Ok(control.patch(&format!("{PATH}/{id}"), &body).await?)
+            }
+            Err(error) if !matches!(error, CtlError::Resolve(resolve::ResolveError::Unknown { .. })) => Err(error),
+            Ok(None) | Err(_) => {
+                let body = PublishEngineChannel {
+                    engine_channel: String::new(),
+                    name,
+                    public_name: String::new(),
+                    public_description: description,
+                };
+                let mut proposal = Proposal::find(control, &one.channel, server.as_deref(), body).await?;
+                proposal.name_publicly(public_name)?;
+                proposal.publish(control).await
+            }
+        }
     }
 }
 

@@ -71,10 +71,11 @@ impl Named for PublishedEndpoint {
 }
 
 impl View for PublishedEndpoint {
-    const HEADERS: &'static [&'static str] = &["NAME", "BEHAVIOR", "DESCRIPTION", "ID"];
+    const HEADERS: &'static [&'static str] = &["NAME", "BEHAVIOR", "STATE", "DESCRIPTION", "ID"];
 
     fn row(&self, _now: u64) -> Vec<String> {
-        vec![self.name.clone(), self.behavior.clone(), self.description.clone(), self.channel_id.to_string()]
+        let (behavior, description) = (self.behavior.clone(), self.description.clone());
+        vec![self.name.clone(), behavior, state(self).to_owned(), description, self.channel_id.to_string()]
     }
 
     fn block(&self, _now: u64) -> Vec<(&'static str, String)> {
@@ -83,6 +84,11 @@ impl View for PublishedEndpoint {
             ("Name", self.name.clone()),
             ("Description", self.description.clone()),
             ("Behavior", self.behavior.clone()),
+            ("State", state(self).to_owned()),
         ]
     }
+}
+
+fn state(endpoint: &PublishedEndpoint) -> &'static str {
+    if endpoint.stopped { "stopped" } else { "-" }
 }

@@ -9,7 +9,7 @@ use gateway_proto::{
 use crate::{
     args::{Confirm, Span},
     client::Control,
-    cmd::{Context, id_of},
+    cmd::{Context, channel::discover, id_of},
     error::CtlError,
     output::{View, or_dash, time},
     resolve::Named,
@@ -21,7 +21,11 @@ const PATH: &str = "/servers";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Server {
     /// List the servers.
-    List,
+    List {
+        /// With the state of the engine beside each.
+        #[arg(long)]
+        engines: bool,
+    },
     /// Register a server.
     Create {
         /// Its name, unique in the organization.
@@ -61,10 +65,11 @@ impl Server {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
         match self {
-            Self::List => {
+            Self::List { engines: false } => {
                 let servers: Vec<platform::Server> = control.list(PATH, &[], None).await?;
                 context.out.list(&servers)
             }
+            Self::List { engines: true } => with_engines(context, &control).await,
             Self::Create { name } => {
                 let server: platform::Server = control.post(PATH, &CreateServer { name }).await?;
                 context.out.item(&server)
@@ -72,7 +77,12 @@ impl Server {
             Self::Show { server } => {
                 let id = server_id(&control, &server).await?;
                 let server: platform::Server = control.get(&format!("{PATH}/{id}")).await?;
-                context.out.item(&server)
+                context.out.item(&server)?;
+                if context.out.is_json() {
+                    return Ok(());
+                }
+                let engine = discover::engine(&control, &server).await?;
+                context.out.line(&format!("Engine: {}", discover::summary(&engine, gateway_net::time::unix_secs())))
             }
             Self::Delete(Delete { server, confirm }) => {
                 let id = server_id(&control, &server).await?;
@@ -96,6 +106,18 @@ impl Server {
             }
         }
     }
+}
+
+/// The fleet, with one question for each engine.
+async fn with_engines(context: &mut Context, control: &Control) -> Result<(), CtlError> {
+    let (mut engines, mut rows) = (Vec::new(), Vec::new());
+    let now = gateway_net::time::unix_secs();
+    for server in all(control).await? {
+        let engine = discover::engine(control, &server).await?;
+        rows.push(vec![server.name.clone(), online(&server, now), discover::summary(&engine, now)]);
+        engines.push(engine);
+    }
+    context.out.table(&engines, &["NAME", "ONLINE", "ENGINE"], || rows)
 }
 
 /// The server that `wanted` names.

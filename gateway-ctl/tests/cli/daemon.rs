@@ -181,6 +181,7 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
         policy: PolicyStatus { revision: 1, issued_at: None, confirmed_at: None, age_secs: None, problem: None },
         relays: Vec::new(),
         peers: Vec::new(),
+        engine: None,
         connections: vec![ConnectionStatus {
             id: ConnectionId::new(1, [0; 10]),
             endpoint: "ADT".into(),

@@ -212,6 +212,9 @@ pub struct EngineReport {
     pub head: EngineHead,
     /// Whatever was reported before is to be forgotten: the first report of a link.
     pub complete: bool,
+    /// Another part of the same news follows: until it is there, what is not named is not missing.
+    #[serde(default)]
+    pub more: bool,
     /// Channels that are new or changed, at most [`MAX_REPORT_ENGINE_CHANNELS`].
     pub channels: Vec<EngineChannel>,
     /// Ids of channels the engine has no more, at most [`MAX_REPORT_ENGINE_CHANNELS`].

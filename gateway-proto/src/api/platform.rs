@@ -345,6 +345,9 @@ api_types! {
         description: String,
         /// Kind of exchange.
         behavior: String,
+        /// Whether its owner's engine has it stopped now: nothing arrives there until it is started.
+        #[serde(default)]
+        stopped: bool,
     }
     /// Offer an own channel to the peer of an agreement, or ask for one of the peer's.
     #[serde(deny_unknown_fields)]

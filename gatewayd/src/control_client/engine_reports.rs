@@ -54,6 +54,7 @@ impl EngineReporter {
             let report = EngineReport {
                 head: snapshot.head.clone(),
                 complete: self.head.is_none(),
+                more: !news.is_empty() || !gone.is_empty(),
                 channels: part.clone(),
                 gone: left.clone(),
             };
@@ -107,9 +108,11 @@ mod tests {
         EngineSnapshot { head, channels: Arc::new(channels) }
     }
 
+    /// Of each report: whether it is complete, channels and ids that are gone in it.
     fn sent(reporter: &mut EngineReporter, snapshot: &EngineSnapshot, now: Instant) -> Vec<(bool, usize, usize)> {
         let mut reports = Vec::new();
         reporter.update(snapshot, now, |report| {
+            assert_eq!(report.more, report.channels.len() == 50, "the last part says that it is");
             reports.push((report.complete, report.channels.len(), report.gone.len()));
             true
         });

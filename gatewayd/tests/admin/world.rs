@@ -195,6 +195,7 @@ impl World {
         tasks.spawn(gate.clone().run(stop.clone()));
         let api = EngineConfig::new(&format!("https://{}", engine.address), None).unwrap();
         let listener = ListenerContext {
+            engine: gatewayd::engine::EngineWatch::none(),
             gate: gate.clone(),
             authority: owner.authority.clone(),
             admin: Some(OwnerEnd::new(EngineApi::new(api), log.clone(), gate)),

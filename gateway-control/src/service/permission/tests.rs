@@ -32,8 +32,13 @@ fn the_matrix_and_the_transition_table_name_the_same_sides() {
     assert_eq!(named(Act::AnswerGrant), sides(&[GrantAct::Approve, GrantAct::Deny, GrantAct::Withdraw]));
     assert_eq!(named(Act::RevokeGrant), sides(&[GrantAct::Revoke]));
     assert_eq!(named(Act::SurrenderGrant), sides(&[GrantAct::Surrender]));
-    let operate =
-        [ConnectionAct::Activate, ConnectionAct::Pause, ConnectionAct::Resume, ConnectionAct::Release, ConnectionAct::Retry];
+    let operate = [
+        ConnectionAct::Activate,
+        ConnectionAct::Pause,
+        ConnectionAct::Resume,
+        ConnectionAct::Release,
+        ConnectionAct::Retry,
+    ];
     assert_eq!(named(Act::OperateConnections), sides(&operate));
     assert_eq!(named(Act::TerminateConnections), sides(&[ConnectionAct::Terminate]));
 }

@@ -16,10 +16,8 @@ impl Engines for SqlTransaction {
             .bind(server.to_string())
             .fetch_optional(self.db())
             .await?;
-        row.map(|row| {
-            Ok(EngineRow { server, head: row.json("head")?, reported_at: row.number("reported_at")? })
-        })
-        .transpose()
+        row.map(|row| Ok(EngineRow { server, head: row.json("head")?, reported_at: row.number("reported_at")? }))
+            .transpose()
     }
 
     async fn put_engine(&mut self, row: &EngineRow) -> StorageResult<()> {

@@ -108,6 +108,17 @@ impl Proposal {
         }
     }
 
+    /// The public name it gets; nobody else may choose it.
+    pub(super) fn name_publicly(&mut self, public_name: Option<String>) -> Result<(), CtlError> {
+        let missing = || {
+            CtlError::Usage(
+                "a channel of an engine is published under a name of your choice: --public-name NAME".into(),
+            )
+        };
+        self.body.public_name = public_name.ok_or_else(missing)?;
+        Ok(())
+    }
+
     /// Registers and publishes it.
     pub(super) async fn publish(self, control: &Control) -> Result<platform::Channel, CtlError> {
         Ok(control.post(&format!("/servers/{}/engine/channels", self.server.id), &self.body).await?)
@@ -165,7 +176,8 @@ fn row<'a>(
         None => ("no port".to_owned(), "-".to_owned()),
         Some(listener) if !listener.server_mode => (format!("connects out ({})", listener.port), "-".to_owned()),
         Some(listener) => {
-            let address = listener.address.map_or_else(|| format!("{}:{}", listener.host, listener.port), |a| a.to_string());
+            let address =
+                listener.address.map_or_else(|| format!("{}:{}", listener.host, listener.port), |a| a.to_string());
             (address, listener.behavior.clone().unwrap_or_else(|| "-".to_owned()))
         }
     };
@@ -184,7 +196,10 @@ fn row<'a>(
 #[cfg(test)]
 mod tests {
     use gateway_proto::{
-        api::{engine::EngineLink, gateway::{EngineHead, SenderPort}},
+        api::{
+            engine::EngineLink,
+            gateway::{EngineHead, SenderPort},
+        },
         engine::{EngineChannelState, EngineCounts, EngineListener, EngineState},
         id::{ChannelId, ConnectionId, ServerId},
     };
@@ -231,8 +246,16 @@ mod tests {
                 listener("b", "oru", 6662, EngineChannelState::Started),
             ],
             links: vec![
-                EngineLink { channel_id: ChannelId::new(1, [1; 10]), engine_channel: "a".into(), state: EndState::Stopped },
-                EngineLink { channel_id: ChannelId::new(1, [2; 10]), engine_channel: "c".into(), state: EndState::Missing },
+                EngineLink {
+                    channel_id: ChannelId::new(1, [1; 10]),
+                    engine_channel: "a".into(),
+                    state: EndState::Stopped,
+                },
+                EngineLink {
+                    channel_id: ChannelId::new(1, [2; 10]),
+                    engine_channel: "c".into(),
+                    state: EndState::Missing,
+                },
             ],
             proposals: vec!["b".into()],
         };

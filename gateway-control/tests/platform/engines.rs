@@ -1,0 +1,148 @@
+//! Engines beside gateways: what their gateways tell, and registered channels that follow.
+
+use std::time::Duration;
+
+use gateway_proto::{
+    api::{
+        engine::ServerEngine,
+        gateway::{EngineHead, EngineReport, MAX_REPORT_ENGINE_CHANNELS, Report, WatchRequest},
+        platform::{AuditEntry, Channel, PublishedEndpoint},
+    },
+    engine::{EngineChannel, EngineChannelState, EngineCounts, EngineListener, EngineState, plan::EndState},
+    policy::LocalEnd,
+};
+use serde_json::json;
+
+use super::harness::{Control, Gateway, Org};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn channel(id: &str, name: &str, port: u16, state: EngineChannelState) -> EngineChannel {
+    EngineChannel {
+        id: id.into(),
+        name: name.into(),
+        state,
+        undeployed_changes: false,
+        listener: Some(EngineListener {
+            transport: "TCP Listener".into(),
+            behavior: Some("hl7v2-mllp".into()),
+            host: "0.0.0.0".into(),
+            port,
+            address: Some(([127, 0, 0, 1], port).into()),
+            max_connections: 10,
+            tls: false,
+            server_mode: true,
+        }),
+        destinations: Vec::new(),
+        counts: EngineCounts::default(),
+    }
+}
+
+fn report(complete: bool, channels: Vec<EngineChannel>, gone: &[&str]) -> WatchRequest {
+    let head = EngineHead {
+        state: EngineState::Up,
+        version: Some("4.5.2".into()),
+        problem: None,
+        left_out: 0,
+        senders: Vec::new(),
+        advice: vec!["advice\nin two lines".into()],
+    };
+    let gone = gone.iter().map(|id| (*id).to_owned()).collect();
+    let engine = Some(EngineReport { head, complete, more: false, channels, gone });
+    WatchRequest::Report(Report { home_relay: None, connections: Vec::new(), engine })
+}
+
+async fn engine_of(org: &Org<'_>, server: &str, what: &str, is: impl Fn(&ServerEngine) -> bool) -> ServerEngine {
+    let wait = async {
+        loop {
+            let engine: ServerEngine = org.get(&format!("/servers/{server}/engine")).await;
+            if is(&engine) {
+                return engine;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("the engine never showed {what}"))
+}
+
+#[tokio::test]
+async fn a_proposal_is_published_by_a_person_and_follows_the_engine_from_then_on() {
+    use EngineChannelState::{Started, Stopped};
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let (main, lis) = (hospital.server("main").await, lab.server("lis").await);
+    let (one, two) = (Gateway::new(1), Gateway::new(2));
+    hospital.enroll(&main, &one).await;
+    lab.enroll(&lis, &two).await;
+    let agreement = hospital.agree_with(&lab).await;
+    let mut two = two.watch(&control).await;
+    two.policy().await;
+    let server = lis.id.to_string();
+
+    two.send(&report(true, vec![channel("a", "adt", 6661, Started), channel("b", "oru", 6662, Stopped)], &[])).await;
+    let engine = engine_of(&lab, &server, "two proposals", |engine| engine.proposals.len() == 2).await;
+    let head = engine.head.unwrap();
+    assert_eq!((head.state, head.advice[0].contains('\n')), (EngineState::Up, false), "words are cleaned");
+    assert!(lab.list::<Channel>("/channels").await.is_empty(), "nothing is registered by itself");
+    let endpoints = format!("/endpoints?agreement={agreement}");
+    assert!(hospital.list::<PublishedEndpoint>(&endpoints).await.is_empty());
+
+    // Only with the role, only what is there, only once.
+    let path = format!("/servers/{server}/engine/channels");
+    let body = json!({"engine_channel": "a", "public_name": "ADT feed"});
+    let viewer = lab.user("viewer").await;
+    assert_eq!(viewer.refused("POST", &path, Some(body.clone())).await.code, "forbidden");
+    let unknown = json!({"engine_channel": "z", "public_name": "Z"});
+    assert_eq!(lab.refused("POST", &path, Some(unknown)).await.code, "not_found");
+    let published: Channel = lab.post(&path, body.clone()).await;
+    assert_eq!((published.name.as_str(), published.engine.as_str()), ("adt", "127.0.0.1:6661"));
+    assert_eq!(lab.refused("POST", &path, Some(body)).await.code, "conflict");
+    let seen: Vec<PublishedEndpoint> = hospital.list(&endpoints).await;
+    assert_eq!((seen[0].name.as_str(), seen[0].stopped), ("ADT feed", false));
+    let grant = json!({"agreement_id": agreement, "channel_id": published.id});
+    let grant: gateway_proto::api::platform::Grant = lab.post("/grants", grant).await;
+    let approved = format!("/grants/{}/approve", grant.id);
+    let _: gateway_proto::api::platform::Grant = hospital.post(&approved, json!({})).await;
+    two.policy().await;
+
+    // Renamed and moved: name and policy follow.
+    two.send(&report(false, vec![channel("a", "adt_new", 7001, Started)], &[])).await;
+    let moved = LocalEnd::Listener { engine: ([127, 0, 0, 1], 7001).into() };
+    two.policy_until(|policy| policy.connections.iter().any(|connection| connection.local == moved)).await;
+    let shown: Channel = lab.get(&format!("/channels/{}", published.id)).await;
+    assert_eq!((shown.name.as_str(), shown.public_name.as_str()), ("adt_new", "ADT feed"));
+    let audit: Vec<AuditEntry> = lab.list("/audit").await;
+    let entry = audit.iter().find(|entry| entry.act == "channel.follow").unwrap();
+    assert!(entry.actor.starts_with("gateway ") && entry.detail.contains("'adt' to 'adt_new'"), "{entry:?}");
+
+    // Stopped, then deleted: the owner sees which, a partner sees that it is stopped.
+    two.send(&report(false, vec![channel("a", "adt_new", 7001, Stopped)], &[])).await;
+    engine_of(&lab, &server, "stopped", |engine| engine.links[0].state == EndState::Stopped).await;
+    assert!(hospital.list::<PublishedEndpoint>(&endpoints).await[0].stopped);
+    two.send(&report(false, vec![], &["a"])).await;
+    let engine = engine_of(&lab, &server, "missing", |engine| engine.links[0].state == EndState::Missing).await;
+    assert_eq!(engine.proposals, ["b"]);
+    assert!(hospital.list::<PublishedEndpoint>(&endpoints).await[0].stopped);
+
+    // Somebody else's engine is nobody's business.
+    assert_eq!(hospital.refused("GET", &format!("/servers/{server}/engine"), None).await.code, "not_found");
+}
+
+#[tokio::test]
+async fn a_report_beyond_its_limits_ends_the_watch_and_changes_nothing() {
+    let control = Control::start().await;
+    let lab = control.organization("Lab").await;
+    let lis = lab.server("lis").await;
+    let gateway = Gateway::new(1);
+    lab.enroll(&lis, &gateway).await;
+    let many = (0..=MAX_REPORT_ENGINE_CHANNELS).map(|n| channel(&format!("c{n}"), "x", 1, EngineChannelState::Started));
+    let odd = channel(&"x".repeat(65), "x", 1, EngineChannelState::Started);
+    for channels in [many.collect(), vec![odd]] {
+        let mut watch = gateway.watch(&control).await;
+        watch.policy().await;
+        watch.send(&report(true, channels, &[])).await;
+        while watch.event().await.is_some() {}
+    }
+    let engine: ServerEngine = lab.get(&format!("/servers/{}/engine", lis.id)).await;
+    assert!(engine.head.is_none() && engine.channels.is_empty());
+}
