@@ -5,6 +5,7 @@
 //! declarations.
 
 mod accounts;
+mod admin;
 mod agreements;
 mod audit;
 mod channels;
@@ -20,6 +21,7 @@ mod problem;
 mod relays;
 mod serve;
 mod servers;
+mod shares;
 mod sources;
 mod watch;
 

@@ -6,6 +6,7 @@
 //! [`ServiceError::NotFound`].
 
 mod accounts;
+mod admin;
 mod agreements;
 pub mod audit;
 mod channels;
@@ -22,6 +23,7 @@ pub mod permission;
 mod policy;
 mod relays;
 mod servers;
+mod shares;
 mod time_limits;
 mod validate;
 mod work;

@@ -14,7 +14,10 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use gateway_proto::{
     engine::EngineChannel,
-    id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, UserId},
+    id::{
+        AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId,
+        UserId,
+    },
     identity::GatewayPublicKey,
     policy::Secret,
 };
@@ -231,17 +234,19 @@ pub trait Connections: Send {
     async fn connection(&mut self, id: ConnectionId) -> StorageResult<Option<ConnectionRow>>;
     /// The connection a grant made.
     async fn connection_of_grant(&mut self, grant: GrantId) -> StorageResult<Option<ConnectionRow>>;
-    /// Connections of an organization, those that ended only when asked for.
+    /// Connections of an organization.
     async fn connections(
         &mut self,
         organization: OrganizationId,
-        ended: bool,
+        filter: &ConnectionFilter,
         slice: &Slice,
     ) -> StorageResult<Vec<ConnectionRow>>;
     /// Connections of a server that have not ended, ordered by id.
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
     /// Connections of an agreement that have not ended.
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
+    /// Offered admin connections that nobody answered in time, and admin connections whose time-box is over.
+    async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionRow>>;
     /// Everything a policy of this server says about its connections, ordered by id.
     async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>>;
     /// Adds one.
@@ -273,6 +278,32 @@ pub trait Engines: Send {
     async fn put_engine_link(&mut self, row: &EngineLinkRow) -> StorageResult<()>;
 }
 
+/// Shared servers.
+#[async_trait]
+pub trait Shares: Send {
+    /// One share, ended or not.
+    async fn share(&mut self, id: ShareId) -> StorageResult<Option<ShareRow>>;
+    /// Shares given or received by an organization, those that ended only when asked for.
+    async fn shares(
+        &mut self,
+        organization: OrganizationId,
+        ended: bool,
+        slice: &Slice,
+    ) -> StorageResult<Vec<ShareRow>>;
+    /// Shares of an agreement that have not ended.
+    async fn open_shares_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ShareRow>>;
+    /// Shares of a server that have not ended.
+    async fn open_shares_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ShareRow>>;
+    /// Shares whose time is over.
+    async fn overdue_shares(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ShareRow>>;
+    /// Connections of a share that have not ended.
+    async fn open_connections_of_share(&mut self, share: ShareId) -> StorageResult<Vec<ConnectionRow>>;
+    /// Adds one.
+    async fn insert_share(&mut self, row: &ShareRow) -> StorageResult<()>;
+    /// Stores the end of one.
+    async fn update_share(&mut self, row: &ShareRow) -> StorageResult<()>;
+}
+
 /// The audit log, and what time alone removes.
 #[async_trait]
 pub trait Audit: Send {
@@ -288,7 +319,7 @@ pub trait Audit: Send {
 
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
-pub trait Transaction: Accounts + Servers + Peering + Channels + Connections + Engines + Audit + Send {
+pub trait Transaction: Accounts + Servers + Peering + Channels + Connections + Engines + Shares + Audit + Send {
     /// Makes the changes durable.
     async fn commit(self: Box<Self>) -> StorageResult<()>;
 }

@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::{
     cmd::{
-        agreement, audit, channel, connection, directory, endpoint, gateway, grant, netcheck, organization, peering,
-        relay, server, session, shell, status, user,
+        admin, agreement, audit, channel, connection, directory, endpoint, gateway, grant, netcheck, organization,
+        peering, relay, server, session, share, shell, status, user,
     },
     profile::ProfileName,
 };
@@ -102,6 +102,12 @@ pub(crate) enum Command {
     /// Connections.
     #[command(subcommand)]
     Connection(connection::Connection),
+    /// Admin connections: a partner's people at the engine of a server.
+    #[command(subcommand)]
+    Admin(admin::Admin),
+    /// Servers shared with partners.
+    #[command(subcommand)]
+    Share(share::Share),
     /// The relays of the platform (for its operator).
     #[command(subcommand)]
     Relay(relay::Relay),

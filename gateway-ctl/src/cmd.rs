@@ -1,5 +1,6 @@
 //! The commands: a file per noun, each with its arguments, its calls and its views. This file runs them and holds what they share.
 
+pub(crate) mod admin;
 pub(crate) mod agreement;
 pub(crate) mod audit;
 pub(crate) mod channel;
@@ -14,6 +15,7 @@ pub(crate) mod peering;
 pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod share;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod user;
@@ -66,6 +68,8 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Answe
         Command::Endpoint(noun) => noun.run(context).await,
         Command::Grant(noun) => noun.run(context).await,
         Command::Connection(noun) => noun.run(context).await,
+        Command::Admin(noun) => noun.run(context).await,
+        Command::Share(noun) => noun.run(context).await,
         Command::Relay(noun) => noun.run(context).await,
         Command::Audit(noun) => noun.run(context).await,
         Command::Gateway(noun) => noun.run(context).await,

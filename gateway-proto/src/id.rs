@@ -107,6 +107,8 @@ ids! {
     GrantId = "grt";
     /// A secure tunnel between two servers made from a grant.
     ConnectionId = "con";
+    /// A server shared with a partner.
+    ShareId = "shr";
     /// A relay of the relay map.
     RelayId = "rly";
     /// An entry of the audit log.

@@ -3,7 +3,8 @@
 use axum::{Json, extract::State};
 use gateway_proto::{
     api::{Page, platform::Connection},
-    id::ConnectionId,
+    id::{AgreementId, ConnectionId, ServerId},
+    peering::ConnectionStatus,
 };
 use serde::Deserialize;
 
@@ -12,7 +13,10 @@ use super::{
     extract::{Ask, At, SignedIn},
     problem::ApiResult,
 };
-use crate::service::{ConnectionChange, Paging};
+use crate::{
+    service::{ConnectionChange, Paging},
+    storage::ConnectionFilter,
+};
 
 /// Which connections.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -21,10 +25,28 @@ pub(super) struct ConnectionQuery {
     /// Those that ended too.
     #[serde(default)]
     ended: bool,
+    /// `p2p` or `admin` connections only.
+    kind: Option<KindFilter>,
+    /// Those of one agreement.
+    agreement: Option<AgreementId>,
+    /// Those with an end at one server.
+    server: Option<ServerId>,
+    /// Those in one status.
+    status: Option<ConnectionStatus>,
     /// The `next` of the page before.
     cursor: Option<String>,
     /// Entries of a page at most, 1–200.
     limit: Option<u32>,
+}
+
+/// A kind of connection, as far as lists tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum KindFilter {
+    /// Channel data.
+    P2p,
+    /// The engine's admin API.
+    Admin,
 }
 
 /// Connections of the own organization.
@@ -36,7 +58,14 @@ pub(super) async fn list(
     Ask(query): Ask<ConnectionQuery>,
 ) -> ApiResult<Json<Page<Connection>>> {
     let paging = Paging { cursor: query.cursor, limit: query.limit };
-    Ok(Json(app.service.connections(&actor, query.ended, &paging).await?))
+    let filter = ConnectionFilter {
+        ended: query.ended,
+        admin: query.kind.map(|kind| kind == KindFilter::Admin),
+        agreement: query.agreement,
+        server: query.server,
+        status: query.status,
+    };
+    Ok(Json(app.service.connections(&actor, &filter, &paging).await?))
 }
 
 /// One connection.

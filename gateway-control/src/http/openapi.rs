@@ -14,7 +14,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, accounts, agreements, audit, channels, connections, engines, gateway, grants, peering, relays, servers,
+    App, accounts, admin, agreements, audit, channels, connections, engines, gateway, grants, peering, relays, servers,
+    shares,
 };
 
 /// What stands above the routes in the document.
@@ -82,6 +83,13 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(connections::list))
         .routes(routes!(connections::show))
         .routes(routes!(connections::act))
+        .routes(routes!(admin::offer))
+        .routes(routes!(admin::accept))
+        .routes(routes!(admin::decline))
+        .routes(routes!(shares::list, shares::create))
+        .routes(routes!(shares::show))
+        .routes(routes!(shares::open))
+        .routes(routes!(shares::end))
         .routes(routes!(relays::list, relays::create))
         .routes(routes!(relays::delete))
         .routes(routes!(audit::list))

@@ -82,13 +82,13 @@ impl Service {
         }
         work.update_agreement(&row).await?;
         for connection in work.open_connections_of_agreement(id).await? {
-            work.touch(connection.sender.server);
-            work.touch(connection.listener.server);
+            work.touch_ends(&connection);
         }
         if row.ended_at.is_some() {
             for grant in work.open_grants_of_agreement(id).await? {
                 work.end_grant(grant, GrantAct::Close, Side::System).await?;
             }
+            work.end_admin_of(&row).await?;
         }
         let act = match change {
             AgreementChange::Suspend => "agreement.suspend",

@@ -99,9 +99,8 @@ impl Service {
         }
         work.update_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
         for connection in work.open_connections_of_server(row.server).await? {
-            if connection.channel == id {
-                work.touch(connection.sender.server);
-                work.touch(connection.listener.server);
+            if connection.channel == Some(id) {
+                work.touch_ends(&connection);
             }
         }
         work.audit(&[actor.id()], "channel.update", id, "").await?;

@@ -12,11 +12,12 @@ use gateway_proto::{
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
+    admin::show_terms,
     page::{Paging, cut},
     peering::name_of,
     permission::Act,
 };
-use crate::storage::{ConnectionRow, EndRow, Transaction};
+use crate::storage::{ADMIN_BEHAVIOR, ConnectionFilter, ConnectionRow, EndRow, Transaction};
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +36,16 @@ pub enum ConnectionChange {
 
 impl Service {
     /// Connections of the own organization; those that ended only when asked for.
-    pub async fn connections(&self, actor: &Actor, ended: bool, paging: &Paging) -> ServiceResult<Page<Connection>> {
+    pub async fn connections(
+        &self,
+        actor: &Actor,
+        filter: &ConnectionFilter,
+        paging: &Paging,
+    ) -> ServiceResult<Page<Connection>> {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
-        let (rows, next) = cut(tx.connections(actor.id(), ended, &slice).await?, &slice, |row| row.id.to_string());
+        let (rows, next) = cut(tx.connections(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(self.show_connection(&mut *tx, actor.id(), row).await?);
@@ -72,6 +78,7 @@ impl Service {
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let mut row = own_connection(work.tx(), own, id).await?;
+        row.status = status_at(&row, work.now);
         let before = row.clone();
         let side = side(&row, own);
         let act = match change {
@@ -108,8 +115,7 @@ impl Service {
                 return self.show_connection(work.tx(), own, row).await;
             }
             work.update_connection(&row).await?;
-            work.touch(row.sender.server);
-            work.touch(row.listener.server);
+            work.touch_ends(&row);
         }
         let word = match change {
             ConnectionChange::Activate => "connection.activate",
@@ -124,28 +130,30 @@ impl Service {
         Ok(shown)
     }
 
-    async fn show_connection(
+    pub(super) async fn show_connection(
         &self,
         tx: &mut dyn Transaction,
         viewer: OrganizationId,
         row: ConnectionRow,
     ) -> ServiceResult<Connection> {
-        let channel = tx.channel(row.channel).await?.ok_or(ServiceError::Internal("a connection without channel"))?;
+        let (endpoint, behavior) = endpoint(tx, &row).await?;
+        let (user, owner) = if row.admin.is_some() { ("admin_user", "admin_owner") } else { ("sender", "listener") };
         let agreement = tx.agreement(row.agreement).await?;
         Ok(Connection {
             id: row.id,
             grant_id: row.grant,
             agreement_id: row.agreement,
             kind: row.kind,
-            endpoint: channel.public_name,
-            behavior: channel.behavior,
-            status: row.status,
+            endpoint,
+            behavior,
+            status: status_at(&row, self.clock.unix_secs()),
             suspended: agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Suspended),
             auto_activate: row.auto_activate,
-            sender: self.show_end(tx, viewer, &row, &row.sender, "sender").await?,
-            listener: self.show_end(tx, viewer, &row, &row.listener, "listener").await?,
+            sender: self.show_end(tx, viewer, &row, &row.sender, user).await?,
+            listener: self.show_end(tx, viewer, &row, &row.listener, owner).await?,
             created_at: row.created_at,
             ended_at: row.ended_at,
+            admin: row.admin.map(show_terms),
         })
     }
 
@@ -157,25 +165,48 @@ impl Service {
         end: &EndRow,
         role: &str,
     ) -> ServiceResult<ConnectionEnd> {
-        let server = tx.server(end.server).await?.ok_or(ServiceError::Internal("a connection without server"))?;
-        let (report, reported_at) = self.watchers.report(end.server, row.id).unzip();
+        let server = match end.server {
+            Some(id) => Some(tx.server(id).await?.ok_or(ServiceError::Internal("a connection without server"))?),
+            None => None,
+        };
+        let (report, reported_at) = end.server.and_then(|server| self.watchers.report(server, row.id)).unzip();
         // What is wrong at an end may name its engine's address: connector details are its owner's only.
         let own = end.organization == viewer;
         let report = report.map(|report| ConnectionReport { problem: report.problem.filter(|_| own), ..report });
         Ok(ConnectionEnd {
-            server_id: server.id,
-            server_name: server.name,
+            server_id: end.server,
+            policy_in_force: end.revision > 0
+                && server.as_ref().is_some_and(|server| server.applied_revision >= end.revision),
+            server_name: server.map(|server| server.name).unwrap_or_default(),
             organization_name: name_of(tx, end.organization, viewer).await?,
             role: role.to_owned(),
             paused: end.paused,
-            policy_in_force: end.revision > 0 && server.applied_revision >= end.revision,
             report,
             reported_at,
         })
     }
 }
 
-fn side(row: &ConnectionRow, own: OrganizationId) -> Side {
+/// What is at the receiving end, under the name both sides know it by, and the kind of exchange.
+async fn endpoint(tx: &mut dyn Transaction, row: &ConnectionRow) -> ServiceResult<(String, String)> {
+    if let Some(channel) = row.channel {
+        let channel = tx.channel(channel).await?.ok_or(ServiceError::Internal("a connection without channel"))?;
+        return Ok((channel.public_name, channel.behavior));
+    }
+    let server = row.listener.server.ok_or(ServiceError::Internal("an admin connection to no server"))?;
+    let name = tx.server(server).await?.map(|server| server.name).unwrap_or_default();
+    Ok((name, ADMIN_BEHAVIOR.to_owned()))
+}
+
+/// The status as time makes it: an overdue offer has expired, whether or not it was written down.
+pub(super) fn status_at(row: &ConnectionRow, now: u64) -> ConnectionStatus {
+    let Some(admin) = &row.admin else { return row.status };
+    let waits = matches!(row.status, ConnectionStatus::Provisioning | ConnectionStatus::Offered);
+    let over = admin.expires_at.is_some_and(|end| now >= end) || (waits && now >= admin.answer_by);
+    if over && !row.status.is_ended() { ConnectionStatus::Expired } else { row.status }
+}
+
+pub(super) fn side(row: &ConnectionRow, own: OrganizationId) -> Side {
     match (row.listener.organization == own, row.sender.organization == own) {
         (true, true) => Side::Both,
         (true, false) => Side::Owner,
@@ -183,7 +214,7 @@ fn side(row: &ConnectionRow, own: OrganizationId) -> Side {
     }
 }
 
-async fn own_connection(
+pub(super) async fn own_connection(
     tx: &mut dyn Transaction,
     organization: OrganizationId,
     id: ConnectionId,
@@ -205,9 +236,10 @@ impl Work {
         row.status = next(row.status, act, side)?;
         row.ended_at = Some(self.now);
         self.update_connection(&row).await?;
-        self.touch(row.sender.server);
-        self.touch(row.listener.server);
-        if let (Some(act), Some(mut grant)) = (grant_act, self.grant(row.grant).await?) {
+        self.touch_ends(&row);
+        if let (Some(act), Some(id)) = (grant_act, row.grant)
+            && let Some(mut grant) = self.grant(id).await?
+        {
             grant.status = next(grant.status, act, side)?;
             self.update_grant(&grant).await?;
         }
@@ -222,8 +254,7 @@ impl Work {
             }
             row.status = next(row.status, ConnectionAct::Activate, Side::System)?;
             self.update_connection(&row).await?;
-            self.touch(row.sender.server);
-            self.touch(row.listener.server);
+            self.touch_ends(&row);
             let organizations = [row.sender.organization, row.listener.organization];
             self.audit(&organizations, "connection.activate", row.id, "both gateways confirmed the policy").await?;
         }
@@ -232,7 +263,8 @@ impl Work {
 
     async fn is_confirmed(&mut self, row: &ConnectionRow) -> ServiceResult<bool> {
         for end in row.ends() {
-            let applied = self.server(end.server).await?.map_or(0, |server| server.applied_revision);
+            let Some(server) = end.server else { return Ok(false) };
+            let applied = self.server(server).await?.map_or(0, |server| server.applied_revision);
             if end.revision == 0 || applied < end.revision {
                 return Ok(false);
             }

@@ -9,7 +9,7 @@ use gateway_proto::{
 };
 
 use super::{Service, ServiceError, ServiceResult, Work, digest, policy, validate, work::Who};
-use crate::storage::{EnrollmentCodeRow, ServerRow};
+use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow};
 
 const UNKNOWN: &str = "this enrolment code is unknown: it was replaced by a newer one, or is from another platform";
 const EXPIRED: &str = "this enrolment code has expired; ask for a new one";
@@ -111,18 +111,19 @@ impl Work {
         self.touch_neighbourhood(server.id).await
     }
 
-    /// Makes a connection ready if both servers have a gateway.
-    pub(super) async fn provision(&mut self, mut connection: crate::storage::ConnectionRow) -> ServiceResult<()> {
-        for end in connection.ends() {
-            let server = end.server;
+    /// Makes a connection ready if both servers have a gateway, or offers it to the other side.
+    pub(super) async fn provision(&mut self, mut connection: ConnectionRow) -> ServiceResult<ConnectionRow> {
+        if connection.admin.is_some() {
+            return self.provision_admin(connection).await;
+        }
+        for server in connection.servers().collect::<Vec<_>>() {
             if self.server(server).await?.is_none_or(|server| server.gateway.is_none()) {
-                return Ok(());
+                return Ok(connection);
             }
         }
         connection.status = gateway_proto::peering::next(connection.status, ConnectionAct::Provision, Side::System)?;
         self.update_connection(&connection).await?;
-        self.touch(connection.sender.server);
-        self.touch(connection.listener.server);
-        Ok(())
+        self.touch_ends(&connection);
+        Ok(connection)
     }
 }

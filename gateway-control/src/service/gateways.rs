@@ -178,14 +178,13 @@ impl Service {
         work.audit(&[server.organization], "policy.rejected", server.id, reason).await?;
         for mut row in work.open_connections_of_server(server.id).await? {
             let introduced =
-                row.ends().iter().any(|end| end.server == server.id && end.revision > server.applied_revision);
+                row.ends().iter().any(|end| end.server == Some(server.id) && end.revision > server.applied_revision);
             if row.status != ConnectionStatus::Ready || !introduced {
                 continue;
             }
             row.status = next(row.status, ConnectionAct::Fail, Side::System)?;
             work.update_connection(&row).await?;
-            work.touch(row.sender.server);
-            work.touch(row.listener.server);
+            work.touch_ends(&row);
             let organizations = [row.sender.organization, row.listener.organization];
             work.audit(&organizations, "connection.fail", row.id, "a gateway refused the policy").await?;
         }

@@ -253,22 +253,24 @@ impl Work {
         let end = |server, organization| EndRow { server, organization, paused: false, revision: 0 };
         let connection = ConnectionRow {
             id: ConnectionId::new(ms, random),
-            grant: row.id,
+            grant: Some(row.id),
             agreement: row.agreement,
-            channel: channel.id,
+            channel: Some(channel.id),
+            admin: None,
             kind: ConnectionKind::P2p,
             status: ConnectionStatus::Provisioning,
             auto_activate,
             secret: Secret::from_bytes(gateway_net::random()),
-            sender: end(sender.id, row.peer),
+            sender: end(Some(sender.id), row.peer),
             sender_port: row.sender_port,
-            listener: end(channel.server, row.owner),
+            listener: end(Some(channel.server), row.owner),
             created_at: self.now,
             ended_at: None,
         };
         self.insert_connection(&connection).await?;
         self.audit(&[row.owner, row.peer], "grant.approve", row.id, format!("connection {}", connection.id)).await?;
-        self.provision(connection).await
+        self.provision(connection).await?;
+        Ok(())
     }
 
     /// The sending server of an organization: the one named, or its only one.
@@ -277,6 +279,16 @@ impl Work {
         organization: OrganizationId,
         named: Option<ServerId>,
     ) -> ServiceResult<ServerId> {
+        self.only_server(organization, named, "sender_server_id").await
+    }
+
+    /// A server of the organization: the one named in this field, or its only one.
+    pub(super) async fn only_server(
+        &mut self,
+        organization: OrganizationId,
+        named: Option<ServerId>,
+        field: &str,
+    ) -> ServiceResult<ServerId> {
         if let Some(id) = named {
             return Ok(own_server(self.tx(), organization, id).await?.id);
         }
@@ -284,18 +296,18 @@ impl Work {
         match servers.as_slice() {
             [only] => Ok(only.id),
             [] => Err(ServiceError::Conflict("your organization has no server yet; register one first".to_owned())),
-            _ => Err(ServiceError::Invalid(
-                "your organization has several servers: name the sending one with sender_server_id".to_owned(),
-            )),
+            _ => Err(ServiceError::Invalid(format!(
+                "your organization has several servers: name the one you mean with {field}"
+            ))),
         }
     }
 
     /// Two connections cannot open the same local port of one server.
-    async fn check_port(&mut self, server: ServerId, port: u16) -> ServiceResult<()> {
+    pub(super) async fn check_port(&mut self, server: ServerId, port: u16) -> ServiceResult<()> {
         if port == 0 {
             return Ok(());
         }
-        let taken = |row: &&ConnectionRow| row.sender.server == server && row.sender_port == port;
+        let taken = |row: &&ConnectionRow| row.sender.server == Some(server) && row.sender_port == port;
         if let Some(other) = self.open_connections_of_server(server).await?.iter().find(taken) {
             return Err(ServiceError::Conflict(format!(
                 "sender_port {port} of this server belongs to connection {} already; choose another one, or leave it \

@@ -106,6 +106,11 @@ matrix! {
     RevokeGrant = "grant.revoke", "Take a grant of an own channel away": MANAGERS on OWN;
     SurrenderGrant = "grant.surrender", "Give a received grant back": MANAGERS on PEER;
     OperateConnections = "connection.operate", "Activate, pause (own side), resume (own side) and retry connections": OPERATORS on EITHER;
+    OfferAdmin = "admin.offer", "Offer a partner the admin API of an own server's engine": MANAGERS on OWN;
+    AnswerAdmin = "admin.answer", "Accept or decline an offered admin connection": MANAGERS on PEER;
+    ShareServer = "share.create", "Share an own server with a partner": MANAGERS on OWN;
+    OpenShare = "share.open", "Open a tunnel to a server that was shared": OPERATORS on PEER;
+    EndShare = "share.end", "End a share with its tunnels": MANAGERS on EITHER;
     TerminateConnections = "connection.terminate", "End connections for good": MANAGERS on EITHER;
 }
 

@@ -10,8 +10,7 @@ use gateway_proto::{
     identity::{Context, GatewayPublicKey},
     peering::activation,
     policy::{
-        Activation, AdminScope, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret,
-        ServerName,
+        Activation, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret, ServerName,
     },
     signed::{Envelope, RelayToken},
 };
@@ -123,12 +122,17 @@ fn server_name(server: &ServerRow, organization_name: &str) -> ServerName {
 /// Our ends of a connection: one, or both when a server is connected with itself.
 fn local_ends(server: ServerId, row: &PolicyConnectionRow) -> ServiceResult<Vec<LocalEnd>> {
     let mut ends = Vec::with_capacity(1);
-    if row.connection.sender.server == server {
-        ends.push(LocalEnd::Sender { port: row.connection.sender_port });
+    if row.connection.sender.server == Some(server) {
+        let port = row.connection.sender_port;
+        ends.push(if row.engine.is_some() { LocalEnd::Sender { port } } else { LocalEnd::AdminUser { port } });
     }
-    if row.connection.listener.server == server {
-        let engine = row.engine.parse().map_err(|_| ServiceError::Internal("a stored engine port is unreadable"))?;
-        ends.push(LocalEnd::Listener { engine });
+    if row.connection.listener.server == Some(server) {
+        ends.push(match &row.engine {
+            Some(engine) => LocalEnd::Listener {
+                engine: engine.parse().map_err(|_| ServiceError::Internal("a stored engine port is unreadable"))?,
+            },
+            None => LocalEnd::AdminOwner,
+        });
     }
     Ok(ends)
 }
@@ -147,7 +151,7 @@ fn entry(
         local,
         endpoint: row.endpoint.clone(),
         behavior: row.behavior.clone(),
-        admin: AdminScope::default(),
+        admin: row.connection.admin.as_ref().map(|admin| admin.terms.scope).unwrap_or_default(),
         secrets: vec![ConnectionSecret { secret: row.connection.secret.clone(), until: None }],
         expires_at: row.expires_at,
         staleness_secs: row.staleness_secs,
@@ -168,7 +172,7 @@ async fn remember_revision(work: &mut Work, policy: &Policy, in_force: Option<&P
         }
         let Some(mut connection) = work.connection(id).await? else { continue };
         for end in [&mut connection.sender, &mut connection.listener] {
-            if end.server == policy.server.id {
+            if end.server == Some(policy.server.id) {
                 end.revision = policy.revision;
             }
         }

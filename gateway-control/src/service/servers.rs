@@ -18,7 +18,7 @@ use super::{
     permission::Act,
     validate,
 };
-use crate::storage::{EnrollmentCodeRow, ServerRow, Transaction};
+use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow, Transaction};
 
 /// How long an enrolment code is valid: an hour by default, a week at most.
 const CODE_SECS: (u64, u64, u64) = (60, 3_600, 604_800);
@@ -85,10 +85,11 @@ impl Service {
             work.remove_channel(channel).await?;
         }
         for connection in work.open_connections_of_server(id).await? {
-            if connection.sender.server == id {
-                work.end_connection(connection, ConnectionAct::Terminate, Some(GrantAct::Surrender), Side::Both)
-                    .await?;
-            }
+            let grant_act = connection.grant.map(|_| GrantAct::Surrender);
+            work.end_connection(connection, ConnectionAct::Terminate, grant_act, Side::Both).await?;
+        }
+        for share in work.open_shares_of_server(id).await? {
+            work.close_share(share).await?;
         }
         if let Some(key) = row.gateway.take() {
             let now = work.now;
@@ -162,10 +163,16 @@ impl Work {
     pub(super) async fn touch_neighbourhood(&mut self, server: ServerId) -> ServiceResult<()> {
         self.touch(server);
         for connection in self.open_connections_of_server(server).await? {
-            self.touch(connection.sender.server);
-            self.touch(connection.listener.server);
+            self.touch_ends(&connection);
         }
         Ok(())
+    }
+
+    /// The policies of both ends may have changed.
+    pub(super) fn touch_ends(&mut self, connection: &ConnectionRow) {
+        for server in connection.servers() {
+            self.touch(server);
+        }
     }
 
     /// The same for every server of an organization.

@@ -2,7 +2,7 @@
 
 use gateway_proto::{
     id::ServerId,
-    peering::{GrantAct, PeeringAct, Side, next},
+    peering::{ConnectionAct, GrantAct, PeeringAct, Side, next},
 };
 
 use super::{Service, ServiceResult, work::Who};
@@ -21,8 +21,11 @@ impl Service {
         let mut tx = self.storage.read().await?;
         let requests = tx.overdue_peering_requests(now, BATCH).await?.len();
         let grants = tx.overdue_grants(now, BATCH).await?.len();
+        let connections = tx.overdue_connections(now, BATCH).await?.len();
+        let shares = tx.overdue_shares(now, BATCH).await?.len();
         drop(tx);
-        if requests + grants == 0 {
+        let most = requests.max(grants).max(connections).max(shares);
+        if most == 0 {
             return Ok(false);
         }
         let mut work = self.work(Who::System).await?;
@@ -36,8 +39,16 @@ impl Service {
             let row = work.end_grant(row, GrantAct::Expire, Side::System).await?;
             work.audit(&[row.owner, row.peer], "grant.expire", row.id, "").await?;
         }
+        for row in work.overdue_shares(now, BATCH).await? {
+            let row = work.close_share(row).await?;
+            work.audit(&[row.owner, row.peer], "share.expire", row.id, "").await?;
+        }
+        for row in work.overdue_connections(now, BATCH).await? {
+            let row = work.end_connection(row, ConnectionAct::Expire, None, Side::System).await?;
+            work.audit(&[row.sender.organization, row.listener.organization], "admin.expire", row.id, "").await?;
+        }
         work.commit().await?;
-        Ok(requests.max(grants) >= BATCH as usize)
+        Ok(most >= BATCH as usize)
     }
 
     /// Compiles some of the policies that a change of the relay map left behind; whether there are more.

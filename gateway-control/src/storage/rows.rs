@@ -1,16 +1,18 @@
 //! The rows: typed values, no rules.
 
 use gateway_proto::{
-    api::gateway::EngineHead,
-    api::platform::Role,
+    api::{
+        gateway::EngineHead,
+        platform::{AdminAccess, Role, ShareLevel},
+    },
     engine::plan::EndState,
     id::{
         AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
-        TenantId, UserId,
+        ShareId, TenantId, UserId,
     },
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
-    policy::{ConnectionKind, Secret},
+    policy::{AdminScope, ConnectionKind, Secret},
 };
 
 macro_rules! rows {
@@ -234,12 +236,14 @@ rows! {
     ConnectionRow {
         /// Id.
         id: ConnectionId,
-        /// Grant.
-        grant: GrantId,
+        /// Grant; none: an admin connection.
+        grant: Option<GrantId>,
         /// Agreement.
         agreement: AgreementId,
-        /// Channel.
-        channel: ChannelId,
+        /// Channel; none: an admin connection.
+        channel: Option<ChannelId>,
+        /// What an admin connection was offered with.
+        admin: Option<AdminRow>,
         /// What it carries.
         kind: ConnectionKind,
         /// Status.
@@ -261,8 +265,8 @@ rows! {
     }
     /// One end of a connection.
     EndRow {
-        /// Server.
-        server: ServerId,
+        /// Server; none: the user of an offered admin connection has not named one yet.
+        server: Option<ServerId>,
         /// Its organization.
         organization: OrganizationId,
         /// Whether this side holds a pause.
@@ -270,19 +274,30 @@ rows! {
         /// The policy revision of this server that last changed what it says about the connection; 0: none yet.
         revision: u64,
     }
+    /// What an admin connection was offered with.
+    AdminRow {
+        /// What, beyond the end of the answer and of the time-box.
+        terms: AdminTermsRow,
+        /// When the offer expires unanswered.
+        answer_by: u64,
+        /// The end of its time-box.
+        expires_at: Option<u64>,
+        /// The share it belongs to.
+        share: Option<ShareId>,
+    }
     /// What a server's policy says about one connection, and the other end of it.
     PolicyConnectionRow {
         /// The connection.
         connection: ConnectionRow,
         /// Status of its agreement.
         agreement: AgreementStatus,
-        /// The channel's engine port.
-        engine: String,
-        /// The channel's public name.
+        /// The channel's engine port; none: an admin connection.
+        engine: Option<String>,
+        /// The channel's public name; of an admin connection, the name of the administered server.
         endpoint: String,
         /// Kind of exchange.
         behavior: String,
-        /// When the grant ends.
+        /// When the grant, or the time-box of an admin connection, ends.
         expires_at: Option<u64>,
         /// Open streams at most.
         max_streams: u32,
@@ -294,6 +309,29 @@ rows! {
         peer: ServerRow,
         /// The name of its organization.
         peer_organization_name: String,
+    }
+    /// A shared server.
+    ShareRow {
+        /// Id.
+        id: ShareId,
+        /// Agreement.
+        agreement: AgreementId,
+        /// Server.
+        server: ServerId,
+        /// The organization whose server it is.
+        owner: OrganizationId,
+        /// The organization it is shared with.
+        peer: OrganizationId,
+        /// How far.
+        level: ShareLevel,
+        /// What its admin connections may do beyond their level.
+        scope: AdminScope,
+        /// When it ends by itself.
+        expires_at: Option<u64>,
+        /// Creation.
+        created_at: u64,
+        /// End.
+        ended_at: Option<u64>,
     }
     /// An entry of the audit log.
     AuditRow {
@@ -316,6 +354,41 @@ rows! {
         /// Hash of this entry and the one before, hex.
         hash: String,
     }
+}
+
+/// The kind of exchange of admin connections, which no channel has.
+pub const ADMIN_BEHAVIOR: &str = "admin-api";
+
+/// What an admin connection was offered with, as it is kept: new fields get defaults.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AdminTermsRow {
+    /// Read-only or read-write.
+    pub access: AdminAccess,
+    /// What it may do beyond that.
+    pub scope: AdminScope,
+    /// The word that came with the offer.
+    pub message: String,
+    /// Requests at the same time at most.
+    pub max_streams: u32,
+    /// How long it may be used without the control plane.
+    pub staleness_secs: u64,
+    /// Whether a post-quantum tunnel is required.
+    pub require_post_quantum: bool,
+}
+
+/// Which connections of an organization.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionFilter {
+    /// Those that ended too.
+    pub ended: bool,
+    /// Admin connections only, or none of them.
+    pub admin: Option<bool>,
+    /// Those of one agreement.
+    pub agreement: Option<AgreementId>,
+    /// Those with an end at one server.
+    pub server: Option<ServerId>,
+    /// Those in one status.
+    pub status: Option<ConnectionStatus>,
 }
 
 /// A password hash: masked in `Debug`.
@@ -342,6 +415,11 @@ impl ConnectionRow {
     /// The two ends.
     pub fn ends(&self) -> [&EndRow; 2] {
         [&self.sender, &self.listener]
+    }
+
+    /// The servers at its ends, as far as they are named.
+    pub fn servers(&self) -> impl Iterator<Item = ServerId> {
+        [self.sender.server, self.listener.server].into_iter().flatten()
     }
 }
 

@@ -20,6 +20,7 @@ mod open;
 mod peering;
 mod query;
 mod servers;
+mod shares;
 
 use async_trait::async_trait;
 use gateway_proto::id::ServerId;

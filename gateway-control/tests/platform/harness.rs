@@ -127,6 +127,14 @@ pub(crate) struct Org<'a> {
 }
 
 impl Org<'_> {
+    /// The owner signed in again: sessions end when the clock is moved by days.
+    pub(crate) async fn sign_in(&self) -> Org<'_> {
+        let login = json!({"email": self.session.user.email, "password": "correct horse battery"});
+        let answer = self.control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();
+        let session: Session = answer.json().await.unwrap();
+        Org { control: self.control, token: session.token.0.clone(), id: self.id.clone(), session }
+    }
+
     /// The same user once more.
     pub(crate) fn again(&self) -> Org<'_> {
         Org { control: self.control, token: self.token.clone(), id: self.id.clone(), session: self.session.clone() }

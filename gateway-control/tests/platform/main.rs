@@ -1,6 +1,7 @@
 //! The control plane over real HTTP and WebSockets on loopback, on SQLite, or on PostgreSQL: see [`database`].
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod admin;
 mod audit;
 mod database;
 mod engines;

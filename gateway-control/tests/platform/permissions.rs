@@ -99,6 +99,29 @@ impl World<'_> {
                 ("POST", format!("/grants/{}/{verb}", grant.id), empty())
             }
             Act::OperateConnections => ("POST", format!("/connections/{}/activate", self.connection().await), empty()),
+            Act::OfferAdmin => {
+                let body = json!({"agreement_id": self.pair.agreement, "server_id": self.pair.lab_server.id});
+                ("POST", "/admin-connections".to_owned(), Some(body))
+            }
+            Act::AnswerAdmin => {
+                let body = json!({"agreement_id": self.pair.agreement, "server_id": self.pair.lab_server.id});
+                let offer: Value = lab.post("/admin-connections", body).await;
+                ("POST", format!("/connections/{}/accept", offer["id"].as_str().unwrap()), empty())
+            }
+            Act::ShareServer => {
+                let name = self.fresh();
+                let server = lab.server(&name).await;
+                let body = json!({"agreement_id": self.pair.agreement, "server_id": server.id, "level": "viewer"});
+                ("POST", "/server-shares".to_owned(), Some(body))
+            }
+            Act::OpenShare | Act::EndShare => {
+                let name = self.fresh();
+                let server = lab.server(&name).await;
+                let body = json!({"agreement_id": self.pair.agreement, "server_id": server.id, "level": "viewer"});
+                let share: Value = lab.post("/server-shares", body).await;
+                let verb = if act == Act::OpenShare { "open" } else { "end" };
+                ("POST", format!("/server-shares/{}/{verb}", share["id"].as_str().unwrap()), empty())
+            }
             Act::TerminateConnections => {
                 ("POST", format!("/connections/{}/terminate", self.connection().await), empty())
             }

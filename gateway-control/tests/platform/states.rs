@@ -37,24 +37,12 @@ async fn forbidden_steps_of_a_peering_request_are_wrong_state() {
 
     let request = ask().await;
     control.clock.advance(Duration::from_secs(14 * 24 * 3600));
-    let hospital = Relogin(&hospital).sign_in().await;
-    let lab = Relogin(&lab).sign_in().await;
+    let hospital = hospital.sign_in().await;
+    let lab = lab.sign_in().await;
     let shown: Vec<PeeringRequest> = hospital.list("/peering-requests").await;
     assert_eq!(shown[1].status, PeeringStatus::Expired, "expiry does not wait for the reconciler");
     wrong_state(&lab, &format!("/peering-requests/{}", request.id), &["accept", "decline"]).await;
     hospital.agree_with(&lab).await;
-}
-
-/// Sessions end when the clock is moved by days.
-struct Relogin<'a>(&'a Org<'a>);
-
-impl<'a> Relogin<'a> {
-    async fn sign_in(&self) -> Org<'a> {
-        let login = json!({"email": self.0.session.user.email, "password": "correct horse battery"});
-        let answer = self.0.control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();
-        let session: gateway_proto::api::platform::Session = answer.json().await.unwrap();
-        Org { control: self.0.control, token: session.token.0.clone(), id: self.0.id.clone(), session }
-    }
 }
 
 #[tokio::test]

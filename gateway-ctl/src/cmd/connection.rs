@@ -13,7 +13,7 @@ use gateway_proto::{
 use crate::{
     args::Confirm,
     client::Control,
-    cmd::Context,
+    cmd::{Context, admin},
     error::CtlError,
     output::{View, status::milliseconds, time, word, yes_no},
     resolve::{self, Named},
@@ -105,7 +105,7 @@ async fn all(control: &Control, ended: bool) -> Result<Vec<platform::Connection>
     Ok(control.list(PATH, query, None).await?)
 }
 
-fn is_living(connection: &platform::Connection) -> bool {
+pub(crate) fn is_living(connection: &platform::Connection) -> bool {
     match connection.status {
         ConnectionStatus::Provisioning
         | ConnectionStatus::Offered
@@ -166,11 +166,17 @@ impl View for platform::Connection {
             ("Status", status(self)),
             ("Auto-activate", yes_no(self.auto_activate)),
         ];
-        for (role, end) in [("Sender", &self.sender), ("Listener", &self.listener)] {
+        let roles = if self.admin.is_some() { ["Used from", "Administered"] } else { ["Sender", "Listener"] };
+        for (role, end) in roles.into_iter().zip([&self.sender, &self.listener]) {
             lines.push((role, place(end)));
             lines.extend(end_lines(end, now));
         }
-        lines.push(("Grant", self.grant_id.to_string()));
+        if let Some(terms) = &self.admin {
+            lines.extend(admin::terms_lines(terms, self.status, now));
+        }
+        if let Some(grant) = self.grant_id {
+            lines.push(("Grant", grant.to_string()));
+        }
         lines.push(("Agreement", self.agreement_id.to_string()));
         lines.push(("Created", time::relative(now, self.created_at)));
         if let Some(at) = self.ended_at {
@@ -188,6 +194,9 @@ fn status(connection: &platform::Connection) -> String {
 }
 
 fn place(end: &ConnectionEnd) -> String {
+    if end.server_id.is_none() {
+        return format!("{}, which has not named a server yet", end.organization_name);
+    }
     format!("{} of {}", end.server_name, end.organization_name)
 }
 

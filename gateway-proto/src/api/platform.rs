@@ -19,6 +19,8 @@
 //! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
 //! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
 //! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`Connection`] |
+//! | `POST /admin-connections` · `POST /connections/{id}/{accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
+//! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
 //! | `GET /relays` · `POST` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] (operator of the platform) |
 //! | `GET /audit` | [`AuditEntry`], newest first |
 
@@ -59,6 +61,10 @@ macro_rules! api_types {
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
     )*};
 }
+
+mod admin;
+
+pub use admin::*;
 
 /// A text that must not show in logs: masked in `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, zeroize::ZeroizeOnDrop)]
@@ -422,13 +428,13 @@ api_types! {
     }
     /// One end of a connection.
     ConnectionEnd {
-        /// Server.
-        server_id: ServerId,
-        /// Its name.
+        /// Server; none: an offered admin connection, whose user has not named one yet.
+        server_id: Option<ServerId>,
+        /// Its name; empty without a server.
         server_name: String,
         /// Its organization's name, `Self` for the own one.
         organization_name: String,
-        /// `sender` or `listener`.
+        /// `sender` or `listener`, of admin connections `admin_user` or `admin_owner`.
         role: String,
         /// Whether this side holds a pause.
         paused: bool,
@@ -443,13 +449,16 @@ api_types! {
     Connection {
         /// Id.
         id: ConnectionId,
-        /// Grant.
-        grant_id: GrantId,
+        /// The grant it was made from; none: an admin connection.
+        grant_id: Option<GrantId>,
         /// Agreement.
         agreement_id: AgreementId,
         /// What it carries.
         kind: ConnectionKind,
-        /// Public name of the published endpoint.
+        /// What an admin connection was offered with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        admin: Option<AdminTerms>,
+        /// Public name of the published endpoint; of an admin connection: the name of the administered server.
         endpoint: String,
         /// Kind of exchange.
         behavior: String,
@@ -459,9 +468,9 @@ api_types! {
         suspended: bool,
         /// Becomes active by itself.
         auto_activate: bool,
-        /// The end that sends.
+        /// The end that sends; of an admin connection: the one it is used from.
         sender: ConnectionEnd,
-        /// The end that receives.
+        /// The end that receives; of an admin connection: the one whose engine is administered.
         listener: ConnectionEnd,
         /// Creation, Unix seconds.
         created_at: u64,

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, limit, query, unreadable, word};
+use super::{Columns, Row, SqlTransaction, big, each, json, limit, query, unreadable, word};
 use crate::storage::{
-    ConnectionRow, Connections, EndRow, PolicyConnectionRow, ServerRow, Servers, Slice, StorageResult,
+    ADMIN_BEHAVIOR, AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, PolicyConnectionRow, ServerRow,
+    Servers, Slice, StorageResult,
 };
 
 #[async_trait]
@@ -27,18 +28,27 @@ impl Connections for SqlTransaction {
     async fn connections(
         &mut self,
         organization: OrganizationId,
-        ended: bool,
+        filter: &ConnectionFilter,
         slice: &Slice,
     ) -> StorageResult<Vec<ConnectionRow>> {
+        let (any, admin) = (filter.admin.is_none(), filter.admin.unwrap_or_default());
+        let text = |text: Option<String>| text.unwrap_or_default();
         let rows = query(
             "SELECT * FROM connections
              WHERE (sender_organization = $1 OR listener_organization = $1) AND (NOT ended OR $2) AND id > $3
+             AND ($5 OR (grant_id IS NULL) = $6) AND ($7 = '' OR agreement_id = $7)
+             AND ($8 = '' OR sender_server_id = $8 OR listener_server_id = $8) AND ($9 = '' OR status = $9)
              ORDER BY id LIMIT $4",
         )
         .bind(organization.to_string())
-        .bind(ended)
+        .bind(filter.ended)
         .bind(&slice.after)
         .bind(limit(slice))
+        .bind(any)
+        .bind(admin)
+        .bind(text(filter.agreement.map(|id| id.to_string())))
+        .bind(text(filter.server.map(|id| id.to_string())))
+        .bind(text(filter.status.map(|status| status.as_str().to_owned())))
         .fetch_all(self.db())
         .await?;
         each(rows, connection)
@@ -63,21 +73,35 @@ impl Connections for SqlTransaction {
         each(rows, connection)
     }
 
+    async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionRow>> {
+        let rows = query(
+            "SELECT * FROM connections
+             WHERE ((status = 'provisioning' OR status = 'offered') AND admin_answer_by <= $1)
+             OR (NOT ended AND admin_expires_at <= $1) ORDER BY id LIMIT $2",
+        )
+        .bind(big(now))
+        .bind(i64::from(limit))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, connection)
+    }
+
     async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>> {
         let rows = query(
-            "SELECT connections.*, agreements.status AS agreement_status, channels.engine, channels.public_name,
+            "SELECT connections.*, agreements.status AS agreement_status, owners.name AS owner_name, channels.engine, channels.public_name,
              channels.behavior, grants.expires_at, grants.max_streams, grants.staleness_secs,
              grants.require_post_quantum, organizations.name AS peer_organization_name,
              CASE WHEN connections.sender_server_id = $1 THEN connections.listener_server_id
                   ELSE connections.sender_server_id END AS peer_server_id
              FROM connections
              JOIN agreements ON agreements.id = connections.agreement_id
-             JOIN channels ON channels.id = connections.channel_id
-             JOIN grants ON grants.id = connections.grant_id
+             JOIN servers AS owners ON owners.id = connections.listener_server_id
+             LEFT JOIN channels ON channels.id = connections.channel_id
+             LEFT JOIN grants ON grants.id = connections.grant_id
              JOIN organizations ON organizations.id =
                   CASE WHEN connections.sender_server_id = $1 THEN connections.listener_organization
                        ELSE connections.sender_organization END
-             WHERE NOT connections.ended
+             WHERE NOT connections.ended AND connections.sender_server_id IS NOT NULL
              AND (connections.sender_server_id = $1 OR connections.listener_server_id = $1)
              ORDER BY connections.id",
         )
@@ -101,29 +125,35 @@ impl Connections for SqlTransaction {
         query(
             "INSERT INTO connections (id, grant_id, agreement_id, channel_id, kind, status, ended, auto_activate,
              secret, sender_server_id, sender_organization, sender_port, sender_paused, sender_revision,
-             listener_server_id, listener_organization, listener_paused, listener_revision, created_at, ended_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+             listener_server_id, listener_organization, listener_paused, listener_revision, created_at, ended_at,
+             admin_terms, admin_answer_by, admin_expires_at, share_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+             $21, $22, $23, $24)",
         )
         .bind(row.id.to_string())
-        .bind(row.grant.to_string())
+        .bind(row.grant.map(|id| id.to_string()))
         .bind(row.agreement.to_string())
-        .bind(row.channel.to_string())
+        .bind(row.channel.map(|id| id.to_string()))
         .bind(word(&row.kind))
         .bind(row.status.as_str())
         .bind(row.status.is_ended())
         .bind(row.auto_activate)
         .bind(word(&row.secret))
-        .bind(row.sender.server.to_string())
+        .bind(row.sender.server.map(|id| id.to_string()))
         .bind(row.sender.organization.to_string())
         .bind(i64::from(row.sender_port))
         .bind(row.sender.paused)
         .bind(big(row.sender.revision))
-        .bind(row.listener.server.to_string())
+        .bind(row.listener.server.map(|id| id.to_string()))
         .bind(row.listener.organization.to_string())
         .bind(row.listener.paused)
         .bind(big(row.listener.revision))
         .bind(big(row.created_at))
         .bind(row.ended_at.map(big))
+        .bind(row.admin.as_ref().map(|admin| json(&admin.terms)))
+        .bind(row.admin.as_ref().map(|admin| big(admin.answer_by)))
+        .bind(row.admin.as_ref().and_then(|admin| admin.expires_at).map(big))
+        .bind(row.admin.as_ref().and_then(|admin| admin.share).map(|id| id.to_string()))
         .execute(self.db())
         .await?;
         Ok(())
@@ -132,7 +162,8 @@ impl Connections for SqlTransaction {
     async fn update_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {
         query(
             "UPDATE connections SET status = $2, ended = $3, sender_paused = $4, sender_revision = $5,
-             listener_paused = $6, listener_revision = $7, ended_at = $8 WHERE id = $1",
+             listener_paused = $6, listener_revision = $7, ended_at = $8, sender_server_id = $9, sender_port = $10,
+             auto_activate = $11 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(row.status.as_str())
@@ -142,31 +173,35 @@ impl Connections for SqlTransaction {
         .bind(row.listener.paused)
         .bind(big(row.listener.revision))
         .bind(row.ended_at.map(big))
+        .bind(row.sender.server.map(|id| id.to_string()))
+        .bind(i64::from(row.sender_port))
+        .bind(row.auto_activate)
         .execute(self.db())
         .await?;
         Ok(())
     }
 }
 
-fn connection(row: &Row) -> StorageResult<ConnectionRow> {
+pub(super) fn connection(row: &Row) -> StorageResult<ConnectionRow> {
     Ok(ConnectionRow {
         id: row.parsed("id")?,
-        grant: row.parsed("grant_id")?,
+        grant: row.maybe_parsed("grant_id")?,
         agreement: row.parsed("agreement_id")?,
-        channel: row.parsed("channel_id")?,
+        channel: row.maybe_parsed("channel_id")?,
+        admin: admin(row)?,
         kind: row.word("kind")?,
         status: row.parsed("status")?,
         auto_activate: row.flag("auto_activate")?,
         secret: row.secret("secret")?,
         sender: EndRow {
-            server: row.parsed("sender_server_id")?,
+            server: row.maybe_parsed("sender_server_id")?,
             organization: row.parsed("sender_organization")?,
             paused: row.flag("sender_paused")?,
             revision: row.number("sender_revision")?,
         },
         sender_port: row.small("sender_port")?,
         listener: EndRow {
-            server: row.parsed("listener_server_id")?,
+            server: row.maybe_parsed("listener_server_id")?,
             organization: row.parsed("listener_organization")?,
             paused: row.flag("listener_paused")?,
             revision: row.number("listener_revision")?,
@@ -176,11 +211,41 @@ fn connection(row: &Row) -> StorageResult<ConnectionRow> {
     })
 }
 
+/// What an admin connection was offered with; channel data was granted, and has its terms there.
+fn admin(row: &Row) -> StorageResult<Option<AdminRow>> {
+    if row.maybe_text("admin_terms")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(AdminRow {
+        terms: row.json("admin_terms")?,
+        answer_by: row.number("admin_answer_by")?,
+        expires_at: row.maybe_number("admin_expires_at")?,
+        share: row.maybe_parsed("share_id")?,
+    }))
+}
+
 fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnectionRow> {
+    let connection = connection(row)?;
+    let (agreement, name) = (row.parsed("agreement_status")?, row.text("peer_organization_name")?);
+    if let Some(admin) = &connection.admin {
+        let terms = admin.terms.clone();
+        return Ok(PolicyConnectionRow {
+            agreement,
+            engine: None,
+            endpoint: row.text("owner_name")?,
+            behavior: ADMIN_BEHAVIOR.to_owned(),
+            expires_at: admin.expires_at,
+            max_streams: terms.max_streams,
+            staleness_secs: terms.staleness_secs,
+            require_post_quantum: terms.require_post_quantum,
+            peer,
+            peer_organization_name: name,
+            connection,
+        });
+    }
     Ok(PolicyConnectionRow {
-        connection: connection(row)?,
-        agreement: row.parsed("agreement_status")?,
-        engine: row.text("engine")?,
+        agreement,
+        engine: Some(row.text("engine")?),
         endpoint: row.text("public_name")?,
         behavior: row.text("behavior")?,
         expires_at: row.maybe_number("expires_at")?,
@@ -188,6 +253,7 @@ fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnecti
         staleness_secs: row.number("staleness_secs")?,
         require_post_quantum: row.flag("require_post_quantum")?,
         peer,
-        peer_organization_name: row.text("peer_organization_name")?,
+        peer_organization_name: name,
+        connection,
     })
 }

@@ -1,0 +1,47 @@
+//! Admin connections: offer, accept, decline. What comes after is the same as for every connection.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::platform::{AcceptAdmin, Connection, OfferAdmin},
+    id::ConnectionId,
+};
+
+use super::{
+    App,
+    extract::{At, Body, SignedIn},
+    problem::ApiResult,
+};
+
+/// Offer a partner the engine's admin API of an own server.
+#[utoipa::path(post, path = "/admin-connections", tag = "admin", request_body = OfferAdmin,
+    responses((status = 201, body = Connection)))]
+pub(super) async fn offer(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<OfferAdmin>,
+) -> ApiResult<(StatusCode, Json<Connection>)> {
+    Ok((StatusCode::CREATED, Json(app.service.offer_admin(&actor, body).await?)))
+}
+
+/// Accept an offered admin connection, naming the server it is used from.
+#[utoipa::path(post, path = "/connections/{id}/accept", tag = "admin", params(("id" = ConnectionId, Path)),
+    request_body = AcceptAdmin, responses((status = 200, body = Connection)))]
+pub(super) async fn accept(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ConnectionId>,
+    Body(body): Body<AcceptAdmin>,
+) -> ApiResult<Json<Connection>> {
+    Ok(Json(app.service.accept_admin(&actor, id, body).await?))
+}
+
+/// Decline an offered admin connection.
+#[utoipa::path(post, path = "/connections/{id}/decline", tag = "admin", params(("id" = ConnectionId, Path)),
+    responses((status = 200, body = Connection)))]
+pub(super) async fn decline(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ConnectionId>,
+) -> ApiResult<Json<Connection>> {
+    Ok(Json(app.service.decline_admin(&actor, id).await?))
+}

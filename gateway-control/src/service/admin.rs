@@ -1,0 +1,259 @@
+//! Admin connections: the owner of a server offers a partner its engine's admin API, the partner accepts and names the
+//! server it is used from. Read-only or not, and what else the offer allows, is enforced by the owner's gateway.
+//!
+//! The connection is the offer: it begins `provisioning` (the owner's server has no gateway yet) or `offered`, and becomes
+//! `ready` when it is accepted. Unanswered for 7 days it expires; its time-box ends it in any status.
+
+use gateway_proto::{
+    api::platform::{AcceptAdmin, AdminAccess, AdminTerms, Connection, OfferAdmin},
+    id::{AgreementId, ConnectionId, OrganizationId, ServerId, ShareId},
+    peering::{ConnectionAct, ConnectionStatus, Side, in_place, next},
+    policy::{AdminScope, ConnectionKind, DEFAULT_ADMIN_STALENESS_SECS, Secret},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work,
+    connections::{own_connection, side, status_at},
+    permission::Act,
+    servers::own_server,
+    validate,
+};
+use crate::storage::{AdminRow, AdminTermsRow, AgreementRow, ConnectionRow, EndRow, ServerRow};
+
+/// An offer that nobody answers for so long expires.
+pub(super) const OFFER_SECS: u64 = 7 * 24 * 3600;
+const DEFAULT_MAX_STREAMS: u32 = 64;
+
+/// What a new admin connection is made from.
+pub(super) struct NewAdmin {
+    pub(super) agreement: AgreementId,
+    pub(super) owner: OrganizationId,
+    pub(super) server: ServerId,
+    pub(super) user: OrganizationId,
+    /// The server it is used from, and its port; none: the other side names it when it accepts.
+    pub(super) user_end: Option<(ServerId, u16)>,
+    pub(super) terms: AdminTermsRow,
+    pub(super) expires_at: Option<u64>,
+    pub(super) share: Option<ShareId>,
+}
+
+impl Service {
+    /// Offers the peer of an agreement the admin API of an own server's engine. Inside a self-agreement it is accepted at once.
+    pub async fn offer_admin(&self, actor: &Actor, body: OfferAdmin) -> ServiceResult<Connection> {
+        actor.may(Act::OfferAdmin)?;
+        let own = actor.id();
+        let terms = AdminTermsRow {
+            access: body.access,
+            scope: sound_scope(body.access, body.scope)?,
+            message: validate::text("message", &body.message, 500)?,
+            max_streams: validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, 10_000)?,
+            staleness_secs: validate::range(
+                "staleness_secs",
+                body.staleness_secs.unwrap_or(DEFAULT_ADMIN_STALENESS_SECS),
+                60,
+                86_400,
+            )?,
+            require_post_quantum: body.require_post_quantum,
+        };
+        let mut work = self.work_of(actor).await?;
+        in_future(body.expires_at, work.now)?;
+        let agreement = work.agreement_in_force(own, body.agreement_id).await?;
+        let server = own_server(work.tx(), own, body.server_id).await?;
+        let user = agreement.other(own);
+        let user_end = if user == own {
+            Some((work.using_server(own, body.user_server_id).await?.id, body.user_port.unwrap_or(0)))
+        } else if body.user_server_id.is_some() || body.user_port.is_some() {
+            return Err(ServiceError::Invalid("the peer names the server it uses when it accepts".to_owned()));
+        } else {
+            None
+        };
+        let new = NewAdmin {
+            agreement: agreement.id,
+            owner: own,
+            server: server.id,
+            user,
+            user_end,
+            terms,
+            expires_at: body.expires_at,
+            share: None,
+        };
+        let row = work.create_admin(new, "admin.offer").await?;
+        let shown = self.show_connection(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Accepts an offered admin connection, naming the server it is used from.
+    pub async fn accept_admin(&self, actor: &Actor, id: ConnectionId, body: AcceptAdmin) -> ServiceResult<Connection> {
+        actor.may(Act::AnswerAdmin)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_connection(work.tx(), own, id).await?;
+        let side = side(&row, own);
+        row.status = status_at(&row, work.now);
+        if in_place(row.status, ConnectionAct::Accept, side) && row.admin.is_some() {
+            return self.show_connection(work.tx(), own, row).await;
+        }
+        row.status = next(row.status, ConnectionAct::Accept, side)?;
+        work.agreement_in_force(own, row.agreement).await?;
+        let server = work.using_server(own, body.server_id).await?;
+        row.sender.server = Some(server.id);
+        row.sender_port = body.port.unwrap_or(0);
+        row.auto_activate = body.auto_activate.unwrap_or(true);
+        work.check_port(server.id, row.sender_port).await?;
+        work.update_connection(&row).await?;
+        work.touch_ends(&row);
+        let organizations = [row.sender.organization, row.listener.organization];
+        work.audit(&organizations, "admin.accept", id, format!("used from {}", server.id)).await?;
+        let shown = self.show_connection(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Declines an offered admin connection.
+    pub async fn decline_admin(&self, actor: &Actor, id: ConnectionId) -> ServiceResult<Connection> {
+        actor.may(Act::AnswerAdmin)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_connection(work.tx(), own, id).await?;
+        let side = side(&row, own);
+        row.status = status_at(&row, work.now);
+        if in_place(row.status, ConnectionAct::Decline, side) {
+            return self.show_connection(work.tx(), own, row).await;
+        }
+        let row = work.end_connection(row, ConnectionAct::Decline, None, side).await?;
+        work.audit(&[row.sender.organization, row.listener.organization], "admin.decline", id, "").await?;
+        let shown = self.show_connection(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+}
+
+/// The terms as both sides see them.
+pub(super) fn show_terms(admin: AdminRow) -> AdminTerms {
+    AdminTerms {
+        access: admin.terms.access,
+        scope: admin.terms.scope,
+        message: admin.terms.message,
+        answer_by: admin.answer_by,
+        expires_at: admin.expires_at,
+        max_streams: admin.terms.max_streams,
+        staleness_secs: admin.terms.staleness_secs,
+        require_post_quantum: admin.terms.require_post_quantum,
+        share_id: admin.share,
+    }
+}
+
+/// Options that only make sense with the right to write.
+pub(super) fn sound_scope(access: AdminAccess, scope: AdminScope) -> ServiceResult<AdminScope> {
+    if access == AdminAccess::ReadOnly && (scope.probes || scope.extension_upload) {
+        return Err(ServiceError::Invalid(
+            "scope.probes and scope.extension_upload need access read_write: a read-only connection changes nothing"
+                .to_owned(),
+        ));
+    }
+    Ok(scope)
+}
+
+/// Refuses an end that is over already.
+pub(super) fn in_future(end: Option<u64>, now: u64) -> ServiceResult<()> {
+    if end.is_some_and(|end| end <= now) {
+        return Err(ServiceError::Invalid("expires_at is in the past".to_owned()));
+    }
+    Ok(())
+}
+
+impl Work {
+    /// Makes an admin connection: offered, or accepted at once when the end it is used from is known.
+    pub(super) async fn create_admin(&mut self, new: NewAdmin, act: &str) -> ServiceResult<ConnectionRow> {
+        let (ms, random) = self.seed();
+        let end = |server, organization| EndRow { server, organization, paused: false, revision: 0 };
+        let kind = match new.terms.access {
+            AdminAccess::ReadOnly => ConnectionKind::AdminReadOnly,
+            AdminAccess::ReadWrite => ConnectionKind::AdminReadWrite,
+        };
+        let mut row = ConnectionRow {
+            id: ConnectionId::new(ms, random),
+            grant: None,
+            agreement: new.agreement,
+            channel: None,
+            admin: Some(AdminRow {
+                terms: new.terms,
+                answer_by: self.now + OFFER_SECS,
+                expires_at: new.expires_at,
+                share: new.share,
+            }),
+            kind,
+            status: ConnectionStatus::Provisioning,
+            auto_activate: true,
+            secret: Secret::from_bytes(gateway_net::random()),
+            sender: end(new.user_end.map(|(server, _)| server), new.user),
+            sender_port: new.user_end.map_or(0, |(_, port)| port),
+            listener: end(Some(new.server), new.owner),
+            created_at: self.now,
+            ended_at: None,
+        };
+        if let Some((server, port)) = new.user_end {
+            self.check_port(server, port).await?;
+        }
+        self.insert_connection(&row).await?;
+        let detail = format!("{} on {}", word(kind), new.server);
+        self.audit(&[new.owner, new.user], act, row.id, detail).await?;
+        row = self.provision(row).await?;
+        Ok(row)
+    }
+
+    /// Goes on with an admin connection whose owner has a gateway: the other side is asked, unless its server is named
+    /// already (a share, or a self-agreement).
+    pub(super) async fn provision_admin(&mut self, mut row: ConnectionRow) -> ServiceResult<ConnectionRow> {
+        let listener = row.listener.server.ok_or(ServiceError::Internal("an admin connection to no server"))?;
+        if self.server(listener).await?.is_none_or(|server| server.gateway.is_none()) {
+            return Ok(row);
+        }
+        row.status = next(row.status, ConnectionAct::Offer, Side::System)?;
+        if row.sender.server.is_some() {
+            row.status = next(row.status, ConnectionAct::Accept, Side::Both)?;
+        }
+        self.update_connection(&row).await?;
+        self.touch_ends(&row);
+        Ok(row)
+    }
+
+    /// The server an admin connection is used from: the one named, or the only one; its gateway must be enrolled.
+    pub(super) async fn using_server(
+        &mut self,
+        organization: OrganizationId,
+        named: Option<ServerId>,
+    ) -> ServiceResult<ServerRow> {
+        let id = self.only_server(organization, named, "server_id").await?;
+        let server = own_server(self.tx(), organization, id).await?;
+        if server.gateway.is_none() {
+            return Err(ServiceError::Blocked(format!(
+                "the server '{}' has no gateway yet; enrol one first",
+                server.name
+            )));
+        }
+        Ok(server)
+    }
+
+    /// Ends the admin connections and shares of an agreement that is over.
+    pub(super) async fn end_admin_of(&mut self, agreement: &AgreementRow) -> ServiceResult<()> {
+        for share in self.open_shares_of_agreement(agreement.id).await? {
+            self.close_share(share).await?;
+        }
+        for row in self.open_connections_of_agreement(agreement.id).await? {
+            if row.admin.is_some() {
+                self.end_connection(row, ConnectionAct::Terminate, None, Side::System).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn word(kind: ConnectionKind) -> &'static str {
+    match kind {
+        ConnectionKind::P2p => "channel data",
+        ConnectionKind::AdminReadOnly => "read-only",
+        ConnectionKind::AdminReadWrite => "read-write",
+    }
+}

@@ -1,0 +1,247 @@
+//! Shared servers: in force at once, without an offer. `operator` is an admin connection read-write, `viewer` one read-only,
+//! `metrics` has no tunnel. The peer opens the tunnels from the servers it likes, one from each; where it has one server
+//! only, that is done with the share.
+
+use gateway_proto::{
+    api::{
+        Page,
+        gateway::Connectivity,
+        platform::{Connection, CreateShare, OpenShare, ServerMetrics, ServerShare},
+    },
+    id::{OrganizationId, ServerId, ShareId},
+    peering::{AgreementStatus, ConnectionAct, ConnectionStatus, Side},
+    policy::{AdminScope, DEFAULT_ADMIN_STALENESS_SECS},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work,
+    admin::{NewAdmin, in_future, sound_scope},
+    page::{Paging, cut},
+    peering::name_of,
+    permission::Act,
+    servers::own_server,
+};
+use crate::storage::{AdminTermsRow, ConnectionRow, ServerRow, ShareRow, Slice, Transaction};
+
+/// Requests of a shared server at the same time.
+const MAX_STREAMS: u32 = 64;
+
+impl Service {
+    /// Shares given and received by the own organization; those that ended only when asked for.
+    pub async fn shares(&self, actor: &Actor, ended: bool, paging: &Paging) -> ServiceResult<Page<ServerShare>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let mut tx = self.storage.read().await?;
+        let (rows, next) = cut(tx.shares(actor.id(), ended, &slice).await?, &slice, |row| row.id.to_string());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(self.show_share(&mut *tx, actor.id(), row).await?);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// One share.
+    pub async fn share(&self, actor: &Actor, id: ShareId) -> ServiceResult<ServerShare> {
+        actor.may(Act::Read)?;
+        let mut tx = self.storage.read().await?;
+        let row = own_share(&mut *tx, actor.id(), id).await?;
+        self.show_share(&mut *tx, actor.id(), row).await
+    }
+
+    /// Shares an own server with the peer of an agreement.
+    pub async fn create_share(&self, actor: &Actor, body: CreateShare) -> ServiceResult<ServerShare> {
+        actor.may(Act::ShareServer)?;
+        let own = actor.id();
+        let scope = match body.level.access() {
+            Some(access) => sound_scope(access, body.scope)?,
+            None if body.scope != AdminScope::default() => {
+                return Err(ServiceError::Invalid("scope is for levels with a tunnel: operator and viewer".to_owned()));
+            }
+            None => body.scope,
+        };
+        let mut work = self.work_of(actor).await?;
+        in_future(body.expires_at, work.now)?;
+        let agreement = work.agreement_in_force(own, body.agreement_id).await?;
+        let server = own_server(work.tx(), own, body.server_id).await?;
+        let peer = agreement.other(own);
+        let shared = work.open_shares_of_server(server.id).await?;
+        if let Some(share) = shared.iter().find(|row| row.peer == peer) {
+            return Err(ServiceError::Conflict(format!("this server is shared with them already: {}", share.id)));
+        }
+        let (ms, random) = work.seed();
+        let row = ShareRow {
+            id: ShareId::new(ms, random),
+            agreement: agreement.id,
+            server: server.id,
+            owner: own,
+            peer,
+            level: body.level,
+            scope,
+            expires_at: body.expires_at,
+            created_at: work.now,
+            ended_at: None,
+        };
+        work.insert_share(&row).await?;
+        work.audit(&[own, peer], "share.create", row.id, format!("{:?} of {}", row.level, server.id)).await?;
+        if row.level.access().is_some()
+            && let Some(user) = work.only_enrolled_server(peer).await?
+        {
+            work.open_share(&row, user, 0).await?;
+        }
+        let shown = self.show_share(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Opens a tunnel to a server that was shared with us; the one that is open already, if there is one.
+    pub async fn open_share(&self, actor: &Actor, id: ShareId, body: OpenShare) -> ServiceResult<Connection> {
+        actor.may(Act::OpenShare)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let row = own_share(work.tx(), own, id).await?;
+        if row.peer != own {
+            return Err(ServiceError::Blocked("this is your own server: the peer opens tunnels to it".to_owned()));
+        }
+        if row.ended_at.is_some() || row.expires_at.is_some_and(|end| work.now >= end) {
+            return Err(ServiceError::Blocked("the share has ended".to_owned()));
+        }
+        work.agreement_in_force(own, row.agreement).await?;
+        let user = work.using_server(own, body.server_id).await?;
+        let open = work.open_connections_of_share(id).await?;
+        let connection = match open.into_iter().find(|connection| connection.sender.server == Some(user.id)) {
+            Some(connection) => connection,
+            None => work.open_share(&row, user.id, body.port.unwrap_or(0)).await?,
+        };
+        let shown = self.show_connection(work.tx(), own, connection).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Ends a share with its tunnels.
+    pub async fn end_share(&self, actor: &Actor, id: ShareId) -> ServiceResult<ServerShare> {
+        actor.may(Act::EndShare)?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let row = own_share(work.tx(), own, id).await?;
+        if row.ended_at.is_some() {
+            return self.show_share(work.tx(), own, row).await;
+        }
+        let row = work.close_share(row).await?;
+        work.audit(&[row.owner, row.peer], "share.end", id, "").await?;
+        let shown = self.show_share(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    async fn show_share(
+        &self,
+        tx: &mut dyn Transaction,
+        viewer: OrganizationId,
+        row: ShareRow,
+    ) -> ServiceResult<ServerShare> {
+        let server = tx.server(row.server).await?.ok_or(ServiceError::Internal("a share without server"))?;
+        let (direction, other) = match (row.owner == viewer, row.peer == viewer) {
+            (true, true) => ("self", viewer),
+            (true, false) => ("given", row.peer),
+            (false, _) => ("received", row.owner),
+        };
+        let agreement = tx.agreement(row.agreement).await?;
+        let in_force = row.ended_at.is_none()
+            && row.expires_at.is_none_or(|end| self.clock.unix_secs() < end)
+            && agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Active);
+        let metrics = if in_force { Some(self.server_metrics(tx, &server).await?) } else { None };
+        let connections = tx.open_connections_of_share(row.id).await?;
+        Ok(ServerShare {
+            id: row.id,
+            agreement_id: row.agreement,
+            server_id: row.server,
+            server_name: server.name,
+            direction: direction.to_owned(),
+            peer_name: name_of(tx, other, viewer).await?,
+            level: row.level,
+            scope: row.scope,
+            connections: connections.iter().map(|connection| connection.id).collect(),
+            metrics,
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+            ended_at: row.ended_at,
+        })
+    }
+
+    async fn server_metrics(&self, tx: &mut dyn Transaction, server: &ServerRow) -> ServiceResult<ServerMetrics> {
+        let watching = self.watchers.last_heard(server.id);
+        let newest = tx.policy(server.id).await?.map_or(0, |policy| policy.revision);
+        let open = tx.open_connections_of_server(server.id).await?;
+        let mut metrics = ServerMetrics {
+            online: watching.is_some(),
+            last_seen_at: watching.or(server.last_seen_at),
+            gateway_version: server.gateway_version.clone(),
+            policy_in_force: server.applied_revision >= newest,
+            connections: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            active: 0,
+            connected: 0,
+            streams: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        for row in open {
+            metrics.active += u32::from(row.status == ConnectionStatus::Active);
+            let Some((report, _)) = self.watchers.report(server.id, row.id) else { continue };
+            metrics.connected += u32::from(report.connectivity == Connectivity::Connected);
+            metrics.streams = metrics.streams.saturating_add(report.streams);
+            metrics.bytes_sent = metrics.bytes_sent.saturating_add(report.bytes_sent);
+            metrics.bytes_received = metrics.bytes_received.saturating_add(report.bytes_received);
+        }
+        Ok(metrics)
+    }
+}
+
+async fn own_share(tx: &mut dyn Transaction, organization: OrganizationId, id: ShareId) -> ServiceResult<ShareRow> {
+    let row = tx.share(id).await?.filter(|row| row.owner == organization || row.peer == organization);
+    row.ok_or(ServiceError::NotFound("server share"))
+}
+
+impl Work {
+    async fn open_share(&mut self, share: &ShareRow, user: ServerId, port: u16) -> ServiceResult<ConnectionRow> {
+        let access = share.level.access().ok_or_else(|| {
+            ServiceError::Blocked("this share is for metrics only: it has no tunnel; GET it for the figures".to_owned())
+        })?;
+        let new = NewAdmin {
+            agreement: share.agreement,
+            owner: share.owner,
+            server: share.server,
+            user: share.peer,
+            user_end: Some((user, port)),
+            terms: AdminTermsRow {
+                access,
+                scope: share.scope,
+                message: String::new(),
+                max_streams: MAX_STREAMS,
+                staleness_secs: DEFAULT_ADMIN_STALENESS_SECS,
+                require_post_quantum: false,
+            },
+            expires_at: share.expires_at,
+            share: Some(share.id),
+        };
+        self.create_admin(new, "share.open").await
+    }
+
+    /// Ends a share with its tunnels; the caller writes it down.
+    pub(super) async fn close_share(&mut self, mut row: ShareRow) -> ServiceResult<ShareRow> {
+        for connection in self.open_connections_of_share(row.id).await? {
+            self.end_connection(connection, ConnectionAct::Terminate, None, Side::System).await?;
+        }
+        row.ended_at = Some(self.now);
+        self.update_share(&row).await?;
+        Ok(row)
+    }
+
+    /// The server of an organization that has only one, if its gateway is enrolled.
+    async fn only_enrolled_server(&mut self, organization: OrganizationId) -> ServiceResult<Option<ServerId>> {
+        let servers = self.servers(organization, &Slice { after: String::new(), limit: 2 }).await?;
+        Ok(match servers.as_slice() {
+            [only] if only.gateway.is_some() => Some(only.id),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! Admin connections and shared servers.
+
+use std::time::Duration;
+
+use gateway_proto::{
+    api::platform::{Connection, ServerShare, ShareLevel},
+    peering::ConnectionStatus,
+    policy::{Activation, AdminScope, ConnectionKind, LocalEnd},
+};
+use serde_json::{Value, json};
+
+use super::harness::{Control, Gateway, Pair};
+
+impl Pair<'_> {
+    /// The lab's server offered to the hospital.
+    async fn offer(&self, more: Value) -> Connection {
+        let mut body = json!({"agreement_id": self.agreement, "server_id": self.lab_server.id});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.lab.post("/admin-connections", body).await
+    }
+}
+
+#[tokio::test]
+async fn an_offered_admin_connection_reaches_both_gateways_once_it_is_accepted() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let offer = pair.offer(json!({"scope": {"patient_data": true}, "message": "for the update"})).await;
+    assert_eq!((offer.kind, offer.status), (ConnectionKind::AdminReadOnly, ConnectionStatus::Offered));
+    assert_eq!((offer.sender.server_id, offer.listener.role.as_str()), (None, "admin_owner"));
+    let terms = offer.admin.clone().unwrap();
+    assert_eq!(terms.answer_by, offer.created_at + 7 * 24 * 3600);
+    let path = format!("/connections/{}", offer.id);
+
+    // Nothing of an offer is in a policy, and only the other side may take it.
+    let (mut hospital, mut lab) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    assert!(hospital.policy().await.connections.is_empty() && lab.policy().await.connections.is_empty());
+    for (act, org) in [("accept", &pair.lab), ("decline", &pair.lab), ("activate", &pair.hospital)] {
+        assert_eq!(org.refused("POST", &format!("{path}/{act}"), Some(json!({}))).await.code, "wrong_state");
+    }
+    let listed: Vec<Connection> = pair.hospital.list("/connections?kind=admin").await;
+    assert_eq!(listed[0].admin, Some(terms));
+    assert!(pair.hospital.list::<Connection>("/connections?kind=p2p").await.is_empty());
+
+    let accepted: Connection = pair.hospital.post(&format!("{path}/accept"), json!({"port": 9443})).await;
+    assert_eq!((accepted.status, accepted.sender.server_id), (ConnectionStatus::Ready, Some(pair.hospital_server.id)));
+    let (user, owner) = (hospital.policy().await, lab.policy().await);
+    let (user, owner) = (&user.connections[0], &owner.connections[0]);
+    assert_eq!((user.local, owner.local), (LocalEnd::AdminUser { port: 9443 }, LocalEnd::AdminOwner));
+    let scope = AdminScope { patient_data: true, ..AdminScope::default() };
+    assert_eq!((user.admin, owner.admin, owner.kind), (scope, scope, ConnectionKind::AdminReadOnly));
+    assert_eq!((owner.staleness_secs, user.endpoint.as_str()), (900, "lis"));
+    assert_eq!(user.secrets, owner.secrets);
+    let active = |policy: &gateway_proto::policy::Policy| policy.connections[0].activation == Activation::Active;
+    hospital.policy_until(active).await;
+    lab.policy_until(active).await;
+
+    // Either side ends it, and it leaves both policies.
+    let _: Value = pair.hospital.post(&format!("{path}/pause"), json!({})).await;
+    let _: Value = pair.hospital.post(&format!("{path}/resume"), json!({})).await;
+    let ended: Connection = pair.hospital.post(&format!("{path}/terminate"), json!({})).await;
+    assert_eq!(ended.status, ConnectionStatus::Terminated);
+    hospital.policy_until(|policy| policy.connections.is_empty()).await;
+    lab.policy_until(|policy| policy.connections.is_empty()).await;
+}
+
+#[tokio::test]
+async fn offers_that_make_no_sense_are_refused() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let past = control.clock.unix_secs() - 1;
+    let (agreement, server) = (&pair.agreement, pair.lab_server.id);
+    let cases = [
+        (json!({"agreement_id": agreement, "server_id": pair.hospital_server.id}), "not_found"),
+        (json!({"agreement_id": agreement, "server_id": server, "scope": {"probes": true}}), "invalid"),
+        (json!({"agreement_id": agreement, "server_id": server, "scope": {"extension_upload": true}}), "invalid"),
+        (json!({"agreement_id": agreement, "server_id": server, "expires_at": past}), "invalid"),
+        (json!({"agreement_id": agreement, "server_id": server, "staleness_secs": 86_401}), "invalid"),
+        (json!({"agreement_id": agreement, "server_id": server, "user_port": 1}), "invalid"),
+        (json!({"agreement_id": agreement, "server_id": server, "access": "everything"}), "invalid"),
+        (json!({"agreement_id": agreement, "server_id": server, "kind": "p2p"}), "invalid"),
+    ];
+    for (body, code) in cases {
+        let problem = pair.lab.refused("POST", "/admin-connections", Some(body.clone())).await;
+        assert_eq!(problem.code, code, "{body}: {}", problem.detail);
+    }
+    // A stranger learns nothing of an offer.
+    let stranger = control.organization("Stranger").await;
+    let path = format!("/connections/{}", pair.offer(json!({})).await.id);
+    assert_eq!(stranger.refused("GET", &path, None).await.code, "not_found");
+    for act in ["accept", "decline", "terminate"] {
+        let problem = stranger.refused("POST", &format!("{path}/{act}"), Some(json!({}))).await;
+        assert_eq!(problem.code, "not_found", "{act}");
+    }
+    // It is used from an own server with a gateway.
+    let bare = pair.hospital.server("bare").await;
+    for (body, code) in [
+        (json!({"server_id": bare.id}), "wrong_state"),
+        (json!({"server_id": pair.lab_server.id}), "not_found"),
+        (json!({}), "invalid"),
+    ] {
+        assert_eq!(pair.hospital.refused("POST", &format!("{path}/accept"), Some(body)).await.code, code);
+    }
+}
+
+#[tokio::test]
+async fn an_unanswered_offer_expires_and_a_time_box_ends_the_tunnel() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let end = control.clock.unix_secs() + 3600;
+    let boxed = pair.offer(json!({"expires_at": end})).await;
+    let unanswered = pair.offer(json!({})).await;
+    let path = format!("/connections/{}", boxed.id);
+    let _: Connection = pair.hospital.post(&format!("{path}/accept"), json!({})).await;
+    let mut watch = pair.lab_gateway.watch(&control).await;
+    assert_eq!(watch.policy().await.connections[0].expires_at, Some(end), "the gateway cuts it by itself");
+    control.clock.advance(Duration::from_secs(3600));
+    let problem = pair.hospital.refused("POST", &format!("{path}/pause"), Some(json!({}))).await;
+    assert_eq!(problem.code, "wrong_state", "expiry does not wait for the reconciler");
+    let shown = pair.lab.until(&boxed.id.to_string(), "expired and written down", |c| c.ended_at.is_some()).await;
+    assert_eq!(shown.status, ConnectionStatus::Expired);
+    watch.policy_until(|policy| policy.connections.is_empty()).await;
+    drop(watch);
+    control.clock.advance(Duration::from_secs(7 * 24 * 3600 - 3600));
+    let hospital = pair.hospital.sign_in().await;
+    let path = format!("/connections/{}/accept", unanswered.id);
+    assert_eq!(hospital.refused("POST", &path, Some(json!({}))).await.code, "wrong_state");
+    assert_eq!(hospital.connection(&unanswered.id.to_string()).await.status, ConnectionStatus::Expired);
+}
+
+#[tokio::test]
+async fn an_offer_waits_for_the_gateway_of_the_owner() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let bare = pair.lab.server("bare").await;
+    let body = json!({"agreement_id": pair.agreement, "server_id": bare.id});
+    let offer: Connection = pair.lab.post("/admin-connections", body).await;
+    assert_eq!(offer.status, ConnectionStatus::Provisioning);
+    let path = format!("/connections/{}/accept", offer.id);
+    assert_eq!(pair.hospital.refused("POST", &path, Some(json!({}))).await.code, "wrong_state");
+    pair.lab.enroll(&bare, &Gateway::new(9)).await;
+    assert_eq!(pair.hospital.connection(&offer.id.to_string()).await.status, ConnectionStatus::Offered);
+    let accepted: Connection = pair.hospital.post(&path, json!({"auto_activate": false})).await;
+    assert_eq!((accepted.status, accepted.auto_activate), (ConnectionStatus::Ready, false));
+}
+
+#[tokio::test]
+async fn the_end_of_what_they_stand_on_ends_admin_connections_and_shares() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let spare = pair.lab.server("spare").await;
+    pair.lab.enroll(&spare, &Gateway::new(9)).await;
+    let accept = async |offer: &Connection| {
+        let path = format!("/connections/{}/accept", offer.id);
+        let _: Connection = pair.hospital.post(&path, json!({})).await;
+    };
+    let (one, open) = (pair.offer(json!({})).await, pair.offer(json!({})).await);
+    accept(&one).await;
+    let body = json!({"agreement_id": pair.agreement, "server_id": spare.id, "level": "viewer"});
+    let share: ServerShare = pair.lab.post("/server-shares", body).await;
+    assert_eq!(pair.lab.send("DELETE", &format!("/servers/{}", spare.id), None).await.status(), 204);
+    let tunnel = pair.hospital.connection(&share.connections[0].to_string()).await;
+    assert_eq!(tunnel.status, ConnectionStatus::Terminated);
+    assert!(pair.hospital.list::<ServerShare>("/server-shares").await.is_empty());
+
+    let mut watch = pair.lab_gateway.watch(&control).await;
+    watch.policy().await;
+    let _: Value = pair.hospital.post(&format!("/agreements/{}/suspend", pair.agreement), json!({})).await;
+    watch.policy_until(|policy| policy.connections[0].activation == Activation::Suspended).await;
+    let _: Value = pair.hospital.post(&format!("/agreements/{}/end", pair.agreement), json!({})).await;
+    watch.policy_until(|policy| policy.connections.is_empty()).await;
+    for connection in [one, open] {
+        assert_eq!(pair.lab.connection(&connection.id.to_string()).await.status, ConnectionStatus::Terminated);
+    }
+}
+
+#[tokio::test]
+async fn inside_a_self_agreement_an_offer_is_accepted_at_once() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let (a, b) = (hospital.server("a").await, hospital.server("b").await);
+    hospital.enroll(&a, &Gateway::new(1)).await;
+    hospital.enroll(&b, &Gateway::new(2)).await;
+    let request: Value = hospital.post("/peering-requests", json!({"organization_id": hospital.id})).await;
+    let body = json!({"agreement_id": request["agreement_id"], "server_id": a.id, "user_server_id": b.id});
+    let own: Connection = hospital.post("/admin-connections", body).await;
+    assert_eq!((own.status, own.sender.server_id), (ConnectionStatus::Ready, Some(b.id)));
+}
+
+#[tokio::test]
+async fn a_shared_server_is_open_at_once_as_far_as_its_level_goes() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let share = async |level: &str| {
+        let body = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": level});
+        pair.lab.post::<ServerShare>("/server-shares", body).await
+    };
+    let metrics = share("metrics").await;
+    assert_eq!((metrics.level, metrics.connections.len()), (ShareLevel::Metrics, 0));
+    let received: Vec<ServerShare> = pair.hospital.list("/server-shares").await;
+    assert_eq!((received[0].direction.as_str(), received[0].server_name.as_str()), ("received", "lis"));
+    assert!(!received[0].metrics.as_ref().unwrap().online);
+    let open = format!("/server-shares/{}/open", metrics.id);
+    assert_eq!(pair.hospital.refused("POST", &open, Some(json!({}))).await.code, "wrong_state", "no tunnel");
+    let twice = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": "viewer"});
+    assert_eq!(pair.lab.refused("POST", "/server-shares", Some(twice)).await.code, "conflict");
+    let _: ServerShare = pair.lab.post(&format!("/server-shares/{}/end", metrics.id), json!({})).await;
+
+    // The hospital has one server: the tunnel comes with the share.
+    let viewer = share("viewer").await;
+    let tunnel = pair.hospital.connection(&viewer.connections[0].to_string()).await;
+    assert_eq!((tunnel.kind, tunnel.status), (ConnectionKind::AdminReadOnly, ConnectionStatus::Ready));
+    assert_eq!(tunnel.admin.unwrap().share_id, Some(viewer.id));
+    let open = format!("/server-shares/{}/open", viewer.id);
+    let again: Connection = pair.hospital.post(&open, json!({})).await;
+    assert_eq!(again.id, tunnel.id, "one tunnel from each server");
+    assert_eq!(pair.lab.refused("POST", &open, Some(json!({}))).await.code, "wrong_state");
+    let other = pair.hospital.server("other").await;
+    pair.hospital.enroll(&other, &Gateway::new(9)).await;
+    let second: Connection = pair.hospital.post(&open, json!({"server_id": other.id, "port": 9443})).await;
+    assert_ne!(second.id, tunnel.id);
+    let stranger = control.organization("Stranger").await;
+    for (method, path) in [("GET", format!("/server-shares/{}", viewer.id)), ("POST", open.clone())] {
+        assert_eq!(stranger.refused(method, &path, Some(json!({}))).await.code, "not_found");
+    }
+    // The receiver gives it back: both tunnels end.
+    let ended: ServerShare = pair.hospital.post(&format!("/server-shares/{}/end", viewer.id), json!({})).await;
+    assert!(ended.ended_at.is_some() && ended.metrics.is_none() && ended.connections.is_empty());
+    for id in [tunnel.id, second.id] {
+        assert_eq!(pair.lab.connection(&id.to_string()).await.status, ConnectionStatus::Terminated);
+    }
+    assert_eq!(pair.hospital.refused("POST", &open, Some(json!({"server_id": other.id}))).await.code, "wrong_state");
+}
