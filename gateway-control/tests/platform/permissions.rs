@@ -140,12 +140,10 @@ impl World<'_> {
 /// Whether a call can be made from there: what has no object of others in it cannot be aimed at others, and to ask for the
 /// own channel is to offer it.
 fn can_be_aimed(act: Act, relation: Relation) -> bool {
-    match act {
-        Act::ReadAudit | Act::ChangeOrganization => relation == Relation::Own,
-        Act::OfferGrant => relation != Relation::Peer,
-        Act::RequestGrant => relation != Relation::Own,
-        _ => true,
-    }
+    let only = |acts: &[Act], wanted: bool| !acts.contains(&act) || wanted;
+    only(&[Act::ReadAudit, Act::ChangeOrganization], relation == Relation::Own)
+        && only(&[Act::OfferGrant], relation != Relation::Peer)
+        && only(&[Act::RequestGrant], relation != Relation::Own)
 }
 
 #[tokio::test]

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::collections::BTreeSet;
 
 use gateway_proto::peering::{Act as MachineAct, By, ConnectionAct, GrantAct, PeeringAct, Side};
