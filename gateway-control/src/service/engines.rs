@@ -161,9 +161,8 @@ impl Work {
                 news.push(format!("moved from {} to {engine}", row.engine));
                 row.engine = engine;
                 for connection in self.open_connections_of_server(server).await? {
-                    if connection.channel == row.id {
-                        self.touch(connection.sender.server);
-                        self.touch(connection.listener.server);
+                    if connection.channel == Some(row.id) {
+                        self.touch_ends(&connection);
                     }
                 }
             }

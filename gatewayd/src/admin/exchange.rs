@@ -357,7 +357,8 @@ impl<'a> Exchange<'a> {
             let framing = match answer.framing {
                 Framing::UntilClose => Framing::Chunked,
                 Framing::Length(_) if redactor.is_some() => Framing::Chunked,
-                framing => framing,
+                framing @ (Framing::None | Framing::Length(_)) => framing,
+                Framing::Chunked => Framing::Chunked,
             };
             self.writer.write(&answer.for_client(framing, false)).await?;
             let (mut decoder, mut part, mut output) = (BodyDecoder::new(answer.framing), Vec::new(), Vec::new());
