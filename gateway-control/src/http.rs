@@ -15,6 +15,7 @@ mod extract;
 mod gateway;
 mod grants;
 mod health;
+mod idempotency;
 mod openapi;
 mod peering;
 mod problem;
@@ -23,6 +24,7 @@ mod serve;
 mod servers;
 mod shares;
 mod sources;
+mod tiers;
 mod watch;
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
@@ -37,6 +39,7 @@ use gateway_net::shutdown::Shutdown;
 use gateway_proto::id::UserId;
 pub use health::metrics_router;
 pub use openapi::document;
+pub use problem::{CODES, Code, errors_document};
 pub use serve::{ServeOptions, serve};
 use tokio_util::task::TaskTracker;
 use tower_http::{
@@ -129,6 +132,7 @@ impl App {
             .route("/healthz", get(health::live))
             .route("/readyz", get(health::ready))
             .with_state(self.clone())
+            .layer(middleware::from_fn_with_state(self.clone(), idempotency::once))
             .layer(middleware::from_fn_with_state(self.clone(), problem::limit_addresses))
             .layer(RequestBodyLimitLayer::new(MAX_BODY))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))

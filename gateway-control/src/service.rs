@@ -14,8 +14,10 @@ mod connections;
 mod engines;
 mod enrollment;
 mod error;
+mod etag;
 mod gateways;
 mod grants;
+mod idempotency;
 mod page;
 mod password;
 mod peering;
@@ -24,16 +26,17 @@ mod policy;
 mod relays;
 mod servers;
 mod shares;
+mod tiers;
 mod time_limits;
 mod validate;
 mod work;
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::platform::Hidden,
-    id::OrganizationId,
+    id::{OrganizationId, UserId},
     identity::{GatewayKey, GatewayPublicKey},
 };
 use sha2::{Digest, Sha256};
@@ -45,7 +48,9 @@ pub use self::{
     agreements::AgreementChange,
     connections::ConnectionChange,
     error::{ServiceError, ServiceResult},
+    etag::etag,
     gateways::{GatewayCaller, Newest, WatchStart},
+    idempotency::{Claim, Known},
     page::{MAX_LIMIT, Paging},
     password::Passwords,
 };
@@ -55,7 +60,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    limits::Nonces,
+    limits::{KeyedLimiter, Nonces},
     storage::{OrganizationRow, Storage, UserRow},
     watchers::Watchers,
 };
@@ -89,6 +94,8 @@ pub struct Service {
     watchers: Watchers,
     passwords: Passwords,
     nonces: Arc<Nonces>,
+    /// How many refused sign-ins of one user are written down.
+    refusals: Arc<KeyedLimiter<UserId>>,
     started_at: u64,
     /// Wakes the reconciler when a change leaves work behind.
     pub(crate) backlog: Arc<Notify>,
@@ -99,6 +106,11 @@ pub struct Service {
 /// Nonces remembered: two minutes of requests of 10,000 gateways that each try ten times.
 const NONCES: usize = 100_000;
 
+/// Refused sign-ins of one user that are written into the audit log in an hour: enough to see an attack, and no more.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
+/// Users whose refusals are counted.
+const KNOWN_USERS: usize = 50_000;
+
 /// A signed-in user.
 #[derive(Debug, Clone)]
 pub struct Actor {
@@ -106,9 +118,20 @@ pub struct Actor {
     pub user: UserRow,
     /// The user's organization.
     pub organization: OrganizationRow,
+    /// The request, for the audit log.
+    pub request: String,
+    /// The condition of the request: tags of which one must be the object's.
+    pub if_match: Option<String>,
+    /// The key of a request that may be sent twice.
+    pub claim: Option<Claim>,
 }
 
 impl Actor {
+    /// A user, without any particular request.
+    pub fn new(user: UserRow, organization: OrganizationRow) -> Self {
+        Self { user, organization, request: String::new(), if_match: None, claim: None }
+    }
+
     /// Refuses what the user's role does not allow.
     pub(crate) fn may(&self, act: Act) -> ServiceResult<()> {
         let roles = permission::rule(act).roles;
@@ -136,6 +159,7 @@ impl Service {
             watchers: Watchers::default(),
             passwords,
             nonces: Arc::new(Nonces::new(NONCES)),
+            refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
             backlog: Arc::default(),
             commits: TaskTracker::new(),
         }
@@ -182,7 +206,12 @@ impl Service {
     async fn work_of(&self, actor: &Actor) -> ServiceResult<Work> {
         let mut work = self.work(Who::user(actor)).await?;
         match work.user(actor.user.id).await? {
-            Some(user) if user.role == actor.user.role => Ok(work),
+            Some(user) if user.role == actor.user.role => {
+                if let Some(claim) = &actor.claim {
+                    work.claim(claim).await?;
+                }
+                Ok(work)
+            }
             Some(_) => Err(ServiceError::Forbidden("your role was changed; try again".to_owned())),
             None => Err(ServiceError::Unauthenticated("this user was removed")),
         }

@@ -304,6 +304,64 @@ pub trait Shares: Send {
     async fn update_share(&mut self, row: &ShareRow) -> StorageResult<()>;
 }
 
+/// Subscription tiers, and how many of what there are.
+#[async_trait]
+pub trait Tiers: Send {
+    /// All tiers, ordered by name.
+    async fn tiers(&mut self) -> StorageResult<Vec<TierRow>>;
+    /// Adds or replaces one; an initial one takes that from the others.
+    async fn put_tier(&mut self, row: &TierRow) -> StorageResult<()>;
+    /// The tier of an organization.
+    async fn tier_of(&mut self, organization: OrganizationId) -> StorageResult<Option<TierRow>>;
+    /// Puts an organization into a tier.
+    async fn assign_tier(&mut self, organization: OrganizationId, name: &str) -> StorageResult<()>;
+    /// Servers of an organization that are not removed.
+    async fn count_servers(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// Agreements of an organization with others that have not ended.
+    async fn count_peers(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// Channels of a server that are not removed.
+    async fn count_channels(&mut self, server: ServerId) -> StorageResult<u64>;
+    /// The servers of an organization with the most channels, the fullest first.
+    async fn fullest_servers(&mut self, organization: OrganizationId, most: u32) -> StorageResult<Vec<ServerCountRow>>;
+    /// All organizations.
+    async fn platform_organizations(&mut self, slice: &Slice) -> StorageResult<Vec<PlatformOrganizationRow>>;
+    /// When an organization asked another one without success since then, newest first, so many at most.
+    async fn vain_requests(
+        &mut self,
+        from: OrganizationId,
+        to: OrganizationId,
+        since: u64,
+        most: u32,
+    ) -> StorageResult<Vec<u64>>;
+}
+
+/// Mutating requests that came with a key.
+#[async_trait]
+pub trait Idempotency: Send {
+    /// What is known of a key that was used since then.
+    async fn idempotency_key(&mut self, user: UserId, key: &str, since: u64) -> StorageResult<Option<IdempotencyRow>>;
+    /// Claims a key; [`StorageError::Duplicate`] when it is claimed already. The oldest of the user above `keep` go.
+    async fn insert_idempotency_key(
+        &mut self,
+        user: UserId,
+        key: &str,
+        request_hash: &str,
+        now: u64,
+        keep: u32,
+    ) -> StorageResult<()>;
+    /// Keeps the answer to a claimed key.
+    async fn put_idempotent_answer(
+        &mut self,
+        user: UserId,
+        key: &str,
+        request_hash: &str,
+        status: u16,
+        answer: Option<&str>,
+    ) -> StorageResult<()>;
+    /// Removes keys from before.
+    async fn purge_idempotency_keys(&mut self, before: u64) -> StorageResult<()>;
+}
+
 /// The audit log, and what time alone removes.
 #[async_trait]
 pub trait Audit: Send {
@@ -319,7 +377,9 @@ pub trait Audit: Send {
 
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
-pub trait Transaction: Accounts + Servers + Peering + Channels + Connections + Engines + Shares + Audit + Send {
+pub trait Transaction:
+    Accounts + Servers + Peering + Channels + Connections + Engines + Shares + Tiers + Idempotency + Audit + Send
+{
     /// Makes the changes durable.
     async fn commit(self: Box<Self>) -> StorageResult<()>;
 }

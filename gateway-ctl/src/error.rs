@@ -1,6 +1,6 @@
 //! Every way a command can fail, and what the caller's shell learns from it.
 
-use std::{error::Error, io};
+use std::{error::Error, io, path::PathBuf};
 
 use crate::{
     client::ClientError, output::text::printable_lines, profile::ProfileError, ready::ReadyError,
@@ -57,6 +57,14 @@ pub(crate) enum CtlError {
         /// What the system said.
         source: io::Error,
     },
+    /// An older export of the audit log.
+    #[error("cannot read the export {}", path.display())]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The program itself.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
@@ -73,6 +81,7 @@ impl CtlError {
             Self::Client(_)
             | Self::Profile(_)
             | Self::Secret(_)
+            | Self::Export { .. }
             | Self::Ready(_)
             | Self::Output(_)
             | Self::Terminal(_)

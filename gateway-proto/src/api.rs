@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 /// An error answer (RFC 9457, `application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// Stable code, for programs: `not_found`, `forbidden`, `invalid`, `conflict`, `unauthenticated`, `rate_limited`,
-    /// `wrong_state`, `enrollment_code`, `replay`, `unavailable`, `internal`.
+    /// Stable code, for programs; `docs/errors.md` has them all, with cause and remedy.
     pub code: String,
     /// The HTTP status.
     pub status: u16,

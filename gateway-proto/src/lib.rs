@@ -20,10 +20,12 @@
 //! | [`mllp`] | counts MLLP frames, so that an end with an unacknowledged message is never a clean one |
 //! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
+//! | [`audit`] | the hash chain of the audit log, and its verification |
 //! | [`backoff`] | jittered retry delays |
 
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod backoff;
 pub mod engine;
 pub mod id;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Address, Ask, At, Body, SignedIn},
+    extract::{Address, Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::{Paging, ServiceError};
@@ -60,8 +60,8 @@ pub(super) async fn me(State(app): State<App>, SignedIn(actor, _): SignedIn) -> 
 
 /// The own organization.
 #[utoipa::path(get, path = "/organization", tag = "accounts", responses((status = 200, body = Organization)))]
-pub(super) async fn organization(State(app): State<App>, SignedIn(actor, _): SignedIn) -> Json<Organization> {
-    Json(app.service.own_organization(&actor))
+pub(super) async fn organization(State(app): State<App>, SignedIn(actor, _): SignedIn) -> Tagged<Organization> {
+    Tagged(app.service.own_organization(&actor))
 }
 
 /// Change the own organization.
@@ -71,8 +71,8 @@ pub(super) async fn update_organization(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<UpdateOrganization>,
-) -> ApiResult<Json<Organization>> {
-    Ok(Json(app.service.update_organization(&actor, body).await?))
+) -> ApiResult<Tagged<Organization>> {
+    Ok(Tagged(app.service.update_organization(&actor, body).await?))
 }
 
 /// Users of the own organization.
@@ -92,8 +92,8 @@ pub(super) async fn create_user(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<CreateUser>,
-) -> ApiResult<(StatusCode, Json<User>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_user(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<User>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_user(&actor, body).await?)))
 }
 
 /// Remove a user and end their sessions.

@@ -1,6 +1,6 @@
 //! Admin connections: offer, accept, decline. What comes after is the same as for every connection.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{extract::State, http::StatusCode};
 use gateway_proto::{
     api::platform::{AcceptAdmin, Connection, OfferAdmin},
     id::ConnectionId,
@@ -8,7 +8,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{At, Body, SignedIn},
+    extract::{At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 
@@ -19,8 +19,8 @@ pub(super) async fn offer(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<OfferAdmin>,
-) -> ApiResult<(StatusCode, Json<Connection>)> {
-    Ok((StatusCode::CREATED, Json(app.service.offer_admin(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<Connection>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.offer_admin(&actor, body).await?)))
 }
 
 /// Accept an offered admin connection, naming the server it is used from.
@@ -31,8 +31,8 @@ pub(super) async fn accept(
     SignedIn(actor, _): SignedIn,
     At(id): At<ConnectionId>,
     Body(body): Body<AcceptAdmin>,
-) -> ApiResult<Json<Connection>> {
-    Ok(Json(app.service.accept_admin(&actor, id, body).await?))
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.accept_admin(&actor, id, body).await?))
 }
 
 /// Decline an offered admin connection.
@@ -42,6 +42,6 @@ pub(super) async fn decline(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ConnectionId>,
-) -> ApiResult<Json<Connection>> {
-    Ok(Json(app.service.decline_admin(&actor, id).await?))
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.decline_admin(&actor, id).await?))
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, SignedIn},
+    extract::{Ask, At, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::{AgreementChange, Paging};
@@ -32,8 +32,8 @@ pub(super) async fn show(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<AgreementId>,
-) -> ApiResult<Json<Agreement>> {
-    Ok(Json(app.service.agreement(&actor, id).await?))
+) -> ApiResult<Tagged<Agreement>> {
+    Ok(Tagged(app.service.agreement(&actor, id).await?))
 }
 
 /// What to do with an agreement.
@@ -53,11 +53,11 @@ pub(super) async fn act(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At((id, verb)): At<(AgreementId, AgreementVerb)>,
-) -> ApiResult<Json<Agreement>> {
+) -> ApiResult<Tagged<Agreement>> {
     let change = match verb {
         AgreementVerb::Suspend => AgreementChange::Suspend,
         AgreementVerb::Resume => AgreementChange::Resume,
         AgreementVerb::End => AgreementChange::End,
     };
-    Ok(Json(app.service.change_agreement(&actor, id, change).await?))
+    Ok(Tagged(app.service.change_agreement(&actor, id, change).await?))
 }

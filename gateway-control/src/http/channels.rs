@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, Body, SignedIn},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -35,8 +35,8 @@ pub(super) async fn show(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ChannelId>,
-) -> ApiResult<Json<Channel>> {
-    Ok(Json(app.service.channel(&actor, id).await?))
+) -> ApiResult<Tagged<Channel>> {
+    Ok(Tagged(app.service.channel(&actor, id).await?))
 }
 
 /// Add a channel.
@@ -46,8 +46,8 @@ pub(super) async fn create(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<CreateChannel>,
-) -> ApiResult<(StatusCode, Json<Channel>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_channel(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<Channel>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_channel(&actor, body).await?)))
 }
 
 /// Change a channel.
@@ -58,8 +58,8 @@ pub(super) async fn update(
     SignedIn(actor, _): SignedIn,
     At(id): At<ChannelId>,
     Body(body): Body<UpdateChannel>,
-) -> ApiResult<Json<Channel>> {
-    Ok(Json(app.service.update_channel(&actor, id, body).await?))
+) -> ApiResult<Tagged<Channel>> {
+    Ok(Tagged(app.service.update_channel(&actor, id, body).await?))
 }
 
 /// Remove a channel: its grants are revoked, their connections end.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, SignedIn},
+    extract::{Ask, At, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::{
@@ -75,8 +75,8 @@ pub(super) async fn show(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ConnectionId>,
-) -> ApiResult<Json<Connection>> {
-    Ok(Json(app.service.connection(&actor, id).await?))
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.connection(&actor, id).await?))
 }
 
 /// What to do with a connection.
@@ -98,7 +98,7 @@ pub(super) async fn act(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At((id, verb)): At<(ConnectionId, ConnectionVerb)>,
-) -> ApiResult<Json<Connection>> {
+) -> ApiResult<Tagged<Connection>> {
     let change = match verb {
         ConnectionVerb::Activate => ConnectionChange::Activate,
         ConnectionVerb::Pause => ConnectionChange::Pause,
@@ -106,5 +106,5 @@ pub(super) async fn act(
         ConnectionVerb::Retry => ConnectionChange::Retry,
         ConnectionVerb::Terminate => ConnectionChange::Terminate,
     };
-    Ok(Json(app.service.change_connection(&actor, id, change).await?))
+    Ok(Tagged(app.service.change_connection(&actor, id, change).await?))
 }

@@ -1,14 +1,19 @@
 //! What handlers ask of a request, with refusals in the form of the API.
 
 use axum::{
+    Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
+    response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::{App, ClientAddress, problem::ApiError};
-use crate::service::{Actor, ServiceError};
+use super::{
+    App, ClientAddress,
+    problem::{ApiError, RequestId},
+};
+use crate::service::{Actor, Claim, ServiceError, etag};
 
 /// A signed-in user, and the token of the session.
 pub(super) struct SignedIn(pub(super) Actor, pub(super) String);
@@ -20,7 +25,18 @@ impl FromRequestParts<App> for SignedIn {
         let token = authorization(parts, "Bearer ").ok_or(ServiceError::Unauthenticated(
             "sign in first: POST /api/v1/sessions, then send its token as 'Authorization: Bearer …'",
         ))?;
-        let actor = app.service.authenticate(&token).await?;
+        let mut actor = app.service.authenticate(&token).await?;
+        actor.request = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        actor.claim = parts.extensions.get::<Claim>().cloned();
+        actor.if_match = match parts.headers.get(header::IF_MATCH) {
+            Some(value) => Some(
+                value
+                    .to_str()
+                    .map_err(|_| ServiceError::Invalid("If-Match is not a list of entity tags".to_owned()))?
+                    .to_owned(),
+            ),
+            None => None,
+        };
         app.limits.users.check(&actor.user.id).map_err(ServiceError::RateLimited)?;
         Ok(Self(actor, token))
     }
@@ -62,8 +78,27 @@ impl FromRequestParts<App> for Somebody {
 
 /// The text after the scheme of the Authorization header.
 pub(super) fn authorization(parts: &Parts, scheme: &str) -> Option<String> {
-    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    after_scheme(&parts.headers, scheme)
+}
+
+/// The token of a session.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
+    after_scheme(headers, "Bearer ")
+}
+
+fn after_scheme(headers: &HeaderMap, scheme: &str) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     value.strip_prefix(scheme).map(|token| token.trim().to_owned())
+}
+
+/// An object with its entity tag.
+pub(super) struct Tagged<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let tag = etag(&self.0);
+        ([(header::ETAG, tag)], Json(self.0)).into_response()
+    }
 }
 
 /// A JSON body; an empty one is an empty object.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, Body, SignedIn},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -35,8 +35,8 @@ pub(super) async fn show(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<GrantId>,
-) -> ApiResult<Json<Grant>> {
-    Ok(Json(app.service.grant(&actor, id).await?))
+) -> ApiResult<Tagged<Grant>> {
+    Ok(Tagged(app.service.grant(&actor, id).await?))
 }
 
 /// Offer an own channel, or ask for one of the peer's.
@@ -46,8 +46,8 @@ pub(super) async fn create(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<CreateGrant>,
-) -> ApiResult<(StatusCode, Json<Grant>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_grant(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<Grant>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_grant(&actor, body).await?)))
 }
 
 /// Approve a grant; its connection is made with it.
@@ -58,8 +58,8 @@ pub(super) async fn approve(
     SignedIn(actor, _): SignedIn,
     At(id): At<GrantId>,
     Body(body): Body<ApproveGrant>,
-) -> ApiResult<Json<Grant>> {
-    Ok(Json(app.service.approve_grant(&actor, id, body).await?))
+) -> ApiResult<Tagged<Grant>> {
+    Ok(Tagged(app.service.approve_grant(&actor, id, body).await?))
 }
 
 /// How a grant ends.
@@ -79,12 +79,12 @@ pub(super) async fn act(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At((id, verb)): At<(GrantId, GrantVerb)>,
-) -> ApiResult<Json<Grant>> {
+) -> ApiResult<Tagged<Grant>> {
     let act = match verb {
         GrantVerb::Deny => GrantAct::Deny,
         GrantVerb::Withdraw => GrantAct::Withdraw,
         GrantVerb::Revoke => GrantAct::Revoke,
         GrantVerb::Surrender => GrantAct::Surrender,
     };
-    Ok(Json(app.service.end_grant(&actor, id, act).await?))
+    Ok(Tagged(app.service.end_grant(&actor, id, act).await?))
 }

@@ -14,8 +14,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, accounts, admin, agreements, audit, channels, connections, engines, gateway, grants, peering, relays, servers,
-    shares,
+    App, accounts, admin, agreements, audit, channels, connections, engines, gateway, grants, peering, relays, servers, shares, tiers,
 };
 
 /// What stands above the routes in the document.
@@ -55,7 +54,7 @@ impl Modify for Security {
 /// The routes below `/api/v1`.
 pub(super) fn routes() -> OpenApiRouter<App> {
     let api = OpenApiRouter::new()
-        .routes(routes!(accounts::create_organization))
+        .routes(routes!(accounts::create_organization, tiers::organizations))
         .routes(routes!(accounts::login))
         .routes(routes!(accounts::logout))
         .routes(routes!(accounts::me))
@@ -90,6 +89,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(shares::show))
         .routes(routes!(shares::open))
         .routes(routes!(shares::end))
+        .routes(routes!(tiers::usage))
+        .routes(routes!(tiers::list))
+        .routes(routes!(tiers::put))
+        .routes(routes!(tiers::assign))
         .routes(routes!(relays::list, relays::create))
         .routes(routes!(relays::delete))
         .routes(routes!(audit::list))

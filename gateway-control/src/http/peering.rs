@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, Body, SignedIn},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -36,8 +36,8 @@ pub(super) async fn create(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<CreatePeeringRequest>,
-) -> ApiResult<(StatusCode, Json<PeeringRequest>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_peering_request(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<PeeringRequest>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_peering_request(&actor, body).await?)))
 }
 
 /// What to do with a peering request.
@@ -57,11 +57,11 @@ pub(super) async fn act(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At((id, verb)): At<(PeeringRequestId, PeeringVerb)>,
-) -> ApiResult<Json<PeeringRequest>> {
+) -> ApiResult<Tagged<PeeringRequest>> {
     let act = match verb {
         PeeringVerb::Accept => PeeringAct::Accept,
         PeeringVerb::Decline => PeeringAct::Decline,
         PeeringVerb::Withdraw => PeeringAct::Withdraw,
     };
-    Ok(Json(app.service.act_on_request(&actor, id, act).await?))
+    Ok(Tagged(app.service.act_on_request(&actor, id, act).await?))
 }

@@ -1,6 +1,8 @@
 //! Errors as `application/problem+json` with stable codes, for whatever went wrong: a rule of the service, an unknown
 //! path, a malformed body, a time limit, a panic. The client gets a code and a safe text, the log gets the cause.
 
+mod codes;
+
 use std::time::{Duration, Instant};
 
 use axum::{
@@ -13,6 +15,7 @@ use axum::{
 use data_encoding::HEXLOWER;
 use gateway_proto::api::Problem;
 
+pub use self::codes::{CODES, Code, errors_document};
 use super::{App, ClientAddress};
 use crate::service::ServiceError;
 
@@ -28,6 +31,10 @@ impl<E: Into<ServiceError>> From<E> for ApiError {
         Self(error.into())
     }
 }
+
+/// The id of a request, for log and audit.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
 
 /// What [`finish`] turns into the body.
 #[derive(Debug, Clone)]
@@ -47,6 +54,9 @@ impl IntoResponse for ApiError {
             | ServiceError::Forbidden(_)
             | ServiceError::Invalid(_)
             | ServiceError::Conflict(_)
+            | ServiceError::Limit(_)
+            | ServiceError::IdempotencyKey(_)
+            | ServiceError::Changed
             | ServiceError::WrongState(_)
             | ServiceError::Blocked(_)
             | ServiceError::Unauthenticated(_)
@@ -77,6 +87,9 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
         ServiceError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
         ServiceError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+        ServiceError::Limit(_) => (StatusCode::CONFLICT, "tier_limit"),
+        ServiceError::IdempotencyKey(_) => (StatusCode::CONFLICT, "idempotency_key"),
+        ServiceError::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
         ServiceError::WrongState(_) | ServiceError::Blocked(_) => (StatusCode::CONFLICT, "wrong_state"),
         ServiceError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
         ServiceError::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
@@ -105,8 +118,9 @@ fn internal() -> String {
 }
 
 /// Gives every request an id, every error its form, and every answer its line in log and metrics.
-pub(super) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = HEXLOWER.encode(&gateway_net::random::<8>());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = Instant::now();
     let span = tracing::info_span!("request", id = %id);

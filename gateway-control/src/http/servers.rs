@@ -11,7 +11,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{Ask, At, Body, SignedIn},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -34,8 +34,8 @@ pub(super) async fn show(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ServerId>,
-) -> ApiResult<Json<Server>> {
-    Ok(Json(app.service.server(&actor, id).await?))
+) -> ApiResult<Tagged<Server>> {
+    Ok(Tagged(app.service.server(&actor, id).await?))
 }
 
 /// Register a server.
@@ -45,8 +45,8 @@ pub(super) async fn create(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<CreateServer>,
-) -> ApiResult<(StatusCode, Json<Server>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_server(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<Server>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_server(&actor, body).await?)))
 }
 
 /// Remove a server with its channels, grants and connections; its gateway is told to keep nothing open.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, Body, SignedIn},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -49,8 +49,8 @@ pub(super) async fn show(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ShareId>,
-) -> ApiResult<Json<ServerShare>> {
-    Ok(Json(app.service.share(&actor, id).await?))
+) -> ApiResult<Tagged<ServerShare>> {
+    Ok(Tagged(app.service.share(&actor, id).await?))
 }
 
 /// Share an own server with the peer of an agreement, at once.
@@ -60,8 +60,8 @@ pub(super) async fn create(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Body(body): Body<CreateShare>,
-) -> ApiResult<(StatusCode, Json<ServerShare>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_share(&actor, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<ServerShare>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_share(&actor, body).await?)))
 }
 
 /// Open a tunnel to a server that was shared with us.
@@ -72,8 +72,8 @@ pub(super) async fn open(
     SignedIn(actor, _): SignedIn,
     At(id): At<ShareId>,
     Body(body): Body<OpenShare>,
-) -> ApiResult<Json<Connection>> {
-    Ok(Json(app.service.open_share(&actor, id, body).await?))
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.open_share(&actor, id, body).await?))
 }
 
 /// End a share with its tunnels.
@@ -83,6 +83,6 @@ pub(super) async fn end(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ShareId>,
-) -> ApiResult<Json<ServerShare>> {
-    Ok(Json(app.service.end_share(&actor, id).await?))
+) -> ApiResult<Tagged<ServerShare>> {
+    Ok(Tagged(app.service.end_share(&actor, id).await?))
 }

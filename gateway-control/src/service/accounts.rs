@@ -18,7 +18,7 @@ use super::{
     page::{Paging, cut, page},
     permission::{self, Act},
     validate,
-    work::Who,
+    work::{Who, changes},
 };
 use crate::storage::{OrganizationRow, PasswordHash, Transaction, UserRow};
 
@@ -85,11 +85,12 @@ impl Service {
             password_hash: PasswordHash(hash),
             created_at: organization.created_at,
         };
-        let actor = Actor { user, organization };
+        let actor = Actor::new(user, organization);
         let mut work = self.work(Who::user(&actor)).await?;
         work.insert_organization(&actor.organization)
             .await
             .or_conflict(|| format!("an organization called '{}' exists already", actor.organization.name))?;
+        work.begin_tier(actor.id()).await?;
         work.insert_user(&actor.user).await.or_conflict(|| email_taken(&actor.user.email))?;
         work.audit(&[actor.id()], "organization.create", actor.id(), actor.organization.name.clone()).await?;
         let session = self.open_session(work.tx(), actor).await?;
@@ -103,16 +104,30 @@ impl Service {
         let user = self.storage.read().await?.user_by_email(&email).await?;
         let hash = user.as_ref().map(|user| user.password_hash.0.clone());
         let fits = self.passwords.verify(body.password.clone(), hash).await?;
-        let Some(user) = user.filter(|_| fits) else {
+        let Some(user) = user.as_ref().filter(|_| fits).cloned() else {
+            if let Some(user) = user {
+                self.note_refusal(&user).await?;
+            }
             return Err(ServiceError::Unauthenticated("the e-mail address or the password is wrong"));
         };
         let organization = organization_of(&mut *self.storage.read().await?, &user).await?;
-        let actor = Actor { user, organization };
+        let actor = Actor::new(user, organization);
         let mut work = self.work_of(&actor).await?;
         work.audit(&[actor.id()], "session.create", actor.user.id, "").await?;
         let session = self.open_session(work.tx(), actor).await?;
         work.commit().await?;
         Ok(session)
+    }
+
+    /// Writes a refused sign-in into the log of the account's organization; a flood of them only once in a while.
+    async fn note_refusal(&self, user: &UserRow) -> ServiceResult<()> {
+        if self.refusals.check(&user.id).is_err() {
+            return Ok(());
+        }
+        let mut work = self.work(Who::System).await?;
+        work.audit(&[user.organization], "session.refuse", user.id, format!("wrong password for {}", user.email))
+            .await?;
+        work.commit().await
     }
 
     async fn open_session(&self, tx: &mut dyn Transaction, actor: Actor) -> ServiceResult<Session> {
@@ -135,7 +150,7 @@ impl Service {
             .await?
             .ok_or(ServiceError::Unauthenticated("the session is unknown or has ended; sign in again"))?;
         let organization = organization_of(&mut *tx, &user).await?;
-        Ok(Actor { user, organization })
+        Ok(Actor::new(user, organization))
     }
 
     /// Signs out.
@@ -161,6 +176,7 @@ impl Service {
         actor.may(Act::ChangeOrganization)?;
         let mut work = self.work_of(actor).await?;
         let mut row = work.organization(actor.id()).await?.ok_or(ServiceError::NotFound("organization"))?;
+        actor.check_match(&show_organization(row.clone()))?;
         let before = row.clone();
         if let Some(name) = &body.name {
             row.name = validate::name("name", name)?;
@@ -178,7 +194,12 @@ impl Service {
         if row.name != before.name {
             work.touch_organization(row.id).await?;
         }
-        work.audit(&[row.id], "organization.update", row.id, "").await?;
+        let changes = changes(&[
+            ("name", &before.name, &row.name),
+            ("description", &before.description, &row.description),
+            ("discoverable", &before.discoverable, &row.discoverable),
+        ]);
+        work.audit(&[row.id], "organization.update", row.id, changes).await?;
         work.commit().await?;
         Ok(show_organization(row))
     }
@@ -225,6 +246,7 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let row = work.user(id).await?.filter(|row| row.organization == actor.id());
         let row = row.ok_or(ServiceError::NotFound("user"))?;
+        actor.check_match(&show_user(row.clone()))?;
         if !permission::may_manage(actor.user.role, row.role) {
             return Err(ServiceError::Forbidden("an owner is removed by an owner only".to_owned()));
         }

@@ -59,6 +59,9 @@ impl Service {
         in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
         let server = own_server(work.tx(), own, body.server_id).await?;
+        if body.access == AdminAccess::ReadWrite {
+            work.allows_read_write(own).await?;
+        }
         let user = agreement.other(own);
         let user_end = if user == own {
             Some((work.using_server(own, body.user_server_id).await?.id, body.user_port.unwrap_or(0)))
@@ -91,6 +94,9 @@ impl Service {
         let mut row = own_connection(work.tx(), own, id).await?;
         let side = side(&row, own);
         row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
+        }
         if in_place(row.status, ConnectionAct::Accept, side) && row.admin.is_some() {
             return self.show_connection(work.tx(), own, row).await;
         }
@@ -118,6 +124,9 @@ impl Service {
         let mut row = own_connection(work.tx(), own, id).await?;
         let side = side(&row, own);
         row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
+        }
         if in_place(row.status, ConnectionAct::Decline, side) {
             return self.show_connection(work.tx(), own, row).await;
         }

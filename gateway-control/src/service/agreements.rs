@@ -11,6 +11,7 @@ use super::{
     page::{Paging, cut},
     peering::name_of,
     permission::Act,
+    work::changes,
 };
 use crate::storage::{AgreementRow, Transaction};
 
@@ -58,6 +59,9 @@ impl Service {
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let mut row = own_agreement(work.tx(), own, id).await?;
+        if actor.is_conditional() {
+            actor.check_match(&show(work.tx(), own, row.clone()).await?)?;
+        }
         let before = row.clone();
         let side = side(&row, own);
         match change {
@@ -95,7 +99,8 @@ impl Service {
             AgreementChange::Resume => "agreement.resume",
             AgreementChange::End => "agreement.end",
         };
-        work.audit(&[row.first, row.second], act, id, "").await?;
+        let changes = changes(&[("status", &before.status, &row.status)]);
+        work.audit(&[row.first, row.second], act, id, changes).await?;
         let shown = show(work.tx(), own, row).await?;
         work.commit().await?;
         Ok(shown)

@@ -17,7 +17,9 @@ use super::{
     page::{Paging, page},
     permission::Act,
     servers::own_server,
+    tiers::Counted,
     validate,
+    work::changes,
 };
 use crate::storage::{ChannelRow, Transaction};
 
@@ -52,6 +54,7 @@ impl Service {
             validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), 500)?;
         let mut work = self.work_of(actor).await?;
         let server = own_server(work.tx(), actor.id(), body.server_id).await?;
+        work.has_room(actor.id(), Counted::Channels(server.id)).await?;
         let (ms, random) = work.seed();
         let row = ChannelRow {
             id: ChannelId::new(ms, random),
@@ -77,6 +80,7 @@ impl Service {
         actor.may(Act::PublishChannels)?;
         let mut work = self.work_of(actor).await?;
         let mut row = own_channel(work.tx(), actor.id(), id).await?;
+        actor.check_match(&show(row.clone()))?;
         let before = row.clone();
         if let Some(name) = &body.name {
             row.name = validate::name("name", name)?;
@@ -103,7 +107,14 @@ impl Service {
                 work.touch_ends(&connection);
             }
         }
-        work.audit(&[actor.id()], "channel.update", id, "").await?;
+        let changes = changes(&[
+            ("name", &before.name, &row.name),
+            ("engine", &before.engine, &row.engine),
+            ("published", &before.published, &row.published),
+            ("public_name", &before.public_name, &row.public_name),
+            ("public_description", &before.public_description, &row.public_description),
+        ]);
+        work.audit(&[actor.id()], "channel.update", id, changes).await?;
         work.commit().await?;
         Ok(show(row))
     }
@@ -113,6 +124,7 @@ impl Service {
         actor.may(Act::PublishChannels)?;
         let mut work = self.work_of(actor).await?;
         let row = own_channel(work.tx(), actor.id(), id).await?;
+        actor.check_match(&show(row.clone()))?;
         if !work.open_grants_of_channel(id).await?.is_empty() {
             // Taking away what partners were granted needs the role that could revoke it.
             actor.may(Act::RevokeGrant)?;

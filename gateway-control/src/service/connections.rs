@@ -16,6 +16,7 @@ use super::{
     page::{Paging, cut},
     peering::name_of,
     permission::Act,
+    work::changes,
 };
 use crate::storage::{ADMIN_BEHAVIOR, ConnectionFilter, ConnectionRow, EndRow, Transaction};
 
@@ -79,6 +80,9 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let mut row = own_connection(work.tx(), own, id).await?;
         row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
+        }
         let before = row.clone();
         let side = side(&row, own);
         let act = match change {
@@ -124,7 +128,8 @@ impl Service {
             ConnectionChange::Retry => "connection.retry",
             ConnectionChange::Terminate => "connection.terminate",
         };
-        work.audit(&[row.sender.organization, row.listener.organization], word, id, "").await?;
+        let changes = changes(&[("status", &before.status, &row.status)]);
+        work.audit(&[row.sender.organization, row.listener.organization], word, id, changes).await?;
         let shown = self.show_connection(work.tx(), own, row).await?;
         work.commit().await?;
         Ok(shown)

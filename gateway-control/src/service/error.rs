@@ -21,6 +21,15 @@ pub enum ServiceError {
     /// It contradicts what exists.
     #[error("{0}")]
     Conflict(String),
+    /// The tier has no room for it.
+    #[error("{0}")]
+    Limit(String),
+    /// The key of the request was used before.
+    #[error("{0}")]
+    IdempotencyKey(&'static str),
+    /// The object is not what the user saw.
+    #[error("the object was changed meanwhile: get it again, and decide anew")]
+    Changed,
     /// Not possible in this status.
     #[error(transparent)]
     WrongState(#[from] TransitionError),

@@ -18,6 +18,7 @@ use super::{
     permission::Act,
     servers::own_server,
     validate,
+    work::changes,
 };
 use crate::storage::{ConnectionRow, EndRow, GrantRow, Slice, Transaction};
 
@@ -125,6 +126,9 @@ impl Service {
         let mut row = own_grant(work.tx(), own, id).await?;
         let side = side(&row, own);
         row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
+        }
         if in_place(row.status, GrantAct::Approve, side) {
             return self.show_grant(work.tx(), own, row).await;
         }
@@ -150,11 +154,16 @@ impl Service {
         let mut row = own_grant(work.tx(), own, id).await?;
         let side = side(&row, own);
         row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
+        }
         if in_place(row.status, act, side) {
             return self.show_grant(work.tx(), own, row).await;
         }
+        let before = row.status;
         let row = work.end_grant(row, act, side).await?;
-        work.audit(&[row.owner, row.peer], &format!("grant.{act}"), id, "").await?;
+        let changes = changes(&[("status", &before, &row.status)]);
+        work.audit(&[row.owner, row.peer], &format!("grant.{act}"), id, changes).await?;
         let shown = self.show_grant(work.tx(), own, row).await?;
         work.commit().await?;
         Ok(shown)

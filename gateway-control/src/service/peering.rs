@@ -1,5 +1,7 @@
 //! Peering requests.
 
+use std::time::Duration;
+
 use gateway_proto::{
     api::{
         Page,
@@ -13,12 +15,16 @@ use super::{
     Actor, SELF, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
     permission::Act,
+    tiers::Counted,
     validate,
+    work::changes,
 };
 use crate::storage::{AgreementRow, PeeringRequestRow, Transaction};
 
 /// A peering request or grant that nobody answers for so long expires.
 pub(super) const ANSWER_SECS: u64 = 14 * 24 * 3600;
+/// Requests without success that one organization may make to another within that time.
+const VAIN_REQUESTS: u32 = 5;
 
 impl Service {
     /// Peering requests from and to the own organization.
@@ -60,6 +66,18 @@ impl Service {
                 format!("they asked you already: accept {}", pending.id)
             }));
         }
+        if target.id != own {
+            work.has_room(own, Counted::Peers).await?;
+        }
+        // Whoever asks, is refused or takes it back, and asks again, fills the other side's list and log.
+        let since = now.saturating_sub(ANSWER_SECS);
+        let vain = work.vain_requests(own, target.id, since, VAIN_REQUESTS).await?;
+        if vain.len() >= VAIN_REQUESTS as usize
+            && let Some(oldest) = vain.last()
+        {
+            let wait = (oldest + ANSWER_SECS).saturating_sub(now).max(1);
+            return Err(ServiceError::RateLimited(Duration::from_secs(wait)));
+        }
         let (ms, random) = work.seed();
         let mut row = PeeringRequestRow {
             id: PeeringRequestId::new(ms, random),
@@ -99,6 +117,9 @@ impl Service {
             (false, _) => Side::Peer,
         };
         let status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_request(work.tx(), own, row.clone()).await?)?;
+        }
         if in_place(status, act, side) {
             return self.show_request(work.tx(), own, row).await;
         }
@@ -108,7 +129,8 @@ impl Service {
         } else {
             row.status = next(status, act, side)?;
             work.update_peering_request(&row).await?;
-            work.audit(&[row.from, row.to], &format!("peering_request.{act}"), id, "").await?;
+            let changes = changes(&[("status", &status, &row.status)]);
+            work.audit(&[row.from, row.to], &format!("peering_request.{act}"), id, changes).await?;
         }
         let shown = self.show_request(work.tx(), own, row).await?;
         work.commit().await?;
@@ -161,6 +183,12 @@ pub(super) async fn name_of(
 impl Work {
     async fn accept(&mut self, row: &mut PeeringRequestRow, side: Side) -> ServiceResult<()> {
         row.status = next(row.status, PeeringAct::Accept, side)?;
+        if row.from != row.to {
+            self.has_room(row.to, Counted::Peers).await?;
+            self.has_room(row.from, Counted::Peers).await.map_err(|_| {
+                ServiceError::Limit("the other organization has no room for another peer in its tier".to_owned())
+            })?;
+        }
         let (ms, random) = self.seed();
         let agreement = AgreementRow {
             id: AgreementId::new(ms, random),

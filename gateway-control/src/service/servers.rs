@@ -16,6 +16,7 @@ use super::{
     error::OrConflict,
     page::{Paging, cut},
     permission::Act,
+    tiers::Counted,
     validate,
 };
 use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow, Transaction};
@@ -50,6 +51,7 @@ impl Service {
         actor.may(Act::ManageServers)?;
         let name = validate::name("name", &body.name)?;
         let mut work = self.work_of(actor).await?;
+        work.has_room(actor.id(), Counted::Servers).await?;
         let (ms, random) = work.seed();
         let row = ServerRow {
             id: ServerId::new(ms, random),
@@ -81,6 +83,9 @@ impl Service {
         actor.may(Act::ManageServers)?;
         let mut work = self.work_of(actor).await?;
         let mut row = own_server(work.tx(), actor.id(), id).await?;
+        if actor.is_conditional() {
+            actor.check_match(&self.show_server(work.tx(), row.clone()).await?)?;
+        }
         for channel in work.channels_of_server(id).await? {
             work.remove_channel(channel).await?;
         }

@@ -6,7 +6,7 @@ use gateway_proto::{
     api::{
         Page,
         gateway::Connectivity,
-        platform::{Connection, CreateShare, OpenShare, ServerMetrics, ServerShare},
+        platform::{AdminAccess, Connection, CreateShare, OpenShare, ServerMetrics, ServerShare},
     },
     id::{OrganizationId, ServerId, ShareId},
     peering::{AgreementStatus, ConnectionAct, ConnectionStatus, Side},
@@ -63,6 +63,9 @@ impl Service {
         in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
         let server = own_server(work.tx(), own, body.server_id).await?;
+        if body.level.access() == Some(AdminAccess::ReadWrite) {
+            work.allows_read_write(own).await?;
+        }
         let peer = agreement.other(own);
         let shared = work.open_shares_of_server(server.id).await?;
         if let Some(share) = shared.iter().find(|row| row.peer == peer) {
@@ -123,6 +126,9 @@ impl Service {
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let row = own_share(work.tx(), own, id).await?;
+        if actor.is_conditional() {
+            actor.check_match(&self.show_share(work.tx(), own, row.clone()).await?)?;
+        }
         if row.ended_at.is_some() {
             return self.show_share(work.tx(), own, row).await;
         }

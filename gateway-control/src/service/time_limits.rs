@@ -69,6 +69,7 @@ impl Service {
     pub async fn purge(&self) -> ServiceResult<()> {
         let mut work = self.work(Who::System).await?;
         let now = work.now;
+        work.forget_keys().await?;
         work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
         work.commit().await
     }

@@ -14,7 +14,7 @@ use crate::storage::Transaction;
 #[derive(Debug, Clone)]
 pub(super) enum Who {
     /// A user: named to the own organization, by the organization's name to the other one.
-    User { organization: OrganizationId, email: String, organization_name: String },
+    User { organization: OrganizationId, email: String, organization_name: String, request: String },
     /// A gateway.
     Gateway(ServerId),
     /// An operator of the platform.
@@ -29,12 +29,21 @@ impl Who {
             organization: actor.organization.id,
             email: actor.user.email.clone(),
             organization_name: actor.organization.name.clone(),
+            request: actor.request.clone(),
+        }
+    }
+
+    /// The request behind it, shown to the own organization only.
+    fn request_in(&self, chain: Option<OrganizationId>) -> String {
+        match self {
+            Self::User { organization, request, .. } if chain == Some(*organization) => request.clone(),
+            Self::User { .. } | Self::Gateway(_) | Self::Operator | Self::System => String::new(),
         }
     }
 
     fn shown_in(&self, chain: Option<OrganizationId>) -> String {
         match self {
-            Self::User { organization, email, organization_name } => {
+            Self::User { organization, email, organization_name, .. } => {
                 if chain == Some(*organization) {
                     email.clone()
                 } else {
@@ -127,6 +136,7 @@ impl Work {
                 act,
                 object: object.to_string(),
                 detail: detail.clone(),
+                request: self.who.request_in(Some(*organization)),
             };
             audit::append(&mut *self.tx, record).await?;
         }
@@ -147,6 +157,7 @@ impl Work {
             act,
             object: object.to_string(),
             detail: detail.into(),
+            request: self.who.request_in(None),
         };
         Ok(audit::append(&mut *self.tx, record).await?)
     }
@@ -187,6 +198,13 @@ impl Work {
         });
         finish.await.map_err(|_| ServiceError::Internal("a commit ended early"))?
     }
+}
+
+/// What a change changed, in words: the fields that differ, before and after.
+pub(super) fn changes(fields: &[(&str, &dyn ToString, &dyn ToString)]) -> String {
+    let texts = fields.iter().map(|(name, before, after)| (name, before.to_string(), after.to_string()));
+    let changed = texts.filter(|(_, before, after)| before != after);
+    changed.map(|(name, before, after)| format!("{name}: {before} → {after}")).collect::<Vec<_>>().join("; ")
 }
 
 impl Deref for Work {

@@ -1,14 +1,11 @@
 //! The rows: typed values, no rules.
 
 use gateway_proto::{
-    api::{
-        gateway::EngineHead,
-        platform::{AdminAccess, Role, ShareLevel},
-    },
+    api::{gateway::EngineHead, platform::{AdminAccess, AuditEntry, Role, ShareLevel}},
     engine::plan::EndState,
     id::{
-        AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
-        ShareId, TenantId, UserId,
+        AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId,
+        TenantId, UserId,
     },
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -333,26 +330,56 @@ rows! {
         /// End.
         ended_at: Option<u64>,
     }
+    /// A subscription tier.
+    TierRow {
+        /// Its name.
+        name: String,
+        /// Servers of an organization.
+        max_servers: Option<u32>,
+        /// Agreements of an organization with others.
+        max_peers: Option<u32>,
+        /// Channels of a server.
+        max_channels_per_server: Option<u32>,
+        /// Whether admin connections may be read-write.
+        admin_read_write: bool,
+        /// Whether new organizations begin with it.
+        initial: bool,
+    }
+    /// How many channels a server has.
+    ServerCountRow {
+        /// Server.
+        server: ServerId,
+        /// Its name.
+        name: String,
+        /// Its channels.
+        channels: u64,
+    }
+    /// An organization and its tier.
+    PlatformOrganizationRow {
+        /// Id.
+        id: OrganizationId,
+        /// Name.
+        name: String,
+        /// Name of its tier.
+        tier: String,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A mutating request that came with a key.
+    IdempotencyRow {
+        /// What was asked for, hashed.
+        request_hash: String,
+        /// The status of the answer, once it is known.
+        status: Option<u16>,
+        /// The answer, unless it is not kept.
+        answer: Option<String>,
+    }
     /// An entry of the audit log.
     AuditRow {
         /// The chain: an organization's id, or `platform`.
         chain: String,
-        /// Position in the chain, from 1.
-        sequence: u64,
-        /// Id.
-        id: AuditId,
-        /// When.
-        at: u64,
-        /// Who.
-        actor: String,
-        /// What.
-        act: String,
-        /// On what.
-        object: String,
-        /// Values that matter, in words; never a secret, never payload.
-        detail: String,
-        /// Hash of this entry and the one before, hex.
-        hash: String,
+        /// The entry.
+        entry: AuditEntry,
     }
 }
 

@@ -15,12 +15,14 @@ mod audit;
 mod channels;
 mod connections;
 mod engines;
+mod idempotency;
 mod location;
 mod open;
 mod peering;
 mod query;
 mod servers;
 mod shares;
+mod tiers;
 
 use async_trait::async_trait;
 use gateway_proto::id::ServerId;

@@ -135,6 +135,11 @@ impl Org<'_> {
         Org { control: self.control, token: session.token.0.clone(), id: self.id.clone(), session }
     }
 
+    /// The same user once more, who does not depend on whoever made it.
+    pub(crate) fn detached<'c>(&self, control: &'c Control) -> Org<'c> {
+        Org { control, token: self.token.clone(), id: self.id.clone(), session: self.session.clone() }
+    }
+
     /// The same user once more.
     pub(crate) fn again(&self) -> Org<'_> {
         Org { control: self.control, token: self.token.clone(), id: self.id.clone(), session: self.session.clone() }
@@ -174,7 +179,7 @@ impl Org<'_> {
 
     /// Another user of the organization, signed in.
     pub(crate) async fn user(&self, role: &str) -> Org<'_> {
-        let email = format!("{role}@{}.example", self.session.organization.name.to_lowercase());
+        let email = format!("{role}@{}.example", self.session.organization.name.to_lowercase().replace(' ', "-"));
         let password = "another long password";
         let body = json!({"email": email, "name": role, "role": role, "password": password});
         let _: Value = self.post("/users", body).await;

@@ -22,6 +22,8 @@
 //! | `POST /admin-connections` · `POST /connections/{id}/{accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
 //! | `GET /relays` · `POST` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] (operator of the platform) |
+//! | `GET /organization/usage` · `GET /tiers` | [`Usage`] · [`Tier`] |
+//! | `PUT /tiers/{name}` · `GET /organizations` · `PUT /organizations/{id}/tier` | [`PutTier`] · [`PlatformOrganization`] · [`AssignTier`] (operator of the platform) |
 //! | `GET /audit` | [`AuditEntry`], newest first |
 
 use serde::{Deserialize, Serialize};
@@ -63,8 +65,10 @@ macro_rules! api_types {
 }
 
 mod admin;
+mod tiers;
 
 pub use admin::*;
+pub use tiers::*;
 
 /// A text that must not show in logs: masked in `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, zeroize::ZeroizeOnDrop)]
@@ -522,6 +526,9 @@ api_types! {
         object: String,
         /// Values that matter, in words.
         detail: String,
+        /// The request it was made by; empty: none, or not known.
+        #[serde(default)]
+        request_id: String,
         /// Hash of this entry and the one before, hex.
         hash: String,
     }

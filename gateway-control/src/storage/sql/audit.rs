@@ -1,6 +1,7 @@
 //! The audit log, and what time alone removes.
 
 use async_trait::async_trait;
+use gateway_proto::api::platform::AuditEntry;
 
 use super::{Columns, Row, SqlTransaction, big, each, query};
 use crate::storage::{Audit, AuditRow, StorageResult};
@@ -17,18 +18,19 @@ impl Audit for SqlTransaction {
 
     async fn append_audit(&mut self, row: &AuditRow) -> StorageResult<()> {
         query(
-            "INSERT INTO audit (chain, sequence, id, at, actor, act, object, detail, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "INSERT INTO audit (chain, sequence, id, at, actor, act, object, detail, hash, request_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(&row.chain)
-        .bind(big(row.sequence))
-        .bind(row.id.to_string())
-        .bind(big(row.at))
-        .bind(&row.actor)
-        .bind(&row.act)
-        .bind(&row.object)
-        .bind(&row.detail)
-        .bind(&row.hash)
+        .bind(big(row.entry.sequence))
+        .bind(row.entry.id.to_string())
+        .bind(big(row.entry.at))
+        .bind(&row.entry.actor)
+        .bind(&row.entry.act)
+        .bind(&row.entry.object)
+        .bind(&row.entry.detail)
+        .bind(&row.entry.hash)
+        .bind(&row.entry.request_id)
         .execute(self.db())
         .await?;
         Ok(())
@@ -56,13 +58,16 @@ impl Audit for SqlTransaction {
 fn entry(row: &Row) -> StorageResult<AuditRow> {
     Ok(AuditRow {
         chain: row.text("chain")?,
-        sequence: row.number("sequence")?,
-        id: row.parsed("id")?,
-        at: row.number("at")?,
-        actor: row.text("actor")?,
-        act: row.text("act")?,
-        object: row.text("object")?,
-        detail: row.text("detail")?,
-        hash: row.text("hash")?,
+        entry: AuditEntry {
+            id: row.parsed("id")?,
+            sequence: row.number("sequence")?,
+            at: row.number("at")?,
+            actor: row.text("actor")?,
+            act: row.text("act")?,
+            object: row.text("object")?,
+            detail: row.text("detail")?,
+            request_id: row.text("request_id")?,
+            hash: row.text("hash")?,
+        },
     })
 }

@@ -1,0 +1,93 @@
+//! `Idempotency-Key`: a mutating request of a signed-in user may be sent again, and is done once.
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
+use super::{App, MAX_BODY, extract::bearer, problem::ApiError};
+use crate::service::{Claim, Known, ServiceError};
+
+const KEY: &str = "idempotency-key";
+/// Set on an answer that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Answers that hold a secret, which is shown once: by the end of the path.
+const SECRET_ANSWERS: &[&str] = &["/enrollment-codes"];
+
+/// Gives a repeated request the answer it got, or lets it through with its claim.
+pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mutates = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+    let Some(key) = request.headers().get(KEY).filter(|_| mutates).cloned() else { return next.run(request).await };
+    match claimed(&app, request, &key).await {
+        Ok(Step::Done(response)) => response,
+        Ok(Step::Do(request, claim)) => {
+            let secret = SECRET_ANSWERS.iter().any(|end| request.uri().path().ends_with(end));
+            let Some(claim) = claim else { return next.run(request).await };
+            let response = next.run(request).await;
+            keep(&app, &claim, response, secret).await.unwrap_or_else(IntoResponse::into_response)
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+enum Step {
+    Done(Response),
+    Do(Request, Option<Claim>),
+}
+
+async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step, ApiError> {
+    let key = key.to_str().ok().filter(|key| (1..=200).contains(&key.len())).ok_or_else(|| {
+        ServiceError::Invalid("Idempotency-Key is 1 to 200 visible ASCII characters, a UUID for example".to_owned())
+    })?;
+    // Whoever is not signed in is told so by the route, or does what is no change of a user's.
+    let Some(token) = bearer(request.headers()) else { return Ok(Step::Do(request, None)) };
+    let Ok(actor) = app.service.authenticate(&token).await else { return Ok(Step::Do(request, None)) };
+    let (mut parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY)
+        .await
+        .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
+    let claim =
+        Claim { user: actor.user.id, key: key.to_owned(), request_hash: hash(&parts.method, parts.uri.path(), &body) };
+    match app.service.look_up(&claim).await? {
+        Known::Answered(status, answer) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            let mut response = (status, answer).into_response();
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(Step::Done(response))
+        }
+        Known::New => {
+            parts.extensions.insert(claim.clone());
+            Ok(Step::Do(Request::from_parts(parts, Body::from(body)), Some(claim)))
+        }
+    }
+}
+
+/// Keeps the answer to what was done. That it cannot be kept is no reason to withhold it.
+async fn keep(app: &App, claim: &Claim, response: Response, secret: bool) -> Result<Response, ApiError> {
+    if !response.status().is_success() {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.map_err(|_| ServiceError::Internal("an answer has no end"))?;
+    let text = String::from_utf8_lossy(&body);
+    if let Err(error) = app.service.keep_answer(claim, parts.status.as_u16(), &text, secret).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the answer to an idempotent request is not kept");
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+fn hash(method: &Method, path: &str, body: &Bytes) -> String {
+    let mut digest = Sha256::new();
+    for part in [method.as_str().as_bytes(), path.as_bytes(), body] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    HEXLOWER.encode(&digest.finalize())
+}

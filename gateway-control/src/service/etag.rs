@@ -1,0 +1,75 @@
+//! Entity tags: what an object is, in a few characters, so that a change can be made on the condition that nobody else
+//! made one (`If-Match`). They are made from what is shown, without what changes by itself.
+
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Actor, ServiceError, ServiceResult};
+
+/// Fields that gateways and time change, not people.
+const VOLATILE: &[&str] = &[
+    "report",
+    "reported_at",
+    "policy_in_force",
+    "online",
+    "last_seen_at",
+    "policy_revision",
+    "applied_revision",
+    "policy_problem",
+    "gateway_version",
+    "metrics",
+    "last_used_at",
+];
+
+/// The tag of an object as it is shown, in the quotes of the header.
+pub fn etag(shown: &impl Serialize) -> String {
+    let mut value = serde_json::to_value(shown).unwrap_or_default();
+    strip(&mut value);
+    // Objects are maps with sorted keys: the text is the same for the same content.
+    let digest = Sha256::digest(value.to_string());
+    format!("\"{}\"", HEXLOWER.encode(&digest[..16]))
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
+            fields.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+impl Actor {
+    /// Whether the request is on a condition: then what the object is has to be looked at before it is changed.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.if_match.is_some()
+    }
+
+    /// Refuses a change of an object that is not what the user saw.
+    pub(super) fn check_match(&self, shown: &impl Serialize) -> ServiceResult<()> {
+        let Some(condition) = &self.if_match else { return Ok(()) };
+        let own = etag(shown);
+        let fits = condition.split(',').map(str::trim).any(|tag| tag == "*" || tag == own);
+        if fits { Ok(()) } else { Err(ServiceError::Changed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_tells_what_people_changed_and_not_what_gateways_report() {
+        let seen = json!({"id": "con_1", "status": "active", "sender": {"paused": false, "report": {"streams": 1}}});
+        let same = json!({"status": "active", "id": "con_1", "sender": {"paused": false, "report": null}});
+        let other = json!({"id": "con_1", "status": "active", "sender": {"paused": true}});
+        assert_eq!(etag(&seen), etag(&same));
+        assert_ne!(etag(&seen), etag(&other));
+    }
+}

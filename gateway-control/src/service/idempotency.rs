@@ -1,0 +1,90 @@
+//! Mutating requests that may be sent twice: the key of the request is claimed in the transaction of its change, and the
+//! answer is kept beside it. Sent again, the same request gets the same answer and changes nothing; sent at the same time,
+//! one of the two is done. A request that was refused changed nothing and leaves no claim: it is tried anew.
+
+use gateway_proto::id::UserId;
+
+use super::{Service, ServiceError, ServiceResult, Work};
+use crate::storage::StorageError;
+
+/// A key is remembered for a day.
+const KEPT_SECS: u64 = 24 * 3600;
+/// Keys of one user; the oldest go.
+const KEYS_PER_USER: u32 = 1_000;
+/// Answers up to this size are kept.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// A request with a key.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Who asks.
+    pub user: UserId,
+    /// The key, the user's own choice.
+    pub key: String,
+    /// Method, path and body, hashed.
+    pub request_hash: String,
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+pub enum Known {
+    /// Nothing: the request is to be done.
+    New,
+    /// It was done, and this was the answer.
+    Answered(u16, String),
+}
+
+impl Service {
+    /// Looks a request up.
+    pub async fn look_up(&self, claim: &Claim) -> ServiceResult<Known> {
+        let since = self.clock.unix_secs().saturating_sub(KEPT_SECS);
+        let known = self.storage.read().await?.idempotency_key(claim.user, &claim.key, since).await?;
+        let Some(known) = known else { return Ok(Known::New) };
+        if known.request_hash != claim.request_hash {
+            return Err(ServiceError::IdempotencyKey(
+                "this Idempotency-Key was used for another request; a new request needs a new key",
+            ));
+        }
+        match (known.status, known.answer) {
+            (Some(status), Some(answer)) => Ok(Known::Answered(status, answer)),
+            (_, None) | (None, Some(_)) => Err(ServiceError::IdempotencyKey(DONE)),
+        }
+    }
+
+    /// Keeps the answer to a request that was done; `secret`: only that it was done.
+    pub async fn keep_answer(&self, claim: &Claim, status: u16, answer: &str, secret: bool) -> ServiceResult<()> {
+        let answer = Some(answer).filter(|answer| !secret && answer.len() <= MAX_ANSWER);
+        let mut tx = self.storage.begin().await?;
+        tx.put_idempotent_answer(claim.user, &claim.key, &claim.request_hash, status, answer).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+const DONE: &str = "the request with this Idempotency-Key was done, or is being done, and its answer is not kept (it holds a \
+                    secret, or was lost): look at what it should have made, and use a new key for a new request";
+
+impl Work {
+    /// Claims the key of a request, once and for all with this change.
+    pub(super) async fn claim(&mut self, claim: &Claim) -> ServiceResult<()> {
+        let now = self.now;
+        if let Some(known) = self.idempotency_key(claim.user, &claim.key, 0).await? {
+            return Err(ServiceError::IdempotencyKey(if known.request_hash == claim.request_hash {
+                DONE
+            } else {
+                "this Idempotency-Key was used for another request; a new request needs a new key"
+            }));
+        }
+        let inserted =
+            self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, KEYS_PER_USER).await;
+        inserted.map_err(|error| match error {
+            StorageError::Duplicate => ServiceError::IdempotencyKey(DONE),
+            other => other.into(),
+        })
+    }
+
+    /// Forgets keys that are older than a day.
+    pub(super) async fn forget_keys(&mut self) -> ServiceResult<()> {
+        let before = self.now.saturating_sub(KEPT_SECS);
+        Ok(self.purge_idempotency_keys(before).await?)
+    }
+}

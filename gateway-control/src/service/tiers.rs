@@ -1,0 +1,171 @@
+//! Subscription tiers: limits that are data, enforced here and nowhere else ([`Work::has_room`], [`Work::allows_read_write`]).
+//!
+//! A limit only ever stops something new. What is there when a tier changes stays, and is shown as surplus.
+
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{AssignTier, Count, PlatformOrganization, PutTier, ServerCount, Tier, Usage},
+    },
+    id::{OrganizationId, ServerId},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work,
+    page::{Paging, page},
+    permission::Act,
+    work::Who,
+};
+use crate::storage::{TierRow, Transaction};
+
+/// Servers shown with their channels.
+const SERVERS_SHOWN: u32 = 100;
+
+/// What a tier limits the number of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Servers of an organization.
+    Servers,
+    /// Agreements with others.
+    Peers,
+    /// Channels of one server.
+    Channels(ServerId),
+}
+
+impl Service {
+    /// All tiers.
+    pub async fn tiers(&self) -> ServiceResult<Vec<Tier>> {
+        Ok(self.storage.read().await?.tiers().await?.into_iter().map(show).collect())
+    }
+
+    /// What the own organization uses of its tier.
+    pub async fn usage(&self, actor: &Actor) -> ServiceResult<Usage> {
+        actor.may(Act::Read)?;
+        let own = actor.id();
+        let mut tx = self.storage.read().await?;
+        let tier = tier_of(&mut *tx, own).await?;
+        let servers = count(tx.count_servers(own).await?, tier.max_servers);
+        let peers = count(tx.count_peers(own).await?, tier.max_peers);
+        let fullest = tx.fullest_servers(own, SERVERS_SHOWN).await?;
+        let channels = fullest.into_iter().map(|row| ServerCount {
+            server_id: row.server,
+            server_name: row.name,
+            channels: count(row.channels, tier.max_channels_per_server),
+        });
+        Ok(Usage { organization_id: own, servers, peers, channels: channels.collect(), tier: show(tier) })
+    }
+
+    /// Adds or replaces a tier, as the operator of the platform.
+    pub async fn put_tier(&self, name: &str, body: PutTier) -> ServiceResult<Tier> {
+        let sound = (1..=40).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+        if !sound {
+            return Err(ServiceError::Invalid("the name of a tier is 1–40 of a-z, 0-9, '-' and '_'".to_owned()));
+        }
+        let mut work = self.work(Who::Operator).await?;
+        let row = TierRow {
+            name: name.to_owned(),
+            max_servers: body.max_servers,
+            max_peers: body.max_peers,
+            max_channels_per_server: body.max_channels_per_server,
+            admin_read_write: body.admin_read_write,
+            initial: body.initial,
+        };
+        if !row.initial && work.tiers().await?.iter().any(|tier| tier.initial && tier.name == row.name) {
+            return Err(ServiceError::Conflict(
+                "new organizations begin with this tier; make another one the initial one first".to_owned(),
+            ));
+        }
+        work.put_tier(&row).await?;
+        work.audit_platform("tier.put", name, format!("{body:?}")).await?;
+        work.commit().await?;
+        Ok(show(row))
+    }
+
+    /// All organizations with their tiers, for the operator of the platform.
+    pub async fn platform_organizations(&self, paging: &Paging) -> ServiceResult<Page<PlatformOrganization>> {
+        let slice = paging.slice()?;
+        let rows = self.storage.read().await?.platform_organizations(&slice).await?;
+        Ok(page(
+            rows,
+            &slice,
+            |row| row.id.to_string(),
+            |row| PlatformOrganization { id: row.id, name: row.name, tier: row.tier, created_at: row.created_at },
+        ))
+    }
+
+    /// Puts an organization into a tier, as the operator of the platform.
+    pub async fn assign_tier(&self, organization: OrganizationId, body: AssignTier) -> ServiceResult<()> {
+        let mut work = self.work(Who::Operator).await?;
+        work.organization(organization).await?.ok_or(ServiceError::NotFound("organization"))?;
+        if !work.tiers().await?.iter().any(|tier| tier.name == body.tier) {
+            return Err(ServiceError::NotFound("tier"));
+        }
+        let before = work.tier_of(organization).await?.map(|tier| tier.name).unwrap_or_default();
+        work.assign_tier(organization, &body.tier).await?;
+        let detail = format!("tier: {before} → {}", body.tier);
+        work.audit(&[organization], "organization.assign_tier", organization, detail.clone()).await?;
+        work.audit_platform("organization.assign_tier", organization, detail).await?;
+        work.commit().await
+    }
+}
+
+impl Work {
+    /// Refuses one more of something that there are enough of.
+    pub(super) async fn has_room(&mut self, organization: OrganizationId, what: Counted) -> ServiceResult<()> {
+        let tier = tier_of(self.tx(), organization).await?;
+        let (used, limit, words) = match what {
+            Counted::Servers => (self.count_servers(organization).await?, tier.max_servers, "servers"),
+            Counted::Peers => (self.count_peers(organization).await?, tier.max_peers, "peers"),
+            Counted::Channels(server) => {
+                (self.count_channels(server).await?, tier.max_channels_per_server, "channels per server")
+            }
+        };
+        match limit {
+            Some(limit) if used >= u64::from(limit) => Err(ServiceError::Limit(format!(
+                "the tier '{}' allows {limit} {words}, and there are {used}; remove one or ask for a larger tier",
+                tier.name
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Refuses a read-write admin connection where the tier has none.
+    pub(super) async fn allows_read_write(&mut self, organization: OrganizationId) -> ServiceResult<()> {
+        let tier = tier_of(self.tx(), organization).await?;
+        if tier.admin_read_write {
+            return Ok(());
+        }
+        Err(ServiceError::Limit(format!(
+            "the tier '{}' has no read-write admin connections; offer it read-only or ask for a larger tier",
+            tier.name
+        )))
+    }
+
+    /// A new organization begins with the initial tier.
+    pub(super) async fn begin_tier(&mut self, organization: OrganizationId) -> ServiceResult<()> {
+        let initial = self.tiers().await?.into_iter().find(|tier| tier.initial);
+        let initial = initial.ok_or(ServiceError::Internal("no tier is the initial one"))?;
+        Ok(self.assign_tier(organization, &initial.name).await?)
+    }
+}
+
+async fn tier_of(tx: &mut dyn Transaction, organization: OrganizationId) -> ServiceResult<TierRow> {
+    tx.tier_of(organization).await?.ok_or(ServiceError::Internal("an organization without tier"))
+}
+
+fn count(used: u64, limit: Option<u32>) -> Count {
+    let used = u32::try_from(used).unwrap_or(u32::MAX);
+    Count { used, limit, surplus: limit.map_or(0, |limit| used.saturating_sub(limit)) }
+}
+
+fn show(row: TierRow) -> Tier {
+    Tier {
+        name: row.name,
+        max_servers: row.max_servers,
+        max_peers: row.max_peers,
+        max_channels_per_server: row.max_channels_per_server,
+        admin_read_write: row.admin_read_write,
+        initial: row.initial,
+    }
+}

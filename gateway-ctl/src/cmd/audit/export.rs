@@ -1,0 +1,178 @@
+//! The log in the forms that others read, and the comparison with an older one.
+
+use std::{fs, path::Path};
+
+use gateway_proto::api::platform::{AuditEntry, Organization};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::Format;
+use crate::error::CtlError;
+
+/// An entry in one line, without a line break.
+pub(super) fn line(format: Format, organization: &Organization, entry: &AuditEntry) -> String {
+    match format {
+        Format::Jsonl => serde_json::to_string(entry).unwrap_or_default(),
+        Format::Fhir => fhir(organization, entry).to_string(),
+        Format::Syslog => syslog(organization, entry),
+    }
+}
+
+/// An AuditEvent of FHIR R4.
+fn fhir(organization: &Organization, entry: &AuditEntry) -> Value {
+    let coding = |system: &str, code: &str, display: &str| json!({"system": system, "code": code, "display": display});
+    let mut details = vec![json!({"type": "sequence", "valueString": entry.sequence.to_string()})];
+    for (name, value) in [("detail", &entry.detail), ("request", &entry.request_id), ("hash", &entry.hash)] {
+        if !value.is_empty() {
+            details.push(json!({"type": name, "valueString": value}));
+        }
+    }
+    json!({
+        "resourceType": "AuditEvent",
+        "id": entry.id.to_string().replace('_', "-"),
+        "type": coding("http://dicom.nema.org/resources/ontology/DCM", "110100", "Application Activity"),
+        "subtype": [{"system": "urn:gateway:act", "code": entry.act}],
+        "action": action(&entry.act),
+        "recorded": instant(entry.at),
+        "outcome": if is_refusal(&entry.act) { "4" } else { "0" },
+        "agent": [{"who": {"display": entry.actor}, "requestor": true}],
+        "source": {
+            "observer": {"display": organization.name, "identifier": {"value": organization.id.to_string()}},
+            "type": [coding("http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server")],
+        },
+        "entity": [{"what": {"identifier": {"value": entry.object}}, "detail": details}],
+    })
+}
+
+/// Create, read, update, delete or execute, by the verb of the act.
+fn action(act: &str) -> &'static str {
+    match act.rsplit('.').next().unwrap_or_default() {
+        "create" | "offer" | "request" | "put" => "C",
+        "update" | "accept" | "approve" | "activate" | "pause" | "resume" | "suspend" | "assign_tier" => "U",
+        "delete" | "end" | "revoke" | "surrender" | "terminate" | "withdraw" | "expire" => "D",
+        _ => "E",
+    }
+}
+
+fn is_refusal(act: &str) -> bool {
+    act.ends_with(".refuse") || act.ends_with(".refused") || act.ends_with(".rejected") || act.ends_with(".fail")
+}
+
+/// A line of RFC 5424: facility 13 (log audit), severity informational or warning.
+fn syslog(organization: &Organization, entry: &AuditEntry) -> String {
+    let priority = 13 * 8 + if is_refusal(&entry.act) { 4 } else { 6 };
+    let parameters = [
+        ("sequence", entry.sequence.to_string()),
+        ("id", entry.id.to_string()),
+        ("actor", entry.actor.clone()),
+        ("object", entry.object.clone()),
+        ("request", entry.request_id.clone()),
+        ("hash", entry.hash.clone()),
+    ];
+    let parameters: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    let detail: String = entry.detail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!(
+        "<{priority}>1 {} {} gateway-control - {} [gateway@32473 {}] \u{feff}{detail}",
+        instant(entry.at),
+        organization.id,
+        word(&entry.act),
+        parameters.join(" "),
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// What a parameter's value may not hold as it is.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '"' | '\\' | ']' => {
+                text.push('\\');
+                text.push(c);
+            }
+            c if c.is_control() => text.push(' '),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// A name in the header: up to 32 visible characters.
+fn word(text: &str) -> String {
+    let word: String = text.chars().filter(char::is_ascii_graphic).take(32).collect();
+    if word.is_empty() { "-".to_owned() } else { word }
+}
+
+fn instant(secs: u64) -> String {
+    let at = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| "-".to_owned())
+}
+
+/// That an older export is the beginning of the log.
+pub(super) fn compare(path: &Path, entries: &[AuditEntry]) -> Result<(), CtlError> {
+    let text = fs::read_to_string(path).map_err(|source| CtlError::Export { path: path.to_owned(), source })?;
+    let mut log = entries.iter();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let older: Option<AuditEntry> = serde_json::from_str(line).ok();
+        if older.is_none() || older.as_ref() != log.next() {
+            let place = format!("line {} of {}", number + 1, path.display());
+            return Err(CtlError::No(format!("{place} is not what the log says today: the log was written anew")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::id::{AuditId, OrganizationId, TenantId};
+
+    use super::*;
+
+    fn organization() -> Organization {
+        Organization {
+            id: OrganizationId::new(1, [0; 10]),
+            tenant_id: TenantId::new(1, [0; 10]),
+            name: "Clinic \"A\"".into(),
+            description: String::new(),
+            discoverable: true,
+            created_at: 0,
+        }
+    }
+
+    fn entry() -> AuditEntry {
+        AuditEntry {
+            id: AuditId::new(1, [0; 10]),
+            sequence: 3,
+            at: 1_700_000_000,
+            actor: "a]\"\\b\n".into(),
+            act: "connection.pause".into(),
+            object: "con_1".into(),
+            detail: "status: active → paused".into(),
+            request_id: "r1".into(),
+            hash: "ab".into(),
+        }
+    }
+
+    #[test]
+    fn a_syslog_line_is_one_line_with_its_values_escaped() {
+        let line = line(Format::Syslog, &organization(), &entry());
+        let id = organization().id;
+        assert!(line.starts_with(&format!(
+            "<110>1 2023-11-14T22:13:20Z {id} gateway-control - connection.pause [gateway@32473 sequence=\"3\" "
+        )));
+        assert!(line.contains("actor=\"a\\]\\\"\\\\b \""), "{line}");
+        assert!(line.ends_with("hash=\"ab\"] \u{feff}status: active → paused") && !line.contains('\n'), "{line}");
+        let refused = AuditEntry { act: "session.refuse".into(), ..entry() };
+        assert!(super::line(Format::Syslog, &organization(), &refused).starts_with("<108>1 "));
+    }
+
+    #[test]
+    fn an_audit_event_says_who_did_what_when_and_how_it_ended() {
+        let event: Value = serde_json::from_str(&line(Format::Fhir, &organization(), &entry())).unwrap();
+        assert_eq!((&event["resourceType"], &event["action"]), (&json!("AuditEvent"), &json!("U")));
+        assert_eq!((&event["recorded"], &event["outcome"]), (&json!("2023-11-14T22:13:20Z"), &json!("0")));
+        assert_eq!(event["entity"][0]["what"]["identifier"]["value"], "con_1");
+        assert_eq!(event["subtype"][0]["code"], "connection.pause");
+    }
+}
