@@ -77,6 +77,8 @@ pub struct Ready {
     pub policy_key: String,
     /// Where the operator token is.
     pub operator_token_file: PathBuf,
+    /// Where the registration token is.
+    pub registration_token_file: PathBuf,
     /// The bound address of the metrics.
     pub metrics_listen: Option<SocketAddr>,
 }
@@ -104,6 +106,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     let settings = Settings {
         signer: data.signer.clone(),
         operator_token: data.operator_token.clone(),
+        registration_token: data.registration_token.clone(),
         registration: config.registration,
         public_url: url.clone(),
         tls_pin: data.tls_pin.clone(),
@@ -149,6 +152,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         tls_pin: data.tls_pin.clone(),
         policy_key: service.policy_key().to_string(),
         operator_token_file: absolute(&data.operator_token_file),
+        registration_token_file: absolute(&data.registration_token_file),
         metrics_listen,
     };
     let text = serde_json::to_vec(&ready).unwrap_or_default();

@@ -23,6 +23,8 @@ const DATABASE_FILE: &str = "control.sqlite";
 const POLICY_KEY_FILE: &str = "policy-key";
 /// File of the operator token.
 const OPERATOR_TOKEN_FILE: &str = "operator-token";
+/// File of the registration token.
+const REGISTRATION_TOKEN_FILE: &str = "registration-token";
 /// File of what was printed when the control plane became ready.
 const READY_FILE: &str = "ready.json";
 
@@ -37,6 +39,10 @@ pub struct DataDir {
     pub operator_token: Hidden,
     /// Where the operator token is.
     pub operator_token_file: PathBuf,
+    /// The registration token.
+    pub registration_token: Hidden,
+    /// Where the registration token is.
+    pub registration_token_file: PathBuf,
     /// Where to write what was printed when ready.
     pub ready_file: PathBuf,
     /// The TLS identity.
@@ -93,6 +99,7 @@ pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
     let lock = lock(directory)?;
     let database = database(config)?;
     let operator_token_file = directory.join(OPERATOR_TOKEN_FILE);
+    let registration_token_file = directory.join(REGISTRATION_TOKEN_FILE);
     let (identity, tls_pin) = match &config.tls {
         Some(files) => {
             let identity = ServerIdentity::load(&files.certificate, &files.key)?;
@@ -108,8 +115,10 @@ pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
     Ok(DataDir {
         database,
         signer: policy_key(&directory.join(POLICY_KEY_FILE))?,
-        operator_token: operator_token(&operator_token_file)?,
+        operator_token: token(&operator_token_file, "gwo_", "the operator token (at least 32 characters)")?,
         operator_token_file,
+        registration_token: token(&registration_token_file, "gwr_", "the registration token (at least 32 characters)")?,
+        registration_token_file,
         ready_file: directory.join(READY_FILE),
         identity,
         tls_pin,
@@ -180,11 +189,12 @@ fn policy_key(path: &Path) -> Result<GatewayKey, BootstrapError> {
     Ok(GatewayKey::from_seed(seed))
 }
 
-fn operator_token(path: &Path) -> Result<Hidden, BootstrapError> {
+/// The token in a file, made when there is none.
+fn token(path: &Path, prefix: &str, what: &'static str) -> Result<Hidden, BootstrapError> {
     let text = match secret_file::read(path) {
         Ok(text) => text,
         Err(SecretFileError::Missing { .. }) => {
-            let token = format!("gwo_{}\n", HEXLOWER.encode(&gateway_net::random::<32>()));
+            let token = format!("{prefix}{}\n", HEXLOWER.encode(&gateway_net::random::<32>()));
             secret_file::write(path, token.as_bytes())?;
             Zeroizing::new(token.into_bytes())
         }
@@ -192,7 +202,6 @@ fn operator_token(path: &Path) -> Result<Hidden, BootstrapError> {
     };
     let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
     if token.len() < 32 {
-        let what = "the operator token (at least 32 characters)";
         return Err(BootstrapError::Content { path: path.to_owned(), what });
     }
     Ok(Hidden(token.to_owned()))

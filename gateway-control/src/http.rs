@@ -10,6 +10,7 @@ mod agreements;
 mod audit;
 mod channels;
 mod connections;
+mod credentials;
 mod engines;
 mod extract;
 mod gateway;

@@ -5,12 +5,14 @@
 //! gateways, so that a change costs what it concerns and nothing more. What an organization may not see answers
 //! [`ServiceError::NotFound`].
 
+mod access;
 mod accounts;
 mod admin;
 mod agreements;
 pub mod audit;
 mod channels;
 mod connections;
+mod credentials;
 mod engines;
 mod enrollment;
 mod error;
@@ -31,7 +33,7 @@ mod time_limits;
 mod validate;
 mod work;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
@@ -75,6 +77,8 @@ pub struct Settings {
     pub signer: GatewayKey,
     /// What platform operators show.
     pub operator_token: Hidden,
+    /// What creates an organization, and nothing else.
+    pub registration_token: Hidden,
     /// Who may create an organization.
     pub registration: Registration,
     /// Base URL, for enrolment codes.
@@ -118,6 +122,8 @@ pub struct Actor {
     pub user: UserRow,
     /// The user's organization.
     pub organization: OrganizationRow,
+    /// What a token of automation is limited to; none: a session.
+    pub scopes: Option<BTreeSet<String>>,
     /// The request, for the audit log.
     pub request: String,
     /// The condition of the request: tags of which one must be the object's.
@@ -129,12 +135,18 @@ pub struct Actor {
 impl Actor {
     /// A user, without any particular request.
     pub fn new(user: UserRow, organization: OrganizationRow) -> Self {
-        Self { user, organization, request: String::new(), if_match: None, claim: None }
+        Self { user, organization, scopes: None, request: String::new(), if_match: None, claim: None }
     }
 
     /// Refuses what the user's role does not allow.
     pub(crate) fn may(&self, act: Act) -> ServiceResult<()> {
         let roles = permission::rule(act).roles;
+        if let Some(scopes) = &self.scopes
+            && !scopes.contains(act.scope())
+        {
+            let needed = act.scope();
+            return Err(ServiceError::Forbidden(format!("this token is not for that: it needs the scope '{needed}'")));
+        }
         if roles.contains(&self.user.role) {
             return Ok(());
         }

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use gateway_proto::{
     engine::EngineChannel,
     id::{
-        AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId,
-        UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, GrantId, InvitationId, OrganizationId, PeeringRequestId,
+        RelayId, ServerId, ShareId, UserId,
     },
     identity::GatewayPublicKey,
     policy::Secret,
@@ -304,6 +304,41 @@ pub trait Shares: Send {
     async fn update_share(&mut self, row: &ShareRow) -> StorageResult<()>;
 }
 
+/// Tokens of automation, invitations, passwords.
+#[async_trait]
+pub trait Credentials: Send {
+    /// One token.
+    async fn api_token(&mut self, id: ApiTokenId) -> StorageResult<Option<ApiTokenRow>>;
+    /// A token that has not ended, by its hash.
+    async fn api_token_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<ApiTokenRow>>;
+    /// Tokens of an organization's users.
+    async fn api_tokens(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ApiTokenRow>>;
+    /// How many a user has.
+    async fn count_api_tokens(&mut self, user: UserId) -> StorageResult<u64>;
+    /// Adds one.
+    async fn insert_api_token(&mut self, row: &ApiTokenRow, hash: &str) -> StorageResult<()>;
+    /// Notes its use.
+    async fn api_token_used(&mut self, id: ApiTokenId, at: u64) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_api_token(&mut self, id: ApiTokenId) -> StorageResult<()>;
+    /// Changes a user's password; the user's tokens go.
+    async fn set_password(&mut self, user: UserId, hash: &PasswordHash) -> StorageResult<()>;
+    /// Ends the sessions of a user, but for one.
+    async fn delete_other_sessions(&mut self, user: UserId, keep: &str) -> StorageResult<()>;
+    /// One invitation.
+    async fn invitation(&mut self, id: InvitationId) -> StorageResult<Option<InvitationRow>>;
+    /// An invitation that has not ended, by the hash of its code.
+    async fn invitation_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<InvitationRow>>;
+    /// Invitations of an organization.
+    async fn invitations(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<InvitationRow>>;
+    /// Adds one, in the place of an older one to the same address.
+    async fn insert_invitation(&mut self, row: &InvitationRow, hash: &str) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_invitation(&mut self, id: InvitationId) -> StorageResult<()>;
+    /// Removes tokens and invitations that have ended.
+    async fn purge_credentials(&mut self, now: u64) -> StorageResult<()>;
+}
+
 /// Subscription tiers, and how many of what there are.
 #[async_trait]
 pub trait Tiers: Send {
@@ -378,7 +413,18 @@ pub trait Audit: Send {
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
 pub trait Transaction:
-    Accounts + Servers + Peering + Channels + Connections + Engines + Shares + Tiers + Idempotency + Audit + Send
+    Accounts
+    + Servers
+    + Peering
+    + Channels
+    + Connections
+    + Engines
+    + Credentials
+    + Shares
+    + Tiers
+    + Idempotency
+    + Audit
+    + Send
 {
     /// Makes the changes durable.
     async fn commit(self: Box<Self>) -> StorageResult<()>;

@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::{
     cmd::{
-        admin, agreement, audit, channel, connection, directory, endpoint, gateway, grant, netcheck, organization,
-        peering, relay, server, session, share, shell, status, user,
+        admin, agreement, apply, audit, channel, connection, directory, endpoint, gateway, grant, netcheck,
+        organization, peering, relay, server, session, share, shell, status, tier, token, user,
     },
     profile::ProfileName,
 };
@@ -108,6 +108,14 @@ pub(crate) enum Command {
     /// Servers shared with partners.
     #[command(subcommand)]
     Share(share::Share),
+    /// Put a site into place as a file describes it: make what is missing, change what differs, remove nothing.
+    Apply(apply::Apply),
+    /// Tokens for automation.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Subscription tiers and their limits.
+    #[command(subcommand)]
+    Tier(tier::TierVerb),
     /// The relays of the platform (for its operator).
     #[command(subcommand)]
     Relay(relay::Relay),

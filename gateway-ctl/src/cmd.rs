@@ -1,7 +1,9 @@
 //! The commands: a file per noun, each with its arguments, its calls and its views. This file runs them and holds what they share.
 
+mod access;
 pub(crate) mod admin;
 pub(crate) mod agreement;
+pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod channel;
 pub(crate) mod connection;
@@ -18,6 +20,8 @@ pub(crate) mod session;
 pub(crate) mod share;
 pub(crate) mod shell;
 pub(crate) mod status;
+pub(crate) mod tier;
+pub(crate) mod token;
 pub(crate) mod user;
 
 use std::path::PathBuf;
@@ -70,6 +74,9 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Answe
         Command::Connection(noun) => noun.run(context).await,
         Command::Admin(noun) => noun.run(context).await,
         Command::Share(noun) => noun.run(context).await,
+        Command::Token(noun) => noun.run(context).await,
+        Command::Apply(verb) => verb.run(context).await,
+        Command::Tier(noun) => noun.run(context).await,
         Command::Relay(noun) => noun.run(context).await,
         Command::Audit(noun) => noun.run(context).await,
         Command::Gateway(noun) => noun.run(context).await,

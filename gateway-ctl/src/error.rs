@@ -57,9 +57,9 @@ pub(crate) enum CtlError {
         /// What the system said.
         source: io::Error,
     },
-    /// An older export of the audit log.
-    #[error("cannot read the export {}", path.display())]
-    Export {
+    /// A file that is no secret: an export, a site.
+    #[error("cannot read {}", path.display())]
+    File {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -81,7 +81,7 @@ impl CtlError {
             Self::Client(_)
             | Self::Profile(_)
             | Self::Secret(_)
-            | Self::Export { .. }
+            | Self::File { .. }
             | Self::Ready(_)
             | Self::Output(_)
             | Self::Terminal(_)

@@ -71,8 +71,6 @@ pub fn verify(chain: &str, entries: &[AuditEntry]) -> Result<String, ChainError>
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
     use crate::id::AuditId;
 

@@ -107,6 +107,10 @@ ids! {
     GrantId = "grt";
     /// A secure tunnel between two servers made from a grant.
     ConnectionId = "con";
+    /// A token of automation.
+    ApiTokenId = "tok";
+    /// An invitation of a user.
+    InvitationId = "inv";
     /// A server shared with a partner.
     ShareId = "shr";
     /// A relay of the relay map.

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use gateway_proto::{
     api::{
         Page,
-        platform::{Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
+        platform::{AccessEntry, Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
     },
     id::{AgreementId, ChannelId},
 };
@@ -96,4 +96,15 @@ pub(super) async fn endpoints(
 ) -> ApiResult<Json<Page<PublishedEndpoint>>> {
     let paging = Paging { cursor: query.cursor, limit: query.limit };
     Ok(Json(app.service.endpoints(&actor, query.agreement, &paging).await?))
+}
+
+/// Who has access to it, and who was offered or asked for it; on one page.
+#[utoipa::path(get, path = "/channels/{id}/access", tag = "channels", params(("id" = ChannelId, Path)),
+    responses((status = 200, body = Page<AccessEntry>)))]
+pub(super) async fn access(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ChannelId>,
+) -> ApiResult<Json<Page<AccessEntry>>> {
+    Ok(Json(Page { items: app.service.channel_access(&actor, id).await?, next: None }))
 }

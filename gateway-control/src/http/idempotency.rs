@@ -1,14 +1,12 @@
 //! `Idempotency-Key`: a mutating request of a signed-in user may be sent again, and is done once.
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, to_bytes},
     extract::{Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
 
 use super::{App, MAX_BODY, extract::bearer, problem::ApiError};
 use crate::service::{Claim, Known, ServiceError};
@@ -17,7 +15,7 @@ const KEY: &str = "idempotency-key";
 /// Set on an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Answers that hold a secret, which is shown once: by the end of the path.
-const SECRET_ANSWERS: &[&str] = &["/enrollment-codes"];
+const SECRET_ANSWERS: &[&str] = &["/enrollment-codes", "/api-tokens", "/invitations"];
 
 /// Gives a repeated request the answer it got, or lets it through with its claim.
 pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -51,8 +49,8 @@ async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step,
     let body = to_bytes(body, MAX_BODY)
         .await
         .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
-    let claim =
-        Claim { user: actor.user.id, key: key.to_owned(), request_hash: hash(&parts.method, parts.uri.path(), &body) };
+    let request_hash = app.service.request_hash(parts.method.as_str(), parts.uri.path(), &body);
+    let claim = Claim { user: actor.user.id, key: key.to_owned(), request_hash };
     match app.service.look_up(&claim).await? {
         Known::Answered(status, answer) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
@@ -81,13 +79,4 @@ async fn keep(app: &App, claim: &Claim, response: Response, secret: bool) -> Res
         tracing::warn!(error = &error as &dyn std::error::Error, "the answer to an idempotent request is not kept");
     }
     Ok(Response::from_parts(parts, Body::from(body)))
-}
-
-fn hash(method: &Method, path: &str, body: &Bytes) -> String {
-    let mut digest = Sha256::new();
-    for part in [method.as_str().as_bytes(), path.as_bytes(), body] {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
-    }
-    HEXLOWER.encode(&digest.finalize())
 }

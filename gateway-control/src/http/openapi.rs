@@ -14,7 +14,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, accounts, admin, agreements, audit, channels, connections, engines, gateway, grants, peering, relays, servers, shares, tiers,
+    App, accounts, admin, agreements, audit, channels, connections, credentials, engines, gateway, grants, peering,
+    relays, servers, shares, tiers,
 };
 
 /// What stands above the routes in the document.
@@ -26,7 +27,8 @@ use super::{
         peering::PeeringVerb,
         agreements::AgreementVerb,
         grants::GrantVerb,
-        connections::ConnectionVerb
+        connections::ConnectionVerb,
+        connections::KindFilter
     )),
     security(("session" = [])),
     modifiers(&Security)
@@ -89,6 +91,14 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(shares::show))
         .routes(routes!(shares::open))
         .routes(routes!(shares::end))
+        .routes(routes!(servers::access))
+        .routes(routes!(channels::access))
+        .routes(routes!(credentials::tokens, credentials::create_token))
+        .routes(routes!(credentials::delete_token))
+        .routes(routes!(credentials::invitations, credentials::invite))
+        .routes(routes!(credentials::delete_invitation))
+        .routes(routes!(credentials::accept_invitation))
+        .routes(routes!(credentials::change_password))
         .routes(routes!(tiers::usage))
         .routes(routes!(tiers::list))
         .routes(routes!(tiers::put))

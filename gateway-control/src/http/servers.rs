@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use gateway_proto::{
     api::{
         Page,
-        platform::{CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Server},
+        platform::{AccessEntry, CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Server},
     },
     id::ServerId,
 };
@@ -71,4 +71,15 @@ pub(super) async fn create_enrollment_code(
     Body(body): Body<CreateEnrollmentCode>,
 ) -> ApiResult<(StatusCode, Json<CreatedEnrollmentCode>)> {
     Ok((StatusCode::CREATED, Json(app.service.create_enrollment_code(&actor, id, body).await?)))
+}
+
+/// Who has access to it, and who was offered or asked for it; on one page.
+#[utoipa::path(get, path = "/servers/{id}/access", tag = "servers", params(("id" = ServerId, Path)),
+    responses((status = 200, body = Page<AccessEntry>)))]
+pub(super) async fn access(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ServerId>,
+) -> ApiResult<Json<Page<AccessEntry>>> {
+    Ok(Json(Page { items: app.service.server_access(&actor, id).await?, next: None }))
 }

@@ -25,7 +25,7 @@ use crate::storage::{OrganizationRow, PasswordHash, Transaction, UserRow};
 /// Who may create an organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
-    /// Whoever shows the operator token.
+    /// Whoever shows the registration token, or the operator token.
     Token,
     /// Everybody.
     Open,
@@ -49,14 +49,16 @@ impl Service {
     pub async fn create_organization(&self, body: CreateOrganization) -> ServiceResult<Session> {
         let allowed = match self.settings.registration {
             Registration::Open => true,
-            Registration::Token => body.registration_token.as_ref().is_some_and(|token| self.is_operator(&token.0)),
+            Registration::Token => body.registration_token.as_ref().is_some_and(|token| {
+                digest(&token.0) == digest(&self.settings.registration_token.0) || self.is_operator(&token.0)
+            }),
             Registration::Closed => false,
         };
         if !allowed {
             let why = match self.settings.registration {
                 Registration::Closed => "registration is closed on this platform",
                 Registration::Token | Registration::Open => {
-                    "the registration token is missing or wrong; the platform's operator has it (operator-token file)"
+                    "the registration token is missing or wrong; the platform's operator has it (registration-token file)"
                 }
             };
             return Err(ServiceError::Forbidden(why.to_owned()));
@@ -93,6 +95,7 @@ impl Service {
         work.begin_tier(actor.id()).await?;
         work.insert_user(&actor.user).await.or_conflict(|| email_taken(&actor.user.email))?;
         work.audit(&[actor.id()], "organization.create", actor.id(), actor.organization.name.clone()).await?;
+        work.audit_platform("organization.create", actor.id(), actor.organization.name.clone()).await?;
         let session = self.open_session(work.tx(), actor).await?;
         work.commit().await?;
         Ok(session)
@@ -130,7 +133,7 @@ impl Service {
         work.commit().await
     }
 
-    async fn open_session(&self, tx: &mut dyn Transaction, actor: Actor) -> ServiceResult<Session> {
+    pub(super) async fn open_session(&self, tx: &mut dyn Transaction, actor: Actor) -> ServiceResult<Session> {
         let token = format!("gws_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
         let expires_at = self.clock.unix_secs() + SESSION_SECS;
         tx.insert_session(&digest(&token), actor.user.id, expires_at, SESSIONS_PER_USER).await?;
@@ -144,6 +147,9 @@ impl Service {
 
     /// The user behind a session token.
     pub async fn authenticate(&self, token: &str) -> ServiceResult<Actor> {
+        if let Some(actor) = self.authenticate_api_token(token).await? {
+            return Ok(actor);
+        }
         let mut tx = self.storage.read().await?;
         let user = tx
             .session_user(&digest(token), self.clock.unix_secs())
@@ -295,11 +301,11 @@ impl Service {
     }
 }
 
-async fn organization_of(tx: &mut dyn Transaction, user: &UserRow) -> ServiceResult<OrganizationRow> {
+pub(super) async fn organization_of(tx: &mut dyn Transaction, user: &UserRow) -> ServiceResult<OrganizationRow> {
     tx.organization(user.organization).await?.ok_or(ServiceError::Internal("a user without organization"))
 }
 
-fn email_taken(email: &str) -> String {
+pub(super) fn email_taken(email: &str) -> String {
     format!("there is a user with the address {email} already")
 }
 

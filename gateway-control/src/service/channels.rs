@@ -166,7 +166,7 @@ impl Service {
     }
 }
 
-async fn own_channel(
+pub(super) async fn own_channel(
     tx: &mut dyn Transaction,
     organization: OrganizationId,
     id: ChannelId,

@@ -2,7 +2,9 @@
 //! answer is kept beside it. Sent again, the same request gets the same answer and changes nothing; sent at the same time,
 //! one of the two is done. A request that was refused changed nothing and leaves no claim: it is tried anew.
 
+use data_encoding::HEXLOWER;
 use gateway_proto::id::UserId;
+use sha2::{Digest, Sha256};
 
 use super::{Service, ServiceError, ServiceResult, Work};
 use crate::storage::StorageError;
@@ -35,6 +37,18 @@ pub enum Known {
 }
 
 impl Service {
+    /// What a request is, hashed with a key that is not in the storage: a body may hold a password, which nobody who reads
+    /// the storage shall be able to guess at.
+    pub fn request_hash(&self, method: &str, path: &str, body: &[u8]) -> String {
+        let mut mac =
+            Sha256::new_with_prefix(Sha256::digest(format!("idempotency {}", self.settings.operator_token.0)));
+        for part in [method.as_bytes(), path.as_bytes(), body] {
+            mac.update((part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        HEXLOWER.encode(&mac.finalize())
+    }
+
     /// Looks a request up.
     pub async fn look_up(&self, claim: &Claim) -> ServiceResult<Known> {
         let since = self.clock.unix_secs().saturating_sub(KEPT_SECS);
@@ -76,9 +90,8 @@ impl Work {
         }
         let inserted =
             self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, KEYS_PER_USER).await;
-        inserted.map_err(|error| match error {
-            StorageError::Duplicate => ServiceError::IdempotencyKey(DONE),
-            other => other.into(),
+        inserted.map_err(|error| {
+            if matches!(error, StorageError::Duplicate) { ServiceError::IdempotencyKey(DONE) } else { error.into() }
         })
     }
 

@@ -185,9 +185,13 @@ impl Work {
         row.status = next(row.status, PeeringAct::Accept, side)?;
         if row.from != row.to {
             self.has_room(row.to, Counted::Peers).await?;
-            self.has_room(row.from, Counted::Peers).await.map_err(|_| {
-                ServiceError::Limit("the other organization has no room for another peer in its tier".to_owned())
-            })?;
+            let room = self.has_room(row.from, Counted::Peers).await;
+            if matches!(room, Err(ServiceError::Limit(_))) {
+                // How much room they have is theirs to know.
+                let words = "the other organization has no room for another peer in its tier";
+                return Err(ServiceError::Limit(words.to_owned()));
+            }
+            room?;
         }
         let (ms, random) = self.seed();
         let agreement = AgreementRow {

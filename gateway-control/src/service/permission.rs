@@ -95,6 +95,7 @@ matrix! {
     ChangeOrganization = "organization.update", "Change name, description and visibility of the organization": MANAGERS on OWN;
     ManageUsers = "user.manage", "Add and remove users; owners only by owners": MANAGERS on OWN;
     ManageServers = "server.manage", "Add and remove servers, make enrolment codes": MANAGERS on OWN;
+    ManageTokens = "token.manage", "Make and revoke own tokens for automation; those of others with user.manage": EVERYBODY on OWN;
     PublishChannels = "channel.manage", "Add, change, publish and remove channels": OPERATORS on OWN;
     RequestPeering = "peering_request.create", "Ask a discoverable organization, or oneself, for an agreement": MANAGERS on OUTSIDE;
     AnswerPeering = "peering_request.answer", "Accept or decline a peering request": MANAGERS on PEER;
@@ -112,6 +113,21 @@ matrix! {
     OpenShare = "share.open", "Open a tunnel to a server that was shared": OPERATORS on PEER;
     EndShare = "share.end", "End a share with its tunnels": MANAGERS on EITHER;
     TerminateConnections = "connection.terminate", "End connections for good": MANAGERS on EITHER;
+}
+
+impl Act {
+    /// The scope that a token needs for it: the noun.
+    pub fn scope(self) -> &'static str {
+        self.as_str().split('.').next().unwrap_or_default()
+    }
+}
+
+/// The scopes that tokens of automation may have: the nouns of the acts, but for tokens themselves.
+pub fn scopes() -> Vec<&'static str> {
+    let mut scopes: Vec<_> = Act::ALL.iter().map(|act| act.scope()).filter(|scope| *scope != "token").collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
 }
 
 /// The row of an act.

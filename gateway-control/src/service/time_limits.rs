@@ -70,6 +70,7 @@ impl Service {
         let mut work = self.work(Who::System).await?;
         let now = work.now;
         work.forget_keys().await?;
+        work.purge_credentials(now).await?;
         work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
         work.commit().await
     }

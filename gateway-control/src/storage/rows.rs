@@ -1,11 +1,14 @@
 //! The rows: typed values, no rules.
 
 use gateway_proto::{
-    api::{gateway::EngineHead, platform::{AdminAccess, AuditEntry, Role, ShareLevel}},
+    api::{
+        gateway::EngineHead,
+        platform::{AdminAccess, AuditEntry, Role, ShareLevel},
+    },
     engine::plan::EndState,
     id::{
-        AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId,
-        TenantId, UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, GrantId, InvitationId, OrganizationId, PeeringRequestId,
+        RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -329,6 +332,44 @@ rows! {
         created_at: u64,
         /// End.
         ended_at: Option<u64>,
+    }
+    /// A token of automation.
+    ApiTokenRow {
+        /// Id.
+        id: ApiTokenId,
+        /// The user it acts as.
+        user: UserId,
+        /// That user's organization.
+        organization: OrganizationId,
+        /// What it is for.
+        name: String,
+        /// What it may do.
+        scopes: Vec<String>,
+        /// End.
+        expires_at: u64,
+        /// When it was last used, to the hour.
+        last_used_at: Option<u64>,
+        /// Creation.
+        created_at: u64,
+    }
+    /// An invitation that waits.
+    InvitationRow {
+        /// Id.
+        id: InvitationId,
+        /// Organization.
+        organization: OrganizationId,
+        /// Who invited.
+        invited_by: UserId,
+        /// Sign-in name, lower case.
+        email: String,
+        /// Name.
+        name: String,
+        /// Role.
+        role: Role,
+        /// End.
+        expires_at: u64,
+        /// Creation.
+        created_at: u64,
     }
     /// A subscription tier.
     TierRow {

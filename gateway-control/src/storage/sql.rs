@@ -14,6 +14,7 @@ mod accounts;
 mod audit;
 mod channels;
 mod connections;
+mod credentials;
 mod engines;
 mod idempotency;
 mod location;

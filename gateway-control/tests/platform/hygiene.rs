@@ -39,6 +39,25 @@ async fn every_error_is_a_problem_with_a_stable_code_and_a_request_id() {
 }
 
 #[tokio::test]
+async fn the_registration_token_creates_organizations_and_nothing_else() {
+    let control = Control::start().await;
+    let token = std::fs::read_to_string(&control.ready.registration_token_file).unwrap().trim().to_owned();
+    assert_ne!(token, control.operator);
+    let body = |token: &str| {
+        json!({
+            "name": "Hospital", "owner_email": "o@h.example", "owner_name": "O",
+            "owner_password": "correct horse battery", "registration_token": token,
+        })
+    };
+    let create = async |token: &str| {
+        control.request("POST", "/api/v1/organizations").json(&body(token)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((create("gwr_wrong").await, create(&token).await), (403, 201));
+    let list = control.request("GET", "/api/v1/organizations").header("authorization", format!("Operator {token}"));
+    assert_eq!(list.send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
 async fn sign_in_is_slowed_down_and_tells_nothing_about_accounts() {
     let control = Control::start_with("[limits]\nlogins_per_minute = 3\n").await;
     let hospital = control.organization("Hospital").await;

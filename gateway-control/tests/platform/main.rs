@@ -3,6 +3,7 @@
 
 mod admin;
 mod audit;
+mod credentials;
 mod database;
 mod engines;
 mod enrollment;

@@ -74,6 +74,10 @@ impl World<'_> {
                 let server = lab.server(&name).await;
                 ("POST", format!("/servers/{}/enrollment-codes", server.id), empty())
             }
+            Act::ManageTokens => {
+                let body = json!({"name": self.fresh(), "scopes": ["read"]});
+                ("POST", "/api-tokens".to_owned(), Some(body))
+            }
             Act::PublishChannels => {
                 let channel = self.channel().await;
                 let path = format!("/channels/{}", channel["channel_id"].as_str().unwrap());
@@ -128,11 +132,18 @@ impl World<'_> {
         }
     }
 
-    /// What a call leaves behind in the way of the next one.
+    /// What a call leaves behind in the way of the next one: a request that waits becomes an agreement that ends, because
+    /// requests in vain are counted.
     async fn clear(&self, act: Act, call: &Call) {
-        if matches!(act, Act::AnswerPeering | Act::WithdrawPeering) {
-            let path = call.1.replace("/decline", "/withdraw");
-            let _ = self.pair.lab.send("POST", &path, Some(json!({}))).await;
+        if !matches!(act, Act::AnswerPeering | Act::WithdrawPeering) {
+            return;
+        }
+        let path = call.1.replace("/decline", "/accept").replace("/withdraw", "/accept");
+        let answer = self.asked.send("POST", &path, Some(json!({}))).await;
+        if answer.status().is_success() {
+            let request: PeeringRequest = answer.json().await.unwrap();
+            let path = format!("/agreements/{}/end", request.agreement_id.unwrap());
+            let _: Value = self.pair.lab.post(&path, json!({})).await;
         }
     }
 }
@@ -141,7 +152,7 @@ impl World<'_> {
 /// own channel is to offer it.
 fn can_be_aimed(act: Act, relation: Relation) -> bool {
     let only = |acts: &[Act], wanted: bool| !acts.contains(&act) || wanted;
-    only(&[Act::ReadAudit, Act::ChangeOrganization], relation == Relation::Own)
+    only(&[Act::ReadAudit, Act::ChangeOrganization, Act::ManageTokens], relation == Relation::Own)
         && only(&[Act::OfferGrant], relation != Relation::Peer)
         && only(&[Act::RequestGrant], relation != Relation::Own)
 }

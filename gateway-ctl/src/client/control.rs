@@ -64,6 +64,25 @@ impl Control {
         self.call(self.request(Method::PATCH, path).json(body)).await
     }
 
+    /// `POST` whose answer has no body.
+    pub(crate) async fn post_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        let request = self.request(Method::POST, path).json(body);
+        self.http.send(request, LIMIT).await.map_err(|error| self.refused(error))?;
+        Ok(())
+    }
+
+    /// `PUT`.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.call(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// `PUT` whose answer has no body.
+    pub(crate) async fn put_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        let request = self.request(Method::PUT, path).json(body);
+        self.http.send(request, LIMIT).await.map_err(|error| self.refused(error))?;
+        Ok(())
+    }
+
     /// `DELETE`; whatever a good answer says is not needed.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.http.send(self.request(Method::DELETE, path), LIMIT).await.map_err(|error| self.refused(error))?;

@@ -34,6 +34,8 @@ pub(crate) enum Channel {
     Create(Create),
     /// Show a channel.
     Show(One),
+    /// Who has access to it, and who was offered or asked for it.
+    Access(One),
     /// Let partners see it under its public name; also a channel that an engine has and nobody registered yet.
     Publish(Publish),
     /// Hide it from partners; what was granted stays.
@@ -138,6 +140,12 @@ impl Channel {
             Self::List => return list(context, &control).await,
             Self::Discover(discover) => return discover.run(context, &control).await,
             Self::Create(create) => create.run(&control).await?,
+            Self::Access(One { channel }) => {
+                let id = channel_id(&control, &channel).await?;
+                let entries: Vec<platform::AccessEntry> =
+                    control.list(&format!("{PATH}/{id}/access"), &[], None).await?;
+                return context.out.list(&entries);
+            }
             Self::Show(One { channel }) => {
                 let id = channel_id(&control, &channel).await?;
                 control.get(&format!("{PATH}/{id}")).await?

@@ -131,7 +131,7 @@ impl Relay {
 }
 
 impl Operator {
-    fn control(self, context: &Context) -> Result<Control, CtlError> {
+    pub(crate) fn control(self, context: &Context) -> Result<Control, CtlError> {
         self.place.operated(context, &self.operator_token_file)
     }
 }

@@ -36,6 +36,11 @@ pub(crate) enum Server {
         /// Name or id.
         server: String,
     },
+    /// Who has access to it: to its channels, to its engine, to its figures.
+    Access {
+        /// Name or id.
+        server: String,
+    },
     /// Delete a server; its gateway is cut off at once.
     Delete(Delete),
     /// Make a one-time code that enrols the server's gateway; an unused older one ends.
@@ -83,6 +88,12 @@ impl Server {
                 }
                 let engine = discover::engine(&control, &server).await?;
                 context.out.line(&format!("Engine: {}", discover::summary(&engine, gateway_net::time::unix_secs())))
+            }
+            Self::Access { server } => {
+                let id = server_id(&control, &server).await?;
+                let entries: Vec<platform::AccessEntry> =
+                    control.list(&format!("{PATH}/{id}/access"), &[], None).await?;
+                context.out.list(&entries)
             }
             Self::Delete(Delete { server, confirm }) => {
                 let id = server_id(&control, &server).await?;

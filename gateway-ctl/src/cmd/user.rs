@@ -5,13 +5,17 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use gateway_proto::{
-    api::platform::{self, CreateUser, Role},
+    api::platform::{
+        self, AcceptInvitation, ChangePassword, CreateInvitation, CreateUser, CreatedInvitation, Invitation, Me, Role,
+        Session,
+    },
     id::UserId,
 };
 
 use crate::{
-    args::Confirm,
-    cmd::{Context, id_of},
+    args::{Confirm, ControlArgs, Span},
+    client::{Control, Credential},
+    cmd::{Context, id_of, session},
     error::CtlError,
     output::{View, time, word},
     resolve::Named,
@@ -25,6 +29,14 @@ pub(crate) enum User {
     List,
     /// Add a user.
     Create(Create),
+    /// Invite a person, who chooses the password; the code is printed once, alone on standard output.
+    Invite(Invite),
+    /// List the invitations that wait.
+    Invitations,
+    /// Accept an invitation and remember the session in the profile.
+    Accept(Accept),
+    /// Change the own password; other sessions and the tokens end.
+    Password(Password),
     /// Delete a user; the sessions end at once.
     Delete(Delete),
 }
@@ -44,6 +56,47 @@ pub(crate) struct Create {
     /// File with the first password, `-` for standard input.
     #[arg(long, value_name = "FILE")]
     password_file: SecretSource,
+}
+
+/// A person to invite.
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// E-mail address: the sign-in name.
+    #[arg(long)]
+    email: String,
+    /// Name.
+    #[arg(long)]
+    name: String,
+    /// Role; nobody gives a role above the own one.
+    #[arg(long, value_parser = role_parser())]
+    role: Role,
+    /// How long the code may be used; default 7 days, 30 at most.
+    #[arg(long, value_name = "TIME")]
+    valid: Option<Span>,
+}
+
+/// An invitation to accept.
+#[derive(Debug, Args)]
+pub(crate) struct Accept {
+    /// File with the code, `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    code_file: SecretSource,
+    /// File with the own password.
+    #[arg(long, value_name = "FILE")]
+    password_file: SecretSource,
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+/// Another password.
+#[derive(Debug, Args)]
+pub(crate) struct Password {
+    /// File with the password until now, `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    current_file: SecretSource,
+    /// File with the new password.
+    #[arg(long, value_name = "FILE")]
+    new_file: SecretSource,
 }
 
 /// A user to delete.
@@ -69,24 +122,77 @@ fn role_parser() -> impl TypedValueParser<Value = Role> {
 
 impl User {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
-        let control = context.control()?;
         match self {
+            Self::Accept(accept) => accept.run(context).await,
+            Self::Invite(Invite { email, name, role, valid }) => {
+                let body = CreateInvitation { email, name, role, valid_secs: valid.map(|span| span.secs) };
+                let created: CreatedInvitation = context.control()?.post("/invitations", &body).await?;
+                if context.out.is_json() {
+                    return context.out.json(&created);
+                }
+                let end = time::relative(gateway_net::time::unix_secs(), created.invitation.expires_at);
+                context.out.remark(&format!(
+                    "For `gateway-ctl user accept --code-file`. Good once, ends {end}; it is not shown again."
+                ));
+                context.out.line(&created.code.0)
+            }
+            Self::Invitations => {
+                let invitations: Vec<Invitation> = context.control()?.list("/invitations", &[], None).await?;
+                context.out.list(&invitations)
+            }
+            Self::Password(Password { current_file, new_file }) => {
+                let body =
+                    ChangePassword { current: current_file.read("password")?, new: new_file.read("new password")? };
+                context.control()?.post_only("/me/password", &body).await?;
+                context.out.deed("user.change_password", "me", "Changed the password; other sessions and tokens ended.")
+            }
             Self::List => {
-                let users: Vec<platform::User> = control.list("/users", &[], None).await?;
+                let users: Vec<platform::User> = context.control()?.list("/users", &[], None).await?;
                 context.out.list(&users)
             }
             Self::Create(Create { email, name, role, password_file }) => {
                 let body = CreateUser { email, name, role, password: password_file.read("password")? };
-                let user: platform::User = control.post("/users", &body).await?;
+                let user: platform::User = context.control()?.post("/users", &body).await?;
                 context.out.item(&user)
             }
             Self::Delete(Delete { user, confirm }) => {
+                let control = context.control()?;
                 let id = id_of::<platform::User>(&control, "/users", &user, |_| true).await?;
                 confirm.ask(&format!("Delete the user '{user}' ({id})"))?;
                 control.delete(&format!("/users/{id}")).await?;
                 context.out.deed("user.delete", id, &format!("Deleted the user '{user}'."))
             }
         }
+    }
+}
+
+impl Accept {
+    async fn run(self, context: &mut Context) -> Result<(), CtlError> {
+        let target = context.target(&self.control)?;
+        let control = Control::new(&target, Credential::Nobody)?;
+        let code = self.code_file.read("invitation code")?;
+        let body = AcceptInvitation { code, password: self.password_file.read("password")? };
+        let session: Session = control.post("/invitations/accept", &body).await?;
+        session::remember(context, &target, &session)?;
+        context.out.item(&Me { user: session.user, organization: session.organization })
+    }
+}
+
+impl View for Invitation {
+    const HEADERS: &'static [&'static str] = &["EMAIL", "NAME", "ROLE", "EXPIRES", "ID"];
+
+    fn row(&self, now: u64) -> Vec<String> {
+        vec![
+            self.email.clone(),
+            self.name.clone(),
+            word(&self.role),
+            time::relative(now, self.expires_at),
+            self.id.to_string(),
+        ]
+    }
+
+    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
+        ["E-mail", "Name", "Role", "Expires", "Id"].into_iter().zip(self.row(now)).collect()
     }
 }
 

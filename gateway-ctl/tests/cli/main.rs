@@ -5,6 +5,7 @@
 
 mod control;
 mod daemon;
+mod platform;
 mod session;
 mod stand_in;
 mod usage;

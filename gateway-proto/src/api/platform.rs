@@ -10,6 +10,9 @@
 //! | `GET /me` | [`Me`] |
 //! | `GET /organization` · `PATCH /organization` | own [`Organization`] · [`UpdateOrganization`] |
 //! | `GET /users` · `POST /users` · `DELETE /users/{id}` | [`User`] · [`CreateUser`] |
+//! | `GET /invitations` · `POST` · `DELETE …/{id}` · `POST …/accept` | [`Invitation`] · [`CreateInvitation`] → [`CreatedInvitation`] · [`AcceptInvitation`] → [`Session`] |
+//! | `GET /api-tokens` · `POST` · `DELETE …/{id}` | [`ApiToken`] · [`CreateApiToken`] → [`CreatedApiToken`] |
+//! | `POST /me/password` | [`ChangePassword`] |
 //! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
 //! | `POST /servers/{id}/enrollment-codes` | [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
 //! | `GET /directory?q=` | [`DirectoryEntry`] |
@@ -22,6 +25,7 @@
 //! | `POST /admin-connections` · `POST /connections/{id}/{accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
 //! | `GET /relays` · `POST` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] (operator of the platform) |
+//! | `GET /channels/{id}/access` · `GET /servers/{id}/access` | [`AccessEntry`]: who has access |
 //! | `GET /organization/usage` · `GET /tiers` | [`Usage`] · [`Tier`] |
 //! | `PUT /tiers/{name}` · `GET /organizations` · `PUT /organizations/{id}/tier` | [`PutTier`] · [`PlatformOrganization`] · [`AssignTier`] (operator of the platform) |
 //! | `GET /audit` | [`AuditEntry`], newest first |
@@ -64,10 +68,14 @@ macro_rules! api_types {
     )*};
 }
 
+mod access;
 mod admin;
+mod credentials;
 mod tiers;
 
+pub use access::*;
 pub use admin::*;
+pub use credentials::*;
 pub use tiers::*;
 
 /// A text that must not show in logs: masked in `Debug`.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use gateway_proto::api::platform::Role;
 
-use super::{MATRIX, Relation, allows, may_manage, name};
+use super::{MATRIX, Relation, allows, may_manage, name, scopes};
 
 const ROLES: &[Role] = &[Role::Owner, Role::Admin, Role::Operator, Role::Viewer, Role::Auditor];
 
@@ -30,6 +30,12 @@ pub fn document() -> String {
         let cells: Vec<_> = ROLES.iter().map(|role| cell(*role, rule)).collect();
         line(format_args!("| `{}` | {} | {} |", rule.act.as_str(), rule.act.what(), cells.join(" | ")));
     }
+    let scopes: Vec<_> = scopes().iter().map(|scope| format!("`{scope}`")).collect();
+    line(format_args!(
+        "\n## Tokens\n\nA token for automation acts as its user, and needs the noun of an act among its scopes: {}. It makes no tokens and \
+         changes no password.",
+        scopes.join(", ")
+    ));
     line(format_args!("\n## Users\n\nWho may add, change and remove users of which role; the last owner stays.\n"));
     line(format_args!("| role | {} |", heads.join(" | ")));
     line(format_args!("|---|{}", "---|".repeat(ROLES.len())));

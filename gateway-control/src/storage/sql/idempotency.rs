@@ -9,14 +9,13 @@ use crate::storage::{Idempotency, IdempotencyRow, StorageResult};
 #[async_trait]
 impl Idempotency for SqlTransaction {
     async fn idempotency_key(&mut self, user: UserId, key: &str, since: u64) -> StorageResult<Option<IdempotencyRow>> {
-        let row = query(
-            "SELECT * FROM idempotency_keys WHERE user_id = $1 AND idempotency_key = $2 AND created_at > $3",
-        )
-        .bind(user.to_string())
-        .bind(key)
-        .bind(big(since))
-        .fetch_optional(self.db())
-        .await?;
+        let row =
+            query("SELECT * FROM idempotency_keys WHERE user_id = $1 AND idempotency_key = $2 AND created_at > $3")
+                .bind(user.to_string())
+                .bind(key)
+                .bind(big(since))
+                .fetch_optional(self.db())
+                .await?;
         row.map(|row| {
             Ok(IdempotencyRow {
                 request_hash: row.text("request_hash")?,

@@ -60,11 +60,10 @@ impl Tiers for SqlTransaction {
     }
 
     async fn count_servers(&mut self, organization: OrganizationId) -> StorageResult<u64> {
-        let row =
-            query("SELECT COUNT(*) AS number FROM servers WHERE organization_id = $1 AND removed_at IS NULL")
-                .bind(organization.to_string())
-                .fetch_one(self.db())
-                .await?;
+        let row = query("SELECT COUNT(*) AS number FROM servers WHERE organization_id = $1 AND removed_at IS NULL")
+            .bind(organization.to_string())
+            .fetch_one(self.db())
+            .await?;
         row.number("number")
     }
 

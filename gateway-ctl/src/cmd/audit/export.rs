@@ -111,7 +111,7 @@ fn instant(secs: u64) -> String {
 
 /// That an older export is the beginning of the log.
 pub(super) fn compare(path: &Path, entries: &[AuditEntry]) -> Result<(), CtlError> {
-    let text = fs::read_to_string(path).map_err(|source| CtlError::Export { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| CtlError::File { path: path.to_owned(), source })?;
     let mut log = entries.iter();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let older: Option<AuditEntry> = serde_json::from_str(line).ok();

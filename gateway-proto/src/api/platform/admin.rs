@@ -18,6 +18,13 @@ pub enum AdminAccess {
     ReadWrite,
 }
 
+impl AdminAccess {
+    /// Whether the engine may be changed.
+    pub fn writes(self) -> bool {
+        self == Self::ReadWrite
+    }
+}
+
 /// How far a server is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

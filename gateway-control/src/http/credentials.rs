@@ -1,0 +1,114 @@
+//! Tokens of automation, invitations, passwords.
+
+use axum::{Json, extract::State, http::StatusCode};
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{
+            AcceptInvitation, ApiToken, ChangePassword, CreateApiToken, CreateInvitation, CreatedApiToken,
+            CreatedInvitation, Invitation, Session,
+        },
+    },
+    id::{ApiTokenId, InvitationId},
+};
+
+use super::{
+    App,
+    extract::{Address, Ask, At, Body, SignedIn},
+    problem::ApiResult,
+};
+use crate::service::{Paging, ServiceError};
+
+/// Tokens of the own organization; without the role that manages users, the own ones.
+#[utoipa::path(get, path = "/api-tokens", tag = "accounts", params(Paging),
+    responses((status = 200, body = Page<ApiToken>)))]
+pub(super) async fn tokens(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<ApiToken>>> {
+    Ok(Json(app.service.api_tokens(&actor, &paging).await?))
+}
+
+/// Make a token for automation; it is shown once.
+#[utoipa::path(post, path = "/api-tokens", tag = "accounts", request_body = CreateApiToken,
+    responses((status = 201, body = CreatedApiToken)))]
+pub(super) async fn create_token(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreateApiToken>,
+) -> ApiResult<(StatusCode, Json<CreatedApiToken>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_api_token(&actor, body).await?)))
+}
+
+/// Revoke a token, at once.
+#[utoipa::path(delete, path = "/api-tokens/{id}", tag = "accounts", params(("id" = ApiTokenId, Path)),
+    responses((status = 204)))]
+pub(super) async fn delete_token(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ApiTokenId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_api_token(&actor, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Invitations of the own organization that wait.
+#[utoipa::path(get, path = "/invitations", tag = "accounts", params(Paging),
+    responses((status = 200, body = Page<Invitation>)))]
+pub(super) async fn invitations(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Ask(paging): Ask<Paging>,
+) -> ApiResult<Json<Page<Invitation>>> {
+    Ok(Json(app.service.invitations(&actor, &paging).await?))
+}
+
+/// Invite a person; the code is shown once.
+#[utoipa::path(post, path = "/invitations", tag = "accounts", request_body = CreateInvitation,
+    responses((status = 201, body = CreatedInvitation)))]
+pub(super) async fn invite(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    Body(body): Body<CreateInvitation>,
+) -> ApiResult<(StatusCode, Json<CreatedInvitation>)> {
+    Ok((StatusCode::CREATED, Json(app.service.create_invitation(&actor, body).await?)))
+}
+
+/// Take an invitation back.
+#[utoipa::path(delete, path = "/invitations/{id}", tag = "accounts", params(("id" = InvitationId, Path)),
+    responses((status = 204)))]
+pub(super) async fn delete_invitation(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<InvitationId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_invitation(&actor, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Accept an invitation: the user is made, and signed in.
+#[utoipa::path(post, path = "/invitations/accept", tag = "accounts", request_body = AcceptInvitation,
+    responses((status = 201, body = Session)), security(()))]
+pub(super) async fn accept_invitation(
+    State(app): State<App>,
+    Address(address): Address,
+    Body(body): Body<AcceptInvitation>,
+) -> ApiResult<(StatusCode, Json<Session>)> {
+    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.accept_invitation(body).await?)))
+}
+
+/// Change the own password; every other session and every token of the user ends.
+#[utoipa::path(post, path = "/me/password", tag = "accounts", request_body = ChangePassword,
+    responses((status = 204)))]
+pub(super) async fn change_password(
+    State(app): State<App>,
+    Address(address): Address,
+    SignedIn(actor, token): SignedIn,
+    Body(body): Body<ChangePassword>,
+) -> ApiResult<StatusCode> {
+    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
+    app.service.change_password(&actor, &token, body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,278 @@
+//! Tokens of automation, invitations, passwords.
+//!
+//! A token acts as its user and never beyond: what the user may not do, or what its scopes do not name, is refused. It makes
+//! no tokens, and changes no password. It ends by itself, with its user, with a new password, or when it is revoked.
+
+use data_encoding::HEXLOWER;
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{
+            AcceptInvitation, ApiToken, ChangePassword, CreateApiToken, CreateInvitation, CreatedApiToken,
+            CreatedInvitation, Hidden, Invitation, Session,
+        },
+    },
+    id::{ApiTokenId, InvitationId, UserId},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult,
+    accounts::{email_taken, organization_of},
+    digest,
+    error::OrConflict,
+    page::{Paging, page},
+    permission::{self, Act},
+    validate,
+    work::Who,
+};
+use crate::storage::{ApiTokenRow, InvitationRow, PasswordHash, UserRow};
+
+/// How long a token is valid: 90 days by default, a leap year at most.
+const TOKEN_SECS: (u64, u64, u64) = (60, 90 * 24 * 3600, 366 * 24 * 3600);
+/// How long an invitation is valid: a week by default, 30 days at most.
+const INVITATION_SECS: (u64, u64, u64) = (60, 7 * 24 * 3600, 30 * 24 * 3600);
+/// Tokens of one user.
+const TOKENS_PER_USER: u64 = 50;
+/// How exactly the last use of a token is known, seconds.
+const USE_SECS: u64 = 3600;
+/// What a token's text begins with.
+const TOKEN_PREFIX: &str = "gwt_";
+
+impl Service {
+    /// Makes a token that acts as the user.
+    pub async fn create_api_token(&self, actor: &Actor, body: CreateApiToken) -> ServiceResult<CreatedApiToken> {
+        actor.may(Act::ManageTokens)?;
+        let name = validate::name("name", &body.name)?;
+        let (min, default, max) = TOKEN_SECS;
+        let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
+        let scopes = sound_scopes(body.scopes)?;
+        let mut work = self.work_of(actor).await?;
+        if work.count_api_tokens(actor.user.id).await? >= TOKENS_PER_USER {
+            return Err(ServiceError::Conflict(format!("there are {TOKENS_PER_USER} tokens already; revoke one")));
+        }
+        let (ms, random) = work.seed();
+        let token = format!("{TOKEN_PREFIX}{}", HEXLOWER.encode(&gateway_net::random::<32>()));
+        let row = ApiTokenRow {
+            id: ApiTokenId::new(ms, random),
+            user: actor.user.id,
+            organization: actor.id(),
+            name,
+            scopes,
+            expires_at: work.now + valid,
+            last_used_at: None,
+            created_at: work.now,
+        };
+        work.insert_api_token(&row, &digest(&token)).await?;
+        let detail = format!("{}: {}", row.name, row.scopes.join(", "));
+        work.audit(&[actor.id()], "api_token.create", row.id, detail).await?;
+        work.commit().await?;
+        Ok(CreatedApiToken { token: Hidden(token), api_token: show_token(row) })
+    }
+
+    /// The tokens of the own organization; without the role that manages users, the own ones.
+    pub async fn api_tokens(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<ApiToken>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let rows = self.storage.read().await?.api_tokens(actor.id(), &slice).await?;
+        let mut shown = page(rows, &slice, |row| row.id.to_string(), show_token);
+        if actor.may(Act::ManageUsers).is_err() {
+            shown.items.retain(|token| token.user_id == actor.user.id);
+        }
+        Ok(shown)
+    }
+
+    /// Revokes a token: an own one, or that of a user one may remove.
+    pub async fn delete_api_token(&self, actor: &Actor, id: ApiTokenId) -> ServiceResult<()> {
+        actor.may(Act::ManageTokens)?;
+        let mut work = self.work_of(actor).await?;
+        let row = work.api_token(id).await?.filter(|row| row.organization == actor.id());
+        let row = row.ok_or(ServiceError::NotFound("API token"))?;
+        if row.user != actor.user.id {
+            actor.may(Act::ManageUsers)?;
+            let owner = work.user(row.user).await?.ok_or(ServiceError::NotFound("API token"))?;
+            if !permission::may_manage(actor.user.role, owner.role) {
+                return Err(ServiceError::Forbidden("a token of an owner is revoked by an owner only".to_owned()));
+            }
+        }
+        work.delete_api_token(id).await?;
+        work.audit(&[actor.id()], "api_token.delete", id, row.name).await?;
+        work.commit().await
+    }
+
+    /// The user behind a token, within its scopes; none: it is no API token.
+    pub(super) async fn authenticate_api_token(&self, token: &str) -> ServiceResult<Option<Actor>> {
+        if !token.starts_with(TOKEN_PREFIX) {
+            return Ok(None);
+        }
+        let now = self.clock.unix_secs();
+        let mut tx = self.storage.read().await?;
+        let row = tx.api_token_by_hash(&digest(token), now).await?;
+        let row = row.ok_or(ServiceError::Unauthenticated("the API token is unknown, revoked or has ended"))?;
+        let user =
+            tx.user(row.user).await?.ok_or(ServiceError::Unauthenticated("the user of the token was removed"))?;
+        let organization = organization_of(&mut *tx, &user).await?;
+        drop(tx);
+        if row.last_used_at.is_none_or(|at| now.saturating_sub(at) >= USE_SECS) {
+            let mut tx = self.storage.begin().await?;
+            tx.api_token_used(row.id, now).await?;
+            tx.commit().await?;
+        }
+        let mut actor = Actor::new(user, organization);
+        actor.scopes = Some(row.scopes.into_iter().collect());
+        Ok(Some(actor))
+    }
+
+    /// Invites a person; whoever has the code chooses the password.
+    pub async fn create_invitation(&self, actor: &Actor, body: CreateInvitation) -> ServiceResult<CreatedInvitation> {
+        actor.may(Act::ManageUsers)?;
+        if !permission::may_manage(actor.user.role, body.role) {
+            return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
+        }
+        let email = validate::email(&body.email)?;
+        let name = validate::name("name", &body.name)?;
+        let (min, default, max) = INVITATION_SECS;
+        let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
+        let mut work = self.work_of(actor).await?;
+        if work.user_by_email(&email).await?.is_some() {
+            return Err(ServiceError::Conflict(email_taken(&email)));
+        }
+        let (ms, random) = work.seed();
+        let code = format!("gwi_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
+        let row = InvitationRow {
+            id: InvitationId::new(ms, random),
+            organization: actor.id(),
+            invited_by: actor.user.id,
+            email,
+            name,
+            role: body.role,
+            expires_at: work.now + valid,
+            created_at: work.now,
+        };
+        work.insert_invitation(&row, &digest(&code)).await?;
+        let detail = format!("{} as {}", row.email, permission::name(row.role));
+        work.audit(&[actor.id()], "invitation.create", row.id, detail).await?;
+        work.commit().await?;
+        Ok(CreatedInvitation { code: Hidden(code), invitation: show_invitation(row) })
+    }
+
+    /// Invitations of the own organization that wait.
+    pub async fn invitations(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Invitation>> {
+        actor.may(Act::Read)?;
+        let slice = paging.slice()?;
+        let now = self.clock.unix_secs();
+        let rows = self.storage.read().await?.invitations(actor.id(), &slice).await?;
+        let mut shown = page(rows, &slice, |row| row.id.to_string(), show_invitation);
+        shown.items.retain(|invitation| now < invitation.expires_at);
+        Ok(shown)
+    }
+
+    /// Takes an invitation back.
+    pub async fn delete_invitation(&self, actor: &Actor, id: InvitationId) -> ServiceResult<()> {
+        actor.may(Act::ManageUsers)?;
+        let mut work = self.work_of(actor).await?;
+        let row = work.invitation(id).await?.filter(|row| row.organization == actor.id());
+        let row = row.ok_or(ServiceError::NotFound("invitation"))?;
+        work.delete_invitation(id).await?;
+        work.audit(&[actor.id()], "invitation.delete", id, row.email).await?;
+        work.commit().await
+    }
+
+    /// Accepts an invitation: the user is made, if whoever invited may still do that, and signed in.
+    pub async fn accept_invitation(&self, body: AcceptInvitation) -> ServiceResult<Session> {
+        let unknown =
+            || ServiceError::Unauthenticated("the invitation is unknown, used or has ended; ask for a new one");
+        let hash = digest(&body.code.0);
+        let now = self.clock.unix_secs();
+        // A guess costs no password hash and no place among the writers.
+        self.storage.read().await?.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
+        validate::password(&body.password.0)?;
+        let password = self.passwords.hash(body.password.clone()).await?;
+        let mut work = self.work(Who::System).await?;
+        let now = work.now;
+        let row = work.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
+        let inviter = work.user(row.invited_by).await?.ok_or_else(unknown)?;
+        let allowed = permission::rule(Act::ManageUsers).roles.contains(&inviter.role)
+            && permission::may_manage(inviter.role, row.role);
+        if !allowed {
+            return Err(unknown());
+        }
+        work.delete_invitation(row.id).await?;
+        let (ms, random) = work.seed();
+        let user = UserRow {
+            id: UserId::new(ms, random),
+            organization: row.organization,
+            email: row.email,
+            name: row.name,
+            role: row.role,
+            password_hash: PasswordHash(password),
+            created_at: work.now,
+        };
+        work.insert_user(&user).await.or_conflict(|| email_taken(&user.email))?;
+        let organization = organization_of(work.tx(), &user).await?;
+        let actor = Actor::new(user, organization);
+        let mut work = work.acting_as(Who::user(&actor));
+        work.audit(&[actor.id()], "invitation.accept", row.id, format!("user {}", actor.user.id)).await?;
+        let session = self.open_session(work.tx(), actor).await?;
+        work.commit().await?;
+        Ok(session)
+    }
+
+    /// Changes the own password: every other session and every token of the user ends.
+    pub async fn change_password(&self, actor: &Actor, token: &str, body: ChangePassword) -> ServiceResult<()> {
+        if actor.scopes.is_some() {
+            return Err(ServiceError::Forbidden("a password is changed by its user, not by an API token".to_owned()));
+        }
+        validate::password(&body.new.0)?;
+        let current = Some(actor.user.password_hash.0.clone());
+        if !self.passwords.verify(body.current.clone(), current).await? {
+            if self.refusals.check(&actor.user.id).is_err() {
+                return Err(ServiceError::RateLimited(std::time::Duration::from_secs(60)));
+            }
+            return Err(ServiceError::Forbidden("the current password is wrong".to_owned()));
+        }
+        let hash = PasswordHash(self.passwords.hash(body.new.clone()).await?);
+        let mut work = self.work_of(actor).await?;
+        work.set_password(actor.user.id, &hash).await?;
+        work.delete_other_sessions(actor.user.id, &digest(token)).await?;
+        work.audit(&[actor.id()], "user.change_password", actor.user.id, "").await?;
+        work.commit().await
+    }
+}
+
+/// The scopes a token may have, once each.
+fn sound_scopes(mut scopes: Vec<String>) -> ServiceResult<Vec<String>> {
+    scopes.sort();
+    scopes.dedup();
+    let known = permission::scopes();
+    if let Some(unknown) = scopes.iter().find(|scope| !known.contains(&scope.as_str())) {
+        let unknown: String = unknown.chars().take(40).collect();
+        return Err(ServiceError::Invalid(format!("scopes has '{unknown}': accepted are {}", known.join(", "))));
+    }
+    if scopes.is_empty() {
+        return Err(ServiceError::Invalid(format!("scopes is empty: accepted are {}", known.join(", "))));
+    }
+    Ok(scopes)
+}
+
+fn show_token(row: ApiTokenRow) -> ApiToken {
+    ApiToken {
+        id: row.id,
+        user_id: row.user,
+        name: row.name,
+        scopes: row.scopes,
+        expires_at: row.expires_at,
+        last_used_at: row.last_used_at,
+        created_at: row.created_at,
+    }
+}
+
+fn show_invitation(row: InvitationRow) -> Invitation {
+    Invitation {
+        id: row.id,
+        email: row.email,
+        name: row.name,
+        role: row.role,
+        expires_at: row.expires_at,
+        created_at: row.created_at,
+    }
+}

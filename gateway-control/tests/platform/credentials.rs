@@ -1,0 +1,136 @@
+//! Tokens of automation, invitations, passwords.
+
+use std::time::Duration;
+
+use gateway_proto::api::platform::{ApiToken, CreatedApiToken, CreatedInvitation, Invitation, Role, Server, Session};
+use serde_json::{Value, json};
+
+use super::harness::{Control, Org};
+
+/// The same user, acting by a new token with these scopes.
+async fn by_token<'a>(org: &Org<'a>, scopes: &[&str]) -> (Org<'a>, CreatedApiToken) {
+    let created: CreatedApiToken = org.post("/api-tokens", json!({"name": "automation", "scopes": scopes})).await;
+    let mut user = org.detached(org.control);
+    user.token = created.token.0.clone();
+    (user, created)
+}
+
+#[tokio::test]
+async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let (reader, _) = by_token(&hospital, &["read"]).await;
+    assert!(reader.list::<Server>("/servers").await.is_empty());
+    let problem = reader.refused("POST", "/servers", Some(json!({"name": "x"}))).await;
+    assert_eq!(problem.code, "forbidden");
+    assert!(problem.detail.contains("'server'"), "{}", problem.detail);
+    for (path, body) in [
+        ("/api-tokens", json!({"name": "x", "scopes": ["read"]})),
+        ("/me/password", json!({"current": "correct horse battery", "new": "another long password"})),
+        ("/invitations", json!({"email": "a@b.example", "name": "x", "role": "viewer"})),
+    ] {
+        assert_eq!(reader.refused("POST", path, Some(body)).await.code, "forbidden", "{path}");
+    }
+    assert_eq!(reader.refused("GET", "/audit", None).await.code, "forbidden");
+    let (builder, _) = by_token(&hospital, &["read", "server"]).await;
+    let _: Server = builder.post("/servers", json!({"name": "main"})).await;
+    // The role of the user is the upper bound.
+    let viewer = hospital.user("viewer").await;
+    let (wide, _) = by_token(&viewer, &["read", "server", "user", "audit"]).await;
+    assert_eq!(wide.refused("POST", "/servers", Some(json!({"name": "x"}))).await.code, "forbidden");
+    assert_eq!(wide.refused("GET", "/audit", None).await.code, "forbidden");
+    // Scopes that do not exist, none at all, the one for tokens: refused.
+    for scopes in [json!([]), json!(["everything"]), json!(["token"])] {
+        let body = json!({"name": "x", "scopes": scopes});
+        assert_eq!(hospital.refused("POST", "/api-tokens", Some(body)).await.code, "invalid");
+    }
+    assert_eq!(viewer.list::<ApiToken>("/api-tokens").await.len(), 1, "a viewer sees its own");
+    let all: Vec<ApiToken> = hospital.list("/api-tokens").await;
+    assert_eq!(all.len(), 3);
+    assert!(all[0].last_used_at.is_some());
+}
+
+#[tokio::test]
+async fn a_token_ends_by_itself_when_revoked_with_its_user_and_with_a_new_password() {
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let body = json!({"name": "short", "scopes": ["read"], "valid_secs": 60});
+    let short: CreatedApiToken = hospital.post("/api-tokens", body).await;
+    let mut user = hospital.detached(&control);
+    user.token = short.token.0.clone();
+    let _: Value = user.get("/me").await;
+    control.clock.advance(Duration::from_secs(60));
+    assert_eq!(user.refused("GET", "/me", None).await.code, "unauthenticated");
+
+    let (revoked, created) = by_token(&hospital, &["read"]).await;
+    let path = format!("/api-tokens/{}", created.api_token.id);
+    assert_eq!(lab.refused("DELETE", &path, None).await.code, "not_found");
+    let viewer = hospital.user("viewer").await;
+    assert_eq!(viewer.refused("DELETE", &path, None).await.code, "forbidden");
+    assert_eq!(hospital.send("DELETE", &path, None).await.status(), 204);
+    assert_eq!(revoked.refused("GET", "/me", None).await.code, "unauthenticated");
+
+    let (of_viewer, _) = by_token(&viewer, &["read"]).await;
+    let path = format!("/users/{}", viewer.session.user.id);
+    assert_eq!(hospital.send("DELETE", &path, None).await.status(), 204);
+    assert_eq!(of_viewer.refused("GET", "/me", None).await.code, "unauthenticated");
+
+    let (by_token, _) = by_token(&hospital, &["read"]).await;
+    let other_session = hospital.sign_in().await;
+    let wrong = json!({"current": "wrong password", "new": "a new long password"});
+    assert_eq!(hospital.refused("POST", "/me/password", Some(wrong)).await.code, "forbidden");
+    let short = json!({"current": "correct horse battery", "new": "short"});
+    assert_eq!(hospital.refused("POST", "/me/password", Some(short)).await.code, "invalid");
+    let body = json!({"current": "correct horse battery", "new": "a new long password"});
+    assert_eq!(hospital.send("POST", "/me/password", Some(body)).await.status(), 204);
+    let _: Value = hospital.get("/me").await;
+    for ended in [&by_token, &other_session] {
+        assert_eq!(ended.refused("GET", "/me", None).await.code, "unauthenticated");
+    }
+    let login = json!({"email": "owner@hospital.example", "password": "correct horse battery"});
+    assert_eq!(control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn an_invitation_makes_one_user_and_only_as_long_as_the_inviter_may() {
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let admin = hospital.user("admin").await;
+    let invite = async |by: &Org<'_>, email: &str, role: &str| {
+        let body = json!({"email": email, "name": "New", "role": role});
+        by.post::<CreatedInvitation>("/invitations", body).await
+    };
+    let accept = async |code: &str| {
+        let body = json!({"code": code, "password": "my own long password"});
+        let answer = control.request("POST", "/api/v1/invitations/accept").json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let first = invite(&admin, "New@hospital.example", "operator").await;
+    let owner = json!({"email": "x@hospital.example", "name": "X", "role": "owner"});
+    assert_eq!(admin.refused("POST", "/invitations", Some(owner)).await.code, "forbidden");
+    let newest = invite(&admin, "new@hospital.example", "viewer").await;
+    assert_eq!(hospital.list::<Invitation>("/invitations").await.len(), 1, "the newest of an address counts");
+    assert_eq!(accept(&first.code.0).await.0, 401);
+    assert_eq!(accept("gwi_00").await.0, 401);
+    let (status, body) = accept(&newest.code.0).await;
+    assert_eq!(status, 201, "{body}");
+    let session: Session = serde_json::from_value(body).unwrap();
+    assert_eq!((session.user.role, session.user.email.as_str()), (Role::Viewer, "new@hospital.example"));
+    assert_eq!(accept(&newest.code.0).await.0, 401, "a code works once");
+    let taken = json!({"email": "new@hospital.example", "name": "X", "role": "viewer"});
+    assert_eq!(hospital.refused("POST", "/invitations", Some(taken)).await.code, "conflict");
+
+    let taken_back = invite(&hospital, "b@hospital.example", "viewer").await;
+    let path = format!("/invitations/{}", taken_back.invitation.id);
+    assert_eq!(lab.refused("DELETE", &path, None).await.code, "not_found");
+    assert_eq!(hospital.send("DELETE", &path, None).await.status(), 204);
+    assert_eq!(accept(&taken_back.code.0).await.0, 401);
+
+    let orphan = invite(&admin, "c@hospital.example", "admin").await;
+    let path = format!("/users/{}", admin.session.user.id);
+    assert_eq!(hospital.send("DELETE", &path, None).await.status(), 204);
+    assert_eq!(accept(&orphan.code.0).await.0, 401, "whoever invited is gone");
+    let late = invite(&hospital, "d@hospital.example", "viewer").await;
+    control.clock.advance(Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(accept(&late.code.0).await.0, 401);
+}

@@ -1,0 +1,119 @@
+//! Commands for what stands around grants: admin connections, tokens, the audit log, a site as a file.
+
+use gateway_proto::{
+    api::platform::{Agreement, AuditEntry, Me},
+    audit,
+    id::{AgreementId, AuditId, OrganizationId},
+    peering::AgreementStatus,
+};
+use serde_json::json;
+
+use crate::world::{World, organization, page, server, user};
+
+fn agreement() -> Agreement {
+    Agreement {
+        id: AgreementId::new(1, [0; 10]),
+        peer_id: OrganizationId::new(2, [0; 10]),
+        peer_name: "Clinic B".into(),
+        status: AgreementStatus::Active,
+        suspended_by_us: false,
+        suspended_by_peer: false,
+        created_at: 1_760_000_000,
+        ended_at: None,
+    }
+}
+
+#[tokio::test]
+async fn an_admin_offer_widens_nothing_that_it_does_not_name() {
+    let world = World::signed_in().await;
+    world.control.answer("GET /api/v1/servers", 200, &page(vec![server(1, "lab")]));
+    world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement()]));
+    let problem = json!({"code": "tier_limit", "status": 409, "detail": "no"});
+    world.control.answer("POST /api/v1/admin-connections", 409, &problem);
+    let args = ["admin", "offer", "--server", "lab", "--to", "Clinic B", "--patient-data", "--message", "hello"];
+    assert_eq!(world.run(&args).await.code, 1);
+    let body = world.control.asked_once("POST /api/v1/admin-connections").body;
+    assert_eq!(body["access"], "read_only");
+    assert_eq!(body["scope"], json!({"patient_data": true, "probes": false, "extension_upload": false}));
+    assert_eq!((&body["server_id"], &body["expires_at"]), (&json!(server(1, "lab").id), &json!(null)));
+}
+
+#[tokio::test]
+async fn a_token_is_the_only_thing_on_standard_output() {
+    let world = World::signed_in().await;
+    let token = json!({
+        "id": "tok_00000000000070008000000000000001", "user_id": user().id, "name": "ci", "scopes": ["read"],
+        "expires_at": 4_000_000_000u64, "last_used_at": null, "created_at": 1,
+    });
+    world.control.answer("POST /api/v1/api-tokens", 201, &json!({"token": "gwt_x", "api_token": token}));
+    let outcome = world.run(&["token", "create", "ci", "--scopes", "read,connection", "--valid", "1d"]).await;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "gwt_x\n"), "{outcome:?}");
+    let body = world.control.asked_once("POST /api/v1/api-tokens").body;
+    assert_eq!(body, json!({"name": "ci", "scopes": ["read", "connection"], "valid_secs": 86_400}));
+}
+
+fn log() -> Vec<AuditEntry> {
+    let chain = organization().id.to_string();
+    let mut previous = String::new();
+    let entries = (1..=3u64).map(|sequence| {
+        let mut entry = AuditEntry {
+            id: AuditId::new(sequence, [0; 10]),
+            sequence,
+            at: 1_760_000_000,
+            actor: "owner@clinic.example".into(),
+            act: "server.create".into(),
+            object: format!("srv_{sequence}"),
+            detail: String::new(),
+            request_id: String::new(),
+            hash: String::new(),
+        };
+        entry.hash = audit::hash(&chain, &previous, &entry);
+        previous.clone_from(&entry.hash);
+        entry
+    });
+    entries.collect()
+}
+
+#[tokio::test]
+async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
+    let world = World::signed_in().await;
+    world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
+    let newest_first = |log: &[AuditEntry]| page(log.iter().rev().cloned().collect::<Vec<_>>());
+    world.control.answer("GET /api/v1/audit", 200, &newest_first(&log()));
+    let outcome = world.run(&["audit", "verify"]).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains(&log()[2].hash), "{outcome:?}");
+    let export = world.run(&["audit", "export"]).await.stdout;
+    assert_eq!(export.lines().count(), 3);
+    std::fs::write(world.path("log.jsonl"), &export).unwrap();
+    assert_eq!(world.run(&["audit", "verify", "--against", "log.jsonl"]).await.code, 0);
+    std::fs::write(world.path("log.jsonl"), export.replace("srv_1", "srv_9")).unwrap();
+    assert_eq!(world.run(&["audit", "verify", "--against", "log.jsonl"]).await.code, 1);
+    for format in ["fhir", "syslog"] {
+        let lines = world.run(&["audit", "export", "--format", format]).await.stdout;
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+    }
+    let mut changed = log();
+    changed[1].actor = "nobody@clinic.example".into();
+    world.control.answer("GET /api/v1/audit", 200, &newest_first(&changed));
+    let outcome = world.run(&["audit", "verify"]).await;
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("entry 2"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let world = World::signed_in().await;
+    let none = page(Vec::<serde_json::Value>::new());
+    for list in ["channels", "peering-requests", "grants"] {
+        world.control.answer(&format!("GET /api/v1/{list}"), 200, &none);
+    }
+    world.control.answer("GET /api/v1/servers", 200, &page(vec![server(1, "lab")]));
+    world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement()]));
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/site.example.toml");
+    let outcome = world.run(&["apply", "-f", example, "--dry-run"]).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("planned  create the channel 'lab/adt-in'"), "{outcome:?}");
+    assert!(outcome.stdout.contains("waits    the grant of 'lab/adt-in' to 'Clinic B'"), "{outcome:?}");
+    assert!(world.control.asked().iter().all(|asked| asked.line.starts_with("GET ")), "a dry run changes nothing");
+}
