@@ -22,7 +22,7 @@ use crate::{
     http::{App, Rates, ServeOptions, metrics_router, serve},
     metrics::Metrics,
     reconcile,
-    service::{Passwords, Service, ServiceError, Settings},
+    service::{DeliverySettings, Passwords, Service, ServiceError, Settings},
     storage::{Location, SqlStorage, StorageError},
 };
 
@@ -111,6 +111,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         public_url: url.clone(),
         tls_pin: data.tls_pin.clone(),
         relay_token_secs: config.relay_token_secs,
+        delivery: DeliverySettings { interval_secs: config.delivery_interval_secs },
     };
     let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
     let metrics = Arc::new(Metrics::default());

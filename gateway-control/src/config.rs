@@ -30,6 +30,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Validity of relay tokens, seconds.
     pub relay_token_secs: u64,
+    /// Seconds between two comparisons of what the ends of connections counted.
+    pub delivery_interval_secs: u64,
     /// Where the metrics are served, over plain HTTP; none: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// Limits.
@@ -70,6 +72,8 @@ pub struct Limits {
 /// A relay token is valid as long as a gateway may go on without us: with it, a gateway that restarts while we are away
 /// finds its peers again. Gateways get a fresh one at half of that time.
 const RELAY_TOKEN_SECS: u64 = gateway_proto::policy::DEFAULT_STALENESS_SECS;
+/// A minute of silence costs a hospital nothing, and a round costs what was reported since the last one.
+const DELIVERY_INTERVAL_SECS: u64 = 60;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +112,7 @@ struct File {
     data_dir: PathBuf,
     registration: Option<String>,
     relay_token_secs: Option<u64>,
+    delivery_interval_secs: Option<u64>,
     metrics_listen: Option<String>,
     #[serde(default)]
     storage: StorageSection,
@@ -173,6 +178,12 @@ impl Config {
         };
         let relay_token_secs =
             mistakes.range("relay_token_secs", file.relay_token_secs.unwrap_or(RELAY_TOKEN_SECS), 60, 2_592_000);
+        let delivery_interval_secs = mistakes.range(
+            "delivery_interval_secs",
+            file.delivery_interval_secs.unwrap_or(DELIVERY_INTERVAL_SECS),
+            2,
+            3600,
+        );
         let limits = Limits {
             max_connections: {
                 let wanted = u64::from(file.limits.max_connections.unwrap_or(20_000));
@@ -190,6 +201,7 @@ impl Config {
             registration,
             tls: file.tls.map(|tls| TlsFiles { certificate: tls.certificate, key: tls.key, pin: tls.pin }),
             relay_token_secs,
+            delivery_interval_secs,
             metrics_listen,
             limits,
         })

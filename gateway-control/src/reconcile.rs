@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_net::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use crate::service::{Service, ServiceResult};
+use crate::service::{Entered, Service, ServiceResult};
 
 /// How late an expiry may be written down. (Gateways cut expired connections by themselves, to the second.)
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -16,6 +16,8 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// Runs until the end is asked for.
 pub async fn run(service: Service, shutdown: Shutdown) {
     let mut purge_at = Instant::now();
+    let mut prove_at = Instant::now() + service.delivery_interval();
+    let mut entered = Entered::default();
     loop {
         if let Err(error) = round(&service, &shutdown).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a round of the reconciler failed");
@@ -26,11 +28,18 @@ pub async fn run(service: Service, shutdown: Shutdown) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what ended");
             }
         }
+        if Instant::now() >= prove_at {
+            prove_at = Instant::now() + service.delivery_interval();
+            if let Err(error) = service.prove_deliveries(&mut entered).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a round of the delivery proof failed");
+            }
+        }
         tokio::select! {
             biased;
             () = shutdown.requested() => return,
             () = service.backlog.notified() => {}
             () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep_until(prove_at) => {}
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod audit;
 mod channels;
 mod connections;
 mod credentials;
+mod delivery;
 mod engines;
 mod enrollment;
 mod error;
@@ -49,6 +50,7 @@ pub use self::{
     accounts::Registration,
     agreements::AgreementChange,
     connections::ConnectionChange,
+    delivery::{DeliverySettings, Entered},
     error::{ServiceError, ServiceResult},
     etag::etag,
     gateways::{GatewayCaller, Newest, WatchStart},
@@ -87,6 +89,8 @@ pub struct Settings {
     pub tls_pin: Option<String>,
     /// Validity of relay tokens, seconds.
     pub relay_token_secs: u64,
+    /// How often the ends of connections are compared.
+    pub delivery: DeliverySettings,
 }
 
 /// The service; clones share it.

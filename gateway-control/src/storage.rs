@@ -397,6 +397,17 @@ pub trait Idempotency: Send {
     async fn purge_idempotency_keys(&mut self, before: u64) -> StorageResult<()>;
 }
 
+/// What the two ends of connections counted.
+#[async_trait]
+pub trait Deliveries: Send {
+    /// Of one connection; none before its gateways reported.
+    async fn delivery(&mut self, connection: ConnectionId) -> StorageResult<Option<DeliveryRow>>;
+    /// Stores it, new or changed.
+    async fn put_delivery(&mut self, row: &DeliveryRow) -> StorageResult<()>;
+    /// Connections whose comparison is open, ordered by id, after one of them.
+    async fn open_deliveries(&mut self, after: &str, limit: u32) -> StorageResult<Vec<ConnectionId>>;
+}
+
 /// The audit log, and what time alone removes.
 #[async_trait]
 pub trait Audit: Send {
@@ -418,6 +429,7 @@ pub trait Transaction:
     + Peering
     + Channels
     + Connections
+    + Deliveries
     + Engines
     + Credentials
     + Shares

@@ -11,6 +11,7 @@ use std::{
 
 use gateway_proto::{
     api::gateway::ConnectionReport,
+    balance::EndCounts,
     id::{ConnectionId, ServerId},
 };
 use tokio::sync::watch;
@@ -88,6 +89,15 @@ impl Watchers {
     /// What the watching gateway of a server last reported about a connection, and when.
     pub fn report(&self, server: ServerId, connection: ConnectionId) -> Option<(ConnectionReport, u64)> {
         self.lock().watchers.get(&server)?.reports.get(&connection).cloned()
+    }
+
+    /// What the gateways that watch now last counted, by server and connection.
+    pub fn counts(&self) -> BTreeMap<(ServerId, ConnectionId), EndCounts> {
+        let registry = self.lock();
+        let ends = registry.watchers.iter().flat_map(|(server, watcher)| {
+            watcher.reports.iter().map(move |(connection, (report, _))| ((*server, *connection), report.counts))
+        });
+        ends.filter_map(|(end, counts)| Some((end, counts?))).collect()
     }
 
     /// How many watch now.

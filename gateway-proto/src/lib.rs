@@ -17,7 +17,10 @@
 //! | [`path`] | the path agent: candidates, probes, selection |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
 //! | [`engine`] | the engine beside a gateway: its channels as its own API describes them |
-//! | [`mllp`] | counts MLLP frames, so that an end with an unacknowledged message is never a clean one |
+//! | [`mllp`] | reads MLLP frames, so that an end with an unacknowledged message is never a clean one |
+//! | [`observe`] | what is known of an exchange without keeping a byte of it |
+//! | [`places`] | the places of an engine's listener, and who waits for one |
+//! | [`balance`] | compares what the two ends of a connection counted |
 //! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
 //! | [`audit`] | the hash chain of the audit log, and its verification |
@@ -27,13 +30,16 @@ pub mod admin;
 pub mod api;
 pub mod audit;
 pub mod backoff;
+pub mod balance;
 pub mod engine;
 pub mod id;
 pub mod identity;
 pub mod mllp;
 pub mod netcheck;
+pub mod observe;
 pub mod path;
 pub mod peering;
+pub mod places;
 pub mod policy;
 pub mod relay;
 pub mod signal;

@@ -164,6 +164,9 @@ pub enum RefusalCode {
     /// An admin stream whose opening names no acting user.
     #[error("the partner's gateway could not read who is acting on this admin stream")]
     NoActingUser = 16,
+    /// The far engine's listener serves as many connections as it can, and none ended in time.
+    #[error("the partner's listener is full")]
+    ListenerFull = 17,
     /// The far engine says that the channel is stopped, paused or not deployed.
     #[error("the partner's channel is stopped")]
     ChannelStopped = 18,
@@ -175,7 +178,7 @@ pub enum RefusalCode {
 impl RefusalCode {
     /// Reads the wire form.
     pub fn from_u8(code: u8) -> Option<Self> {
-        const ALL: [RefusalCode; 18] = [
+        const ALL: [RefusalCode; 19] = [
             RefusalCode::Malformed,
             RefusalCode::UnsupportedVersion,
             RefusalCode::NotAllowed,
@@ -192,6 +195,7 @@ impl RefusalCode {
             RefusalCode::PostQuantumRequired,
             RefusalCode::AdminUnavailable,
             RefusalCode::NoActingUser,
+            RefusalCode::ListenerFull,
             RefusalCode::ChannelStopped,
             RefusalCode::EngineDown,
         ];
@@ -211,6 +215,9 @@ impl From<DeniedReason> for RefusalCode {
         }
     }
 }
+
+/// Stands in the detail of a full listener, before the number of its places.
+const FULL_OF: &str = ", all places taken: ";
 
 /// The far gateway's answer to a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,6 +241,19 @@ impl Answer {
                 bytes
             }
         }
+    }
+
+    /// The wire form of the refusal of a listener with so many places, all taken.
+    pub fn listener_full(most: u32) -> Vec<u8> {
+        let detail = format!("{}{FULL_OF}{most}", RefusalCode::ListenerFull);
+        let length = u8::try_from(detail.len()).expect("a short sentence and a number");
+        [&[RefusalCode::ListenerFull as u8, length], detail.as_bytes()].concat()
+    }
+
+    /// The number of places in the detail of such a refusal.
+    pub fn places_of(detail: &[u8]) -> Option<u32> {
+        let text = std::str::from_utf8(detail).ok()?;
+        text.rsplit_once(FULL_OF)?.1.parse().ok()
     }
 
     /// Reads the code; an unknown one is a refusal of a newer peer.
@@ -376,13 +396,23 @@ mod tests {
 
     #[test]
     fn every_refusal_code_survives_the_wire() {
-        for code in (1..=16).chain(18..=19) {
+        for code in 1..=19 {
             let refusal = RefusalCode::from_u8(code).unwrap();
             let bytes = Answer::Refused(refusal).encode();
             assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(refusal));
             assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
         }
-        assert_eq!(RefusalCode::from_u8(17), None);
+        assert_eq!(RefusalCode::from_u8(18), None);
+    }
+
+    #[test]
+    fn a_full_listener_says_how_many_places_it_has() {
+        let bytes = Answer::listener_full(10);
+        assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(RefusalCode::ListenerFull));
+        assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
+        assert_eq!(Answer::places_of(&bytes[2..]), Some(10));
+        assert_eq!(Answer::places_of(b"\xff"), None);
+        assert_eq!(Answer::places_of(b"the partner's listener is full"), None);
     }
 
     #[test]

@@ -30,10 +30,12 @@ use crate::{
     netcheck::Netcheck,
     path_actor::{PathContext, SessionIndex},
     peer::LocalCandidates,
+    places::EnginePlaces,
     ports::LocalPorts,
     registry::Registry,
     relay_link::LinkContext,
     routes::Routes,
+    schedules,
     sender::SenderContext,
     side_socket::RUNS_AT_A_TIME,
     socket::TunnelSocket,
@@ -150,6 +152,8 @@ impl Daemon {
                 admin: owner,
                 traffic: traffic.clone(),
                 engine: engine.clone(),
+                places: EnginePlaces::new(config.listener.max_connections),
+                hold: config.listener.hold,
                 dial_timeout: config.listener.dial_timeout,
                 keepalive: config.listener.keepalive,
                 closing: closing.clone(),
@@ -195,6 +199,8 @@ impl Daemon {
             admin,
             engine,
         };
+        schedules::restore(authority, &daemon.traffic);
+        daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));

@@ -86,6 +86,10 @@ pub struct ListenerConfig {
     pub dial_timeout: Duration,
     /// Interval of TCP keepalives on sockets with the engine, both directions.
     pub keepalive: Duration,
+    /// Connections an MLLP listener of the engine serves; further streams wait.
+    pub max_connections: u32,
+    /// How long they wait before they are refused.
+    pub hold: Duration,
 }
 
 /// `[limits]`
@@ -177,6 +181,8 @@ impl Config {
                 Duration::from_secs(30),
                 Duration::from_secs(1)..=Duration::from_secs(7200),
             ),
+            max_connections: listener.number("max_connections", 10, 1..=65_536),
+            hold: listener.duration("hold", Duration::from_secs(3), Duration::ZERO..=MAX_HOLD),
         };
         listener.finish();
 

@@ -13,6 +13,7 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    time::timeout,
 };
 
 /// With less room than this a new buffer is taken.
@@ -51,6 +52,11 @@ impl EngineSocket {
     pub(crate) fn split(&mut self) -> (EngineReader<'_>, EngineWriter<'_>) {
         let (reader, writer) = self.0.split();
         (EngineReader(reader), EngineWriter(writer))
+    }
+
+    /// Whether the engine closes within this time without having sent a byte.
+    pub async fn closes_within(&self, limit: Duration) -> bool {
+        !matches!(timeout(limit, self.0.peek(&mut [0])).await, Err(_) | Ok(Ok(1..)))
     }
 
     /// Resolves when the engine's socket breaks while it waits for the tunnel.

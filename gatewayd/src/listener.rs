@@ -7,11 +7,16 @@ use std::{
 };
 
 use gateway_proto::{
-    policy::{DeniedReason, LocalEnd},
+    identity::GatewayPublicKey,
+    policy::{DeniedReason, HL7V2_MLLP, LocalEnd},
     stream::{Answer, HEADER_LEN, HeaderError, RefusalCode, ResetCode, StreamHeader, StreamKind},
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -21,14 +26,18 @@ use crate::{
     engine::EngineWatch,
     engine_socket::EngineSocket,
     gate::{Gate, Permit},
+    observer::Observer,
     peer::{Peer, PeerStream},
+    places::{EnginePlaces, ListenerFull, Place},
     splice::{SendHalf, SpliceContext, splice},
-    traffic::{Role, StreamGuard, Traffic, TrafficTable},
+    traffic::{Role, StreamGuard, Traffic, TrafficTable, WaitFor},
     tunnel,
 };
 
 /// A peer that opens a stream sends its header at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A listener that is full closes at once. After somebody left, the engine needs a moment to know it.
+const CLOSED_AT_ONCE: Duration = Duration::from_millis(30);
 
 /// What streams from peers need.
 #[derive(Debug, Clone)]
@@ -43,6 +52,10 @@ pub struct ListenerContext {
     pub traffic: TrafficTable,
     /// What the engine says of its channels.
     pub engine: EngineWatch,
+    /// Places in our engine's listeners.
+    pub places: EnginePlaces,
+    /// How long a stream waits for one.
+    pub hold: Duration,
     /// How long the engine may take to accept.
     pub dial_timeout: Duration,
     /// TCP keepalive towards the engine.
@@ -89,17 +102,27 @@ async fn stream(
     let span =
         info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
-        let dialled = permit.allowed.run_until_cancelled(dial(engine, &context)).await;
-        let socket = match dialled.unwrap_or(Err(RefusalCode::NotAllowed)) {
-            Ok(socket) => socket,
-            Err(code) => {
-                // The engine's own word is better than what its socket did.
-                let explained = engine_refused(code).then(|| context.engine.explain_refusal(engine)).flatten();
-                let (code, problem) = explained.unwrap_or_else(|| (code, engine_problem(code, engine)));
+        let dialling = reach_engine(&permit, peer.key, engine, &traffic, &context);
+        let gone = send.stream().stopped();
+        let dialled = tokio::select! {
+            dialled = permit.allowed.run_until_cancelled(dialling) => dialled,
+            // The far engine left while we waited for a place.
+            _ = gone => return,
+        };
+        let (socket, _place) = match dialled.unwrap_or(Err(RefusalCode::NotAllowed.into())) {
+            Ok(reached) => reached,
+            Err(refusal) => {
                 traffic.refused.fetch_add(1, Relaxed);
+                // The engine's own word is better than what its socket did.
+                let explained =
+                    engine_refused(refusal.code()).then(|| context.engine.explain_refusal(engine)).flatten();
+                let (refusal, problem) = match explained {
+                    Some((code, problem)) => (code.into(), problem),
+                    None => (refusal, refusal.problem(engine)),
+                };
                 traffic.note_problem(problem);
-                info!(%code, "stream refused");
-                return refuse(send, recv, code).await;
+                info!(code = %refusal.code(), "stream refused");
+                return refuse_with(send, recv, &refusal.answer()).await;
             }
         };
         if send.stream().write_all(&Answer::Accepted.encode()).await.is_err() {
@@ -107,8 +130,8 @@ async fn stream(
         }
         traffic.clear_problem();
         let _open = (guard, peer.stream_opened());
-        let splicing =
-            SpliceContext { traffic: traffic.clone(), mllp_sender: false, allowed: permit.allowed, answer_by: None };
+        let observer = Observer::new(traffic.clone(), Role::Listener, &permit.entry.behavior, true);
+        let splicing = SpliceContext { traffic: traffic.clone(), observer, allowed: permit.allowed, answer_by: None };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {
                 traffic.finished.fetch_add(1, Relaxed);
@@ -233,15 +256,81 @@ fn engine_refused(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::EngineRefused | RefusalCode::EngineTimeout)
 }
 
-fn engine_problem(code: RefusalCode, engine: SocketAddr) -> String {
-    let what = if code == RefusalCode::EngineTimeout { "does not answer" } else { "refuses the connection" };
-    format!("our engine {what} on {engine}: is the channel started?")
+/// Why there is no conversation with our engine.
+#[derive(Debug, Clone, Copy)]
+enum Unreached {
+    Code(RefusalCode),
+    Full(ListenerFull),
+}
+
+impl From<RefusalCode> for Unreached {
+    fn from(code: RefusalCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl Unreached {
+    fn code(self) -> RefusalCode {
+        match self {
+            Self::Code(code) => code,
+            Self::Full(_) => RefusalCode::ListenerFull,
+        }
+    }
+
+    fn answer(self) -> Vec<u8> {
+        match self {
+            Self::Code(code) => Answer::Refused(code).encode(),
+            Self::Full(full) => Answer::listener_full(full.most),
+        }
+    }
+
+    fn problem(self, engine: SocketAddr) -> String {
+        let what = match self {
+            Self::Full(full) => return full.to_string(),
+            Self::Code(RefusalCode::EngineTimeout) => "does not answer",
+            Self::Code(RefusalCode::EngineRefused) => "refuses the connection",
+            Self::Code(code) => return code.to_string(),
+        };
+        format!("our engine {what} on {engine}: is the channel started?")
+    }
+}
+
+/// Connects to our engine, once it has a place for us: an MLLP listener closes a connection beyond its limit at once,
+/// without a byte, and to the far engine that is a lost message.
+async fn reach_engine(
+    permit: &Permit,
+    peer: GatewayPublicKey,
+    engine: SocketAddr,
+    traffic: &Arc<Traffic>,
+    context: &ListenerContext,
+) -> Result<(EngineSocket, Option<Place>), Unreached> {
+    if permit.entry.behavior != HL7V2_MLLP {
+        return Ok((dial(engine, context).await?, None));
+    }
+    let deadline = Instant::now() + context.hold;
+    let waiting = traffic.wait(WaitFor::Place(context.places.most()), deadline);
+    let place = context.places.take(engine, peer, deadline).await.map_err(Unreached::Full)?;
+    drop(waiting);
+    loop {
+        let socket = dial(engine, context).await?;
+        if !place.was_waited_for || !socket.closes_within(CLOSED_AT_ONCE).await {
+            return Ok((socket, Some(place)));
+        }
+        if Instant::now() >= deadline {
+            return Err(Unreached::Full(ListenerFull { most: context.places.most() }));
+        }
+        sleep(CLOSED_AT_ONCE).await;
+    }
 }
 
 /// Answers, finishes, and stops what the peer still sends.
-async fn refuse(mut send: SendHalf, mut recv: RecvStream, code: RefusalCode) {
+async fn refuse(send: SendHalf, recv: RecvStream, code: RefusalCode) {
+    refuse_with(send, recv, &Answer::Refused(code).encode()).await;
+}
+
+async fn refuse_with(mut send: SendHalf, mut recv: RecvStream, answer: &[u8]) {
     let stream: &mut SendStream = send.stream();
-    if stream.write_all(&Answer::Refused(code).encode()).await.is_ok() {
+    if stream.write_all(answer).await.is_ok() {
         send.finish();
     }
     let _ = recv.stop(VarInt::from_u32(ResetCode::Refused as u32));

@@ -1,4 +1,7 @@
-//! All instruments of the daemon, as OpenMetrics text. Labels come from small closed sets, never from peers.
+//! All instruments of the daemon, as OpenMetrics text. Labels come from small closed sets and from the policy (ids of
+//! connections), never from peers.
+
+mod exchanges;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -16,17 +19,20 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use exchanges::{ExchangeMetrics, Numbers};
+
 use crate::socket::TunnelSocket;
 
 type Labels = [(&'static str, &'static str); 1];
 
 /// The metrics of this moment.
-pub fn encode(status: &Status, socket: &TunnelSocket, admin: AdminCounters) -> String {
+pub fn encode(status: &Status, exchanges: Vec<ExchangeMetrics>, socket: &TunnelSocket, admin: AdminCounters) -> String {
     let mut registry = Registry::with_prefix("gatewayd");
     policy_and_links(&mut registry, status);
     connections(&mut registry, status);
     packets(&mut registry, socket);
     admin_calls(&mut registry, admin);
+    exchanges::register(&mut registry, exchanges);
     let mut text = String::new();
     match encode_text(&mut text, &registry) {
         Ok(()) => text,

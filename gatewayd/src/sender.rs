@@ -10,7 +10,7 @@ use std::{
 use gateway_net::entropy::random;
 use gateway_proto::{
     id::ConnectionId,
-    policy::{HL7V2_MLLP, LocalEnd},
+    policy::LocalEnd,
     stream::{StreamHeader, StreamKind},
 };
 use quinn::{Connection, RecvStream};
@@ -30,10 +30,11 @@ use crate::{
     engine_socket::EngineSocket,
     explain::explain,
     gate::{Gate, Permit},
+    observer::Observer,
     peer::Peer,
     ports::LocalPorts,
     splice::{SendHalf, SpliceContext, SpliceError, splice},
-    traffic::{Role, StreamGuard, Traffic, TrafficTable},
+    traffic::{Role, StreamGuard, Traffic, TrafficTable, WaitFor},
     tunnel,
 };
 
@@ -324,7 +325,7 @@ impl OutboundStream {
         };
         let context = SpliceContext {
             traffic: self.traffic.clone(),
-            mllp_sender: self.permit.entry.behavior == HL7V2_MLLP,
+            observer: Observer::new(self.traffic.clone(), Role::Sender, &self.permit.entry.behavior, false),
             allowed: self.permit.allowed.clone(),
             answer_by: Some(answer_by),
         };
@@ -333,7 +334,9 @@ impl OutboundStream {
                 self.traffic.finished.fetch_add(1, Relaxed);
                 debug!("stream finished");
             }
-            Err(error @ (SpliceError::Refused(_) | SpliceError::NoAnswer)) => self.no_stream(&error),
+            Err(error @ (SpliceError::Refused(_) | SpliceError::ListenerFull(_) | SpliceError::NoAnswer)) => {
+                self.no_stream(&error)
+            }
             Err(error) => {
                 self.traffic.reset.fetch_add(1, Relaxed);
                 self.traffic.note_problem(error.to_string());
@@ -350,9 +353,11 @@ impl OutboundStream {
 
     /// Opens the stream and sends its header; the answer is the splice's to read, behind our engine's first bytes.
     async fn open(&self, answer_by: Instant) -> Result<(SendHalf, RecvStream), OpenError> {
+        let waiting = self.traffic.wait(WaitFor::Tunnel, Instant::now() + self.hold);
         let connection = timeout(self.hold, tunnel_up(self.peer.tunnel.subscribe()))
             .await
             .map_err(|_| OpenError::NoTunnel(self.hold))?;
+        drop(waiting);
         let opening = timeout_at(answer_by, connection.open_bi());
         let (send, recv) = opening.await.map_err(|_| OpenError::NoPlace)?.map_err(|_| OpenError::TunnelLost)?;
         let mut send = SendHalf::new(send);

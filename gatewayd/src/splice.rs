@@ -5,9 +5,11 @@
 //! ([`EngineSocket`]), so that the kernel itself sends RST; only an end that was clean in both directions switches that
 //! off. A tunnel stream that is dropped unfinished resets itself ([`SendHalf`]), because quinn would finish it.
 
+mod mllp_sender;
+
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -15,19 +17,18 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use gateway_proto::{
-    mllp::Conversation,
+    mllp::End,
     stream::{Answer, RefusalCode, ResetCode},
 };
+use mllp_sender::MllpSender;
 use quinn::{ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine_socket::{CHUNKS, EngineReader, EngineSocket, EngineWriter},
-    traffic::Traffic,
+    observer::Observer,
+    traffic::{Role, Traffic, WaitFor},
 };
 
 /// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
@@ -42,11 +43,8 @@ const BULK_PRIORITY: i32 = -1;
 /// A reset destroys bytes that are still on their way. After our engine reset its socket, what it sent before (an
 /// acknowledgement) gets this long to arrive.
 const RESET_GRACE: Duration = Duration::from_millis(100);
-/// A partner that closes an idle conversation: our engine gets this long to close too, then a reset.
-const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// After our engine closed its side of an MLLP conversation, the far side may be silent for this long before it closes too;
-/// an engine's listener has few places, and each conversation left half open would take one for ever.
-const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
+/// A listener that is full accepts and closes at once; ours closed without a byte within this time.
+const CLOSED_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The sending half of a tunnel stream; resets the stream unless it was finished.
 #[derive(Debug)]
@@ -115,6 +113,9 @@ pub enum SpliceError {
     /// The far side refused the stream; of what our engine sent meanwhile, nothing was delivered.
     #[error("{0}")]
     Refused(RefusalCode),
+    /// The far side has no place in its engine's listener, which has so many.
+    #[error("the partner's listener is full: {0} of {0}")]
+    ListenerFull(u32),
     /// The far side did not answer the stream's header in time.
     #[error("the partner's gateway did not answer in time")]
     NoAnswer,
@@ -125,8 +126,8 @@ pub enum SpliceError {
 pub struct SpliceContext {
     /// Counters.
     pub traffic: Arc<Traffic>,
-    /// Whether our engine sends MLLP here: then an end with an unacknowledged message is never a clean one.
-    pub mllp_sender: bool,
+    /// Looks at what passes.
+    pub observer: Observer,
     /// Cancelled when the policy stops allowing the connection.
     pub allowed: CancellationToken,
     /// For a stream we opened: its answer comes first from the far side, by this moment. Our engine's bytes do not wait
@@ -149,6 +150,7 @@ pub async fn splice(
         result
     };
     let result = context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed));
+    context.observer.ended(context.end(result));
     match result {
         Ok(()) => socket.close_cleanly(),
         Err(error) => {
@@ -161,6 +163,7 @@ pub async fn splice(
                 | SpliceError::PartnerClosed
                 | SpliceError::HalfOpen
                 | SpliceError::Refused(_)
+                | SpliceError::ListenerFull(_)
                 | SpliceError::NoAnswer => ResetCode::SocketReset,
             };
             // A half that finished has nothing left to reset; all others are, and the socket's zero linger does the rest.
@@ -171,13 +174,40 @@ pub async fn splice(
     result
 }
 
+impl SpliceContext {
+    /// Who ended the stream, for what a repetition of its messages means.
+    fn end(&self, result: Result<(), SpliceError>) -> End {
+        match result {
+            Err(SpliceError::Refused(_) | SpliceError::ListenerFull(_)) => End::Refused,
+            Ok(()) => End::ByTheSender,
+            Err(SpliceError::Engine | SpliceError::HalfOpen) if self.observer.role() == Role::Sender => {
+                End::ByTheSender
+            }
+            // Of the causes at the far side, its engine is by far the most frequent.
+            Err(SpliceError::Peer(ResetCode::SocketReset)) if self.observer.role() == Role::Listener => {
+                End::ByTheSender
+            }
+            Err(
+                SpliceError::Engine
+                | SpliceError::HalfOpen
+                | SpliceError::Peer(_)
+                | SpliceError::TunnelLost
+                | SpliceError::Unacknowledged
+                | SpliceError::PartnerClosed
+                | SpliceError::NoAnswer
+                | SpliceError::NotAllowed,
+            ) => End::Otherwise,
+        }
+    }
+}
+
 async fn copy_both(
     socket: &mut EngineSocket,
     send: &mut SendHalf,
     recv: &mut RecvStream,
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
-    let mllp = context.mllp_sender.then(MllpSender::default);
+    let mllp = context.observer.is_mllp_sender().then(|| MllpSender::new(&context.observer));
     let unanswered = AtomicBool::new(context.answer_by.is_some());
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
@@ -187,8 +217,11 @@ async fn copy_both(
     };
     let inbound = async {
         if let Some(by) = context.answer_by {
+            let waiting = context.traffic.wait(WaitFor::Answer, by);
             timeout_at(by, answer(recv)).await.map_err(|_| SpliceError::NoAnswer)??;
+            drop(waiting);
             unanswered.store(false, Relaxed);
+            context.observer.accepted();
             context.traffic.clear_problem();
         }
         tunnel_to_engine(&writer, recv, context, mllp.as_ref()).await
@@ -227,6 +260,11 @@ async fn answer(recv: &mut RecvStream) -> Result<(), SpliceError> {
     })?;
     match Answer::from_code(answer[0]) {
         Answer::Accepted => Ok(()),
+        Answer::Refused(RefusalCode::ListenerFull) => {
+            let mut detail = vec![0; usize::from(answer[1])];
+            let places = recv.read_exact(&mut detail).await.ok().and_then(|()| Answer::places_of(&detail));
+            Err(places.map_or(SpliceError::Refused(RefusalCode::ListenerFull), SpliceError::ListenerFull))
+        }
         Answer::Refused(code) => Err(SpliceError::Refused(code)),
     }
 }
@@ -249,7 +287,7 @@ fn read_error(error: ReadError) -> SpliceError {
     }
 }
 
-async fn half_open_for_too_long(mllp: Option<&MllpSender>) {
+async fn half_open_for_too_long(mllp: Option<&MllpSender<'_>>) {
     match mllp {
         Some(mllp) => mllp.half_open_for_too_long().await,
         None => std::future::pending().await,
@@ -260,23 +298,31 @@ async fn engine_to_tunnel(
     engine: &mut EngineReader<'_>,
     send: &mut SendHalf,
     context: &SpliceContext,
-    mllp: Option<&MllpSender>,
+    mllp: Option<&MllpSender<'_>>,
 ) -> Result<(), SpliceError> {
     let mut buffer = BytesMut::new();
     let mut size = READ_SIZE;
     let mut moved = 0;
+    let begun = Instant::now();
     loop {
         let count = engine.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
         if count == 0 {
             send.finish();
+            if moved == 0 && context.observer.role() == Role::Listener && begun.elapsed() < CLOSED_AT_ONCE {
+                context.traffic.note_problem(
+                    "our engine closed a connection at once without a byte: others use places of its listener, or its \
+                     limit is lower than [listener] max_connections",
+                );
+            }
             if let Some(mllp) = mllp {
                 mllp.engine_finished();
             }
             return Ok(());
         }
         if let Some(mllp) = mllp {
-            mllp.sent(&buffer)?;
+            mllp.engine_sends()?;
         }
+        context.observer.from_engine(&buffer);
         if buffer.len() == buffer.capacity() {
             size = (size * 2).min(MAX_READ_SIZE);
         }
@@ -300,7 +346,7 @@ async fn tunnel_to_engine(
     engine: &EngineWriter<'_>,
     recv: &mut RecvStream,
     context: &SpliceContext,
-    mllp: Option<&MllpSender>,
+    mllp: Option<&MllpSender<'_>>,
 ) -> Result<(), SpliceError> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
@@ -311,10 +357,11 @@ async fn tunnel_to_engine(
         };
         let mut moved = 0;
         for chunk in &chunks[..count] {
-            if let Some(mllp) = mllp {
-                mllp.received(chunk);
-            }
+            context.observer.from_tunnel(chunk);
             moved += chunk.len();
+        }
+        if let Some(mllp) = mllp {
+            mllp.partner_answers();
         }
         engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
         context.traffic.received(moved);
@@ -322,84 +369,5 @@ async fn tunnel_to_engine(
     match mllp {
         Some(mllp) => mllp.partner_finished().await,
         None => engine.shutdown_write().map_err(|_| SpliceError::Engine),
-    }
-}
-
-/// What a partner's close means for our engine that sends MLLP.
-///
-/// With response validation off, such an engine takes a FIN after its message for success. A FIN is safe only in answer
-/// to its own: while the engine may still send, it never gets one (docs/adr/0005).
-#[derive(Debug, Default)]
-struct MllpSender {
-    state: Mutex<MllpState>,
-    engine_finished: Notify,
-    half_open: Notify,
-}
-
-#[derive(Debug, Default)]
-struct MllpState {
-    conversation: Conversation,
-    engine_finished: bool,
-    partner_finished: bool,
-    last_answer: Option<Instant>,
-}
-
-impl MllpSender {
-    fn lock(&self) -> MutexGuard<'_, MllpState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sent(&self, bytes: &[u8]) -> Result<(), SpliceError> {
-        let mut state = self.lock();
-        if state.partner_finished {
-            return Err(SpliceError::PartnerClosed);
-        }
-        state.conversation.observe_message_bytes(bytes);
-        Ok(())
-    }
-
-    fn received(&self, bytes: &[u8]) {
-        let mut state = self.lock();
-        state.conversation.observe_acknowledgement_bytes(bytes);
-        state.last_answer = Some(Instant::now());
-    }
-
-    fn engine_finished(&self) {
-        self.lock().engine_finished = true;
-        self.engine_finished.notify_one();
-        self.half_open.notify_one();
-    }
-
-    /// Resolves when the engine has closed and the partner was silent for too long since.
-    async fn half_open_for_too_long(&self) {
-        self.half_open.notified().await;
-        let closed_at = Instant::now();
-        loop {
-            let heard_at = self.lock().last_answer.map_or(closed_at, |at| at.max(closed_at));
-            let deadline = heard_at + HALF_OPEN_LIMIT;
-            if Instant::now() >= deadline {
-                return;
-            }
-            sleep_until(deadline).await;
-        }
-    }
-
-    /// The partner sends no more: a clean end if everything is acknowledged and the engine closes too.
-    async fn partner_finished(&self) -> Result<(), SpliceError> {
-        let engine_finished = {
-            let mut state = self.lock();
-            if !state.conversation.may_end_cleanly() {
-                return Err(SpliceError::Unacknowledged);
-            }
-            state.partner_finished = true;
-            state.engine_finished
-        };
-        if engine_finished {
-            return Ok(());
-        }
-        tokio::select! {
-            () = self.engine_finished.notified() => Ok(()),
-            () = sleep(CLOSE_GRACE) => Err(SpliceError::PartnerClosed),
-        }
     }
 }

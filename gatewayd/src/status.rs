@@ -3,8 +3,10 @@
 //! Both come from one place, so they never disagree. Activation is what the policy says; connectivity is what an
 //! end-to-end round trip proved; the two are never mixed up, and only a connection that may carry data is connected.
 
+mod exchange;
+
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -21,6 +23,7 @@ use gateway_proto::{
     engine::advice::{advise, users},
     id::RelayId,
     netcheck::{NetcheckBody, Report},
+    observe::Protocol,
     path::Selected,
     policy::{ConnectionEntry, DeniedReason, LocalEnd},
 };
@@ -34,7 +37,7 @@ use crate::{
     engine::EngineWatch,
     gate::role,
     local_api::DaemonControl,
-    metrics,
+    metrics::{self, ExchangeMetrics, Numbers},
     netcheck::Netcheck,
     peer::{PathCommand, Peer},
     proof::HEARTBEAT_LIMIT,
@@ -225,6 +228,19 @@ impl Connections {
         Some(EngineSnapshot { head, channels: engine.channels.clone() })
     }
 
+    /// The numbers of the observers, for the metrics.
+    pub fn exchanges(&self) -> Vec<ExchangeMetrics> {
+        let view = self.authority.view();
+        let entries = view.policy.iter().flat_map(|policy| &policy.connections);
+        let numbers = |entry: &ConnectionEntry| {
+            let role = role(entry);
+            let book = self.traffic.of(entry.id, role).book(Protocol::of(&entry.behavior));
+            let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner))?;
+            Some(ExchangeMetrics { connection: entry.id, role, numbers })
+        };
+        entries.filter_map(numbers).collect()
+    }
+
     fn connection(&self, view: &PolicyView, entry: &ConnectionEntry) -> ConnectionStatus {
         let role = role(entry);
         let traffic = self.traffic.of(entry.id, role);
@@ -268,6 +284,9 @@ impl Connections {
             streams_reset: traffic.reset.load(Relaxed),
             streams_refused: traffic.refused.load(Relaxed),
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
+            waiting: traffic.waiting(),
+            warnings: exchange::warnings(&traffic, Protocol::of(&entry.behavior)),
+            exchange: exchange::status(&traffic, Protocol::of(&entry.behavior)),
         }
     }
 
@@ -287,6 +306,7 @@ impl Connections {
             bytes_received: traffic.bytes_received.load(Relaxed),
             streams: traffic.streams.load(Relaxed),
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
+            counts: exchange::counts(&traffic, Protocol::of(&entry.behavior)),
         }
     }
 
@@ -339,7 +359,7 @@ impl DaemonControl for StatusSource {
     }
 
     fn metrics(&self) -> String {
-        metrics::encode(&self.snapshot(), &self.socket, self.admin.counters())
+        metrics::encode(&self.snapshot(), self.connections.exchanges(), &self.socket, self.admin.counters())
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `relay-token` | the newest relay token |
 //! | `contact.json` | when the control plane last confirmed the policy, and the clock floor |
 //! | `ports.json` | local ports we chose for senders |
+//! | `schedules.json` | how long each connection is usually silent, learned from its traffic |
 //!
 //! Every file has mode 0600 and is replaced atomically (written, synced, renamed, directory synced), so `kill -9` or a
 //! power cut leaves the old or the new content. All calls block for the time of a disk write.
@@ -31,6 +32,7 @@ use gateway_net::secret_file::{self, SecretFileError};
 use gateway_proto::{
     id::ConnectionId,
     identity::{GatewayKey, NoiseKey},
+    observe::Schedule,
     signed::Envelope,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -45,7 +47,9 @@ const RETIRED_POLICY_FILE: &str = "policy.json.retired";
 const RELAY_TOKEN_FILE: &str = "relay-token";
 const CONTACT_FILE: &str = "contact.json";
 const PORTS_FILE: &str = "ports.json";
-const FILES: [&str; 6] = [KEY_FILE, ENROLLMENT_FILE, POLICY_FILE, RELAY_TOKEN_FILE, CONTACT_FILE, PORTS_FILE];
+const SCHEDULES_FILE: &str = "schedules.json";
+const FILES: [&str; 7] =
+    [KEY_FILE, ENROLLMENT_FILE, POLICY_FILE, RELAY_TOKEN_FILE, CONTACT_FILE, PORTS_FILE, SCHEDULES_FILE];
 
 /// The state directory, locked for as long as this value lives.
 #[derive(Debug)]
@@ -212,6 +216,18 @@ impl StateDir {
     /// Replaces the chosen ports; leave out connections that ended.
     pub fn save_ports(&self, ports: &BTreeMap<ConnectionId, u16>) -> Result<(), StoreError> {
         self.save(PORTS_FILE, &Ports { ports: ports.clone() })
+    }
+
+    /// What was learned of each end's silence; the key is opaque here.
+    pub fn load_schedules(&self) -> Result<BTreeMap<String, Schedule>, StoreError> {
+        let schedules: Option<BTreeMap<String, Schedule>> =
+            self.load(SCHEDULES_FILE, "remove it; it is learned anew")?;
+        Ok(schedules.unwrap_or_default())
+    }
+
+    /// Replaces what was learned.
+    pub fn save_schedules(&self, schedules: &BTreeMap<String, Schedule>) -> Result<(), StoreError> {
+        self.save(SCHEDULES_FILE, schedules)
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str, advice: &'static str) -> Result<Option<T>, StoreError> {

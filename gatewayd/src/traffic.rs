@@ -1,15 +1,23 @@
 //! What passed over each connection, and what went wrong last: counts, sizes and times, never a byte of payload.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use gateway_net::time::unix_ms;
-use gateway_proto::id::ConnectionId;
+use gateway_net::{
+    entropy::random,
+    time::{unix_ms, unix_secs},
+};
+use gateway_proto::{
+    id::ConnectionId,
+    mllp::HashKey,
+    observe::{Book, Protocol, Schedule, Silence},
+};
+use tokio::time::Instant;
 
 /// Which end of a connection: with itself, a server is both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,8 +29,10 @@ pub enum Role {
 }
 
 /// Counters of one end of one connection since the daemon started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Traffic {
+    /// When these counters began at zero, Unix milliseconds.
+    pub epoch: u64,
     /// Bytes towards the peer.
     pub bytes_sent: AtomicU64,
     /// Bytes from the peer.
@@ -40,6 +50,50 @@ pub struct Traffic {
     /// Streams refused by us or the peer.
     pub refused: AtomicU64,
     problem: Mutex<Option<String>>,
+    book: Mutex<Arc<Mutex<Book>>>,
+    schedule: Mutex<Schedule>,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    waits: AtomicU64,
+}
+
+/// What a stream waits for before it carries data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// A tunnel to the partner.
+    Tunnel,
+    /// The far side's answer.
+    Answer,
+    /// A place in our engine's listener, which has so many.
+    Place(u32),
+}
+
+/// A stream that waits.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    what: WaitFor,
+    since: Instant,
+    until: Instant,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            epoch: unix_ms(),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            last_sent_at: AtomicU64::new(0),
+            last_received_at: AtomicU64::new(0),
+            streams: AtomicU32::new(0),
+            finished: AtomicU64::new(0),
+            reset: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            problem: Mutex::default(),
+            book: Mutex::new(Arc::new(Mutex::new(Book::Nothing))),
+            schedule: Mutex::default(),
+            waiting: Mutex::default(),
+            waits: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Traffic {
@@ -70,12 +124,73 @@ impl Traffic {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What was observed of this protocol. When the connection's behavior changes, a new book begins; streams under way
+    /// write into the former one to their end.
+    pub fn book(&self, protocol: Protocol) -> Arc<Mutex<Book>> {
+        let mut book = lock(&self.book);
+        if lock(&book).protocol() != protocol {
+            *book = Arc::new(Mutex::new(Book::new(protocol, HashKey::from_bytes(random()))));
+        }
+        Arc::clone(&book)
+    }
+
+    /// A message or a request passed: the schedule learns.
+    pub fn message_passed(&self) {
+        lock(&self.schedule).message(unix_secs());
+    }
+
+    /// Whether the connection is silent for longer than it should.
+    pub fn silence(&self) -> Option<Silence> {
+        lock(&self.schedule).silence(unix_secs())
+    }
+
+    /// A stream waits, as long as the guard lives.
+    pub fn wait(self: &Arc<Self>, what: WaitFor, until: Instant) -> WaitGuard {
+        let number = self.waits.fetch_add(1, Relaxed);
+        lock(&self.waiting).insert(number, Waiting { what, since: Instant::now(), until });
+        WaitGuard { traffic: Arc::clone(self), number }
+    }
+
+    /// What streams wait for, in words: the one that has waited longest, and how many others.
+    pub fn waiting(&self) -> Option<String> {
+        let waiting = lock(&self.waiting);
+        let first = waiting.values().next()?;
+        let what = match first.what {
+            WaitFor::Tunnel => "the tunnel".to_owned(),
+            WaitFor::Answer => "the partner's answer".to_owned(),
+            WaitFor::Place(most) => format!("a place in our engine's listener ({most} of {most} taken)"),
+        };
+        let limit = first.until.saturating_duration_since(first.since).as_secs_f32();
+        let text = format!("waiting for {what}, {:.1} s of {limit:.1} s", first.since.elapsed().as_secs_f32());
+        Some(match waiting.len() - 1 {
+            0 => text,
+            others => format!("{text}; {others} more wait"),
+        })
+    }
+
     /// Takes one of at most `limit` places for a stream; it is given back when the guard is dropped.
     pub fn open_stream(self: &Arc<Self>, limit: u32) -> Option<StreamGuard> {
         self.streams
             .fetch_update(Relaxed, Relaxed, |open| (open < limit).then_some(open + 1))
             .ok()
             .map(|_| StreamGuard(self.clone()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A stream that waits.
+#[derive(Debug)]
+pub struct WaitGuard {
+    traffic: Arc<Traffic>,
+    number: u64,
+}
+
+impl Drop for WaitGuard {
+    fn drop(&mut self) {
+        lock(&self.traffic.waiting).remove(&self.number);
     }
 }
 
@@ -93,7 +208,10 @@ impl Drop for StreamGuard {
 #[derive(Debug, Clone, Default)]
 pub struct TrafficTable(Arc<Mutex<ByEnd>>);
 
-type ByEnd = HashMap<(ConnectionId, Role), Arc<Traffic>>;
+type ByEnd = HashMap<End, Arc<Traffic>>;
+
+/// One end of a connection.
+pub type End = (ConnectionId, Role);
 
 impl TrafficTable {
     /// The counters of one end of a connection.
@@ -104,6 +222,23 @@ impl TrafficTable {
     /// Forgets connections that the policy does not list any more.
     pub fn retain(&self, listed: impl Fn(ConnectionId, Role) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, role), _| listed(*id, *role));
+    }
+
+    /// What was learned of each end's silence.
+    pub fn schedules(&self) -> BTreeMap<End, Schedule> {
+        let table = lock(&self.0);
+        table.iter().map(|(end, traffic)| (*end, lock(&traffic.schedule).clone())).collect()
+    }
+
+    /// Goes on from what was learned before, where nothing was learned since.
+    pub fn restore_schedules(&self, schedules: BTreeMap<End, Schedule>) {
+        for ((id, role), schedule) in schedules {
+            let traffic = self.of(id, role);
+            let mut learned = lock(&traffic.schedule);
+            if *learned == Schedule::default() {
+                *learned = schedule;
+            }
+        }
     }
 
     /// Open streams over all connections.

@@ -289,6 +289,7 @@ async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen(
         bytes_received: 2,
         streams: 1,
         problem: None,
+        counts: None,
     };
     gateway.reports.lock().unwrap().push(entry.clone());
     gateway.changed.notify_one();

@@ -11,16 +11,18 @@ use std::{
 
 use gateway_proto::{
     identity::{GatewayKey, GatewayPublicKey},
+    policy::HL7V2_MLLP,
     stream::{Answer, RefusalCode, ResetCode},
 };
 use gatewayd::{
     credentials::AllowedPeers,
     engine_socket::EngineSocket,
+    observer::Observer,
     path_actor::SessionIndex,
     routes::{Route, Routes},
     socket::TunnelSocket,
     splice::{SendHalf, SpliceContext, SpliceError, splice},
-    traffic::Traffic,
+    traffic::{Role, Traffic},
     tunnel::TunnelEndpoint,
 };
 use quinn::Connection;
@@ -105,10 +107,15 @@ async fn joined(mllp: bool) -> Joined {
     far_recv.read_exact(&mut [0]).await.unwrap();
     let allowed = CancellationToken::new();
     let from_receiving = Arc::new(Traffic::default());
-    let context =
-        |mllp_sender, traffic| SpliceContext { traffic, mllp_sender, allowed: allowed.clone(), answer_by: None };
-    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(mllp, Arc::default())));
-    let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, context(false, from_receiving.clone()));
+    let context = |role, traffic: Arc<Traffic>| SpliceContext {
+        observer: Observer::new(traffic.clone(), role, if mllp { HL7V2_MLLP } else { "tcp" }, true),
+        traffic,
+        allowed: allowed.clone(),
+        answer_by: None,
+    };
+    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender, Arc::default())));
+    let receiving_context = context(Role::Listener, from_receiving.clone());
+    let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, receiving_context);
     let listener = start(far);
     Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, from_receiving, sender, listener }
 }
@@ -297,9 +304,10 @@ async fn unanswered(patience: Duration) -> Unanswered {
     send.write_all(b"h").await.unwrap();
     let mut far = tunnel.1.accept_bi().await.unwrap();
     far.1.read_exact(&mut [0]).await.unwrap();
+    let traffic: Arc<Traffic> = Arc::default();
     let context = SpliceContext {
-        traffic: Arc::default(),
-        mllp_sender: true,
+        observer: Observer::new(traffic.clone(), Role::Sender, HL7V2_MLLP, false),
+        traffic,
         allowed: CancellationToken::new(),
         answer_by: Some(tokio::time::Instant::now() + patience),
     };

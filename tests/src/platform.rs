@@ -44,6 +44,8 @@ pub struct PlatformOptions {
     pub more_relays: Vec<Placement>,
     /// Log filter of every program.
     pub log_filter: String,
+    /// Seconds between two rounds of the delivery proof.
+    pub delivery_interval_secs: u64,
 }
 
 impl Default for PlatformOptions {
@@ -53,6 +55,7 @@ impl Default for PlatformOptions {
             relay: Placement::loopback(),
             more_relays: Vec::new(),
             log_filter: "info,gatewayd=debug,gateway_relay=debug,gateway_control=debug".into(),
+            delivery_interval_secs: 60,
         }
     }
 }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use gateway_proto::api::gateway::{Connectivity, PathKind};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
 
 use crate::{
     corpus::{Corpus, Message},
@@ -151,6 +155,15 @@ impl Scene {
     /// Runs a changing command of `gateway-ctl`.
     pub async fn ctl(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {
         self.platform.ctl.json(args).await
+    }
+
+    /// The metrics page of a gateway.
+    pub async fn metrics_of(&self, site: &Site) -> anyhow::Result<String> {
+        let mut stream = UnixStream::connect(site.socket()).await?;
+        stream.write_all(b"GET /v1/metrics HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        Ok(page)
     }
 
     /// Every process.

@@ -13,6 +13,7 @@ use gateway_proto::{
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     admin::show_terms,
+    delivery,
     page::{Paging, cut},
     peering::name_of,
     permission::Act,
@@ -156,6 +157,7 @@ impl Service {
             auto_activate: row.auto_activate,
             sender: self.show_end(tx, viewer, &row, &row.sender, user).await?,
             listener: self.show_end(tx, viewer, &row, &row.listener, owner).await?,
+            delivery: delivery::shown(tx, row.id).await?,
             created_at: row.created_at,
             ended_at: row.ended_at,
             admin: row.admin.map(show_terms),

@@ -5,6 +5,7 @@ use gateway_proto::{
         gateway::EngineHead,
         platform::{AdminAccess, AuditEntry, Role, ShareLevel},
     },
+    balance::{Balance, Tally},
     engine::plan::EndState,
     id::{
         AgreementId, ApiTokenId, ChannelId, ConnectionId, GrantId, InvitationId, OrganizationId, PeeringRequestId,
@@ -285,6 +286,19 @@ rows! {
         /// The share it belongs to.
         share: Option<ShareId>,
     }
+    /// What the two ends of a connection counted, and how the two compare.
+    DeliveryRow {
+        /// The connection.
+        connection: ConnectionId,
+        /// What the sender's gateway counted.
+        sender: Tally,
+        /// What the listener's gateway counted.
+        listener: Tally,
+        /// How the two compare.
+        balance: Balance,
+        /// A later look may say something else.
+        is_open: bool,
+    }
     /// What a server's policy says about one connection, and the other end of it.
     PolicyConnectionRow {
         /// The connection.
@@ -457,6 +471,19 @@ pub struct ConnectionFilter {
     pub server: Option<ServerId>,
     /// Those in one status.
     pub status: Option<ConnectionStatus>,
+}
+
+impl DeliveryRow {
+    /// Before anything was reported.
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
+            connection,
+            sender: Tally::default(),
+            listener: Tally::default(),
+            balance: Balance::default(),
+            is_open: false,
+        }
+    }
 }
 
 /// A password hash: masked in `Debug`.

@@ -15,6 +15,7 @@ mod audit;
 mod channels;
 mod connections;
 mod credentials;
+mod deliveries;
 mod engines;
 mod idempotency;
 mod location;

@@ -82,6 +82,7 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
         bytes_received: 20,
         streams: 1,
         problem: None,
+        counts: None,
     };
     one.send(&WatchRequest::Report(Report { home_relay: None, connections: vec![report], engine: None })).await;
     let shown = lab.until(&id.to_string(), "reported", |c| c.sender.report.is_some()).await;

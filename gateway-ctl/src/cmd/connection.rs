@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity},
-        platform::{self, ConnectionEnd},
+        platform::{self, ConnectionEnd, Delivery},
     },
+    balance::Difference,
     id::ConnectionId,
     peering::ConnectionStatus,
 };
@@ -171,6 +172,9 @@ impl View for platform::Connection {
             lines.push((role, place(end)));
             lines.extend(end_lines(end, now));
         }
+        if let Some(delivery) = &self.delivery {
+            lines.extend(delivery_lines(delivery, now));
+        }
         if let Some(terms) = &self.admin {
             lines.extend(admin::terms_lines(terms, self.status, now));
         }
@@ -187,10 +191,50 @@ impl View for platform::Connection {
 }
 
 fn status(connection: &platform::Connection) -> String {
+    let differs = connection.delivery.as_ref().is_some_and(|delivery| delivery.alarm.is_some());
+    let status = activation(connection);
+    if differs { format!("{status}, DELIVERY DIFFERS") } else { status }
+}
+
+fn activation(connection: &platform::Connection) -> String {
     if connection.suspended && is_living(connection) {
         return format!("{}, agreement suspended", word(&connection.status));
     }
     word(&connection.status)
+}
+
+/// What both ends counted, and by how much that differs.
+fn delivery_lines(delivery: &Delivery, now: u64) -> Vec<(&'static str, String)> {
+    let Delivery { sender_messages, listener_messages, sender_answers, listener_answers, alarm, written_off } =
+        delivery;
+    let mut lines = vec![(
+        "Delivery",
+        format!(
+            "messages: {sender_messages} sent, {listener_messages} handed over; \
+             answers: {listener_answers} given, {sender_answers} arrived"
+        ),
+    )];
+    if let Some(alarm) = alarm {
+        lines.push((
+            "  DIFFERENCE",
+            format!("{}, since {}", difference(alarm.difference), time::relative(now, alarm.since)),
+        ));
+    }
+    if *written_off != Difference::NONE {
+        lines.push(("  Written off", difference(*written_off)));
+    }
+    lines
+}
+
+fn difference(Difference { messages, answers }: Difference) -> String {
+    let part = |count: i64, missing: &str, surplus: &str| match count {
+        0 => None,
+        1.. => Some(format!("{count} {missing}")),
+        _ => Some(format!("{} {surplus}", count.unsigned_abs())),
+    };
+    let messages = part(messages, "messages not handed over", "messages handed over that the sender did not count");
+    let answers = part(answers, "answers that did not arrive", "answers that the listener did not count");
+    [messages, answers].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn place(end: &ConnectionEnd) -> String {
@@ -248,6 +292,21 @@ fn end_lines(end: &ConnectionEnd, now: u64) -> Vec<(&'static str, String)> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_difference_says_which_way_it_goes() {
+        let both = Difference { messages: 2, answers: -1 };
+        assert_eq!(difference(both), "2 messages not handed over, 1 answers that the listener did not count");
+        let delivery = Delivery {
+            sender_messages: 5,
+            listener_messages: 4,
+            sender_answers: 4,
+            listener_answers: 4,
+            alarm: None,
+            written_off: Difference::NONE,
+        };
+        assert_eq!(delivery_lines(&delivery, 0).len(), 1);
+    }
+
     fn report(connectivity: Connectivity) -> ConnectionReport {
         ConnectionReport {
             id: ConnectionId::new(1, [0; 10]),
@@ -259,6 +318,7 @@ mod tests {
             bytes_received: 0,
             streams: 0,
             problem: None,
+            counts: None,
         }
     }
 

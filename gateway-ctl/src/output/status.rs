@@ -1,5 +1,7 @@
 //! The status of the local gatewayd for people: first line the verdict, then the links everything hangs on, then the connections.
 
+mod exchange;
+
 use std::fmt::Write;
 
 use gateway_proto::{
@@ -231,6 +233,7 @@ fn connection_lines(
         ("Streams", streams(connection)),
         ("Traffic", format!("{} sent, {} received", bytes(connection.bytes_sent), bytes(connection.bytes_received))),
     ];
+    lines.extend(exchange::lines(connection));
     if let Some(exchange) = peer.and_then(|peer| peer.key_exchange.as_ref()) {
         lines.push(("Key exchange", exchange.clone()));
     }

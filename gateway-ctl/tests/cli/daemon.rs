@@ -205,6 +205,9 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
             streams_reset: 0,
             streams_refused: 0,
             problem: None,
+            waiting: None,
+            warnings: vec![],
+            exchange: None,
         }],
     }
 }

@@ -10,6 +10,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    balance::EndCounts,
     engine::{EngineChannel, EngineState},
     id::{ConnectionId, RelayId},
     identity::{Context, GatewayKey, GatewayPublicKey, NoiseBinding},
@@ -270,6 +271,9 @@ pub struct ConnectionReport {
     pub streams: u32,
     /// What keeps it from working, in words.
     pub problem: Option<String>,
+    /// What passed, for the delivery proof; none where messages cannot be counted, and from older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<EndCounts>,
 }
 
 /// Whether an end-to-end round trip succeeded within the heartbeat limit.

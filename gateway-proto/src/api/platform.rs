@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gateway::ConnectionReport;
 use crate::{
+    balance::{DeliveryAlarm, Difference},
     id::{
         AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
         TenantId, UserId,
@@ -438,6 +439,21 @@ api_types! {
         /// Creation, Unix seconds.
         created_at: u64,
     }
+    /// What the two gateways of a connection counted, compared (docs/observers.md).
+    Delivery {
+        /// Messages the sender's gateway handed on.
+        sender_messages: u64,
+        /// Messages the listener's gateway handed to its engine.
+        listener_messages: u64,
+        /// Answers that reached the sender's gateway.
+        sender_answers: u64,
+        /// Answers of the listener's engine.
+        listener_answers: u64,
+        /// The difference, if there is one that lasts.
+        alarm: Option<DeliveryAlarm>,
+        /// Differences that were written off.
+        written_off: Difference,
+    }
     /// One end of a connection.
     ConnectionEnd {
         /// Server; none: an offered admin connection, whose user has not named one yet.
@@ -484,6 +500,9 @@ api_types! {
         sender: ConnectionEnd,
         /// The end that receives; of an admin connection: the one whose engine is administered.
         listener: ConnectionEnd,
+        /// What both ends counted; none where messages are not counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivery: Option<Delivery>,
         /// Creation, Unix seconds.
         created_at: u64,
         /// End, Unix seconds.

@@ -83,6 +83,7 @@ mod tests {
             bytes_received: 0,
             streams: 0,
             problem: None,
+            counts: None,
         }
     }
 

@@ -109,6 +109,7 @@ impl Matrix {
             relay,
             more_relays: vec![second],
             log_filter: "info,gatewayd=debug".into(),
+            ..PlatformOptions::default()
         };
         let platform = Platform::start_with(options).await?;
         platform.add_relays().await?;

@@ -72,7 +72,14 @@ pub(super) async fn start_control(dir: &Path, options: &PlatformOptions) -> anyh
         Some(host) => format!("listen = \"[::]:443\"\npublic_url = \"https://{host}\"\n"),
         None => format!("listen = \"{}:0\"\n", options.control.ip),
     };
-    fs::write(&config, format!("{listen}data_dir = {}\nregistration = \"token\"\n", quoted(&data_dir)?))?;
+    let interval = options.delivery_interval_secs;
+    fs::write(
+        &config,
+        format!(
+            "{listen}data_dir = {}\nregistration = \"token\"\ndelivery_interval_secs = {interval}\n",
+            quoted(&data_dir)?
+        ),
+    )?;
     start(dir, Program::Control, "control", &["run", "--config"], &config, &options.control, options).await
 }
 

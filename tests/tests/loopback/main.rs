@@ -2,9 +2,11 @@
 
 mod crashes;
 mod cutting;
+mod delivery;
 mod engine;
 mod enrolment;
 mod five_steps;
+mod observers;
 mod partners;
 mod privacy;
 mod relay;

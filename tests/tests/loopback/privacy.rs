@@ -1,11 +1,11 @@
 //! No byte of a message where it does not belong.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::ensure;
 use gateway_tests::{
     corpus::{Corpus, MARKER},
-    mllp::{Ending, Manners, Sender},
+    mllp::{Connection, Ending, Manners, Sender},
     platform::{Placement, PlatformOptions},
     scene::play_with,
 };
@@ -29,21 +29,56 @@ async fn no_payload_byte_is_in_any_log_file_or_state_file_even_at_the_finest_log
         for manners in rude {
             scene.engine.behave(manners);
             let message = scene.message();
-            scene.sender().with_response_timeout(std::time::Duration::from_secs(1)).send(&message.bytes).await;
+            scene.sender().with_response_timeout(Duration::from_secs(1)).send(&message.bytes).await;
         }
         for process in scene.processes() {
             ensure!(!process.log().is_empty(), "{} logs nothing: the test would prove nothing", process.name());
         }
-        for path in files(scene.platform.dir())? {
-            let bytes = std::fs::read(&path)?;
-            for word in [MARKER.as_bytes(), b"MSH|^~", b"PID|1|", b"SOMEBODY-ELSE"] {
-                let found = bytes.windows(word.len()).any(|window| window == word);
-                ensure!(!found, "{} holds {:?}", path.display(), String::from_utf8_lossy(word));
+        // Where a type and a control id stand, there may stand anything else.
+        let hostile = format!("MSH|^~\\&|{MARKER}|A|B|C|1||{MARKER}^A01|{MARKER}|P|2.5\rPID|1||{MARKER}\r");
+        scene.engine.behave(Manners::Polite);
+        for _ in 0..2 {
+            scene.sender().send(hostile.as_bytes()).await;
+        }
+        scene.engine.behave(Manners::Slow(Duration::from_millis(400)));
+        for _ in 0..2 {
+            scene.sender().with_response_timeout(Duration::from_millis(200)).send(hostile.as_bytes()).await;
+        }
+        let mut raw = Connection::open(scene.link.sender).await.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        let junk = format!("{MARKER}\x0b{MARKER}\x0b\x1c\r\x0b\x1c\r{MARKER}");
+        raw.write(junk.as_bytes()).await.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        raw.reset();
+        for site in [&scene.north, &scene.south] {
+            let status = serde_json::to_string(&site.status(&scene.platform.ctl).await?)?;
+            let shown = scene.platform.ctl.run(&["status", "--socket", site.socket()]).await?;
+            let metrics = scene.metrics_of(site).await?;
+            ensure!(
+                status.contains("\"mllp\"") && metrics.contains("gatewayd_messages_total{"),
+                "nothing was observed"
+            );
+            for (place, text) in [("status", status), ("status for people", format!("{shown:?}")), ("metrics", metrics)]
+            {
+                clean(place, text.as_bytes())?;
             }
+        }
+        clean(
+            "control plane",
+            scene.platform.connection("north", &scene.link.connection).await?.to_string().as_bytes(),
+        )?;
+        for path in files(scene.platform.dir())? {
+            clean(&path.display().to_string(), &std::fs::read(&path)?)?;
         }
         Ok(())
     })
     .await
+}
+
+fn clean(place: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    for word in [MARKER.as_bytes(), b"MSH|^~", b"PID|1|", b"SOMEBODY-ELSE"] {
+        let found = bytes.windows(word.len()).any(|window| window == word);
+        ensure!(!found, "{place} holds {:?}", String::from_utf8_lossy(word));
+    }
+    Ok(())
 }
 
 fn files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {

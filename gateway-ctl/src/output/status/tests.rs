@@ -33,6 +33,9 @@ fn connection(endpoint: &str) -> ConnectionStatus {
         streams_reset: 0,
         streams_refused: 2,
         problem: None,
+        waiting: None,
+        warnings: vec![],
+        exchange: None,
     }
 }
 

@@ -1,0 +1,154 @@
+//! Delivery proof: what both gateways of a connection counted is compared, round by round; a lasting difference is an alarm.
+//!
+//! The rules are `gateway_proto::balance`. A round costs what was reported since the last one, and the connections whose
+//! comparison is open; it is idempotent. Several replicas may take part: each enters what its own watchers report.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use gateway_proto::{
+    api::platform::Delivery,
+    balance::{BalanceEvent, BalanceTimes, Difference, EndCounts},
+    id::{ConnectionId, ServerId},
+};
+
+use super::{Service, ServiceResult, work::Who, work::Work};
+use crate::storage::{ConnectionRow, DeliveryRow, Transaction};
+
+/// Connections handled in one transaction.
+const BATCH: usize = 50;
+/// Open comparisons read at once.
+const OPEN_PAGE: u32 = 500;
+
+/// What was entered already, so that only news are; bounded by what the watching gateways report.
+#[derive(Debug, Default)]
+pub struct Entered(BTreeMap<(ServerId, ConnectionId), EndCounts>);
+
+impl Service {
+    /// One round: enters what the gateways that watch here report, and compares.
+    pub async fn prove_deliveries(&self, entered: &mut Entered) -> ServiceResult<()> {
+        let reported = self.watchers.counts();
+        entered.0.retain(|end, _| reported.contains_key(end));
+        let mut concerned: BTreeSet<ConnectionId> = reported
+            .iter()
+            .filter(|(end, counts)| entered.0.get(*end) != Some(*counts))
+            .map(|((_, connection), _)| *connection)
+            .collect();
+        concerned.extend(self.open_deliveries().await?);
+        let concerned: Vec<_> = concerned.into_iter().collect();
+        for batch in concerned.chunks(BATCH) {
+            let mut work = self.work(Who::System).await?;
+            for connection in batch {
+                self.prove(&mut work, *connection, &reported).await?;
+            }
+            work.commit().await?;
+            for (end, counts) in reported.iter().filter(|((_, connection), _)| batch.contains(connection)) {
+                entered.0.insert(*end, *counts);
+            }
+        }
+        Ok(())
+    }
+
+    /// Between two rounds.
+    pub fn delivery_interval(&self) -> Duration {
+        Duration::from_secs(self.settings.delivery.interval_secs)
+    }
+
+    async fn open_deliveries(&self) -> ServiceResult<Vec<ConnectionId>> {
+        let mut tx = self.storage.read().await?;
+        let mut open: Vec<ConnectionId> = Vec::new();
+        loop {
+            let after = open.last().map(ToString::to_string).unwrap_or_default();
+            let more = tx.open_deliveries(&after, OPEN_PAGE).await?;
+            if more.is_empty() {
+                return Ok(open);
+            }
+            open.extend(more);
+        }
+    }
+
+    async fn prove(
+        &self,
+        work: &mut Work,
+        id: ConnectionId,
+        reported: &BTreeMap<(ServerId, ConnectionId), EndCounts>,
+    ) -> ServiceResult<()> {
+        let Some(row) = work.connection(id).await? else { return Ok(()) };
+        let before = work.delivery(id).await?;
+        let mut delivery = before.clone().unwrap_or_else(|| DeliveryRow::new(id));
+        // With itself a gateway has one report for both ends: there is nothing to compare.
+        if row.ended_at.is_some() || row.sender.server == row.listener.server {
+            delivery.is_open = false;
+            return store(work, before, delivery).await;
+        }
+        let now = work.now;
+        let times = self.settings.delivery.times();
+        for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
+            if let Some(counts) = reported.get(&(end.server, id)) {
+                if tally.is_news(counts) {
+                    tally.report(counts, now);
+                }
+                tally.confirm(now);
+            }
+        }
+        // A gateway that is out of reach has counts we do not know.
+        let fresh = now.saturating_sub(self.settings.delivery.interval_secs * 3);
+        let is_known = [&delivery.sender, &delivery.listener].iter().all(|tally| tally.confirmed_at() > fresh);
+        let mut event = None;
+        if is_known {
+            event = delivery.balance.handle_tallies(&delivery.sender, &delivery.listener, now, &times);
+        }
+        delivery.is_open = !is_known || delivery.balance.is_open(&delivery.sender, &delivery.listener, now, &times);
+        if let Some(event) = event {
+            announce(work, &row, event).await?;
+        }
+        store(work, before, delivery).await
+    }
+}
+
+async fn store(work: &mut Work, before: Option<DeliveryRow>, delivery: DeliveryRow) -> ServiceResult<()> {
+    if before.as_ref() != Some(&delivery) {
+        work.put_delivery(&delivery).await?;
+    }
+    Ok(())
+}
+
+async fn announce(work: &mut Work, row: &ConnectionRow, event: BalanceEvent) -> ServiceResult<()> {
+    let (act, alarm) = match event {
+        BalanceEvent::Raised(alarm) => ("connection.delivery_differs", alarm),
+        BalanceEvent::Cleared(alarm) => ("connection.delivery_equal", alarm),
+        BalanceEvent::WrittenOff(alarm) => ("connection.delivery_written_off", alarm),
+    };
+    let Difference { messages, answers } = alarm.difference;
+    tracing::warn!(connection = %row.id, act, messages, answers, "delivery proof");
+    let detail = format!("{messages} messages, {answers} answers, since {}", alarm.since);
+    work.audit(&[row.sender.organization, row.listener.organization], act, row.id, detail).await
+}
+
+/// What is shown of the proof; none where nothing was counted yet.
+pub(super) async fn shown(tx: &mut dyn Transaction, id: ConnectionId) -> ServiceResult<Option<Delivery>> {
+    Ok(tx.delivery(id).await?.map(|row| Delivery {
+        sender_messages: row.sender.messages(),
+        listener_messages: row.listener.messages(),
+        sender_answers: row.sender.answers(),
+        listener_answers: row.listener.answers(),
+        alarm: row.balance.alarm(),
+        written_off: row.balance.written_off(),
+    }))
+}
+
+/// How often the ends are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// Seconds between two rounds, at least 2.
+    pub interval_secs: u64,
+}
+
+impl DeliverySettings {
+    fn times(self) -> BalanceTimes {
+        let interval = self.interval_secs;
+        BalanceTimes { grace: (interval / 6).max(1), lasting: interval, settled: interval * 15 }
+    }
+}

@@ -1,0 +1,262 @@
+#![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::observe::{Counts, Warning};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn message(control: &str) -> Vec<u8> {
+    format!("\x0bMSH|^~\\&|A|B|C|D|2026||ADT^A01|{control}|P|2.5\rPID|1||SECRET\r\x1c\r").into_bytes()
+}
+
+fn answer(code: &str, of: &str) -> Vec<u8> {
+    format!("\x0bMSH|^~\\&|B|A|D|C|2026||ACK|R-1|P|2.5\rMSA|{code}|{of}\r\x1c\r").into_bytes()
+}
+
+/// One end of a connection with virtual time.
+struct World {
+    ledger: Ledger,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { ledger: Ledger::new(HashKey::from_bytes([3; 16])), now: Instant::now() }
+    }
+
+    fn talk(&mut self) -> Conversation {
+        Conversation::new(&mut self.ledger, true)
+    }
+
+    fn send(&mut self, talk: &mut Conversation, bytes: &[u8]) {
+        talk.observe_message_bytes(bytes, &mut self.ledger, self.now);
+    }
+
+    fn reply(&mut self, talk: &mut Conversation, bytes: &[u8]) {
+        talk.observe_acknowledgement_bytes(bytes, &mut self.ledger, self.now);
+    }
+
+    fn counts(&self) -> Counts {
+        self.ledger.counts()
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        self.ledger.warnings(self.now).collect()
+    }
+}
+
+#[test]
+fn an_unanswered_or_half_answered_message_forbids_a_clean_end() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    let ack = answer("AA", "1");
+    assert!(talk.may_end_cleanly());
+    world.send(&mut talk, &message("1"));
+    assert!(!talk.may_end_cleanly());
+    world.reply(&mut talk, &ack[..5]);
+    assert!(!talk.may_end_cleanly());
+    world.reply(&mut talk, &ack[5..]);
+    assert!(talk.may_end_cleanly());
+    world.send(&mut talk, &message("2")[..3]);
+    assert_eq!(talk.unacknowledged(), 1);
+}
+
+#[test]
+fn an_answer_nobody_waits_for_is_not_credited_to_a_later_message() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.reply(&mut talk, &answer("AA", "0"));
+    world.send(&mut talk, &message("1"));
+    assert_eq!(talk.unacknowledged(), 1);
+}
+
+#[test]
+fn answers_are_timed_by_control_id_and_counted_by_code() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("1"));
+    world.now += SECOND;
+    world.send(&mut talk, &message("2"));
+    world.now += SECOND;
+    world.reply(&mut talk, &answer("AE", "2"));
+    assert!(world.ledger.latency().quantile(1.0) < Some(SECOND * 5 / 4));
+    world.reply(&mut talk, &answer("AA", "1"));
+    assert!(world.ledger.latency().quantile(1.0) >= Some(SECOND * 2));
+    let expected = Counts { messages: 2, accepted: 1, errors: 1, ..Counts::default() };
+    assert_eq!(world.counts(), expected);
+    assert_eq!(world.ledger.last_kind().map(|kind| kind.to_string()).as_deref(), Some("ADT^A01"));
+    assert_eq!(world.ledger.last_code().map(|code| code.as_str()), Some("AA"));
+}
+
+#[test]
+fn a_commit_answer_and_the_application_answer_after_it_are_both_counted_and_none_is_a_fault() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("1"));
+    world.reply(&mut talk, &answer("CA", "1"));
+    world.reply(&mut talk, &answer("AA", "1"));
+    let counts = world.counts();
+    assert_eq!((counts.accepted, counts.outstanding, counts.mismatched_answers, counts.late_answers), (2, 0, 0, 0));
+}
+
+#[test]
+fn a_message_that_comes_again_on_a_new_connection_after_the_engine_gave_up_is_a_duplicate() {
+    let mut world = World::new();
+    let mut first = world.talk();
+    world.send(&mut first, &message("1"));
+    world.now += SECOND * 5;
+    first.end(&mut world.ledger, End::ByTheSender);
+    world.now += SECOND * 2;
+    let mut second = world.talk();
+    world.send(&mut second, &message("1"));
+    let counts = world.counts();
+    assert_eq!((counts.duplicates, counts.retries, counts.unacknowledged, counts.outstanding), (1, 0, 1, 1));
+    assert_eq!(world.warnings(), [Warning::Duplicate { after: SECOND * 7 }]);
+    world.now += SECOND * 3600;
+    assert_eq!(world.warnings(), []);
+}
+
+#[test]
+fn an_answer_that_comes_after_its_message_was_repeated_is_late() {
+    let mut world = World::new();
+    let (mut first, mut second) = (world.talk(), world.talk());
+    world.send(&mut first, &message("1"));
+    world.now += SECOND * 7;
+    world.send(&mut second, &message("1"));
+    assert_eq!(world.counts().duplicates, 1, "the first is still half open");
+    world.now += SECOND;
+    world.reply(&mut first, &answer("AA", "1"));
+    assert_eq!(world.counts().late_answers, 1);
+    world.reply(&mut second, &answer("AA", "1"));
+    assert_eq!((world.counts().late_answers, world.counts().accepted), (1, 2));
+}
+
+#[test]
+fn a_message_that_comes_again_after_the_tunnel_failed_is_a_retry_and_no_warning() {
+    let mut world = World::new();
+    let mut first = world.talk();
+    world.send(&mut first, &message("1"));
+    first.end(&mut world.ledger, End::Otherwise);
+    let mut second = world.talk();
+    world.send(&mut second, &message("1"));
+    assert_eq!((world.counts().duplicates, world.counts().retries), (0, 1));
+    assert_eq!(world.warnings(), []);
+}
+
+#[test]
+fn the_same_control_id_on_one_connection_or_after_its_answer_is_no_duplicate() {
+    let mut world = World::new();
+    let mut first = world.talk();
+    world.send(&mut first, &message("1"));
+    world.send(&mut first, &message("1"));
+    world.reply(&mut first, &answer("AA", "1"));
+    world.reply(&mut first, &answer("AA", "1"));
+    first.end(&mut world.ledger, End::ByTheSender);
+    let mut second = world.talk();
+    world.send(&mut second, &message("1"));
+    assert_eq!((world.counts().duplicates, world.counts().retries), (0, 0));
+}
+
+#[test]
+fn an_answer_for_another_message_is_named_so() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("1"));
+    world.reply(&mut talk, &answer("AA", "SOMEBODY-ELSE"));
+    assert_eq!(world.counts().mismatched_answers, 1);
+    assert_eq!(world.warnings(), [Warning::Mismatched]);
+    assert_eq!(world.ledger.latency().quantile(0.5), None);
+}
+
+#[test]
+fn messages_of_a_refused_conversation_are_not_counted_and_their_repetition_is_no_duplicate() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        let mut refused = Conversation::new(&mut world.ledger, false);
+        world.send(&mut refused, &message("1"));
+        assert_eq!((world.counts().messages, world.counts().outstanding), (0, 1));
+        refused.end(&mut world.ledger, End::Refused);
+    }
+    assert_eq!(world.counts(), Counts::default());
+    let mut lost = Conversation::new(&mut world.ledger, false);
+    world.send(&mut lost, &message("0"));
+    lost.end(&mut world.ledger, End::Otherwise);
+    assert_eq!((world.counts().messages, world.counts().unacknowledged), (1, 1), "nobody knows what became of it");
+    let mut taken = Conversation::new(&mut world.ledger, false);
+    world.send(&mut taken, &message("1"));
+    taken.accepted(&mut world.ledger);
+    world.send(&mut taken, &message("2"));
+    assert_eq!((world.counts().messages, world.counts().duplicates), (3, 0));
+}
+
+#[test]
+fn a_connection_that_ends_inside_a_frame_counts_it_as_cut() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("1")[..20]);
+    talk.end(&mut world.ledger, End::ByTheSender);
+    let counts = world.counts();
+    assert_eq!((counts.cut, counts.messages, counts.unacknowledged), (1, 0, 0));
+}
+
+#[test]
+fn a_flood_of_types_ids_and_messages_keeps_the_ledger_small() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    for n in 0..5000 {
+        let text = format!("\x0bMSH|^~\\&|A|B|C|D|2026||ADT^{n:03}|{n}|P\r\x1c\r");
+        world.send(&mut talk, text.as_bytes());
+    }
+    let kinds = world.ledger.kinds();
+    assert_eq!(kinds.known().len(), 16);
+    assert_eq!(kinds.known().iter().map(|(_, count)| count).sum::<u64>() + kinds.other(), 5000);
+    assert_eq!(talk.unacknowledged(), 5000);
+    assert!(talk.waiting.len() <= MAX_TRACKED);
+    assert!(size_of::<Conversation>() < 600, "{}", size_of::<Conversation>());
+}
+
+#[test]
+fn nothing_of_a_message_is_in_what_is_kept() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("SECRET-ID"));
+    world.send(
+        &mut talk,
+        b"\x0bMSH|^~\\&|SECRET|SECRET|SECRET|SECRET|SECRET||SECRET^SECRET|SECRET|SECRET\r\x1c\rSECRET",
+    );
+    world.reply(&mut talk, &answer("SECRET", "SECRET-ID"));
+    let shown = format!("{:?}{talk:?}{:?}", world.ledger, world.warnings());
+    assert!(!shown.contains("SECRET") && !shown.contains("MSH"), "{shown}");
+    // A byte string shows as numbers.
+    let numbers = format!("{:?}", b"SECRET").replace(['[', ']'], "");
+    assert!(!shown.contains(&numbers), "{shown}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_give_the_same_counts(
+        parts in proptest::collection::vec((any::<bool>(), prop_oneof![
+            Just(message("1")), Just(message("2")), Just(answer("AA", "1")), Just(answer("AR", "2")), Just(vec![0x0b]),
+            Just(vec![0x1c, 0x0d]), proptest::collection::vec(any::<u8>(), 0..40),
+        ]), 0..20),
+        piece in 1..40_usize
+    ) {
+        let count = |piece: usize| {
+            let mut world = World::new();
+            let mut talk = world.talk();
+            for (is_message, bytes) in &parts {
+                for bytes in bytes.chunks(piece) {
+                    if *is_message { world.send(&mut talk, bytes) } else { world.reply(&mut talk, bytes) }
+                }
+            }
+            let end = (talk.unacknowledged(), talk.may_end_cleanly());
+            talk.end(&mut world.ledger, End::Otherwise);
+            (end, world.counts())
+        };
+        prop_assert_eq!(count(piece), count(usize::MAX));
+    }
+}

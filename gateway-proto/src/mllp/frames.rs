@@ -1,0 +1,181 @@
+//! Frames in the bytes of one direction.
+
+use memchr::{memchr, memchr2};
+
+use super::header::{Content, HashKey, Header, HeaderReader};
+
+const START: u8 = 0x0b;
+const END: u8 = 0x1c;
+const CR: u8 = 0x0d;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Between,
+    Inside,
+    AfterEnd,
+}
+
+/// What is wrong with the framing. Nothing is done about it: the engines decide what they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// Bytes between two frames that are neither white space nor zero.
+    Junk,
+    /// A start byte inside a frame: the end of the one before was left out.
+    EndMissing,
+    /// A frame that begins neither with MSH nor with FHS or BHS.
+    NoHeader,
+    /// A frame without content.
+    Empty,
+    /// The bytes ended inside a frame.
+    Cut,
+}
+
+/// What a direction shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// A whole frame, and what its header says.
+    Frame(Header),
+    /// A fault.
+    Fault(Fault),
+}
+
+/// Finds the frames of one direction, however the bytes are cut.
+#[derive(Debug, Clone)]
+pub struct FrameReader {
+    state: State,
+    header: HeaderReader,
+    is_empty: bool,
+    /// The bytes between these two frames were called junk already.
+    junk_seen: bool,
+}
+
+impl FrameReader {
+    /// Reads the headers of messages.
+    pub fn of_messages(key: HashKey) -> Self {
+        Self::new(HeaderReader::of_messages(key))
+    }
+
+    /// Reads the headers of answers, with their acknowledgement.
+    pub fn of_answers(key: HashKey) -> Self {
+        Self::new(HeaderReader::of_answers(key))
+    }
+
+    fn new(header: HeaderReader) -> Self {
+        Self { state: State::Between, header, is_empty: true, junk_seen: false }
+    }
+
+    /// Looks at bytes that pass, and tells `seen` what they complete.
+    pub fn observe(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Between => {
+                    let start = memchr(START, bytes);
+                    if !self.junk_seen && is_junk(&bytes[..start.unwrap_or(bytes.len())]) {
+                        self.junk_seen = true;
+                        seen(Seen::Fault(Fault::Junk));
+                    }
+                    let Some(start) = start else { return };
+                    self.begin();
+                    bytes = &bytes[start + 1..];
+                }
+                State::Inside => {
+                    let end = memchr2(END, START, bytes);
+                    self.content(&bytes[..end.unwrap_or(bytes.len())]);
+                    let Some(end) = end else { return };
+                    if bytes[end] == START {
+                        // Engines read on to the next end and take both for one message; so the frame goes on.
+                        seen(Seen::Fault(Fault::EndMissing));
+                        self.is_empty = false;
+                    } else {
+                        self.state = State::AfterEnd;
+                    }
+                    bytes = &bytes[end + 1..];
+                }
+                State::AfterEnd => {
+                    if bytes[0] == CR {
+                        self.end(&mut seen);
+                        bytes = &bytes[1..];
+                    } else {
+                        // A lone 0x1C inside the message (binary content): look at this byte again as content.
+                        self.state = State::Inside;
+                        self.content(&[END]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the direction stopped in the middle of a frame.
+    pub fn is_inside_frame(&self) -> bool {
+        self.state != State::Between
+    }
+
+    fn begin(&mut self) {
+        self.state = State::Inside;
+        self.is_empty = true;
+        self.junk_seen = false;
+        self.header.begin();
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.is_empty &= bytes.is_empty();
+        self.header.feed(bytes);
+    }
+
+    fn end(&mut self, seen: &mut impl FnMut(Seen)) {
+        self.state = State::Between;
+        let header = self.header.found();
+        if self.is_empty {
+            seen(Seen::Fault(Fault::Empty));
+        } else if header.content == Content::Unknown {
+            seen(Seen::Fault(Fault::NoHeader));
+        }
+        seen(Seen::Frame(header));
+    }
+}
+
+fn is_junk(bytes: &[u8]) -> bool {
+    bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n' | b' ' | b'\t' | 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: &[u8] = b"\x0bMSH|^~\\&|A\rPID|1\r\x1c\r";
+
+    fn look(parts: &[&[u8]]) -> (u64, Vec<Fault>, bool) {
+        let mut reader = FrameReader::of_messages(HashKey::from_bytes([1; 16]));
+        let (mut frames, mut faults) = (0, Vec::new());
+        for part in parts {
+            reader.observe(part, |seen| match seen {
+                Seen::Frame(_) => frames += 1,
+                Seen::Fault(fault) => faults.push(fault),
+            });
+        }
+        (frames, faults, reader.is_inside_frame())
+    }
+
+    #[test]
+    fn frames_are_counted_however_the_bytes_are_cut() {
+        for cut in 0..=FRAME.len() {
+            assert_eq!(look(&[&FRAME[..cut], &FRAME[cut..]]), (1, vec![], false), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn junk_between_frames_and_end_bytes_inside_them_do_not_count() {
+        let (frames, faults, inside) = look(&[b"junk\r\n\x0bMSH|bin \x1c in \x1c\x1c\r\0\0\r\n \x0bMSH|next\x1c\r"]);
+        assert_eq!((frames, inside), (2, false));
+        assert_eq!(faults, [Fault::Junk]);
+    }
+
+    #[test]
+    fn each_fault_has_its_name() {
+        assert_eq!(look(&[b"\x0b\x1c\r"]).1, [Fault::Empty]);
+        assert_eq!(look(&[b"\x0bHTTP/1.1 400\x1c\r"]).1, [Fault::NoHeader]);
+        assert_eq!(look(&[b"\x0bMSH|1\r\x0bMSH|2\r\x1c\r"]), (1, vec![Fault::EndMissing], false));
+        assert_eq!(look(&[b"ju", b"nk", b" more"]).1, [Fault::Junk], "one stretch of junk is one fault");
+        assert_eq!(look(&[b"\x0bFHS|^~\\&|A\rBHS|^~\\&\r\x1c\r"]).1, []);
+    }
+}

@@ -1,0 +1,25 @@
+//! Observers: what can be known of an exchange from the bytes that pass, without keeping one of them.
+//!
+//! An observer sees every byte and owns none: it is handed slices beside the copy loop, changes nothing, delays nothing, and
+//! cannot fail. What it cannot read it counts and leaves alone. Its state is bounded, whatever a peer sends: labels
+//! are restricted ([`crate::mllp::MessageKind`]) and tabled up to a cap, control ids are hashed at once, addresses, names
+//! and bodies are skipped.
+//!
+//! - [`Book`]: the observer a behavior asks for
+//! - [`Ledger`]: MLLP, one per end of a connection, fed by [`crate::mllp::Conversation`]
+//! - [`http::HttpExchange`]: method classes, status classes, times
+//! - [`dicom::Association`]: associations, their application entities, data units
+//! - [`Latency`]: how long answers take
+//! - [`Schedule`]: how long this channel is usually silent, by the hour, working days and weekends apart
+
+mod book;
+pub mod dicom;
+pub mod http;
+mod latency;
+mod ledger;
+mod schedule;
+
+pub use book::{Book, Exchange, Protocol};
+pub use latency::{BOUNDS, Latency};
+pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, Wait, Warning};
+pub use schedule::{Schedule, Silence};

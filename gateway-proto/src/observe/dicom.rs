@@ -1,0 +1,284 @@
+//! DICOM as it passes: associations and data units of the upper layer protocol (DICOM PS3.8 §9.3). What the data units hold
+//! is skipped.
+
+use std::fmt;
+
+const HEADER: usize = 6;
+/// Of a request for an association, this much of the body is read: versions and the two titles.
+const KEPT: usize = 36;
+
+/// The title of an application entity, for its owner's eyes: letters, digits, `_`, `-`, `.` and blanks; anything else
+/// shows as `?`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AeTitle([u8; 16]);
+
+impl AeTitle {
+    fn new(bytes: [u8; 16]) -> Self {
+        let restricted = |byte: u8| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b' ' => byte,
+            _ => b'?',
+        };
+        Self(bytes.map(restricted))
+    }
+}
+
+impl fmt::Display for AeTitle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.trim_ascii().iter().try_for_each(|byte| write!(f, "{}", *byte as char))
+    }
+}
+
+/// Counts since the daemon started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DicomCounts {
+    /// Associations asked for.
+    pub requested: u64,
+    /// Associations accepted.
+    pub accepted: u64,
+    /// Associations rejected.
+    pub rejected: u64,
+    /// Associations aborted, by either side.
+    pub aborted: u64,
+    /// Associations released in order.
+    pub released: u64,
+    /// Data units from the side that asked.
+    pub data_units_sent: u64,
+    /// Data units to it.
+    pub data_units_received: u64,
+    /// Connections that are no DICOM.
+    pub unreadable: u64,
+}
+
+/// Why an association was rejected: result, source and reason of PS3.8 §9.3.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejection {
+    /// 1 permanent, 2 transient.
+    pub result: u8,
+    /// 1 the user, 2 and 3 the provider.
+    pub source: u8,
+    /// Depends on the source.
+    pub reason: u8,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match (self.source, self.reason) {
+            (1, 1) => "no reason given",
+            (1, 2) => "the application context is not supported",
+            (1, 3) => "the calling title is not known there",
+            (1, 7) => "the called title is not known there",
+            (2, 2) => "the protocol version is not supported",
+            (3, 1) => "congestion there, for the moment",
+            (3, 2) => "too many associations there",
+            _ => return write!(f, "result {}, source {}, reason {}", self.result, self.source, self.reason),
+        };
+        f.write_str(reason)
+    }
+}
+
+/// What one end of a DICOM connection saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DicomLedger {
+    /// The counts.
+    pub counts: DicomCounts,
+    /// Title that was called last.
+    pub called: Option<AeTitle>,
+    /// Title that called last.
+    pub calling: Option<AeTitle>,
+    /// Why the last rejected association was rejected; none after an accepted one.
+    pub rejection: Option<Rejection>,
+}
+
+/// Both directions of one TCP connection that should carry DICOM.
+#[derive(Debug, Clone, Default)]
+pub struct Association {
+    requestor: UnitReader,
+    acceptor: UnitReader,
+    stopped: bool,
+}
+
+impl Association {
+    /// Bytes from the side that connected.
+    pub fn observe_requestor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) {
+        let read = |unit| note(unit, true, ledger);
+        if !self.stopped && self.requestor.observe(bytes, read).is_err() {
+            self.stop(ledger);
+        }
+    }
+
+    /// Bytes from the side that was connected to.
+    pub fn observe_acceptor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) {
+        let read = |unit| note(unit, false, ledger);
+        if !self.stopped && self.acceptor.observe(bytes, read).is_err() {
+            self.stop(ledger);
+        }
+    }
+
+    fn stop(&mut self, ledger: &mut DicomLedger) {
+        self.stopped = true;
+        ledger.counts.unreadable += 1;
+    }
+}
+
+/// A whole unit. What is read of its body is what `body` holds.
+struct Unit {
+    kind: u8,
+    body: [u8; KEPT],
+}
+
+fn note(unit: Unit, from_requestor: bool, ledger: &mut DicomLedger) {
+    let counts = &mut ledger.counts;
+    match unit.kind {
+        1 => {
+            counts.requested += 1;
+            ledger.called = title(&unit.body, 4);
+            ledger.calling = title(&unit.body, 20);
+        }
+        2 => {
+            counts.accepted += 1;
+            ledger.rejection = None;
+        }
+        3 => {
+            counts.rejected += 1;
+            let [_, result, source, reason, ..] = unit.body;
+            ledger.rejection = Some(Rejection { result, source, reason });
+        }
+        4 if from_requestor => counts.data_units_sent += 1,
+        4 => counts.data_units_received += 1,
+        6 => counts.released += 1,
+        7 => counts.aborted += 1,
+        // 5 asks for the release that 6 confirms.
+        _ => {}
+    }
+}
+
+fn title(body: &[u8; KEPT], at: usize) -> Option<AeTitle> {
+    body.get(at..at + 16)?.try_into().ok().map(AeTitle::new)
+}
+
+#[derive(Debug, Clone)]
+struct UnitReader {
+    header: [u8; HEADER],
+    header_read: usize,
+    body: [u8; KEPT],
+    body_read: usize,
+    left: u32,
+}
+
+impl Default for UnitReader {
+    fn default() -> Self {
+        Self { header: [0; HEADER], header_read: 0, body: [0; KEPT], body_read: 0, left: 0 }
+    }
+}
+
+impl UnitReader {
+    fn observe(&mut self, mut bytes: &[u8], mut read: impl FnMut(Unit)) -> Result<(), NotDicom> {
+        while !bytes.is_empty() {
+            if self.header_read < HEADER {
+                self.header[self.header_read] = bytes[0];
+                self.header_read += 1;
+                bytes = &bytes[1..];
+                if !(1..=7).contains(&self.header[0]) {
+                    return Err(NotDicom);
+                }
+                if self.header_read < HEADER {
+                    continue;
+                }
+                let [_, _, length @ ..] = self.header;
+                self.left = u32::from_be_bytes(length);
+                (self.body, self.body_read) = ([0; KEPT], 0);
+            }
+            let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+            let room = &mut self.body[self.body_read.min(KEPT)..];
+            let kept = room.len().min(count);
+            room[..kept].copy_from_slice(&bytes[..kept]);
+            self.body_read += kept;
+            self.left -= u32::try_from(count).map_err(|_| NotDicom)?;
+            bytes = &bytes[count..];
+            if self.left == 0 {
+                self.header_read = 0;
+                read(Unit { kind: self.header[0], body: std::mem::replace(&mut self.body, [0; KEPT]) });
+            }
+        }
+        Ok(())
+    }
+}
+
+struct NotDicom;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unit(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len()).unwrap_or(0).to_be_bytes();
+        [&[kind, 0][..], &length, body].concat()
+    }
+
+    fn request(called: &[u8; 16], calling: &[u8; 16]) -> Vec<u8> {
+        unit(1, &[&[0, 1, 0, 0][..], called, calling, &[0; 32], b"\x10\0\0\x15 contexts follow"].concat())
+    }
+
+    fn pass(requestor: &[u8], acceptor: &[u8], piece: usize) -> DicomLedger {
+        let (mut association, mut ledger) = (Association::default(), DicomLedger::default());
+        for part in requestor.chunks(piece) {
+            association.observe_requestor_bytes(part, &mut ledger);
+        }
+        for part in acceptor.chunks(piece) {
+            association.observe_acceptor_bytes(part, &mut ledger);
+        }
+        ledger
+    }
+
+    fn store() -> (Vec<u8>, Vec<u8>) {
+        let image = unit(4, &[1; 3_000]);
+        let asks = [request(b"OIE             ", b"MODALITY<script>"), image.clone(), image, unit(5, &[0; 4])].concat();
+        (asks, [unit(2, &[0; 200]), unit(4, b"ok"), unit(6, &[0; 4])].concat())
+    }
+
+    #[test]
+    fn an_association_is_followed_however_it_is_cut() {
+        let (asks, answers) = store();
+        for piece in [1, 5, 6, 7, 1000, usize::MAX] {
+            let ledger = pass(&asks, &answers, piece);
+            let expected = DicomCounts {
+                requested: 1,
+                accepted: 1,
+                released: 1,
+                data_units_sent: 2,
+                data_units_received: 1,
+                ..DicomCounts::default()
+            };
+            assert_eq!(ledger.counts, expected);
+            assert_eq!(ledger.called.map(|t| t.to_string()).as_deref(), Some("OIE"));
+            assert_eq!(ledger.calling.map(|t| t.to_string()).as_deref(), Some("MODALITY?script?"));
+        }
+    }
+
+    #[test]
+    fn a_rejection_says_why_and_an_abort_is_counted() {
+        let ledger = pass(&request(b"NOBODY          ", b"ME              "), &unit(3, &[0, 1, 1, 7]), 9);
+        assert_eq!(ledger.counts.rejected, 1);
+        assert_eq!(ledger.rejection.map(|r| r.to_string()).as_deref(), Some("the called title is not known there"));
+        assert_eq!(pass(&unit(7, &[0; 4]), &[], 3).counts.aborted, 1);
+    }
+
+    #[test]
+    fn what_is_no_dicom_is_counted_once() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"\0\0\0\0\0\0"] {
+            assert_eq!(pass(bytes, bytes, 2).counts.unreadable, 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_give_the_same_counts(
+            junk in proptest::collection::vec(any::<u8>(), 0..300), kind in 0..9_u8, piece in 1..60_usize
+        ) {
+            let bytes = [store().0, unit(kind, &junk), junk].concat();
+            prop_assert_eq!(pass(&bytes, &bytes, piece), pass(&bytes, &bytes, usize::MAX));
+        }
+    }
+}

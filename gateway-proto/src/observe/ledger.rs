@@ -1,0 +1,331 @@
+//! What one end of an MLLP connection saw: counts, types, codes, times.
+//!
+//! All conversations of the end write here, so that a message which comes again on another connection is noticed: the sign
+//! of a partner whose acknowledgement takes longer than the sending engine waits.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::latency::Latency;
+use crate::mllp::{AckCode, Answer, Content, ControlHash, End, Fault, HashKey, Header, MessageKind};
+
+/// Unanswered messages remembered for repetitions; the oldest goes first.
+const MAX_UNANSWERED: usize = 64;
+/// An engine repeats within its retry interval (10 s by default); what comes later is a message sent again by people.
+const REPEATED_WITHIN: Duration = Duration::from_secs(900);
+/// Message types counted one by one; others together. A channel has a few.
+const MAX_KINDS: usize = 16;
+/// A warning is shown for this long after its last cause.
+const WARN_FOR: Duration = Duration::from_secs(3600);
+
+/// Counts since the daemon started; they only grow, except `outstanding`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Whole messages that passed to a far side that takes them.
+    pub messages: u64,
+    /// Answers `AA` and `CA`.
+    pub accepted: u64,
+    /// Answers `AE` and `CE`.
+    pub errors: u64,
+    /// Answers `AR` and `CR`.
+    pub rejected: u64,
+    /// Answers with no such code.
+    pub other_answers: u64,
+    /// Messages without an answer now.
+    pub outstanding: u64,
+    /// Messages whose connection ended before an answer passed.
+    pub unacknowledged: u64,
+    /// Messages that came again on another connection, unanswered, after the sending engine had given up.
+    pub duplicates: u64,
+    /// Messages that came again after something else ended their connection: the repetition that is meant to be.
+    pub retries: u64,
+    /// Answers that passed after their message had come again elsewhere.
+    pub late_answers: u64,
+    /// Answers that name another message than those that wait.
+    pub mismatched_answers: u64,
+    /// Bytes between frames.
+    pub junk: u64,
+    /// Frames without an end.
+    pub end_missing: u64,
+    /// Frames that hold no HL7.
+    pub no_header: u64,
+    /// Frames that hold nothing.
+    pub empty: u64,
+    /// Frames that were cut by the end of their connection.
+    pub cut: u64,
+}
+
+impl Counts {
+    /// All answers.
+    pub fn answers(&self) -> u64 {
+        self.accepted + self.errors + self.rejected + self.other_answers
+    }
+}
+
+/// How often each message type passed; at most a handful of types one by one.
+#[derive(Debug, Clone, Default)]
+pub struct Kinds {
+    known: Vec<(MessageKind, u64)>,
+    other: u64,
+}
+
+impl Kinds {
+    /// Types in the order of their first message, with their counts.
+    pub fn known(&self) -> &[(MessageKind, u64)] {
+        &self.known
+    }
+
+    /// Messages of types beyond the table, batches, and messages without a well-formed type.
+    pub fn other(&self) -> u64 {
+        self.other
+    }
+
+    fn count(&mut self, content: Content) -> Option<MessageKind> {
+        let Content::Message(kind) = content else {
+            self.other += 1;
+            return None;
+        };
+        if let Some((_, count)) = self.known.iter_mut().find(|(known, _)| *known == kind) {
+            *count += 1;
+        } else if self.known.len() < MAX_KINDS {
+            self.known.push((kind, 1));
+        } else {
+            self.other += 1;
+            return None;
+        }
+        Some(kind)
+    }
+}
+
+/// What is known of the time an answer took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// This long.
+    Measured(Duration),
+    /// Its message is not among those that wait.
+    Mismatched,
+    /// Nothing waits.
+    Unknown,
+}
+
+/// An answer, as a conversation saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerSeen {
+    /// Its acknowledgement.
+    pub answer: Option<Answer>,
+    /// How long it took.
+    pub wait: Wait,
+    /// Whether a message waited for one.
+    pub was_waited_for: bool,
+}
+
+/// What a person should know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warning {
+    /// The same control id came again on a new connection without an acknowledgement; the engine had waited this long.
+    Duplicate {
+        /// From the message to its repetition.
+        after: Duration,
+    },
+    /// An answer named another message than the one that waited.
+    Mismatched,
+    /// The framing is broken in this way.
+    Framing(Fault),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unanswered {
+    control: ControlHash,
+    conversation: u64,
+    at: Instant,
+    ended: Option<End>,
+    came_again: bool,
+}
+
+/// What one end of an MLLP connection saw. A few KiB at most.
+#[derive(Debug)]
+pub struct Ledger {
+    key: HashKey,
+    conversations: u64,
+    /// Messages that passed, taken by the far side or not.
+    passed: u64,
+    counts: Counts,
+    latency: Latency,
+    kinds: Kinds,
+    last_kind: Option<MessageKind>,
+    last_code: Option<AckCode>,
+    unanswered: VecDeque<Unanswered>,
+    warnings: VecDeque<(Warning, Instant)>,
+}
+
+impl Ledger {
+    /// An empty one; `key` is random.
+    pub fn new(key: HashKey) -> Self {
+        Self {
+            key,
+            conversations: 0,
+            passed: 0,
+            counts: Counts::default(),
+            latency: Latency::default(),
+            kinds: Kinds::default(),
+            last_kind: None,
+            last_code: None,
+            unanswered: VecDeque::new(),
+            warnings: VecDeque::new(),
+        }
+    }
+
+    /// The counts.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Times from a message to its answer.
+    pub fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    /// The message types.
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// Type of the last message, if it has one that is in the table.
+    pub fn last_kind(&self) -> Option<MessageKind> {
+        self.last_kind
+    }
+
+    /// Code of the last answer, if it had one.
+    pub fn last_code(&self) -> Option<AckCode> {
+        self.last_code
+    }
+
+    /// What went wrong within the last hour, the last first; one of each sort.
+    pub fn warnings(&self, now: Instant) -> impl Iterator<Item = Warning> {
+        let recent = move |at: &Instant| now.saturating_duration_since(*at) < WARN_FOR;
+        self.warnings.iter().rev().filter(move |(_, at)| recent(at)).map(|(warning, _)| *warning)
+    }
+
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    pub(crate) fn key(&self) -> HashKey {
+        self.key
+    }
+
+    pub(crate) fn begin(&mut self) -> u64 {
+        self.conversations += 1;
+        self.conversations
+    }
+
+    pub(crate) fn count_messages(&mut self, count: u64) {
+        self.counts.messages += count;
+    }
+
+    pub(crate) fn message(&mut self, conversation: u64, header: &Header, now: Instant) {
+        self.passed += 1;
+        self.counts.outstanding += 1;
+        self.last_kind = self.kinds.count(header.content);
+        let Some(control) = header.control else { return };
+        self.look_for_repetition(conversation, control, now);
+        let is_old = |first: &Unanswered| now.saturating_duration_since(first.at) > REPEATED_WITHIN;
+        while self.unanswered.len() >= MAX_UNANSWERED || self.unanswered.front().is_some_and(is_old) {
+            self.unanswered.pop_front();
+        }
+        let entry = Unanswered { control, conversation, at: now, ended: None, came_again: false };
+        self.unanswered.push_back(entry);
+    }
+
+    fn look_for_repetition(&mut self, conversation: u64, control: ControlHash, now: Instant) {
+        let mut before = self.unanswered.iter_mut().rev();
+        let Some(first) = before.find(|e| e.control == control && e.conversation != conversation) else { return };
+        let after = now.saturating_duration_since(first.at);
+        if after > REPEATED_WITHIN {
+            return;
+        }
+        first.came_again = true;
+        if first.ended == Some(End::Otherwise) {
+            self.counts.retries += 1;
+        } else {
+            // Also while the first conversation is half open: the engine has left it.
+            self.counts.duplicates += 1;
+            self.warn(Warning::Duplicate { after }, now);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, conversation: u64, seen: AnswerSeen, now: Instant) {
+        let counts = &mut self.counts;
+        if seen.was_waited_for {
+            counts.outstanding = counts.outstanding.saturating_sub(1);
+        }
+        let code = seen.answer.and_then(|answer| answer.code);
+        match code {
+            Some(AckCode::Accept | AckCode::CommitAccept) => counts.accepted += 1,
+            Some(AckCode::Error | AckCode::CommitError) => counts.errors += 1,
+            Some(AckCode::Reject | AckCode::CommitReject) => counts.rejected += 1,
+            None => counts.other_answers += 1,
+        }
+        self.last_code = code;
+        match seen.wait {
+            Wait::Measured(took) => self.latency.record(took, now),
+            Wait::Mismatched => {
+                counts.mismatched_answers += 1;
+                self.warn(Warning::Mismatched, now);
+            }
+            Wait::Unknown => {}
+        }
+        let of = seen.answer.and_then(|answer| answer.of);
+        let is_answered = |e: &Unanswered| e.conversation == conversation && of.is_none_or(|of| e.control == of);
+        let position = match of {
+            Some(_) => self.unanswered.iter().rposition(is_answered),
+            None => self.unanswered.iter().position(is_answered),
+        };
+        if let Some(entry) = position.and_then(|position| self.unanswered.remove(position))
+            && entry.came_again
+        {
+            self.counts.late_answers += 1;
+        }
+    }
+
+    pub(crate) fn fault(&mut self, fault: Fault, now: Instant) {
+        // Junk between frames is taken by engines, and a cut frame shows as unacknowledged.
+        if !matches!(fault, Fault::Junk | Fault::Cut) {
+            self.warn(Warning::Framing(fault), now);
+        }
+        let counter = match fault {
+            Fault::Junk => &mut self.counts.junk,
+            Fault::EndMissing => &mut self.counts.end_missing,
+            Fault::NoHeader => &mut self.counts.no_header,
+            Fault::Empty => &mut self.counts.empty,
+            Fault::Cut => &mut self.counts.cut,
+        };
+        *counter += 1;
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.counts.cut += 1;
+    }
+
+    pub(crate) fn end(&mut self, conversation: u64, outstanding: u64, end: End) {
+        self.counts.outstanding = self.counts.outstanding.saturating_sub(outstanding);
+        if end == End::Refused {
+            // To the engine, as if it had not connected: nothing was delivered, and it comes again.
+            self.unanswered.retain(|entry| entry.conversation != conversation);
+            return;
+        }
+        self.counts.unacknowledged += outstanding;
+        for entry in self.unanswered.iter_mut().filter(|entry| entry.conversation == conversation) {
+            entry.ended = Some(end);
+        }
+    }
+
+    /// One of each sort, the last of it.
+    fn warn(&mut self, warning: Warning, now: Instant) {
+        let sort = std::mem::discriminant(&warning);
+        self.warnings.retain(|(other, _)| std::mem::discriminant(other) != sort);
+        self.warnings.push_back((warning, now));
+    }
+}

@@ -1,0 +1,237 @@
+//! What the observers saw, per end of a connection. The labels are the connection's id and our role in it: as many as the
+//! policy lists, capped; message types, titles and whatever else comes from a peer are no labels.
+
+use gateway_proto::{
+    id::ConnectionId,
+    observe::{BOUNDS, Book, Latency},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::traffic::Role;
+
+/// Ends of connections with metrics of their own at most; a gateway has a few dozen.
+const MAX_ENDS: usize = 1000;
+
+/// The numbers of one end.
+#[derive(Debug)]
+pub struct ExchangeMetrics {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Our role in it.
+    pub role: Role,
+    /// The numbers.
+    pub numbers: Numbers,
+}
+
+/// The numbers of one end, by name.
+#[derive(Debug)]
+pub struct Numbers {
+    counters: Vec<(Name, u64)>,
+    outstanding: Option<u64>,
+    latency: Option<(Vec<u64>, f64)>,
+}
+
+/// A metric with one more label of a closed set.
+type Name = (&'static str, &'static str);
+
+const HELP: [(&str, &str, &str); 5] = [
+    ("messages", "", "Whole messages that passed"),
+    ("answers", "code", "Acknowledgements that passed, by code"),
+    ("message_faults", "fault", "Messages that ended unacknowledged, came again, or were framed wrongly"),
+    ("requests", "method", "HTTP requests that passed, by class of method"),
+    ("units", "unit", "DICOM associations and data units, and HTTP answers by class"),
+];
+
+impl Numbers {
+    /// Of a book; none where nothing is observed.
+    pub fn of(book: &Book) -> Option<Self> {
+        match book {
+            Book::Mllp(ledger) => {
+                let counts = ledger.counts();
+                Some(Self {
+                    counters: vec![
+                        (("messages", ""), counts.messages),
+                        (("answers", "accepted"), counts.accepted),
+                        (("answers", "error"), counts.errors),
+                        (("answers", "rejected"), counts.rejected),
+                        (("answers", "other"), counts.other_answers),
+                        (("message_faults", "unacknowledged"), counts.unacknowledged),
+                        (("message_faults", "duplicate"), counts.duplicates),
+                        (("message_faults", "retry"), counts.retries),
+                        (("message_faults", "late_answer"), counts.late_answers),
+                        (("message_faults", "mismatched_answer"), counts.mismatched_answers),
+                        (("message_faults", "junk"), counts.junk),
+                        (("message_faults", "end_missing"), counts.end_missing),
+                        (("message_faults", "no_header"), counts.no_header),
+                        (("message_faults", "empty"), counts.empty),
+                        (("message_faults", "cut"), counts.cut),
+                    ],
+                    outstanding: Some(counts.outstanding),
+                    latency: Some(histogram(ledger.latency())),
+                })
+            }
+            Book::Http(ledger) => {
+                let counts = &ledger.counts;
+                let [interim, success, redirect, client, server] = counts.statuses;
+                Some(Self {
+                    counters: vec![
+                        (("requests", "read"), counts.reads),
+                        (("requests", "write"), counts.writes),
+                        (("requests", "other"), counts.others),
+                        (("units", "1xx"), interim),
+                        (("units", "2xx"), success),
+                        (("units", "3xx"), redirect),
+                        (("units", "4xx"), client),
+                        (("units", "5xx"), server),
+                        (("message_faults", "unacknowledged"), counts.unanswered),
+                        (("message_faults", "unreadable"), counts.unreadable),
+                    ],
+                    outstanding: None,
+                    latency: Some(histogram(&ledger.latency)),
+                })
+            }
+            Book::Dicom(ledger) => {
+                let counts = &ledger.counts;
+                Some(Self {
+                    counters: vec![
+                        (("units", "association_requested"), counts.requested),
+                        (("units", "association_accepted"), counts.accepted),
+                        (("units", "association_rejected"), counts.rejected),
+                        (("units", "association_aborted"), counts.aborted),
+                        (("units", "association_released"), counts.released),
+                        (("units", "data_sent"), counts.data_units_sent),
+                        (("units", "data_received"), counts.data_units_received),
+                        (("message_faults", "unreadable"), counts.unreadable),
+                    ],
+                    outstanding: None,
+                    latency: None,
+                })
+            }
+            Book::Nothing => None,
+        }
+    }
+}
+
+fn histogram(latency: &Latency) -> (Vec<u64>, f64) {
+    (latency.buckets().to_vec(), latency.sum().as_secs_f64())
+}
+
+/// Adds them to the page.
+pub(super) fn register(registry: &mut Registry, mut ends: Vec<ExchangeMetrics>) {
+    ends.truncate(MAX_ENDS);
+    registry.register_collector(Box::new(Exchanges(ends)));
+}
+
+#[derive(Debug)]
+struct Exchanges(Vec<ExchangeMetrics>);
+
+impl Exchanges {
+    fn encode_counter(
+        &self,
+        (name, label, help): (&'static str, &'static str, &'static str),
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> std::fmt::Result {
+        let metric = ConstCounter::new(0_u64);
+        let mut family = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+        for end in &self.0 {
+            let (connection, role) = labels(end);
+            for ((_, value), count) in end.numbers.counters.iter().filter(|((counter, _), _)| *counter == name) {
+                let counter = ConstCounter::new(*count);
+                if label.is_empty() {
+                    counter.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
+                } else {
+                    let labels = [("connection", connection.as_str()), ("role", role), (label, *value)];
+                    counter.encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Exchanges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        for counter in HELP {
+            self.encode_counter(counter, &mut encoder)?;
+        }
+        let help = "Messages without an answer now";
+        let gauge = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("messages_outstanding", help, None, gauge)?;
+        for end in &self.0 {
+            let (connection, role) = labels(end);
+            if let Some(outstanding) = end.numbers.outstanding {
+                let gauge = ConstGauge::new(i64::try_from(outstanding).unwrap_or(i64::MAX));
+                gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
+            }
+        }
+        let help = "From a message or request to its answer";
+        let unit = prometheus_client::registry::Unit::Seconds;
+        let kind = prometheus_client::metrics::MetricType::Histogram;
+        let mut family = encoder.encode_descriptor("answer", help, Some(&unit), kind)?;
+        for end in &self.0 {
+            let (connection, role) = labels(end);
+            let Some((counts, sum)) = &end.numbers.latency else { continue };
+            let bounds = BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+            let labels = [("connection", connection.as_str()), ("role", role)];
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn labels(end: &ExchangeMetrics) -> (String, &'static str) {
+    let role = match end.role {
+        Role::Sender => "sender",
+        Role::Listener => "listener",
+    };
+    (end.connection.to_string(), role)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use gateway_proto::{
+        mllp::{Conversation, HashKey},
+        observe::Protocol,
+    };
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn the_page_has_counts_and_times_by_connection_and_nothing_a_peer_can_choose() {
+        let mut book = Book::new(Protocol::Mllp, HashKey::from_bytes([1; 16]));
+        let Book::Mllp(ledger) = &mut book else { panic!("an MLLP book") };
+        let mut talk = Conversation::new(ledger, true);
+        let now = Instant::now();
+        talk.observe_message_bytes(b"\x0bMSH|^~\\&|A|B|C|D|1||SEC^RET|ID\r\x1c\r", ledger, now);
+        let later = now + Duration::from_millis(7);
+        talk.observe_acknowledgement_bytes(b"\x0bMSH|^~\\&|A\rMSA|AE|ID\r\x1c\r", ledger, later);
+        let numbers = Numbers::of(&book).into_iter();
+        let connection = ConnectionId::new(1, [0; 10]);
+        let ends = numbers.map(|numbers| ExchangeMetrics { connection, role: Role::Sender, numbers }).collect();
+        let mut registry = Registry::with_prefix("gatewayd");
+        register(&mut registry, ends);
+        let mut page = String::new();
+        assert_eq!(encode(&mut page, &registry), Ok(()));
+        for line in [
+            format!("gatewayd_messages_total{{connection=\"{connection}\",role=\"sender\"}} 1"),
+            format!("gatewayd_answers_total{{connection=\"{connection}\",role=\"sender\",code=\"error\"}} 1"),
+            format!("gatewayd_messages_outstanding{{connection=\"{connection}\",role=\"sender\"}} 0"),
+            format!("gatewayd_answer_seconds_bucket{{le=\"0.005\",connection=\"{connection}\",role=\"sender\"}} 0"),
+            format!("gatewayd_answer_seconds_bucket{{le=\"0.01\",connection=\"{connection}\",role=\"sender\"}} 1"),
+            format!("gatewayd_answer_seconds_bucket{{le=\"+Inf\",connection=\"{connection}\",role=\"sender\"}} 1"),
+        ] {
+            assert!(page.contains(&line), "{line}\n{page}");
+        }
+        assert!(!page.contains("SEC"), "{page}");
+    }
+}

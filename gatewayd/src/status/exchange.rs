@@ -1,0 +1,160 @@
+//! What the observers saw of a connection, in the words of status and reports.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use gateway_proto::{
+    api::local::{AnswerTimes, DicomStatus, ExchangeStatus, HttpStatus, MllpStatus},
+    balance::EndCounts,
+    mllp::Fault,
+    observe::{Book, Counts, Latency, Ledger, Protocol, Warning, dicom::DicomLedger, http::HttpLedger},
+};
+
+use super::millis;
+use crate::traffic::Traffic;
+
+/// What was observed.
+pub(super) fn status(traffic: &Traffic, protocol: Protocol) -> Option<ExchangeStatus> {
+    let book = traffic.book(protocol);
+    match &*book.lock().unwrap_or_else(PoisonError::into_inner) {
+        Book::Mllp(ledger) => Some(ExchangeStatus::Mllp(mllp(ledger))),
+        Book::Http(ledger) => Some(ExchangeStatus::Http(http(ledger))),
+        Book::Dicom(ledger) => Some(ExchangeStatus::Dicom(dicom(ledger))),
+        Book::Nothing => None,
+    }
+}
+
+/// What passed, for the delivery proof; it compares messages, so it is for MLLP only.
+pub(super) fn counts(traffic: &Traffic, protocol: Protocol) -> Option<EndCounts> {
+    let book = traffic.book(protocol);
+    let counts = match &*book.lock().unwrap_or_else(PoisonError::into_inner) {
+        Book::Mllp(ledger) => ledger.counts(),
+        Book::Http(_) | Book::Dicom(_) | Book::Nothing => return None,
+    };
+    Some(EndCounts {
+        epoch: traffic.epoch,
+        messages: counts.messages,
+        accepted: counts.accepted,
+        errors: counts.errors,
+        rejected: counts.rejected,
+        other: counts.other_answers,
+        outstanding: counts.outstanding,
+        unacknowledged: counts.unacknowledged,
+    })
+}
+
+/// What somebody should look at.
+pub(super) fn warnings(traffic: &Traffic, protocol: Protocol) -> Vec<String> {
+    let silence = traffic.silence().map(|silence| {
+        let (lasts, usual) = (minutes(silence.lasts), minutes(silence.usual));
+        format!("silent for {lasts}: at this hour the longest usual pause is {usual}")
+    });
+    let book = traffic.book(protocol);
+    let book: MutexGuard<'_, Book> = book.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = match &*book {
+        Book::Mllp(ledger) => ledger.warnings(Instant::now()).map(warning).collect(),
+        Book::Http(_) | Book::Dicom(_) | Book::Nothing => Vec::new(),
+    };
+    silence.into_iter().chain(seen).collect()
+}
+
+fn warning(warning: Warning) -> String {
+    match warning {
+        Warning::Duplicate { after } => format!(
+            "duplicate: the same control id came again on a new connection without an acknowledgement, after {:.1} s: the \
+             partner's ACK takes longer than the engine's response timeout",
+            after.as_secs_f32()
+        ),
+        Warning::Mismatched => "an acknowledgement named another message than the one that waited for it".to_owned(),
+        Warning::Framing(fault) => format!(
+            "framing: {}",
+            match fault {
+                Fault::Junk => "bytes between frames",
+                Fault::EndMissing => "a message without its end bytes 0x1C 0x0D: the next one is taken for its rest",
+                Fault::NoHeader => "a frame that begins neither with MSH nor with FHS or BHS",
+                Fault::Empty => "an empty frame",
+                Fault::Cut => "a connection that ended in the middle of a message",
+            }
+        ),
+    }
+}
+
+fn mllp(ledger: &Ledger) -> MllpStatus {
+    let counts = ledger.counts();
+    let mut types: BTreeMap<_, _> = ledger.kinds().known().iter().map(|(kind, n)| (kind.to_string(), *n)).collect();
+    if ledger.kinds().other() > 0 {
+        types.insert("other".to_owned(), ledger.kinds().other());
+    }
+    MllpStatus {
+        messages: counts.messages,
+        accepted: counts.accepted,
+        errors: counts.errors,
+        rejected: counts.rejected,
+        other_answers: counts.other_answers,
+        outstanding: counts.outstanding,
+        unacknowledged: counts.unacknowledged,
+        duplicates: counts.duplicates,
+        retries: counts.retries,
+        late_answers: counts.late_answers,
+        mismatched_answers: counts.mismatched_answers,
+        framing_faults: framing_faults(&counts).filter(|(_, n)| *n > 0).map(|(k, n)| (k.to_owned(), n)).collect(),
+        types,
+        last_type: ledger.last_kind().map(|kind| kind.to_string()),
+        last_code: ledger.last_code().map(|code| code.as_str().to_owned()),
+        answer_times: answer_times(ledger.latency()),
+    }
+}
+
+fn framing_faults(counts: &Counts) -> impl Iterator<Item = (&'static str, u64)> {
+    [
+        ("junk", counts.junk),
+        ("end_missing", counts.end_missing),
+        ("no_header", counts.no_header),
+        ("empty", counts.empty),
+        ("cut", counts.cut),
+    ]
+    .into_iter()
+}
+
+fn http(ledger: &HttpLedger) -> HttpStatus {
+    let counts = &ledger.counts;
+    HttpStatus {
+        reads: counts.reads,
+        writes: counts.writes,
+        others: counts.others,
+        statuses: counts.statuses,
+        unanswered: counts.unanswered,
+        upgraded: counts.upgraded,
+        unreadable: counts.unreadable,
+        answer_times: answer_times(&ledger.latency),
+    }
+}
+
+fn dicom(ledger: &DicomLedger) -> DicomStatus {
+    let counts = &ledger.counts;
+    DicomStatus {
+        requested: counts.requested,
+        accepted: counts.accepted,
+        rejected: counts.rejected,
+        aborted: counts.aborted,
+        released: counts.released,
+        data_units_sent: counts.data_units_sent,
+        data_units_received: counts.data_units_received,
+        unreadable: counts.unreadable,
+        called: ledger.called.map(|title| title.to_string()),
+        calling: ledger.calling.map(|title| title.to_string()),
+        rejection: ledger.rejection.map(|rejection| rejection.to_string()),
+    }
+}
+
+fn answer_times(latency: &Latency) -> Option<AnswerTimes> {
+    let (p50, p99) = (latency.quantile(0.5)?, latency.quantile(0.99)?);
+    Some(AnswerTimes { p50_ms: millis(p50), p99_ms: millis(p99) })
+}
+
+fn minutes(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs() / 60 * 60)).to_string()
+}
