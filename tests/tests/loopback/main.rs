@@ -1,5 +1,6 @@
 //! Scenarios with the real programs on loopback. Each starts its own control plane, relay and gateways.
 
+mod admin;
 mod crashes;
 mod cutting;
 mod delivery;
