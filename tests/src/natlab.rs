@@ -280,7 +280,7 @@ impl NatLab {
             return Ok(None);
         };
         let hop = self.namespace(&format!("h{index}"))?;
-        for (end, own) in [(upper, "up"), (lower, "down")] {
+        for (end, own) in [(upper, "outer"), (lower, "inner")] {
             veth(end, (&hop, own))?;
             batch(&hop, &format!("link set {own} up\n"))?;
             // A packet socket sees frames as they are handed over: they must be whole, and no longer than the wire allows.

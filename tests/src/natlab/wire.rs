@@ -16,12 +16,12 @@ pub struct BadWire {
 }
 
 impl BadWire {
-    /// Connects the interfaces `up` and `down` of `namespace`; frames pass when this returns.
+    /// Connects the interfaces `outer` and `inner` of `namespace`; frames pass when this returns.
     pub(super) fn start(namespace: &str, settings: &str) -> anyhow::Result<Self> {
         let mut child = Command::new("ip")
             .args(["netns", "exec", namespace])
             .arg(Program::Hop.path()?)
-            .args(["up", "down"])
+            .args(["outer", "inner"])
             .args(settings.split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
