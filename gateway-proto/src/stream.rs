@@ -402,7 +402,7 @@ mod tests {
             assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(refusal));
             assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
         }
-        assert_eq!(RefusalCode::from_u8(18), None);
+        assert_eq!(RefusalCode::from_u8(20), None);
     }
 
     #[test]
