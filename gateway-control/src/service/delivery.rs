@@ -86,7 +86,7 @@ impl Service {
         let now = work.now;
         let times = self.settings.delivery.times();
         for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
-            if let Some(counts) = reported.get(&(end.server, id)) {
+            if let Some(counts) = end.server.and_then(|server| reported.get(&(server, id))) {
                 if tally.is_news(counts) {
                     tally.report(counts, now);
                 }
