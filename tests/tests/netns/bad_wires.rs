@@ -11,6 +11,7 @@ use gateway_tests::{
         RouterKind::{self, PortFilter, PreservedPort, Public, RandomPort},
     },
     scene::{Scene, play_between},
+    wait,
 };
 
 use crate::exchange;
@@ -126,10 +127,16 @@ async fn a_path_that_cannot_carry_1200_bytes_stays_on_the_relay_and_says_why() -
         let big = scene.document(2 << 20);
         scene.deliver(&mut scene.sender().with_response_timeout(LIMIT), &big).await?;
         exchange(scene, 10).await?;
-        for site in [&scene.north, &scene.south] {
-            let status = site.connection(&scene.platform.ctl, &scene.link.connection).await?;
-            ensure!(status.path == Some(PathKind::Relayed) && !status.path_reason.is_empty(), "{status:?}");
-        }
+        wait::until_true(LIMIT, "one end says that the direct path is too small", async || {
+            let mut reasons = Vec::new();
+            for site in [&scene.north, &scene.south] {
+                let status = site.connection(&scene.platform.ctl, &scene.link.connection).await?;
+                ensure!(status.path == Some(PathKind::Relayed), "{status:?}");
+                reasons.push(status.path_reason);
+            }
+            Ok(reasons.iter().any(|reason| reason.contains("1200 bytes")))
+        })
+        .await?;
         Ok(())
     })
     .await
