@@ -37,7 +37,7 @@ macro_rules! ids {
             }
 
             /// Reads the wire form; every 16 bytes are an id.
-            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
         }

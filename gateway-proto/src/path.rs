@@ -41,7 +41,7 @@ mod pair;
 mod pairs;
 mod probe;
 mod punch;
-mod replay;
+pub(crate) mod replay;
 mod score;
 mod selection;
 mod session;

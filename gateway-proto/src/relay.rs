@@ -6,17 +6,21 @@
 //!
 //! Life of a link: the relay sends `Challenge`, the gateway answers `Admit` with its token and a signature over relay
 //! and nonce ([`sign_admission`], [`verify_admission`]), the relay answers `Admitted` or `Refused`. After that datagrams and
-//! signals flow until one side closes. Nothing here is secret: what must be is sealed before it comes here.
+//! signals flow until one side closes. What must be secret is sealed before it comes here. Beside the link, datagrams may travel over
+//! UDP ([`udp`]).
 
 mod address;
 mod admission;
 mod frame;
+mod home;
 mod rate;
 mod refusal;
+pub mod udp;
 
 pub use address::RelayAddress;
 pub use admission::{Admission, sign_admission, verify_admission};
 pub use frame::{ClientFrame, FrameError, RelayFrame, readdress, segments};
+pub use home::{HomeChooser, MAX_RELAYS};
 pub use rate::{SourceLimiter, TokenBucket, aggregate};
 pub use refusal::RefusalCode;
 

@@ -6,11 +6,7 @@ use axum_server::{
     Handle,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
-use gateway_net::{
-    secret_file::SecretFileError,
-    shutdown::Shutdown,
-    tls::{ALPN_HTTP1, server_config},
-};
+use gateway_net::{secret_file::SecretFileError, shutdown::Shutdown};
 use gateway_proto::id::RelayId;
 use hyper_util::rt::TokioTimer;
 use tokio::{
@@ -22,12 +18,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accept::LimitAcceptor,
+    budget::Organizations,
+    certificate,
     clients::Clients,
-    config::Config,
+    config::{Config, UdpListen},
     http,
     metrics::Metrics,
     ready::{Identity, Ready, RelayIdentityError},
-    stun::{self, StunResponder},
+    stun::StunResponder,
+    udp::{self, Sessions, UdpPorts},
 };
 
 /// A request head that takes longer is no gateway's.
@@ -41,6 +40,12 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) relay_id: RelayId,
     pub(crate) clients: Clients,
+    /// Quotas.
+    pub(crate) organizations: Organizations,
+    /// Who datagrams over UDP are from.
+    pub(crate) sessions: Sessions,
+    /// The UDP ports.
+    pub(crate) udp: UdpPorts,
     pub(crate) metrics: Arc<Metrics>,
     /// Every link, from the upgrade on.
     pub(crate) links: TaskTracker,
@@ -64,7 +69,8 @@ pub struct Relay {
 enum Task {
     Relay(io::Result<()>),
     Metrics(io::Result<()>),
-    Stun,
+    Udp,
+    Certificate,
 }
 
 /// Why the relay did not start.
@@ -112,11 +118,20 @@ impl Relay {
         let (listener, listen) = listen(config.listen).await.map_err(bind_error("listen", config.listen))?;
         let (metrics_listener, metrics_listen) =
             self::listen(config.metrics_listen).await.map_err(bind_error("metrics_listen", config.metrics_listen))?;
+        let mut udp = UdpPorts::new();
         let [first, second] = config.stun_listen;
-        let (first_socket, first) = stun::bind(first).await.map_err(bind_error("stun_listen", first))?;
-        let (second_socket, second) = stun::bind(second).await.map_err(bind_error("stun_listen", second))?;
+        let first = udp.bind(first).map_err(bind_error("stun_listen", first))?;
+        let second = udp.bind(second).map_err(bind_error("stun_listen", second))?;
+        let relayed = match config.udp_listen {
+            UdpListen::Off => None,
+            UdpListen::Stun => Some(first),
+            UdpListen::Own(address) => Some(udp.bind(address).map_err(bind_error("udp_listen", address))?),
+        };
+        if let Some(relayed) = relayed {
+            udp.offer(relayed.port());
+        }
 
-        let ready = Ready::new(listen, [first, second], metrics_listen, &identity);
+        let ready = Ready::new(listen, [first, second], relayed, metrics_listen, &identity);
         ready.write(&config.data_dir)?;
         let metrics = Arc::new(Metrics::new());
         let responder = StunResponder::new(&config.limits, metrics.clone());
@@ -124,6 +139,9 @@ impl Relay {
         let shared = Arc::new(Shared {
             relay_id: identity.relay_id,
             clients: Clients::new(config.limits.max_clients),
+            organizations: Organizations::default(),
+            sessions: Sessions::default(),
+            udp,
             metrics,
             links: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -133,14 +151,20 @@ impl Relay {
 
         let server = Handle::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_relay(listener, identity, acceptor, server.clone(), shared.clone()));
+        let tls = certificate::tls(&identity.tls);
+        tasks.spawn(serve_relay(listener, tls.clone(), acceptor, server.clone(), shared.clone()));
+        let watch = certificate::watch(shared.config.tls.clone(), tls, identity.tls.pin(), shared.metrics.clone());
+        tasks.spawn(async move {
+            watch.await;
+            Task::Certificate
+        });
         let router = http::metrics(shared.clone());
         tasks.spawn(async move { Task::Metrics(axum::serve(metrics_listener, router).await) });
-        for socket in [first_socket, second_socket] {
-            let responder = responder.clone();
+        for local in 0..u8::try_from(shared.udp.len()).unwrap_or(u8::MAX) {
+            let (shared, responder) = (shared.clone(), responder.clone());
             tasks.spawn(async move {
-                responder.serve(socket).await;
-                Task::Stun
+                udp::serve(shared, local, responder).await;
+                Task::Udp
             });
         }
         tracing::info!(relay = %ready.relay_id, "relay is up");
@@ -182,12 +206,11 @@ impl Relay {
 
 async fn serve_relay(
     listener: TcpListener,
-    identity: Identity,
+    tls: RustlsConfig,
     acceptor: LimitAcceptor,
     handle: Handle<SocketAddr>,
     shared: Arc<Shared>,
 ) -> Task {
-    let tls = RustlsConfig::from_config(Arc::new(server_config(&identity.tls, &[ALPN_HTTP1])));
     let acceptor = RustlsAcceptor::new(tls).acceptor(acceptor);
     let mut server = axum_server::Server::from_listener(listener).acceptor(acceptor).handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -206,7 +229,8 @@ impl From<Task> for RunError {
         match task {
             Task::Relay(result) => Self::Server { part: "relay", source: result.err() },
             Task::Metrics(result) => Self::Server { part: "metrics", source: result.err() },
-            Task::Stun => Self::Server { part: "STUN", source: None },
+            Task::Certificate => Self::Server { part: "certificate", source: None },
+            Task::Udp => Self::Server { part: "UDP", source: None },
         }
     }
 }

@@ -10,19 +10,28 @@
 mod incoming;
 mod outgoing;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::{
+    body::Bytes,
+    extract::ws::{Message, WebSocket},
+};
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::time;
 use gateway_proto::relay::{Admission, RefusalCode, RelayAddress, RelayFrame};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
+use self::incoming::Incoming;
 use crate::{
     admission::admit,
     app::Shared,
-    clients::Attached,
+    budget::Budget,
+    clients::{Attached, Front},
     metrics::EndReason,
     outbound::{OutboundReceiver, outbound},
 };
@@ -72,44 +81,68 @@ pub(crate) async fn serve(mut socket: WebSocket, observed: SocketAddr, shared: A
 }
 
 async fn run(mut socket: WebSocket, observed: SocketAddr, admission: Admission, shared: &Shared) -> (WebSocket, End) {
-    let (front, queues) = outbound(&shared.config.limits);
-    let Ok(attached) = shared.clients.attach(RelayAddress::from(admission.key), front) else {
+    let (limits, now, address) = (&shared.config.limits, Instant::now(), RelayAddress::from(admission.key));
+    let Ok(quota) = shared.organizations.join(admission.organization, limits, now) else {
         return (socket, End::Refused(RefusalCode::Busy));
     };
-    shared.metrics.attached.inc();
-    tracing::info!("gateway attached");
-    // Whoever is told "admitted" can be reached already.
-    let admitted = RelayFrame::Admitted {
-        observed: SocketAddr::new(observed.ip().to_canonical(), observed.port()),
-        heartbeat_ms: u32::try_from(shared.config.timing.heartbeat.as_millis()).unwrap_or(u32::MAX),
-        bytes_per_second: shared.config.limits.client_bytes_per_second.map_or(0, u64::from),
+    let budget = Arc::new(Budget::new(limits, quota, now));
+    let (outbound, queues) = outbound(limits);
+    let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
+    let session = shared.udp.offered().map(|port| shared.sessions.open(address, budget.clone(), control.clone(), port));
+    let (udp, offer) = session.unzip();
+    let result = match shared.clients.attach(address, Front { outbound, udp: udp.clone() }) {
+        Ok(attached) => {
+            shared.metrics.attached.inc();
+            tracing::info!("gateway attached");
+            // Whoever is told "admitted" can be reached already.
+            let admitted = RelayFrame::Admitted {
+                observed: SocketAddr::new(observed.ip().to_canonical(), observed.port()),
+                heartbeat_ms: u32::try_from(shared.config.timing.heartbeat.as_millis()).unwrap_or(u32::MAX),
+                bytes_per_second: limits.client_bytes_per_second.map_or(0, u64::from),
+            };
+            let incoming = Incoming { source: address, control, shared, budget, udp: udp.clone() };
+            let first = [Some(admitted.encode()), offer];
+            let (socket, end) = match timeout(GOODBYE_TIMEOUT, send_all(&mut socket, first)).await {
+                Ok(Ok(())) => exchange(socket, &attached, &admission, incoming, queues, control_out).await,
+                Ok(Err(_)) | Err(_) => (socket, End::Broken),
+            };
+            shared.clients.detach(&attached);
+            tracing::info!(?end, "gateway detached");
+            (socket, end)
+        }
+        Err(_) => (socket, End::Refused(RefusalCode::Busy)),
     };
-    let (socket, end) = match timeout(GOODBYE_TIMEOUT, socket.send(Message::binary(admitted.encode()))).await {
-        Ok(Ok(())) => exchange(socket, &attached, &admission, queues, shared).await,
-        Ok(Err(_)) | Err(_) => (socket, End::Broken),
-    };
-    shared.clients.detach(&attached);
-    tracing::info!(?end, "gateway detached");
-    (socket, end)
+    if let Some(session) = udp {
+        shared.sessions.close(&session);
+    }
+    result
+}
+
+async fn send_all(socket: &mut WebSocket, frames: [Option<Vec<u8>>; 2]) -> Result<(), axum::Error> {
+    for frame in frames.into_iter().flatten() {
+        socket.send(Message::binary(frame)).await?;
+    }
+    Ok(())
 }
 
 async fn exchange(
     socket: WebSocket,
     attached: &Attached,
     admission: &Admission,
+    incoming: Incoming<'_>,
     queues: OutboundReceiver,
-    shared: &Shared,
+    control: mpsc::Receiver<Bytes>,
 ) -> (WebSocket, End) {
+    let shared = incoming.shared;
     let (mut sink, mut stream) = socket.split();
-    let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
     let token_left = Duration::from_secs(admission.expires_at.saturating_sub(time::unix_secs()));
     let link_left = token_left.saturating_add(shared.config.timing.expired_link_grace).min(MAX_LINK_AGE);
     let end = tokio::select! {
         biased;
         () = attached.replaced.cancelled() => End::Refused(RefusalCode::Replaced),
         () = shared.close.cancelled() => End::Shutdown,
-        end = incoming::Incoming::new(attached.address, control, shared).run(&mut stream) => end,
-        end = outgoing::run(&mut sink, queues, control_out, shared) => end,
+        end = incoming.run(&mut stream) => end,
+        end = outgoing::run(&mut sink, queues, control, shared) => end,
         () = tokio::time::sleep(link_left) => End::Refused(RefusalCode::Expired),
     };
     let socket = stream.reunite(sink).expect("invariant: both halves are of the socket split above");

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,7 +15,16 @@ use std::{
 use gateway_proto::relay::RelayAddress;
 use tokio_util::sync::CancellationToken;
 
-use crate::outbound::OutboundSender;
+use crate::{outbound::OutboundSender, udp::Session};
+
+/// What others use to reach a gateway.
+#[derive(Debug)]
+pub(crate) struct Front {
+    /// The queues of its link.
+    pub(crate) outbound: OutboundSender,
+    /// Its UDP session, if the relay has UDP.
+    pub(crate) udp: Option<Arc<Session>>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Clients {
@@ -27,7 +36,7 @@ pub(crate) struct Clients {
 #[derive(Debug)]
 struct Link {
     number: u64,
-    outbound: OutboundSender,
+    front: Arc<Front>,
     replaced: CancellationToken,
 }
 
@@ -50,10 +59,10 @@ impl Clients {
     }
 
     /// Attaches a gateway that has proved its key.
-    pub(crate) fn attach(&self, address: RelayAddress, outbound: OutboundSender) -> Result<Attached, Full> {
+    pub(crate) fn attach(&self, address: RelayAddress, front: Front) -> Result<Attached, Full> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let replaced = CancellationToken::new();
-        let link = Link { number, outbound, replaced: replaced.clone() };
+        let link = Link { number, front: Arc::new(front), replaced: replaced.clone() };
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         let count = links.len();
         match links.entry(address) {
@@ -76,10 +85,10 @@ impl Clients {
         }
     }
 
-    /// The queues of an attached gateway.
-    pub(crate) fn find(&self, address: RelayAddress) -> Option<OutboundSender> {
+    /// The front of an attached gateway.
+    pub(crate) fn find(&self, address: RelayAddress) -> Option<Arc<Front>> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        links.get(&address).map(|link| link.outbound.clone())
+        links.get(&address).map(|link| link.front.clone())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -92,9 +101,9 @@ mod tests {
     use super::*;
     use crate::{config::Config, outbound::outbound};
 
-    fn sender() -> OutboundSender {
+    fn sender() -> Front {
         let config = Config::load(std::path::Path::new("tests/config/valid/minimal.toml")).unwrap();
-        outbound(&config.limits).0
+        Front { outbound: outbound(&config.limits).0, udp: None }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The two UDP addresses that answer STUN.
     pub stun_listen: [SocketAddr; 2],
+    /// Where datagrams are relayed over UDP.
+    pub udp_listen: UdpListen,
     /// Where metrics and health are served over plain HTTP; always a loopback address.
     pub metrics_listen: SocketAddr,
     /// Where the relay keeps its TLS key, its id and `ready.json`.
@@ -40,6 +42,17 @@ pub struct Config {
     pub timing: Timing,
     /// Logging.
     pub log: Log,
+}
+
+/// Where datagrams are relayed over UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpListen {
+    /// Nowhere: over TLS only.
+    Off,
+    /// On the STUN ports; gateways use the first.
+    Stun,
+    /// On a port of its own.
+    Own(SocketAddr),
 }
 
 /// Where certificate and key come from.
@@ -68,6 +81,12 @@ pub struct Limits {
     pub client_bytes_per_second: Option<NonZeroU64>,
     /// What one gateway may send at once.
     pub client_burst_bytes: NonZeroU64,
+    /// What the gateways of one organization may send together; `None` for no limit.
+    pub organization_bytes_per_second: Option<NonZeroU64>,
+    /// What the gateways of one organization may send at once.
+    pub organization_burst_bytes: NonZeroU64,
+    /// Gateways of one organization attached at a time.
+    pub organization_clients: usize,
     /// Frames of datagrams waiting for one gateway.
     pub queue_datagrams: usize,
     /// Bytes of datagrams waiting for one gateway.

@@ -4,7 +4,8 @@
 //! candidate address and no secret of anybody, and needs no connection to the control plane: a token signed by the control plane
 //! plus proof of the gateway's key is verified offline.
 //!
-//! One task per attached gateway (`client`) owns its socket; the registry (`clients`) holds the front of each. All
+//! One task per attached gateway (`client`) owns its socket; the registry (`clients`) holds the front of each. Beside the links, datagrams may
+//! come and go over UDP (`udp`). All
 //! queues, tables and rates are bounded by the configuration, and what exceeds a bound is dropped and counted.
 //!
 //! Life: [`Relay::start`] binds everything and tells where ([`Ready`]), [`Relay::run`] serves until asked to end, then
@@ -13,15 +14,19 @@
 mod accept;
 mod admission;
 mod app;
+mod budget;
+mod certificate;
 pub mod cli;
 mod client;
 mod clients;
 pub mod config;
+mod forward;
 mod http;
 mod metrics;
 mod outbound;
 mod ready;
 mod stun;
+mod udp;
 
 pub use app::{Relay, RunError, StartError};
 pub use ready::Ready;

@@ -11,6 +11,8 @@ use prometheus_client::{
 pub(crate) enum Kind {
     Datagrams,
     Signal,
+    /// Datagrams sent over UDP.
+    UdpTrain,
 }
 
 /// Why a frame was not forwarded.
@@ -24,6 +26,24 @@ pub(crate) enum DropReason {
     RateLimited,
     /// The destination left at this moment.
     PeerLeft,
+    /// The sender's organization is over its rate.
+    OrganizationRate,
+    /// A source that held more of the queue gave way to another.
+    Displaced,
+    /// A UDP datagram of no session.
+    NoSession,
+    /// A UDP datagram for a slot nobody has.
+    NoSlot,
+    /// A UDP datagram without the session's MAC.
+    BadMac,
+    /// A UDP datagram seen before.
+    Replayed,
+    /// A UDP datagram too short, or out of turn.
+    Malformed,
+    /// The kernel had no room for a UDP train.
+    SocketFull,
+    /// The kernel could not send a UDP train.
+    SendFailed,
 }
 
 /// Why a connection was closed right after the accept.
@@ -70,6 +90,13 @@ pub(crate) enum StunOutcome {
     SendFailed,
 }
 
+/// What became of a changed certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum ReloadOutcome {
+    Taken,
+    Refused,
+}
+
 macro_rules! labels {
     ($($name:ident { $field:ident: $kind:ty }),*) => {$(
         #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,7 +111,8 @@ labels!(
     DropLabel { reason: DropReason },
     RejectLabel { reason: RejectReason },
     EndLabel { reason: EndReason },
-    StunLabel { outcome: StunOutcome }
+    StunLabel { outcome: StunOutcome },
+    ReloadLabel { outcome: ReloadOutcome }
 );
 
 /// The instruments, shared by all tasks.
@@ -97,9 +125,11 @@ pub(crate) struct Metrics {
     forwarded_frames: Family<KindLabel, Counter>,
     forwarded_bytes: Family<KindLabel, Counter>,
     dropped: Family<DropLabel, Counter>,
+    pub(crate) pings: Counter,
     pub(crate) accepted: Counter,
     rejected: Family<RejectLabel, Counter>,
     stun: Family<StunLabel, Counter>,
+    reloads: Family<ReloadLabel, Counter>,
 }
 
 impl Metrics {
@@ -112,9 +142,11 @@ impl Metrics {
             forwarded_frames: Family::default(),
             forwarded_bytes: Family::default(),
             dropped: Family::default(),
+            pings: Counter::default(),
             accepted: Counter::default(),
             rejected: Family::default(),
             stun: Family::default(),
+            reloads: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("clients", "Gateways attached now", metrics.clients.clone());
@@ -122,24 +154,38 @@ impl Metrics {
         registry.register("links_ended", "Links refused or ended, by reason", metrics.ended.clone());
         registry.register(
             "forwarded_frames",
-            "Frames put into the queue of their destination",
+            "Frames put into the queue of their destination, and trains sent to it over UDP",
             metrics.forwarded_frames.clone(),
         );
         registry.register_with_unit(
             "forwarded",
-            "Bytes of the frames put into the queue of their destination",
+            "Bytes of these frames and trains",
             Unit::Bytes,
             metrics.forwarded_bytes.clone(),
         );
         registry.register("dropped_frames", "Frames not forwarded, by reason", metrics.dropped.clone());
+        registry.register("udp_pings", "Pings over UDP that were answered", metrics.pings.clone());
         registry.register("accepted_connections", "TCP connections accepted", metrics.accepted.clone());
         registry.register(
             "rejected_connections",
             "TCP connections closed at once, by reason",
             metrics.rejected.clone(),
         );
-        registry.register("stun_requests", "UDP packets to the STUN ports, by outcome", metrics.stun.clone());
+        registry.register(
+            "stun_requests",
+            "UDP packets that are not relayed datagrams, by outcome",
+            metrics.stun.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Changes of the TLS certificate's files, by outcome",
+            metrics.reloads.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
+        self.reloads.get_or_create(&ReloadLabel { outcome }).inc();
     }
 
     pub(crate) fn forwarded(&self, kind: Kind, bytes: usize) {
@@ -152,12 +198,30 @@ impl Metrics {
         self.dropped.get_or_create(&DropLabel { reason }).inc();
     }
 
+    /// Counts what became of a frame that was to be queued: frames it displaced, or why it was dropped.
+    pub(crate) fn queued(&self, kind: Kind, bytes: usize, result: Result<usize, DropReason>) {
+        match result {
+            Ok(displaced) => {
+                self.forwarded(kind, bytes);
+                if displaced > 0 {
+                    let label = DropLabel { reason: DropReason::Displaced };
+                    self.dropped.get_or_create(&label).inc_by(displaced as u64);
+                }
+            }
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
     pub(crate) fn rejected(&self, reason: RejectReason) {
         self.rejected.get_or_create(&RejectLabel { reason }).inc();
     }
 
     pub(crate) fn ended(&self, reason: EndReason) {
         self.ended.get_or_create(&EndLabel { reason }).inc();
+    }
+
+    pub(crate) fn stun_answered(&self, failed: bool) {
+        self.stun(if failed { StunOutcome::SendFailed } else { StunOutcome::Answered });
     }
 
     pub(crate) fn stun(&self, outcome: StunOutcome) {

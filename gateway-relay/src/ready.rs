@@ -25,6 +25,8 @@ pub struct Ready {
     pub listen: SocketAddr,
     /// Where STUN is answered.
     pub stun: [SocketAddr; 2],
+    /// Where datagrams are relayed over UDP, if they are.
+    pub udp: Option<SocketAddr>,
     /// Where metrics and health are served.
     pub metrics: SocketAddr,
     /// Fingerprint of the relay's TLS key.
@@ -35,9 +37,15 @@ pub struct Ready {
 }
 
 impl Ready {
-    pub(crate) fn new(listen: SocketAddr, stun: [SocketAddr; 2], metrics: SocketAddr, identity: &Identity) -> Self {
+    pub(crate) fn new(
+        listen: SocketAddr,
+        stun: [SocketAddr; 2],
+        udp: Option<SocketAddr>,
+        metrics: SocketAddr,
+        identity: &Identity,
+    ) -> Self {
         let (tls_pin, relay_id) = (identity.tls.pin(), identity.relay_id);
-        Self { event: "ready", listen, stun, metrics, tls_pin, relay_id }
+        Self { event: "ready", listen, stun, udp, metrics, tls_pin, relay_id }
     }
 
     /// One line of JSON.

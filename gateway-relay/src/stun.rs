@@ -1,20 +1,18 @@
-//! The STUN responder: one task per UDP port. What is not a Binding request is not answered.
+//! Answers to STUN requests. What is not a Binding request is not answered.
 //!
-//! The limit per source is shared by both ports. Addresses can be forged, so the responder must be no amplifier: an answer is at most 32 bytes larger than
+//! The limit per source is shared by all ports. Addresses can be forged, so the responder must be no amplifier: an answer is at most 32 bytes larger than
 //! the question, and a victim gets no more of them than the limit.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use gateway_proto::{
     relay::SourceLimiter,
-    stun::{MAX_MESSAGE, binding_response, parse_request},
+    stun::{binding_response, parse_request},
 };
-use tokio::net::UdpSocket;
 
 use crate::{
     config::Limits,
@@ -24,7 +22,7 @@ use crate::{
 /// Sources remembered: 16,384 of some hundred bytes.
 const MAX_SOURCES: usize = 16_384;
 
-/// Shared by the two ports.
+/// Shared by the ports.
 #[derive(Debug, Clone)]
 pub(crate) struct StunResponder {
     sources: Arc<Mutex<SourceLimiter>>,
@@ -37,46 +35,17 @@ impl StunResponder {
         Self { sources: Arc::new(Mutex::new(SourceLimiter::new(rate, rate, MAX_SOURCES))), metrics }
     }
 
-    /// Answers on one socket; ends only with the task.
-    pub(crate) async fn serve(self, socket: UdpSocket) {
-        // One byte more than the longest message: a longer one is seen as such.
-        let mut buffer = [0; MAX_MESSAGE + 1];
-        loop {
-            match socket.recv_from(&mut buffer).await {
-                Ok((length, source)) => {
-                    let outcome = self.answer(&socket, &buffer[..length], source).await;
-                    self.metrics.stun(outcome);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot receive on a STUN port");
-                    // A broken socket must not become a busy loop.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    async fn answer(&self, socket: &UdpSocket, bytes: &[u8], source: SocketAddr) -> StunOutcome {
-        let allowed = self.sources.lock().unwrap_or_else(PoisonError::into_inner).allow(source.ip(), Instant::now());
+    /// The answer to one datagram; `None` if there is none, which is counted.
+    pub(crate) fn answer(&self, bytes: &[u8], source: SocketAddr, now: Instant) -> Option<Vec<u8>> {
+        let allowed = self.sources.lock().unwrap_or_else(PoisonError::into_inner).allow(source.ip(), now);
         if !allowed {
-            return StunOutcome::RateLimited;
+            self.metrics.stun(StunOutcome::RateLimited);
+            return None;
         }
-        let Ok(transaction) = parse_request(bytes) else {
-            return StunOutcome::Invalid;
-        };
-        match socket.send_to(&binding_response(&transaction, source), source).await {
-            Ok(_) => StunOutcome::Answered,
-            Err(error) => {
-                tracing::debug!(%error, %source, "cannot send a STUN response");
-                StunOutcome::SendFailed
-            }
+        let answer = parse_request(bytes).ok().map(|transaction| binding_response(&transaction, source));
+        if answer.is_none() {
+            self.metrics.stun(StunOutcome::Invalid);
         }
+        answer
     }
-}
-
-/// Binds one port.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
-    let socket = UdpSocket::bind(address).await?;
-    let bound = socket.local_addr()?;
-    Ok((socket, bound))
 }

@@ -34,6 +34,7 @@ use crate::{
     ports::LocalPorts,
     registry::Registry,
     relay_link::LinkContext,
+    relay_probe,
     routes::Routes,
     schedules,
     sender::SenderContext,
@@ -104,6 +105,7 @@ impl Daemon {
             TunnelEndpoint::new(socket.clone(), authority.gateway_key(), allowed.clone(), config.limits.streams)?;
 
         let (relay_inbound_tx, relay_inbound) = mpsc::channel(RELAY_INBOUND_QUEUE);
+        socket.set_hints(relay_inbound_tx.clone());
         let (stun_packets, stun_packets_rx) = mpsc::channel(STUN_QUEUE);
         let (link_changes_tx, link_changes) = watch::channel(0);
         let (links, links_rx) = watch::channel(Arc::default());
@@ -112,6 +114,8 @@ impl Daemon {
         let asking = config.engine.as_ref().map(|engine| EngineClient::new(engine, changed.clone())).transpose()?;
         let (asking, engine) =
             asking.flatten().map_or((None, EngineWatch::none()), |(client, watch)| (Some(client), watch));
+        let (relay_targets, relay_targets_rx) = watch::channel(Vec::new());
+        let (measured, latencies) = mpsc::channel(relay_probe::QUEUE);
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
 
@@ -142,6 +146,7 @@ impl Daemon {
             link: LinkContext {
                 authority: authority.clone(),
                 proxy,
+                socket: socket.clone(),
                 injector: socket.injector(),
                 inbound: relay_inbound_tx,
                 changes: link_changes_tx,
@@ -174,6 +179,7 @@ impl Daemon {
             links,
             changed: changed.clone(),
             home: home_tx,
+            relay_targets,
         };
         let gatherer = Gatherer {
             socket: socket.clone(),
@@ -184,7 +190,7 @@ impl Daemon {
             fixed_port: config.tunnel.listen.port() != 0,
         };
         let mesh = Mesh::new(context, registry.clone(), stop.child_token());
-        let queues = MeshQueues { path_packets, relay_inbound, link_changes };
+        let queues = MeshQueues { path_packets, relay_inbound, link_changes, latencies };
         let tasks = JoinSet::new();
         let mut daemon = Self {
             tasks,
@@ -203,6 +209,7 @@ impl Daemon {
         daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
+        daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
         daemon.spawn("log of admin calls", admin_writer.run());
         if let Some(asking) = asking {

@@ -34,6 +34,8 @@ pub mod ports;
 pub mod proof;
 pub mod registry;
 pub mod relay_link;
+pub mod relay_probe;
+pub mod relay_udp;
 pub mod routes;
 pub mod schedules;
 pub mod sender;

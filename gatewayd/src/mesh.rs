@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gateway_proto::{
@@ -16,7 +16,7 @@ use gateway_proto::{
     identity::GatewayPublicKey,
     path::{LocalSocket, PacketClass, probe_session_id},
     policy::{PeerEntry, Policy, RelayEntry},
-    relay::RelayAddress,
+    relay::{HomeChooser, RelayAddress},
 };
 use quinn::Connection;
 use tokio::{
@@ -36,6 +36,7 @@ use crate::{
     peer::{Links, PathCommand, Peer},
     registry::Registry,
     relay_link::{LinkContext, LinkHandle, RelayInbound, link},
+    relay_probe,
     routes::{Route, Routes},
     sender::{Sender, SenderContext},
     socket::PathPacket,
@@ -43,7 +44,7 @@ use crate::{
     tunnel::TunnelEndpoint,
 };
 
-/// Relays of our own that we attach to at once: the home relay, and spares that are ready when it fails.
+/// Relays of our own that we attach to at once: the home relay, and a spare that is ready when it fails.
 const OWN_RELAYS: usize = 2;
 /// Links at most, with the home relays of peers.
 const MAX_LINKS: usize = 8;
@@ -83,6 +84,8 @@ pub struct MeshContext {
     pub changed: Arc<Notify>,
     /// The relay where peers find us.
     pub home: watch::Sender<Option<RelayId>>,
+    /// The relays whose latency is measured.
+    pub relay_targets: watch::Sender<relay_probe::Targets>,
 }
 
 /// The queues the mesh empties.
@@ -94,6 +97,8 @@ pub struct MeshQueues {
     pub relay_inbound: mpsc::Receiver<RelayInbound>,
     /// Told when a relay link's state changes.
     pub link_changes: watch::Receiver<u64>,
+    /// Round trips to relays.
+    pub latencies: mpsc::Receiver<(RelayId, Duration)>,
 }
 
 struct RunningPeer {
@@ -117,6 +122,7 @@ pub struct Mesh {
     peers: HashMap<RelayAddress, RunningPeer>,
     senders: HashMap<ConnectionId, (GatewayPublicKey, CancellationToken)>,
     relays: BTreeMap<RelayId, RunningRelay>,
+    chooser: HomeChooser,
     handshakes: JoinSet<Option<(RelayAddress, Connection)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -131,6 +137,7 @@ impl Mesh {
             peers: HashMap::new(),
             senders: HashMap::new(),
             relays: BTreeMap::new(),
+            chooser: HomeChooser::default(),
             handshakes: JoinSet::new(),
             tasks: TaskTracker::new(),
             stop,
@@ -170,6 +177,13 @@ impl Mesh {
                     queues.link_changes.mark_unchanged();
                     self.choose_home();
                 }
+                Some((relay, rtt)) = queues.latencies.recv() => {
+                    self.chooser.measured(relay, rtt, Instant::now());
+                    let view = self.context.authority.view();
+                    if let Some(policy) = &view.policy {
+                        self.reconcile_relays(&policy.relays, &policy.peers);
+                    }
+                }
                 incoming = self.context.endpoint.accept() => match incoming {
                     Some(incoming) => self.answer(incoming),
                     None => return,
@@ -208,14 +222,13 @@ impl Mesh {
     }
 
     fn reconcile_relays(&mut self, relays: &[RelayEntry], peers: &[PeerEntry]) {
+        self.chooser.set_map(relays.iter().map(|relay| relay.id));
+        let own = self.chooser.attach(OWN_RELAYS, Instant::now());
         let homes: BTreeSet<_> = peers.iter().filter_map(|peer| peer.home_relay).collect();
-        let chosen: Vec<_> = relays
-            .iter()
-            .enumerate()
-            .filter(|(place, relay)| *place < OWN_RELAYS || homes.contains(&relay.id))
-            .map(|(_, relay)| relay)
-            .take(MAX_LINKS)
-            .collect();
+        let mut chosen: Vec<_> =
+            relays.iter().filter(|relay| own.contains(&relay.id) || homes.contains(&relay.id)).collect();
+        chosen.sort_by_key(|relay| own.iter().position(|id| *id == relay.id).unwrap_or(OWN_RELAYS));
+        chosen.truncate(MAX_LINKS);
         self.relays.retain(|_, running| {
             let kept = chosen.iter().any(|relay| **relay == running.entry);
             if !kept {
@@ -241,18 +254,26 @@ impl Mesh {
             *current = stun;
             changed
         });
+        let targets = relays.iter().filter_map(|relay| Some((relay.id, relay.stun.first()?.clone()))).collect();
+        self.context.relay_targets.send_if_modified(|current| {
+            let changed = *current != targets;
+            *current = targets;
+            changed
+        });
         self.choose_home();
     }
 
-    /// The relay where peers find us: the one we said before while it stands, else the first that stands.
-    fn choose_home(&self) {
+    /// The relay where peers find us.
+    fn choose_home(&mut self) {
         let links = self.context.links.borrow().clone();
-        let attached: Vec<_> =
-            links.iter().filter(|(_, link)| link.state().borrow().attached).map(|(id, _)| *id).collect();
-        self.context.home.send_if_modified(|home| {
-            let next = home.filter(|home| attached.contains(home)).or_else(|| attached.first().copied()).or(*home);
-            std::mem::replace(home, next) != next
-        });
+        let standing = |link: &LinkHandle| {
+            let state = link.state();
+            let state = state.borrow();
+            state.attached && !state.restarting
+        };
+        let attached: Vec<_> = links.iter().filter(|(_, link)| standing(link)).map(|(id, _)| *id).collect();
+        let next = self.chooser.decide(&attached, Instant::now());
+        self.context.home.send_if_modified(|home| std::mem::replace(home, next) != next);
     }
 
     fn reconcile_peers(&mut self, policy: Option<&Policy>) {

@@ -253,7 +253,9 @@ impl PathActor {
         let links = self.context.links.borrow().clone();
         let absent = self.absent.filter(|(_, at)| at.elapsed() < ABSENT_MEMORY).map(|(relay, _)| relay);
         let attached = links.iter().filter(|(_, link)| link.state().borrow().attached);
-        let best = attached.min_by_key(|(id, _)| (absent == Some(*id), self.home_relay != Some(*id)));
+        let leaving = |link: &LinkHandle| link.state().borrow().restarting;
+        let rank = |id: &RelayId, link| (absent == Some(*id), leaving(link), self.home_relay != Some(*id));
+        let best = attached.min_by_key(|(id, link)| rank(id, link));
         self.link = best.cloned();
         let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
         self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());

@@ -2,18 +2,25 @@
 //!
 //! The link is supervised by [`link`]: it attaches again with jittered backoff, for ever, and says in [`LinkState`] how
 //! it stands. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
-//! when their lane is full (QUIC sends them again). A relay that announces a restart keeps carrying while it can.
+//! when their lane is full (QUIC sends them again). Where UDP to the relay passes, datagrams go there instead
+//! ([`crate::relay_udp`]). A relay that announces a restart keeps carrying while it can.
+
+mod exchange;
 
 use std::{
-    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
+pub(crate) use exchange::Doubts;
+use exchange::{Lanes, Receiver, transmit};
+use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
     proxy::Proxy,
     tls::{ServerTrust, TlsPin},
-    ws::{self, Bytes, HeaderMap, Message, WsOptions},
+    ws::{self, HeaderMap, Message, WsOptions},
 };
 use gateway_proto::{
     backoff::Backoff,
@@ -21,6 +28,7 @@ use gateway_proto::{
     policy::RelayEntry,
     relay::{
         ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, VERSION, sign_admission,
+        udp::CarrierReason,
     },
 };
 use tokio::{
@@ -30,23 +38,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{authority::Authority, explain::explain, socket::Injector};
+use crate::{
+    authority::Authority,
+    explain::explain,
+    relay_udp::{self, OverUdp, UdpLeg},
+    socket::{Injector, TunnelSocket},
+};
 
 /// Datagram batches that wait for the link: about one window of a fast path; more would only be delay.
 const DATAGRAM_LANE: usize = 128;
 /// Signals that wait for the link.
 const SIGNAL_LANE: usize = 64;
-/// Frames written between two flushes.
-const FLUSH_BATCH: usize = 32;
-/// Our own ping: keeps the NAT binding of the TCP connection and measures the round trip.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A relay that restarts is not stayed away from for longer, whatever it asks.
+const MAX_ASKED_PAUSE: Duration = Duration::from_secs(10);
+/// Frames of the link itself that wait for it.
+const OWN_LANE: usize = 16;
 /// Without any frame for this long the link is dead: two pings missed, and still before a tunnel over it gives up.
 const SILENCE_LIMIT: Duration = Duration::from_secs(11);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
-/// A peer whose packets come another way than ours go is mentioned no more often.
-const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 /// The relay must admit us within this time.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,6 +66,8 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct LinkState {
     /// Admitted, and not yet ended.
     pub attached: bool,
+    /// The relay said it is about to stop; it carries while it can.
+    pub restarting: bool,
     /// Round trip of the last ping.
     pub rtt: Option<Duration>,
     /// Why it is not attached, in words.
@@ -88,17 +101,23 @@ pub struct LinkHandle {
     datagrams: mpsc::Sender<Vec<u8>>,
     signals: mpsc::Sender<Vec<u8>>,
     state: watch::Receiver<LinkState>,
+    leg: Arc<UdpLeg>,
 }
 
 impl LinkHandle {
     /// A sender of datagrams to one peer over this link.
     pub fn datagrams_to(&self, peer: RelayAddress) -> DatagramSender {
-        DatagramSender { peer, lane: self.datagrams.clone() }
+        DatagramSender { peer, lane: self.datagrams.clone(), leg: self.leg.clone() }
     }
 
     /// Queues a signal; `false`: the lane is full or the link has ended, and the path agent will send another.
     pub fn signal(&self, peer: RelayAddress, sealed: &[u8]) -> bool {
         self.signals.try_send(ClientFrame::SendSignal { destination: peer, sealed }.encode()).is_ok()
+    }
+
+    /// Whether datagrams travel over UDP, and why.
+    pub fn carrier(&self) -> CarrierReason {
+        self.leg.reason()
     }
 
     /// How the link stands, with changes.
@@ -112,10 +131,21 @@ impl LinkHandle {
 pub struct DatagramSender {
     peer: RelayAddress,
     lane: mpsc::Sender<Vec<u8>>,
+    leg: Arc<UdpLeg>,
 }
 
 impl DatagramSender {
-    /// Queues a batch; `false` when it was dropped.
+    /// Sends a batch over UDP by `send` (address, train, segment size), if it can.
+    pub(crate) fn over_udp(
+        &self,
+        payload: &[u8],
+        segment_size: Option<usize>,
+        send: impl FnOnce(SocketAddr, &[u8], usize) -> io::Result<()>,
+    ) -> OverUdp {
+        self.leg.send(self.peer, payload, segment_size, Instant::now(), send)
+    }
+
+    /// Queues a batch for the WebSocket; `false` when it was dropped.
     pub fn send(&self, payload: &[u8], segment_size: Option<usize>) -> bool {
         // The permit first: nothing is copied for a packet that will be dropped.
         let Ok(permit) = self.lane.try_reserve() else { return false };
@@ -132,12 +162,20 @@ pub struct LinkContext {
     pub authority: Authority,
     /// The proxy on the way out, where it covers the relay's host.
     pub proxy: Option<Proxy>,
-    /// Where datagrams go.
+    /// Where datagrams over UDP leave and arrive.
+    pub socket: Arc<TunnelSocket>,
+    /// Where datagrams over the WebSocket go.
     pub injector: Injector,
     /// Where signals and hints go.
     pub inbound: mpsc::Sender<RelayInbound>,
     /// Counts state changes of all links, so that whoever chooses among them looks again.
     pub changes: watch::Sender<u64>,
+}
+
+impl LinkContext {
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
 }
 
 /// Makes a link; the future runs it until `stop` and is the caller's to own.
@@ -149,8 +187,9 @@ pub fn link(
     let (datagrams, datagrams_rx) = mpsc::channel(DATAGRAM_LANE);
     let (signals, signals_rx) = mpsc::channel(SIGNAL_LANE);
     let (state_tx, state) = watch::channel(LinkState::default());
-    let link = Link { relay, context, datagrams: datagrams_rx, signals: signals_rx, state: state_tx };
-    let handle = LinkHandle { datagrams, signals, state };
+    let leg = Arc::new(UdpLeg::default());
+    let link = Link { relay, context, datagrams: datagrams_rx, signals: signals_rx, state: state_tx, leg: leg.clone() };
+    let handle = LinkHandle { datagrams, signals, state, leg };
     (handle, async move {
         stop.run_until_cancelled(link.run()).await;
     })
@@ -162,6 +201,7 @@ struct Link {
     datagrams: mpsc::Receiver<Vec<u8>>,
     signals: mpsc::Receiver<Vec<u8>>,
     state: watch::Sender<LinkState>,
+    leg: Arc<UdpLeg>,
 }
 
 /// Why an attachment did not come about, or ended.
@@ -186,7 +226,10 @@ enum LinkError {
     #[error("the relay was silent for {} s", SILENCE_LIMIT.as_secs())]
     Silent,
     #[error("the relay is restarting")]
-    Restarting,
+    Restarting {
+        /// When it wants us back, so that not all come at once.
+        pause: Duration,
+    },
 }
 
 type Stream = ws::WsStream;
@@ -215,17 +258,19 @@ impl Link {
             } else {
                 warn!(relay = %self.relay.id, %problem, "not attached to the relay");
             }
-            self.set_state(LinkState { attached: false, rtt: None, problem: Some(problem) });
+            self.set_state(LinkState { problem: Some(problem), ..LinkState::default() });
             // What waited is stale by the time the link is back.
             while self.datagrams.try_recv().is_ok() {}
             while self.signals.try_recv().is_ok() {}
-            sleep(backoff.next_delay(u32::from_be_bytes(gateway_net::entropy::random()))).await;
+            let asked =
+                if let LinkError::Restarting { pause } = error { pause.min(MAX_ASKED_PAUSE) } else { Duration::ZERO };
+            sleep(asked.max(backoff.next_delay(u32::from_be_bytes(gateway_net::entropy::random())))).await;
         }
     }
 
     fn set_state(&self, state: LinkState) {
         self.state.send_replace(state);
-        self.context.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.context.changed();
     }
 
     async fn attach(&mut self) -> Result<Stream, LinkError> {
@@ -281,104 +326,23 @@ impl Link {
     async fn carry(&mut self, stream: Stream) -> LinkError {
         let (sink, source) = stream.split();
         let (pong, pongs) = mpsc::channel(4);
+        let (own_tx, own) = mpsc::channel(OWN_LANE);
+        let (offers_tx, offers) = mpsc::channel(1);
         let started = Instant::now();
-        let receive = receive(source, self.relay.id, &self.context, &self.state, pong, started);
-        let transmit = transmit(sink, &mut self.datagrams, &mut self.signals, pongs, started);
+        let receiver = Receiver {
+            relay: &self.relay,
+            context: &self.context,
+            state: &self.state,
+            leg: &self.leg,
+            pong,
+            offers: offers_tx,
+            started,
+        };
+        let lanes = Lanes { pongs, own, signals: &mut self.signals, datagrams: &mut self.datagrams };
         tokio::select! {
-            error = receive => error,
-            error = transmit => error,
+            error = receiver.run(source) => error,
+            error = transmit(sink, lanes, started) => error,
+            () = relay_udp::drive(&self.leg, &self.context.socket, offers, own_tx) => LinkError::Ended,
         }
     }
-}
-
-async fn receive(
-    mut source: SplitStream<Stream>,
-    relay: RelayId,
-    context: &LinkContext,
-    state: &watch::Sender<LinkState>,
-    pong: mpsc::Sender<[u8; 8]>,
-    started: Instant,
-) -> LinkError {
-    let mut restarting = false;
-    // Only peers of ours enter, so the policy bounds it.
-    let mut doubted: HashMap<RelayAddress, Instant> = HashMap::new();
-    loop {
-        let message = match timeout(SILENCE_LIMIT, source.next()).await {
-            Err(_) => return LinkError::Silent,
-            Ok(Some(Ok(message))) => message,
-            Ok(_) if restarting => return LinkError::Restarting,
-            Ok(_) => return LinkError::Ended,
-        };
-        let Message::Binary(bytes) = message else { continue };
-        match RelayFrame::decode(&bytes) {
-            Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
-                let at = bytes.len() - payload.len();
-                let another_way = context.injector.relayed(&source, segment_size, bytes.slice(at..));
-                if another_way && doubted.get(&source).is_none_or(|at| at.elapsed() > DOUBT_INTERVAL) {
-                    doubted.insert(source, Instant::now());
-                    let _ = context.inbound.try_send(RelayInbound::AnotherWay(source));
-                }
-            }
-            Ok(RelayFrame::RecvSignal { source, sealed }) => {
-                // A full queue loses the signal: the sender's agent repeats what stays unanswered.
-                let _ = context.inbound.try_send(RelayInbound::Signal { source, sealed: sealed.to_vec() });
-            }
-            Ok(RelayFrame::PeerAbsent(peer)) => {
-                let _ = context.inbound.try_send(RelayInbound::Absent { relay, peer });
-            }
-            Ok(RelayFrame::Ping(bytes)) => {
-                let _ = pong.try_send(bytes);
-            }
-            Ok(RelayFrame::Pong(bytes)) => {
-                let sent = Duration::from_micros(u64::from_be_bytes(bytes));
-                let rtt = started.elapsed().checked_sub(sent);
-                state.send_modify(|s| s.rtt = rtt);
-            }
-            Ok(RelayFrame::Restarting { reconnect_after_ms }) => {
-                info!(reconnect_after_ms, "the relay announces a restart");
-                restarting = true;
-            }
-            Ok(RelayFrame::Refused { code, detail }) => {
-                return LinkError::Refused { code, detail: detail.to_owned() };
-            }
-            Ok(RelayFrame::Challenge { .. } | RelayFrame::Admitted { .. }) | Err(_) => {}
-        }
-    }
-}
-
-async fn transmit(
-    mut sink: SplitSink<Stream, Message>,
-    datagrams: &mut mpsc::Receiver<Vec<u8>>,
-    signals: &mut mpsc::Receiver<Vec<u8>>,
-    mut pongs: mpsc::Receiver<[u8; 8]>,
-    started: Instant,
-) -> LinkError {
-    let mut pings = tokio::time::interval(PING_INTERVAL);
-    loop {
-        let frame = tokio::select! {
-            biased;
-            Some(bytes) = pongs.recv() => ClientFrame::Pong(bytes).encode(),
-            _ = pings.tick() => ping(started),
-            Some(frame) = signals.recv() => frame,
-            Some(frame) = datagrams.recv() => frame,
-            else => return LinkError::Ended,
-        };
-        if sink.feed(Message::Binary(Bytes::from(frame))).await.is_err() {
-            return LinkError::Ended;
-        }
-        for _ in 1..FLUSH_BATCH {
-            let Ok(frame) = signals.try_recv().or_else(|_| datagrams.try_recv()) else { break };
-            if sink.feed(Message::Binary(Bytes::from(frame))).await.is_err() {
-                return LinkError::Ended;
-            }
-        }
-        if sink.flush().await.is_err() {
-            return LinkError::Ended;
-        }
-    }
-}
-
-fn ping(started: Instant) -> Vec<u8> {
-    let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    ClientFrame::Ping(elapsed.to_be_bytes()).encode()
 }

@@ -112,9 +112,14 @@ impl Routes {
     /// way than over the relay.
     pub fn known(&self, source: &RelayAddress) -> Option<(SocketAddr, bool)> {
         let address = peer_address(source);
+        Some((address, self.known_at(&address)?))
+    }
+
+    /// Like [`Self::known`], by the made-up address.
+    pub fn known_at(&self, address: &SocketAddr) -> Option<bool> {
         let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        let (_, route) = outbound.get(&address)?;
-        Some((address, route.direct.is_some() && !route.duplicate))
+        let (_, route) = outbound.get(address)?;
+        Some(route.direct.is_some() && !route.duplicate)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one UDP socket under QUIC: direct packets, relayed packets, probes and STUN meet here, and part here.
 //!
 //! Outbound, a packet for a peer's made-up address goes to its route: the real address of a direct path, the relay
-//! link, or both while the direct path is in doubt. Inbound, packets are told apart by their first byte; QUIC from an
+//! (over UDP or its WebSocket), or both while the direct path is in doubt. Inbound, packets are told apart by their first byte; QUIC from an
 //! address that a peer authenticated is handed to quinn under that peer's made-up address, QUIC from anywhere else is
 //! dropped and counted, so a stranger never reaches the QUIC stack. Batches (GSO, GRO) stay batches in all directions.
 
@@ -12,14 +12,18 @@ use std::{
     net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use gateway_proto::path::{PacketClass, classify, normalize};
+use gateway_proto::{
+    path::{PacketClass, classify, normalize},
+    relay::udp::{OVERHEAD, is_relayed},
+};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::SockRef;
@@ -27,6 +31,8 @@ use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
 
 use crate::{
     path_actor::SessionIndex,
+    relay_link::{Doubts, RelayInbound},
+    relay_udp::{OverUdp, UdpLeg, UdpLegs},
     routes::{Route, Routes},
 };
 
@@ -78,6 +84,10 @@ pub struct SocketCounters {
     pub direct_batches: AtomicU64,
     /// Batches handed to relay links.
     pub relayed_batches: AtomicU64,
+    /// Batches sent to relays over UDP.
+    pub relayed_udp_batches: AtomicU64,
+    /// Datagrams from relays over UDP that were no session's, no peer's or no QUIC.
+    pub relayed_refused: AtomicU64,
 }
 
 /// The kernel's defaults for both protocols; `None`: not known, and then never changed.
@@ -99,6 +109,9 @@ pub struct TunnelSocket {
     injected: Mutex<mpsc::Receiver<Injected>>,
     inject: mpsc::Sender<Injected>,
     probes: mpsc::Sender<PathPacket>,
+    legs: UdpLegs,
+    doubts: Mutex<Doubts>,
+    hints: OnceLock<mpsc::Sender<RelayInbound>>,
     counters: Arc<SocketCounters>,
 }
 
@@ -142,6 +155,9 @@ impl TunnelSocket {
             injected: Mutex::new(injected),
             inject,
             probes,
+            legs: UdpLegs::default(),
+            doubts: Mutex::default(),
+            hints: OnceLock::new(),
             counters: Arc::default(),
         };
         Ok((Arc::new(socket), probes_rx))
@@ -165,6 +181,17 @@ impl TunnelSocket {
     /// Where relay links put what they receive.
     pub fn injector(&self) -> Injector {
         Injector { queue: self.inject.clone(), routes: self.routes.clone(), counters: self.counters.clone() }
+    }
+
+    /// The legs of relay links over UDP.
+    pub(crate) fn legs(&self) -> &UdpLegs {
+        &self.legs
+    }
+
+    /// Where to mention that a peer's packets come another way than ours go.
+    pub fn set_hints(&self, hints: mpsc::Sender<RelayInbound>) {
+        // The first one stays: there is one mesh per socket.
+        let _ = self.hints.set(hints);
     }
 
     /// Sends a probe or a STUN request to a real address. Probes are never worth waiting for: a full kernel buffer or
@@ -230,6 +257,20 @@ impl TunnelSocket {
         }
         match &route.relay {
             Some(relay) => {
+                let over_udp = relay.over_udp(transmit.contents, transmit.segment_size, |to, train, segment| {
+                    self.send_train(to, train, segment)
+                });
+                match over_udp {
+                    OverUdp::Sent(sent) => {
+                        self.counters.relayed_udp_batches.fetch_add(1, Relaxed);
+                        // A duplicate is not worth sending the original again.
+                        return if route.direct.is_some() { Ok(()) } else { sent };
+                    }
+                    OverUdp::Doubtful => {
+                        self.counters.relayed_udp_batches.fetch_add(1, Relaxed);
+                    }
+                    OverUdp::No => {}
+                }
                 let sent = relay.send(transmit.contents, transmit.segment_size);
                 let counter = if sent { &self.counters.relayed_batches } else { &self.counters.relay_dropped };
                 counter.fetch_add(1, Relaxed);
@@ -246,6 +287,14 @@ impl TunnelSocket {
         let Some(destination) = self.real(to) else { return Ok(()) };
         let transmit = Transmit { destination, src_ip: None, ..borrowed(transmit) };
         self.counters.direct_batches.fetch_add(1, Relaxed);
+        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
+    }
+
+    /// Sends a train to a relay.
+    fn send_train(&self, to: SocketAddr, train: &[u8], segment: usize) -> io::Result<()> {
+        let Some(destination) = self.real(to) else { return Ok(()) };
+        let segment_size = (train.len() > segment).then_some(segment);
+        let transmit = Transmit { destination, ecn: None, contents: train, segment_size, src_ip: None };
         self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
     }
 
@@ -279,6 +328,11 @@ impl TunnelSocket {
         let from = normalize(meta.addr);
         meta.dst_ip = None;
         let stride = meta.stride.max(1);
+        if buffer.first().is_some_and(|first| is_relayed(*first))
+            && let Some(leg) = self.legs.find(&from)
+        {
+            return self.unpack(&leg, buffer, meta);
+        }
         let owner = self.routes.owner(&from);
         let mut kept = 0;
         let mut at = 0;
@@ -314,6 +368,36 @@ impl TunnelSocket {
         meta.len = kept;
         if let Some(owner) = owner {
             meta.addr = owner;
+        }
+    }
+}
+
+impl TunnelSocket {
+    /// Takes the relay's headers out of a train: the datagrams of one peer stay, those of others are queued.
+    fn unpack(&self, leg: &UdpLeg, buffer: &mut [u8], meta: &mut RecvMeta) {
+        let now = Instant::now();
+        let unpacked = leg.receive(&mut buffer[..meta.len], meta.stride.max(1), now);
+        self.counters.relayed_refused.fetch_add(unpacked.refused, Relaxed);
+        meta.len = 0;
+        meta.stride = meta.stride.saturating_sub(OVERHEAD);
+        for (source, payload) in unpacked.others {
+            let batch = Injected { source, payload: payload.into(), segment_size: meta.stride };
+            if self.routes.known_at(&source).is_none() || self.inject.try_send(batch).is_err() {
+                self.counters.injected_dropped.fetch_add(1, Relaxed);
+            }
+        }
+        let Some((source, peer)) = unpacked.source else { return };
+        let Some(another_way) = self.routes.known_at(&source) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return;
+        };
+        meta.len = unpacked.kept;
+        meta.addr = source;
+        if another_way
+            && let Some(hints) = self.hints.get()
+            && self.doubts.lock().unwrap_or_else(PoisonError::into_inner).worth_telling(peer, now)
+        {
+            let _ = hints.try_send(RelayInbound::AnotherWay(peer));
         }
     }
 }

@@ -152,12 +152,15 @@ impl StatusSource {
         let links = self.connections.registry.relays();
         let status = |(entry, link): &(gateway_proto::policy::RelayEntry, crate::relay_link::LinkHandle)| {
             let state = link.state().borrow().clone();
+            let carrier = state.attached.then(|| link.carrier());
             RelayStatus {
                 id: entry.id.to_string(),
                 url: entry.url.clone(),
                 home: home == Some(entry.id),
                 attached: state.attached,
                 rtt_ms: state.rtt.map(millis),
+                carrier: carrier.map(|carrier| carrier.code().to_owned()),
+                carrier_text: carrier.map(|carrier| carrier.to_string()),
                 problem: state.problem,
             }
         };

@@ -6,6 +6,7 @@ use aws_lc_rs::{digest, hmac};
 use gateway_net::entropy::random;
 use gateway_proto::{
     identity::{GatewayKey, GatewayPublicKey},
+    relay::udp::MAX_PAYLOAD,
     stream::EXPORTER_LABEL,
 };
 use quinn::{
@@ -132,7 +133,8 @@ impl ConnectionIdGenerator for AnyConnectionId {
 
 fn transport(max_streams: u32) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.black_hole_cooldown(Duration::from_secs(60));
+    // What fits behind a relay's header too: a packet of a direct path must not be too long for the relay it moves to.
+    mtu.black_hole_cooldown(Duration::from_secs(60)).upper_bound(MAX_PAYLOAD as u16);
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32).into()))

@@ -400,6 +400,7 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
     let context = LinkContext {
         authority,
         proxy: Some(proxy.clone()),
+        socket: socket.clone(),
         injector: socket.injector(),
         inbound: mpsc::channel(1).0,
         changes: watch::Sender::new(0),

@@ -78,6 +78,17 @@ impl Lab {
         nft(&self.public, "add rule inet lab forward meta l4proto udp counter drop")
     }
 
+    /// No UDP reaches the relay any more, nor leaves it, silently.
+    pub fn drop_udp_at_the_relay(&self) -> anyhow::Result<()> {
+        nft(&self.public, "add rule inet lab input meta l4proto udp drop")?;
+        nft(&self.public, "add rule inet lab output meta l4proto udp drop")
+    }
+
+    /// UDP reaches the relay again.
+    pub fn heal_the_relay(&self) -> anyhow::Result<()> {
+        nft(&self.public, "flush chain inet lab input; flush chain inet lab output")
+    }
+
     /// Everything passes again.
     pub fn heal(&self) -> anyhow::Result<()> {
         nft(&self.public, "flush chain inet lab forward")
@@ -137,6 +148,8 @@ impl Lab {
             "table inet lab {
                chain private { type filter hook prerouting priority -200; ip daddr 10.0.0.0/8 drop; }
                chain forward { type filter hook forward priority 0; }
+               chain input { type filter hook input priority 0; }
+               chain output { type filter hook output priority 0; }
              }",
         )
     }

@@ -130,7 +130,9 @@ impl Challenged {
             | RelayFrame::Ping(_)
             | RelayFrame::Pong(_)
             | RelayFrame::PeerAbsent { .. }
-            | RelayFrame::Restarting { .. } => bail!("neither admitted nor refused"),
+            | RelayFrame::Restarting { .. }
+            | RelayFrame::UdpSession { .. }
+            | RelayFrame::SlotBound(_) => bail!("neither admitted nor refused"),
         }
     }
 

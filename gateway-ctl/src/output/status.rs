@@ -210,6 +210,9 @@ fn relay(relay: &RelayStatus) -> String {
     if let Some(rtt) = relay.rtt_ms.filter(|_| relay.attached) {
         let _ = write!(text, ", round trip {}", milliseconds(rtt));
     }
+    if let Some(carrier) = &relay.carrier_text {
+        let _ = write!(text, ", {carrier}");
+    }
     if let Some(problem) = &relay.problem {
         let _ = write!(text, ": {problem}");
     }

@@ -159,6 +159,13 @@ pub struct RelayStatus {
     pub attached: bool,
     /// Round-trip time of the last heartbeat, milliseconds.
     pub rtt_ms: Option<f64>,
+    /// Whether datagrams travel over UDP or TLS, and why: `not_offered`, `no_address`, `trying`, `passes`, `does_not_pass`,
+    /// `stopped_passing`. Only `passes` is UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<String>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier_text: Option<String>,
     /// Why it is not attached.
     pub problem: Option<String>,
 }

@@ -1,45 +1,51 @@
 //! Which probe counters were seen.
 
-/// How many counters back are told apart. The contract asks for 64; a burst to 30 addresses over paths of very different
-/// latency overtakes itself by more than that, so we keep more.
-const WORDS: u64 = 8;
-const WINDOW: u64 = (WORDS - 1) * 64;
-
 /// A sliding window over the counters of one direction (the ring of RFC 6479).
-#[derive(Debug, Default)]
-pub(super) struct ReplayWindow {
+///
+/// `WORDS` sets how many counters back are told apart: 64 for each word but one. For probes the contract asks for 64; a burst to 30
+/// addresses over paths of very different latency overtakes itself by more than that, so they keep more.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplayWindow<const WORDS: usize = 8> {
     /// One more than the highest counter seen.
     next: u64,
-    seen: [u64; WORDS as usize],
+    seen: [u64; WORDS],
 }
 
-impl ReplayWindow {
+impl<const WORDS: usize> Default for ReplayWindow<WORDS> {
+    fn default() -> Self {
+        Self { next: 0, seen: [0; WORDS] }
+    }
+}
+
+impl<const WORDS: usize> ReplayWindow<WORDS> {
+    const WINDOW: u64 = (WORDS as u64 - 1) * 64;
+
     /// Whether the counter was not seen yet and is not too old to tell.
-    pub(super) fn is_new(&self, counter: u64) -> bool {
+    pub(crate) fn is_new(&self, counter: u64) -> bool {
         // The last counter is never used by an honest sender, and would overflow `next`.
-        if counter == u64::MAX || counter.saturating_add(WINDOW) < self.next {
+        if counter == u64::MAX || counter.saturating_add(Self::WINDOW) < self.next {
             return false;
         }
-        counter >= self.next || self.seen[word(counter)] & bit(counter) == 0
+        counter >= self.next || self.seen[Self::word(counter)] & bit(counter) == 0
     }
 
     /// Marks an authentic counter; only after [`Self::is_new`].
-    pub(super) fn mark(&mut self, counter: u64) {
+    pub(crate) fn mark(&mut self, counter: u64) {
         if counter >= self.next {
             let from = self.next.div_ceil(64);
             let to = counter / 64;
-            for passed in (from..=to).take(WORDS as usize) {
+            for passed in (from..=to).take(WORDS) {
                 // With a jump beyond the whole ring every word is cleared, whichever comes first.
-                self.seen[(passed % WORDS) as usize] = 0;
+                self.seen[(passed % WORDS as u64) as usize] = 0;
             }
             self.next = counter + 1;
         }
-        self.seen[word(counter)] |= bit(counter);
+        self.seen[Self::word(counter)] |= bit(counter);
     }
-}
 
-fn word(counter: u64) -> usize {
-    (counter / 64 % WORDS) as usize
+    fn word(counter: u64) -> usize {
+        (counter / 64 % WORDS as u64) as usize
+    }
 }
 
 fn bit(counter: u64) -> u64 {
@@ -54,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    fn offer(window: &mut ReplayWindow, counter: u64) -> bool {
+    fn offer(window: &mut ReplayWindow<8>, counter: u64) -> bool {
         let new = window.is_new(counter);
         if new {
             window.mark(counter);
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn every_counter_is_taken_once_in_any_order() {
-        let mut window = ReplayWindow::default();
+        let mut window = ReplayWindow::<8>::default();
         for counter in [0, 5, 3, 64, 63, 200, 1_000_000] {
             assert!(offer(&mut window, counter), "{counter}");
             assert!(!offer(&mut window, counter), "{counter} again");
@@ -77,7 +83,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_counter_is_ever_taken_twice_and_recent_ones_are_taken(steps in prop::collection::vec(0_u64..700, 1..300)) {
-            let (mut window, mut taken, mut base) = (ReplayWindow::default(), BTreeSet::new(), 0_u64);
+            let (mut window, mut taken, mut base) = (ReplayWindow::<8>::default(), BTreeSet::new(), 0_u64);
             for (index, step) in steps.into_iter().enumerate() {
                 base += step / 7 * (index as u64 % 3);
                 let counter = base.saturating_sub(step % 90);

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{MAX_DATAGRAMS, MAX_DETAIL, MAX_FRAME, MAX_SEGMENTS, MAX_SIGNAL, RefusalCode, RelayAddress};
+use super::{
+    MAX_DATAGRAMS, MAX_DETAIL, MAX_FRAME, MAX_SEGMENTS, MAX_SIGNAL, RefusalCode, RelayAddress, udp::UdpSecret,
+};
 use crate::{id::RelayId, signed::MAX_TOKEN_LEN};
 
 const ADMIT: u8 = 0x01;
@@ -10,6 +12,8 @@ const SEND_DATAGRAMS: u8 = 0x02;
 const SEND_SIGNAL: u8 = 0x03;
 const PING: u8 = 0x04;
 const PONG: u8 = 0x05;
+const BIND_SLOT: u8 = 0x06;
+const UDP_LIMIT: u8 = 0x07;
 const CHALLENGE: u8 = 0x81;
 const RECV_DATAGRAMS: u8 = 0x82;
 const RECV_SIGNAL: u8 = 0x83;
@@ -17,6 +21,8 @@ const ADMITTED: u8 = 0x84;
 const REFUSED: u8 = 0x85;
 const PEER_ABSENT: u8 = 0x86;
 const RESTARTING: u8 = 0x87;
+const UDP_SESSION: u8 = 0x88;
+const SLOT_BOUND: u8 = 0x89;
 
 /// What a gateway says to a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +54,16 @@ pub enum ClientFrame<'a> {
     Ping([u8; 8]),
     /// Answers a `Ping`.
     Pong([u8; 8]),
+    /// The number of a peer in the session's datagrams. Numbers are given in order, from 0.
+    BindSlot {
+        /// The number.
+        slot: u16,
+        /// The peer.
+        peer: RelayAddress,
+    },
+    /// The largest sealed datagram that reaches this gateway over UDP; 0: none does, use the WebSocket. With
+    /// [`super::udp::LIMIT_IN_DOUBT`]: use both.
+    UdpLimit(u16),
 }
 
 /// What a relay says to a gateway.
@@ -105,6 +121,17 @@ pub enum RelayFrame<'a> {
     Ping([u8; 8]),
     /// Answers a `Ping`.
     Pong([u8; 8]),
+    /// Datagrams may also travel over UDP, see [`super::udp`].
+    UdpSession {
+        /// The session's number.
+        session: u32,
+        /// The session's secret.
+        secret: UdpSecret,
+        /// The relay's UDP port, at the host of its URL unless the relay map says otherwise.
+        port: u16,
+    },
+    /// The relay knows this number now.
+    SlotBound(u16),
 }
 
 /// Why bytes are no frame.
@@ -143,6 +170,8 @@ impl<'a> ClientFrame<'a> {
             }
             Self::Ping(bytes) => concat(PING, &[&bytes]),
             Self::Pong(bytes) => concat(PONG, &[&bytes]),
+            Self::BindSlot { slot, peer } => concat(BIND_SLOT, &[&slot.to_be_bytes(), peer.as_bytes()]),
+            Self::UdpLimit(limit) => concat(UDP_LIMIT, &[&limit.to_be_bytes()]),
         }
     }
 
@@ -165,6 +194,8 @@ impl<'a> ClientFrame<'a> {
             }
             PING => Self::Ping(body.array()?),
             PONG => Self::Pong(body.array()?),
+            BIND_SLOT => Self::BindSlot { slot: body.u16()?, peer: body.address()? },
+            UDP_LIMIT => Self::UdpLimit(body.u16()?),
             other => return Err(FrameError::UnknownType(other)),
         };
         body.end()?;
@@ -201,6 +232,10 @@ impl<'a> RelayFrame<'a> {
             Self::Restarting { reconnect_after_ms } => concat(RESTARTING, &[&reconnect_after_ms.to_be_bytes()]),
             Self::Ping(bytes) => concat(PING, &[&bytes]),
             Self::Pong(bytes) => concat(PONG, &[&bytes]),
+            Self::UdpSession { session, secret, port } => {
+                concat(UDP_SESSION, &[&session.to_be_bytes(), secret.expose(), &port.to_be_bytes()])
+            }
+            Self::SlotBound(slot) => concat(SLOT_BOUND, &[&slot.to_be_bytes()]),
         }
     }
 
@@ -235,6 +270,12 @@ impl<'a> RelayFrame<'a> {
             RESTARTING => Self::Restarting { reconnect_after_ms: u32::from_be_bytes(body.array()?) },
             PING => Self::Ping(body.array()?),
             PONG => Self::Pong(body.array()?),
+            UDP_SESSION => {
+                let session = u32::from_be_bytes(body.array()?);
+                let secret = UdpSecret::from_bytes(body.array()?);
+                Self::UdpSession { session, secret, port: body.u16()? }
+            }
+            SLOT_BOUND => Self::SlotBound(body.u16()?),
             other => return Err(FrameError::UnknownType(other)),
         };
         body.end()?;

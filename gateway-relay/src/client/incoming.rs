@@ -1,7 +1,7 @@
 //! What a gateway sends: forwarding, limits, heartbeat.
 
 use std::{
-    num::NonZeroU64,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,48 +11,35 @@ use axum::{
     extract::ws::{Message, WebSocket},
 };
 use futures_util::{StreamExt, stream::SplitStream};
-use gateway_proto::relay::{ClientFrame, RefusalCode, RelayAddress, RelayFrame, TokenBucket, readdress};
+use gateway_proto::relay::{ClientFrame, RefusalCode, RelayAddress, RelayFrame};
 use tokio::sync::mpsc;
 
 use super::End;
 use crate::{
     app::Shared,
+    budget::Budget,
+    clients::Front,
+    forward,
     metrics::{DropReason, Kind},
+    udp::Session,
 };
 
-/// Hints that a peer is not here: a hint for each peer of a site now and then, not for each of its packets.
-const HINTS_PER_SECOND: NonZeroU64 = NonZeroU64::new(5).expect("invariant: not zero");
 /// A gateway over its rate is not read for at most this long, so that its pings and closes are still noticed.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// Pings without any sign of life that end a link.
 const MAX_MISSED: u32 = 2;
 
 pub(super) struct Incoming<'a> {
-    source: RelayAddress,
-    control: mpsc::Sender<Bytes>,
-    shared: &'a Shared,
-    bytes: Option<TokenBucket>,
-    signals: TokenBucket,
-    hints: TokenBucket,
+    pub(super) source: RelayAddress,
+    pub(super) control: mpsc::Sender<Bytes>,
+    pub(super) shared: &'a Shared,
+    pub(super) budget: Arc<Budget>,
+    pub(super) udp: Option<Arc<Session>>,
 }
 
-impl<'a> Incoming<'a> {
-    pub(super) fn new(source: RelayAddress, control: mpsc::Sender<Bytes>, shared: &'a Shared) -> Self {
-        let now = Instant::now();
-        let limits = &shared.config.limits;
-        let (rate, signals) = (limits.client_bytes_per_second, limits.signals_per_second);
-        Self {
-            source,
-            control,
-            shared,
-            bytes: rate.map(|rate| TokenBucket::new(rate, limits.client_burst_bytes, now)),
-            signals: TokenBucket::new(signals, signals.saturating_mul(SIGNAL_BURST_SECONDS), now),
-            hints: TokenBucket::new(HINTS_PER_SECOND, HINTS_PER_SECOND, now),
-        }
-    }
-
+impl Incoming<'_> {
     /// Reads until the link ends.
-    pub(super) async fn run(mut self, stream: &mut SplitStream<WebSocket>) -> End {
+    pub(super) async fn run(self, stream: &mut SplitStream<WebSocket>) -> End {
         let heartbeat = self.shared.config.timing.heartbeat;
         let mut missed = 0;
         loop {
@@ -74,7 +61,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Acts on one message; tells how long to pause reading.
-    fn handle(&mut self, message: Option<Result<Message, Error>>) -> Result<Duration, End> {
+    fn handle(&self, message: Option<Result<Message, Error>>) -> Result<Duration, End> {
         match message {
             Some(Ok(Message::Binary(bytes))) => self.frame(&bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Duration::ZERO),
@@ -84,15 +71,42 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    fn frame(&mut self, bytes: &Bytes) -> Result<Duration, End> {
+    fn frame(&self, bytes: &Bytes) -> Result<Duration, End> {
         match ClientFrame::decode(bytes) {
-            Ok(ClientFrame::SendDatagrams { destination, .. }) => Ok(self.forward(Kind::Datagrams, destination, bytes)),
-            Ok(ClientFrame::SendSignal { destination, .. }) => Ok(self.forward(Kind::Signal, destination, bytes)),
+            Ok(ClientFrame::SendDatagrams { destination, segment_size, payload }) => {
+                let now = Instant::now();
+                Ok(self.front(Kind::Datagrams, destination, bytes.len(), now, |incoming, front| {
+                    let datagrams = (segment_size, payload);
+                    forward::datagrams(incoming.shared, incoming.source, front, bytes, datagrams, now);
+                }))
+            }
+            Ok(ClientFrame::SendSignal { destination, .. }) => {
+                Ok(self.front(Kind::Signal, destination, bytes.len(), Instant::now(), |incoming, front| {
+                    let result = front.outbound.signal(forward::own(bytes, incoming.source));
+                    incoming.shared.metrics.queued(Kind::Signal, bytes.len(), result.map(|()| 0));
+                }))
+            }
             Ok(ClientFrame::Ping(content)) => {
-                self.tell(RelayFrame::Pong(content));
+                if self.budget.ping(Instant::now()) {
+                    self.tell(RelayFrame::Pong(content));
+                } else {
+                    self.shared.metrics.dropped(DropReason::RateLimited);
+                }
                 Ok(Duration::ZERO)
             }
             Ok(ClientFrame::Pong(_)) => Ok(Duration::ZERO),
+            Ok(ClientFrame::BindSlot { slot, peer }) => {
+                if self.udp.as_ref().is_some_and(|session| session.bind(slot, peer)) {
+                    self.tell(RelayFrame::SlotBound(slot));
+                }
+                Ok(Duration::ZERO)
+            }
+            Ok(ClientFrame::UdpLimit(limit)) => {
+                if let Some(session) = &self.udp {
+                    session.set_limit(limit);
+                }
+                Ok(Duration::ZERO)
+            }
             Ok(ClientFrame::Admit { .. }) => Err(End::Refused(RefusalCode::Malformed)),
             Err(error) => {
                 tracing::debug!(%error, "malformed frame");
@@ -101,37 +115,29 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    fn forward(&mut self, kind: Kind, destination: RelayAddress, bytes: &Bytes) -> Duration {
-        let now = Instant::now();
-        if let Err(pause) = self.take(kind, bytes.len(), now) {
-            self.shared.metrics.dropped(DropReason::RateLimited);
+    /// Finds the destination and charges the frame, before `pass` hands it on; tells how long to pause reading.
+    fn front(
+        &self,
+        kind: Kind,
+        destination: RelayAddress,
+        length: usize,
+        now: Instant,
+        pass: impl FnOnce(&Self, &Front),
+    ) -> Duration {
+        if let Err((reason, pause)) = self.budget.charge(kind, length, now) {
+            self.shared.metrics.dropped(reason);
             return pause;
         }
-        let Some(queues) = self.shared.clients.find(destination) else {
-            self.shared.metrics.dropped(DropReason::PeerAbsent);
-            if self.hints.take(1, now).is_ok() {
-                self.tell(RelayFrame::PeerAbsent(destination));
+        match self.shared.clients.find(destination) {
+            Some(front) => pass(self, &front),
+            None => {
+                self.shared.metrics.dropped(DropReason::PeerAbsent);
+                if self.budget.hint(now) {
+                    self.tell(RelayFrame::PeerAbsent(destination));
+                }
             }
-            return Duration::ZERO;
-        };
-        // A copy of its own: a slice would keep the whole read buffer alive as long as it waits in the queue.
-        let mut frame = bytes.to_vec();
-        readdress(&mut frame, self.source);
-        match queues.push(kind, frame.into()) {
-            Ok(()) => self.shared.metrics.forwarded(kind, bytes.len()),
-            Err(reason) => self.shared.metrics.dropped(reason),
         }
         Duration::ZERO
-    }
-
-    fn take(&mut self, kind: Kind, length: usize, now: Instant) -> Result<(), Duration> {
-        if kind == Kind::Signal {
-            self.signals.take(1, now)?;
-        }
-        match &mut self.bytes {
-            Some(bucket) => bucket.take(length as u64, now),
-            None => Ok(()),
-        }
     }
 
     /// Queues a frame of our own; if the gateway does not read, it may be lost.
@@ -139,6 +145,3 @@ impl<'a> Incoming<'a> {
         let _ = self.control.try_send(frame.encode().into());
     }
 }
-
-/// After a restart a gateway greets all its peers at once.
-const SIGNAL_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(5).expect("invariant: not zero");

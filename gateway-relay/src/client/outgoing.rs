@@ -30,9 +30,7 @@ pub(super) async fn run(
                 told_restart = true;
                 restarting(shared)
             }
-            Some(frame) = queues.next() => frame,
-            // Both are closed only when the link is: the other future then says why.
-            else => return End::Left,
+            frame = queues.next() => frame,
         };
         if write(sink, frame, &mut queues).await.is_err() {
             return End::Broken;

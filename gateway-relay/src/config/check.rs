@@ -13,7 +13,7 @@ use std::{
 use gateway_proto::{identity::GatewayPublicKey, relay::MAX_FRAME};
 use serde::Deserialize;
 
-use super::{Config, Limits, Log, Timing, TlsSource, file};
+use super::{Config, Limits, Log, Timing, TlsSource, UdpListen, file};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,7 @@ pub(super) fn check(table: toml::Table) -> Result<Config, Vec<Mistake>> {
         }),
         listen: checker.required("listen", file.listen.as_deref(), ADDRESS).unwrap_or(UNSPECIFIED),
         stun_listen: checker.stun_listen(file.stun_listen),
+        udp_listen: checker.udp_listen(file.udp_listen.as_deref()),
         metrics_listen: checker.metrics_listen(file.metrics_listen.as_deref()),
         data_dir: checker.data_dir(file.data_dir),
         control_keys: checker.control_keys(file.control_keys),
@@ -190,6 +191,15 @@ impl Checker {
         addresses
     }
 
+    fn udp_listen(&mut self, text: Option<&str>) -> UdpListen {
+        const ACCEPTED: &str = "\"stun\" (the STUN ports), \"off\", or an IP address and a port of its own is accepted, such as \"0.0.0.0:443\"";
+        match text {
+            None | Some("stun") => UdpListen::Stun,
+            Some("off") => UdpListen::Off,
+            Some(text) => self.parse("udp_listen", text, ACCEPTED).map_or(UdpListen::Off, UdpListen::Own),
+        }
+    }
+
     fn metrics_listen(&mut self, text: Option<&str>) -> SocketAddr {
         const ACCEPTED: &str =
             "a loopback address and a port is accepted, such as \"127.0.0.1:9464\": metrics are served without TLS";
@@ -279,8 +289,24 @@ impl Checker {
         let one = NonZeroU64::MIN;
         let frame = NonZeroU64::MIN.saturating_add(MAX_FRAME as u64 - 1);
         let rate = self.number("limits.client_bytes_per_second", limits.client_bytes_per_second, 12_500_000, 0..=MANY);
+        let max_clients = self.size("limits.max_clients", limits.max_clients, 10_000, 1..=1_000_000);
+        let organization =
+            self.number("limits.organization_bytes_per_second", limits.organization_bytes_per_second, 0, 0..=MANY);
         Limits {
-            max_clients: self.size("limits.max_clients", limits.max_clients, 10_000, 1..=1_000_000),
+            max_clients,
+            organization_bytes_per_second: NonZeroU64::new(organization),
+            organization_burst_bytes: self.rate(
+                "limits.organization_burst_bytes",
+                limits.organization_burst_bytes,
+                16 << 20,
+                frame,
+            ),
+            organization_clients: self.size(
+                "limits.organization_clients",
+                limits.organization_clients,
+                max_clients as u64,
+                1..=1_000_000,
+            ),
             client_bytes_per_second: NonZeroU64::new(rate),
             // A frame larger than the burst could never be sent.
             client_burst_bytes: self.rate("limits.client_burst_bytes", limits.client_burst_bytes, 4 << 20, frame),

@@ -12,7 +12,7 @@ use gateway_net::{
 use gateway_proto::{
     id::{OrganizationId, RelayId},
     identity::GatewayKey,
-    relay::{ClientFrame, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, sign_admission},
+    relay::{ClientFrame, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, sign_admission, udp::UdpSecret},
     signed::RelayToken,
 };
 use gateway_relay::{Ready, Relay, RunError, config::Config};
@@ -33,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) stream: WsStream,
     pub(crate) relay: RelayId,
     pub(crate) nonce: [u8; 32],
+    /// The UDP session, once admitted: number, secret and the relay's port.
+    pub(crate) udp: Option<(u32, UdpSecret, u16)>,
 }
 
 pub(crate) fn control() -> GatewayKey {
@@ -97,7 +99,7 @@ impl TestRelay {
         let RelayFrame::Challenge { version: 1, relay, nonce } = RelayFrame::decode(&bytes).unwrap() else {
             panic!("a link starts with a challenge of version 1");
         };
-        Ok(Link { stream, relay, nonce })
+        Ok(Link { stream, relay, nonce, udp: None })
     }
 
     /// A link with its answer to the challenge sent.
@@ -115,6 +117,13 @@ impl TestRelay {
         let mut link = self.admit(&self.token(&key), &key).await;
         let bytes = link.recv().await.unwrap();
         assert!(matches!(RelayFrame::decode(&bytes), Ok(RelayFrame::Admitted { .. })), "gateway {number}: {bytes:?}");
+        if self.ready.udp.is_some() {
+            let bytes = link.recv().await.unwrap();
+            let Ok(RelayFrame::UdpSession { session, secret, port }) = RelayFrame::decode(&bytes) else {
+                panic!("a session follows the admission, got {bytes:?}");
+            };
+            link.udp = Some((session, secret, port));
+        }
         link
     }
 

@@ -50,6 +50,7 @@ async fn a_link_outlives_its_token_by_the_grace_and_no_longer() {
     let token = RelayToken { exp: time::unix_secs() + 2, ..relay.token(&key) };
     let mut link = relay.admit(&token, &key).await;
     assert!(matches!(RelayFrame::decode(&link.recv().await.unwrap()), Ok(RelayFrame::Admitted { .. })));
+    assert!(matches!(RelayFrame::decode(&link.recv().await.unwrap()), Ok(RelayFrame::UdpSession { .. })));
     assert_eq!(link.refused().await, RefusalCode::Expired);
 }
 

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod admission;
+mod certificate;
 mod forwarding;
 mod harness;
 mod life;
 mod stun;
+mod udp;

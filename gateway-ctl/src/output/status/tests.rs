@@ -68,6 +68,8 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             home: true,
             attached: true,
             rtt_ms: Some(12.4),
+            carrier: Some("passes".into()),
+            carrier_text: Some("relayed over UDP".into()),
             problem: None,
         }],
         peers: vec![PeerStatus {
@@ -102,7 +104,7 @@ Organization  Clinic A
 Key           {}
 Control link  connected to https://control.example through the proxy proxy.example:3128, heard 2 s ago
 Policy        revision 12, signed 5 min ago, confirmed 2 s ago
-Relay         attached to wss://relay.example/relay, home, round trip 12 ms
+Relay         attached to wss://relay.example/relay, home, round trip 12 ms, relayed over UDP
 Daemon        gatewayd 0.1.0, started 2 h ago
 
 ADT  p2p  {}
@@ -177,6 +179,7 @@ fn lost_links_and_refused_policies_show() {
     status.control.clock_skew_ms = Some(-90_000);
     status.policy.problem = Some("signed by a stranger".into());
     status.relays[0].attached = false;
+    (status.relays[0].carrier, status.relays[0].carrier_text) = (None, None);
     status.relays[0].problem = Some("refused".into());
     let text = render(&status, &[], NOW, Style::PLAIN);
     for part in [

@@ -16,6 +16,8 @@ fn client_vectors() -> Vec<(ClientFrame<'static>, String)> {
         (ClientFrame::SendSignal { destination: PEER, sealed: &[7, 8] }, format!("03{peer}0708")),
         (ClientFrame::Ping([1, 2, 3, 4, 5, 6, 7, 8]), "040102030405060708".to_owned()),
         (ClientFrame::Pong([8; 8]), "050808080808080808".to_owned()),
+        (ClientFrame::BindSlot { slot: 258, peer: PEER }, format!("060102{peer}")),
+        (ClientFrame::UdpLimit(1431), "070597".to_owned()),
     ]
 }
 
@@ -43,6 +45,11 @@ fn relay_vectors() -> Vec<(RelayFrame<'static>, String)> {
         (RelayFrame::Restarting { reconnect_after_ms: 500 }, "87000001f4".to_owned()),
         (RelayFrame::Ping([9; 8]), "040909090909090909".to_owned()),
         (RelayFrame::Pong([9; 8]), "050909090909090909".to_owned()),
+        (
+            RelayFrame::UdpSession { session: 0x0102_0304, secret: UdpSecret::from_bytes([0x44; 32]), port: 3478 },
+            format!("8801020304{}0d96", "44".repeat(32)),
+        ),
+        (RelayFrame::SlotBound(258), "890102".to_owned()),
     ]
 }
 

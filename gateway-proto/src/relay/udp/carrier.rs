@@ -1,0 +1,408 @@
+//! Whether datagrams to a relay travel over UDP: the gateway's side.
+//!
+//! ```text
+//!   off ──session──▶ trying ──full round trip──▶ up
+//!                      ▲ │ no answer              │ silence
+//!                      │ ▼                        ▼
+//!                     waiting (2 s … 60 s, jittered, for ever)
+//! ```
+//!
+//! A try is a handful of pings as long as the longest datagram, then as long as the shortest one that QUIC needs; UDP is used when one of them came back
+//! from an address the relay believes. While data moves, a ping leaves every 250 ms, as long as the longest datagram since the last one; an answer
+//! overdue makes them quicker and doubles the datagrams onto the WebSocket, and 700 ms of questions without any answer end the use of UDP: the WebSocket, open all the time, carries on before
+//! QUIC's own timers have backed off far. Loss alone does not do that: of seven pings one comes back even when a third of the packets is lost.
+//! After a fall, several answers in a row are wanted instead of one.
+//!
+//! Sans-IO: the owner sends the [`Ping`]s, hands in the answers and the time, and asks [`UdpCarrier::limit`] for each batch.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{Answer, LIMIT_IN_DOUBT, MAX_PAYLOAD, MIN_PAYLOAD};
+use crate::backoff::Backoff;
+
+/// Pings of a try: when, and how much they carry.
+const TRY: [(Duration, usize); 6] = [
+    (Duration::ZERO, MAX_PAYLOAD),
+    (Duration::from_millis(150), MAX_PAYLOAD),
+    (Duration::from_millis(400), MIN_PAYLOAD),
+    (Duration::from_millis(700), MAX_PAYLOAD),
+    (Duration::from_millis(1000), MIN_PAYLOAD),
+    (Duration::from_millis(1300), MIN_PAYLOAD),
+];
+/// A try takes no longer.
+const TRY_FOR: Duration = Duration::from_secs(2);
+/// Answers wanted in a row after UDP had stopped passing.
+const ANSWERS_AFTER_A_FALL: u32 = 4;
+/// First and longest pause between tries.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// UDP that passed for so long has proved itself: the next fall waits briefly again.
+const PROVEN: Duration = Duration::from_secs(60);
+/// Data moves, as long as the last of it is younger than this.
+const ACTIVE_FOR: Duration = Duration::from_secs(2);
+/// Between pings while data moves.
+const ACTIVE: Duration = Duration::from_millis(250);
+/// Between pings else: below the 30 s after which a NAT may forget an idle mapping.
+const IDLE: Duration = Duration::from_secs(15);
+/// Between pings while an answer is overdue.
+const DOUBT: Duration = Duration::from_millis(100);
+/// An answer is overdue after twice the usual round trip, and not before this.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Questions without any answer for this long, and twice the round trip, end the use of UDP.
+const SILENCE: Duration = Duration::from_millis(700);
+/// Whatever the round trip, silence is not borne longer than this.
+const MAX_SILENCE: Duration = Duration::from_secs(2);
+/// Where only short datagrams passed, the longest is tried again this often.
+const STRETCH: Duration = Duration::from_secs(60);
+/// Unanswered pings remembered.
+const REMEMBERED: usize = 32;
+
+/// A ping to send now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ping {
+    /// Its number.
+    pub id: u64,
+    /// The challenge it echoes.
+    pub echo: u64,
+    /// Bytes behind the header.
+    pub payload: usize,
+}
+
+/// Why datagrams to the relay travel as they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum CarrierReason {
+    /// The relay did not hand out a session.
+    #[default]
+    NotOffered,
+    /// No address to send to: the name does not resolve, or there is only IPv6 where this gateway has none.
+    NoAddress,
+    /// Tried for the first time.
+    Trying,
+    /// It passes.
+    Passes,
+    /// Nothing comes back.
+    DoesNotPass,
+    /// It passed, then nothing came back any more.
+    StoppedPassing,
+}
+
+impl CarrierReason {
+    /// The code in counters and in `status --json`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotOffered => "not_offered",
+            Self::NoAddress => "no_address",
+            Self::Trying => "trying",
+            Self::Passes => "passes",
+            Self::DoesNotPass => "does_not_pass",
+            Self::StoppedPassing => "stopped_passing",
+        }
+    }
+}
+
+impl fmt::Display for CarrierReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOffered => "relayed over TLS: the relay offers no UDP",
+            Self::NoAddress => "relayed over TLS: the relay's UDP address is not known or not usable here",
+            Self::Trying => "relayed over TLS: UDP to the relay is being tried",
+            Self::Passes => "relayed over UDP",
+            Self::DoesNotPass => "relayed over TLS: UDP to the relay does not pass",
+            Self::StoppedPassing => "relayed over TLS: UDP to the relay stopped passing",
+        })
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    Off,
+    Waiting { until: Instant },
+    Trying { since: Instant, sent: usize, answers: u32, proven: usize },
+    Up(Up),
+}
+
+#[derive(Debug)]
+struct Up {
+    since: Instant,
+    proven: usize,
+    pinged_at: Instant,
+    active_until: Instant,
+    /// The longest datagram since the last ping.
+    longest: usize,
+    stretch_at: Instant,
+    /// The ping that tries the longest datagram; its loss means nothing.
+    stretch: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    id: u64,
+    at: Instant,
+    payload: usize,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct UdpCarrier {
+    stage: Stage,
+    reason: CarrierReason,
+    backoff: Backoff,
+    wanted: u32,
+    next_id: u64,
+    echo: u64,
+    rtt: Option<Duration>,
+    unanswered: VecDeque<Sent>,
+    outgoing: VecDeque<Ping>,
+}
+
+impl Default for UdpCarrier {
+    fn default() -> Self {
+        Self {
+            stage: Stage::Off,
+            reason: CarrierReason::NotOffered,
+            backoff: Backoff::new(PAUSES.0, PAUSES.1),
+            wanted: 1,
+            next_id: 0,
+            echo: 0,
+            rtt: None,
+            unanswered: VecDeque::new(),
+            outgoing: VecDeque::new(),
+        }
+    }
+}
+
+impl UdpCarrier {
+    /// A session and an address are there: try.
+    pub fn start(&mut self, now: Instant) {
+        self.echo = 0;
+        self.backoff.reset();
+        self.wanted = 1;
+        self.reason = CarrierReason::Trying;
+        self.try_it(now);
+    }
+
+    /// There is no session any more, or never was, or no address: nothing goes over UDP.
+    pub fn stop(&mut self, reason: CarrierReason) {
+        self.leave(Stage::Off, reason);
+        self.rtt = None;
+    }
+
+    /// The longest sealed datagram that UDP carries now; `None`: use the WebSocket.
+    pub fn limit(&self) -> Option<usize> {
+        match &self.stage {
+            Stage::Up(up) => Some(up.proven),
+            Stage::Off | Stage::Waiting { .. } | Stage::Trying { .. } => None,
+        }
+    }
+
+    /// An answer is overdue: what goes over UDP is to go over the WebSocket as well, until one comes or UDP is left.
+    pub fn in_doubt(&self, now: Instant) -> bool {
+        let overdue = |oldest: &Sent| now >= oldest.at + patience(self.rtt);
+        matches!(self.stage, Stage::Up(_)) && self.unanswered.front().is_some_and(overdue)
+    }
+
+    /// What to tell the relay with [`ClientFrame::UdpLimit`](crate::relay::ClientFrame::UdpLimit).
+    pub fn limit_to_tell(&self, now: Instant) -> u16 {
+        let limit = self.limit().map_or(0, |limit| limit as u16);
+        if self.in_doubt(now) { limit | LIMIT_IN_DOUBT } else { limit }
+    }
+
+    /// Why it is as it is.
+    pub fn reason(&self) -> CarrierReason {
+        self.reason
+    }
+
+    /// The usual round trip to the relay, if pings were answered.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Data moves between us and the relay, either way and on either carrier; `payload` is the longest sealed datagram sent over UDP, 0 for
+    /// none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
+    pub fn active(&mut self, payload: usize, now: Instant) -> bool {
+        let Stage::Up(up) = &mut self.stage else { return false };
+        let was_idle = up.active_until <= now;
+        up.active_until = now + ACTIVE_FOR;
+        up.longest = up.longest.max(payload);
+        was_idle
+    }
+
+    /// An authentic pong of `payload` bytes behind its header.
+    pub fn answered(&mut self, answer: Answer, payload: usize, now: Instant) {
+        if let Stage::Up(up) = &mut self.stage
+            && up.stretch == Some(answer.id)
+        {
+            up.stretch = None;
+            up.proven = up.proven.max(payload.min(MAX_PAYLOAD));
+            return;
+        }
+        let Some(sent) = self.unanswered.iter().find(|sent| sent.id == answer.id).copied() else { return };
+        // Older ones say nothing any more: one came back that left after them.
+        self.unanswered.retain(|other| other.at > sent.at);
+        let sample = now.saturating_duration_since(sent.at);
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        let new_challenge = std::mem::replace(&mut self.echo, answer.challenge) != answer.challenge;
+        let proves = sent.payload.min(payload);
+        match &mut self.stage {
+            Stage::Trying { answers, proven, .. } => {
+                if answer.validated {
+                    *answers += 1;
+                    *proven = proves.max(*proven);
+                    if *answers >= self.wanted && *proven >= MIN_PAYLOAD {
+                        let proven = *proven;
+                        self.rise(proven, now);
+                        return;
+                    }
+                } else if !new_challenge {
+                    return;
+                }
+                self.ping(sent.payload, now);
+            }
+            // The relay sees us at a new address, and wants it proved before it sends there.
+            Stage::Up(_) if !answer.validated && new_challenge => self.ping(0, now),
+            Stage::Up(_) | Stage::Off | Stage::Waiting { .. } => {}
+        }
+    }
+
+    /// Acts on the time. `random` is any uniformly random number.
+    pub fn handle_timeout(&mut self, now: Instant, random: u32) {
+        match &mut self.stage {
+            Stage::Off => {}
+            Stage::Waiting { until } => {
+                if now >= *until {
+                    self.try_it(now);
+                }
+            }
+            Stage::Trying { since, sent, .. } => {
+                let elapsed = now.saturating_duration_since(*since);
+                if elapsed >= TRY_FOR {
+                    let fell = self.reason == CarrierReason::StoppedPassing;
+                    let reason = if fell { CarrierReason::StoppedPassing } else { CarrierReason::DoesNotPass };
+                    self.pause(reason, now, random);
+                } else if let Some((at, payload)) = TRY.get(*sent)
+                    && elapsed >= *at
+                {
+                    *sent += 1;
+                    self.ping(*payload, now);
+                }
+            }
+            Stage::Up(up) => {
+                let silent = self.unanswered.front().is_some_and(|oldest| now >= oldest.at + silence(self.rtt));
+                if silent {
+                    if now.saturating_duration_since(up.since) >= PROVEN {
+                        self.backoff.reset();
+                    }
+                    self.wanted = ANSWERS_AFTER_A_FALL;
+                    self.pause(CarrierReason::StoppedPassing, now, random);
+                } else {
+                    self.ping_if_due(now);
+                }
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Off => None,
+            Stage::Waiting { until } => Some(*until),
+            Stage::Trying { since, sent, .. } => Some(*since + TRY.get(*sent).map_or(TRY_FOR, |(at, _)| *at)),
+            Stage::Up(up) => {
+                let leave = self.unanswered.front().map(|oldest| oldest.at + silence(self.rtt));
+                let stretch = (up.proven < MAX_PAYLOAD).then_some(up.stretch_at);
+                [Some(up.ping_due(&self.unanswered, self.rtt)), leave, stretch].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// The next ping to send.
+    pub fn poll_transmit(&mut self) -> Option<Ping> {
+        self.outgoing.pop_front()
+    }
+
+    fn try_it(&mut self, now: Instant) {
+        self.unanswered.clear();
+        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0 };
+    }
+
+    fn rise(&mut self, proven: usize, now: Instant) {
+        self.reason = CarrierReason::Passes;
+        self.unanswered.clear();
+        self.stage = Stage::Up(Up {
+            since: now,
+            proven,
+            pinged_at: now,
+            active_until: now + ACTIVE_FOR,
+            longest: 0,
+            stretch_at: now + DOUBT,
+            stretch: None,
+        });
+    }
+
+    fn pause(&mut self, reason: CarrierReason, now: Instant, random: u32) {
+        let until = now + self.backoff.next_delay(random);
+        self.leave(Stage::Waiting { until }, reason);
+    }
+
+    fn leave(&mut self, stage: Stage, reason: CarrierReason) {
+        self.stage = stage;
+        self.reason = reason;
+        self.unanswered.clear();
+        self.outgoing.clear();
+    }
+
+    fn ping_if_due(&mut self, now: Instant) {
+        let Stage::Up(up) = &mut self.stage else { return };
+        if up.proven < MAX_PAYLOAD && now >= up.stretch_at {
+            up.stretch_at = now + STRETCH;
+            up.stretch = Some(self.next_id);
+            let ping = Ping { id: self.next_id, echo: self.echo, payload: MAX_PAYLOAD };
+            self.next_id += 1;
+            self.outgoing.push_back(ping);
+        }
+        if now < up.ping_due(&self.unanswered, self.rtt) {
+            return;
+        }
+        let payload = std::mem::take(&mut up.longest).min(up.proven);
+        self.ping(payload, now);
+    }
+
+    fn ping(&mut self, payload: usize, now: Instant) {
+        if let Stage::Up(up) = &mut self.stage {
+            up.pinged_at = now;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.unanswered.len() == REMEMBERED {
+            // Not the oldest: it says how long there was no answer.
+            self.unanswered.pop_back();
+        }
+        self.unanswered.push_back(Sent { id, at: now, payload });
+        self.outgoing.push_back(Ping { id, echo: self.echo, payload });
+    }
+}
+
+impl Up {
+    fn ping_due(&self, unanswered: &VecDeque<Sent>, rtt: Option<Duration>) -> Instant {
+        let active = self.pinged_at + ACTIVE;
+        let usual = if active < self.active_until { active } else { self.pinged_at + IDLE };
+        match unanswered.front() {
+            Some(oldest) => usual.min((oldest.at + patience(rtt)).max(self.pinged_at + DOUBT)),
+            None => usual,
+        }
+    }
+}
+
+fn patience(rtt: Option<Duration>) -> Duration {
+    rtt.map_or(PATIENCE, |rtt| (rtt * 2).max(PATIENCE))
+}
+
+fn silence(rtt: Option<Duration>) -> Duration {
+    (SILENCE + rtt.unwrap_or_default() * 2).min(MAX_SILENCE)
+}
+
+#[cfg(test)]
+mod tests;

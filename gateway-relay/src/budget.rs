@@ -1,0 +1,173 @@
+//! What one gateway may spend, whichever way its bytes come, and what its organization may spend in all.
+//!
+//! A link and its UDP session share one [`Budget`]; the gateways of an organization share one quota. The table of organizations holds no
+//! more entries than there are links: the last link of an organization takes its entry along.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU64,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use gateway_proto::{id::OrganizationId, relay::TokenBucket};
+
+use crate::{
+    config::Limits,
+    metrics::{DropReason, Kind},
+};
+
+/// Hints that a peer is not here: a hint for each peer of a site now and then, not for each of its packets.
+const HINTS_PER_SECOND: NonZeroU64 = NonZeroU64::new(5).expect("invariant: not zero");
+/// Pings answered, over the WebSocket and UDP together: while an answer is overdue a gateway sends ten a second.
+const PINGS_PER_SECOND: NonZeroU64 = NonZeroU64::new(20).expect("invariant: not zero");
+const PING_BURST: NonZeroU64 = NonZeroU64::new(60).expect("invariant: not zero");
+/// After a restart a gateway greets all its peers at once.
+const SIGNAL_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(5).expect("invariant: not zero");
+
+/// The share of one gateway.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    buckets: Mutex<Buckets>,
+    organization: Arc<Quota>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    bytes: Option<TokenBucket>,
+    signals: TokenBucket,
+    hints: TokenBucket,
+    pings: TokenBucket,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: &Limits, organization: Arc<Quota>, now: Instant) -> Self {
+        let signals = limits.signals_per_second;
+        let bytes = limits.client_bytes_per_second;
+        let buckets = Buckets {
+            bytes: bytes.map(|rate| TokenBucket::new(rate, limits.client_burst_bytes, now)),
+            signals: TokenBucket::new(signals, signals.saturating_mul(SIGNAL_BURST_SECONDS), now),
+            hints: TokenBucket::new(HINTS_PER_SECOND, HINTS_PER_SECOND, now),
+            pings: TokenBucket::new(PINGS_PER_SECOND, PING_BURST, now),
+        };
+        Self { buckets: Mutex::new(buckets), organization }
+    }
+
+    /// Charges what is to be forwarded. Refused: why, and how long until there would be room.
+    pub(crate) fn charge(&self, kind: Kind, length: usize, now: Instant) -> Result<(), (DropReason, Duration)> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = |pause| (DropReason::RateLimited, pause);
+        if kind == Kind::Signal {
+            buckets.signals.take(1, now).map_err(own)?;
+        }
+        if let Some(bytes) = &mut buckets.bytes {
+            bytes.take(length as u64, now).map_err(own)?;
+        }
+        self.organization.charge(length, now).map_err(|pause| (DropReason::OrganizationRate, pause))
+    }
+
+    /// Whether one more ping is answered.
+    pub(crate) fn ping(&self, now: Instant) -> bool {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner).pings.take(1, now).is_ok()
+    }
+
+    /// Whether one more hint is given.
+    pub(crate) fn hint(&self, now: Instant) -> bool {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner).hints.take(1, now).is_ok()
+    }
+}
+
+/// The share of an organization.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    bytes: Option<Mutex<TokenBucket>>,
+}
+
+impl Quota {
+    fn charge(&self, length: usize, now: Instant) -> Result<(), Duration> {
+        let Some(bytes) = &self.bytes else { return Ok(()) };
+        bytes.lock().unwrap_or_else(PoisonError::into_inner).take(length as u64, now)
+    }
+}
+
+/// The quotas of the organizations that have links.
+#[derive(Debug, Default)]
+pub(crate) struct Organizations(Mutex<HashMap<OrganizationId, Weak<Quota>>>);
+
+/// The organization has as many gateways here as it may.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Organizations {
+    /// The quota of an organization for one more link.
+    pub(crate) fn join(&self, id: OrganizationId, limits: &Limits, now: Instant) -> Result<Arc<Quota>, TooMany> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(quota) = table.get(&id).and_then(Weak::upgrade) {
+            // This map's own upgrade above counts as one.
+            return if Arc::strong_count(&quota) > limits.organization_clients { Err(TooMany) } else { Ok(quota) };
+        }
+        // Whoever comes clears away what others left.
+        table.retain(|_, quota| quota.strong_count() > 0);
+        let rate = limits.organization_bytes_per_second;
+        let bytes = rate.map(|rate| Mutex::new(TokenBucket::new(rate, limits.organization_burst_bytes, now)));
+        let quota = Arc::new(Quota { bytes });
+        table.insert(id, Arc::downgrade(&quota));
+        Ok(quota)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    use super::*;
+    use crate::config::Config;
+
+    fn limits() -> Limits {
+        let config = Config::load(std::path::Path::new("tests/config/valid/minimal.toml")).unwrap();
+        Limits {
+            client_bytes_per_second: None,
+            organization_bytes_per_second: NonZeroU64::new(1_000),
+            organization_burst_bytes: NonZeroU64::new(10_000).unwrap(),
+            organization_clients: 2,
+            ..config.limits
+        }
+    }
+
+    #[test]
+    fn the_gateways_of_an_organization_share_its_quota_and_no_other_ones() {
+        let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
+        let join = |id| {
+            let quota = organizations.join(OrganizationId::from_bytes([id; 16]), &limits, now).unwrap();
+            Budget::new(&limits, quota, now)
+        };
+        let (one, two, other) = (join(1), join(1), join(2));
+        assert!(one.charge(Kind::Datagrams, 9_000, now).is_ok());
+        assert_eq!(two.charge(Kind::Datagrams, 2_000, now).unwrap_err().0, DropReason::OrganizationRate);
+        assert!(two.charge(Kind::Datagrams, 1_000, now).is_ok());
+        assert!(other.charge(Kind::Datagrams, 10_000, now).is_ok());
+    }
+
+    #[test]
+    fn an_organization_has_no_more_gateways_than_it_may_and_leaves_nothing_behind() {
+        let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
+        let id = OrganizationId::from_bytes([1; 16]);
+        let one = organizations.join(id, &limits, now).unwrap();
+        let two = organizations.join(id, &limits, now).unwrap();
+        assert_eq!(organizations.join(id, &limits, now).unwrap_err(), TooMany);
+        drop(one);
+        let three = organizations.join(id, &limits, now).unwrap();
+        drop((two, three));
+        organizations.join(OrganizationId::from_bytes([2; 16]), &limits, now).unwrap();
+        assert_eq!(organizations.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn pings_and_hints_have_buckets_of_their_own() {
+        let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
+        let quota = organizations.join(OrganizationId::from_bytes([1; 16]), &limits, now).unwrap();
+        let budget = Budget::new(&limits, quota, now);
+        assert_eq!((0..1_000).filter(|_| budget.ping(now)).count(), 60);
+        assert_eq!((0..1_000).filter(|_| budget.hint(now)).count(), 5);
+        assert!(budget.charge(Kind::Datagrams, 10_000, now).is_ok());
+    }
+}

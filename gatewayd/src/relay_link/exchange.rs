@@ -1,0 +1,165 @@
+//! An attachment at work: what comes in over the WebSocket, and what goes out.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
+use gateway_net::ws::{Bytes, Message};
+use gateway_proto::{
+    policy::RelayEntry,
+    relay::{ClientFrame, RelayAddress, RelayFrame},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tracing::info;
+
+use super::{LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
+use crate::relay_udp::{Offer, UdpLeg};
+
+/// Frames written between two flushes.
+const FLUSH_BATCH: usize = 32;
+/// Our own ping: keeps the NAT binding of the TCP connection and measures the round trip.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A peer whose packets come another way than ours go is mentioned no more often.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The reading side.
+pub(super) struct Receiver<'a> {
+    pub(super) relay: &'a RelayEntry,
+    pub(super) context: &'a LinkContext,
+    pub(super) state: &'a watch::Sender<LinkState>,
+    pub(super) leg: &'a UdpLeg,
+    pub(super) pong: mpsc::Sender<[u8; 8]>,
+    pub(super) offers: mpsc::Sender<Offer>,
+    pub(super) started: Instant,
+}
+
+impl Receiver<'_> {
+    /// Reads until the link ends; says why it did.
+    pub(super) async fn run(self, mut source: SplitStream<Stream>) -> LinkError {
+        let mut restarting = None;
+        let mut doubts = Doubts::default();
+        loop {
+            let message = match timeout(SILENCE_LIMIT, source.next()).await {
+                Err(_) => return LinkError::Silent,
+                Ok(Some(Ok(message))) => message,
+                Ok(_) => return restarting.map_or(LinkError::Ended, |pause| LinkError::Restarting { pause }),
+            };
+            let Message::Binary(bytes) = message else { continue };
+            match RelayFrame::decode(&bytes) {
+                Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
+                    let at = bytes.len() - payload.len();
+                    let now = Instant::now();
+                    self.leg.active(now);
+                    if self.context.injector.relayed(&source, segment_size, bytes.slice(at..))
+                        && doubts.worth_telling(source, now)
+                    {
+                        let _ = self.context.inbound.try_send(RelayInbound::AnotherWay(source));
+                    }
+                }
+                Ok(RelayFrame::RecvSignal { source, sealed }) => {
+                    // A full queue loses the signal: the sender's agent repeats what stays unanswered.
+                    let _ = self.context.inbound.try_send(RelayInbound::Signal { source, sealed: sealed.to_vec() });
+                }
+                Ok(RelayFrame::PeerAbsent(peer)) => {
+                    let _ = self.context.inbound.try_send(RelayInbound::Absent { relay: self.relay.id, peer });
+                }
+                Ok(RelayFrame::Ping(bytes)) => {
+                    let _ = self.pong.try_send(bytes);
+                }
+                Ok(RelayFrame::Pong(bytes)) => {
+                    let sent = Duration::from_micros(u64::from_be_bytes(bytes));
+                    let rtt = self.started.elapsed().checked_sub(sent);
+                    self.state.send_modify(|s| s.rtt = rtt);
+                }
+                Ok(RelayFrame::Restarting { reconnect_after_ms }) => {
+                    info!(reconnect_after_ms, "the relay announces a restart");
+                    restarting = Some(Duration::from_millis(reconnect_after_ms.into()));
+                    self.state.send_modify(|state| state.restarting = true);
+                    self.context.changed();
+                }
+                Ok(RelayFrame::Refused { code, detail }) => {
+                    return LinkError::Refused { code, detail: detail.to_owned() };
+                }
+                Ok(RelayFrame::UdpSession { session, secret, port }) => {
+                    if let Some(address) = udp_address(self.relay, port) {
+                        let _ = self.offers.try_send(Offer { session, secret, address });
+                    }
+                }
+                Ok(RelayFrame::SlotBound(slot)) => self.leg.slot_bound(slot),
+                Ok(RelayFrame::Challenge { .. } | RelayFrame::Admitted { .. }) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Where the relay relays over UDP: at the host of its URL.
+fn udp_address(relay: &RelayEntry, port: u16) -> Option<String> {
+    let url: url::Url = relay.url.parse().ok()?;
+    Some(format!("{}:{port}", url.host()?))
+}
+
+/// When a peer's packets were last mentioned to come another way. Only peers of ours enter, so the policy bounds it.
+#[derive(Debug, Default)]
+pub(crate) struct Doubts(HashMap<RelayAddress, Instant>);
+
+impl Doubts {
+    /// Whether it is time to mention it again.
+    pub(crate) fn worth_telling(&mut self, peer: RelayAddress, now: Instant) -> bool {
+        let recent = |at: &Instant| now.saturating_duration_since(*at) <= DOUBT_INTERVAL;
+        if self.0.get(&peer).is_some_and(recent) {
+            return false;
+        }
+        self.0.insert(peer, now);
+        true
+    }
+}
+
+/// Frames on their way to the relay, the more urgent first.
+pub(super) struct Lanes<'a> {
+    pub(super) pongs: mpsc::Receiver<[u8; 8]>,
+    pub(super) own: mpsc::Receiver<Vec<u8>>,
+    pub(super) signals: &'a mut mpsc::Receiver<Vec<u8>>,
+    pub(super) datagrams: &'a mut mpsc::Receiver<Vec<u8>>,
+}
+
+/// Writes until the link ends; says why it did.
+pub(super) async fn transmit(
+    mut sink: SplitSink<Stream, Message>,
+    mut lanes: Lanes<'_>,
+    started: Instant,
+) -> LinkError {
+    let mut pings = tokio::time::interval(PING_INTERVAL);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            Some(bytes) = lanes.pongs.recv() => ClientFrame::Pong(bytes).encode(),
+            _ = pings.tick() => ping(started),
+            Some(frame) = lanes.own.recv() => frame,
+            Some(frame) = lanes.signals.recv() => frame,
+            Some(frame) = lanes.datagrams.recv() => frame,
+            else => return LinkError::Ended,
+        };
+        if sink.feed(Message::Binary(Bytes::from(frame))).await.is_err() {
+            return LinkError::Ended;
+        }
+        for _ in 1..FLUSH_BATCH {
+            let Ok(frame) = lanes.signals.try_recv().or_else(|_| lanes.datagrams.try_recv()) else { break };
+            if sink.feed(Message::Binary(Bytes::from(frame))).await.is_err() {
+                return LinkError::Ended;
+            }
+        }
+        if sink.flush().await.is_err() {
+            return LinkError::Ended;
+        }
+    }
+}
+
+fn ping(started: Instant) -> Vec<u8> {
+    let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    ClientFrame::Ping(elapsed.to_be_bytes()).encode()
+}

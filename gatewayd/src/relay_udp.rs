@@ -1,0 +1,356 @@
+//! The UDP leg of a relay link: datagrams of peers beside the WebSocket, through the tunnel socket.
+//!
+//! A leg belongs to one link and lives as long as it; a session comes with each admission and goes with the attachment. The
+//! [`UdpCarrier`] decides whether UDP is used; what it does not carry goes over the WebSocket, batch by batch. Sending and receiving happen under
+//! the socket, one lock per train; [`drive`] keeps the time, sends the pings and tells the relay what passes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use gateway_proto::{
+    path::{PacketClass, classify, normalize},
+    relay::{
+        ClientFrame, RelayAddress,
+        udp::{CarrierReason, Kind, OVERHEAD, Slots, UdpCarrier, UdpSecret, UdpSession},
+    },
+};
+use tokio::{
+    net::lookup_host,
+    sync::{Notify, mpsc},
+    time::{sleep_until, timeout},
+};
+use tracing::{debug, info};
+
+use crate::{routes::peer_address, socket::TunnelSocket};
+
+/// Resolving the relay's name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The largest train a kernel takes.
+const MAX_TRAIN: usize = 65_000;
+
+/// A session the relay handed out, and where it is to be used.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) session: u32,
+    pub(crate) secret: UdpSecret,
+    /// `host:port`.
+    pub(crate) address: String,
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct UdpLeg {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    carrier: UdpCarrier,
+    session: Option<Session>,
+    /// What the relay knows of the carrier.
+    told: u16,
+    /// Frames for the relay, over the WebSocket; bounded by the slots.
+    frames: VecDeque<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    remote: SocketAddr,
+    wire: UdpSession,
+    slots: Slots,
+    /// Made-up addresses by slot.
+    sources: Vec<SocketAddr>,
+    /// Memory for the train that is sent.
+    train: Vec<u8>,
+}
+
+/// A train as it was received, its headers taken out in place.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacked {
+    /// Whose datagrams stand at the front of the buffer.
+    pub(crate) source: Option<(SocketAddr, RelayAddress)>,
+    /// How many bytes of them.
+    pub(crate) kept: usize,
+    /// Datagrams of other peers in the same train.
+    pub(crate) others: Vec<(SocketAddr, Vec<u8>)>,
+    /// Datagrams that were dropped.
+    pub(crate) refused: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) enum OverUdp {
+    /// Sent, or not for now.
+    Sent(io::Result<()>),
+    /// Sent, but the WebSocket must carry it too.
+    Doubtful,
+    /// The WebSocket must carry it.
+    No,
+}
+
+/// What the driver has to do.
+struct Work {
+    remote: Option<SocketAddr>,
+    pings: Vec<Vec<u8>>,
+    frames: VecDeque<Vec<u8>>,
+    due: Option<Instant>,
+}
+
+impl UdpLeg {
+    /// Why datagrams travel as they do.
+    pub fn reason(&self) -> CarrierReason {
+        self.lock().carrier.reason()
+    }
+
+    /// Data moves on the link.
+    pub(crate) fn active(&self, now: Instant) {
+        if self.lock().carrier.active(0, now) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sends a batch over UDP by `send` (address, train, segment size).
+    pub(crate) fn send(
+        &self,
+        peer: RelayAddress,
+        payload: &[u8],
+        segment_size: Option<usize>,
+        now: Instant,
+        send: impl FnOnce(SocketAddr, &[u8], usize) -> io::Result<()>,
+    ) -> OverUdp {
+        let longest = segment_size.map_or(payload.len(), |size| size.min(payload.len()));
+        let mut state = self.lock();
+        let State { carrier, session, frames, .. } = &mut *state;
+        let Some(session) = session.as_mut() else { return OverUdp::No };
+        let fits = carrier.limit().is_some_and(|limit| longest <= limit) && payload.len() + OVERHEAD <= MAX_TRAIN;
+        let mut wake = carrier.active(if fits { longest } else { 0 }, now);
+        let slot = session.slots.number(&peer);
+        if fits
+            && slot.is_none()
+            && let Some(slot) = session.slots.assign(peer)
+        {
+            session.sources.push(peer_address(&peer));
+            frames.push_back(ClientFrame::BindSlot { slot, peer }.encode());
+            wake = true;
+        }
+        if wake {
+            self.wake.notify_one();
+        }
+        let Some(slot) = slot.filter(|_| fits) else { return OverUdp::No };
+        let sealed = session.wire.seal_train(slot, payload, segment_size.unwrap_or(0), &mut session.train);
+        if !sealed || session.train.len() > MAX_TRAIN {
+            return OverUdp::No;
+        }
+        let sent = send(session.remote, &session.train, longest + OVERHEAD);
+        if carrier.in_doubt(now) { OverUdp::Doubtful } else { OverUdp::Sent(sent) }
+    }
+
+    /// Opens a train that came from the relay's address, and takes its headers out in place.
+    pub(crate) fn receive(&self, buffer: &mut [u8], segment: usize, now: Instant) -> Unpacked {
+        let mut unpacked = Unpacked::default();
+        let mut state = self.lock();
+        let State { carrier, session, .. } = &mut *state;
+        let Some(session) = session.as_mut() else { return unpacked };
+        let (mut at, mut wake) = (0, false);
+        while at < buffer.len() {
+            let end = (at + segment).min(buffer.len());
+            match session.wire.open(&buffer[at..end]) {
+                Ok(opened) if opened.kind == Kind::Data => {
+                    let source = session.sources.get(usize::from(opened.slot)).copied();
+                    match source.zip(session.slots.peer(opened.slot)) {
+                        Some(source) if classify(&buffer[at + OVERHEAD..end]) == PacketClass::Quic => {
+                            unpacked.keep(source, buffer, at + OVERHEAD, end);
+                        }
+                        Some(_) | None => unpacked.refused += 1,
+                    }
+                }
+                Ok(opened) if opened.kind == Kind::Pong => {
+                    if let Some(answer) = UdpSession::read_pong(&buffer[at..end]) {
+                        carrier.answered(answer, end - at - OVERHEAD, now);
+                        wake = true;
+                    }
+                }
+                Ok(_) | Err(_) => unpacked.refused += 1,
+            }
+            at = end;
+        }
+        if unpacked.source.is_some() {
+            wake |= carrier.active(0, now);
+        }
+        if wake {
+            self.wake.notify_one();
+        }
+        unpacked
+    }
+
+    /// The relay knows a slot now.
+    pub(crate) fn slot_bound(&self, slot: u16) {
+        if let Some(session) = &mut self.lock().session {
+            session.slots.confirm(slot);
+        }
+    }
+
+    fn start(&self, offer: &Offer, remote: SocketAddr, now: Instant) {
+        let mut state = self.lock();
+        state.session = Some(Session {
+            remote,
+            wire: UdpSession::of_gateway(offer.session, &offer.secret),
+            slots: Slots::default(),
+            sources: Vec::new(),
+            train: Vec::new(),
+        });
+        state.told = 0;
+        state.frames.clear();
+        state.carrier.start(now);
+    }
+
+    /// Nothing goes over UDP any more; the address that was used.
+    fn end(&self, reason: CarrierReason) -> Option<SocketAddr> {
+        let mut state = self.lock();
+        state.carrier.stop(reason);
+        state.frames.clear();
+        state.session.take().map(|session| session.remote)
+    }
+
+    fn work(&self, now: Instant) -> Work {
+        let mut state = self.lock();
+        let State { carrier, session, told, frames } = &mut *state;
+        let before = carrier.reason();
+        carrier.handle_timeout(now, u32::from_be_bytes(gateway_net::entropy::random()));
+        if carrier.reason() != before {
+            info!(reason = carrier.reason().code(), "{}", carrier.reason());
+        }
+        let mut pings = Vec::new();
+        if let Some(session) = session {
+            while let Some(ping) = carrier.poll_transmit() {
+                pings.push(session.wire.ping(ping.id, ping.echo, ping.payload));
+            }
+            let limit = carrier.limit_to_tell(now);
+            if std::mem::replace(told, limit) != limit {
+                frames.push_back(ClientFrame::UdpLimit(limit).encode());
+            }
+        }
+        Work {
+            remote: session.as_ref().map(|session| session.remote),
+            pings,
+            frames: std::mem::take(frames),
+            due: carrier.poll_timeout(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unpacked {
+    /// Keeps the bytes from `at` to `end`, moved to where the kept ones end.
+    fn keep(&mut self, source: (SocketAddr, RelayAddress), buffer: &mut [u8], at: usize, end: usize) {
+        if self.source.is_none_or(|first| first == source) {
+            self.source = Some(source);
+            buffer.copy_within(at..end, self.kept);
+            self.kept += end - at;
+            return;
+        }
+        match self.others.last_mut() {
+            Some((last, bytes)) if *last == source.0 => bytes.extend_from_slice(&buffer[at..end]),
+            Some(_) | None => self.others.push((source.0, buffer[at..end].to_vec())),
+        }
+    }
+}
+
+/// The legs by the address of their relay: whose a received train is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UdpLegs(Arc<RwLock<HashMap<SocketAddr, Arc<UdpLeg>>>>);
+
+impl UdpLegs {
+    /// The leg whose relay has this address.
+    pub(crate) fn find(&self, relay: &SocketAddr) -> Option<Arc<UdpLeg>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(relay).cloned()
+    }
+
+    fn insert(&self, relay: SocketAddr, leg: Arc<UdpLeg>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(relay, leg);
+    }
+
+    fn remove(&self, relay: SocketAddr, leg: &Arc<UdpLeg>) {
+        let mut legs = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if legs.get(&relay).is_some_and(|found| Arc::ptr_eq(found, leg)) {
+            legs.remove(&relay);
+        }
+    }
+}
+
+/// Ends the leg's session when the attachment does, however it ends.
+struct Attachment<'a> {
+    leg: &'a Arc<UdpLeg>,
+    legs: UdpLegs,
+}
+
+impl Drop for Attachment<'_> {
+    fn drop(&mut self) {
+        if let Some(remote) = self.leg.end(CarrierReason::NotOffered) {
+            self.legs.remove(remote, self.leg);
+        }
+    }
+}
+
+/// Keeps a leg going for one attachment: never ends by itself. Frames for the relay go to `frames`.
+pub(crate) async fn drive(
+    leg: &Arc<UdpLeg>,
+    socket: &TunnelSocket,
+    mut offers: mpsc::Receiver<Offer>,
+    frames: mpsc::Sender<Vec<u8>>,
+) {
+    let attachment = Attachment { leg, legs: socket.legs().clone() };
+    loop {
+        let work = leg.work(Instant::now());
+        if let Some(remote) = work.remote {
+            for ping in &work.pings {
+                socket.send_probe(remote, ping);
+            }
+        }
+        for frame in work.frames {
+            // The writer of the link has ended: the attachment does too.
+            if frames.send(frame).await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        let timer = async {
+            match work.due {
+                Some(due) => sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(offer) = offers.recv() => take(&attachment, socket, &offer).await,
+            () = leg.wake.notified() => {}
+            () = timer => {}
+        }
+    }
+}
+
+async fn take(attachment: &Attachment<'_>, socket: &TunnelSocket, offer: &Offer) {
+    let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(&offer.address)).await;
+    let usable = |address: &SocketAddr| address.is_ipv4() || socket.has_ipv6();
+    let addresses = resolved.ok().and_then(Result::ok);
+    let Some(remote) = addresses.into_iter().flatten().map(normalize).find(usable) else {
+        debug!("the relay's UDP address is not usable");
+        attachment.leg.end(CarrierReason::NoAddress);
+        return;
+    };
+    if let Some(former) = attachment.leg.end(CarrierReason::NotOffered) {
+        attachment.legs.remove(former, attachment.leg);
+    }
+    attachment.leg.start(offer, remote, Instant::now());
+    attachment.legs.insert(remote, attachment.leg.clone());
+}
+
+#[cfg(test)]
+mod tests;
