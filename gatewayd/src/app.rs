@@ -27,6 +27,7 @@ use crate::{
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
     mesh::{Mesh, MeshContext, MeshQueues, STUN_QUEUE},
+    net_watch::watch_network,
     netcheck::Netcheck,
     path_actor::{PathContext, SessionIndex},
     peer::LocalCandidates,
@@ -117,6 +118,7 @@ impl Daemon {
         let (relay_targets, relay_targets_rx) = watch::channel(Vec::new());
         let (measured, latencies) = mpsc::channel(relay_probe::QUEUE);
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
+        let (network_tx, network) = watch::channel(0);
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
 
         let (admin, admin_writer) = AdminLog::open(authority.state().path())?;
@@ -136,6 +138,7 @@ impl Daemon {
                 candidates,
                 links: links_rx,
                 link_changes: link_changes.clone(),
+                network: network.clone(),
                 allow_loopback: config.tunnel.allow_loopback,
                 direct: config.tunnel.direct,
                 guessing: config.tunnel.port_guessing,
@@ -150,6 +153,7 @@ impl Daemon {
                 injector: socket.injector(),
                 inbound: relay_inbound_tx,
                 changes: link_changes_tx,
+                network: network.clone(),
             },
             listener: ListenerContext {
                 gate: gate.clone(),
@@ -184,6 +188,7 @@ impl Daemon {
         let gatherer = Gatherer {
             socket: socket.clone(),
             servers: stun_servers_rx,
+            network,
             packets: stun_packets_rx,
             candidates: candidates_tx,
             allow_loopback: config.tunnel.allow_loopback,
@@ -210,6 +215,7 @@ impl Daemon {
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
+        daemon.spawn("network watch", watch_network(network_tx, stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
         daemon.spawn("log of admin calls", admin_writer.run());
         if let Some(asking) = asking {

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -19,15 +19,13 @@ use gateway_proto::{
 use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
-    time::{interval, timeout},
+    time::{Instant, interval, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{peer::LocalCandidates, socket::TunnelSocket};
 
-/// Interfaces are looked at this often; cheap, and it bounds how long a new uplink goes unnoticed.
-const INTERFACE_INTERVAL: Duration = Duration::from_secs(5);
 /// STUN is asked this often: below the usual 30 s after which a NAT forgets an idle UDP mapping.
 const STUN_INTERVAL: Duration = Duration::from_secs(23);
 /// A request unanswered for this long is sent again, twice at most.
@@ -46,6 +44,8 @@ pub struct Gatherer {
     pub socket: Arc<TunnelSocket>,
     /// `host:port` of the STUN servers of the policy.
     pub servers: watch::Receiver<Vec<String>>,
+    /// Told whenever the machine's network changes or it slept.
+    pub network: watch::Receiver<u64>,
     /// STUN packets from the socket.
     pub packets: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     /// Where the result goes.
@@ -70,22 +70,20 @@ impl Gatherer {
     }
 
     async fn gather(&mut self) {
-        let mut interfaces = interval(INTERFACE_INTERVAL);
-        let mut stun_due = interval(STUN_INTERVAL);
+        self.network.mark_changed();
+        let mut stun_due = interval_at(Instant::now() + STUN_INTERVAL, STUN_INTERVAL);
         let mut retry = interval(STUN_RETRY);
         let mut hosts = BTreeSet::new();
         let mut mapped = Reflections::default();
         let mut round: Option<Round> = None;
         loop {
             tokio::select! {
-                _ = interfaces.tick() => {
-                    let found = self.host_addresses();
-                    if found != hosts {
-                        hosts = found;
-                        mapped.0.clear();
-                        round = Some(self.ask(&mut mapped).await);
-                        self.publish(&hosts, &mapped);
-                    }
+                Ok(()) = self.network.changed() => {
+                    self.network.mark_unchanged();
+                    hosts = self.host_addresses();
+                    mapped.0.clear();
+                    self.publish(&hosts, &mapped);
+                    round = Some(self.ask(&mut mapped).await);
                 }
                 _ = stun_due.tick() => round = Some(self.ask(&mut mapped).await),
                 Ok(()) = self.servers.changed() => {

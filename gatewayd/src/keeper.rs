@@ -160,7 +160,7 @@ impl Keeper {
                 reached = reachable.wait_for(|reachable| *reachable) => drop(reached),
                 _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
             }
-            let dialled = timeout(HANDSHAKE_TIMEOUT, self.endpoint.dial(self.peer.key)?).await;
+            let dialled = timeout(HANDSHAKE_TIMEOUT, self.endpoint.dial(self.peer.key, &self.peer.path_epoch)?).await;
             let connection = dialled.map_err(|_| TunnelError::Timeout)?.map_err(TunnelError::Handshake)?;
             let control = connection.open_bi().await.map_err(TunnelError::Ended)?;
             Ok(Established { connection, control })

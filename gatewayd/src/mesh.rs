@@ -431,7 +431,7 @@ impl Mesh {
         let Some(key) = self.context.routes.peer(&incoming.remote_address()) else { return incoming.ignore() };
         let Some(running) = self.peers.get(&key.into()) else { return incoming.ignore() };
         let Ok(place) = running.handshakes.clone().try_acquire_owned() else { return incoming.refuse() };
-        let Ok(connecting) = incoming.accept() else { return };
+        let Ok(connecting) = self.context.endpoint.answer(incoming, &running.peer.path_epoch) else { return };
         self.handshakes.spawn(async move {
             let _place = place;
             let Ok(shaken) = timeout(HANDSHAKE_TIMEOUT, connecting).await else {

@@ -85,6 +85,8 @@ pub struct PathContext {
     pub links: watch::Receiver<Links>,
     /// Told whenever a link's state changes.
     pub link_changes: watch::Receiver<u64>,
+    /// Told whenever the machine's network changes or it slept.
+    pub network: watch::Receiver<u64>,
     /// Whether loopback addresses are candidates.
     pub allow_loopback: bool,
     /// Whether direct paths may be used at all.
@@ -172,6 +174,7 @@ impl PathActor {
         let mut candidates = self.context.candidates.clone();
         let mut links = self.context.links.clone();
         let mut link_changes = self.context.link_changes.clone();
+        let mut network = self.context.network.clone();
         let mut traffic = tokio::time::interval(TRAFFIC_INTERVAL);
         traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.want_direct(&mut wanted);
@@ -199,6 +202,7 @@ impl PathActor {
                 Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
                 Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
                 Ok(()) = links.changed() => { links.mark_unchanged(); self.choose_link() }
+                Ok(()) = network.changed() => { network.mark_unchanged(); self.agent.relook(Instant::now()) }
                 Ok(()) = link_changes.changed() => { link_changes.mark_unchanged(); self.choose_link() }
             }
         }
@@ -305,6 +309,7 @@ impl PathActor {
                     self.peer.path_changed(reason);
                     info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");
                     self.write_route();
+                    self.peer.proof.nudge();
                 }
                 PathEvent::Distrusted | PathEvent::Trusted => self.write_route(),
                 PathEvent::AddressAuthenticated(address) => self.context.routes.admit(address, self.peer.key),

@@ -13,7 +13,9 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Heartbeat while streams are open.
 const ACTIVE_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Heartbeat while none is: it also keeps the tunnel from idling out.
-const IDLE_HEARTBEAT: Duration = Duration::from_secs(5);
+const IDLE_HEARTBEAT: Duration = Duration::from_millis(6_500);
+/// A ping of ours that is due this soon goes out with the answer to the peer's: both proofs cost one exchange.
+const TOGETHER: Duration = Duration::from_millis(4_000);
 /// A heartbeat unanswered for this long means: not connected.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(2500);
 /// Pings of the peer that wait for their answer.
@@ -81,6 +83,13 @@ impl Proof {
         heard.as_mut().enable();
         self.ping.notify_one();
         let _ = tokio::time::timeout(limit, heard).await;
+    }
+
+    /// Asks for a round trip now: the path changed, and its first packet shows QUIC what was lost on the former one.
+    pub fn nudge(&self) {
+        if self.state().tunnel_up {
+            self.ping.notify_one();
+        }
     }
 
     /// Resolves when an answer is missing although the tunnel stands.
@@ -215,8 +224,12 @@ async fn write_frames(
         let busy = *active.borrow_and_update() > 0 || proof.is_unanswered();
         let interval = if busy { ACTIVE_HEARTBEAT } else { IDLE_HEARTBEAT };
         next_ping = next_ping.min(tokio::time::Instant::now() + interval);
+        let mut together = false;
         let frame = tokio::select! {
-            Some(sequence) = pongs.recv() => ControlFrame::Pong { sequence },
+            Some(sequence) = pongs.recv() => {
+                together = !busy && next_ping <= tokio::time::Instant::now() + TOGETHER;
+                ControlFrame::Pong { sequence }
+            }
             () = proof.ping.notified() => ping(proof, pinged),
             () = tokio::time::sleep_until(next_ping) => ping(proof, pinged),
             changed = active.changed() => match changed {
@@ -224,10 +237,14 @@ async fn write_frames(
                 Err(_) => return HeartbeatError::Closed,
             },
         };
-        if matches!(frame, ControlFrame::Ping { .. }) {
+        let mut frames = frame.encode();
+        if together {
+            frames.extend(ping(proof, pinged).encode());
+        }
+        if together || matches!(frame, ControlFrame::Ping { .. }) {
             next_ping = tokio::time::Instant::now() + interval;
         }
-        if send.write_all(&frame.encode()).await.is_err() {
+        if send.write_all(&frames).await.is_err() {
             return HeartbeatError::Closed;
         }
     }

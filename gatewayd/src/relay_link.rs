@@ -55,6 +55,9 @@ const MAX_ASKED_PAUSE: Duration = Duration::from_secs(10);
 const OWN_LANE: usize = 16;
 /// Without any frame for this long the link is dead: two pings missed, and still before a tunnel over it gives up.
 const SILENCE_LIMIT: Duration = Duration::from_secs(11);
+/// After a change of our network the relay must answer a ping within this time: a link whose address is gone never fails by
+/// itself.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
@@ -170,6 +173,8 @@ pub struct LinkContext {
     pub inbound: mpsc::Sender<RelayInbound>,
     /// Counts state changes of all links, so that whoever chooses among them looks again.
     pub changes: watch::Sender<u64>,
+    /// Told whenever the machine's network changes or it slept.
+    pub network: watch::Receiver<u64>,
 }
 
 impl LinkContext {
@@ -223,7 +228,7 @@ enum LinkError {
     Version(u8),
     #[error("the link ended")]
     Ended,
-    #[error("the relay was silent for {} s", SILENCE_LIMIT.as_secs())]
+    #[error("the relay was silent for {} s, or did not answer after a change of our network", SILENCE_LIMIT.as_secs())]
     Silent,
     #[error("the relay is restarting")]
     Restarting {
@@ -338,7 +343,13 @@ impl Link {
             offers: offers_tx,
             started,
         };
-        let lanes = Lanes { pongs, own, signals: &mut self.signals, datagrams: &mut self.datagrams };
+        let lanes = Lanes {
+            pongs,
+            own,
+            network: self.context.network.clone(),
+            signals: &mut self.signals,
+            datagrams: &mut self.datagrams,
+        };
         tokio::select! {
             error = receiver.run(source) => error,
             error = transmit(sink, lanes, started) => error,

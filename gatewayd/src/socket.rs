@@ -546,3 +546,24 @@ fn bind_udp(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
     socket.bind(&listen.into())?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_short_lived_probe_leaves_the_usual_hop_limit_behind() {
+        for listen in ["[::]:0", "0.0.0.0:0"] {
+            let addresses = [listen, "0.0.0.0:0"].map(|address| address.parse().unwrap());
+            let bound = TunnelSocket::bind(addresses.into_iter(), Arc::default(), SessionIndex::default());
+            let (socket, _probes) = bound.unwrap();
+            let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            socket.io.writable().await.unwrap();
+            assert!(socket.hops.v4.is_some(), "the kernel tells its limit");
+            socket.send_short_lived(receiver.local_addr().unwrap(), 4, b"probe");
+            let mut buffer = [0; 16];
+            assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5, "loopback is no hop");
+            assert_eq!(SockRef::from(&socket.io).ttl_v4().ok(), socket.hops.v4);
+        }
+    }
+}

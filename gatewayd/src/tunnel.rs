@@ -1,6 +1,10 @@
 //! QUIC for tunnels: the endpoint over our socket.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use aws_lc_rs::{digest, hmac};
 use gateway_net::entropy::random;
@@ -10,11 +14,12 @@ use gateway_proto::{
     stream::EXPORTER_LABEL,
 };
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, TransportConfig,
-    VarInt,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, VarInt,
 };
 
 use crate::{
+    congestion::PathAware,
     credentials::{AllowedPeers, Credentials, CredentialsError},
     socket::TunnelSocket,
 };
@@ -50,7 +55,8 @@ pub enum EndpointError {
 pub struct TunnelEndpoint {
     endpoint: Endpoint,
     credentials: Arc<Credentials>,
-    transport: Arc<TransportConfig>,
+    server: Arc<ServerConfig>,
+    max_streams: u32,
 }
 
 impl TunnelEndpoint {
@@ -62,19 +68,29 @@ impl TunnelEndpoint {
         max_streams: u32,
     ) -> Result<Self, EndpointError> {
         let credentials = Credentials::new(key)?;
-        let transport = Arc::new(transport(max_streams));
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(credentials.server(allowed)?));
-        server.transport_config(transport.clone()).max_incoming(MAX_INCOMING).migration(false);
+        let mut server = ServerConfig::with_crypto(Arc::new(credentials.server(allowed)?));
+        server.max_incoming(MAX_INCOMING).migration(false);
         let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("no tokio runtime"))?;
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config(key), Some(server), socket, runtime)?;
-        Ok(Self { endpoint, credentials: Arc::new(credentials), transport })
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config(key), Some(server.clone()), socket, runtime)?;
+        Ok(Self { endpoint, credentials: Arc::new(credentials), server: Arc::new(server), max_streams })
     }
 
-    /// Dials a peer at its made-up address.
-    pub fn dial(&self, peer: GatewayPublicKey) -> Result<quinn::Connecting, DialError> {
+    /// Dials a peer at its made-up address. `epoch` moves on whenever packets to the peer take another path.
+    pub fn dial(&self, peer: GatewayPublicKey, epoch: &Arc<AtomicU64>) -> Result<quinn::Connecting, DialError> {
         let mut config = quinn::ClientConfig::new(Arc::new(self.credentials.client(peer)?));
-        config.transport_config(self.transport.clone());
+        config.transport_config(Arc::new(transport(self.max_streams, epoch)));
         Ok(self.endpoint.connect_with(config, crate::routes::peer_address(&peer.into()), "gateway")?)
+    }
+
+    /// Goes on with the handshake of a tunnel that a known peer dials; `epoch` as in [`dial`](Self::dial).
+    pub fn answer(
+        &self,
+        incoming: quinn::Incoming,
+        epoch: &Arc<AtomicU64>,
+    ) -> Result<quinn::Connecting, quinn::ConnectionError> {
+        let mut config = ServerConfig::clone(&self.server);
+        config.transport_config(Arc::new(transport(self.max_streams, epoch)));
+        incoming.accept_with(Arc::new(config))
     }
 
     /// The next tunnel a peer dials; `None` once the endpoint is closed.
@@ -131,7 +147,8 @@ impl ConnectionIdGenerator for AnyConnectionId {
     }
 }
 
-fn transport(max_streams: u32) -> TransportConfig {
+/// How a tunnel behaves; `epoch` moves on whenever packets to the peer take another path.
+pub fn transport(max_streams: u32, epoch: &Arc<AtomicU64>) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     // What fits behind a relay's header too: a packet of a direct path must not be too long for the relay it moves to.
     mtu.black_hole_cooldown(Duration::from_secs(60)).upper_bound(MAX_PAYLOAD as u16);
@@ -146,7 +163,8 @@ fn transport(max_streams: u32) -> TransportConfig {
         .receive_window(VarInt::from_u32(TUNNEL_WINDOW))
         .send_window(u64::from(TUNNEL_WINDOW))
         .datagram_receive_buffer_size(None)
-        .mtu_discovery_config(Some(mtu));
+        .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(PathAware::new(epoch.clone())));
     transport
 }
 

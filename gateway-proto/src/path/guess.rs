@@ -134,7 +134,9 @@ impl Run {
     /// A run that begins now; `random` picks the order of the ports.
     pub(super) fn new(plan: Plan, random: u32, now: Instant) -> Self {
         let next_at = match plan {
-            Plan::ManySockets { .. } | Plan::Stay { .. } => now,
+            // The driver needs a moment to open the sockets.
+            Plan::ManySockets { .. } => now + VOLLEY_INTERVAL,
+            Plan::Stay { .. } => now,
             Plan::RandomPorts { .. } | Plan::NearPorts { .. } => now + FIRE_DELAY,
         };
         // A step that shares no factor with the number of ports (2, 3 and 7) meets every one of them.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between heartbeats when idle: below the 30 s after which common NATs forget a mapping.
-const IDLE_INTERVAL: Duration = Duration::from_secs(15);
+const IDLE_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Between heartbeats once an answer is missing: loss is told from death by asking more often.
 const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
@@ -25,6 +25,8 @@ const DEMOTE_AFTER: u32 = 3;
 
 /// One heartbeat in so many has full size: small packets may pass where data does not.
 const PADDED_EVERY: u32 = 10;
+/// The same when idle, where such a heartbeat is most of what an idle path costs.
+const PADDED_EVERY_IDLE: u32 = 40;
 
 /// What has to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +150,10 @@ impl Heartbeat {
                 silence.asked += 1;
                 silence.asked % 2 == 1
             }
-            Some(_) | None => self.sent % PADDED_EVERY == PADDED_EVERY - 1,
+            Some(_) | None => {
+                let every = if active { PADDED_EVERY } else { PADDED_EVERY_IDLE };
+                self.sent % every == every - 1
+            }
         };
         self.sent = self.sent.wrapping_add(1);
         self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active) };
@@ -242,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_path_is_asked_every_fifteen_seconds_and_at_once_when_streams_open() {
+    fn an_idle_path_is_asked_rarely_and_at_once_when_streams_open() {
         let start = start();
         let mut heartbeat = Heartbeat::new(false, start);
         assert_eq!(heartbeat.next_at(), start + IDLE_INTERVAL);

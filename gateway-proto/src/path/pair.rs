@@ -30,7 +30,7 @@ const BAR_LIMIT: Duration = Duration::from_secs(15 * 60);
 const BAR_MEMORY: Duration = Duration::from_secs(3_600);
 
 /// How long an address counts as the peer's after the last authentic probe from it. The peer's heartbeats come every
-/// 15 s at the least.
+/// 25 s at the least.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(180);
 
 /// One remote address and what is known of the way to it.

@@ -13,11 +13,11 @@ use gateway_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::timeout_at,
 };
 use tracing::info;
 
-use super::{LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
+use super::{CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
 use crate::relay_udp::{Offer, UdpLeg};
 
 /// Frames written between two flushes.
@@ -43,8 +43,20 @@ impl Receiver<'_> {
     pub(super) async fn run(self, mut source: SplitStream<Stream>) -> LinkError {
         let mut restarting = None;
         let mut doubts = Doubts::default();
+        let mut network = self.context.network.clone();
+        network.mark_unchanged();
+        let mut answer_by: Option<tokio::time::Instant> = None;
         loop {
-            let message = match timeout(SILENCE_LIMIT, source.next()).await {
+            let silent_at = tokio::time::Instant::now() + SILENCE_LIMIT;
+            let limit = answer_by.map_or(silent_at, |at| at.min(silent_at));
+            let received = tokio::select! {
+                received = timeout_at(limit, source.next()) => received,
+                Ok(()) = network.changed() => {
+                    answer_by = Some(tokio::time::Instant::now() + CHANGE_PATIENCE);
+                    continue;
+                }
+            };
+            let message = match received {
                 Err(_) => return LinkError::Silent,
                 Ok(Some(Ok(message))) => message,
                 Ok(_) => return restarting.map_or(LinkError::Ended, |pause| LinkError::Restarting { pause }),
@@ -72,6 +84,7 @@ impl Receiver<'_> {
                     let _ = self.pong.try_send(bytes);
                 }
                 Ok(RelayFrame::Pong(bytes)) => {
+                    answer_by = None;
                     let sent = Duration::from_micros(u64::from_be_bytes(bytes));
                     let rtt = self.started.elapsed().checked_sub(sent);
                     self.state.send_modify(|s| s.rtt = rtt);
@@ -123,6 +136,8 @@ impl Doubts {
 pub(super) struct Lanes<'a> {
     pub(super) pongs: mpsc::Receiver<[u8; 8]>,
     pub(super) own: mpsc::Receiver<Vec<u8>>,
+    /// Told whenever the machine's network changes: the relay is asked at once whether it is still there.
+    pub(super) network: watch::Receiver<u64>,
     pub(super) signals: &'a mut mpsc::Receiver<Vec<u8>>,
     pub(super) datagrams: &'a mut mpsc::Receiver<Vec<u8>>,
 }
@@ -133,12 +148,14 @@ pub(super) async fn transmit(
     mut lanes: Lanes<'_>,
     started: Instant,
 ) -> LinkError {
+    lanes.network.mark_unchanged();
     let mut pings = tokio::time::interval(PING_INTERVAL);
     loop {
         let frame = tokio::select! {
             biased;
             Some(bytes) = lanes.pongs.recv() => ClientFrame::Pong(bytes).encode(),
             _ = pings.tick() => ping(started),
+            Ok(()) = lanes.network.changed() => ping(started),
             Some(frame) = lanes.own.recv() => frame,
             Some(frame) = lanes.signals.recv() => frame,
             Some(frame) = lanes.datagrams.recv() => frame,

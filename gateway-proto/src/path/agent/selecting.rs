@@ -1,6 +1,9 @@
 //! Which path carries data: promotion, heartbeats, demotion.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::{Current, PathAgent, RELOOK_GOOD, RELOOK_NONE, RELOOK_POOR, RELOOK_RELAYED};
 use crate::path::{
@@ -10,6 +13,9 @@ use crate::path::{
     pair::Pair,
     punch::Phase,
 };
+
+/// After a change of path, packets of the former one are still being declared lost.
+const LOSS_GRACE: Duration = Duration::from_secs(1);
 
 impl PathAgent {
     /// A pair answered one of our pings; `padded`: with a full-size round trip.
@@ -97,8 +103,8 @@ impl PathAgent {
     pub fn handle_traffic(&mut self, sent: u64, lost: u64, now: Instant) {
         let Current::Direct { remote, heartbeat } = &self.current else { return };
         let remote = *remote;
-        // While data is duplicated, loss says nothing of the one path.
-        if heartbeat.is_distrusted() {
+        // While data is duplicated, loss says nothing of the one path; just after a change, it is that of the former one.
+        if heartbeat.is_distrusted() || now < self.changed_at + LOSS_GRACE {
             self.loss.clear();
             return;
         }

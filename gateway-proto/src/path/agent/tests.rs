@@ -459,3 +459,65 @@ fn nothing_secret_shows_in_debug_output() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
+
+#[test]
+fn a_direct_path_that_loses_a_third_is_left_while_the_relay_stands_and_rests() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let lossy = |agent: &mut PathAgent, from: Instant| {
+        for step in 1..=10 {
+            agent.handle_traffic(100, 40, from + step * 500 * MS);
+        }
+    };
+    a.handle_relay_state(false, None, now);
+    lossy(&mut a, now);
+    assert!(is_direct(&a), "a bad path is better than none");
+    a.handle_relay_state(true, Some(20 * MS), now + 5_000 * MS);
+    lossy(&mut a, now + 5_000 * MS);
+    assert_eq!(a.selected(), Selected::Relayed);
+    let snapshot = a.snapshot();
+    assert_eq!((snapshot.reason, snapshot.obstacle), (PathReason::Lossy, Some(Obstacle::Lossy)));
+    // Its probes still pass, but it rests for 30 s.
+    for second in 11..70 {
+        let at = now + second * 1_000 * MS;
+        a.handle_timeout(at, UNIX_MS);
+        b.handle_timeout(at, UNIX_MS);
+        exchange(&mut a, &mut b, at);
+        if second < 35 {
+            assert!(!is_direct(&a), "used again after {second} s");
+        }
+    }
+    assert!(is_direct(&a), "and is tried again after that");
+}
+
+#[test]
+fn a_peer_heard_from_a_new_address_is_followed_when_the_old_one_is_silent() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let moved: SocketAddr = "203.0.113.9:40000".parse().unwrap();
+    let mut at = now + 10_000 * MS;
+    b.relook(at);
+    b.handle_timeout(at, UNIX_MS);
+    for (_, packet) in probes(&mut b) {
+        a.handle_probe(LocalSocket::MAIN, moved, &packet, at).unwrap();
+    }
+    let until = at + 400 * MS;
+    while at < until && a.direct_remote() != Some(moved) {
+        for (to, packet) in probes(&mut a) {
+            if to == moved {
+                b.handle_probe(LocalSocket::MAIN, addr(0), &packet, at).unwrap();
+                for (_, packet) in probes(&mut b) {
+                    a.handle_probe(LocalSocket::MAIN, moved, &packet, at).unwrap();
+                }
+            }
+        }
+        at += 10 * MS;
+        a.handle_timeout(at, UNIX_MS);
+    }
+    assert_eq!(a.direct_remote(), Some(moved));
+    assert_eq!(a.snapshot().reason, PathReason::PeerMoved);
+}
