@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     http::{App, Rates, ServeOptions, metrics_router, serve},
     metrics::Metrics,
-    reconcile,
+    reconcile, replica,
     service::{DeliverySettings, Passwords, Service, ServiceError, Settings},
     storage::{Location, SqlStorage, StorageError},
 };
@@ -114,6 +114,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         delivery: DeliverySettings { interval_secs: config.delivery_interval_secs },
     };
     let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
+    service.claim_storage().await?;
     let metrics = Arc::new(Metrics::default());
     let rates = Rates {
         requests_per_second: config.limits.requests_per_second,
@@ -144,6 +145,11 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     tasks.spawn(async move {
         reconciling.await;
         "reconciler"
+    });
+    let replicating = replica::run(service.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        replicating.await;
+        "replica"
     });
 
     let ready = Ready {

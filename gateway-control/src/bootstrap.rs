@@ -28,6 +28,10 @@ const REGISTRATION_TOKEN_FILE: &str = "registration-token";
 /// File of what was printed when the control plane became ready.
 const READY_FILE: &str = "ready.json";
 
+/// What a backup keeps of the data directory; the last two are there when the TLS identity is our own.
+pub(crate) const KEPT_FILES: [&str; 5] =
+    [POLICY_KEY_FILE, OPERATOR_TOKEN_FILE, REGISTRATION_TOKEN_FILE, "tls-key.pem", "tls-certificate.pem"];
+
 /// What the data directory holds.
 #[derive(Debug)]
 pub struct DataDir {
@@ -94,9 +98,7 @@ pub enum BootstrapError {
 /// Opens the data directory, makes what is missing.
 pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
     let directory = &config.data_dir;
-    let failed = |source| BootstrapError::Directory { path: directory.clone(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    let lock = lock(directory)?;
+    let lock = self::directory(config)?;
     let database = database(config)?;
     let operator_token_file = directory.join(OPERATOR_TOKEN_FILE);
     let registration_token_file = directory.join(REGISTRATION_TOKEN_FILE);
@@ -114,7 +116,7 @@ pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
     };
     Ok(DataDir {
         database,
-        signer: policy_key(&directory.join(POLICY_KEY_FILE))?,
+        signer: signer(config)?,
         operator_token: token(&operator_token_file, "gwo_", "the operator token (at least 32 characters)")?,
         operator_token_file,
         registration_token: token(&registration_token_file, "gwr_", "the registration token (at least 32 characters)")?,
@@ -124,6 +126,20 @@ pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
         tls_pin,
         _lock: lock,
     })
+}
+
+/// Makes the data directory if there is none, and locks it as long as the answer lives.
+pub(crate) fn directory(config: &Config) -> Result<fs::File, BootstrapError> {
+    let directory = &config.data_dir;
+    let failed = |source| BootstrapError::Directory { path: directory.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    lock(directory)
+}
+
+/// Where the database is, without the password it may need.
+pub(crate) fn location(config: &Config) -> Location {
+    let own = || Location::Sqlite(config.data_dir.join(DATABASE_FILE));
+    config.storage.location.clone().unwrap_or_else(own)
 }
 
 fn lock(directory: &Path) -> Result<fs::File, BootstrapError> {
@@ -138,8 +154,7 @@ fn lock(directory: &Path) -> Result<fs::File, BootstrapError> {
 }
 
 fn database(config: &Config) -> Result<Location, BootstrapError> {
-    let mut location =
-        config.storage.location.clone().unwrap_or_else(|| Location::Sqlite(config.data_dir.join(DATABASE_FILE)));
+    let mut location = location(config);
     if let Some(file) = &config.storage.password_file {
         let text = secret_file::read(file)?;
         let content = || BootstrapError::Content { path: file.clone(), what: "the password of the database" };
@@ -172,10 +187,17 @@ fn names(config: &Config) -> Vec<String> {
     names
 }
 
-fn policy_key(path: &Path) -> Result<GatewayKey, BootstrapError> {
+fn signer(config: &Config) -> Result<GatewayKey, BootstrapError> {
+    match &config.policy_key_file {
+        Some(path) => policy_key(path, false),
+        None => policy_key(&config.data_dir.join(POLICY_KEY_FILE), true),
+    }
+}
+
+fn policy_key(path: &Path, make: bool) -> Result<GatewayKey, BootstrapError> {
     let text = match secret_file::read(path) {
         Ok(text) => text,
-        Err(SecretFileError::Missing { .. }) => {
+        Err(SecretFileError::Missing { .. }) if make => {
             let seed = Zeroizing::new(gateway_net::random::<32>());
             let text = Zeroizing::new(HEXLOWER.encode(seed.as_slice()).into_bytes());
             secret_file::write(path, &text)?;

@@ -37,6 +37,25 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Write a backup while the control plane runs: database, policy key, operator token, TLS identity, in one file
+    /// (mode 0600). Keep it as safe as the policy key. PostgreSQL: tells the command to use.
+    Backup {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The backup to write; must not exist.
+        #[arg(value_name = "BACKUP")]
+        to: PathBuf,
+    },
+    /// Bring a backup back where there is no database yet; the control plane must not run.
+    Restore {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The backup.
+        #[arg(value_name = "BACKUP")]
+        from: PathBuf,
+    },
     /// Print the OpenAPI document.
     Openapi,
     /// Print a completion script for a shell.

@@ -22,6 +22,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Where the keys, the operator token and, by default, the database are.
     pub data_dir: PathBuf,
+    /// The key that signs policies, where it is not in the data directory: a credential of systemd, a mounted secret.
+    pub policy_key_file: Option<PathBuf>,
     /// The database.
     pub storage: StorageConfig,
     /// Who may create an organization.
@@ -110,6 +112,7 @@ struct File {
     listen: String,
     public_url: Option<String>,
     data_dir: PathBuf,
+    policy_key_file: Option<PathBuf>,
     registration: Option<String>,
     relay_token_secs: Option<u64>,
     delivery_interval_secs: Option<u64>,
@@ -197,6 +200,7 @@ impl Config {
             listen,
             public_url,
             data_dir: file.data_dir,
+            policy_key_file: file.policy_key_file,
             storage,
             registration,
             tls: file.tls.map(|tls| TlsFiles { certificate: tls.certificate, key: tls.key, pin: tls.pin }),

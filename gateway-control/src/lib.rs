@@ -10,11 +10,14 @@
 //! | [`storage`] | rows and transactions behind traits; the only SQL |
 //! | [`watchers`] | the gateways that watch now |
 //! | [`reconcile`] | what time alone demands |
+//! | [`replica`] | being one of several processes on one database |
 //! | [`app`] | start, order of the end |
 //! | [`bootstrap`], [`config`], [`cli`] | data directory, configuration, command line |
+//! | [`backup`] | backup and restore |
 //! | [`limits`], [`clock`], [`metrics`] | rates and nonces, time, instruments |
 
 pub mod app;
+pub mod backup;
 pub mod bootstrap;
 pub mod cli;
 pub mod clock;
@@ -23,6 +26,7 @@ pub mod http;
 pub mod limits;
 pub mod metrics;
 pub mod reconcile;
+pub mod replica;
 pub mod service;
 pub mod storage;
 pub mod watchers;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use gateway_control::{
-    app,
+    app, backup,
     cli::{Args, Command},
     clock::Clock,
     config::Config,
@@ -47,6 +47,16 @@ fn act(args: Args) -> anyhow::Result<()> {
             Config::load(&config)?;
             print(b"the configuration is usable\n")
         }
+        Command::Backup { config, to } => {
+            let config = Config::load(&config)?;
+            small_runtime()?.block_on(backup::run(&config, &to))?;
+            print(format!("the backup is {}; keep it as safe as the policy key in it\n", to.display()).as_bytes())
+        }
+        Command::Restore { config, from } => {
+            let config = Config::load(&config)?;
+            small_runtime()?.block_on(backup::restore(&config, &from))?;
+            print(b"restored; start the control plane\n")
+        }
         Command::Openapi => print(format!("{}\n", http::document()).as_bytes()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -59,6 +69,10 @@ fn act(args: Args) -> anyhow::Result<()> {
             print(&text)
         }
     }
+}
+
+fn small_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
 //! The reconciler: does what time alone demands and what changes left behind. On a timer and on a nudge; every round is
-//! idempotent, so an error only means that the next round tries again.
+//! idempotent, so an error only means that the next round tries again. Of several replicas one does it, the leader.
 
 use std::time::Duration;
 
@@ -19,10 +19,14 @@ pub async fn run(service: Service, shutdown: Shutdown) {
     let mut prove_at = Instant::now() + service.delivery_interval();
     let mut entered = Entered::default();
     loop {
-        if let Err(error) = round(&service, &shutdown).await {
+        let leads = service.leads().await.unwrap_or_else(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot find out who the reconciler is");
+            false
+        });
+        if leads && let Err(error) = round(&service, &shutdown).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a round of the reconciler failed");
         }
-        if Instant::now() >= purge_at {
+        if leads && Instant::now() >= purge_at {
             purge_at = Instant::now() + PURGE_INTERVAL;
             if let Err(error) = service.purge().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what ended");

@@ -27,6 +27,7 @@ mod peering;
 pub mod permission;
 mod policy;
 mod relays;
+mod replicas;
 mod servers;
 mod shares;
 mod tiers;
@@ -34,7 +35,12 @@ mod time_limits;
 mod validate;
 mod work;
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
@@ -53,7 +59,7 @@ pub use self::{
     delivery::{DeliverySettings, Entered},
     error::{ServiceError, ServiceResult},
     etag::etag,
-    gateways::{GatewayCaller, Newest, WatchStart},
+    gateways::{GatewayCaller, Newest, Proof, WatchStart},
     idempotency::{Claim, Known},
     page::{MAX_LIMIT, Paging},
     password::Passwords,
@@ -104,7 +110,11 @@ pub struct Service {
     nonces: Arc<Nonces>,
     /// How many refused sign-ins of one user are written down.
     refusals: Arc<KeyedLimiter<UserId>>,
-    started_at: u64,
+    /// Name of this process among its kind.
+    replica: Arc<str>,
+    /// Other replicas may be at work on the storage.
+    shared: bool,
+    synced_at: Arc<Mutex<Instant>>,
     /// Wakes the reconciler when a change leaves work behind.
     pub(crate) backlog: Arc<Notify>,
     /// Commits run here, so that a client that goes away cannot come between a commit and what follows from it.
@@ -167,12 +177,15 @@ impl Actor {
 impl Service {
     /// Puts it together.
     pub fn new(storage: Arc<dyn Storage>, settings: Settings, passwords: Passwords, clock: Clock) -> Self {
+        let shared = storage.news_line().is_some();
         Self {
             storage,
             settings: Arc::new(settings),
-            started_at: clock.unix_secs(),
+            replica: HEXLOWER.encode(&gateway_net::random::<8>()).into(),
+            shared,
+            synced_at: Arc::new(Mutex::new(Instant::now())),
             clock,
-            watchers: Watchers::default(),
+            watchers: if shared { Watchers::with_news() } else { Watchers::default() },
             passwords,
             nonces: Arc::new(Nonces::new(NONCES)),
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
@@ -201,9 +214,24 @@ impl Service {
         self.settings.relay_token_secs
     }
 
-    /// Whether the storage answers.
+    /// Whether the storage answers, and what this replica says about policies can be relied on.
     pub async fn ready(&self) -> ServiceResult<()> {
-        Ok(self.storage.ping().await?)
+        self.storage.ping().await?;
+        if self.is_synced() { Ok(()) } else { Err(ServiceError::Busy) }
+    }
+
+    /// Makes sure that the policies in the storage are signed with our key: with another one, this process would lock
+    /// every gateway out.
+    pub async fn claim_storage(&self) -> ServiceResult<()> {
+        let own = self.policy_key().to_string();
+        let mut tx = self.storage.begin().await?;
+        let known = tx.fact("policy_key", &own).await?;
+        if self.shared && known == own {
+            // Known before the first gateway watches here: who watches at an unknown replica is forgotten.
+            tx.put_replica(&self.replica, self.clock.unix_secs()).await?;
+        }
+        tx.commit().await?;
+        if known == own { Ok(()) } else { Err(ServiceError::OtherKey(known)) }
     }
 
     /// Waits for running commits and closes the storage.

@@ -6,6 +6,7 @@
 //!
 //! Rows are plain values; a row is changed by reading it, changing it and storing it whole.
 
+mod news;
 mod rows;
 mod sql;
 
@@ -13,6 +14,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use gateway_proto::{
+    api::gateway::ConnectionReport,
     engine::EngineChannel,
     id::{
         AgreementId, ApiTokenId, ChannelId, ConnectionId, GrantId, InvitationId, OrganizationId, PeeringRequestId,
@@ -21,8 +23,9 @@ use gateway_proto::{
     identity::GatewayPublicKey,
     policy::Secret,
 };
+pub use news::{Heard, News, NewsLine};
 pub use rows::*;
-pub use sql::{Location, LocationError, PostgresServer, SqlStorage};
+pub use sql::{BackupError, KeptFile, Location, LocationError, PostgresServer, SqlStorage, back_up, unpack};
 
 /// Why the storage did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,10 @@ pub trait Storage: Debug + Send + Sync + 'static {
     async fn begin(&self) -> StorageResult<Box<dyn Transaction>>;
     /// Whether the storage answers.
     async fn ping(&self) -> StorageResult<()>;
+    /// The line on which other replicas tell their news; none: nobody else can be at work on this storage.
+    fn news_line(&self) -> Option<Box<dyn NewsLine>>;
+    /// Whether we are the one replica that does what needs doing once: still, or from now on. Asked for again and again.
+    async fn lead(&self) -> StorageResult<bool>;
     /// Closes it in order.
     async fn close(&self);
 }
@@ -134,7 +141,7 @@ pub trait Servers: Send {
     /// An enrolment code by the hash of its secret.
     async fn enrollment_code(&mut self, secret_hash: &str) -> StorageResult<Option<EnrollmentCodeRow>>;
     /// Binds a code to the key that used it.
-    async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey) -> StorageResult<()>;
+    async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey, now: u64) -> StorageResult<()>;
     /// The newest policy of a server.
     async fn policy(&mut self, server: ServerId) -> StorageResult<Option<PolicyRow>>;
     /// Stores the newest policy of a server.
@@ -421,6 +428,38 @@ pub trait Audit: Send {
     async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()>;
 }
 
+/// What several replicas share, and what must not be used twice.
+#[async_trait]
+pub trait Replicas: Send {
+    /// A fact about the platform; `fresh` becomes it when there is none.
+    async fn fact(&mut self, name: &str, fresh: &str) -> StorageResult<String>;
+    /// Remembers a nonce until a time; false: it was used before.
+    async fn spend_nonce(&mut self, digest: &str, until: u64) -> StorageResult<bool>;
+    /// A replica lives.
+    async fn put_replica(&mut self, replica: &str, now: u64) -> StorageResult<()>;
+    /// Forgets replicas that have been silent, with what was known through them.
+    async fn delete_replicas(&mut self, silent_since: u64) -> StorageResult<()>;
+    /// The gateway of a server watches at a replica from now on; its reports begin anew.
+    async fn put_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<()>;
+    /// That watch has ended.
+    async fn delete_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<()>;
+    /// When the replica at which a gateway watches was last heard; none: nobody watches, or the replica is gone.
+    async fn watch_heard(&mut self, server: ServerId, alive_since: u64) -> StorageResult<Option<u64>>;
+    /// Keeps what a watching gateway reports.
+    async fn put_report(&mut self, server: ServerId, report: &ConnectionReport, at: u64) -> StorageResult<()>;
+    /// Forgets what a gateway reported about a connection.
+    async fn delete_report(&mut self, server: ServerId, connection: ConnectionId) -> StorageResult<()>;
+    /// What the gateway of a server last reported about a connection, and when; none, when it watches no more.
+    async fn report(
+        &mut self,
+        server: ServerId,
+        connection: ConnectionId,
+        alive_since: u64,
+    ) -> StorageResult<Option<(ConnectionReport, u64)>>;
+    /// Servers whose newest policy has a revision above this, with it, in the order of revisions.
+    async fn policies_after(&mut self, revision: u64, limit: u32) -> StorageResult<Vec<(ServerId, u64)>>;
+}
+
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
 pub trait Transaction:
@@ -436,8 +475,11 @@ pub trait Transaction:
     + Tiers
     + Idempotency
     + Audit
+    + Replicas
     + Send
 {
+    /// Tells the other replicas, with the commit.
+    async fn announce(&mut self, news: News) -> StorageResult<()>;
     /// Makes the changes durable.
     async fn commit(self: Box<Self>) -> StorageResult<()>;
 }

@@ -5,7 +5,7 @@
 //! report of somebody who is out of reach would be a guess.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -38,25 +38,42 @@ struct Registry {
     /// At most one per server.
     watchers: BTreeMap<ServerId, Watcher>,
     sessions: u64,
+    /// Reports that changed since they were last taken by [`Watchers::take_news`]; at most those that are kept or were
+    /// dropped meanwhile. Not kept at all when nobody takes them.
+    news: Option<BTreeSet<(ServerId, ConnectionId)>>,
 }
 
 #[derive(Debug)]
 struct Watcher {
     session: u64,
     last_heard: u64,
+    /// The newest revision that was read for it.
+    revision: u64,
     signal: watch::Sender<Signal>,
     /// At most the connections of the server's policy: others are dropped, see [`WatchSession::report`].
     reports: BTreeMap<ConnectionId, (ConnectionReport, u64)>,
 }
 
 impl Watchers {
-    /// Enters a watch; an older one of the same server is told that it was replaced.
-    pub fn enter(&self, server: ServerId, now: u64) -> WatchSession {
+    /// A registry whose reports somebody takes away to write them down.
+    pub fn with_news() -> Self {
+        let watchers = Self::default();
+        watchers.lock().news = Some(BTreeSet::new());
+        watchers
+    }
+
+    /// A number for a watch that is about to enter; newer ones are higher.
+    pub fn next_session(&self) -> u64 {
         let mut registry = self.lock();
         registry.sessions += 1;
-        let session = registry.sessions;
+        registry.sessions
+    }
+
+    /// Enters a watch; an older one of the same server is told that it was replaced.
+    pub fn enter(&self, server: ServerId, session: u64, now: u64) -> WatchSession {
+        let mut registry = self.lock();
         let (signal, changes) = watch::channel(Signal::Changed(0));
-        let watcher = Watcher { session, last_heard: now, signal, reports: BTreeMap::new() };
+        let watcher = Watcher { session, last_heard: now, revision: 0, signal, reports: BTreeMap::new() };
         if let Some(older) = registry.watchers.insert(server, watcher) {
             older.signal.send_replace(Signal::Replaced);
         }
@@ -66,11 +83,26 @@ impl Watchers {
     /// Wakes the watch of a server, if there is one.
     pub fn wake(&self, server: ServerId) {
         if let Some(watcher) = self.lock().watchers.get(&server) {
-            watcher.signal.send_modify(|signal| {
-                if let Signal::Changed(count) = signal {
-                    *count = count.wrapping_add(1);
-                }
-            });
+            watcher.wake();
+        }
+    }
+
+    /// Wakes the watch of a server, if it has not seen this revision.
+    pub fn wake_if_older(&self, server: ServerId, revision: u64) {
+        if let Some(watcher) = self.lock().watchers.get(&server).filter(|watcher| watcher.revision < revision) {
+            watcher.wake();
+        }
+    }
+
+    /// Wakes everybody: nobody knows what was missed.
+    pub fn wake_all(&self) {
+        self.lock().watchers.values().for_each(Watcher::wake);
+    }
+
+    /// Tells the watch of a server that the gateway watches elsewhere now, and forgets it.
+    pub fn replace(&self, server: ServerId) {
+        if let Some(watcher) = self.lock().watchers.remove(&server) {
+            watcher.signal.send_replace(Signal::Replaced);
         }
     }
 
@@ -100,6 +132,17 @@ impl Watchers {
         ends.filter_map(|(end, counts)| Some((end, counts?))).collect()
     }
 
+    /// Takes away the names of some reports that changed.
+    pub fn take_news(&self, limit: usize) -> Vec<(ServerId, ConnectionId)> {
+        let mut registry = self.lock();
+        let Some(news) = &mut registry.news else { return Vec::new() };
+        let taken: Vec<_> = news.iter().take(limit).copied().collect();
+        for report in &taken {
+            news.remove(report);
+        }
+        taken
+    }
+
     /// How many watch now.
     pub fn count(&self) -> usize {
         self.lock().watchers.len()
@@ -107,6 +150,16 @@ impl Watchers {
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    fn wake(&self) {
+        self.signal.send_modify(|signal| {
+            if let Signal::Changed(count) = signal {
+                *count = count.wrapping_add(1);
+            }
+        });
     }
 }
 
@@ -121,6 +174,16 @@ pub struct WatchSession {
 }
 
 impl WatchSession {
+    /// The number of this watch.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// The newest revision that was read for it.
+    pub fn read(&self, revision: u64) {
+        self.with(|watcher, _| watcher.revision = revision);
+    }
+
     /// The server whose gateway watches.
     pub fn server(&self) -> ServerId {
         self.server
@@ -128,16 +191,19 @@ impl WatchSession {
 
     /// Notes a sign of life.
     pub fn heard(&self, now: u64) {
-        self.with(|watcher| watcher.last_heard = now);
+        self.with(|watcher, _| watcher.last_heard = now);
     }
 
     /// Keeps reports about connections that `known` names; returns how many were dropped.
     pub fn report(&self, reports: Vec<ConnectionReport>, known: &[ConnectionId], now: u64) -> usize {
         let (kept, dropped): (Vec<_>, Vec<_>) =
             reports.into_iter().partition(|report| known.binary_search(&report.id).is_ok());
-        self.with(|watcher| {
+        self.with(|watcher, mut news| {
             for report in kept {
                 let report = ConnectionReport { problem: report.problem.as_deref().map(brief), ..report };
+                if let Some(news) = &mut news {
+                    news.insert((self.server, report.id));
+                }
                 watcher.reports.insert(report.id, (report, now));
             }
         });
@@ -146,15 +212,24 @@ impl WatchSession {
 
     /// Forgets what was reported about connections that are not in the policy any more.
     pub fn retain(&self, known: &[ConnectionId]) {
-        self.with(|watcher| watcher.reports.retain(|id, _| known.binary_search(id).is_ok()));
+        self.with(|watcher, mut news| {
+            watcher.reports.retain(|id, _| {
+                let stays = known.binary_search(id).is_ok();
+                if let (false, Some(news)) = (stays, &mut news) {
+                    news.insert((self.server, *id));
+                }
+                stays
+            });
+        });
     }
 
-    fn with(&self, change: impl FnOnce(&mut Watcher)) {
+    fn with(&self, change: impl FnOnce(&mut Watcher, Option<&mut BTreeSet<(ServerId, ConnectionId)>>)) {
         let mut registry = self.watchers.lock();
-        if let Some(watcher) = registry.watchers.get_mut(&self.server)
+        let Registry { watchers, news, .. } = &mut *registry;
+        if let Some(watcher) = watchers.get_mut(&self.server)
             && watcher.session == self.session
         {
-            change(watcher);
+            change(watcher, news.as_mut());
         }
     }
 }
@@ -181,10 +256,30 @@ mod tests {
         ServerId::new(1, [n; 10])
     }
 
+    fn enter(watchers: &Watchers, n: u8, now: u64) -> WatchSession {
+        watchers.enter(server(n), watchers.next_session(), now)
+    }
+
+    #[test]
+    fn a_look_wakes_only_those_who_have_an_older_policy() {
+        let watchers = Watchers::default();
+        let (mut one, mut other) = (enter(&watchers, 1, 0), enter(&watchers, 2, 0));
+        one.read(5);
+        other.read(4);
+        watchers.wake_if_older(server(1), 5);
+        watchers.wake_if_older(server(2), 5);
+        assert_eq!(*one.changes.borrow_and_update(), Signal::Changed(0));
+        assert_eq!(*other.changes.borrow_and_update(), Signal::Changed(1));
+        watchers.wake_all();
+        assert_eq!(*one.changes.borrow_and_update(), Signal::Changed(1));
+        watchers.replace(server(1));
+        assert_eq!(*one.changes.borrow_and_update(), Signal::Replaced);
+    }
+
     #[test]
     fn only_the_named_watcher_is_woken() {
         let watchers = Watchers::default();
-        let (mut one, mut other) = (watchers.enter(server(1), 0), watchers.enter(server(2), 0));
+        let (mut one, mut other) = (enter(&watchers, 1, 0), enter(&watchers, 2, 0));
         watchers.wake(server(1));
         assert!(one.changes.has_changed().unwrap());
         assert!(!other.changes.has_changed().unwrap());
@@ -195,8 +290,8 @@ mod tests {
     #[test]
     fn a_newer_watch_replaces_the_older_and_the_older_does_not_take_it_along() {
         let watchers = Watchers::default();
-        let older = watchers.enter(server(1), 0);
-        let newer = watchers.enter(server(1), 7);
+        let older = enter(&watchers, 1, 0);
+        let newer = enter(&watchers, 1, 7);
         assert_eq!(*older.changes.borrow(), Signal::Replaced);
         drop(older);
         assert_eq!(watchers.last_heard(server(1)), Some(7));

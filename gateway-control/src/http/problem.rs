@@ -62,6 +62,7 @@ impl IntoResponse for ApiError {
             | ServiceError::Unauthenticated(_)
             | ServiceError::EnrollmentCode(_)
             | ServiceError::Replay(_)
+            | ServiceError::OtherKey(_)
             | ServiceError::Storage(_)
             | ServiceError::Internal(_) => None,
         };
@@ -96,7 +97,9 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::EnrollmentCode(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
         ServiceError::Replay(_) => (StatusCode::UNAUTHORIZED, "replay"),
         ServiceError::Busy | ServiceError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        ServiceError::Storage(_) | ServiceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        ServiceError::OtherKey(_) | ServiceError::Storage(_) | ServiceError::Internal(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+        }
     }
 }
 

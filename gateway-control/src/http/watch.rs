@@ -25,7 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 
 use super::{App, problem::ApiResult};
 use crate::{
-    service::{GatewayCaller, ServiceError, WatchStart},
+    service::{GatewayCaller, Proof, ServiceError, WatchStart},
     watchers::{Signal, WatchSession, brief},
 };
 
@@ -33,6 +33,8 @@ use crate::{
 const HOME_INTERVAL: Duration = Duration::from_secs(10);
 /// The largest message of a gateway: a full report fits four times.
 const MAX_MESSAGE: usize = 1 << 20;
+/// Read in one go: most messages of a gateway are a few dozen bytes, and ten thousand of them wait at the same time.
+const READ_BUFFER: usize = 4 << 10;
 /// Time without a sign of life after which the link is given up; also what one write may take.
 const SILENCE: Duration = Duration::from_secs(SILENCE_SECS);
 /// Messages of one gateway per second; a healthy one sends one heartbeat in five seconds and a report now and then.
@@ -58,6 +60,7 @@ pub(super) async fn watch(
     ))?;
     let start = app.service.authenticate_gateway(token).await?;
     let upgrade = upgrade.protocols([WATCH_PROTOCOL]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER);
     if upgrade.selected_protocol().is_none() {
         return Err(ServiceError::Invalid(format!("the sub-protocol {WATCH_PROTOCOL} is not offered")).into());
     }
@@ -66,7 +69,7 @@ pub(super) async fn watch(
         tracker.track_future(async move {
             match start {
                 WatchStart::Removed => farewell(socket).await,
-                WatchStart::Enrolled(caller) => run(app, caller, socket).await,
+                WatchStart::Enrolled(caller, proof) => run(app, caller, proof, socket).await,
             }
         })
     }))
@@ -101,8 +104,48 @@ impl From<ServiceError> for End {
     }
 }
 
-async fn run(app: App, caller: GatewayCaller, mut socket: WebSocket) {
-    let session = app.service.watchers().enter(caller.server, app.service.clock().unix_secs());
+async fn run(app: App, caller: GatewayCaller, proof: Proof, mut socket: WebSocket) {
+    let session = app.service.watchers().next_session();
+    // Until it has said hello, it takes nobody's place: its proof may have been used before.
+    let greeted = hello(&app, &caller, &proof, session, &mut socket).await;
+    let (known, end) = match greeted {
+        Ok(in_force) => (true, watch_on(&app, caller, session, in_force, &mut socket).await),
+        Err(end) => (false, end),
+    };
+    tracing::info!(server = %caller.server, ?end, "watch ended");
+    match end {
+        End::Lost => {}
+        End::Removed => farewell(socket).await,
+        End::Close(code, reason) => close(&mut socket, code, reason).await,
+    }
+    if known && let Err(error) = app.service.gateway_left(&caller, session, app.service.clock().unix_secs()).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot note when a gateway was last seen");
+    }
+}
+
+/// The first message; returns the revision the gateway has in force.
+async fn hello(
+    app: &App,
+    caller: &GatewayCaller,
+    proof: &Proof,
+    session: u64,
+    socket: &mut WebSocket,
+) -> Result<u64, End> {
+    let message = tokio::select! {
+        () = app.shutdown.requested() => return Err(End::Close(RESTART, "the control plane stops")),
+        message = timeout(SILENCE, socket.recv()) => message,
+    };
+    let Ok(Some(Ok(Message::Text(text)))) = message else { return Err(End::Lost) };
+    let Ok(WatchRequest::Hello { revision, version }) = serde_json::from_str(&text) else {
+        return Err(End::Close(POLICY_VIOLATION, "the first message must be hello"));
+    };
+    app.service.gateway_hello(caller, proof, session, revision, &version).await?;
+    Ok(revision)
+}
+
+/// The watch after its hello, until it ends.
+async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64, socket: &mut WebSocket) -> End {
+    let session = app.service.watchers().enter(caller.server, session, app.service.clock().unix_secs());
     app.metrics.watches(app.service.watchers().count());
     tracing::info!(server = %caller.server, key = %caller.key.short(), "gateway watches");
     let mut watch = Watch {
@@ -111,7 +154,8 @@ async fn run(app: App, caller: GatewayCaller, mut socket: WebSocket) {
         session,
         connections: Vec::new(),
         relays: Vec::new(),
-        revision: 0,
+        revision: in_force,
+        behind: false,
         home_relay: None,
         wanted_home: None,
         moved_at: None,
@@ -119,21 +163,13 @@ async fn run(app: App, caller: GatewayCaller, mut socket: WebSocket) {
         token_due: Instant::now(),
         messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
     };
-    let end = match watch.drive(&mut socket).await {
+    let end = match watch.drive(socket).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
-    tracing::info!(server = %caller.server, ?end, "watch ended");
-    match end {
-        End::Lost => {}
-        End::Removed => farewell(socket).await,
-        End::Close(code, reason) => close(&mut socket, code, reason).await,
-    }
     drop(watch);
     app.metrics.watches(app.service.watchers().count());
-    if let Err(error) = app.service.gateway_left(&caller, app.service.clock().unix_secs()).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "cannot note when a gateway was last seen");
-    }
+    end
 }
 
 /// One watch.
@@ -145,8 +181,10 @@ struct Watch {
     connections: Vec<ConnectionId>,
     /// Relays the gateway's token names.
     relays: Vec<RelayId>,
-    /// The newest revision.
+    /// The newest revision that the gateway has or was sent.
     revision: u64,
+    /// The newest policy could not be read.
+    behind: bool,
     home_relay: Option<RelayId>,
     wanted_home: Option<RelayId>,
     moved_at: Option<Instant>,
@@ -166,10 +204,9 @@ enum Step {
 
 impl Watch {
     async fn drive(&mut self, socket: &mut WebSocket) -> Result<std::convert::Infallible, End> {
-        let in_force = self.hello(socket).await?;
         // Marked as seen before the policy is read: a change in between wakes us again.
         self.session.changes.borrow_and_update();
-        self.send_newest(socket, in_force).await?;
+        self.send_newest(socket).await?;
         self.send_token(socket).await?;
         let mut heartbeat = interval(Duration::from_secs(HEARTBEAT_SECS));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,6 +218,16 @@ impl Watch {
                 Step::Message(message) => self.message(message).await?,
                 Step::Token => self.send_token(socket).await?,
                 Step::Heartbeat => {
+                    if !self.app.service.is_synced() {
+                        return Err(End::Close(RESTART, "this replica has lost its database"));
+                    }
+                    if self.behind {
+                        self.catch_up(socket).await?;
+                    }
+                    if self.behind {
+                        // What is not known to be the newest is not confirmed as such.
+                        continue;
+                    }
                     let now_ms = self.app.service.clock().unix_ms();
                     send(socket, &WatchEvent::Heartbeat { revision: self.revision, now_ms }).await?;
                 }
@@ -200,44 +247,41 @@ impl Watch {
         }
     }
 
-    /// The first message; returns the revision the gateway has in force.
-    async fn hello(&mut self, socket: &mut WebSocket) -> Result<u64, End> {
-        let message = tokio::select! {
-            () = self.app.shutdown.requested() => return Err(End::Close(RESTART, "the control plane stops")),
-            message = timeout(SILENCE, socket.recv()) => message,
-        };
-        let Ok(Some(Ok(Message::Text(text)))) = message else { return Err(End::Lost) };
-        let Ok(WatchRequest::Hello { revision, version }) = serde_json::from_str(&text) else {
-            return Err(End::Close(POLICY_VIOLATION, "the first message must be hello"));
-        };
-        self.last_heard = Instant::now();
-        self.app.service.gateway_hello(&self.caller, revision, &version).await?;
-        Ok(revision)
-    }
-
     async fn signal(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         let signal = *self.session.changes.borrow_and_update();
         match signal {
             Signal::Removed => Err(End::Removed),
             Signal::Replaced => Err(End::Close(GOING_AWAY, "a newer watch of this gateway took over")),
-            Signal::Changed(_) => {
-                let known = self.relays.clone();
-                self.send_newest(socket, self.revision).await?;
-                if self.relays != known {
-                    self.send_token(socket).await?;
-                }
-                Ok(())
-            }
+            Signal::Changed(_) => self.catch_up(socket).await,
         }
     }
 
+    /// Sends what is new. Without the database at the moment, the link stays, and the next heartbeat tries again.
+    async fn catch_up(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+        let known = self.relays.clone();
+        self.send_newest(socket).await?;
+        if self.relays != known {
+            self.send_token(socket).await?;
+        }
+        Ok(())
+    }
+
     /// Sends the newest policy if it is newer than what the gateway has.
-    async fn send_newest(&mut self, socket: &mut WebSocket, in_force: u64) -> Result<(), End> {
-        let newest = self.app.service.newest_policy(&self.caller).await?.ok_or(End::Removed)?;
+    async fn send_newest(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+        let newest = match self.app.service.newest_policy(&self.caller).await {
+            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => {
+                self.behind = true;
+                return Ok(());
+            }
+            newest => newest?.ok_or(End::Removed)?,
+        };
+        self.behind = false;
+        let in_force = self.revision;
         self.session.retain(&newest.connections);
         self.connections = newest.connections;
         self.relays = newest.relays;
         self.revision = newest.revision;
+        self.session.read(newest.revision);
         if newest.revision > in_force {
             send(socket, &WatchEvent::Policy { policy: newest.envelope }).await?;
             self.app.metrics.policy_sent();

@@ -176,7 +176,10 @@ impl Service {
             Some(id) => Some(tx.server(id).await?.ok_or(ServiceError::Internal("a connection without server"))?),
             None => None,
         };
-        let (report, reported_at) = end.server.and_then(|server| self.watchers.report(server, row.id)).unzip();
+        let (report, reported_at) = match end.server {
+            Some(server) => self.last_report(tx, server, row.id).await?.unzip(),
+            None => (None, None),
+        };
         // What is wrong at an end may name its engine's address: connector details are its owner's only.
         let own = end.organization == viewer;
         let report = report.map(|report| ConnectionReport { problem: report.problem.filter(|_| own), ..report });

@@ -1,7 +1,7 @@
 //! Enrolment: a one-time code makes a gateway's keys those of a server.
 //!
 //! The code is bound to the key that uses it first: the same key gets the same answer again (a lost reply loses
-//! nothing), any other key is refused. A fresh code used by another gateway replaces the one before it.
+//! nothing) for ten minutes, any other key is refused. A fresh code used by another gateway replaces the one before it.
 
 use gateway_proto::{
     api::gateway::{EnrollAnswer, EnrollRequest},
@@ -13,7 +13,12 @@ use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow};
 
 const UNKNOWN: &str = "this enrolment code is unknown: it was replaced by a newer one, or is from another platform";
 const EXPIRED: &str = "this enrolment code has expired; ask for a new one";
+const REPEATED: &str =
+    "this enrolment code was used by this gateway already; if its answer was lost, ask for a new code";
 const USED: &str = "this enrolment code was used by another gateway; ask for a new one";
+
+/// How long the same gateway gets the same answer again.
+const REPEAT_SECS: u64 = 600;
 
 impl Service {
     /// Enrols a gateway.
@@ -37,7 +42,8 @@ impl Service {
         }
         if code.used_by.is_none() {
             work.put_gateway(&server, &request, version).await?;
-            work.use_enrollment_code(&code.secret_hash, request.key).await?;
+            let now = work.now;
+            work.use_enrollment_code(&code.secret_hash, request.key, now).await?;
             let detail = format!("key {}", request.key);
             work.audit(&[server.organization], "gateway.enroll", server.id, detail).await?;
         }
@@ -66,7 +72,11 @@ async fn check(
     request: &EnrollRequest,
 ) -> ServiceResult<()> {
     match code.used_by {
-        Some(key) if key == request.key && server.gateway == Some(key) => return Ok(()),
+        // The answer holds secrets and the request no time: whoever gets hold of it later must not get them again.
+        Some(key) if key == request.key && server.gateway == Some(key) => {
+            let lately = code.used_at.is_some_and(|at| work.now < at + REPEAT_SECS);
+            return if lately { Ok(()) } else { Err(ServiceError::EnrollmentCode(REPEATED)) };
+        }
         Some(_) => return Err(ServiceError::EnrollmentCode(USED)),
         None => {}
     }

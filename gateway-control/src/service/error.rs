@@ -54,6 +54,12 @@ pub enum ServiceError {
     /// The storage cannot be reached now.
     #[error("the database cannot be reached; try again in a moment")]
     Unavailable(#[source] StorageError),
+    /// The data directory belongs to another database.
+    #[error(
+        "the policies in the database are signed with the key {0}, which is not the one in the data directory; restore \
+         the file policy-key that belongs to this database (all replicas have the same)"
+    )]
+    OtherKey(String),
     /// The storage failed.
     #[error("the storage failed")]
     Storage(#[source] StorageError),

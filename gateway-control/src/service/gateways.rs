@@ -26,12 +26,19 @@ pub struct GatewayCaller {
 }
 
 /// How a watch begins.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum WatchStart {
-    /// An enrolled gateway.
-    Enrolled(GatewayCaller),
+    /// An enrolled gateway, and what it proved itself with.
+    Enrolled(GatewayCaller, Proof),
     /// A gateway that was removed while it was away: it is told so.
     Removed,
+}
+
+/// The nonce of an assertion, to be spent.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    digest: String,
+    until: u64,
 }
 
 /// A policy on its way to its gateway.
@@ -47,8 +54,10 @@ pub struct Newest {
     pub relays: Vec<RelayId>,
 }
 
-/// Revisions beyond this cannot have come from us.
-const MAX_REVISION: u64 = 1 << 53;
+/// Revisions are times: those from a later time than tomorrow cannot have come from us.
+const REVISION_AHEAD_MS: u64 = 24 * 3600 * 1000;
+
+const USED_BEFORE: &str = "this assertion was used before; sign a new one";
 
 impl Service {
     /// Checks the assertion a gateway opens its watch with.
@@ -58,13 +67,6 @@ impl Service {
         if HEXLOWER.decode(assertion.nonce.as_bytes()).map_or(0, |nonce| nonce.len()) != 16 {
             return Err(ServiceError::Unauthenticated("the assertion's nonce is not 32 hex digits"));
         }
-        // What was signed before this process began could have been used with the one before.
-        if assertion.iat < self.started_at {
-            return Err(ServiceError::Replay(
-                "the assertion is older than this process of the control plane; sign a new one (compare the clocks if \
-                 this goes on)",
-            ));
-        }
         let mut tx = self.storage.read().await?;
         let server = tx.server_by_gateway(assertion.key).await?;
         let removed = server.is_none() && tx.is_removed_gateway(assertion.key).await?;
@@ -72,24 +74,25 @@ impl Service {
         if server.is_none() && !removed {
             return Err(ServiceError::Unauthenticated("this gateway is not enrolled here"));
         }
-        self.spend_nonce(&assertion, now)?;
+        let proof = self.spend_nonce(&assertion, now)?;
         Ok(server.map_or(WatchStart::Removed, |server| {
-            WatchStart::Enrolled(GatewayCaller {
-                server: server.id,
-                organization: server.organization,
-                key: assertion.key,
-            })
+            let caller = GatewayCaller { server: server.id, organization: server.organization, key: assertion.key };
+            WatchStart::Enrolled(caller, proof)
         }))
     }
 
-    fn spend_nonce(&self, assertion: &Assertion, now: u64) -> ServiceResult<()> {
+    /// Refuses what this process has seen before. What another one has seen, or this one before it was started again,
+    /// is found out by [`Service::gateway_hello`], before the watch says anything.
+    fn spend_nonce(&self, assertion: &Assertion, now: u64) -> ServiceResult<Proof> {
         let mut digest = Sha256::new_with_prefix(assertion.key.as_bytes());
         digest.update(assertion.nonce.as_bytes());
-        let end = now.max(assertion.iat) + ASSERTION_WINDOW_SECS;
-        self.nonces.accept(digest.finalize().into(), end, now).map_err(|refusal| match refusal {
-            NonceRefusal::Replayed => ServiceError::Replay("this assertion was used before; sign a new one"),
+        let digest: [u8; 32] = digest.finalize().into();
+        let until = now.max(assertion.iat) + ASSERTION_WINDOW_SECS;
+        self.nonces.accept(digest, until, now).map_err(|refusal| match refusal {
+            NonceRefusal::Replayed => ServiceError::Replay(USED_BEFORE),
             NonceRefusal::Full => ServiceError::Busy,
-        })
+        })?;
+        Ok(Proof { digest: HEXLOWER.encode(&digest), until })
     }
 
     /// The newest policy of a gateway; none: the gateway was removed or replaced.
@@ -118,27 +121,41 @@ impl Service {
         }
     }
 
-    /// A gateway says which revision it has in force and which version it is.
+    /// A gateway says which revision it has in force and which version it is. It watches with `session` from now on.
     ///
     /// A revision that we do not know comes from the time before a restored backup: the gateway refuses anything older,
     /// so the next policy gets a higher one.
-    pub async fn gateway_hello(&self, caller: &GatewayCaller, revision: u64, version: &str) -> ServiceResult<()> {
-        if revision > MAX_REVISION {
-            return Err(ServiceError::Invalid("no policy has such a revision".to_owned()));
-        }
+    pub async fn gateway_hello(
+        &self,
+        caller: &GatewayCaller,
+        proof: &Proof,
+        session: u64,
+        revision: u64,
+        version: &str,
+    ) -> ServiceResult<()> {
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
+        if !work.spend_nonce(&proof.digest, proof.until).await? {
+            return Err(ServiceError::Replay(USED_BEFORE));
+        }
         server.gateway_version = Some(version.chars().filter(|c| !c.is_control()).take(60).collect());
         server.last_seen_at = Some(work.now);
         let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
+        if revision > newest.max(work.now_ms() + REVISION_AHEAD_MS) {
+            return Err(ServiceError::Invalid("no policy has such a revision".to_owned()));
+        }
         if revision > newest {
             work.floors.insert(server.id, revision);
             work.touch(server.id);
             tracing::warn!(server = %server.id, revision, newest, "a gateway has a newer policy than the storage: raised");
             server.applied_revision = 0;
-        } else {
+        } else if revision == newest {
             server.applied_revision = revision;
+        } else {
+            // What lies between may be from a time that the storage does not remember.
+            server.applied_revision = server.applied_revision.min(revision);
         }
         work.update_server(&server).await?;
+        work.watches_here(server.id, session).await?;
         work.activate_confirmed(server.id).await?;
         work.commit().await
     }
@@ -209,10 +226,13 @@ impl Service {
     }
 
     /// A watch ended: the last sign of life is written down.
-    pub async fn gateway_left(&self, caller: &GatewayCaller, last_heard: u64) -> ServiceResult<()> {
+    pub async fn gateway_left(&self, caller: &GatewayCaller, session: u64, last_heard: u64) -> ServiceResult<()> {
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         server.last_seen_at = Some(last_heard);
         work.update_server(&server).await?;
+        if self.shared {
+            work.delete_watch(server.id, &self.replica, session).await?;
+        }
         work.commit().await
     }
 

@@ -32,7 +32,7 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
         None => None,
     };
     let floor = work.floors.get(&id).copied();
-    let revision = old.as_ref().map_or(0, |row| row.revision).max(floor.unwrap_or(0)) + 1;
+    let revision = next_revision(old.as_ref().map_or(0, |row| row.revision), floor.unwrap_or(0), work.now_ms());
     let rows = work.policy_connections(id).await?;
     let policy = build(work, &server, gateway, revision, &rows).await?;
     if let Some(in_force) = &in_force
@@ -48,6 +48,13 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
     work.put_policy(&PolicyRow { server: id, revision, envelope: Sealed(envelope) }).await?;
     Ok(true)
+}
+
+/// Revisions are times, Unix milliseconds, unless that would not be higher than what was given out before or what the
+/// gateway has: then one more. So a revision given after a backup was restored is higher than those given after the
+/// backup was made, which nobody remembers.
+fn next_revision(last: u64, floor: u64, now_ms: u64) -> u64 {
+    now_ms.max(last.max(floor) + 1)
 }
 
 /// The policy in a stored envelope; none after a change of the signing key.
@@ -198,5 +205,18 @@ impl Service {
         RelayToken { key, org: server.organization, relays, iat: now, exp }
             .sign(&self.settings.signer)
             .map_err(|_| ServiceError::Internal("a relay token has no JSON form"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_revision;
+
+    #[test]
+    fn revisions_never_go_back() {
+        assert_eq!(next_revision(0, 0, 1_000), 1_000);
+        assert_eq!(next_revision(1_000, 0, 1_000), 1_001, "two changes in a millisecond");
+        assert_eq!(next_revision(5_000, 0, 1_000), 5_001, "the clock went back");
+        assert_eq!(next_revision(1_000, 9_000, 2_000), 9_001, "a gateway knows more");
     }
 }

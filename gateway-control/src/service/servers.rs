@@ -128,7 +128,13 @@ impl Service {
             secret: HEXLOWER.encode(&gateway_net::random::<16>()),
         };
         let expires_at = work.now + valid;
-        let row = EnrollmentCodeRow { secret_hash: digest(&code.secret), server: id, expires_at, used_by: None };
+        let row = EnrollmentCodeRow {
+            secret_hash: digest(&code.secret),
+            server: id,
+            expires_at,
+            used_by: None,
+            used_at: None,
+        };
         work.insert_enrollment_code(&row).await?;
         work.audit(&[actor.id()], "enrollment_code.create", server.id, format!("valid for {valid} s")).await?;
         work.commit().await?;
@@ -136,7 +142,7 @@ impl Service {
     }
 
     pub(super) async fn show_server(&self, tx: &mut dyn Transaction, row: ServerRow) -> ServiceResult<Server> {
-        let watching = self.watchers.last_heard(row.id);
+        let watching = self.last_heard(tx, row.id).await?;
         let policy_revision = tx.policy(row.id).await?.map_or(0, |policy| policy.revision);
         Ok(Server {
             id: row.id,

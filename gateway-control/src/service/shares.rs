@@ -175,7 +175,7 @@ impl Service {
     }
 
     async fn server_metrics(&self, tx: &mut dyn Transaction, server: &ServerRow) -> ServiceResult<ServerMetrics> {
-        let watching = self.watchers.last_heard(server.id);
+        let watching = self.last_heard(tx, server.id).await?;
         let newest = tx.policy(server.id).await?.map_or(0, |policy| policy.revision);
         let open = tx.open_connections_of_server(server.id).await?;
         let mut metrics = ServerMetrics {
@@ -192,7 +192,7 @@ impl Service {
         };
         for row in open {
             metrics.active += u32::from(row.status == ConnectionStatus::Active);
-            let Some((report, _)) = self.watchers.report(server.id, row.id) else { continue };
+            let Some((report, _)) = self.last_report(tx, server.id, row.id).await? else { continue };
             metrics.connected += u32::from(report.connectivity == Connectivity::Connected);
             metrics.streams = metrics.streams.saturating_add(report.streams);
             metrics.bytes_sent = metrics.bytes_sent.saturating_add(report.bytes_sent);

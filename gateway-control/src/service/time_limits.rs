@@ -9,10 +9,12 @@ use super::{Service, ServiceResult, work::Who};
 
 /// Rows handled in one transaction, so that a backlog never holds the writers up for long.
 const BATCH: u32 = 50;
-/// A used or ended code is kept for a day: a gateway whose answer was lost may ask again.
+/// An ended code is kept for a day: whoever uses it then is told why it does not work.
 const CODE_KEPT_SECS: u64 = 24 * 3600;
 /// A removed gateway that does not come back for 90 days is a stranger.
 const REMOVED_KEPT_SECS: u64 = 90 * 24 * 3600;
+/// A replica that was silent for ten minutes has ended without a word.
+const REPLICA_KEPT_SECS: u64 = 600;
 
 impl Service {
     /// Expires what is overdue; whether there may be more.
@@ -72,6 +74,7 @@ impl Service {
         work.forget_keys().await?;
         work.purge_credentials(now).await?;
         work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
+        work.delete_replicas(now.saturating_sub(REPLICA_KEPT_SECS)).await?;
         work.commit().await
     }
 }

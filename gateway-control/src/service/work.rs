@@ -8,7 +8,7 @@ use std::{
 use gateway_proto::id::{OrganizationId, ServerId};
 
 use super::{Actor, Service, ServiceError, ServiceResult, audit, policy};
-use crate::storage::Transaction;
+use crate::storage::{News, Transaction};
 
 /// Who acts, for the audit log.
 #[derive(Debug, Clone)]
@@ -68,6 +68,8 @@ pub(super) struct Work {
     touched: BTreeSet<ServerId>,
     /// Servers whose gateways were removed.
     removed: BTreeSet<ServerId>,
+    /// The server whose gateway watches here from now on.
+    moved: Option<ServerId>,
     /// Revisions that a server's next policy must exceed.
     pub(super) floors: BTreeMap<ServerId, u64>,
     /// The change left policies to compile to the reconciler.
@@ -84,6 +86,7 @@ impl Work {
             now: service.clock.unix_secs(),
             touched: BTreeSet::new(),
             removed: BTreeSet::new(),
+            moved: None,
             floors: BTreeMap::new(),
             backlog: false,
         })
@@ -109,9 +112,24 @@ impl Work {
         (self.service.clock.unix_ms(), gateway_net::random())
     }
 
+    /// The moment, Unix milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.service.clock.unix_ms()
+    }
+
     /// The policy of this server may have changed.
     pub(super) fn touch(&mut self, server: ServerId) {
         self.touched.insert(server);
+    }
+
+    /// The gateway of this server watches at this replica from now on.
+    pub(super) async fn watches_here(&mut self, server: ServerId, session: u64) -> ServiceResult<()> {
+        if self.service.shared {
+            let replica = self.service.replica.clone();
+            self.put_watch(server, &replica, session).await?;
+            self.moved = Some(server);
+        }
+        Ok(())
     }
 
     /// The gateway of this server was removed.
@@ -181,7 +199,17 @@ impl Work {
 
     /// Like [`Work::commit`], after [`Work::compile`].
     pub(super) async fn finish(self, changed: BTreeSet<ServerId>) -> ServiceResult<()> {
-        let Self { service, tx, removed, backlog, .. } = self;
+        let Self { service, mut tx, removed, moved, backlog, .. } = self;
+        if service.shared {
+            let news = News {
+                from: service.replica().to_owned(),
+                changed: changed.iter().copied().collect(),
+                removed: removed.iter().copied().collect(),
+                moved: moved.into_iter().collect(),
+                backlog,
+            };
+            tx.announce(news).await?;
+        }
         let tracker = service.commits.clone();
         let finish = tracker.spawn(async move {
             tx.commit().await?;

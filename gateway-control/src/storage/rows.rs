@@ -96,6 +96,8 @@ rows! {
         expires_at: u64,
         /// The key that used it.
         used_by: Option<GatewayPublicKey>,
+        /// When.
+        used_at: Option<u64>,
     }
     /// The newest policy of a server's gateway.
     PolicyRow {

@@ -12,27 +12,37 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod channels;
 mod connections;
 mod credentials;
 mod deliveries;
 mod engines;
 mod idempotency;
+mod line;
 mod location;
 mod open;
 mod peering;
 mod query;
+mod replicas;
 mod servers;
 mod shares;
 mod tiers;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use gateway_proto::id::ServerId;
 use sqlx::{PgPool, SqlitePool};
+use tokio::sync::Mutex;
 
+pub use self::backup::{BackupError, KeptFile, back_up, unpack};
 pub use self::location::{Location, LocationError, PostgresServer};
-use self::query::{Columns, Db, Row, query, unreadable};
-use super::{Slice, Storage, StorageError, StorageResult, Transaction};
+use self::{
+    line::{CHANNEL, Leadership, PostgresLine, SERVERS_IN_NEWS},
+    query::{Columns, Db, Row, query, unreadable},
+};
+use super::{News, NewsLine, Slice, Storage, StorageError, StorageResult, Transaction};
 
 /// Where writers of a PostgreSQL database queue up: any number will do that nobody else in this database uses.
 const WRITERS_LOCK: i64 = 0x6761_7465_7761_7901;
@@ -46,7 +56,16 @@ pub struct SqlStorage {
 #[derive(Debug, Clone)]
 enum Pools {
     Sqlite { readers: SqlitePool, writer: SqlitePool },
-    Postgres { readers: PgPool, writer: PgPool },
+    Postgres(Postgres),
+}
+
+#[derive(Debug, Clone)]
+struct Postgres {
+    readers: PgPool,
+    writer: PgPool,
+    /// Listens for news, and holds the leader's lock.
+    between: PgPool,
+    leadership: Arc<Mutex<Leadership>>,
 }
 
 #[async_trait]
@@ -54,7 +73,7 @@ impl Storage for SqlStorage {
     async fn read(&self) -> StorageResult<Box<dyn Transaction>> {
         Ok(Box::new(match &self.pools {
             Pools::Sqlite { readers, .. } => SqlTransaction::Sqlite(readers.begin().await?),
-            Pools::Postgres { readers, .. } => {
+            Pools::Postgres(Postgres { readers, .. }) => {
                 SqlTransaction::Postgres(readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
         }))
@@ -63,7 +82,7 @@ impl Storage for SqlStorage {
     async fn begin(&self) -> StorageResult<Box<dyn Transaction>> {
         Ok(Box::new(match &self.pools {
             Pools::Sqlite { writer, .. } => SqlTransaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres { writer, .. } => {
+            Pools::Postgres(Postgres { writer, .. }) => {
                 // READ COMMITTED: what is read after the lock was granted is what the writer before has committed.
                 let mut inner = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
                 let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS_LOCK);
@@ -76,9 +95,23 @@ impl Storage for SqlStorage {
     async fn ping(&self) -> StorageResult<()> {
         match &self.pools {
             Pools::Sqlite { readers, .. } => drop(sqlx::query("SELECT 1").execute(readers).await?),
-            Pools::Postgres { readers, .. } => drop(sqlx::query("SELECT 1").execute(readers).await?),
+            Pools::Postgres(Postgres { readers, .. }) => drop(sqlx::query("SELECT 1").execute(readers).await?),
         }
         Ok(())
+    }
+
+    fn news_line(&self) -> Option<Box<dyn NewsLine>> {
+        match &self.pools {
+            Pools::Sqlite { .. } => None,
+            Pools::Postgres(pools) => Some(Box::new(PostgresLine::new(pools.between.clone()))),
+        }
+    }
+
+    async fn lead(&self) -> StorageResult<bool> {
+        match &self.pools {
+            Pools::Sqlite { .. } => Ok(true),
+            Pools::Postgres(pools) => pools.leadership.lock().await.hold(&pools.between).await,
+        }
     }
 
     async fn close(&self) {
@@ -87,7 +120,9 @@ impl Storage for SqlStorage {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres { readers, writer } => {
+            Pools::Postgres(Postgres { readers, writer, between, leadership }) => {
+                leadership.lock().await.end().await;
+                between.close().await;
                 readers.close().await;
                 writer.close().await;
             }
@@ -103,6 +138,15 @@ enum SqlTransaction {
 
 #[async_trait]
 impl Transaction for SqlTransaction {
+    async fn announce(&mut self, news: News) -> StorageResult<()> {
+        let Self::Postgres(inner) = self else { return Ok(()) };
+        for piece in news.pieces(SERVERS_IN_NEWS) {
+            let text = json(&piece);
+            sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(text).execute(&mut **inner).await?;
+        }
+        Ok(())
+    }
+
     async fn commit(self: Box<Self>) -> StorageResult<()> {
         match *self {
             Self::Sqlite(inner) => inner.commit().await?,
@@ -130,8 +174,8 @@ impl From<sqlx::Error> for StorageError {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // PostgreSQL: a lock was not granted in time, a statement took too long; SQLite: busy.
                 Some("55P03" | "57014" | "5" | "261" | "517") => Self::Busy,
-                // PostgreSQL is stopping, starting, or has no connection left.
-                Some("57P01" | "57P02" | "57P03" | "53300" | "25P03") => Self::Unavailable(error),
+                // PostgreSQL is stopping, starting, lets nobody in now, or has no connection left.
+                Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03") => Self::Unavailable(error),
                 Some(code) if code.starts_with("08") => Self::Unavailable(error),
                 _ => Self::Database(error),
             },
@@ -173,5 +217,9 @@ fn each<T>(rows: Vec<Row>, read: impl Fn(&Row) -> StorageResult<T>) -> StorageRe
 }
 
 fn limit(slice: &Slice) -> i64 {
-    i64::from(slice.limit)
+    limit_of(slice.limit)
+}
+
+fn limit_of(limit: u32) -> i64 {
+    i64::from(limit)
 }

@@ -10,12 +10,42 @@ use url::Url;
 
 const VARIABLE: &str = "GATEWAY_TEST_POSTGRES";
 
+/// Whether the tests run on PostgreSQL.
+pub(crate) fn is_postgres() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 /// The lines of a configuration that name the database of a test; the same for every start in one directory.
 pub(crate) fn storage_section(directory: &Path) -> String {
     match url(directory) {
         Some(url) => format!("[storage]\nurl = '{url}'\n"),
         None => String::new(),
     }
+}
+
+/// Prepares a data directory for another process on the same database; false: SQLite serves one process only.
+pub(crate) fn share(from: &Path, to: &Path) -> bool {
+    if url(from).is_none() {
+        return false;
+    }
+    std::fs::create_dir(to.join("data")).unwrap();
+    for file in ["database-url", "data/policy-key", "data/operator-token"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    true
+}
+
+/// Lets nobody reach the database of a test for a while: its connections are cut, new ones refused, as in a restart of
+/// the server (which would hit every other test, too).
+pub(crate) async fn cut_off(directory: &Path, meanwhile: impl Future<Output = ()>) {
+    let name = url(directory).unwrap().parse::<PgConnectOptions>().unwrap().get_database().unwrap().to_owned();
+    let server = std::env::var(VARIABLE).unwrap().parse::<PgConnectOptions>().unwrap();
+    let mut connection = server.connect().await.unwrap();
+    let mut run = async |text: String| sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")).await;
+    meanwhile.await;
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
 }
 
 /// Everything that the database of a test holds, as text.

@@ -21,6 +21,9 @@ async fn a_code_is_bound_to_the_key_that_used_it() {
     let first = gateway.enroll(&control, &code.secret).await.unwrap();
     let again = gateway.enroll(&control, &code.secret).await.unwrap();
     assert_eq!(first.policy, again.policy, "the same key and code get the same policy");
+    control.clock.advance(Duration::from_secs(601));
+    let late = gateway.enroll(&control, &code.secret).await.unwrap_err();
+    assert_eq!(late.code, "enrollment_code", "whoever captured the request gets nothing from it later");
     assert_eq!(thief.enroll(&control, &code.secret).await.unwrap_err().code, "enrollment_code");
     let shown: Server = hospital.get(&format!("/servers/{}", server.id)).await;
     assert_eq!(shown.gateway, Some(gateway.key.public()));

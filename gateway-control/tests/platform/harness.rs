@@ -24,11 +24,12 @@ use gateway_proto::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::database::storage_section;
+use super::database::{share, storage_section};
 
 /// Longer than anything takes, shorter than anybody's patience.
 const LIMIT: Duration = Duration::from_secs(20);
 
+#[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) clock: Clock,
     pub(crate) ready: app::Ready,
@@ -49,17 +50,30 @@ impl Control {
     }
 
     pub(crate) async fn start_in(directory: tempfile::TempDir, more: &str) -> Self {
+        Self::try_start(directory, more).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(directory: tempfile::TempDir, more: &str) -> Result<Self, app::StartError> {
         let (data, storage) = (directory.path().join("data"), storage_section(directory.path()));
         let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display());
         let config = Config::parse(&text).unwrap();
         let (clock, shutdown) = (Clock::system(), Shutdown::manual());
-        let running = app::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        let running = app::start(config, clock.clone(), shutdown.clone()).await?;
         let ready = running.ready().clone();
         let mut task = tokio::task::JoinSet::new();
         task.spawn(running.run());
         let trust = ServerTrust::Pin(ready.tls_pin.as_ref().unwrap().parse().unwrap());
         let operator = std::fs::read_to_string(&ready.operator_token_file).unwrap().trim().to_owned();
-        Self { clock, ready, client: http::client(trust, None).unwrap(), operator, shutdown, task, directory }
+        Ok(Self { clock, ready, client: http::client(trust, None).unwrap(), operator, shutdown, task, directory })
+    }
+
+    /// Another process on the same database, with the same keys; none: this database serves one process only.
+    pub(crate) async fn replica(&self) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        if !share(self.directory.path(), directory.path()) {
+            return None;
+        }
+        Some(Self::start_in(directory, "").await)
     }
 
     pub(crate) async fn stop(mut self) -> tempfile::TempDir {
@@ -143,6 +157,11 @@ impl Org<'_> {
     /// The same user once more.
     pub(crate) fn again(&self) -> Org<'_> {
         Org { control: self.control, token: self.token.clone(), id: self.id.clone(), session: self.session.clone() }
+    }
+
+    /// The same user, asking another replica.
+    pub(crate) fn at<'b>(&self, control: &'b Control) -> Org<'b> {
+        Org { control, token: self.token.clone(), id: self.id.clone(), session: self.session.clone() }
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, body: Option<Value>) -> reqwest::Response {
@@ -248,8 +267,11 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(n: u8) -> Self {
-        let key = GatewayKey::from_seed(&[n; 32]);
-        let noise = NoiseBinding::new(&key, &NoiseKey::from_bytes([n; 32]));
+        Self::of(GatewayKey::from_seed(&[n; 32]))
+    }
+
+    pub(crate) fn of(key: GatewayKey) -> Self {
+        let noise = NoiseBinding::new(&key, &NoiseKey::from_bytes(*key.public().as_bytes()));
         Self { key, noise }
     }
 
@@ -276,7 +298,16 @@ impl Gateway {
 
     pub(crate) async fn watch_from(&self, control: &Control, revision: u64) -> Watch {
         let token = self.assertion(control).sign(&self.key).unwrap();
-        let stream = open_watch(control, &token).await.unwrap();
+        self.open(control, &token, revision).await
+    }
+
+    /// A watch that begins with a given assertion.
+    pub(crate) async fn watch_with(&self, control: &Control, token: &str) -> Watch {
+        self.open(control, token, 0).await
+    }
+
+    async fn open(&self, control: &Control, token: &str, revision: u64) -> Watch {
+        let stream = open_watch(control, token).await.unwrap();
         let trusted: GatewayPublicKey = control.ready.policy_key.parse().unwrap();
         let mut watch = Watch { stream, store: PolicyStore::new(self.key.public(), trusted), tokens: Vec::new() };
         watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned() }).await;
@@ -320,6 +351,12 @@ impl Watch {
                 _ => return None,
             }
         }
+    }
+
+    /// The same, after the first answer to its hello.
+    pub(crate) async fn greeted(mut self) -> Self {
+        assert!(self.event().await.is_some(), "the hello was not answered");
+        self
     }
 
     /// The next policy, accepted as a gateway would, and confirmed.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod credentials;
 mod database;
 mod engines;
@@ -14,6 +15,7 @@ mod model;
 mod permissions;
 mod process;
 mod random;
+mod replicas;
 mod requests;
 mod roles;
 mod states;

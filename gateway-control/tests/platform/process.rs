@@ -11,16 +11,20 @@ use super::database::storage_section;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gateway-control");
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    ready: Value,
+    pub(crate) ready: Value,
+    client: reqwest::Client,
 }
 
 impl Process {
-    fn start(directory: &Path) -> Self {
+    pub(crate) fn start(directory: &Path) -> Self {
         let config = directory.join("control.toml");
         let (data, storage) = (directory.join("data"), storage_section(directory));
-        let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{storage}", data.display());
+        let text = format!(
+            "listen = '127.0.0.1:0'\ndata_dir = '{}'\n[limits]\nrequests_per_second = 1000000\n{storage}",
+            data.display()
+        );
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(BINARY)
             .args(["run", "--log", "error", "--config"])
@@ -30,14 +34,22 @@ impl Process {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        Self { child, ready: serde_json::from_str(&line).unwrap() }
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let pin = ready["tls_pin"].as_str().unwrap().parse().unwrap();
+        let client = http::client(ServerTrust::Pin(pin), None).unwrap();
+        Self { child, ready, client }
     }
 
-    fn client(&self) -> reqwest::Client {
-        http::client(ServerTrust::Pin(self.ready["tls_pin"].as_str().unwrap().parse().unwrap()), None).unwrap()
+    pub(crate) fn client(&self) -> reqwest::Client {
+        self.client.clone()
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Ends it without a word.
+    pub(crate) fn kill(&self) {
+        Command::new("kill").args(["-9", &self.child.id().to_string()]).status().unwrap();
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.ready["url"].as_str().unwrap())
     }
 }

@@ -1,6 +1,6 @@
 //! Opening the database: pools, and the schema brought up to date.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     SqlSafeStr,
@@ -9,11 +9,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Location, Pools, SqlStorage};
+use super::{Location, Pools, Postgres, SqlStorage};
 use crate::storage::StorageResult;
 
 /// Readers at the same time.
 const READERS: u32 = 4;
+/// One connection listens, one holds the leader's lock.
+const BETWEEN: u32 = 2;
 /// How long a request waits for its turn to write before it is told that the platform is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,8 +44,9 @@ impl SqlStorage {
                 let pool = |size| PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
                 let writer = pool(1).connect_with(options.clone()).await?;
                 migrations_for_postgres().run(&writer).await?;
-                let readers = pool(READERS).connect_with(options).await?;
-                Pools::Postgres { readers, writer }
+                let readers = pool(READERS).connect_with(options.clone()).await?;
+                let between = pool(BETWEEN).connect_lazy_with(options);
+                Pools::Postgres(Postgres { readers, writer, between, leadership: Arc::default() })
             }
         };
         Ok(Self { pools })

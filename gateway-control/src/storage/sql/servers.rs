@@ -140,15 +140,17 @@ impl Servers for SqlTransaction {
                 server: row.parsed("server_id")?,
                 expires_at: row.number("expires_at")?,
                 used_by: row.maybe_parsed("used_by")?,
+                used_at: row.maybe_number("used_at")?,
             })
         })
         .transpose()
     }
 
-    async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey) -> StorageResult<()> {
-        query("UPDATE enrollment_codes SET used_by = $2 WHERE secret_hash = $1")
+    async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey, now: u64) -> StorageResult<()> {
+        query("UPDATE enrollment_codes SET used_by = $2, used_at = $3 WHERE secret_hash = $1")
             .bind(secret_hash)
             .bind(key.to_string())
+            .bind(big(now))
             .execute(self.db())
             .await?;
         Ok(())

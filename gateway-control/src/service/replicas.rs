@@ -1,0 +1,105 @@
+//! What this replica tells the others, and asks of them, through the storage.
+
+use std::time::Instant;
+
+use gateway_proto::{
+    api::gateway::ConnectionReport,
+    id::{ConnectionId, ServerId},
+};
+
+use super::{Service, ServiceResult};
+use crate::{
+    replica::{REPLICA_SILENCE_SECS, SYNC_LIMIT},
+    storage::{NewsLine, Transaction},
+};
+
+/// Reports written in one transaction.
+const REPORTS: usize = 500;
+
+impl Service {
+    /// The line of the other replicas; none: there are none.
+    pub(crate) fn news_line(&self) -> Option<Box<dyn NewsLine>> {
+        self.storage.news_line()
+    }
+
+    /// The name of this process among its kind.
+    pub(crate) fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// Whether we do what needs doing once.
+    pub(crate) async fn leads(&self) -> ServiceResult<bool> {
+        Ok(self.storage.lead().await?)
+    }
+
+    /// We have seen everything up to now.
+    pub(crate) fn synced(&self) {
+        *self.synced_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether what we say about policies can be relied on: alone, always.
+    pub(crate) fn is_synced(&self) -> bool {
+        !self.shared || self.synced_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed() < SYNC_LIMIT
+    }
+
+    /// Policies newer than a revision.
+    pub(crate) async fn policies_after(&self, revision: u64, limit: u32) -> ServiceResult<Vec<(ServerId, u64)>> {
+        Ok(self.storage.read().await?.policies_after(revision, limit).await?)
+    }
+
+    /// Tells the others that we live.
+    pub(crate) async fn stay_alive(&self) -> ServiceResult<()> {
+        let mut tx = self.storage.begin().await?;
+        tx.put_replica(&self.replica, self.clock.unix_secs()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Takes our name off, and with it those who watched here.
+    pub(crate) async fn leave_replicas(&self) -> ServiceResult<()> {
+        let mut tx = self.storage.begin().await?;
+        tx.put_replica(&self.replica, 0).await?;
+        tx.delete_replicas(1).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Writes down what gateways reported here since the last time.
+    pub(crate) async fn write_reports(&self) -> ServiceResult<()> {
+        let news = self.watchers.take_news(REPORTS);
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.storage.begin().await?;
+        for (server, connection) in news {
+            match self.watchers.report(server, connection) {
+                Some((report, at)) => tx.put_report(server, &report, at).await?,
+                None => tx.delete_report(server, connection).await?,
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// When the watching gateway of a server was last heard, wherever it watches; none: nowhere.
+    pub(super) async fn last_heard(&self, tx: &mut dyn Transaction, server: ServerId) -> ServiceResult<Option<u64>> {
+        match self.watchers.last_heard(server) {
+            None if self.shared => Ok(tx.watch_heard(server, self.alive_since()).await?),
+            here => Ok(here),
+        }
+    }
+
+    /// What the watching gateway of a server last reported about a connection, wherever it watches.
+    pub(super) async fn last_report(
+        &self,
+        tx: &mut dyn Transaction,
+        server: ServerId,
+        connection: ConnectionId,
+    ) -> ServiceResult<Option<(ConnectionReport, u64)>> {
+        match self.watchers.report(server, connection) {
+            None if self.shared => Ok(tx.report(server, connection, self.alive_since()).await?),
+            here => Ok(here),
+        }
+    }
+
+    fn alive_since(&self) -> u64 {
+        self.clock.unix_secs().saturating_sub(REPLICA_SILENCE_SECS)
+    }
+}
