@@ -5,8 +5,6 @@
 //! pieces of real ones and of everything that ever got past a filter, the guard's verdict is compared with what each of
 //! these readers would do.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use gateway_proto::{
     admin::{
         guard::Guard,

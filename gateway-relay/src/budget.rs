@@ -118,7 +118,6 @@ impl Organizations {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     use super::*;
     use crate::config::Config;
 

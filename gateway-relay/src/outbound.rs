@@ -136,12 +136,14 @@ mod tests {
     #[tokio::test]
     async fn a_receiver_that_waits_is_woken_by_either_lane() {
         let (sender, mut receiver) = queues(8, 1000);
-        let waiting = tokio::spawn(async move { [receiver.next().await, receiver.next().await] });
-        tokio::task::yield_now().await;
-        sender.datagrams(SOURCE, Bytes::from_static(b"d")).unwrap();
-        tokio::task::yield_now().await;
-        sender.signal(Bytes::from_static(b"s")).unwrap();
-        assert_eq!(waiting.await.unwrap(), ["d", "s"]);
+        let waiting = async { [receiver.next().await, receiver.next().await] };
+        let sending = async {
+            tokio::task::yield_now().await;
+            sender.datagrams(SOURCE, Bytes::from_static(b"d")).unwrap();
+            tokio::task::yield_now().await;
+            sender.signal(Bytes::from_static(b"s")).unwrap();
+        };
+        assert_eq!(tokio::join!(waiting, sending).0, ["d", "s"]);
     }
 
     #[test]

@@ -161,7 +161,6 @@ pub fn deadline(hold: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use gateway_proto::identity::GatewayKey;
 
     use super::*;

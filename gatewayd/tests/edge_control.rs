@@ -404,6 +404,7 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
         injector: socket.injector(),
         inbound: mpsc::channel(1).0,
         changes: watch::Sender::new(0),
+        network: watch::channel(0).1,
     };
     let relay = RelayEntry {
         id: RelayId::new(1, [1; 10]),

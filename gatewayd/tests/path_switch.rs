@@ -225,9 +225,12 @@ fn after(changes: &[(Path, Duration)], last: Path, epoch: Option<&Arc<AtomicU64>
     (pair.run(SECOND), stall)
 }
 
+/// What happened before, and the path after it.
+type Scene<'a> = (&'a str, &'a [(Path, Duration)], Path);
+
 #[test]
 fn after_every_change_of_path_the_tunnel_is_nearly_as_fast_as_a_fresh_one_within_three_seconds() {
-    let scenes: [(&str, &[(Path, Duration)], Path); 4] = [
+    let scenes: [Scene<'_>; 4] = [
         ("relay to direct", &[(RELAY, Duration::from_secs(5))], DIRECT),
         ("direct to relay", &[(DIRECT, Duration::from_secs(5))], RELAY),
         (

@@ -64,7 +64,7 @@ fn direct(from: &Site, to: &Site) {
 async fn tunnel(a: &Site, b: &Site) -> (Connection, Connection) {
     direct(a, b);
     direct(b, a);
-    let dialled = a.endpoint.dial(b.key).unwrap();
+    let dialled = a.endpoint.dial(b.key, &Arc::default()).unwrap();
     let accepted = async { b.endpoint.accept().await.unwrap().accept().unwrap().await.unwrap() };
     let (dialled, accepted) = timeout(LIMIT, async { tokio::join!(dialled, accepted) }).await.unwrap();
     (dialled.unwrap(), accepted)
@@ -352,7 +352,7 @@ async fn a_gateway_with_another_key_gets_no_tunnel() {
     let (dialling, answering) = (site(1, 2), site(2, 9));
     direct(&dialling, &answering);
     direct(&answering, &dialling);
-    let dialled = dialling.endpoint.dial(answering.key).unwrap();
+    let dialled = dialling.endpoint.dial(answering.key, &Arc::default()).unwrap();
     let accepted = async { answering.endpoint.accept().await.unwrap().accept().unwrap().await };
     let (dialled, accepted) = timeout(LIMIT, async { tokio::join!(dialled, accepted) }).await.unwrap();
     assert!(accepted.is_err(), "the answering side pins the keys of its policy");
@@ -366,7 +366,7 @@ async fn packets_of_a_stranger_never_reach_quic() {
     let (a, b) = (site(1, 2), site(2, 1));
     direct(&a, &b);
     // b knows no real address of a.
-    let dialling = a.endpoint.dial(b.key).unwrap();
+    let dialling = a.endpoint.dial(b.key, &Arc::default()).unwrap();
     let counted = async {
         while b.socket.counters().strangers.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The engine as a whole: a stand-in that reproduces what was measured on the real one (design/engine.md §2), which is in
+//! The engine as a whole: a stand-in that reproduces what was measured on the real one, which is in
 //! no registry. It is not kinder than the engine: whatever the engine refuses, loses or shows, it does too.
 //!
 //! | module | what it holds |

@@ -7,7 +7,7 @@
 //! | [`platform`] | control plane, relay and gateways put together over the five steps of the mission |
 //! | [`scene`] | two organizations with a connection, ready for a scenario |
 //! | [`stranger`] | someone with keys of its own who knocks at relay and control plane |
-//! | [`mllp`] | the engine's two MLLP ends as measured in design/engine.md §2.8, polite and hostile |
+//! | [`mllp`] | the engine's two MLLP ends as measured on a running one, polite and hostile |
 //! | [`engine`] | the engine as a whole: channels, queues, REST API; also as a process |
 //! | [`corpus`] | deterministic synthetic HL7 v2 messages |
 //! | [`hop`] | a bad wire: delay, jitter, loss, rate, a largest packet; the program `gateway-hop` |

@@ -1,4 +1,4 @@
-//! The engine's two MLLP ends, as measured in design/engine.md §2.8: [`Engine`] is its TCP Listener, [`Sender`] its TCP
+//! The engine's two MLLP ends, as measured on a running one: [`Engine`] is its TCP Listener, [`Sender`] its TCP
 //! Sender. Both can be polite or as rude as real partners are, and both tell a FIN from an RST exactly.
 
 mod engine;

@@ -94,8 +94,12 @@ impl Storage for SqlStorage {
 
     async fn ping(&self) -> StorageResult<()> {
         match &self.pools {
-            Pools::Sqlite { readers, .. } => drop(sqlx::query("SELECT 1").execute(readers).await?),
-            Pools::Postgres(Postgres { readers, .. }) => drop(sqlx::query("SELECT 1").execute(readers).await?),
+            Pools::Sqlite { readers, .. } => {
+                sqlx::query("SELECT 1").execute(readers).await?;
+            }
+            Pools::Postgres(Postgres { readers, .. }) => {
+                sqlx::query("SELECT 1").execute(readers).await?;
+            }
         }
         Ok(())
     }
@@ -166,6 +170,7 @@ impl SqlTransaction {
 }
 
 impl From<sqlx::Error> for StorageError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's errors are many, and grow")]
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy,

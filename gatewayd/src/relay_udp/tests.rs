@@ -1,5 +1,3 @@
-#![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
-
 use gateway_proto::relay::udp::{LIMIT_IN_DOUBT, MAX_PAYLOAD, UdpReach, Via};
 
 use super::*;

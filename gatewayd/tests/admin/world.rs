@@ -182,9 +182,8 @@ impl Terms {
 impl World {
     pub(crate) async fn new(terms: Terms) -> Self {
         let (mut owner, mut user) = (Site::new(), Site::new());
-        let keys = vec![owner.key(), user.key()];
-        ALLOWED
-            .with_borrow_mut(|all| all.drain(..).for_each(|allowed| allowed.replace(keys.iter().copied().collect())));
+        let keys = [owner.key(), user.key()];
+        ALLOWED.with_borrow_mut(|all| all.drain(..).for_each(|allowed| allowed.replace(keys.to_vec())));
         owner.policy("south", ("north", &user), LocalEnd::AdminOwner, terms);
         user.policy("north", ("south", &owner), LocalEnd::AdminUser { port: 0 }, terms);
         let engine = Engine::start(owner.directory.path()).await;
@@ -287,7 +286,7 @@ async fn tunnel(from: &Site, to: &Site) -> (Connection, Connection) {
         a.routes.set(b.key(), Route { direct: Some(address), ..Route::NONE });
         a.routes.admit(address, b.key());
     }
-    let dialled = from.endpoint.dial(to.key()).unwrap();
+    let dialled = from.endpoint.dial(to.key(), &Arc::default()).unwrap();
     let accepted = async { to.endpoint.accept().await.unwrap().accept().unwrap().await.unwrap() };
     let (dialled, accepted) = timeout(LIMIT, async { tokio::join!(dialled, accepted) }).await.unwrap();
     (dialled.unwrap(), accepted)

@@ -1,4 +1,4 @@
-//! The documents the engine answers with, in the forms of design/engine.md §2.5 and §2.6.
+//! The documents the engine answers with, in the forms that were measured.
 
 use super::{
     channels::{Channels, Deployed},

@@ -1,6 +1,6 @@
 //! What the engine answers: one tree, written as XML or as its JSON.
 //!
-//! The JSON is as lossy as the engine's (design/engine.md §2.2): text that looks like a number or a truth value becomes
+//! The JSON is as lossy as the engine's: text that looks like a number or a truth value becomes
 //! one, a list of one element becomes the element, an empty element becomes `null`.
 
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! The engine's HTTP front: contexts, header and session rules, negotiation, errors (design/engine.md §2.1, §2.2).
+//! The engine's HTTP front: contexts, header and session rules, negotiation, errors.
 
 use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! What the engine serves beside its API: the start page, the launcher's descriptions and its jars.
 //!
 //! The JNLP's `codebase` follows the request's `Host` header, port included; the server argument takes the header's host
-//! but always the engine's own HTTPS port (design/engine.md §2.7).
+//! but always the engine's own HTTPS port.
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode, header};

@@ -84,7 +84,7 @@ pub enum MessageStatus {
 }
 
 impl Verdict {
-    /// What the engine makes of it, row by row of design/engine.md §2.8. Where the engine was seen to do both, the
+    /// What the engine makes of it, case by case. Where the engine was seen to do both, the
     /// worse one is taken: a FIN without an answer is "sent" while Validate Response is off.
     pub fn status(&self, queue: bool, validate_response: bool) -> MessageStatus {
         let failed = if queue { MessageStatus::Queued } else { MessageStatus::Error };
@@ -98,7 +98,7 @@ impl Verdict {
         }
     }
 
-    /// Whether an engine with Validate Response off marks the message as sent (design/engine.md §2.8): everything that
+    /// Whether an engine with Validate Response off marks the message as sent: everything that
     /// is not visibly a failure. Sent without an acknowledgement is a lost message.
     pub fn marked_sent_without_validation(&self) -> bool {
         match self {

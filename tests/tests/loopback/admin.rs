@@ -99,8 +99,11 @@ impl Administrator {
 const XML: &str = "application/xml";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What the Administrator asks for while its pages are browsed (design/engine.md §2.3).
-const BROWSED: [(&str, &str, Option<(&str, &str)>); 26] = [
+/// Method, path, and a body with its type.
+type Asked = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// What the Administrator asks for while its pages are browsed.
+const BROWSED: [Asked; 26] = [
     ("GET", "/server/publicSettings", None),
     ("GET", "/server/about", None),
     ("GET", "/server/protocolsAndCipherSuites", None),

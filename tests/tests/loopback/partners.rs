@@ -1,5 +1,5 @@
 //! Partners that misbehave: whatever they do, the sending engine never takes a lost message for a sent one
-//! (design/engine.md §2.8), and the connection works for the next message.
+//!, and the connection works for the next message.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ pub enum Location {
 
 /// How to reach a PostgreSQL server; masked in `Debug`, because it holds the password.
 #[derive(Clone)]
-pub struct PostgresServer(PgConnectOptions);
+pub struct PostgresServer(Box<PgConnectOptions>);
 
 /// Why a text does not say where the database is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ impl FromStr for Location {
             return Err(LocationError::Missing("database"));
         }
         let options = text.parse().map_err(|_| LocationError::Form)?;
-        Ok(Self::Postgres(PostgresServer(options)))
+        Ok(Self::Postgres(PostgresServer(Box::new(options))))
     }
 }
 
@@ -76,7 +76,7 @@ impl Location {
     pub fn with_password(self, password: &str) -> Self {
         match self {
             Self::Sqlite(path) => Self::Sqlite(path),
-            Self::Postgres(server) => Self::Postgres(PostgresServer(server.0.password(password))),
+            Self::Postgres(server) => Self::Postgres(PostgresServer(Box::new(server.0.password(password)))),
         }
     }
 
@@ -101,7 +101,7 @@ impl fmt::Display for Location {
 
 impl PostgresServer {
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.0.clone()
+        (*self.0).clone()
     }
 }
 
@@ -115,7 +115,6 @@ impl fmt::Debug for PostgresServer {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn refused(text: &str) -> LocationError {
