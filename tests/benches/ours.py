@@ -23,7 +23,7 @@ def ready(path, limit=20):
 
 class Ours(Peer):
     name, note = 'gateway-direct', 'gatewayd, direct path, MLLP observed and every stream authorized'
-    behavior, path, relay, gateway = 'hl7v2-mllp', 'direct', '', ''
+    behavior, path, relay = 'hl7v2-mllp', 'direct', ''
 
     def start(s, c):
         os.umask(0o077)
@@ -56,7 +56,7 @@ class Ours(Peer):
         return p.stdout
 
     def site(s, c, side):
-        write(f'{HOME}/{side}.toml', f'state_dir = "{HOME}/{side}/state"\nsocket = "{HOME}/{side}/sock"\n[tunnel]\ndirect = {"true" if s.path == "direct" else "false"}\n{s.gateway}')
+        write(f'{HOME}/{side}.toml', f'state_dir = "{HOME}/{side}/state"\nsocket = "{HOME}/{side}/sock"\n[tunnel]\ndirect = {"true" if s.path == "direct" else "false"}\n')
         s.daemon(c, side)
         write(f'{HOME}/{side}.pw', 'a long enough password\n')
         s.ctl('organization', 'create', '--profile', side, *s.operator(), '--name', f'Side {side}', '--owner-email', f'owner@{side}.example', '--owner-name', 'Owner',
@@ -93,12 +93,11 @@ class OursTcp(Ours):
 class OursRelayed(Ours):
     name, note, path = 'gateway-relayed-tls', 'gatewayd through gateway-relay over WebSocket/TLS; direct link down', 'relayed'
     net = ('direct off', 'direct on')
-    gateway = '[relay]\nudp = false\n'
+    relay = 'udp_listen = "off"\n'
 
 
 class OursRelayedUdp(OursRelayed):
-    name, note, gateway = 'gateway-relayed-udp', 'gatewayd through gateway-relay over UDP; direct link down', ''
-    relay = 'udp_listen = "10.77.1.1:3480"\n'
+    name, note, relay = 'gateway-relayed-udp', 'gatewayd through gateway-relay over UDP; direct link down', ''
 
 
 OURS = [Ours, OursTcp, OursRelayedUdp, OursRelayed]
