@@ -95,6 +95,8 @@ async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
     }
     let mut changed = log();
     changed[1].actor = "nobody@clinic.example".into();
+    let world = World::signed_in().await;
+    world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
     world.control.answer("GET /api/v1/audit", 200, &newest_first(&changed));
     let outcome = world.run(&["audit", "verify"]).await;
     assert_eq!(outcome.code, 1);
@@ -115,5 +117,7 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert!(outcome.stdout.contains("planned  create the channel 'lab/adt-in'"), "{outcome:?}");
     assert!(outcome.stdout.contains("waits    the grant of 'lab/adt-in' to 'Clinic B'"), "{outcome:?}");
-    assert!(world.control.asked().iter().all(|asked| asked.line.starts_with("GET ")), "a dry run changes nothing");
+    let asked = world.control.asked();
+    let changes = asked.iter().filter(|asked| !asked.line.starts_with("GET ") && !asked.line.ends_with("/sessions"));
+    assert_eq!(changes.count(), 0, "a dry run changes nothing: {asked:?}");
 }
