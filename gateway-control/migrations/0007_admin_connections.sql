@@ -33,8 +33,30 @@ INSERT INTO connections_of_both_kinds
     SELECT id, grant_id, agreement_id, channel_id, kind, status, ended, auto_activate, secret, sender_server_id,
      sender_organization, sender_port, sender_paused, sender_revision, listener_server_id, listener_organization,
      listener_paused, listener_revision, created_at, ended_at FROM connections;
+-- What refers to connections makes way for the new table, and comes back with it.
+CREATE TABLE deliveries_kept (
+    connection_id TEXT NOT NULL PRIMARY KEY,
+    sender TEXT NOT NULL,
+    listener TEXT NOT NULL,
+    balance TEXT NOT NULL,
+    is_open BOOLEAN NOT NULL
+);
+INSERT INTO deliveries_kept (connection_id, sender, listener, balance, is_open)
+    SELECT connection_id, sender, listener, balance, is_open FROM deliveries;
+DROP TABLE deliveries;
 DROP TABLE connections;
 ALTER TABLE connections_of_both_kinds RENAME TO connections;
+CREATE TABLE deliveries (
+    connection_id TEXT NOT NULL PRIMARY KEY REFERENCES connections (id),
+    sender TEXT NOT NULL,
+    listener TEXT NOT NULL,
+    balance TEXT NOT NULL,
+    is_open BOOLEAN NOT NULL
+);
+INSERT INTO deliveries (connection_id, sender, listener, balance, is_open)
+    SELECT connection_id, sender, listener, balance, is_open FROM deliveries_kept;
+DROP TABLE deliveries_kept;
+CREATE INDEX deliveries_open ON deliveries (connection_id) WHERE is_open;
 CREATE INDEX connections_of_sender ON connections (sender_organization, ended, id);
 CREATE INDEX connections_of_listener ON connections (listener_organization, ended, id);
 CREATE INDEX connections_sending ON connections (sender_server_id) WHERE NOT ended;
