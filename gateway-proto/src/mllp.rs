@@ -4,7 +4,7 @@
 //! An integration engine takes a FIN after its message for success in some settings, even when no acknowledgement
 //! came (never a FIN where a message is unacknowledged). [`Conversation`] tells whether the end of a
 //! conversation leaves a message unacknowledged; the gateway then ends the engine's socket with RST instead of FIN.
-//! The same pass over the bytes feeds the [`Ledger`] of the connection: one scanner, never a second one.
+//! The same pass over the bytes feeds the [`Ledger`](crate::observe::Ledger) of the connection: one scanner, never a second one.
 //!
 //! Framing (HL7 Minimal Lower Layer Protocol): `0x0B` message `0x1C 0x0D`. Bytes between frames are ignored, as
 //! engines do. Of a message only the first segment is read (of an answer the first few), byte by byte as it passes;

@@ -2,7 +2,7 @@
 //! that has to be asked.
 //!
 //! The daemon asks STUN servers, relays and the control plane and writes down what came back ([`Observations`]);
-//! [`judge`] makes a [`Report`] of it. Nothing here touches a socket or a clock, so every sentence can be tested.
+//! [`judge()`] makes a [`Report`] of it. Nothing here touches a socket or a clock, so every sentence can be tested.
 //!
 //! A report has facts (NAT, addresses, latencies) and [`Problem`]s. A problem says what does not work and what that
 //! costs, and where somebody else can mend it, the sentence to send there. Nothing in it is secret, but it names
