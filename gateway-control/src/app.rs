@@ -105,6 +105,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     let url = config.public_url.clone().unwrap_or_else(|| format!("https://{listen}"));
     let settings = Settings {
         signer: data.signer.clone(),
+        vault: data.vault.clone(),
         operator_token: data.operator_token.clone(),
         registration_token: data.registration_token.clone(),
         registration: config.registration,

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use data_encoding::HEXLOWER;
@@ -15,7 +16,7 @@ use gateway_net::{
 use gateway_proto::{api::platform::Hidden, identity::GatewayKey};
 use zeroize::Zeroizing;
 
-use crate::{config::Config, storage::Location};
+use crate::{config::Config, storage::Location, vault::Vault};
 
 /// File of the database.
 const DATABASE_FILE: &str = "control.sqlite";
@@ -25,12 +26,20 @@ const POLICY_KEY_FILE: &str = "policy-key";
 const OPERATOR_TOKEN_FILE: &str = "operator-token";
 /// File of the registration token.
 const REGISTRATION_TOKEN_FILE: &str = "registration-token";
+/// File of the key that seals secrets in the database: 64 hex digits.
+const STORAGE_KEY_FILE: &str = "storage-key";
 /// File of what was printed when the control plane became ready.
 const READY_FILE: &str = "ready.json";
 
 /// What a backup keeps of the data directory; the last two are there when the TLS identity is our own.
-pub(crate) const KEPT_FILES: [&str; 5] =
-    [POLICY_KEY_FILE, OPERATOR_TOKEN_FILE, REGISTRATION_TOKEN_FILE, "tls-key.pem", "tls-certificate.pem"];
+pub(crate) const KEPT_FILES: [&str; 6] = [
+    POLICY_KEY_FILE,
+    STORAGE_KEY_FILE,
+    OPERATOR_TOKEN_FILE,
+    REGISTRATION_TOKEN_FILE,
+    "tls-key.pem",
+    "tls-certificate.pem",
+];
 
 /// What the data directory holds.
 #[derive(Debug)]
@@ -39,6 +48,8 @@ pub struct DataDir {
     pub database: Location,
     /// The policy key.
     pub signer: GatewayKey,
+    /// Seals secrets in the database.
+    pub vault: Arc<Vault>,
     /// The operator token.
     pub operator_token: Hidden,
     /// Where the operator token is.
@@ -117,6 +128,7 @@ pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
     Ok(DataDir {
         database,
         signer: signer(config)?,
+        vault: vault(&directory.join(STORAGE_KEY_FILE))?,
         operator_token: token(&operator_token_file, "gwo_", "the operator token (at least 32 characters)")?,
         operator_token_file,
         registration_token: token(&registration_token_file, "gwr_", "the registration token (at least 32 characters)")?,
@@ -195,6 +207,15 @@ fn signer(config: &Config) -> Result<GatewayKey, BootstrapError> {
 }
 
 fn policy_key(path: &Path, make: bool) -> Result<GatewayKey, BootstrapError> {
+    Ok(GatewayKey::from_seed(&*key_bytes(path, make, "the policy key (64 hex digits)")?))
+}
+
+fn vault(path: &Path) -> Result<Arc<Vault>, BootstrapError> {
+    Ok(Arc::new(Vault::new(*key_bytes(path, true, "the storage key (64 hex digits)")?)))
+}
+
+/// The 32 bytes in a file, made when there is none and `make` says so.
+fn key_bytes(path: &Path, make: bool, what: &'static str) -> Result<Zeroizing<[u8; 32]>, BootstrapError> {
     let text = match secret_file::read(path) {
         Ok(text) => text,
         Err(SecretFileError::Missing { .. }) if make => {
@@ -205,10 +226,9 @@ fn policy_key(path: &Path, make: bool) -> Result<GatewayKey, BootstrapError> {
         }
         Err(error) => return Err(error.into()),
     };
-    let content = || BootstrapError::Content { path: path.to_owned(), what: "the policy key (64 hex digits)" };
-    let seed = Zeroizing::new(HEXLOWER.decode(text.trim_ascii()).map_err(|_| content())?);
-    let seed: &[u8; 32] = seed.as_slice().try_into().map_err(|_| content())?;
-    Ok(GatewayKey::from_seed(seed))
+    let content = || BootstrapError::Content { path: path.to_owned(), what };
+    let bytes = Zeroizing::new(HEXLOWER.decode(text.trim_ascii()).map_err(|_| content())?);
+    Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| content())?))
 }
 
 /// The token in a file, made when there is none.

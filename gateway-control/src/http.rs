@@ -11,6 +11,8 @@ mod audit;
 mod channels;
 mod connections;
 mod credentials;
+mod device_tokens;
+mod devices;
 mod engines;
 mod extract;
 mod gateway;

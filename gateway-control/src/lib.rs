@@ -14,6 +14,7 @@
 //! | [`app`] | start, order of the end |
 //! | [`bootstrap`], [`config`], [`cli`] | data directory, configuration, command line |
 //! | [`backup`] | backup and restore |
+//! | [`vault`] | seals what must not be readable in the database |
 //! | [`limits`], [`clock`], [`metrics`] | rates and nonces, time, instruments |
 
 pub mod app;
@@ -29,4 +30,5 @@ pub mod reconcile;
 pub mod replica;
 pub mod service;
 pub mod storage;
+pub mod vault;
 pub mod watchers;

@@ -10,10 +10,13 @@ mod accounts;
 mod admin;
 mod agreements;
 pub mod audit;
+mod behaviors;
 mod channels;
 mod connections;
 mod credentials;
 mod delivery;
+mod device_tokens;
+mod devices;
 mod engines;
 mod enrollment;
 mod error;
@@ -32,6 +35,7 @@ mod servers;
 mod shares;
 mod tiers;
 mod time_limits;
+mod token_keys;
 mod validate;
 mod work;
 
@@ -57,6 +61,7 @@ pub use self::{
     agreements::AgreementChange,
     connections::ConnectionChange,
     delivery::{DeliverySettings, Entered},
+    device_tokens::TokenVerifier,
     error::{ServiceError, ServiceResult},
     etag::etag,
     gateways::{GatewayCaller, Newest, Proof, WatchStart},
@@ -72,6 +77,7 @@ use crate::{
     clock::Clock,
     limits::{KeyedLimiter, Nonces},
     storage::{OrganizationRow, Storage, UserRow},
+    vault::Vault,
     watchers::Watchers,
 };
 
@@ -83,6 +89,8 @@ pub(crate) const SELF: &str = "Self";
 pub struct Settings {
     /// Signs policies and relay tokens.
     pub signer: GatewayKey,
+    /// Seals secrets in the storage.
+    pub vault: Arc<Vault>,
     /// What platform operators show.
     pub operator_token: Hidden,
     /// What creates an organization, and nothing else.
@@ -221,17 +229,23 @@ impl Service {
     }
 
     /// Makes sure that the policies in the storage are signed with our key: with another one, this process would lock
-    /// every gateway out.
+    /// every gateway out. The same for what is sealed in it.
     pub async fn claim_storage(&self) -> ServiceResult<()> {
         let own = self.policy_key().to_string();
         let mut tx = self.storage.begin().await?;
         let known = tx.fact("policy_key", &own).await?;
-        if self.shared && known == own {
+        if known != own {
+            return Err(ServiceError::OtherKey(known));
+        }
+        if tx.fact("storage_key", self.settings.vault.fingerprint()).await? != self.settings.vault.fingerprint() {
+            return Err(ServiceError::OtherStorageKey);
+        }
+        self.first_token_key(&mut *tx).await?;
+        if self.shared {
             // Known before the first gateway watches here: who watches at an unknown replica is forgotten.
             tx.put_replica(&self.replica, self.clock.unix_secs()).await?;
         }
-        tx.commit().await?;
-        if known == own { Ok(()) } else { Err(ServiceError::OtherKey(known)) }
+        Ok(tx.commit().await?)
     }
 
     /// Waits for running commits and closes the storage.

@@ -17,8 +17,8 @@ use gateway_proto::{
     api::gateway::ConnectionReport,
     engine::EngineChannel,
     id::{
-        AgreementId, ApiTokenId, ChannelId, ConnectionId, GrantId, InvitationId, OrganizationId, PeeringRequestId,
-        RelayId, ServerId, ShareId, UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId,
+        OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, UserId,
     },
     identity::GatewayPublicKey,
     policy::Secret,
@@ -346,6 +346,68 @@ pub trait Credentials: Send {
     async fn purge_credentials(&mut self, now: u64) -> StorageResult<()>;
 }
 
+/// Devices, and the kinds of exchange they perform.
+#[async_trait]
+pub trait Devices: Send {
+    /// One device, removed or not.
+    async fn device(&mut self, id: DeviceId) -> StorageResult<Option<DeviceRow>>;
+    /// Devices of an organization, or of the platform, that are not removed.
+    async fn devices(&mut self, owner: Option<OrganizationId>, slice: &Slice) -> StorageResult<Vec<DeviceRow>>;
+    /// Devices that are a server or are reached by its gateway, and are not removed.
+    async fn devices_of_server(&mut self, server: ServerId) -> StorageResult<Vec<DeviceRow>>;
+    /// How many devices that are no servers an organization, or the platform, has.
+    async fn count_devices(&mut self, owner: Option<OrganizationId>) -> StorageResult<u64>;
+    /// Adds one; [`StorageError::Duplicate`] when the name is taken.
+    async fn insert_device(&mut self, row: &DeviceRow) -> StorageResult<()>;
+    /// Stores a changed one; [`StorageError::Duplicate`] when the name is taken.
+    async fn update_device(&mut self, row: &DeviceRow) -> StorageResult<()>;
+    /// All behaviors, ordered by name.
+    async fn behaviors(&mut self) -> StorageResult<Vec<BehaviorRow>>;
+    /// Adds one, or describes it anew.
+    async fn put_behavior(&mut self, row: &BehaviorRow) -> StorageResult<()>;
+    /// Removes one; whether it was there.
+    async fn delete_behavior(&mut self, name: &str) -> StorageResult<bool>;
+    /// Whether a channel or a device that is not removed names it.
+    async fn is_behavior_used(&mut self, name: &str) -> StorageResult<bool>;
+}
+
+/// Tokens of devices, and the keys that sign them.
+#[async_trait]
+pub trait DeviceTokens: Send {
+    /// What is known of one token.
+    async fn device_token(&mut self, id: DeviceTokenId) -> StorageResult<Option<DeviceTokenRow>>;
+    /// Tokens of an organization's devices, or of one of them, that have not ended.
+    async fn device_tokens(
+        &mut self,
+        organization: OrganizationId,
+        device: Option<DeviceId>,
+        now: u64,
+        slice: &Slice,
+    ) -> StorageResult<Vec<DeviceTokenRow>>;
+    /// How many tokens of a device have not ended.
+    async fn count_device_tokens(&mut self, device: DeviceId, now: u64) -> StorageResult<u64>;
+    /// Adds one.
+    async fn insert_device_token(&mut self, row: &DeviceTokenRow) -> StorageResult<()>;
+    /// Revokes one.
+    async fn revoke_device_token(&mut self, id: DeviceTokenId, now: u64) -> StorageResult<()>;
+    /// Revokes those of a device; how many.
+    async fn revoke_tokens_of_device(&mut self, device: DeviceId, now: u64) -> StorageResult<u64>;
+    /// Revokes every one there is; how many.
+    async fn revoke_all_device_tokens(&mut self, now: u64) -> StorageResult<u64>;
+    /// Removes those that have ended.
+    async fn purge_device_tokens(&mut self, now: u64) -> StorageResult<()>;
+    /// The keys, in the order in which they sign.
+    async fn token_keys(&mut self) -> StorageResult<Vec<TokenKeyRow>>;
+    /// Adds one.
+    async fn insert_token_key(&mut self, row: &TokenKeyRow) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_token_key(&mut self, kid: &str) -> StorageResult<()>;
+    /// How long tokens live by default and at most, seconds.
+    async fn token_terms(&mut self) -> StorageResult<(u64, u64)>;
+    /// Changes that.
+    async fn put_token_terms(&mut self, default_secs: u64, max_secs: u64) -> StorageResult<()>;
+}
+
 /// Subscription tiers, and how many of what there are.
 #[async_trait]
 pub trait Tiers: Send {
@@ -469,6 +531,8 @@ pub trait Transaction:
     + Channels
     + Connections
     + Deliveries
+    + Devices
+    + DeviceTokens
     + Engines
     + Credentials
     + Shares

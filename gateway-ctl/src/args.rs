@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::{
     cmd::{
-        admin, agreement, apply, audit, channel, connection, directory, endpoint, gateway, grant, netcheck,
-        organization, peering, relay, server, session, share, shell, status, tier, token, user,
+        admin, agreement, apply, audit, behavior, channel, connection, device, directory, endpoint, gateway, grant,
+        netcheck, organization, peering, relay, server, session, share, shell, status, tier, token, token_key, user,
     },
     profile::ProfileName,
 };
@@ -113,6 +113,15 @@ pub(crate) enum Command {
     /// Tokens for automation.
     #[command(subcommand)]
     Token(token::Token),
+    /// Devices: systems with an identity of their own, and their tokens.
+    #[command(subcommand)]
+    Device(Box<device::Device>),
+    /// Behaviors: the kinds of exchange there are.
+    #[command(subcommand)]
+    Behavior(behavior::Behavior),
+    /// The keys that sign device tokens (for the operator of the platform).
+    #[command(subcommand)]
+    TokenKey(token_key::TokenKey),
     /// Subscription tiers and their limits.
     #[command(subcommand)]
     Tier(tier::TierVerb),

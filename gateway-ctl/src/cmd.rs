@@ -5,8 +5,10 @@ pub(crate) mod admin;
 pub(crate) mod agreement;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod behavior;
 pub(crate) mod channel;
 pub(crate) mod connection;
+pub(crate) mod device;
 pub(crate) mod directory;
 pub(crate) mod endpoint;
 pub(crate) mod gateway;
@@ -22,6 +24,7 @@ pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod tier;
 pub(crate) mod token;
+pub(crate) mod token_key;
 pub(crate) mod user;
 
 use std::path::PathBuf;
@@ -75,6 +78,9 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Answe
         Command::Admin(noun) => noun.run(context).await,
         Command::Share(noun) => noun.run(context).await,
         Command::Token(noun) => noun.run(context).await,
+        Command::Device(noun) => noun.run(context).await,
+        Command::Behavior(noun) => noun.run(context).await,
+        Command::TokenKey(noun) => noun.run(context).await,
         Command::Apply(verb) => verb.run(context).await,
         Command::Tier(noun) => noun.run(context).await,
         Command::Relay(noun) => noun.run(context).await,

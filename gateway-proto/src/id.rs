@@ -115,6 +115,12 @@ ids! {
     ShareId = "shr";
     /// A relay of the relay map.
     RelayId = "rly";
+    /// A system inside an organization that has an identity of its own.
+    DeviceId = "dev";
+    /// A token of a device.
+    DeviceTokenId = "dtk";
+    /// What switches a device on for another one.
+    LinkId = "lnk";
     /// An entry of the audit log.
     AuditId = "aud";
 }

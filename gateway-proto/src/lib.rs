@@ -9,6 +9,8 @@
 //! | [`id`] | typed ids (`con_…`) |
 //! | [`identity`] | gateway keys, Noise keys and their binding |
 //! | [`signed`] | signed objects and tokens, one signature context each |
+//! | [`jws`] | compact JSON web signatures with Ed25519, and nothing else |
+//! | [`device_token`] | tokens of devices, and the proof of a bound one |
 //! | [`policy`] | the signed policy one gateway runs from, and its rules of acceptance |
 //! | [`peering`] | the state machines of the platform as one transition table |
 //! | [`relay`] | frames between a gateway and a relay |
@@ -31,9 +33,11 @@ pub mod api;
 pub mod audit;
 pub mod backoff;
 pub mod balance;
+pub mod device_token;
 pub mod engine;
 pub mod id;
 pub mod identity;
+pub mod jws;
 pub mod mllp;
 pub mod netcheck;
 pub mod observe;

@@ -13,7 +13,7 @@ use super::{
     App, ClientAddress,
     problem::{ApiError, RequestId},
 };
-use crate::service::{Actor, Claim, ServiceError, etag};
+use crate::service::{Actor, Claim, ServiceError, TokenVerifier, etag};
 
 /// A signed-in user, and the token of the session.
 pub(super) struct SignedIn(pub(super) Actor, pub(super) String);
@@ -73,6 +73,20 @@ impl FromRequestParts<App> for Somebody {
             SignedIn::from_request_parts(parts, app).await?;
         }
         Ok(Self)
+    }
+}
+
+/// Who asks about a device token: a gateway with an assertion for this request, or a signed-in user.
+pub(super) struct Verifier(pub(super) TokenVerifier);
+
+impl FromRequestParts<App> for Verifier {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(match authorization(parts, "Gateway ") {
+            Some(token) => TokenVerifier::Gateway(app.service.authenticate_introspection(&token).await?),
+            None => TokenVerifier::User(Box::new(SignedIn::from_request_parts(parts, app).await?.0)),
+        }))
     }
 }
 

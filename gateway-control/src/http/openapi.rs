@@ -14,8 +14,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, accounts, admin, agreements, audit, channels, connections, credentials, engines, gateway, grants, peering,
-    relays, servers, shares, tiers,
+    App, accounts, admin, agreements, audit, channels, connections, credentials, device_tokens, devices, engines,
+    gateway, grants, peering, relays, servers, shares, tiers,
 };
 
 /// What stands above the routes in the document.
@@ -99,6 +99,19 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(credentials::delete_invitation))
         .routes(routes!(credentials::accept_invitation))
         .routes(routes!(credentials::change_password))
+        .routes(routes!(devices::list, devices::create))
+        .routes(routes!(devices::show, devices::update, devices::delete))
+        .routes(routes!(devices::system, devices::create_system))
+        .routes(routes!(devices::delete_system))
+        .routes(routes!(devices::behaviors))
+        .routes(routes!(devices::put_behavior, devices::delete_behavior))
+        .routes(routes!(device_tokens::of_device, device_tokens::create))
+        .routes(routes!(device_tokens::list))
+        .routes(routes!(device_tokens::revoke))
+        .routes(routes!(device_tokens::introspect))
+        .routes(routes!(device_tokens::keys))
+        .routes(routes!(device_tokens::rotate))
+        .routes(routes!(device_tokens::terms, device_tokens::put_terms))
         .routes(routes!(tiers::usage))
         .routes(routes!(tiers::list))
         .routes(routes!(tiers::put))
@@ -107,7 +120,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(relays::delete))
         .routes(routes!(audit::list))
         .routes(routes!(gateway::enroll));
-    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api)
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api).routes(routes!(device_tokens::jwks))
 }
 
 /// The OpenAPI document as JSON.

@@ -63,6 +63,7 @@ impl IntoResponse for ApiError {
             | ServiceError::EnrollmentCode(_)
             | ServiceError::Replay(_)
             | ServiceError::OtherKey(_)
+            | ServiceError::OtherStorageKey
             | ServiceError::Storage(_)
             | ServiceError::Internal(_) => None,
         };
@@ -97,9 +98,10 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::EnrollmentCode(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
         ServiceError::Replay(_) => (StatusCode::UNAUTHORIZED, "replay"),
         ServiceError::Busy | ServiceError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        ServiceError::OtherKey(_) | ServiceError::Storage(_) | ServiceError::Internal(_) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "internal")
-        }
+        ServiceError::OtherKey(_)
+        | ServiceError::OtherStorageKey
+        | ServiceError::Storage(_)
+        | ServiceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }
 }
 

@@ -93,6 +93,7 @@ impl Service {
             .await
             .or_conflict(|| format!("an organization called '{}' exists already", actor.organization.name))?;
         work.begin_tier(actor.id()).await?;
+        work.add_device_of_organization(&actor.organization).await?;
         work.insert_user(&actor.user).await.or_conflict(|| email_taken(&actor.user.email))?;
         work.audit(&[actor.id()], "organization.create", actor.id(), actor.organization.name.clone()).await?;
         work.audit_platform("organization.create", actor.id(), actor.organization.name.clone()).await?;

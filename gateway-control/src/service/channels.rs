@@ -45,7 +45,6 @@ impl Service {
         actor.may(Act::PublishChannels)?;
         let name = validate::name("name", &body.name)?;
         let engine = validate::engine(&body.engine)?;
-        let behavior = validate::behavior(body.behavior.as_deref().unwrap_or(DEFAULT_BEHAVIOR))?;
         let public_name = match &body.public_name {
             Some(public_name) => validate::name("public_name", public_name)?,
             None => String::new(),
@@ -54,6 +53,7 @@ impl Service {
             validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), 500)?;
         let mut work = self.work_of(actor).await?;
         let server = own_server(work.tx(), actor.id(), body.server_id).await?;
+        let behavior = work.known_behavior(body.behavior.as_deref().unwrap_or(DEFAULT_BEHAVIOR)).await?;
         work.has_room(actor.id(), Counted::Channels(server.id)).await?;
         let (ms, random) = work.seed();
         let row = ChannelRow {

@@ -60,6 +60,12 @@ pub enum ServiceError {
          the file policy-key that belongs to this database (all replicas have the same)"
     )]
     OtherKey(String),
+    /// The data directory lacks the key that sealed secrets in the database.
+    #[error(
+        "secrets in the database are sealed with another storage key than the one in the data directory; copy the file \
+         storage-key from the replica that made it, or from the backup (all replicas have the same)"
+    )]
+    OtherStorageKey,
     /// The storage failed.
     #[error("the storage failed")]
     Storage(#[source] StorageError),

@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
-    api::gateway::WATCH_PATH,
+    api::gateway::{INTROSPECT_PATH, WATCH_PATH},
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{Context, GatewayPublicKey},
     peering::{ConnectionAct, ConnectionStatus, Side, next},
@@ -62,8 +62,21 @@ const USED_BEFORE: &str = "this assertion was used before; sign a new one";
 impl Service {
     /// Checks the assertion a gateway opens its watch with.
     pub async fn authenticate_gateway(&self, token: &str) -> ServiceResult<WatchStart> {
+        self.authenticate_gateway_for(token, "GET", WATCH_PATH).await
+    }
+
+    /// Checks the assertion of a gateway that asks about a device token. It is accepted once by each replica: the answer
+    /// changes nothing.
+    pub async fn authenticate_introspection(&self, token: &str) -> ServiceResult<GatewayCaller> {
+        match self.authenticate_gateway_for(token, "POST", INTROSPECT_PATH).await? {
+            WatchStart::Enrolled(caller, _) => Ok(caller),
+            WatchStart::Removed => Err(ServiceError::Unauthenticated("this gateway was removed")),
+        }
+    }
+
+    async fn authenticate_gateway_for(&self, token: &str, method: &str, path: &str) -> ServiceResult<WatchStart> {
         let now = self.clock.unix_secs();
-        let assertion = Assertion::verify(token, &self.policy_key(), "GET", WATCH_PATH, now).map_err(refusal)?;
+        let assertion = Assertion::verify(token, &self.policy_key(), method, path, now).map_err(refusal)?;
         if HEXLOWER.decode(assertion.nonce.as_bytes()).map_or(0, |nonce| nonce.len()) != 16 {
             return Err(ServiceError::Unauthenticated("the assertion's nonce is not 32 hex digits"));
         }

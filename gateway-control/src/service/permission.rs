@@ -95,6 +95,8 @@ matrix! {
     ChangeOrganization = "organization.update", "Change name, description and visibility of the organization": MANAGERS on OWN;
     ManageUsers = "user.manage", "Add and remove users; owners only by owners": MANAGERS on OWN;
     ManageServers = "server.manage", "Add and remove servers, make enrolment codes": MANAGERS on OWN;
+    ManageDevices = "device.manage", "Add, change and remove devices": MANAGERS on OWN;
+    ManageDeviceTokens = "device_token.manage", "Make and revoke tokens of own devices": OPERATORS on OWN;
     ManageTokens = "token.manage", "Make and revoke own tokens for automation; those of others with user.manage": EVERYBODY on OWN;
     PublishChannels = "channel.manage", "Add, change, publish and remove channels": OPERATORS on OWN;
     RequestPeering = "peering_request.create", "Ask a discoverable organization, or oneself, for an agreement": MANAGERS on OUTSIDE;

@@ -71,6 +71,7 @@ impl Service {
         work.insert_server(&row)
             .await
             .or_conflict(|| format!("your organization has a server called '{}' already", row.name))?;
+        work.add_device_of_server(&row).await?;
         work.audit(&[actor.id()], "server.create", row.id, row.name.clone()).await?;
         let shown = self.show_server(work.tx(), row).await?;
         work.commit().await?;
@@ -78,7 +79,7 @@ impl Service {
     }
 
     /// Removes a server: its channels go, their grants are revoked, the grants it received are given back, its
-    /// connections end, and its gateway is told to keep nothing open.
+    /// connections end, the device it is goes with its tokens, and its gateway is told to keep nothing open.
     pub async fn delete_server(&self, actor: &Actor, id: ServerId) -> ServiceResult<()> {
         actor.may(Act::ManageServers)?;
         let mut work = self.work_of(actor).await?;
@@ -96,6 +97,7 @@ impl Service {
         for share in work.open_shares_of_server(id).await? {
             work.close_share(share).await?;
         }
+        work.remove_server_from_devices(id).await?;
         if let Some(key) = row.gateway.take() {
             let now = work.now;
             work.insert_removed_gateway(key, now).await?;

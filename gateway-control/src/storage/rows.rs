@@ -3,13 +3,13 @@
 use gateway_proto::{
     api::{
         gateway::EngineHead,
-        platform::{AdminAccess, AuditEntry, Role, ShareLevel},
+        platform::{AdminAccess, AuditEntry, DeviceKind, LinkableBy, Role, ShareLevel},
     },
     balance::{Balance, Tally},
     engine::plan::EndState,
     id::{
-        AgreementId, ApiTokenId, ChannelId, ConnectionId, GrantId, InvitationId, OrganizationId, PeeringRequestId,
-        RelayId, ServerId, ShareId, TenantId, UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId,
+        OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -183,6 +183,72 @@ rows! {
         created_at: u64,
         /// Removal.
         removed_at: Option<u64>,
+    }
+    /// A device.
+    DeviceRow {
+        /// Id.
+        id: DeviceId,
+        /// Organization; none: the platform.
+        organization: Option<OrganizationId>,
+        /// Kind.
+        kind: DeviceKind,
+        /// Name.
+        name: String,
+        /// Description.
+        description: String,
+        /// The server it is, or whose gateway reaches it.
+        server: Option<ServerId>,
+        /// What it performs.
+        behaviors: Vec<String>,
+        /// Who may link to it.
+        linkable_by: LinkableBy,
+        /// Creation.
+        created_at: u64,
+        /// Removal.
+        removed_at: Option<u64>,
+    }
+    /// What is known of a device's token.
+    DeviceTokenRow {
+        /// Id.
+        id: DeviceTokenId,
+        /// Device.
+        device: DeviceId,
+        /// Its organization.
+        organization: OrganizationId,
+        /// Whom it is for.
+        audience: String,
+        /// The key that signed it.
+        kid: String,
+        /// Thumbprint of the key it is bound to.
+        key_thumbprint: Option<String>,
+        /// Who asked for it.
+        issued_by: String,
+        /// End.
+        expires_at: u64,
+        /// Revocation.
+        revoked_at: Option<u64>,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A key that signs tokens.
+    TokenKeyRow {
+        /// Its thumbprint.
+        kid: String,
+        /// The public half, base64url.
+        public: String,
+        /// The seed, sealed.
+        seed: Sealed,
+        /// When it begins to sign.
+        signs_from: u64,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A kind of exchange.
+    BehaviorRow {
+        /// Name.
+        name: String,
+        /// What it is.
+        description: String,
     }
     /// The engine beside a server's gateway.
     EngineRow {

@@ -17,6 +17,8 @@ mod channels;
 mod connections;
 mod credentials;
 mod deliveries;
+mod device_tokens;
+mod devices;
 mod engines;
 mod idempotency;
 mod line;

@@ -29,7 +29,7 @@ pub(crate) fn share(from: &Path, to: &Path) -> bool {
         return false;
     }
     std::fs::create_dir(to.join("data")).unwrap();
-    for file in ["database-url", "data/policy-key", "data/operator-token"] {
+    for file in ["database-url", "data/policy-key", "data/storage-key", "data/operator-token"] {
         std::fs::copy(from.join(file), to.join(file)).unwrap();
     }
     true

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod credentials;
 mod database;
+mod devices;
 mod engines;
 mod enrollment;
 mod five_steps;

@@ -74,6 +74,17 @@ impl World<'_> {
                 let server = lab.server(&name).await;
                 ("POST", format!("/servers/{}/enrollment-codes", server.id), empty())
             }
+            Act::ManageDevices => {
+                let body = json!({"kind": "application", "name": self.fresh()});
+                let device: Value = lab.post("/devices", body).await;
+                let path = format!("/devices/{}", device["id"].as_str().unwrap());
+                ("PATCH", path, Some(json!({"description": "new"})))
+            }
+            Act::ManageDeviceTokens => {
+                let body = json!({"kind": "application", "name": self.fresh()});
+                let device: Value = lab.post("/devices", body).await;
+                ("POST", format!("/devices/{}/tokens", device["id"].as_str().unwrap()), empty())
+            }
             Act::ManageTokens => {
                 let body = json!({"name": self.fresh(), "scopes": ["read"]});
                 ("POST", "/api-tokens".to_owned(), Some(body))

@@ -41,6 +41,9 @@ async fn ids_of_others_answer_not_found_on_every_route() {
     let (grant, channel, user) = (grants[0].id, channels[0].id, users[0].id);
     let (server, agreement) = (pair.lab_server.id, &pair.agreement);
     let request = requests[0]["id"].as_str().unwrap();
+    let device = pair.lab.list::<Value>("/devices").await[0]["id"].as_str().unwrap().to_owned();
+    let token: Value = pair.lab.post(&format!("/devices/{device}/tokens"), json!({})).await;
+    let token = token["device_token"]["id"].as_str().unwrap();
     let empty = || Some(json!({}));
     let mut calls = vec![
         ("GET", format!("/servers/{server}"), None),
@@ -57,6 +60,12 @@ async fn ids_of_others_answer_not_found_on_every_route() {
         ("DELETE", format!("/channels/{channel}"), None),
         ("DELETE", format!("/users/{user}"), None),
         ("GET", format!("/agreements/{agreement}"), None),
+        ("GET", format!("/devices/{device}"), None),
+        ("PATCH", format!("/devices/{device}"), empty()),
+        ("DELETE", format!("/devices/{device}"), None),
+        ("GET", format!("/devices/{device}/tokens"), None),
+        ("POST", format!("/devices/{device}/tokens"), empty()),
+        ("DELETE", format!("/device-tokens/{token}"), None),
         ("GET", format!("/endpoints?agreement={agreement}"), None),
         ("GET", format!("/grants/{grant}"), None),
         ("GET", format!("/connections/{connection}"), None),
@@ -75,7 +84,15 @@ async fn ids_of_others_answer_not_found_on_every_route() {
         let problem = stranger.refused(method, &path, body).await;
         assert_eq!((problem.code.as_str(), problem.status), ("not_found", 404), "{method} {path}");
     }
-    for path in ["/servers", "/channels", "/agreements", "/grants", "/connections?ended=true", "/peering-requests"] {
+    for path in [
+        "/servers",
+        "/channels",
+        "/agreements",
+        "/grants",
+        "/connections?ended=true",
+        "/peering-requests",
+        "/device-tokens",
+    ] {
         assert!(stranger.list::<Value>(path).await.is_empty(), "{path}");
     }
     // The peer of an agreement is no owner either: the lab's channel and server stay the lab's.

@@ -121,3 +121,27 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let changes = asked.iter().filter(|asked| !asked.line.starts_with("GET ") && !asked.line.ends_with("/sessions"));
     assert_eq!(changes.count(), 0, "a dry run changes nothing: {asked:?}");
 }
+
+#[tokio::test]
+async fn a_device_token_is_the_only_thing_on_standard_output() {
+    let world = World::signed_in().await;
+    let device = json!({
+        "id": "dev_00000000000070008000000000000001", "organization_id": organization().id, "kind": "application",
+        "name": "portal", "description": "", "server_id": null, "behaviors": [], "linkable_by": "organization",
+        "created_at": 1,
+    });
+    let token = json!({
+        "id": "dtk_00000000000070008000000000000001", "device_id": device["id"], "audience": "gateway",
+        "key_thumbprint": null, "issued_by": "owner@clinic.example", "expires_at": 4_000_000_000u64,
+        "revoked_at": null, "created_at": 1,
+    });
+    world.control.answer("GET /api/v1/devices", 200, &page(vec![device]));
+    let path = "POST /api/v1/devices/dev_00000000000070008000000000000001/tokens";
+    world.control.answer(path, 201, &json!({"token": "a.b.c", "device_token": token}));
+    let outcome = world.run(&["device", "token", "create", "Portal", "--valid", "5m"]).await;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "a.b.c\n"), "{outcome:?}");
+    let body = world.control.asked_once(path).body;
+    assert_eq!(body, json!({"audience": null, "valid_secs": 300, "key": null}));
+    assert_eq!(world.run(&["device", "update", "portal"]).await.code, 64, "nothing to change");
+    assert_eq!(world.run(&["token-key", "rotate"]).await.code, 64, "the operator's token is missing");
+}

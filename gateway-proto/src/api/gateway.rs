@@ -19,6 +19,8 @@ use crate::{
 
 /// Path of enrolment.
 pub const ENROLL_PATH: &str = "/api/v1/gateway/enroll";
+/// Path at which a gateway asks whether a device token counts.
+pub const INTROSPECT_PATH: &str = "/api/v1/device-tokens/introspect";
 /// Path of the policy watch.
 pub const WATCH_PATH: &str = "/api/v1/gateway/watch";
 /// Sub-protocol of the policy watch.

@@ -28,6 +28,12 @@
 //! | `GET /channels/{id}/access` · `GET /servers/{id}/access` | [`AccessEntry`]: who has access |
 //! | `GET /organization/usage` · `GET /tiers` | [`Usage`] · [`Tier`] |
 //! | `PUT /tiers/{name}` · `GET /organizations` · `PUT /organizations/{id}/tier` | [`PutTier`] · [`PlatformOrganization`] · [`AssignTier`] (operator of the platform) |
+//! | `GET /devices` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Device`] · [`CreateDevice`] · [`UpdateDevice`] |
+//! | `GET /system-devices` · `POST` · `DELETE …/{id}` | [`Device`] · [`CreateSystemDevice`] (operator of the platform) |
+//! | `GET /devices/{id}/tokens` · `POST` · `GET /device-tokens` · `DELETE …/{id}` | [`DeviceToken`] · [`CreateDeviceToken`] → [`CreatedDeviceToken`] |
+//! | `POST /device-tokens/introspect` | [`IntrospectToken`] → [`Introspection`] (user, or gateway) |
+//! | `GET /token-keys` · `POST /token-keys/rotate` · `GET /token-terms` · `PUT` | [`TokenKey`] · [`RotateTokenKeys`] · [`TokenTerms`] (operator of the platform) |
+//! | `GET /behaviors` · `PUT …/{name}` · `DELETE …/{name}` | [`Behavior`] · [`PutBehavior`] (operator of the platform) |
 //! | `GET /audit` | [`AuditEntry`], newest first |
 
 use serde::{Deserialize, Serialize};
@@ -72,11 +78,13 @@ macro_rules! api_types {
 mod access;
 mod admin;
 mod credentials;
+mod devices;
 mod tiers;
 
 pub use access::*;
 pub use admin::*;
 pub use credentials::*;
+pub use devices::*;
 pub use tiers::*;
 
 /// A text that must not show in logs: masked in `Debug`.

@@ -1,0 +1,81 @@
+//! Behaviors: the kinds of exchange there are. Data, not code: the platform's operator adds to them, and whatever names one
+//! (a channel, a device) names one that is known.
+
+use gateway_proto::api::platform::{Behavior, PutBehavior};
+
+use super::{Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use crate::storage::BehaviorRow;
+
+/// Behaviors of a platform at most.
+const MAX_BEHAVIORS: usize = 200;
+/// Behaviors of one device at most.
+const MAX_PER_DEVICE: usize = 50;
+
+impl Service {
+    /// All behaviors.
+    pub async fn behaviors(&self) -> ServiceResult<Vec<Behavior>> {
+        let rows = self.storage.read().await?.behaviors().await?;
+        Ok(rows.into_iter().map(|row| Behavior { name: row.name, description: row.description }).collect())
+    }
+
+    /// Adds a behavior or describes one anew, as the operator of the platform.
+    pub async fn put_behavior(&self, name: &str, body: PutBehavior) -> ServiceResult<Behavior> {
+        let row = BehaviorRow {
+            name: validate::behavior(name)?,
+            description: validate::text("description", &body.description, 500)?,
+        };
+        let mut work = self.work(Who::Operator).await?;
+        let known = work.behaviors().await?;
+        let before = known.iter().find(|known| known.name == row.name);
+        if before.is_none() && known.len() >= MAX_BEHAVIORS {
+            return Err(ServiceError::Conflict(format!("there are {MAX_BEHAVIORS} behaviors already; remove one")));
+        }
+        let detail = before.map_or_else(
+            || row.description.clone(),
+            |before| super::work::changes(&[("description", &before.description, &row.description)]),
+        );
+        work.put_behavior(&row).await?;
+        work.audit_platform("behavior.put", &row.name, detail).await?;
+        work.commit().await?;
+        Ok(Behavior { name: row.name, description: row.description })
+    }
+
+    /// Removes a behavior that nothing names any more, as the operator of the platform.
+    pub async fn delete_behavior(&self, name: &str) -> ServiceResult<()> {
+        let mut work = self.work(Who::Operator).await?;
+        if work.is_behavior_used(name).await? {
+            return Err(ServiceError::Conflict("channels or devices name this behavior; it stays".to_owned()));
+        }
+        if !work.delete_behavior(name).await? {
+            return Err(ServiceError::NotFound("behavior"));
+        }
+        work.audit_platform("behavior.delete", name, "").await?;
+        work.commit().await
+    }
+}
+
+impl Work {
+    /// A behavior that is known.
+    pub(super) async fn known_behavior(&mut self, name: &str) -> ServiceResult<String> {
+        Ok(self.known_behaviors(vec![name.to_owned()]).await?.remove(0))
+    }
+
+    /// Behaviors that are known, sorted, once each.
+    pub(super) async fn known_behaviors(&mut self, mut names: Vec<String>) -> ServiceResult<Vec<String>> {
+        if names.len() > MAX_PER_DEVICE {
+            return Err(ServiceError::Invalid(format!("behaviors: at most {MAX_PER_DEVICE} are accepted")));
+        }
+        names.sort();
+        names.dedup();
+        let known = self.behaviors().await?;
+        if let Some(unknown) = names.iter().find(|name| !known.iter().any(|row| row.name == **name)) {
+            let unknown = validate::behavior(unknown)?;
+            let known: Vec<_> = known.into_iter().map(|row| row.name).collect();
+            return Err(ServiceError::Invalid(format!(
+                "'{unknown}' is no behavior of this platform: known are {}",
+                known.join(", ")
+            )));
+        }
+        Ok(names)
+    }
+}
