@@ -19,6 +19,7 @@ mod gateway;
 mod grants;
 mod health;
 mod idempotency;
+mod links;
 mod openapi;
 mod peering;
 mod problem;
@@ -27,7 +28,9 @@ mod serve;
 mod servers;
 mod shares;
 mod sources;
+mod tenants;
 mod tiers;
+mod totp;
 mod watch;
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};

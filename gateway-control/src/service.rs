@@ -21,9 +21,11 @@ mod engines;
 mod enrollment;
 mod error;
 mod etag;
+mod executions;
 mod gateways;
 mod grants;
 mod idempotency;
+mod links;
 mod page;
 mod password;
 mod peering;
@@ -33,9 +35,11 @@ mod relays;
 mod replicas;
 mod servers;
 mod shares;
+mod tenants;
 mod tiers;
 mod time_limits;
 mod token_keys;
+mod totp;
 mod validate;
 mod work;
 
@@ -64,6 +68,7 @@ pub use self::{
     device_tokens::TokenVerifier,
     error::{ServiceError, ServiceResult},
     etag::etag,
+    executions::ExecutionsQuery,
     gateways::{GatewayCaller, Newest, Proof, WatchStart},
     idempotency::{Claim, Known},
     page::{MAX_LIMIT, Paging},
@@ -118,6 +123,8 @@ pub struct Service {
     nonces: Arc<Nonces>,
     /// How many refused sign-ins of one user are written down.
     refusals: Arc<KeyedLimiter<UserId>>,
+    /// How many codes of a second factor one user may try.
+    code_attempts: Arc<KeyedLimiter<UserId>>,
     /// Name of this process among its kind.
     replica: Arc<str>,
     /// Other replicas may be at work on the storage.
@@ -134,6 +141,8 @@ const NONCES: usize = 100_000;
 
 /// Refused sign-ins of one user that are written into the audit log in an hour: enough to see an attack, and no more.
 const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
+/// Codes of a second factor that one user may try in an hour: who guesses has one chance in 30,000 a day for each replica.
+const CODES: NonZeroU32 = NonZeroU32::new(10).expect("invariant: not zero");
 /// Users whose refusals are counted.
 const KNOWN_USERS: usize = 50_000;
 
@@ -177,6 +186,14 @@ impl Actor {
         Err(ServiceError::Forbidden(format!("your role is {own}; this needs one of: {}", names.join(", "))))
     }
 
+    /// Refuses tokens of automation: whom a token adds could sign in, and would be bound by none of its scopes.
+    pub(crate) fn in_person(&self) -> ServiceResult<()> {
+        if self.scopes.is_none() {
+            return Ok(());
+        }
+        Err(ServiceError::Forbidden("an API token adds no users and invites nobody: sign in for that".to_owned()))
+    }
+
     fn id(&self) -> OrganizationId {
         self.organization.id
     }
@@ -197,6 +214,7 @@ impl Service {
             passwords,
             nonces: Arc::new(Nonces::new(NONCES)),
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
+            code_attempts: Arc::new(KeyedLimiter::new(CODES, Duration::from_secs(3600), CODES, KNOWN_USERS)),
             backlog: Arc::default(),
             commits: TaskTracker::new(),
         }

@@ -17,8 +17,8 @@ use gateway_proto::{
     api::gateway::ConnectionReport,
     engine::EngineChannel,
     id::{
-        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId,
-        OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId, LinkId,
+        OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::GatewayPublicKey,
     policy::Secret,
@@ -93,6 +93,17 @@ pub trait Accounts: Send {
     async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()>;
     /// Discoverable ones whose search key contains the text, ordered by name key.
     async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>>;
+    /// Organizations of a tenant that are not removed.
+    async fn organizations_of_tenant(&mut self, tenant: TenantId, slice: &Slice)
+    -> StorageResult<Vec<OrganizationRow>>;
+    /// How many there are of them.
+    async fn count_organizations(&mut self, tenant: TenantId) -> StorageResult<u64>;
+    /// The organization that is the tenant itself.
+    async fn tenant_itself(&mut self, tenant: TenantId) -> StorageResult<Option<OrganizationId>>;
+    /// Adds the tenant that an organization is itself.
+    async fn insert_tenant(&mut self, row: &OrganizationRow) -> StorageResult<()>;
+    /// Removes the users of an organization with their sessions and tokens, and its invitations.
+    async fn delete_people(&mut self, organization: OrganizationId) -> StorageResult<()>;
     /// One user.
     async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>>;
     /// A user by sign-in name.
@@ -408,6 +419,62 @@ pub trait DeviceTokens: Send {
     async fn put_token_terms(&mut self, default_secs: u64, max_secs: u64) -> StorageResult<()>;
 }
 
+/// Links between devices, and counted executions.
+#[async_trait]
+pub trait Links: Send {
+    /// One link.
+    async fn link(&mut self, id: LinkId) -> StorageResult<Option<LinkRow>>;
+    /// Links from and to devices of an organization.
+    async fn links(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<LinkRow>>;
+    /// Links from and to a device.
+    async fn links_of_device(&mut self, id: DeviceId) -> StorageResult<Vec<LinkRow>>;
+    /// How many there are of them.
+    async fn count_links_of_device(&mut self, id: DeviceId) -> StorageResult<u64>;
+    /// Links between devices of two organizations, either way.
+    async fn links_between(&mut self, one: OrganizationId, other: OrganizationId) -> StorageResult<Vec<LinkRow>>;
+    /// The devices a device is linked to.
+    async fn linked_devices(&mut self, source: DeviceId) -> StorageResult<Vec<DeviceRow>>;
+    /// Devices of others that those of an organization may be linked to.
+    async fn linkable_devices(
+        &mut self,
+        organization: OrganizationId,
+        tenant: TenantId,
+        slice: &Slice,
+    ) -> StorageResult<Vec<DeviceRow>>;
+    /// Adds one; [`StorageError::Duplicate`] when the two are linked already.
+    async fn insert_link(&mut self, row: &LinkRow) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_link(&mut self, id: LinkId) -> StorageResult<()>;
+    /// Adds to the executions of a device on a day.
+    async fn add_executions(&mut self, row: &ExecutionsRow) -> StorageResult<()>;
+    /// Executions of an organization's devices, ordered by day, device and behavior.
+    async fn executions(
+        &mut self,
+        organization: OrganizationId,
+        filter: &ExecutionsFilter,
+        slice: &Slice,
+    ) -> StorageResult<Vec<ExecutionsRow>>;
+    /// Removes days from before.
+    async fn purge_executions(&mut self, before: &str) -> StorageResult<()>;
+}
+
+/// Second factors of users.
+#[async_trait]
+pub trait SecondFactors: Send {
+    /// That of a user, confirmed or not.
+    async fn totp(&mut self, user: UserId) -> StorageResult<Option<TotpRow>>;
+    /// Stores it, new or changed.
+    async fn put_totp(&mut self, row: &TotpRow) -> StorageResult<()>;
+    /// Removes it with the recovery codes.
+    async fn delete_totp(&mut self, user: UserId) -> StorageResult<()>;
+    /// Adds a recovery code.
+    async fn insert_recovery_code(&mut self, user: UserId, hash: &str) -> StorageResult<()>;
+    /// Spends a recovery code; whether it was there.
+    async fn use_recovery_code(&mut self, user: UserId, hash: &str) -> StorageResult<bool>;
+    /// How many are left.
+    async fn count_recovery_codes(&mut self, user: UserId) -> StorageResult<u64>;
+}
+
 /// Subscription tiers, and how many of what there are.
 #[async_trait]
 pub trait Tiers: Send {
@@ -533,6 +600,8 @@ pub trait Transaction:
     + Deliveries
     + Devices
     + DeviceTokens
+    + Links
+    + SecondFactors
     + Engines
     + Credentials
     + Shares

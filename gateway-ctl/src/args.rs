@@ -9,7 +9,8 @@ use url::Url;
 use crate::{
     cmd::{
         admin, agreement, apply, audit, behavior, channel, connection, device, directory, endpoint, gateway, grant,
-        netcheck, organization, peering, relay, server, session, share, shell, status, tier, token, token_key, user,
+        link, netcheck, organization, peering, relay, server, session, share, shell, status, tenant, tier, token,
+        token_key, usage, user,
     },
     profile::ProfileName,
 };
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// The own organization.
     #[command(subcommand)]
     Organization(organization::Organization),
+    /// The organizations of the own tenant.
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// Sign in and remember the session in the profile.
     Login(session::Login),
     /// Sign out and forget the session.
@@ -116,6 +120,11 @@ pub(crate) enum Command {
     /// Devices: systems with an identity of their own, and their tokens.
     #[command(subcommand)]
     Device(Box<device::Device>),
+    /// Links: what switches the behaviors of a device on for another one.
+    #[command(subcommand)]
+    Link(link::Link),
+    /// How often the own devices took part in which behavior, by day.
+    Usage(usage::Usage),
     /// Behaviors: the kinds of exchange there are.
     #[command(subcommand)]
     Behavior(behavior::Behavior),

@@ -13,6 +13,7 @@ pub(crate) mod directory;
 pub(crate) mod endpoint;
 pub(crate) mod gateway;
 pub(crate) mod grant;
+pub(crate) mod link;
 pub(crate) mod netcheck;
 pub(crate) mod organization;
 pub(crate) mod peering;
@@ -22,9 +23,11 @@ pub(crate) mod session;
 pub(crate) mod share;
 pub(crate) mod shell;
 pub(crate) mod status;
+pub(crate) mod tenant;
 pub(crate) mod tier;
 pub(crate) mod token;
 pub(crate) mod token_key;
+pub(crate) mod usage;
 pub(crate) mod user;
 
 use std::path::PathBuf;
@@ -79,6 +82,9 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Answe
         Command::Share(noun) => noun.run(context).await,
         Command::Token(noun) => noun.run(context).await,
         Command::Device(noun) => noun.run(context).await,
+        Command::Tenant(noun) => noun.run(context).await,
+        Command::Link(noun) => noun.run(context).await,
+        Command::Usage(verb) => verb.run(context).await,
         Command::Behavior(noun) => noun.run(context).await,
         Command::TokenKey(noun) => noun.run(context).await,
         Command::Apply(verb) => verb.run(context).await,

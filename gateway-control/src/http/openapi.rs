@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App, accounts, admin, agreements, audit, channels, connections, credentials, device_tokens, devices, engines,
-    gateway, grants, peering, relays, servers, shares, tiers,
+    gateway, grants, links, peering, relays, servers, shares, tenants, tiers, totp,
 };
 
 /// What stands above the routes in the document.
@@ -60,7 +60,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(accounts::login))
         .routes(routes!(accounts::logout))
         .routes(routes!(accounts::me))
-        .routes(routes!(accounts::organization, accounts::update_organization))
+        .routes(routes!(accounts::organization, accounts::update_organization, tenants::delete_own))
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::show, tenants::delete))
+        .routes(routes!(tenants::invite))
         .routes(routes!(accounts::users, accounts::create_user))
         .routes(routes!(accounts::delete_user))
         .routes(routes!(accounts::directory))
@@ -99,6 +102,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(credentials::delete_invitation))
         .routes(routes!(credentials::accept_invitation))
         .routes(routes!(credentials::change_password))
+        .routes(routes!(totp::status, totp::enroll))
+        .routes(routes!(totp::confirm))
+        .routes(routes!(totp::disable))
+        .routes(routes!(totp::reset))
         .routes(routes!(devices::list, devices::create))
         .routes(routes!(devices::show, devices::update, devices::delete))
         .routes(routes!(devices::system, devices::create_system))
@@ -112,6 +119,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(device_tokens::keys))
         .routes(routes!(device_tokens::rotate))
         .routes(routes!(device_tokens::terms, device_tokens::put_terms))
+        .routes(routes!(links::list, links::create))
+        .routes(routes!(links::show, links::delete))
+        .routes(routes!(links::linkable))
+        .routes(routes!(links::executions))
+        .routes(routes!(links::executions_of))
         .routes(routes!(tiers::usage))
         .routes(routes!(tiers::list))
         .routes(routes!(tiers::put))

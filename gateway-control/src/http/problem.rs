@@ -60,6 +60,7 @@ impl IntoResponse for ApiError {
             | ServiceError::WrongState(_)
             | ServiceError::Blocked(_)
             | ServiceError::Unauthenticated(_)
+            | ServiceError::TotpRequired
             | ServiceError::EnrollmentCode(_)
             | ServiceError::Replay(_)
             | ServiceError::OtherKey(_)
@@ -94,6 +95,7 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
         ServiceError::WrongState(_) | ServiceError::Blocked(_) => (StatusCode::CONFLICT, "wrong_state"),
         ServiceError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+        ServiceError::TotpRequired => (StatusCode::UNAUTHORIZED, "totp_required"),
         ServiceError::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
         ServiceError::EnrollmentCode(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
         ServiceError::Replay(_) => (StatusCode::UNAUTHORIZED, "replay"),

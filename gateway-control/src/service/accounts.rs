@@ -77,6 +77,7 @@ impl Service {
             description,
             discoverable: body.discoverable,
             created_at: self.clock.unix_secs(),
+            removed_at: None,
         };
         let user = UserRow {
             id: UserId::new(self.clock.unix_ms(), gateway_net::random()),
@@ -92,6 +93,7 @@ impl Service {
         work.insert_organization(&actor.organization)
             .await
             .or_conflict(|| format!("an organization called '{}' exists already", actor.organization.name))?;
+        work.insert_tenant(&actor.organization).await?;
         work.begin_tier(actor.id()).await?;
         work.add_device_of_organization(&actor.organization).await?;
         work.insert_user(&actor.user).await.or_conflict(|| email_taken(&actor.user.email))?;
@@ -110,27 +112,42 @@ impl Service {
         let fits = self.passwords.verify(body.password.clone(), hash).await?;
         let Some(user) = user.as_ref().filter(|_| fits).cloned() else {
             if let Some(user) = user {
-                self.note_refusal(&user).await?;
+                self.note_refusal(&user, "wrong password").await?;
             }
             return Err(ServiceError::Unauthenticated("the e-mail address or the password is wrong"));
         };
         let organization = organization_of(&mut *self.storage.read().await?, &user).await?;
         let actor = Actor::new(user, organization);
         let mut work = self.work_of(&actor).await?;
-        work.audit(&[actor.id()], "session.create", actor.user.id, "").await?;
+        work.still_the_password(&actor).await?;
+        let code = body.code.as_ref().map(|code| code.0.as_str());
+        if code.is_some() {
+            self.may_try_code(actor.user.id)?;
+        }
+        let second = match work.second_factor(actor.user.id, code).await {
+            Ok(second) => second,
+            Err(error) => {
+                drop(work);
+                if matches!(error, ServiceError::Unauthenticated(_)) {
+                    self.note_refusal(&actor.user, "wrong code").await?;
+                }
+                return Err(error);
+            }
+        };
+        let how = if second { "with second factor" } else { "" };
+        work.audit(&[actor.id()], "session.create", actor.user.id, how).await?;
         let session = self.open_session(work.tx(), actor).await?;
         work.commit().await?;
         Ok(session)
     }
 
     /// Writes a refused sign-in into the log of the account's organization; a flood of them only once in a while.
-    async fn note_refusal(&self, user: &UserRow) -> ServiceResult<()> {
+    async fn note_refusal(&self, user: &UserRow, why: &str) -> ServiceResult<()> {
         if self.refusals.check(&user.id).is_err() {
             return Ok(());
         }
         let mut work = self.work(Who::System).await?;
-        work.audit(&[user.organization], "session.refuse", user.id, format!("wrong password for {}", user.email))
-            .await?;
+        work.audit(&[user.organization], "session.refuse", user.id, format!("{why} for {}", user.email)).await?;
         work.commit().await
     }
 
@@ -222,6 +239,7 @@ impl Service {
     /// Adds a user.
     pub async fn create_user(&self, actor: &Actor, body: CreateUser) -> ServiceResult<User> {
         actor.may(Act::ManageUsers)?;
+        actor.in_person()?;
         if !permission::may_manage(actor.user.role, body.role) {
             return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
         }
@@ -310,7 +328,7 @@ pub(super) fn email_taken(email: &str) -> String {
     format!("there is a user with the address {email} already")
 }
 
-fn show_organization(row: OrganizationRow) -> Organization {
+pub(super) fn show_organization(row: OrganizationRow) -> Organization {
     Organization {
         id: row.id,
         tenant_id: row.tenant,

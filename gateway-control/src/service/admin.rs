@@ -248,11 +248,11 @@ impl Work {
     /// Ends the admin connections and shares of an agreement that is over.
     pub(super) async fn end_admin_of(&mut self, agreement: &AgreementRow) -> ServiceResult<()> {
         for share in self.open_shares_of_agreement(agreement.id).await? {
-            self.close_share(share).await?;
+            self.end_share_of(share).await?;
         }
         for row in self.open_connections_of_agreement(agreement.id).await? {
             if row.admin.is_some() {
-                self.end_connection(row, ConnectionAct::Terminate, None, Side::System).await?;
+                self.close_connection(row, ConnectionAct::Terminate, None, Side::System).await?;
             }
         }
         Ok(())

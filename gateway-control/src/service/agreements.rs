@@ -84,15 +84,13 @@ impl Service {
         if row == before {
             return show(work.tx(), own, row).await;
         }
-        work.update_agreement(&row).await?;
-        for connection in work.open_connections_of_agreement(id).await? {
-            work.touch_ends(&connection);
-        }
         if row.ended_at.is_some() {
-            for grant in work.open_grants_of_agreement(id).await? {
-                work.end_grant(grant, GrantAct::Close, Side::System).await?;
+            work.end_agreement(&row).await?;
+        } else {
+            work.update_agreement(&row).await?;
+            for connection in work.open_connections_of_agreement(id).await? {
+                work.touch_ends(&connection);
             }
-            work.end_admin_of(&row).await?;
         }
         let act = match change {
             AgreementChange::Suspend => "agreement.suspend",
@@ -129,6 +127,16 @@ pub(super) async fn own_agreement(
 }
 
 impl Work {
+    /// Stores an agreement that has ended: what stood on it ends with it.
+    pub(super) async fn end_agreement(&mut self, row: &AgreementRow) -> ServiceResult<()> {
+        self.update_agreement(row).await?;
+        for grant in self.open_grants_of_agreement(row.id).await? {
+            self.end_grant(grant, GrantAct::Close, Side::System).await?;
+        }
+        self.end_admin_of(row).await?;
+        self.review_links_between(row.first, row.second).await
+    }
+
     /// An agreement of the organization under which new things may begin.
     pub(super) async fn agreement_in_force(
         &mut self,

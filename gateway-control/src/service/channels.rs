@@ -43,34 +43,8 @@ impl Service {
     /// Adds a channel, published at once if it has a public name.
     pub async fn create_channel(&self, actor: &Actor, body: CreateChannel) -> ServiceResult<Channel> {
         actor.may(Act::PublishChannels)?;
-        let name = validate::name("name", &body.name)?;
-        let engine = validate::engine(&body.engine)?;
-        let public_name = match &body.public_name {
-            Some(public_name) => validate::name("public_name", public_name)?,
-            None => String::new(),
-        };
-        let public_description =
-            validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), 500)?;
         let mut work = self.work_of(actor).await?;
-        let server = own_server(work.tx(), actor.id(), body.server_id).await?;
-        let behavior = work.known_behavior(body.behavior.as_deref().unwrap_or(DEFAULT_BEHAVIOR)).await?;
-        work.has_room(actor.id(), Counted::Channels(server.id)).await?;
-        let (ms, random) = work.seed();
-        let row = ChannelRow {
-            id: ChannelId::new(ms, random),
-            organization: actor.id(),
-            server: server.id,
-            name,
-            engine,
-            behavior,
-            published: !public_name.is_empty(),
-            public_name,
-            public_description,
-            created_at: work.now,
-            removed_at: None,
-        };
-        work.insert_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
-        work.audit(&[actor.id()], "channel.create", row.id, row.name.clone()).await?;
+        let row = work.add_channel(actor.id(), body).await?;
         work.commit().await?;
         Ok(show(row))
     }
@@ -176,6 +150,42 @@ pub(super) async fn own_channel(
 }
 
 impl Work {
+    /// Adds a channel of the organization, published at once if it has a public name.
+    pub(super) async fn add_channel(
+        &mut self,
+        organization: OrganizationId,
+        body: CreateChannel,
+    ) -> ServiceResult<ChannelRow> {
+        let name = validate::name("name", &body.name)?;
+        let engine = validate::engine(&body.engine)?;
+        let public_name = match &body.public_name {
+            Some(public_name) => validate::name("public_name", public_name)?,
+            None => String::new(),
+        };
+        let public_description =
+            validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), 500)?;
+        let server = own_server(self.tx(), organization, body.server_id).await?;
+        let behavior = self.known_behavior(body.behavior.as_deref().unwrap_or(DEFAULT_BEHAVIOR)).await?;
+        self.has_room(organization, Counted::Channels(server.id)).await?;
+        let (ms, random) = self.seed();
+        let row = ChannelRow {
+            id: ChannelId::new(ms, random),
+            organization,
+            server: server.id,
+            name,
+            engine,
+            behavior,
+            published: !public_name.is_empty(),
+            public_name,
+            public_description,
+            created_at: self.now,
+            removed_at: None,
+        };
+        self.insert_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
+        self.audit(&[organization], "channel.create", row.id, row.name.clone()).await?;
+        Ok(row)
+    }
+
     /// Removes a channel with everything that stands on it.
     pub(super) async fn remove_channel(&mut self, mut row: ChannelRow) -> ServiceResult<()> {
         for grant in self.open_grants_of_channel(row.id).await? {
@@ -191,7 +201,7 @@ fn name_taken(name: &str) -> String {
     format!("this server has a channel called '{name}' already")
 }
 
-fn show(row: ChannelRow) -> Channel {
+pub(super) fn show(row: ChannelRow) -> Channel {
     Channel {
         id: row.id,
         server_id: row.server,

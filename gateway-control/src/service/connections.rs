@@ -250,10 +250,28 @@ impl Work {
         if let (Some(act), Some(id)) = (grant_act, row.grant)
             && let Some(mut grant) = self.grant(id).await?
         {
-            grant.status = next(grant.status, act, side)?;
+            let before = grant.status;
+            grant.status = next(before, act, side)?;
             self.update_grant(&grant).await?;
+            let changes = changes(&[("status", &before, &grant.status)]);
+            self.audit(&[grant.owner, grant.peer], &format!("grant.{act}"), id, changes).await?;
         }
         Ok(row)
+    }
+
+    /// The same as a consequence of something else, which both sides find in their logs.
+    pub(super) async fn close_connection(
+        &mut self,
+        row: ConnectionRow,
+        act: ConnectionAct,
+        grant_act: Option<GrantAct>,
+        side: Side,
+    ) -> ServiceResult<()> {
+        let before = row.status;
+        let row = self.end_connection(row, act, grant_act, side).await?;
+        let changes = changes(&[("status", &before, &row.status)]);
+        let organizations = [row.sender.organization, row.listener.organization];
+        self.audit(&organizations, &format!("connection.{act}"), row.id, changes).await
     }
 
     /// Activates what waits for a policy of this server only: both ends have it in force now.

@@ -16,7 +16,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult,
+    Actor, Service, ServiceError, ServiceResult, Work,
     accounts::{email_taken, organization_of},
     digest,
     error::OrConflict,
@@ -30,7 +30,7 @@ use crate::storage::{ApiTokenRow, InvitationRow, PasswordHash, UserRow};
 /// How long a token is valid: 90 days by default, a leap year at most.
 const TOKEN_SECS: (u64, u64, u64) = (60, 90 * 24 * 3600, 366 * 24 * 3600);
 /// How long an invitation is valid: a week by default, 30 days at most.
-const INVITATION_SECS: (u64, u64, u64) = (60, 7 * 24 * 3600, 30 * 24 * 3600);
+pub(super) const INVITATION_SECS: (u64, u64, u64) = (60, 7 * 24 * 3600, 30 * 24 * 3600);
 /// Tokens of one user.
 const TOKENS_PER_USER: u64 = 50;
 /// How exactly the last use of a token is known, seconds.
@@ -125,34 +125,14 @@ impl Service {
     /// Invites a person; whoever has the code chooses the password.
     pub async fn create_invitation(&self, actor: &Actor, body: CreateInvitation) -> ServiceResult<CreatedInvitation> {
         actor.may(Act::ManageUsers)?;
+        actor.in_person()?;
         if !permission::may_manage(actor.user.role, body.role) {
             return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
         }
-        let email = validate::email(&body.email)?;
-        let name = validate::name("name", &body.name)?;
-        let (min, default, max) = INVITATION_SECS;
-        let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
         let mut work = self.work_of(actor).await?;
-        if work.user_by_email(&email).await?.is_some() {
-            return Err(ServiceError::Conflict(email_taken(&email)));
-        }
-        let (ms, random) = work.seed();
-        let code = format!("gwi_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
-        let row = InvitationRow {
-            id: InvitationId::new(ms, random),
-            organization: actor.id(),
-            invited_by: actor.user.id,
-            email,
-            name,
-            role: body.role,
-            expires_at: work.now + valid,
-            created_at: work.now,
-        };
-        work.insert_invitation(&row, &digest(&code)).await?;
-        let detail = format!("{} as {}", row.email, permission::name(row.role));
-        work.audit(&[actor.id()], "invitation.create", row.id, detail).await?;
+        let created = work.invite(actor, actor.id(), body).await?;
         work.commit().await?;
-        Ok(CreatedInvitation { code: Hidden(code), invitation: show_invitation(row) })
+        Ok(created)
     }
 
     /// Invitations of the own organization that wait.
@@ -191,9 +171,7 @@ impl Service {
         let now = work.now;
         let row = work.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
         let inviter = work.user(row.invited_by).await?.ok_or_else(unknown)?;
-        let allowed = permission::rule(Act::ManageUsers).roles.contains(&inviter.role)
-            && permission::may_manage(inviter.role, row.role);
-        if !allowed {
+        if !work.may_invite(&inviter, &row).await? {
             return Err(unknown());
         }
         work.delete_invitation(row.id).await?;
@@ -232,10 +210,22 @@ impl Service {
         }
         let hash = PasswordHash(self.passwords.hash(body.new.clone()).await?);
         let mut work = self.work_of(actor).await?;
+        work.still_the_password(actor).await?;
         work.set_password(actor.user.id, &hash).await?;
         work.delete_other_sessions(actor.user.id, &digest(token)).await?;
         work.audit(&[actor.id()], "user.change_password", actor.user.id, "").await?;
         work.commit().await
+    }
+}
+
+impl Work {
+    /// Refuses when the password that was verified is not the user's any more: verifying takes its time, and meanwhile
+    /// somebody may have changed it.
+    pub(super) async fn still_the_password(&mut self, actor: &Actor) -> ServiceResult<()> {
+        match self.user(actor.user.id).await? {
+            Some(user) if user.password_hash == actor.user.password_hash => Ok(()),
+            Some(_) | None => Err(ServiceError::Unauthenticated("the password was changed meanwhile; sign in again")),
+        }
     }
 }
 
@@ -266,7 +256,7 @@ fn show_token(row: ApiTokenRow) -> ApiToken {
     }
 }
 
-fn show_invitation(row: InvitationRow) -> Invitation {
+pub(super) fn show_invitation(row: InvitationRow) -> Invitation {
     Invitation {
         id: row.id,
         email: row.email,

@@ -88,7 +88,9 @@ impl Service {
         for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
             if let Some(counts) = end.server.and_then(|server| reported.get(&(server, id))) {
                 if tally.is_news(counts) {
+                    let before = tally.messages();
                     tally.report(counts, now);
+                    work.meter(&row, end, tally.messages().saturating_sub(before)).await?;
                 }
                 tally.confirm(now);
             }

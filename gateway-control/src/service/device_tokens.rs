@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Actor, GatewayCaller, Service, ServiceError, ServiceResult,
     devices::own_device,
+    links::linked,
     page::{Paging, page},
     permission::Act,
     token_keys::MIN_TOKEN_SECS,
@@ -130,17 +131,18 @@ impl Service {
     /// Whether a token counts now, for whoever asks.
     pub async fn introspect(&self, verifier: &TokenVerifier, body: IntrospectToken) -> ServiceResult<Introspection> {
         let audience = audience(body.audience.as_deref())?;
-        let organization = match verifier {
+        let (organization, is_gateway) = match verifier {
             TokenVerifier::User(actor) => {
                 actor.may(Act::Read)?;
-                actor.id()
+                (actor.id(), false)
             }
-            TokenVerifier::Gateway(caller) => caller.organization,
+            TokenVerifier::Gateway(caller) => (caller.organization, true),
         };
-        match self.examine(organization, &audience, &body).await? {
+        match self.examine(organization, is_gateway, &audience, &body).await? {
             Ok(found) => Ok(found),
             Err(problem) => {
-                Ok(Introspection { active: false, claims: None, device_kind: None, problem: Some(problem) })
+                let problem = Some(problem);
+                Ok(Introspection { active: false, claims: None, device_kind: None, linked: Vec::new(), problem })
             }
         }
     }
@@ -148,6 +150,7 @@ impl Service {
     async fn examine(
         &self,
         asking: OrganizationId,
+        is_gateway: bool,
         audience: &str,
         body: &IntrospectToken,
     ) -> ServiceResult<Result<Introspection, String>> {
@@ -162,7 +165,9 @@ impl Service {
         let row = tx.device_token(claims.jti).await?.filter(|row| row.device == claims.sub);
         let device = tx.device(claims.sub).await?.filter(|device| device.organization == Some(claims.organization_id));
         // What is not for the one who asks looks like what nobody made.
-        let concerns = claims.organization_id == asking;
+        let linked = linked(&mut *tx, claims.sub).await?;
+        let concerns = claims.organization_id == asking
+            || (is_gateway && linked.iter().any(|target| target.organization_id == Some(asking)));
         let (Some(row), Some(device)) = (row.filter(|_| concerns), device) else {
             return Ok(Err("the token is not known here".to_owned()));
         };
@@ -181,7 +186,13 @@ impl Service {
             Ok(Some(_)) => return Ok(Err(format!("{}: it was used before", DeviceTokenError::Proof))),
             Err(error) => return Ok(Err(error.to_string())),
         }
-        Ok(Ok(Introspection { active: true, claims: Some(claims), device_kind: Some(device.kind), problem: None }))
+        Ok(Ok(Introspection {
+            active: true,
+            claims: Some(claims),
+            device_kind: Some(device.kind),
+            linked,
+            problem: None,
+        }))
     }
 
     /// Accepts a proof once, at whichever replica it is shown.

@@ -113,6 +113,9 @@ impl Service {
             return Ok(show(row));
         }
         work.update_device(&row).await.or_conflict(|| taken(&row))?;
+        if row.linkable_by != before.linkable_by {
+            work.review_links_to(&row).await?;
+        }
         let server = |row: &DeviceRow| row.server.map(|id| id.to_string()).unwrap_or_default();
         let changes = changes(&[
             ("name", &before.name, &row.name),
@@ -230,10 +233,11 @@ impl Work {
         Ok(())
     }
 
-    /// Removes a device: its tokens are revoked.
+    /// Removes a device: its tokens are revoked, its links go.
     pub(super) async fn remove_device(&mut self, mut row: DeviceRow) -> ServiceResult<()> {
         let now = self.now;
         let tokens = self.revoke_tokens_of_device(row.id, now).await?;
+        self.remove_links_of(row.id).await?;
         row.removed_at = Some(now);
         self.update_device(&row).await?;
         let detail = if tokens == 0 { row.name } else { format!("{}; tokens revoked: {tokens}", row.name) };

@@ -18,7 +18,8 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, permission::Act, servers::own_server, validate,
+    Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, channels::show, permission::Act,
+    servers::own_server, validate,
 };
 use crate::{
     storage::{EngineLinkRow, EngineRow, Transaction},
@@ -92,11 +93,10 @@ impl Service {
         body: PublishEngineChannel,
     ) -> ServiceResult<Channel> {
         actor.may(Act::PublishChannels)?;
-        let mut tx = self.storage.read().await?;
-        let server = own_server(&mut *tx, actor.id(), id).await?;
-        let channels = tx.engine_channels(server.id).await?;
-        let links = tx.engine_links(server.id).await?;
-        drop(tx);
+        let mut work = self.work_of(actor).await?;
+        let server = own_server(work.tx(), actor.id(), id).await?;
+        let channels = work.engine_channels(server.id).await?;
+        let links = work.engine_links(server.id).await?;
         let found = channels.iter().find(|channel| channel.id == body.engine_channel);
         let found = found.ok_or(ServiceError::NotFound("channel of the engine"))?;
         if links.iter().any(|link| link.engine_channel == found.id) {
@@ -111,26 +111,20 @@ impl Service {
                 found.name
             )));
         };
-        let channel = self
-            .create_channel(
-                actor,
-                CreateChannel {
-                    server_id: server.id,
-                    name: body.name.unwrap_or_else(|| found.name.clone()),
-                    engine: address.to_string(),
-                    behavior: Some(behavior),
-                    public_name: Some(body.public_name),
-                    public_description: body.public_description,
-                },
-            )
-            .await?;
-        // A link that is lost here is found again by the port, with the next report.
-        let mut work = self.work_of(actor).await?;
+        let body = CreateChannel {
+            server_id: server.id,
+            name: body.name.unwrap_or_else(|| found.name.clone()),
+            engine: address.to_string(),
+            behavior: Some(behavior),
+            public_name: Some(body.public_name),
+            public_description: body.public_description,
+        };
+        let channel = work.add_channel(actor.id(), body).await?;
         let state = compare_one(&channel.id, found);
         let engine_channel = found.id.clone();
         work.put_engine_link(&EngineLinkRow { channel: channel.id, server: server.id, engine_channel, state }).await?;
         work.commit().await?;
-        Ok(channel)
+        Ok(show(channel))
     }
 }
 

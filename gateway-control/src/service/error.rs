@@ -39,6 +39,9 @@ pub enum ServiceError {
     /// Nobody knows who asks.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// The password is right, and the user has a second factor.
+    #[error("this user has a second factor: send the code of now, or a recovery code")]
+    TotpRequired,
     /// Too much at once.
     #[error("too many requests; wait {} s", .0.as_secs().max(1))]
     RateLimited(Duration),

@@ -238,12 +238,18 @@ async fn own_grant(tx: &mut dyn Transaction, organization: OrganizationId, id: G
 impl Work {
     /// Ends a grant, and its connection with it.
     pub(super) async fn end_grant(&mut self, mut row: GrantRow, act: GrantAct, side: Side) -> ServiceResult<GrantRow> {
-        row.status = next(row.status, act, side)?;
+        let before = row.status;
+        row.status = next(before, act, side)?;
         self.update_grant(&row).await?;
+        if act == GrantAct::Close {
+            // What it stood on is gone; whoever ends a grant itself says so.
+            let changes = changes(&[("status", &before, &row.status)]);
+            self.audit(&[row.owner, row.peer], "grant.close", row.id, changes).await?;
+        }
         let connection = self.connection_of_grant(row.id).await?.filter(|connection| !connection.status.is_ended());
         if let Some(connection) = connection {
             let act = if act == GrantAct::Expire { ConnectionAct::Expire } else { ConnectionAct::Terminate };
-            self.end_connection(connection, act, None, Side::System).await?;
+            self.close_connection(connection, act, None, Side::System).await?;
         }
         Ok(row)
     }

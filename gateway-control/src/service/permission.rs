@@ -53,6 +53,7 @@ const EVERYBODY: &[Role] = &[Owner, Admin, Operator, Viewer, Auditor];
 const AUDITORS: &[Role] = &[Owner, Admin, Auditor];
 const OPERATORS: &[Role] = &[Owner, Admin, Operator];
 const MANAGERS: &[Role] = &[Owner, Admin];
+const OWNERS: &[Role] = &[Owner];
 
 const OWN: &[Relation] = &[Relation::Own];
 const PEER: &[Relation] = &[Relation::Peer];
@@ -93,10 +94,14 @@ matrix! {
     ReadDirectory = "directory.read", "See the organizations that chose to be found": EVERYBODY on ANYONE;
     ReadAudit = "audit.read", "See the audit log of the own organization": AUDITORS on OWN;
     ChangeOrganization = "organization.update", "Change name, description and visibility of the organization": MANAGERS on OWN;
+    DeleteOrganization = "organization.delete", "Remove the own organization with everything in it": OWNERS on OWN;
+    ManageTenant = "tenant.manage", "As the organization that is the tenant itself: make, invite into and remove the others": MANAGERS on OWN;
     ManageUsers = "user.manage", "Add and remove users; owners only by owners": MANAGERS on OWN;
     ManageServers = "server.manage", "Add and remove servers, make enrolment codes": MANAGERS on OWN;
     ManageDevices = "device.manage", "Add, change and remove devices": MANAGERS on OWN;
     ManageDeviceTokens = "device_token.manage", "Make and revoke tokens of own devices": OPERATORS on OWN;
+    CreateLink = "link.create", "Link an own device to one that may be linked to": MANAGERS on OWN;
+    RemoveLink = "link.remove", "Remove a link from or to an own device": MANAGERS on EITHER;
     ManageTokens = "token.manage", "Make and revoke own tokens for automation; those of others with user.manage": EVERYBODY on OWN;
     PublishChannels = "channel.manage", "Add, change, publish and remove channels": OPERATORS on OWN;
     RequestPeering = "peering_request.create", "Ask a discoverable organization, or oneself, for an agreement": MANAGERS on OUTSIDE;

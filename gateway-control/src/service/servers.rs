@@ -83,31 +83,11 @@ impl Service {
     pub async fn delete_server(&self, actor: &Actor, id: ServerId) -> ServiceResult<()> {
         actor.may(Act::ManageServers)?;
         let mut work = self.work_of(actor).await?;
-        let mut row = own_server(work.tx(), actor.id(), id).await?;
+        let row = own_server(work.tx(), actor.id(), id).await?;
         if actor.is_conditional() {
             actor.check_match(&self.show_server(work.tx(), row.clone()).await?)?;
         }
-        for channel in work.channels_of_server(id).await? {
-            work.remove_channel(channel).await?;
-        }
-        for connection in work.open_connections_of_server(id).await? {
-            let grant_act = connection.grant.map(|_| GrantAct::Surrender);
-            work.end_connection(connection, ConnectionAct::Terminate, grant_act, Side::Both).await?;
-        }
-        for share in work.open_shares_of_server(id).await? {
-            work.close_share(share).await?;
-        }
-        work.remove_server_from_devices(id).await?;
-        if let Some(key) = row.gateway.take() {
-            let now = work.now;
-            work.insert_removed_gateway(key, now).await?;
-            work.delete_pair_secrets(key).await?;
-            work.remove_gateway(id);
-        }
-        row.noise = None;
-        row.removed_at = Some(work.now);
-        work.update_server(&row).await?;
-        work.audit(&[actor.id()], "server.delete", id, row.name).await?;
+        work.remove_server(row).await?;
         work.commit().await
     }
 
@@ -172,6 +152,32 @@ pub(super) async fn own_server(
 }
 
 impl Work {
+    /// Removes a server with everything that stands on it.
+    pub(super) async fn remove_server(&mut self, mut row: ServerRow) -> ServiceResult<()> {
+        let id = row.id;
+        for channel in self.channels_of_server(id).await? {
+            self.remove_channel(channel).await?;
+        }
+        for connection in self.open_connections_of_server(id).await? {
+            let grant_act = connection.grant.map(|_| GrantAct::Surrender);
+            self.close_connection(connection, ConnectionAct::Terminate, grant_act, Side::Both).await?;
+        }
+        for share in self.open_shares_of_server(id).await? {
+            self.end_share_of(share).await?;
+        }
+        self.remove_server_from_devices(id).await?;
+        if let Some(key) = row.gateway.take() {
+            let now = self.now;
+            self.insert_removed_gateway(key, now).await?;
+            self.delete_pair_secrets(key).await?;
+            self.remove_gateway(id);
+        }
+        row.noise = None;
+        row.removed_at = Some(self.now);
+        self.update_server(&row).await?;
+        self.audit(&[row.organization], "server.delete", id, row.name).await
+    }
+
     /// The policies of a server and of every server connected with it may have changed.
     pub(super) async fn touch_neighbourhood(&mut self, server: ServerId) -> ServiceResult<()> {
         self.touch(server);

@@ -235,11 +235,17 @@ impl Work {
     /// Ends a share with its tunnels; the caller writes it down.
     pub(super) async fn close_share(&mut self, mut row: ShareRow) -> ServiceResult<ShareRow> {
         for connection in self.open_connections_of_share(row.id).await? {
-            self.end_connection(connection, ConnectionAct::Terminate, None, Side::System).await?;
+            self.close_connection(connection, ConnectionAct::Terminate, None, Side::System).await?;
         }
         row.ended_at = Some(self.now);
         self.update_share(&row).await?;
         Ok(row)
+    }
+
+    /// The same, because what it stood on is gone.
+    pub(super) async fn end_share_of(&mut self, row: ShareRow) -> ServiceResult<()> {
+        let row = self.close_share(row).await?;
+        self.audit(&[row.owner, row.peer], "share.end", row.id, "what it stood on is gone").await
     }
 
     /// The server of an organization that has only one, if its gateway is enrolled.

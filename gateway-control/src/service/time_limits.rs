@@ -75,6 +75,7 @@ impl Service {
         work.purge_credentials(now).await?;
         work.purge_device_tokens(now).await?;
         work.tend_token_keys().await?;
+        work.forget_executions().await?;
         work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
         work.delete_replicas(now.saturating_sub(REPLICA_KEPT_SECS)).await?;
         work.commit().await

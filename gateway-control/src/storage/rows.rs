@@ -8,7 +8,7 @@ use gateway_proto::{
     balance::{Balance, Tally},
     engine::plan::EndState,
     id::{
-        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId, LinkId,
         OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::{GatewayPublicKey, NoiseBinding},
@@ -39,6 +39,8 @@ rows! {
         discoverable: bool,
         /// Creation.
         created_at: u64,
+        /// Removal.
+        removed_at: Option<u64>,
     }
     /// A user.
     UserRow {
@@ -249,6 +251,58 @@ rows! {
         name: String,
         /// What it is.
         description: String,
+    }
+    /// The second factor of a user.
+    TotpRow {
+        /// User.
+        user: UserId,
+        /// The secret, sealed.
+        secret: Sealed,
+        /// It is needed at sign-in.
+        confirmed: bool,
+        /// The step of the last code that was accepted.
+        last_step: u64,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A link between two devices.
+    LinkRow {
+        /// Id.
+        id: LinkId,
+        /// The device that asks.
+        source: DeviceId,
+        /// Its organization.
+        source_organization: OrganizationId,
+        /// The device that is asked.
+        target: DeviceId,
+        /// Its organization; none: the platform.
+        target_organization: Option<OrganizationId>,
+        /// Creation.
+        created_at: u64,
+    }
+    /// How often a device took part in a behavior on a day.
+    ExecutionsRow {
+        /// Organization of the device.
+        organization: OrganizationId,
+        /// Day, UTC, `2026-01-31`.
+        day: String,
+        /// Device.
+        device: DeviceId,
+        /// Behavior.
+        behavior: String,
+        /// How often.
+        number: u64,
+    }
+    /// Which executions.
+    ExecutionsFilter {
+        /// First day.
+        from: String,
+        /// Last day.
+        to: String,
+        /// Those of one device.
+        device: Option<DeviceId>,
+        /// Those of one behavior.
+        behavior: Option<String>,
     }
     /// The engine beside a server's gateway.
     EngineRow {

@@ -22,6 +22,7 @@ mod devices;
 mod engines;
 mod idempotency;
 mod line;
+mod links;
 mod location;
 mod open;
 mod peering;
@@ -30,6 +31,7 @@ mod replicas;
 mod servers;
 mod shares;
 mod tiers;
+mod totp;
 
 use std::sync::Arc;
 

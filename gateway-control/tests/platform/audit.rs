@@ -1,5 +1,8 @@
 use gateway_control::storage::Storage;
-use gateway_proto::{api::platform::AuditEntry, audit::verify};
+use gateway_proto::{
+    api::platform::{AuditEntry, Channel, Grant},
+    audit::verify,
+};
 
 use super::{database, harness::Control};
 
@@ -24,6 +27,30 @@ async fn each_organization_can_verify_its_own_chain() {
         let text = format!("{log:?}");
         let other = if org.id == pair.lab.id { "owner@hospital.example" } else { "owner@lab.example" };
         assert!(!text.contains(other), "people of the other organization are not named");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_from_an_act_is_in_the_logs_of_both_sides() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (first, second) = (pair.connection("Orders").await, pair.connection("Results").await);
+    let channels: Vec<Channel> = pair.lab.list("/channels").await;
+    let grants: Vec<Grant> = pair.lab.list("/grants").await;
+    assert_eq!(pair.lab.send("DELETE", &format!("/channels/{}", channels[0].id), None).await.status(), 204);
+    assert_eq!(pair.lab.send("DELETE", &format!("/servers/{}", pair.lab_server.id), None).await.status(), 204);
+    for org in [&pair.lab, &pair.hospital] {
+        let log: Vec<AuditEntry> = org.list("/audit").await;
+        for (act, object) in [
+            ("connection.terminate", &first),
+            ("connection.terminate", &second),
+            ("grant.close", &grants[0].id.to_string()),
+            ("grant.close", &grants[1].id.to_string()),
+        ] {
+            let entry = log.iter().find(|entry| entry.act == act && entry.object == *object);
+            let entry = entry.unwrap_or_else(|| panic!("{act} {object} is missing in the log of {}", org.id));
+            assert!(entry.detail.contains("status: "), "{entry:?}");
+        }
     }
 }
 

@@ -34,6 +34,12 @@ async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
     assert_eq!(reader.refused("GET", "/audit", None).await.code, "forbidden");
     let (builder, _) = by_token(&hospital, &["read", "server"]).await;
     let _: Server = builder.post("/servers", json!({"name": "main"})).await;
+    // Whom a token adds could sign in, and would have no scopes: a token adds nobody.
+    let (people, _) = by_token(&hospital, &["read", "user"]).await;
+    let body = json!({"email": "x@y.example", "name": "x", "role": "viewer", "password": "a long enough password"});
+    assert_eq!(people.refused("POST", "/users", Some(body)).await.code, "forbidden");
+    let body = json!({"email": "x@y.example", "name": "x", "role": "viewer"});
+    assert_eq!(people.refused("POST", "/invitations", Some(body)).await.code, "forbidden");
     // The role of the user is the upper bound.
     let viewer = hospital.user("viewer").await;
     let (wide, _) = by_token(&viewer, &["read", "server", "user", "audit"]).await;
@@ -46,7 +52,7 @@ async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
     }
     assert_eq!(viewer.list::<ApiToken>("/api-tokens").await.len(), 1, "a viewer sees its own");
     let all: Vec<ApiToken> = hospital.list("/api-tokens").await;
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 4);
     assert!(all[0].last_used_at.is_some());
 }
 

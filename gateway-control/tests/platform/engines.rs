@@ -94,7 +94,15 @@ async fn a_proposal_is_published_by_a_person_and_follows_the_engine_from_then_on
     assert_eq!(viewer.refused("POST", &path, Some(body.clone())).await.code, "forbidden");
     let unknown = json!({"engine_channel": "z", "public_name": "Z"});
     assert_eq!(lab.refused("POST", &path, Some(unknown)).await.code, "not_found");
-    let published: Channel = lab.post(&path, body.clone()).await;
+    // Sent twice with a key, it is done once: channel and link in one transaction.
+    let keyed = async || {
+        let request = control.request("POST", &format!("/api/v1{path}")).bearer_auth(&lab.token);
+        request.header("idempotency-key", "publish").json(&body).send().await.unwrap()
+    };
+    let (published, again) = (keyed().await, keyed().await);
+    assert_eq!((published.status().as_u16(), again.status().as_u16()), (201, 201));
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    let published: Channel = published.json().await.unwrap();
     assert_eq!((published.name.as_str(), published.engine.as_str()), ("adt", "127.0.0.1:6661"));
     assert_eq!(lab.refused("POST", &path, Some(body)).await.code, "conflict");
     let seen: Vec<PublishedEndpoint> = hospital.list(&endpoints).await;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use gateway_proto::api::platform::{self, CreateOrganization, Hidden, Me, Session, UpdateOrganization};
 
 use crate::{
-    args::ControlArgs,
+    args::{Confirm, ControlArgs},
     client::{Control, Credential},
     cmd::{Context, session},
     error::CtlError,
@@ -21,6 +21,11 @@ pub(crate) enum Organization {
     Show,
     /// Change the own organization; what is not named stays.
     Update(Update),
+    /// Delete the own organization with everything in it, for good.
+    Delete {
+        #[command(flatten)]
+        confirm: Confirm,
+    },
 }
 
 /// A new organization.
@@ -73,6 +78,16 @@ impl Organization {
             Self::Show => {
                 let organization: platform::Organization = context.control()?.get("/organization").await?;
                 context.out.item(&organization)
+            }
+            Self::Delete { confirm } => {
+                let control = context.control()?;
+                let own: platform::Organization = control.get("/organization").await?;
+                confirm.ask(&format!(
+                    "Delete the organization '{}' with its users, servers, channels and agreements, for good",
+                    own.name
+                ))?;
+                control.delete("/organization").await?;
+                context.out.deed("organization.delete", own.id, &format!("Deleted the organization '{}'.", own.name))
             }
             Self::Update(Update { name, description, discoverable }) => {
                 let body = UpdateOrganization { name, description, discoverable };

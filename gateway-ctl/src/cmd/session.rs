@@ -1,7 +1,7 @@
 //! `gateway-ctl login`, `logout`, `whoami`: the session of a profile.
 
 use clap::Args;
-use gateway_proto::api::platform::{self, Me, Session};
+use gateway_proto::api::platform::{self, Hidden, Me, Session};
 
 use crate::{
     args::ControlArgs,
@@ -22,6 +22,9 @@ pub(crate) struct Login {
     /// File with the password, `-` for standard input.
     #[arg(long, value_name = "FILE")]
     password_file: SecretSource,
+    /// The code that the authenticator shows now, or a recovery code; each is good once.
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
     #[command(flatten)]
     control: ControlArgs,
 }
@@ -31,7 +34,8 @@ impl Login {
         let target = context.target(&self.control)?;
         let password = self.password_file.read("password")?;
         let control = Control::new(&target, Credential::Nobody)?;
-        let session: Session = control.post("/sessions", &platform::Login { email: self.email, password }).await?;
+        let body = platform::Login { email: self.email, password, code: self.code.map(Hidden) };
+        let session: Session = control.post("/sessions", &body).await?;
         remember(context, &target, &session)?;
         context.out.item(&Me { user: session.user, organization: session.organization })
     }

@@ -1,5 +1,7 @@
 //! `gateway-ctl user`: the users of the own organization.
 
+mod totp;
+
 use clap::{
     Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -39,6 +41,9 @@ pub(crate) enum User {
     Password(Password),
     /// Delete a user; the sessions end at once.
     Delete(Delete),
+    /// The second factor: codes by time.
+    #[command(subcommand)]
+    Totp(totp::Totp),
 }
 
 /// A new user.
@@ -108,7 +113,7 @@ pub(crate) struct Delete {
     confirm: Confirm,
 }
 
-fn role_parser() -> impl TypedValueParser<Value = Role> {
+pub(crate) fn role_parser() -> impl TypedValueParser<Value = Role> {
     const ROLES: [(&str, Role); 5] = [
         ("owner", Role::Owner),
         ("admin", Role::Admin),
@@ -124,17 +129,11 @@ impl User {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         match self {
             Self::Accept(accept) => accept.run(context).await,
+            Self::Totp(noun) => noun.run(context).await,
             Self::Invite(Invite { email, name, role, valid }) => {
                 let body = CreateInvitation { email, name, role, valid_secs: valid.map(|span| span.secs) };
                 let created: CreatedInvitation = context.control()?.post("/invitations", &body).await?;
-                if context.out.is_json() {
-                    return context.out.json(&created);
-                }
-                let end = time::relative(gateway_net::time::unix_secs(), created.invitation.expires_at);
-                context.out.remark(&format!(
-                    "For `gateway-ctl user accept --code-file`. Good once, ends {end}; it is not shown again."
-                ));
-                context.out.line(&created.code.0)
+                show_code(context, &created)
             }
             Self::Invitations => {
                 let invitations: Vec<Invitation> = context.control()?.list("/invitations", &[], None).await?;
@@ -164,6 +163,18 @@ impl User {
             }
         }
     }
+}
+
+/// An invitation, once.
+pub(crate) fn show_code(context: &mut Context, created: &CreatedInvitation) -> Result<(), CtlError> {
+    if context.out.is_json() {
+        return context.out.json(created);
+    }
+    let end = time::relative(gateway_net::time::unix_secs(), created.invitation.expires_at);
+    context
+        .out
+        .remark(&format!("For `gateway-ctl user accept --code-file`. Good once, ends {end}; it is not shown again."));
+    context.out.line(&created.code.0)
 }
 
 impl Accept {

@@ -9,10 +9,13 @@
 //! | `POST /sessions` · `DELETE /sessions/current` | [`Login`] → [`Session`] · sign out |
 //! | `GET /me` | [`Me`] |
 //! | `GET /organization` · `PATCH /organization` | own [`Organization`] · [`UpdateOrganization`] |
+//! | `DELETE /organization` | the end of it |
+//! | `GET /tenant/organizations` · `POST` · `GET …/{id}` · `DELETE …/{id}` · `POST …/{id}/invitations` | [`Organization`] · [`CreateSubOrganization`] → [`CreatedSubOrganization`] · [`CreateInvitation`] |
 //! | `GET /users` · `POST /users` · `DELETE /users/{id}` | [`User`] · [`CreateUser`] |
 //! | `GET /invitations` · `POST` · `DELETE …/{id}` · `POST …/accept` | [`Invitation`] · [`CreateInvitation`] → [`CreatedInvitation`] · [`AcceptInvitation`] → [`Session`] |
 //! | `GET /api-tokens` · `POST` · `DELETE …/{id}` | [`ApiToken`] · [`CreateApiToken`] → [`CreatedApiToken`] |
 //! | `POST /me/password` | [`ChangePassword`] |
+//! | `GET /me/totp` · `POST` · `POST …/confirm` · `POST …/disable` · `DELETE /users/{id}/totp` | [`TotpStatus`] · [`EnrollTotp`] → [`TotpEnrollment`] · [`ConfirmTotp`] → [`ConfirmedTotp`] · [`DisableTotp`] |
 //! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
 //! | `POST /servers/{id}/enrollment-codes` | [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
 //! | `GET /directory?q=` | [`DirectoryEntry`] |
@@ -34,6 +37,8 @@
 //! | `POST /device-tokens/introspect` | [`IntrospectToken`] → [`Introspection`] (user, or gateway) |
 //! | `GET /token-keys` · `POST /token-keys/rotate` · `GET /token-terms` · `PUT` | [`TokenKey`] · [`RotateTokenKeys`] · [`TokenTerms`] (operator of the platform) |
 //! | `GET /behaviors` · `PUT …/{name}` · `DELETE …/{name}` | [`Behavior`] · [`PutBehavior`] (operator of the platform) |
+//! | `GET /links` · `POST` · `GET …/{id}` · `DELETE …/{id}` · `GET /linkable-devices` | [`Link`] · [`CreateLink`] · [`LinkableDevice`] |
+//! | `GET /executions` · `GET /organizations/{id}/executions` | [`Executions`]: metering (the second: operator of the platform) |
 //! | `GET /audit` | [`AuditEntry`], newest first |
 
 use serde::{Deserialize, Serialize};
@@ -79,13 +84,19 @@ mod access;
 mod admin;
 mod credentials;
 mod devices;
+mod links;
+mod tenants;
 mod tiers;
+mod totp;
 
 pub use access::*;
 pub use admin::*;
 pub use credentials::*;
 pub use devices::*;
+pub use links::*;
+pub use tenants::*;
 pub use tiers::*;
+pub use totp::*;
 
 /// A text that must not show in logs: masked in `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, zeroize::ZeroizeOnDrop)]
@@ -127,6 +138,9 @@ api_types! {
         email: String,
         /// Password.
         password: Hidden,
+        /// The code of now, or a recovery code, where the user has a second factor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<Hidden>,
     }
     /// A session.
     Session {

@@ -29,6 +29,8 @@ codes! {
         => "Ask a user with one of the roles that the answer names.";
     "unauthenticated" ("401"): "No session or token, one that has ended, or a wrong password."
         => "Sign in again; for a gateway, compare the clocks and whether it is still enrolled.";
+    "totp_required" ("401"): "The password is right, and the user has a second factor."
+        => "Sign in with the code that the authenticator shows now, or with a recovery code.";
     "invalid" ("400, 405, 413, 415, 422"): "The request cannot be understood, or a value is not what is accepted; the answer names the field."
         => "Correct the request; the OpenAPI document has every field.";
     "conflict" ("409"): "It contradicts what exists: a name is taken, the same thing waits already, the last owner would go."

@@ -1,7 +1,7 @@
 //! Organizations, users, sessions.
 
 use async_trait::async_trait;
-use gateway_proto::id::{OrganizationId, UserId};
+use gateway_proto::id::{OrganizationId, TenantId, UserId};
 
 use super::{Columns, Row, SqlTransaction, big, each, key, limit, query, word};
 use crate::storage::{Accounts, OrganizationRow, PasswordHash, Slice, StorageResult, UserRow};
@@ -35,15 +35,16 @@ impl Accounts for SqlTransaction {
 
     async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
         query(
-            "UPDATE organizations SET name = $2, name_key = $3, description = $4, search_key = $5, discoverable = $6
-             WHERE id = $1",
+            "UPDATE organizations SET name = $2, name_key = $3, description = $4, search_key = $5, discoverable = $6,
+             removed_at = $7 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
-        .bind(key(&row.name))
+        .bind(name_key(row))
         .bind(&row.description)
         .bind(search_key(row))
         .bind(row.discoverable)
+        .bind(row.removed_at.map(big))
         .execute(self.db())
         .await?;
         Ok(())
@@ -62,6 +63,56 @@ impl Accounts for SqlTransaction {
         .fetch_all(self.db())
         .await?;
         each(rows, organization)
+    }
+
+    async fn organizations_of_tenant(
+        &mut self,
+        tenant: TenantId,
+        slice: &Slice,
+    ) -> StorageResult<Vec<OrganizationRow>> {
+        let rows = query(
+            "SELECT * FROM organizations WHERE tenant_id = $1 AND id > $2 AND removed_at IS NULL ORDER BY id LIMIT $3",
+        )
+        .bind(tenant.to_string())
+        .bind(&slice.after)
+        .bind(limit(slice))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, organization)
+    }
+
+    async fn count_organizations(&mut self, tenant: TenantId) -> StorageResult<u64> {
+        let row = query("SELECT COUNT(*) AS number FROM organizations WHERE tenant_id = $1 AND removed_at IS NULL")
+            .bind(tenant.to_string())
+            .fetch_one(self.db())
+            .await?;
+        row.number("number")
+    }
+
+    async fn tenant_itself(&mut self, tenant: TenantId) -> StorageResult<Option<OrganizationId>> {
+        let row = query("SELECT organization_id FROM tenants WHERE id = $1")
+            .bind(tenant.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(|row| row.parsed("organization_id")).transpose()
+    }
+
+    async fn insert_tenant(&mut self, row: &OrganizationRow) -> StorageResult<()> {
+        query("INSERT INTO tenants (id, organization_id, created_at) VALUES ($1, $2, $3)")
+            .bind(row.tenant.to_string())
+            .bind(row.id.to_string())
+            .bind(big(row.created_at))
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_people(&mut self, organization: OrganizationId) -> StorageResult<()> {
+        let id = organization.to_string();
+        query("DELETE FROM invitations WHERE organization_id = $1").bind(&id).execute(self.db()).await?;
+        query("DELETE FROM api_tokens WHERE organization_id = $1").bind(&id).execute(self.db()).await?;
+        query("DELETE FROM users WHERE organization_id = $1").bind(&id).execute(self.db()).await?;
+        Ok(())
     }
 
     async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>> {
@@ -150,6 +201,11 @@ impl Accounts for SqlTransaction {
     }
 }
 
+/// What keeps names unique; a removed organization gives its name free.
+fn name_key(row: &OrganizationRow) -> String {
+    if row.removed_at.is_some() { row.id.to_string() } else { key(&row.name) }
+}
+
 fn search_key(row: &OrganizationRow) -> String {
     key(&format!("{}\n{}", row.name, row.description))
 }
@@ -162,6 +218,7 @@ fn organization(row: &Row) -> StorageResult<OrganizationRow> {
         description: row.text("description")?,
         discoverable: row.flag("discoverable")?,
         created_at: row.number("created_at")?,
+        removed_at: row.maybe_number("removed_at")?,
     })
 }
 

@@ -110,7 +110,7 @@ impl Tiers for SqlTransaction {
         let rows = query(
             "SELECT organizations.id, organizations.name, organizations.created_at, organization_tiers.tier
              FROM organizations LEFT JOIN organization_tiers ON organization_tiers.organization_id = organizations.id
-             WHERE organizations.id > $1 ORDER BY organizations.id LIMIT $2",
+             WHERE organizations.id > $1 AND organizations.removed_at IS NULL ORDER BY organizations.id LIMIT $2",
         )
         .bind(&slice.after)
         .bind(limit(slice))

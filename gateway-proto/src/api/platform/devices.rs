@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Hidden;
+use super::{Hidden, LinkedDevice};
 use crate::{
     device_token::DeviceClaims,
     id::{DeviceId, DeviceTokenId, OrganizationId, ServerId},
@@ -196,6 +196,9 @@ api_types! {
         claims: Option<DeviceClaims>,
         /// Kind of the device, when it does.
         device_kind: Option<DeviceKind>,
+        /// What the device is linked to, when it does.
+        #[serde(default)]
+        linked: Vec<LinkedDevice>,
         /// Why it does not, in words.
         problem: Option<String>,
     }
