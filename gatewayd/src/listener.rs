@@ -96,7 +96,8 @@ async fn stream(
         Destination::Engine(engine) => engine,
         Destination::Admin(owner) => {
             let admin = Admin { owner, permit, traffic, trace, _open: (guard, peer.stream_opened()) };
-            return admin.serve(peer, send, recv).await;
+            // Apart, on the heap: the task of every stream, of channel data too, would be as large as this.
+            return Box::pin(admin.serve(peer, send, recv)).await;
         }
     };
     let span =
@@ -334,4 +335,21 @@ async fn refuse_with(mut send: SendHalf, mut recv: RecvStream, answer: &[u8]) {
         send.finish();
     }
     let _ = recv.stop(VarInt::from_u32(ResetCode::Refused as u32));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_len<'a, F: Future>(
+        _: impl Fn(&'a Connection, &'a Arc<Peer>, ListenerContext, SendHalf, RecvStream) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_channel_data_stream_does_not_carry_the_admin_server() {
+        let length = future_len(stream);
+        assert!(length < 14 << 10, "{length} bytes");
+    }
 }

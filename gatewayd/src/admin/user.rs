@@ -111,7 +111,7 @@ impl UserEnd {
             Err(error) => {
                 info!(reason = explain(&error), "no admin stream");
                 // The request is read first: an answer before it would be none.
-                let mut request = [0; PART];
+                let mut request = vec![0; PART];
                 if tls.read(&mut request).await.is_ok_and(|read| read > 0) {
                     let _ = tls.write_all(&own_answer(503, &format!("gateway: {error}"), true)).await;
                     let _ = tls.shutdown().await;

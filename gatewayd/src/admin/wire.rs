@@ -10,7 +10,7 @@ use gateway_proto::{
     stream::ResetCode,
 };
 use quinn::{RecvStream, VarInt};
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::{splice::SendHalf, traffic::Traffic};
 
@@ -89,9 +89,8 @@ impl ClientReader {
     }
 
     async fn fill(&mut self) -> Result<usize, ClientError> {
-        let mut part = [0; MAX_HEAD_LEN];
-        let read = self.recv.read(&mut part).await.map_err(|_| ClientError::Gone)?.unwrap_or(0);
-        self.buffer.extend_from_slice(&part[..read]);
+        self.buffer.reserve(MAX_HEAD_LEN);
+        let read = self.recv.read_buf(&mut self.buffer).await.map_err(|_| ClientError::Gone)?;
         self.traffic.received(read);
         Ok(read)
     }
