@@ -92,22 +92,24 @@ impl<'a> Exchange<'a> {
                 Ok(Some(head)) => head,
                 Ok(None) => return Ok(()),
                 Err(ClientError::Head(error)) => {
-                    let mut record = Record::new(self.owner.log(), self.caller, "-");
+                    let mut record = self.record("-").await?;
                     let refusal = Refusal::from(error);
                     record.refused(&refusal);
-                    self.writer.write(&own_answer(refusal.status, &refusal.reason, true)).await?;
-                    record.end().await;
-                    return Ok(());
+                    return self.writer.write(&own_answer(refusal.status, &refusal.reason, true)).await;
                 }
                 Err(error) => return Err(error),
             };
-            let mut record = Record::new(self.owner.log(), self.caller, head.method.name());
+            let mut record = self.record(head.method.name()).await?;
             let stays_open = self.call(&head, &mut record).await?;
-            record.end().await;
+            drop(record);
             if !stays_open || head.close {
                 return Ok(());
             }
         }
+    }
+
+    async fn record(&self, method: &'static str) -> Result<Record, ClientError> {
+        Record::new(self.owner.log(), self.caller, method).await.ok_or(ClientError::NoLog)
     }
 
     /// One request and its answer; `false`: the connection ends with it.

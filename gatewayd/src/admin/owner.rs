@@ -25,7 +25,7 @@ use tracing::debug;
 use super::{
     engine::EngineApi,
     exchange::Exchange,
-    log::AdminLog,
+    log::{AdminLog, Place},
     sessions::Sessions,
     wire::{ClientReader, ClientWriter},
 };
@@ -134,16 +134,18 @@ impl OwnerEnd {
     }
 }
 
-/// The record of a call under way. It is written when the call ends, however it ends.
+/// The record of a call under way. It is written when it is dropped: when the call ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Record {
-    call: Option<AdminCall>,
-    log: AdminLog,
+    call: AdminCall,
+    place: Option<Place>,
     begun: Instant,
 }
 
 impl Record {
-    pub(super) fn new(log: &AdminLog, caller: &Caller, method: &'static str) -> Self {
+    /// For a call that may begin when this has returned; none: the daemon goes down.
+    pub(super) async fn new(log: &AdminLog, caller: &Caller, method: &'static str) -> Option<Self> {
+        let place = log.place().await?;
         let call = AdminCall {
             sequence: 0,
             at: 0,
@@ -160,57 +162,34 @@ impl Record {
             refused: None,
             duration_ms: 0,
         };
-        Self { call: Some(call), log: log.clone(), begun: Instant::now() }
-    }
-
-    fn note(&mut self, change: impl FnOnce(&mut AdminCall)) {
-        if let Some(call) = &mut self.call {
-            change(call);
-        }
+        Some(Self { call, place: Some(place), begun: Instant::now() })
     }
 
     pub(super) fn passes(&mut self, pass: &Pass) {
-        self.note(|call| {
-            call.path = pass.template.into();
-            call.class = Some(pass.class);
-        });
+        self.call.path = pass.template.into();
+        self.call.class = Some(pass.class);
     }
 
     pub(super) fn account(&mut self, account: Option<String>) {
-        self.note(|call| call.account = account);
+        self.call.account = account;
     }
 
     pub(super) fn refused(&mut self, refusal: &Refusal) {
-        self.note(|call| {
-            call.path = refusal.template.into();
-            call.class = refusal.class;
-            call.status = refusal.status;
-            call.refused = Some(refusal.reason.clone());
-        });
+        self.call.path = refusal.template.into();
+        self.call.class = refusal.class;
+        self.call.status = refusal.status;
+        self.call.refused = Some(refusal.reason.clone());
     }
 
     pub(super) fn status(&mut self, status: u16) {
-        self.note(|call| call.status = status);
-    }
-
-    pub(super) async fn end(mut self) {
-        if let Some(call) = self.take() {
-            self.log.record(call).await;
-        }
-    }
-
-    fn take(&mut self) -> Option<AdminCall> {
-        let mut call = self.call.take()?;
-        call.at = unix_ms();
-        call.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Some(call)
+        self.call.status = status;
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(call) = self.take() {
-            self.log.record_now(call);
-        }
+        let Some(place) = self.place.take() else { return };
+        let duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        place.record(AdminCall { at: unix_ms(), duration_ms, ..self.call.clone() });
     }
 }

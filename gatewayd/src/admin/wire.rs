@@ -28,6 +28,8 @@ pub(super) enum ClientError {
     Timeout,
     #[error("the request is malformed")]
     Head(#[from] HeadError),
+    #[error("the log of admin calls is closed, so nothing can be recorded")]
+    NoLog,
     #[error("the body is malformed")]
     Body(#[from] BodyError),
 }
