@@ -12,7 +12,7 @@ use gateway_proto::{
     },
     stream::ResetCode,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, time::sleep};
 use tracing::info;
 
 use super::{
@@ -108,7 +108,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Returns when the call may begin.
     async fn record(&self, method: &'static str) -> Result<Record, ClientError> {
+        let pace = self.owner.pace(self.caller.connection);
+        if !pace.is_zero() {
+            sleep(pace).await;
+        }
         Record::new(self.owner.log(), self.caller, method).await.ok_or(ClientError::NoLog)
     }
 

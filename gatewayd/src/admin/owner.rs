@@ -11,7 +11,7 @@ use gateway_proto::{
         call::AdminCall,
         forward::forwarded_for,
         guard::{Guard, Pass, Refusal},
-        limiter::LoginLimiter,
+        limiter::ConnectionLimiter,
         opening::{ActingUser, MAX_OPENING_LEN},
     },
     id::ConnectionId,
@@ -44,7 +44,8 @@ struct Inner {
     engine: EngineApi,
     log: AdminLog,
     gate: Gate,
-    limiter: Mutex<LoginLimiter>,
+    sign_ins: Mutex<ConnectionLimiter>,
+    calls: Mutex<ConnectionLimiter>,
     sessions: Mutex<Sessions>,
     begun: Instant,
 }
@@ -62,8 +63,15 @@ pub(super) struct Caller {
 impl OwnerEnd {
     /// For the engine of the configuration.
     pub fn new(engine: EngineApi, log: AdminLog, gate: Gate) -> Self {
-        let (limiter, sessions) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { engine, log, gate, limiter, sessions, begun: Instant::now() }))
+        Self(Arc::new(Inner {
+            engine,
+            log,
+            gate,
+            sign_ins: Mutex::new(ConnectionLimiter::sign_ins()),
+            calls: Mutex::new(ConnectionLimiter::calls()),
+            sessions: Mutex::default(),
+            begun: Instant::now(),
+        }))
     }
 
     /// Who acts: the opening of a stream that has proved its connection.
@@ -130,7 +138,13 @@ impl OwnerEnd {
     /// Takes one attempt to sign in, or says how long to wait.
     pub(super) fn attempt(&self, connection: ConnectionId) -> Result<(), Duration> {
         let now = self.0.begun.elapsed();
-        self.0.limiter.lock().unwrap_or_else(PoisonError::into_inner).attempt(connection, now)
+        self.0.sign_ins.lock().unwrap_or_else(PoisonError::into_inner).attempt(connection, now)
+    }
+
+    /// How long a call has to wait, so that calls without end neither fill the log nor take the machine.
+    pub(super) fn pace(&self, connection: ConnectionId) -> Duration {
+        let now = self.0.begun.elapsed();
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).pace(connection, now)
     }
 }
 
