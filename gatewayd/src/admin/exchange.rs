@@ -320,20 +320,7 @@ impl<'a> Exchange<'a> {
             BodyRule::SignedIn(limit) => limit,
             BodyRule::None | BodyRule::Login => 0,
         };
-        let answer = {
-            let upload = upload(&mut self.reader, call, writer, limit);
-            let answer = reader.head(method);
-            tokio::pin!(upload, answer);
-            tokio::select! {
-                biased;
-                uploaded = &mut upload => match uploaded {
-                    // Where the engine took no more, it may have said why before it closed.
-                    Ok(()) | Err(Stop::Engine(_)) => answer.await?,
-                    Err(stop) => return Err(stop),
-                },
-                early = &mut answer => early?,
-            }
-        };
+        let answer = answer_to(upload(&mut self.reader, call, writer, limit), reader.head(method)).await?;
         self.keep_engine(engine);
         Ok(answer)
     }
@@ -404,6 +391,27 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// The answer to an upload, which may come before its end. Then, and where the engine took no more, its connection is not used
+/// again: the engine would read the next request as the rest of this body, and the next body as a request that no guard has seen.
+async fn answer_to(
+    upload: impl Future<Output = Result<(), Stop>>,
+    answer: impl Future<Output = Result<AnswerHead, EngineError>>,
+) -> Result<AnswerHead, Stop> {
+    tokio::pin!(upload, answer);
+    let mut early = tokio::select! {
+        biased;
+        uploaded = &mut upload => match uploaded {
+            Ok(()) => return Ok(answer.await?),
+            // It may have said why before it closed.
+            Err(Stop::Engine(_)) => answer.await?,
+            Err(stop) => return Err(stop),
+        },
+        early = &mut answer => early?,
+    };
+    early.close = true;
+    Ok(early)
+}
+
 /// The client's body to the engine, framed as the client framed it.
 async fn upload(
     reader: &mut ClientReader,
@@ -434,5 +442,26 @@ fn refusal(status: u16, reason: String, pass: Option<&Pass>) -> Refusal {
         reason,
         template: pass.map_or("unknown", |pass| pass.template),
         class: pass.map(|pass| pass.class),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn answer() -> impl Future<Output = Result<AnswerHead, EngineError>> {
+        let head = AnswerHead::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Method::Post);
+        ready(head.map_err(EngineError::from))
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_answers_before_it_has_the_whole_body_gets_no_other_request_on_that_connection() {
+        assert!(!answer_to(ready(Ok(())), answer()).await.unwrap().close);
+        assert!(answer_to(pending(), answer()).await.unwrap().close);
+        let broken = Stop::Engine(EngineError::Timeout);
+        assert!(answer_to(ready(Err(broken)), answer()).await.unwrap().close);
+        assert!(answer_to(ready(Err(Stop::CutOff)), answer()).await.is_err());
     }
 }
