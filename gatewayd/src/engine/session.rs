@@ -164,6 +164,8 @@ impl Session {
     }
 
     async fn log_in(&mut self) -> Result<(), AskError> {
+        // A file that cannot be read now is another one when it can, with the same password too.
+        self.password_digest = None;
         let password = self.password()?;
         self.password_digest = Some(digest(&password));
         let form = Zeroizing::new(
@@ -272,4 +274,34 @@ fn why_refused(body: &[u8]) -> &'static str {
 
 fn digest(password: &str) -> [u8; 32] {
     Sha256::digest(password.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+
+    use super::*;
+
+    fn write(path: &Path) {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+        file.write_all(b"secret\n").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_password_file_that_is_readable_again_is_tried_though_its_password_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let password_file = directory.path().join("password");
+        let config = EngineConfig::new("https://127.0.0.1:1", None).unwrap();
+        let login = EngineLogin { user: "gateway".into(), password_file: password_file.clone() };
+        let mut session = Session::new(&config, login).unwrap();
+        write(&password_file);
+        // Nobody answers, but the password was used.
+        assert!(!session.log_in().await.unwrap_err().is_refusal());
+        assert!(!session.has_another_password());
+        std::fs::remove_file(&password_file).unwrap();
+        assert!(session.log_in().await.unwrap_err().is_refusal());
+        assert!(!session.has_another_password());
+        write(&password_file);
+        assert!(session.has_another_password());
+    }
 }
