@@ -167,8 +167,10 @@ impl Scene {
     }
 
     /// Every process.
-    pub fn processes(&self) -> [&Process; 4] {
-        [&self.platform.control, &self.platform.relay, &self.north.gateway, &self.south.gateway]
+    pub fn processes(&self) -> Vec<&Process> {
+        let mut processes = vec![&self.platform.control, &self.platform.relay, &self.north.gateway, &self.south.gateway];
+        processes.extend(&self.platform.more_relays);
+        processes
     }
 
     fn no_errors_logged(&self) -> anyhow::Result<()> {
@@ -183,6 +185,7 @@ impl Scene {
     }
 
     fn log_tails(&self) -> String {
-        self.processes().map(|process| format!("log of {}:\n{}", process.name(), process.log_tail(25))).concat()
+        let tail = |process: &Process| format!("log of {}:\n{}", process.name(), process.log_tail(25));
+        self.processes().into_iter().map(tail).collect()
     }
 }

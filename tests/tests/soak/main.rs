@@ -44,7 +44,7 @@ async fn two_hundred_outages_wedge_nothing_and_leak_nothing() -> anyhow::Result<
     }
     play_between(&lab, async |scene| {
         scene.connected().await?;
-        let before = scene.processes().map(|process| memory(process.pid()));
+        let before: Vec<_> = scene.processes().iter().map(|process| memory(process.pid())).collect();
         let (address, place) = (scene.link.sender, scene.north.placement().clone());
         let over = Cell::new(false);
         let flapping = async {
