@@ -54,7 +54,7 @@ impl SessionIndex {
         probe_session_id(probe).is_some_and(|id| index.contains_key(&id))
     }
 
-    fn replace(&self, peer: GatewayPublicKey, old: &[[u8; 8]], new: &[[u8; 8]]) {
+    pub(crate) fn replace(&self, peer: GatewayPublicKey, old: &[[u8; 8]], new: &[[u8; 8]]) {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for id in old {
             if let Some(peers) = index.get_mut(id) {
@@ -320,7 +320,8 @@ impl PathActor {
                     self.sessions = sessions;
                 }
                 PathEvent::OpenSockets { count } => {
-                    self.side.open(count, &self.peer, &self.context.socket.injector());
+                    let PathContext { socket, sessions, .. } = &self.context;
+                    self.side.open(count, &self.peer, sessions, &socket.injector());
                 }
                 PathEvent::CloseSockets { keep } => {
                     self.side.close(keep);

@@ -23,6 +23,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    path_actor::SessionIndex,
     peer::{PathCommand, Peer},
     socket::Injector,
 };
@@ -62,7 +63,13 @@ impl SideSocket {
         self.send(&Transmit { destination: to, ecn: None, contents: packet, segment_size: None, src_ip: None });
     }
 
-    async fn receive(&self, number: LocalSocket, peer: &Peer, injector: &Injector) -> io::Result<()> {
+    async fn receive(
+        &self,
+        number: LocalSocket,
+        peer: &Peer,
+        sessions: &SessionIndex,
+        injector: &Injector,
+    ) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
             self.io.readable().await?;
@@ -81,6 +88,9 @@ impl SideSocket {
             let (from, stride) = (normalize(meta[0].addr), meta[0].stride.max(1));
             for packet in buffer[..meta[0].len].chunks(stride) {
                 match classify(packet) {
+                    // The port is open to everybody, and signals use this mailbox too: what no path agent can have asked for takes
+                    // no place in it.
+                    PacketClass::Probe if !sessions.knows(packet) => injector.count_stranger(),
                     PacketClass::Probe => {
                         peer.command(PathCommand::Probe { socket: number, from, packet: packet.to_vec() });
                     }
@@ -109,7 +119,7 @@ impl SideSockets {
     }
 
     /// Opens the sockets 1 to `count`; none while too many runs are under way, fewer when file descriptors run out.
-    pub fn open(&mut self, count: u16, peer: &Arc<Peer>, injector: &Injector) {
+    pub fn open(&mut self, count: u16, peer: &Arc<Peer>, sessions: &SessionIndex, injector: &Injector) {
         self.close(None);
         let Ok(permit) = self.runs.clone().try_acquire_owned() else { return };
         self.run = Some(permit);
@@ -121,9 +131,9 @@ impl SideSockets {
                     return;
                 }
             };
-            let (reading, peer, injector) = (socket.clone(), peer.clone(), injector.clone());
+            let (reading, peer, sessions, injector) = (socket.clone(), peer.clone(), sessions.clone(), injector.clone());
             let reader = self.readers.spawn(async move {
-                if let Err(error) = reading.receive(number, &peer, &injector).await {
+                if let Err(error) = reading.receive(number, &peer, &sessions, &injector).await {
                     debug!(%error, "a socket of port guessing failed");
                 }
             });
@@ -154,5 +164,64 @@ impl SideSockets {
         if let Some((socket, _)) = self.open.get(&number) {
             socket.send_probe(to, packet);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gateway_proto::{
+        id::{OrganizationId, ServerId},
+        identity::GatewayKey,
+        policy::ServerName,
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{routes::Routes, socket::TunnelSocket};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// A packet that has the form of a probe.
+    fn probe(session: [u8; 8]) -> Vec<u8> {
+        let mut packet = vec![0; 1200];
+        packet[..4].copy_from_slice(b" GW\x01");
+        packet[4..12].copy_from_slice(&session);
+        packet
+    }
+
+    #[tokio::test]
+    async fn probes_of_strangers_take_no_place_in_the_mailbox_of_the_path_actor() {
+        let key = GatewayKey::from_seed(&[1; 32]).public();
+        let name = ServerName {
+            id: ServerId::new(1, [1; 10]),
+            name: "south".into(),
+            organization: OrganizationId::new(1, [1; 10]),
+            organization_name: "South".into(),
+        };
+        let (peer, mut mailbox) = Peer::new(key, false, name, Arc::default());
+        let sessions = SessionIndex::default();
+        sessions.replace(key, &[], &[[7; 8]]);
+        let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];
+        let (main, _) = TunnelSocket::bind(bind.into_iter(), Arc::<Routes>::default(), sessions.clone()).unwrap();
+        let mut side = SideSockets::new(Arc::new(Semaphore::new(1)));
+        side.open(1, &peer, &sessions, &main.injector());
+        let port = side.get(LocalSocket(1)).unwrap().io.local_addr().unwrap().port();
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // One after the other, so that none is lost before it is read.
+        for seen in 1..=300 {
+            stranger.send_to(&probe([9; 8]), ("127.0.0.1", port)).await.unwrap();
+            let counted = async {
+                while main.counters().strangers.load(std::sync::atomic::Ordering::Relaxed) < seen {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(LIMIT, counted).await.unwrap();
+        }
+        assert!(mailbox.try_recv().is_err());
+        stranger.send_to(&probe([7; 8]), ("127.0.0.1", port)).await.unwrap();
+        let known = timeout(LIMIT, mailbox.recv()).await.unwrap().unwrap();
+        assert!(matches!(known, PathCommand::Probe { socket: LocalSocket(1), .. }));
     }
 }

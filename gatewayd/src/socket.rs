@@ -482,6 +482,11 @@ impl Injector {
         }
     }
 
+    /// Counts a probe of no session that came to a side socket.
+    pub fn count_stranger(&self) {
+        self.counters.strangers.fetch_add(1, Relaxed);
+    }
+
     /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC. True
     /// when our own packets to that peer go another way: perhaps it lost that way.
     pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) -> bool {
