@@ -7,7 +7,7 @@ use gateway_proto::netcheck::{HostOutcome, HostRole, NetcheckBody, Report, Verdi
 use crate::{
     cmd::{Answer, Context},
     error::CtlError,
-    output::time::relative_ms,
+    output::{text::printable, time::relative_ms},
 };
 
 /// What to look at.
@@ -52,7 +52,7 @@ fn render(report: &Report, now_ms: u64) -> String {
         Verdict::Blocked => format!("BLOCKED  no data can flow; {} to mend\n", things(report.problems.len())),
     };
     text.push('\n');
-    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {value}\n"));
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {}\n", printable(&value)));
     line("Checked", relative_ms(now_ms, report.checked_at));
     line("UDP", yes_or_unknown(report.udp, "gets out and back", "does not get out", "no STUN server to ask"));
     line("NAT", report.nat_text.clone());
@@ -76,6 +76,7 @@ fn render(report: &Report, now_ms: u64) -> String {
     let skew = report.clock_skew_ms;
     line("Clock", skew.map_or_else(|| "not compared".to_owned(), |ms| format!("{ms} ms from the control plane's")));
     for problem in &report.problems {
+        // The issuer of a certificate is text of whoever answered.
         text.push_str(&format!("\n{}  {}\n", problem.code, printable(&problem.text)));
         if let Some(request) = &problem.request {
             text.push_str(&format!("  to the network team: {}\n", printable(request)));
@@ -108,16 +109,25 @@ fn yes_or_unknown(fact: Option<bool>, yes: &str, no: &str, unknown: &str) -> Str
     .to_owned()
 }
 
-/// The issuer of a certificate is text of whoever answered.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use gateway_proto::netcheck::{HostCheck, Observations, judge};
 
     use super::*;
+
+    #[test]
+    fn what_the_network_answered_cannot_move_the_cursor_or_turn_the_line() {
+        let mut report = judge(&Observations::default(), 1000);
+        let hostile = "a\u{1b}[2Jb\u{202e}c\nQ";
+        report.nat_text = hostile.into();
+        report.proxy = Some(hostile.into());
+        report.problems.iter_mut().for_each(|problem| problem.text = hostile.into());
+        let outcome = HostOutcome::Reached { connect_ms: 1.0 };
+        report.hosts.push(HostCheck { role: HostRole::Relay, host: hostile.into(), outcome });
+        let text = render(&report, 3000);
+        assert!(text.contains("a\u{fffd}[2Jb\u{fffd}c Q"), "{text}");
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains("\nQ"), "{text}");
+    }
 
     #[test]
     fn the_sentence_for_the_network_team_stands_below_its_problem() {
