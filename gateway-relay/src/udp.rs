@@ -22,7 +22,7 @@ use tokio::{io::Interest, net::UdpSocket};
 use crate::{
     app::Shared,
     forward,
-    metrics::{DropReason, Metrics},
+    metrics::{DropReason, Metrics, StunOutcome},
     stun::StunResponder,
 };
 
@@ -140,7 +140,7 @@ async fn receive(port: &UdpPort, buffers: &mut [IoSliceMut<'_>], metas: &mut [Re
 fn handle(shared: &Shared, stun: &StunResponder, via: Via, bytes: &mut [u8], segment: usize, now: Instant) {
     let relaying = shared.udp.offered.is_some();
     if bytes.is_empty() {
-        stun.answer(bytes, via.remote, now);
+        shared.metrics.stun(StunOutcome::Invalid);
     }
     let mut rest = bytes;
     while let Some(first) = rest.first() {

@@ -45,26 +45,24 @@ impl FairQueue {
     }
 
     pub(crate) fn push(&mut self, source: RelayAddress, frame: Bytes) -> Pushed {
-        let mut displaced = 0;
+        let mut displaced = Vec::new();
         while self.frames >= self.max_frames || self.bytes + frame.len() > self.max_bytes {
             let held = self.sources.get(&source).map_or(0, |source| source.bytes);
             let most = self.sources.iter().max_by_key(|(address, source)| (source.bytes, **address));
             match most {
                 // Only who holds more, with the new frame counted, gives way to it.
-                Some((&longest, most)) if most.bytes > held + frame.len() => self.drop_newest(longest),
-                Some(_) | None => return Pushed::Refused,
+                Some((&longest, most)) if most.bytes > held + frame.len() => {
+                    displaced.extend(self.take_newest(longest).map(|frame| (longest, frame)));
+                }
+                Some(_) | None => {
+                    // Those before have given way in vain.
+                    displaced.into_iter().rev().for_each(|(address, frame)| self.append(address, frame));
+                    return Pushed::Refused;
+                }
             }
-            displaced += 1;
         }
-        self.frames += 1;
-        self.bytes += frame.len();
-        let entry = self.sources.entry(source).or_default();
-        if entry.frames.is_empty() {
-            self.turns.push_back(source);
-        }
-        entry.bytes += frame.len();
-        entry.frames.push_back(frame);
-        if displaced == 0 { Pushed::Queued } else { Pushed::Displaced(displaced) }
+        self.append(source, frame);
+        if displaced.is_empty() { Pushed::Queued } else { Pushed::Displaced(displaced.len()) }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
@@ -93,10 +91,21 @@ impl FairQueue {
         Some(frame)
     }
 
+    fn append(&mut self, source: RelayAddress, frame: Bytes) {
+        self.frames += 1;
+        self.bytes += frame.len();
+        let entry = self.sources.entry(source).or_default();
+        if entry.frames.is_empty() {
+            self.turns.push_back(source);
+        }
+        entry.bytes += frame.len();
+        entry.frames.push_back(frame);
+    }
+
     /// The newest frame, as a router would: what is sent next is what was sent first.
-    fn drop_newest(&mut self, address: RelayAddress) {
-        let Some(source) = self.sources.get_mut(&address) else { return };
-        let Some(frame) = source.frames.pop_back() else { return };
+    fn take_newest(&mut self, address: RelayAddress) -> Option<Bytes> {
+        let source = self.sources.get_mut(&address)?;
+        let frame = source.frames.pop_back()?;
         source.bytes -= frame.len();
         self.bytes -= frame.len();
         self.frames -= 1;
@@ -104,6 +113,7 @@ impl FairQueue {
             self.sources.remove(&address);
             self.turns.retain(|turn| *turn != address);
         }
+        Some(frame)
     }
 }
 
@@ -166,5 +176,20 @@ mod tests {
         assert_eq!(queue.push(source(1), frame(1, 600)), Pushed::Queued);
         assert_eq!(queue.push(source(2), frame(2, 600)), Pushed::Refused);
         assert_eq!(queue.pop().unwrap().len(), 600);
+    }
+
+    #[test]
+    fn a_frame_for_which_not_enough_can_give_way_displaces_nobody() {
+        let mut queue = FairQueue::new(100, 1_000);
+        for number in 0..5 {
+            assert_eq!(queue.push(source(1), frame(number, 100)), Pushed::Queued);
+        }
+        for number in 5..9 {
+            assert_eq!(queue.push(source(2), frame(number, 120)), Pushed::Queued);
+        }
+        assert_eq!(queue.push(source(3), frame(9, 450)), Pushed::Refused);
+        let mut left: Vec<u8> = std::iter::from_fn(|| queue.pop()).map(|frame| frame[0]).collect();
+        left.sort_unstable();
+        assert_eq!(left, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }
