@@ -22,6 +22,9 @@ const HINTS_PER_SECOND: NonZeroU64 = NonZeroU64::new(5).expect("invariant: not z
 /// Pings answered, over the WebSocket and UDP together: while an answer is overdue a gateway sends ten a second.
 const PINGS_PER_SECOND: NonZeroU64 = NonZeroU64::new(20).expect("invariant: not zero");
 const PING_BURST: NonZeroU64 = NonZeroU64::new(60).expect("invariant: not zero");
+/// Slots bound, limits told and pongs, which are charged nowhere else. After a restart a gateway binds a slot for each of its peers.
+const CONTROL_PER_SECOND: NonZeroU64 = NonZeroU64::new(100).expect("invariant: not zero");
+const CONTROL_BURST: NonZeroU64 = NonZeroU64::new(500).expect("invariant: not zero");
 /// After a restart a gateway greets all its peers at once.
 const SIGNAL_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(5).expect("invariant: not zero");
 
@@ -38,6 +41,7 @@ struct Buckets {
     signals: TokenBucket,
     hints: TokenBucket,
     pings: TokenBucket,
+    control: TokenBucket,
 }
 
 impl Budget {
@@ -49,6 +53,7 @@ impl Budget {
             signals: TokenBucket::new(signals, signals.saturating_mul(SIGNAL_BURST_SECONDS), now),
             hints: TokenBucket::new(HINTS_PER_SECOND, HINTS_PER_SECOND, now),
             pings: TokenBucket::new(PINGS_PER_SECOND, PING_BURST, now),
+            control: TokenBucket::new(CONTROL_PER_SECOND, CONTROL_BURST, now),
         };
         Self { buckets: Mutex::new(buckets), organization }
     }
@@ -69,6 +74,13 @@ impl Budget {
     /// Whether one more ping is answered.
     pub(crate) fn ping(&self, now: Instant) -> bool {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner).pings.take(1, now).is_ok()
+    }
+
+    /// How long to pause reading after a frame that is for the relay itself: such frames are never dropped, because nobody sends them
+    /// again.
+    pub(crate) fn control(&self, now: Instant) -> Duration {
+        let taken = self.buckets.lock().unwrap_or_else(PoisonError::into_inner).control.take(1, now);
+        taken.err().unwrap_or_default()
     }
 
     /// Whether one more hint is given.
@@ -99,12 +111,20 @@ pub(crate) struct Organizations(Mutex<HashMap<OrganizationId, Weak<Quota>>>);
 pub(crate) struct TooMany;
 
 impl Organizations {
-    /// The quota of an organization for one more link.
-    pub(crate) fn join(&self, id: OrganizationId, limits: &Limits, now: Instant) -> Result<Arc<Quota>, TooMany> {
+    /// The quota of an organization for one more link, or for one that takes the place of another (`replaces`): a gateway whose
+    /// old link died unseen can come back when its organization is at its limit.
+    pub(crate) fn join(
+        &self,
+        id: OrganizationId,
+        replaces: bool,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Arc<Quota>, TooMany> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(quota) = table.get(&id).and_then(Weak::upgrade) {
             // This map's own upgrade above counts as one.
-            return if Arc::strong_count(&quota) > limits.organization_clients { Err(TooMany) } else { Ok(quota) };
+            let most = limits.organization_clients.saturating_add(usize::from(replaces));
+            return if Arc::strong_count(&quota) > most { Err(TooMany) } else { Ok(quota) };
         }
         // Whoever comes clears away what others left.
         table.retain(|_, quota| quota.strong_count() > 0);
@@ -136,7 +156,7 @@ mod tests {
     fn the_gateways_of_an_organization_share_its_quota_and_no_other_ones() {
         let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
         let join = |id| {
-            let quota = organizations.join(OrganizationId::from_bytes([id; 16]), &limits, now).unwrap();
+            let quota = organizations.join(OrganizationId::from_bytes([id; 16]), false, &limits, now).unwrap();
             Budget::new(&limits, quota, now)
         };
         let (one, two, other) = (join(1), join(1), join(2));
@@ -150,20 +170,40 @@ mod tests {
     fn an_organization_has_no_more_gateways_than_it_may_and_leaves_nothing_behind() {
         let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
         let id = OrganizationId::from_bytes([1; 16]);
-        let one = organizations.join(id, &limits, now).unwrap();
-        let two = organizations.join(id, &limits, now).unwrap();
-        assert_eq!(organizations.join(id, &limits, now).unwrap_err(), TooMany);
+        let join = |id, replaces| organizations.join(id, replaces, &limits, now);
+        let one = join(id, false).unwrap();
+        let two = join(id, false).unwrap();
+        assert_eq!(join(id, false).unwrap_err(), TooMany);
         drop(one);
-        let three = organizations.join(id, &limits, now).unwrap();
+        let three = join(id, false).unwrap();
         drop((two, three));
-        organizations.join(OrganizationId::from_bytes([2; 16]), &limits, now).unwrap();
+        join(OrganizationId::from_bytes([2; 16]), false).unwrap();
         assert_eq!(organizations.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn who_comes_back_while_its_old_link_is_not_known_to_be_dead_finds_its_place_once() {
+        let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
+        let join = |replaces| organizations.join(OrganizationId::from_bytes([1; 16]), replaces, &limits, now);
+        let links = [join(false).unwrap(), join(false).unwrap(), join(true).unwrap()];
+        assert_eq!(join(true).unwrap_err(), TooMany);
+        drop(links);
+    }
+
+    #[test]
+    fn frames_that_cost_nothing_to_send_are_read_at_a_pace() {
+        let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
+        let quota = organizations.join(OrganizationId::from_bytes([1; 16]), false, &limits, now).unwrap();
+        let budget = Budget::new(&limits, quota, now);
+        assert_eq!((0..1_000).filter(|_| budget.control(now).is_zero()).count(), 500);
+        assert_eq!(budget.control(now), Duration::from_millis(10));
+        assert!(budget.ping(now), "pings are not kept waiting by them");
     }
 
     #[test]
     fn pings_and_hints_have_buckets_of_their_own() {
         let (limits, now, organizations) = (limits(), Instant::now(), Organizations::default());
-        let quota = organizations.join(OrganizationId::from_bytes([1; 16]), &limits, now).unwrap();
+        let quota = organizations.join(OrganizationId::from_bytes([1; 16]), false, &limits, now).unwrap();
         let budget = Budget::new(&limits, quota, now);
         assert_eq!((0..1_000).filter(|_| budget.ping(now)).count(), 60);
         assert_eq!((0..1_000).filter(|_| budget.hint(now)).count(), 5);

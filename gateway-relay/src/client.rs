@@ -82,7 +82,8 @@ pub(crate) async fn serve(mut socket: WebSocket, observed: SocketAddr, shared: A
 
 async fn run(mut socket: WebSocket, observed: SocketAddr, admission: Admission, shared: &Shared) -> (WebSocket, End) {
     let (limits, now, address) = (&shared.config.limits, Instant::now(), RelayAddress::from(admission.key));
-    let Ok(quota) = shared.organizations.join(admission.organization, limits, now) else {
+    let replaces = shared.clients.find(address).is_some();
+    let Ok(quota) = shared.organizations.join(admission.organization, replaces, limits, now) else {
         return (socket, End::Refused(RefusalCode::Busy));
     };
     let budget = Arc::new(Budget::new(limits, quota, now));

@@ -94,18 +94,18 @@ impl Incoming<'_> {
                 }
                 Ok(Duration::ZERO)
             }
-            Ok(ClientFrame::Pong(_)) => Ok(Duration::ZERO),
+            Ok(ClientFrame::Pong(_)) => Ok(self.budget.control(Instant::now())),
             Ok(ClientFrame::BindSlot { slot, peer }) => {
                 if self.udp.as_ref().is_some_and(|session| session.bind(slot, peer)) {
                     self.tell(RelayFrame::SlotBound(slot));
                 }
-                Ok(Duration::ZERO)
+                Ok(self.budget.control(Instant::now()))
             }
             Ok(ClientFrame::UdpLimit(limit)) => {
                 if let Some(session) = &self.udp {
                     session.set_limit(limit);
                 }
-                Ok(Duration::ZERO)
+                Ok(self.budget.control(Instant::now()))
             }
             Ok(ClientFrame::Admit { .. }) => Err(End::Refused(RefusalCode::Malformed)),
             Err(error) => {
