@@ -337,6 +337,10 @@ pub(crate) async fn drive(
 }
 
 async fn take(attachment: &Attachment<'_>, socket: &TunnelSocket, offer: &Offer) {
+    // Whether or not there is a new one: nothing is sent or taken there any more.
+    if let Some(former) = attachment.leg.end(CarrierReason::NotOffered) {
+        attachment.legs.remove(former, attachment.leg);
+    }
     let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(&offer.address)).await;
     let usable = |address: &SocketAddr| address.is_ipv4() || socket.has_ipv6();
     let addresses = resolved.ok().and_then(Result::ok);
@@ -345,9 +349,6 @@ async fn take(attachment: &Attachment<'_>, socket: &TunnelSocket, offer: &Offer)
         attachment.leg.end(CarrierReason::NoAddress);
         return;
     };
-    if let Some(former) = attachment.leg.end(CarrierReason::NotOffered) {
-        attachment.legs.remove(former, attachment.leg);
-    }
     attachment.leg.start(offer, remote, Instant::now());
     attachment.legs.insert(remote, attachment.leg.clone());
 }

@@ -116,20 +116,24 @@ fn udp_address(relay: &RelayEntry, port: u16) -> Option<String> {
     Some(format!("{}:{port}", url.host()?))
 }
 
-/// When a peer's packets were last mentioned to come another way. Only peers of ours enter, so the policy bounds it.
+/// When a peer's packets were last mentioned to come another way. Only peers of ours enter, and what is old leaves.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts(HashMap<RelayAddress, Instant>);
 
 impl Doubts {
     /// Whether it is time to mention it again.
     pub(crate) fn worth_telling(&mut self, peer: RelayAddress, now: Instant) -> bool {
-        let recent = |at: &Instant| now.saturating_duration_since(*at) <= DOUBT_INTERVAL;
-        if self.0.get(&peer).is_some_and(recent) {
+        if self.0.get(&peer).is_some_and(|at| is_recent(*at, now)) {
             return false;
         }
+        self.0.retain(|_, at| is_recent(*at, now));
         self.0.insert(peer, now);
         true
     }
+}
+
+fn is_recent(doubt: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(doubt) <= DOUBT_INTERVAL
 }
 
 /// Frames on their way to the relay, the more urgent first.
@@ -179,4 +183,19 @@ pub(super) async fn transmit(
 fn ping(started: Instant) -> Vec<u8> {
     let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     ClientFrame::Ping(elapsed.to_be_bytes()).encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_mentioned_once_in_a_while_and_then_forgotten() {
+        let (mut doubts, now) = (Doubts::default(), Instant::now());
+        assert!((0..9).all(|peer| doubts.worth_telling(RelayAddress::from_bytes([peer; 32]), now)));
+        assert!(!doubts.worth_telling(RelayAddress::from_bytes([1; 32]), now + DOUBT_INTERVAL));
+        let later = now + DOUBT_INTERVAL * 2;
+        assert!(doubts.worth_telling(RelayAddress::from_bytes([1; 32]), later));
+        assert_eq!(doubts.0.len(), 1);
+    }
 }

@@ -1,6 +1,7 @@
 use gateway_proto::relay::udp::{LIMIT_IN_DOUBT, MAX_PAYLOAD, UdpReach, Via};
 
 use super::*;
+use crate::path_actor::SessionIndex;
 
 const SECRET: UdpSecret = UdpSecret::from_bytes([7; 32]);
 
@@ -100,4 +101,17 @@ fn without_a_session_everything_goes_over_the_websocket() {
     assert!(sent(&leg, 9, &[0x40; 100], None, now).is_none());
     assert!(leg.receive(&mut [0x30; 100], 100, now).source.is_none());
     assert!(leg.work(now).due.is_none());
+}
+
+#[tokio::test]
+async fn an_offer_whose_address_does_not_resolve_leaves_nothing_of_the_former_one() {
+    let (leg, _relay) = up(Instant::now());
+    let (leg, former) = (Arc::new(leg), "192.0.2.1:3478".parse().unwrap());
+    let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];
+    let (socket, _) = TunnelSocket::bind(bind.into_iter(), Arc::default(), SessionIndex::default()).unwrap();
+    let attachment = Attachment { leg: &leg, legs: socket.legs().clone() };
+    attachment.legs.insert(former, leg.clone());
+    take(&attachment, &socket, &Offer { session: 2, secret: SECRET, address: String::new() }).await;
+    assert!(attachment.legs.find(&former).is_none());
+    assert_eq!(leg.reason(), CarrierReason::NoAddress);
 }
