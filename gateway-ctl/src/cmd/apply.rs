@@ -60,7 +60,11 @@ impl Apply {
             }
             for step in doable {
                 let words = step.to_string();
-                perform(&control, step).await?;
+                if let Err(error) = perform(&control, step).await {
+                    // What was done before is done.
+                    context.out.list(&shown)?;
+                    return Err(error);
+                }
                 shown.push(Shown { step: words, state: "done" });
             }
         }
