@@ -228,6 +228,7 @@ async fn admit(
         (LocalEnd::Listener { engine }, StreamKind::ChannelData) => Destination::Engine(engine),
         (LocalEnd::AdminOwner, StreamKind::Admin) => {
             let Some(owner) = &context.admin else {
+                traffic.refused.fetch_add(1, Relaxed);
                 traffic.note_problem("our engine's admin API is not configured: set api in the section [engine]");
                 return Err(RefusalCode::AdminUnavailable);
             };
