@@ -106,8 +106,9 @@ fn path_counters(registry: &mut Registry, status: &Status) {
 
 fn admin_calls(registry: &mut Registry, admin: AdminCounters) {
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
-    counter("admin_calls_passed", "Calls of partners' administrators that reached the engine", admin.passed);
+    counter("admin_calls_passed", "Calls of partners' administrators that the engine answered", admin.passed);
     counter("admin_calls_refused", "Calls of partners' administrators that the guard refused", admin.refused);
+    counter("admin_calls_unanswered", "Admin calls that were cut, or not answered by the engine", admin.unanswered);
     counter("admin_calls_unrecorded", "Admin calls that could not be written to the log", admin.unrecorded);
 }
 

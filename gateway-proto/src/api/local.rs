@@ -68,10 +68,12 @@ pub struct AdminCalls {
 /// Admin calls since the daemon started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AdminCounters {
-    /// Reached the engine.
+    /// Answered by the engine.
     pub passed: u64,
     /// Refused by the guard.
     pub refused: u64,
+    /// Neither: the engine did not answer, or the caller or the permission went before it did.
+    pub unanswered: u64,
     /// Could not be written to the log.
     pub unrecorded: u64,
 }

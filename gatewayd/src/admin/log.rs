@@ -43,6 +43,7 @@ struct Shared {
     writable: AtomicBool,
     passed: AtomicU64,
     refused: AtomicU64,
+    unanswered: AtomicU64,
     lost: AtomicU64,
 }
 
@@ -80,6 +81,7 @@ impl AdminLog {
             writable: AtomicBool::new(true),
             passed: AtomicU64::default(),
             refused: AtomicU64::default(),
+            unanswered: AtomicU64::default(),
             lost: AtomicU64::default(),
         });
         Ok((Self { queue: sender, shared: shared.clone() }, AdminLogWriter { queue, shared, file }))
@@ -101,6 +103,7 @@ impl AdminLog {
         AdminCounters {
             passed: self.shared.passed.load(Relaxed),
             refused: self.shared.refused.load(Relaxed),
+            unanswered: self.shared.unanswered.load(Relaxed),
             unrecorded: self.shared.lost.load(Relaxed),
         }
     }
@@ -114,7 +117,11 @@ impl AdminLog {
 impl Place {
     /// Records a call.
     pub(super) fn record(self, call: AdminCall) {
-        let counter = if call.refused.is_some() { &self.shared.refused } else { &self.shared.passed };
+        let counter = match (&call.refused, call.status) {
+            (Some(_), _) => &self.shared.refused,
+            (None, 0 | 502) => &self.shared.unanswered,
+            (None, _) => &self.shared.passed,
+        };
         counter.fetch_add(1, Relaxed);
         self.queue.send(call);
     }
@@ -195,6 +202,18 @@ pub(in crate::admin) mod tests {
     }
 
     #[tokio::test]
+    async fn only_a_call_that_the_engine_answered_counts_as_passed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, _writer) = AdminLog::open(directory.path()).unwrap();
+        let refused = |status| AdminCall { status, refused: Some("no".into()), ..call() };
+        let ended = |status| AdminCall { status, ..call() };
+        for call in [ended(200), ended(404), refused(403), refused(502), ended(502), ended(0)] {
+            log.place().await.unwrap().record(call);
+        }
+        assert_eq!(log.counters(), AdminCounters { passed: 2, refused: 2, unanswered: 2, unrecorded: 0 });
+    }
+
+    #[tokio::test]
     async fn a_call_that_began_is_recorded_however_many_others_wait_and_none_begins_without_a_place() {
         let directory = tempfile::tempdir().unwrap();
         let (log, writer) = AdminLog::open(directory.path()).unwrap();
@@ -206,7 +225,7 @@ pub(in crate::admin) mod tests {
         assert!(futures_util::poll!(std::pin::pin!(log.place())).is_pending());
         // Handed over without waiting: whoever cuts the stream cannot prevent it.
         change.record(AdminCall { path: "/channels/_stop".into(), ..call() });
-        assert_eq!(log.counters(), AdminCounters { passed: 1, refused: PLACES as u64 - 1, unrecorded: 0 });
+        assert_eq!(log.counters(), AdminCounters { passed: 1, refused: PLACES as u64 - 1, ..AdminCounters::default() });
         let shared = log.shared.clone();
         drop(log);
         writer.run().await;
