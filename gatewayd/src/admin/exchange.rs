@@ -12,7 +12,10 @@ use gateway_proto::{
     },
     stream::ResetCode,
 };
-use tokio::{io::AsyncWriteExt, time::sleep};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep},
+};
 use tracing::info;
 
 use super::{
@@ -161,7 +164,7 @@ impl<'a> Exchange<'a> {
         let guard =
             self.owner.guard(self.caller.connection).map_err(|reason| refusal(403, reason.to_string(), None))?;
         let session = key_of(head);
-        let known = session.map(|key| self.owner.sessions().get(&key)).unwrap_or_default();
+        let known = session.map(|key| self.owner.sessions().get(&key, Instant::now())).unwrap_or_default();
         record.account(known.account.clone());
         let pass = guard.judge(head)?;
         record.passes(&pass);
@@ -245,7 +248,7 @@ impl<'a> Exchange<'a> {
             return Err(unknown().into());
         }
         let account = body.as_deref().and_then(account_in);
-        self.owner.sessions().put(key, Session { signed_in: true, account: account.clone() });
+        self.owner.sessions().put(key, Session { signed_in: true, account: account.clone() }, Instant::now());
         Ok(account)
     }
 
@@ -259,7 +262,8 @@ impl<'a> Exchange<'a> {
         let (Some(account), 200) = (&call.account, answer.status) else { return };
         for field in answer.fields.iter().filter(|field| field.name == "set-cookie") {
             if let Some(key) = key_of_cookie(&field.value) {
-                sessions.put(key, Session { signed_in: false, account: Some(account.clone()) });
+                let session = Session { signed_in: false, account: Some(account.clone()) };
+                sessions.put(key, session, Instant::now());
             }
         }
     }
@@ -277,8 +281,8 @@ impl<'a> Exchange<'a> {
                     self.keep_engine(engine);
                     return Ok(answer);
                 }
-                // The engine may have closed it while it was idle.
-                Err(_) if engine.used => {}
+                // The engine may have closed it while it was idle. A sign-in is not sent twice: it would count as two.
+                Err(_) if engine.used && matches!(method, Method::Get | Method::Head) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -2,20 +2,26 @@
 //!
 //! Only hashes of what a client shows are kept, so nothing here signs anybody in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use gateway_proto::admin::head::RequestHead;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 /// Sessions remembered at most; the oldest is forgotten first and asked for again when it is used.
 const MAX_SESSIONS: usize = 1024;
+/// The engine is asked again after this time: it may have been restarted, or have ended the session.
+const BELIEVED: Duration = Duration::from_secs(300);
 
 /// What a request shows to the engine, as a hash.
 pub(super) type SessionKey = [u8; 32];
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    known: BTreeMap<SessionKey, Session>,
+    known: BTreeMap<SessionKey, (Session, Instant)>,
     order: VecDeque<SessionKey>,
 }
 
@@ -28,12 +34,14 @@ pub(super) struct Session {
 }
 
 impl Sessions {
-    pub(super) fn get(&self, key: &SessionKey) -> Session {
-        self.known.get(key).cloned().unwrap_or_default()
+    pub(super) fn get(&self, key: &SessionKey, now: Instant) -> Session {
+        let Some((session, at)) = self.known.get(key) else { return Session::default() };
+        let signed_in = session.signed_in && now.saturating_duration_since(*at) < BELIEVED;
+        Session { signed_in, account: session.account.clone() }
     }
 
-    pub(super) fn put(&mut self, key: SessionKey, session: Session) {
-        if self.known.insert(key, session).is_none() {
+    pub(super) fn put(&mut self, key: SessionKey, session: Session, now: Instant) {
+        if self.known.insert(key, (session, now)).is_none() {
             self.order.push_back(key);
         }
         while self.order.len() > MAX_SESSIONS {
@@ -88,4 +96,19 @@ pub(super) fn account_of_form(form: &[u8]) -> Option<String> {
 pub(super) fn clean(account: &str) -> Option<String> {
     let text: String = account.chars().filter(|c| !c.is_control()).take(64).collect();
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_session_is_signed_in_is_believed_for_a_while_and_whose_it_is_stays_known() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        sessions.put([1; 32], Session { signed_in: true, account: Some("admin".into()) }, now);
+        assert!(sessions.get(&[1; 32], now + BELIEVED / 2).signed_in);
+        let later = sessions.get(&[1; 32], now + BELIEVED);
+        assert_eq!((later.signed_in, later.account.as_deref()), (false, Some("admin")));
+        assert!(!sessions.get(&[2; 32], now).signed_in);
+    }
 }
