@@ -14,13 +14,19 @@ use futures_util::future::BoxFuture;
 use gateway_net::time::unix_secs;
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity, EngineHead, MAX_REPORT_ENGINE_LINES, PathKind, SenderPort},
+        gateway::{
+            ConnectionReport, Connectivity, EngineHead, MAX_REPORT_ENGINE_BYTES, MAX_REPORT_ENGINE_LINES, PathKind,
+            SenderPort,
+        },
         local::{
             AdminCalls, ConnectionStatus, ControlStatus, EngineStatus, PathCounts, PeerStatus, PolicyStatus,
             RelayStatus, Status,
         },
     },
-    engine::advice::{advise, users},
+    engine::{
+        MAX_DESTINATIONS,
+        advice::{advise, users},
+    },
     id::RelayId,
     netcheck::{NetcheckBody, Report},
     observe::Protocol,
@@ -209,12 +215,13 @@ impl Connections {
         let engine = self.engine.view()?;
         let view = self.authority.view();
         let connections = view.policy.iter().flat_map(|policy| &policy.connections);
+        let (mut names, mut words) = (MAX_REPORT_ENGINE_BYTES / 2, MAX_REPORT_ENGINE_BYTES / 2);
         let senders = connections.filter(|entry| role(entry) == Role::Sender).filter_map(|entry| {
             let port = self.registry.local_address(entry.id)?.port();
             let destinations = users(&engine.channels, port)
                 .map(|(channel, destination)| format!("{} / {}", channel.name, destination.name))
-                .take(MAX_REPORT_ENGINE_LINES);
-            Some(SenderPort { connection: entry.id, port, destinations: destinations.collect() })
+                .take(MAX_DESTINATIONS);
+            Some(SenderPort { connection: entry.id, port, destinations: fitting(destinations, &mut names) })
         });
         let senders: Vec<_> = senders.take(MAX_REPORT_ENGINE_LINES).collect();
         let ports: Vec<_> = senders.iter().map(|sender| sender.port).collect();
@@ -225,7 +232,7 @@ impl Connections {
             version: engine.version.clone(),
             problem: engine.problem.clone(),
             left_out: u32::try_from(engine.left_out).unwrap_or(u32::MAX),
-            advice: advice.collect(),
+            advice: fitting(advice, &mut words),
             senders,
         };
         Some(EngineSnapshot { head, channels: engine.channels.clone() })
@@ -366,6 +373,12 @@ impl DaemonControl for StatusSource {
     }
 }
 
+/// As many of the texts as there is room for, in bytes.
+fn fitting(texts: impl Iterator<Item = String>, room: &mut usize) -> Vec<String> {
+    let fits = |text: &String| room.checked_sub(text.len()).map(|rest| *room = rest).is_some();
+    texts.take_while(fits).collect()
+}
+
 fn connectivity(peer: &Peer) -> Connectivity {
     match (peer.proof.is_connected(), peer.proof.last_proof_at()) {
         (true, _) => Connectivity::Connected,
@@ -433,4 +446,17 @@ fn millis(duration: Duration) -> f64 {
 
 fn nonzero(at: u64) -> Option<u64> {
     (at != 0).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_an_engine_take_no_more_room_than_there_is() {
+        let (texts, mut room) = (|| std::iter::repeat_n("x".repeat(10), 9), 35);
+        assert_eq!(fitting(texts().take(2), &mut room).len(), 2);
+        assert_eq!(fitting(texts(), &mut room).len(), 1);
+        assert_eq!((fitting(texts(), &mut room).len(), room), (0, 5));
+    }
 }

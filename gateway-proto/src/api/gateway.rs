@@ -35,6 +35,10 @@ pub const MAX_REPORT_CONNECTIONS: usize = 500;
 pub const MAX_REPORT_ENGINE_CHANNELS: usize = 50;
 /// Sender ports and pieces of advice in one report at most.
 pub const MAX_REPORT_ENGINE_LINES: usize = 100;
+/// Bytes of the channels in one report at most, as JSON, unless it is a single one; half of it each for the names of destinations and
+/// for the pieces of advice, before they are JSON. The control plane takes no message beyond 1 MiB, and whoever names channels must
+/// not be able to go there.
+pub const MAX_REPORT_ENGINE_BYTES: usize = 256 << 10;
 
 const CODE_PREFIX: &str = "gwe1_";
 
@@ -248,7 +252,7 @@ pub struct SenderPort {
     pub connection: ConnectionId,
     /// Its local port.
     pub port: u16,
-    /// `channel / destination` of the engine that send to it.
+    /// `channel / destination` of the engine that send to it, at most [`MAX_DESTINATIONS`](crate::engine::MAX_DESTINATIONS).
     pub destinations: Vec<String>,
 }
 

@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use super::EngineChannel;
 
+/// Names in one piece of advice at most; the others are counted.
+const MAX_NAMES: usize = 10;
+
 /// One thing an administrator of the engine should change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Advice {
@@ -59,15 +62,23 @@ impl fmt::Display for Advice {
                 f,
                 "the local port {port} is used by {} destinations ({}); give each its own connection",
                 destinations.len(),
-                destinations.join(", ")
+                listed(destinations)
             ),
             Self::PortUnused { port } => {
                 write!(f, "no destination of the engine sends to the local port {port}; set its remote address to it")
             }
             Self::ListenersCollide { port, channels } => {
-                write!(f, "the channels {} want the same port {port}", channels.join(", "))
+                write!(f, "the channels {} want the same port {port}", listed(channels))
             }
         }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names[..names.len().min(MAX_NAMES)].join(", ");
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -153,6 +164,15 @@ mod tests {
         assert!(said[0].contains("'adt'") && said[0].contains("Validate Response"), "{said:?}");
         assert!(said[1].contains("queue is off"), "{said:?}");
         assert_eq!(advise(&[channel("adt", 6001, true, true)], &[6001]), []);
+    }
+
+    #[test]
+    fn advice_stays_short_however_many_it_concerns() {
+        let names = |count| (1..=count).map(|n| format!("c{n}")).collect::<Vec<_>>();
+        let ten = Advice::ListenersCollide { port: 1, channels: names(10) }.to_string();
+        assert_eq!(ten, "the channels c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 want the same port 1");
+        let many = Advice::PortShared { port: 1, destinations: names(40_000) }.to_string();
+        assert!(many.contains("by 40000 destinations (c1, ") && many.contains("c10 and 39990 more)"), "{many}");
     }
 
     #[test]

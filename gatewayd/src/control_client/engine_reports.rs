@@ -8,7 +8,7 @@ use std::{
 };
 
 use gateway_proto::{
-    api::gateway::{EngineHead, EngineReport, MAX_REPORT_ENGINE_CHANNELS},
+    api::gateway::{EngineHead, EngineReport, MAX_REPORT_ENGINE_BYTES, MAX_REPORT_ENGINE_CHANNELS},
     engine::{EngineChannel, EngineCounts},
 };
 
@@ -49,7 +49,7 @@ impl EngineReporter {
         let is_gone = |id: &&String| !snapshot.channels.iter().any(|channel| channel.id == **id);
         let mut gone: Vec<String> = self.sent.keys().filter(is_gone).cloned().collect();
         while self.head.as_ref() != Some(&snapshot.head) || !news.is_empty() || !gone.is_empty() {
-            let part: Vec<_> = news.drain(..news.len().min(MAX_REPORT_ENGINE_CHANNELS)).cloned().collect();
+            let part: Vec<_> = news.drain(..part_len(&news)).cloned().collect();
             let left: Vec<_> = gone.drain(..gone.len().min(MAX_REPORT_ENGINE_CHANNELS)).collect();
             let report = EngineReport {
                 head: snapshot.head.clone(),
@@ -78,9 +78,20 @@ impl EngineReporter {
     }
 }
 
+/// How many of the channels go into one report.
+fn part_len(news: &[&EngineChannel]) -> usize {
+    let mut bytes = 0;
+    let fits = |channel: &&&EngineChannel| {
+        let is_first = bytes == 0;
+        bytes += serde_json::to_vec(channel).map_or(0, |json| json.len());
+        is_first || bytes <= MAX_REPORT_ENGINE_BYTES
+    };
+    news.iter().take(MAX_REPORT_ENGINE_CHANNELS).take_while(fits).count()
+}
+
 #[cfg(test)]
 mod tests {
-    use gateway_proto::engine::{EngineChannelState, EngineState};
+    use gateway_proto::engine::{EngineChannelState, EngineDestination, EngineState, MAX_DESTINATIONS, MAX_TEXT};
 
     use super::*;
 
@@ -129,6 +140,32 @@ mod tests {
         changed[5].state = EngineChannelState::Stopped;
         assert_eq!(sent(&mut reporter, &snapshot(changed.clone()), now), [(false, 1, 1)]);
         assert_eq!(sent(&mut reporter, &snapshot(changed), now), []);
+    }
+
+    #[test]
+    fn a_report_stays_far_below_what_the_control_plane_takes_however_long_the_names_are() {
+        let (mut reporter, now) = (EngineReporter::default(), Instant::now());
+        let destination = |id| EngineDestination {
+            id,
+            name: "\u{1f3e5}".repeat(MAX_TEXT),
+            transport: "\u{1f3e5}".repeat(MAX_TEXT),
+            host: Some("\"".repeat(MAX_TEXT)),
+            port: Some(6661),
+            enabled: true,
+            queue: true,
+            validate_response: true,
+        };
+        let destinations: Vec<_> = (0..MAX_DESTINATIONS as u32).map(destination).collect();
+        let channels = (0..200).map(|id| EngineChannel { destinations: destinations.clone(), ..channel(id) }).collect();
+        let (mut sizes, mut count) = (Vec::new(), 0);
+        reporter.update(&snapshot(channels), now, |report| {
+            count += report.channels.len();
+            sizes.push(serde_json::to_vec(&report).unwrap().len());
+            true
+        });
+        assert_eq!(count, 200);
+        assert!(sizes.iter().all(|size| *size < MAX_REPORT_ENGINE_BYTES + 1024), "{sizes:?}");
+        assert!(sizes.len() < 60, "{}", sizes.len());
     }
 
     #[test]

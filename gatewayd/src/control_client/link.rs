@@ -259,14 +259,16 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
+    /// Reports take half of the outbox at most, so that a heartbeat, or what became of a policy, always finds room; what did not go
+    /// out goes next time.
     fn report(&mut self, outbox: &mpsc::Sender<WatchRequest>) {
+        let push = |report| outbox.capacity() > OUTBOX / 2 && outbox.try_send(WatchRequest::Report(report)).is_ok();
         let connections = (self.reports.connections)();
         let home_relay = *self.reports.home_relay.borrow();
-        self.reporter.update(connections, home_relay, |report| outbox.try_send(WatchRequest::Report(report)).is_ok());
+        self.reporter.update(connections, home_relay, push);
         if let Some(snapshot) = (self.reports.engine)() {
             self.engine_reporter.update(&snapshot, std::time::Instant::now(), |engine| {
-                let report = Report { home_relay, connections: Vec::new(), engine: Some(engine) };
-                outbox.try_send(WatchRequest::Report(report)).is_ok()
+                push(Report { home_relay, connections: Vec::new(), engine: Some(engine) })
             });
         }
     }
