@@ -11,12 +11,18 @@
 
 mod session;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use gateway_proto::{
     backoff::Backoff,
     engine::{
         DEFAULT_MAX_CONNECTIONS, EngineChannel, EngineChannelState, EngineState,
+        answers::AnswerError,
         discovery::{DETAILS_AT_ONCE, Discovery},
     },
     stream::RefusalCode,
@@ -24,6 +30,7 @@ use gateway_proto::{
 use session::{AskError, Session};
 use tokio::{
     sync::{Notify, watch},
+    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -131,6 +138,7 @@ impl EngineWatch {
 #[derive(Debug)]
 pub struct EngineClient {
     session: Session,
+    address: IpAddr,
     discovery: Discovery,
     interval: Duration,
     view: watch::Sender<Arc<EngineView>>,
@@ -151,6 +159,7 @@ impl EngineClient {
         let nudge = Arc::new(Notify::new());
         let client = Self {
             session: Session::new(config, login)?,
+            address: config.ip(),
             discovery: Discovery::new(config.ip()),
             interval: config.interval,
             view,
@@ -200,19 +209,35 @@ impl EngineClient {
         let names = self.session.get("/channels/idsAndNames", &[]).await?;
         let ports = self.session.get("/channels/portsInUse", &[]).await?;
         let statuses = self.session.get("/channels/statuses", &[]).await?;
-        let wanted = self.discovery.overview(&names, &ports, &statuses)?;
+        let wanted = self.discover(move |discovery| discovery.overview(&names, &ports, &statuses)).await?;
         for ids in wanted.iter().take(MAX_DETAIL_REQUESTS) {
             let answer = self.session.get("/channels", ids).await?;
-            self.discovery.details(&answer)?;
+            self.discover(move |discovery| discovery.details(&answer)).await?;
         }
+        let channels = self.discover(|discovery| Ok(index(discovery.channels()))).await?;
         self.publish(EngineView {
             state: EngineState::Up,
             version: self.session.version().map(str::to_owned),
             problem: None,
             left_out: self.discovery.left_out(),
-            ..index(self.discovery.channels())
+            ..channels
         });
         Ok(())
+    }
+
+    /// Reads answers in a thread that may block: they are up to 16 MiB of JSON, and the daemon's own one carries all data.
+    async fn discover<T: Send + 'static>(
+        &mut self,
+        read: impl FnOnce(&mut Discovery) -> Result<T, AnswerError> + Send + 'static,
+    ) -> Result<T, AskError> {
+        let mut discovery = std::mem::replace(&mut self.discovery, Discovery::new(self.address));
+        let reading = spawn_blocking(move || {
+            let result = read(&mut discovery);
+            (discovery, result)
+        });
+        let (discovery, result) = reading.await?;
+        self.discovery = discovery;
+        Ok(result?)
     }
 
     /// The channels stay as they were last seen.

@@ -2,7 +2,7 @@
 //! every [`COUNTS_INTERVAL`]. A new link starts over and so sends everything.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,6 +29,8 @@ pub struct EngineSnapshot {
 pub(super) struct EngineReporter {
     head: Option<EngineHead>,
     sent: BTreeMap<String, Sent>,
+    /// Channels of which there is nothing to tell any more: mostly those of the last look.
+    told: Option<Arc<Vec<EngineChannel>>>,
 }
 
 #[derive(Debug)]
@@ -45,9 +47,21 @@ impl EngineReporter {
         now: Instant,
         mut send: impl FnMut(EngineReport) -> bool,
     ) {
-        let mut news = snapshot.channels.iter().filter(|channel| self.is_news(channel, now)).collect::<Vec<_>>();
-        let is_gone = |id: &&String| !snapshot.channels.iter().any(|channel| channel.id == **id);
-        let mut gone: Vec<String> = self.sent.keys().filter(is_gone).cloned().collect();
+        let is_told = self.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &snapshot.channels));
+        if is_told && self.head.as_ref() == Some(&snapshot.head) {
+            return;
+        }
+        let mut waits = false;
+        let mut news = Vec::new();
+        for channel in snapshot.channels.iter() {
+            match self.news(channel, now) {
+                News::None => {}
+                News::Later => waits = true,
+                News::Now => news.push(channel),
+            }
+        }
+        let ids: BTreeSet<_> = snapshot.channels.iter().map(|channel| &channel.id).collect();
+        let mut gone: Vec<String> = self.sent.keys().filter(|id| !ids.contains(id)).cloned().collect();
         while self.head.as_ref() != Some(&snapshot.head) || !news.is_empty() || !gone.is_empty() {
             let part: Vec<_> = news.drain(..part_len(&news)).cloned().collect();
             let left: Vec<_> = gone.drain(..gone.len().min(MAX_REPORT_ENGINE_CHANNELS)).collect();
@@ -65,17 +79,31 @@ impl EngineReporter {
             left.iter().for_each(|id| drop(self.sent.remove(id)));
             self.sent.extend(part.into_iter().map(|channel| (channel.id.clone(), Sent { channel, at: now })));
         }
+        self.told = (!waits).then(|| snapshot.channels.clone());
     }
 
-    fn is_news(&self, channel: &EngineChannel, now: Instant) -> bool {
-        let Some(sent) = self.sent.get(&channel.id) else { return true };
+    fn news(&self, channel: &EngineChannel, now: Instant) -> News {
+        let Some(sent) = self.sent.get(&channel.id) else { return News::Now };
         if sent.channel == *channel {
-            return false;
+            return News::None;
         }
         let without_counts =
             |channel: &EngineChannel| EngineChannel { counts: EngineCounts::default(), ..channel.clone() };
-        without_counts(&sent.channel) != without_counts(channel) || now.duration_since(sent.at) >= COUNTS_INTERVAL
+        let is_due =
+            without_counts(&sent.channel) != without_counts(channel) || now.duration_since(sent.at) >= COUNTS_INTERVAL;
+        if is_due { News::Now } else { News::Later }
     }
+}
+
+/// Whether a channel is to be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// It is as it was told.
+    None,
+    /// Its counts are other ones, but were told not long ago.
+    Later,
+    /// It is new or has changed.
+    Now,
 }
 
 /// How many of the channels go into one report.
@@ -176,6 +204,12 @@ mod tests {
         let counted = snapshot(vec![EngineChannel { counts, ..channel(1) }]);
         assert_eq!(sent(&mut reporter, &counted, now + Duration::from_secs(59)), []);
         assert_eq!(sent(&mut reporter, &counted, now + COUNTS_INTERVAL), [(false, 1, 0)]);
+        // An engine that does not answer any more is as it was.
+        assert!(reporter.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &counted.channels)));
+        assert_eq!(sent(&mut reporter, &counted, now + 2 * COUNTS_INTERVAL), []);
+        let head = EngineHead { state: EngineState::Down, ..counted.head.clone() };
+        let down = EngineSnapshot { head, ..counted };
+        assert_eq!(sent(&mut reporter, &down, now + 2 * COUNTS_INTERVAL), [(false, 0, 0)]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use gateway_proto::engine::{
 use reqwest::{Method, Response, StatusCode, header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tokio::task::JoinError;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -50,6 +51,8 @@ pub(super) enum AskError {
     NoSession,
     #[error(transparent)]
     Answer(#[from] AnswerError),
+    #[error("reading the engine's answers ended before its end")]
+    Reading(#[from] JoinError),
 }
 
 impl AskError {
@@ -57,7 +60,11 @@ impl AskError {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Password(_) | Self::NoPassword => true,
-            Self::Unreachable { .. } | Self::Status { .. } | Self::NoSession | Self::Answer(_) => false,
+            Self::Unreachable { .. }
+            | Self::Status { .. }
+            | Self::NoSession
+            | Self::Answer(_)
+            | Self::Reading(_) => false,
         }
     }
 
@@ -68,7 +75,7 @@ impl AskError {
             Self::Unreachable { .. } => EngineState::Down,
             // An engine that starts answers, but is not there yet.
             Self::Status { status: 503, .. } => EngineState::Down,
-            Self::Status { .. } | Self::NoSession | Self::Answer(_) => EngineState::NotUnderstood,
+            Self::Status { .. } | Self::NoSession | Self::Answer(_) | Self::Reading(_) => EngineState::NotUnderstood,
         }
     }
 }
