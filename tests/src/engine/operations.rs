@@ -29,7 +29,8 @@ pub enum Route {
 }
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
-    let lines = include_str!("../../data/engine-api.tsv").lines();
+    // What there is to find is data, and in one place; how it is found is not what the gateway does.
+    let lines = include_str!("../../../gateway-proto/data/engine-api.tsv").lines();
     let rows = lines.filter(|line| !line.starts_with('#') && !line.starts_with("method\t"));
     rows.filter_map(|line| {
         let mut cells = line.split('\t');
