@@ -1,5 +1,4 @@
-//! The 210 operations of the engine's API and how a path finds one, by the rules that were measured (design/engine.md
-//! §2.1, §2.2): matrix parameters and a trailing slash pass; `//`, dot segments, encoded letters of a literal and upper
+//! The 210 operations of the engine's API and how a path finds one, by the rules that were measured (docs/engine.md): matrix parameters and a trailing slash pass; `//`, dot segments, encoded letters of a literal and upper
 //! case do not; a known path with another method is 405.
 
 use std::sync::LazyLock;

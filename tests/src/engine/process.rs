@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use data_encoding::BASE64;
+use gateway_net::tls::engine_client_config;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -45,7 +46,7 @@ impl EngineProcess {
             log_filter: String::new(),
             wrapper: Vec::new(),
         };
-        let client = reqwest::Client::builder().tls_backend_preconfigured(trust_everyone()).no_proxy().build()?;
+        let client = reqwest::Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
         Ok(Self { process: Process::start(launch, START_LIMIT).await?, client, file })
     }
 
@@ -145,54 +146,5 @@ impl EngineProcess {
         let (status, text) = (response.status(), response.text().await?);
         ensure!(status.is_success(), "{path}: {text}");
         Ok(serde_json::from_str(&text)?)
-    }
-}
-
-/// Like the Java clients of the engine: any certificate will do.
-pub fn trust_everyone() -> rustls::ClientConfig {
-    let provider = gateway_net::tls::provider();
-    rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("invariant: the provider has the cipher suites of TLS 1.2 and 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(std::sync::Arc::new(Anyone(provider)))
-        .with_no_client_auth()
-}
-
-#[derive(Debug)]
-struct Anyone(std::sync::Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls_pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls_pki_types::CertificateDer<'_>],
-        _server_name: &rustls_pki_types::ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &rustls_pki_types::CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &rustls_pki_types::CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

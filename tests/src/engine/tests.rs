@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gateway_net::tls::engine_client_config;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -9,7 +10,6 @@ use super::{
     StandIn,
     access::Executed,
     definition::{ChannelDefinition, DestinationDefinition, EngineDefinition, SourceDefinition},
-    process::trust_everyone,
 };
 use crate::{
     mllp::{Broken, Connection, Sender, Verdict},
@@ -35,7 +35,7 @@ impl World {
             channels,
             ..EngineDefinition::default()
         };
-        let client = reqwest::Client::builder().tls_backend_preconfigured(trust_everyone()).no_proxy();
+        let client = reqwest::Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy();
         let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { engine: StandIn::start(definition, None).await.unwrap(), client }
     }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
+use gateway_net::tls::engine_client_config;
 use gateway_proto::policy::Activation;
 use gateway_tests::{
     ctl::{items, text},
     engine::{
         definition::{ChannelDefinition, EngineDefinition},
-        process::{EngineProcess, trust_everyone},
+        process::EngineProcess,
     },
     platform::{GatewayOptions, Placement, Platform, Site},
     wait,
@@ -72,7 +73,7 @@ struct Administrator {
 
 impl Administrator {
     async fn sign_in(address: &str, api: &str) -> anyhow::Result<Self> {
-        let client = Client::builder().tls_backend_preconfigured(trust_everyone()).no_proxy().build()?;
+        let client = Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
         let mut this = Self { client, address: format!("{address}{api}"), cookie: String::new() };
         let form = "application/x-www-form-urlencoded";
         let answer = this.send(Method::POST, "/users/_login", Some((form, "username=admin&password=admin"))).await?;
