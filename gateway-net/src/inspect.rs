@@ -13,12 +13,8 @@ use std::{
 };
 
 use rustls::{
-    DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls13_signature},
+    DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -28,7 +24,7 @@ use url::Host;
 use crate::{
     dial::{self, DialError},
     proxy::{Proxy, ProxyError},
-    tls::{ALPN_HTTP1, ServerTrust, TlsPin, provider, spki_pin},
+    tls::{self, ALPN_HTTP1, PinVerifier, ServerTrust, TlsPin, provider, server_name, spki_pin},
 };
 
 /// What was seen.
@@ -101,20 +97,11 @@ async fn look(
         })?,
     };
     *step = "TLS handshake";
-    let name = match host {
-        Host::Domain(name) => ServerName::try_from((*name).to_owned())
-            .map_err(|error| InspectError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, error)))?,
-        Host::Ipv4(ip) => std::net::IpAddr::from(*ip).into(),
-        Host::Ipv6(ip) => std::net::IpAddr::from(*ip).into(),
-    };
-    let recorder = Arc::new(Recorder { provider: provider(), chain: Mutex::default() });
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(recorder.clone())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    let name = server_name(host).ok_or_else(|| {
+        InspectError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "the name cannot be that of a server"))
+    })?;
+    let recorder = Arc::new(Recorder { signatures: PinVerifier::new(None, provider()), chain: Mutex::default() });
+    let config = tls::client(recorder.clone(), &[&TLS13], &[ALPN_HTTP1]);
     TlsConnector::from(Arc::new(config)).connect(name.clone(), tcp).await.map_err(InspectError::Tls)?;
     let connect = begun.elapsed();
     let chain = std::mem::take(&mut *recorder.chain.lock().unwrap_or_else(PoisonError::into_inner));
@@ -130,15 +117,13 @@ async fn look(
 }
 
 fn is_vouched_for(own: &CertificateDer<'_>, others: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
-    let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
-    verifier.is_ok_and(|verifier| verifier.verify_server_cert(own, others, name, &[], UnixTime::now()).is_ok())
+    tls::web_pki().verify_server_cert(own, others, name, &[], UnixTime::now()).is_ok()
 }
 
 /// Notes the certificates shown; that their owner holds the key is still checked.
 #[derive(Debug)]
 struct Recorder {
-    provider: Arc<CryptoProvider>,
+    signatures: PinVerifier,
     chain: Mutex<Vec<CertificateDer<'static>>>,
 }
 
@@ -158,11 +143,11 @@ impl ServerCertVerifier for Recorder {
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+        self.signatures.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -171,11 +156,11 @@ impl ServerCertVerifier for Recorder {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        self.signatures.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.signatures.supported_verify_schemes()
     }
 }
 

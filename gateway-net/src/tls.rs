@@ -8,16 +8,23 @@
 mod identity;
 mod pin;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
 pub use identity::{IdentityError, ServerIdentity};
+pub(crate) use pin::PinVerifier;
 pub use pin::{PinError, PinMismatch, TlsPin, spki_pin};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::CryptoProvider,
     sign::SingleCertAndKey,
     version::{TLS12, TLS13},
 };
+use rustls_pki_types::ServerName;
+use url::Host;
 
 /// How a client knows that the server is the right one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,53 +49,72 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// TLS 1.3 with the server's identity. `alpn` in order of preference.
 pub fn server_config(identity: &ServerIdentity, alpn: &[&[u8]]) -> ServerConfig {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config
+    server(identity, &[&TLS13], alpn)
 }
 
 /// TLS 1.3 to a server trusted as told. `alpn` in order of preference.
 pub fn client_config(trust: ServerTrust, alpn: &[&[u8]]) -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3");
-    let mut config = match trust {
-        ServerTrust::Pin(pin) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(pin::PinVerifier::new(Some(pin), provider())))
-            .with_no_client_auth(),
-        ServerTrust::WebPki => {
-            let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
-    };
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config
+    match trust {
+        ServerTrust::Pin(pin) => client(Arc::new(PinVerifier::new(Some(pin), provider())), &[&TLS13], alpn),
+        ServerTrust::WebPki => client(web_pki(), &[&TLS13], alpn),
+    }
 }
 
 /// TLS 1.3 or 1.2 to an integration engine on our own machine or network. Its certificate names no host and is issued by
 /// itself, so it is known by its pin; without one, any key is accepted.
 pub fn engine_client_config(pin: Option<TlsPin>) -> ClientConfig {
-    ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3 and 1.2")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(pin::PinVerifier::new(pin, provider())))
-        .with_no_client_auth()
+    client(Arc::new(PinVerifier::new(pin, provider())), &[&TLS13, &TLS12], &[])
 }
 
 /// TLS 1.3 or 1.2 with the server's identity, for local clients that are not ours, such as the engine's Administrator.
 pub fn local_server_config(identity: &ServerIdentity) -> ServerConfig {
+    server(identity, &[&TLS13, &TLS12], &[ALPN_HTTP1])
+}
+
+/// The public web PKI's verdict on a certificate.
+pub(crate) fn web_pki() -> Arc<WebPkiServerVerifier> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .expect("invariant: there are roots, and no revocation list that could be malformed")
+}
+
+/// The name of a host for TLS; none: it cannot be one.
+pub(crate) fn server_name(host: &Host<&str>) -> Option<ServerName<'static>> {
+    match host {
+        Host::Domain(name) => ServerName::try_from((*name).to_owned()).ok(),
+        Host::Ipv4(ip) => Some(IpAddr::from(*ip).into()),
+        Host::Ipv6(ip) => Some(IpAddr::from(*ip).into()),
+    }
+}
+
+/// A client that trusts whom `verifier` does.
+pub(crate) fn client(
+    verifier: Arc<dyn ServerCertVerifier>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3 and 1.2")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config
+}
+
+fn server(
+    identity: &ServerIdentity,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+        .with_protocol_versions(versions)
         .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3 and 1.2")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
-    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config
 }
 

@@ -5,7 +5,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 pub use tokio_tungstenite::tungstenite::{
@@ -16,12 +15,12 @@ use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{client::IntoClientRequest, http::header::SEC_WEBSOCKET_PROTOCOL, protocol::WebSocketConfig},
 };
-use url::{Host, Url};
+use url::Url;
 
 use crate::{
     dial::{self, DialError},
     proxy::{Proxy, ProxyError},
-    tls::{ALPN_HTTP1, PinMismatch, ServerTrust, client_config},
+    tls::{ALPN_HTTP1, PinMismatch, ServerTrust, client_config, server_name},
 };
 
 /// Budget for everything up to the upgraded connection (paths.md §7).
@@ -167,14 +166,6 @@ fn stream_config(max_message: usize) -> WebSocketConfig {
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message))
         .max_write_buffer_size(MAX_WRITE_BUFFER)
-}
-
-fn server_name(target: &Host<&str>) -> Option<ServerName<'static>> {
-    match target {
-        Host::Domain(name) => ServerName::try_from((*name).to_owned()).ok(),
-        Host::Ipv4(ip) => Some(std::net::IpAddr::from(*ip).into()),
-        Host::Ipv6(ip) => Some(std::net::IpAddr::from(*ip).into()),
-    }
 }
 
 #[cfg(test)]

@@ -106,13 +106,13 @@ impl PinMismatch {
 
 /// Accepts the one server key with the pin, if it signs the handshake; without a pin, any key that does.
 #[derive(Debug)]
-pub(super) struct PinVerifier {
+pub(crate) struct PinVerifier {
     pin: Option<TlsPin>,
     provider: Arc<CryptoProvider>,
 }
 
 impl PinVerifier {
-    pub(super) fn new(pin: Option<TlsPin>, provider: Arc<CryptoProvider>) -> Self {
+    pub(crate) fn new(pin: Option<TlsPin>, provider: Arc<CryptoProvider>) -> Self {
         Self { pin, provider }
     }
 }
