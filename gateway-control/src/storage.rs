@@ -553,6 +553,8 @@ pub trait Audit: Send {
     async fn append_audit(&mut self, row: &AuditRow) -> StorageResult<()>;
     /// Entries of a chain, newest first; `before` 0: from the newest.
     async fn audit(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
+    /// Entries of a chain behind `after`, oldest first; 0: from the first.
+    async fn audit_after(&mut self, chain: &str, after: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
     /// Removes ended sessions, enrolment codes that ended before `codes`, and removed gateways from before `gateways`.
     async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()>;
 }

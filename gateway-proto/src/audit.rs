@@ -56,17 +56,48 @@ pub fn hash(chain: &str, previous: &str, entry: &AuditEntry) -> String {
 
 /// Verifies a whole log, oldest entry first; the hash of its newest entry, or an empty text for an empty log.
 pub fn verify(chain: &str, entries: &[AuditEntry]) -> Result<String, ChainError> {
-    let mut previous = String::new();
-    for (entry, expected) in entries.iter().zip(1u64..) {
+    let mut verifier = Verifier::new(chain);
+    entries.iter().try_for_each(|entry| verifier.push(entry))?;
+    Ok(verifier.head)
+}
+
+/// Verifies a log entry by entry, oldest first, however long it is.
+#[derive(Debug)]
+pub struct Verifier<'a> {
+    chain: &'a str,
+    entries: u64,
+    head: String,
+}
+
+impl<'a> Verifier<'a> {
+    /// For the log of this chain.
+    pub fn new(chain: &'a str) -> Self {
+        Self { chain, entries: 0, head: String::new() }
+    }
+
+    /// Takes the next entry. After an error nothing is known of those behind it.
+    pub fn push(&mut self, entry: &AuditEntry) -> Result<(), ChainError> {
+        let expected = self.entries + 1;
         if entry.sequence != expected {
             return Err(ChainError::Gap { expected, found: entry.sequence });
         }
-        if hash(chain, &previous, entry) != entry.hash {
+        if hash(self.chain, &self.head, entry) != entry.hash {
             return Err(ChainError::Changed { sequence: entry.sequence, id: entry.id.to_string() });
         }
-        previous.clone_from(&entry.hash);
+        self.entries = expected;
+        self.head.clone_from(&entry.hash);
+        Ok(())
     }
-    Ok(previous)
+
+    /// How many entries were taken.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The hash of the newest one; empty: there was none.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The audit log: append-only, one hash chain per organization ([`gateway_proto::audit`]).
 
 use gateway_proto::{
-    api::{Page, platform::AuditEntry},
+    api::{
+        Page,
+        platform::{AuditEntry, AuditOrder},
+    },
     audit::hash,
     id::AuditId,
 };
@@ -47,18 +50,27 @@ pub(super) async fn append(tx: &mut dyn Transaction, record: Record<'_>) -> Stor
 }
 
 impl Service {
-    /// The audit log of the own organization, newest first.
-    pub async fn audit_log(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<AuditEntry>> {
+    /// The audit log of the own organization.
+    pub async fn audit_log(
+        &self,
+        actor: &Actor,
+        paging: &Paging,
+        order: AuditOrder,
+    ) -> ServiceResult<Page<AuditEntry>> {
         actor.may(Act::ReadAudit)?;
         let slice = paging.slice()?;
-        let before = match slice.after.as_str() {
+        let beyond = match slice.after.as_str() {
             "" => 0,
             text => text
                 .parse()
                 .map_err(|_| ServiceError::Invalid("cursor is not one that this list answered".to_owned()))?,
         };
         let chain = actor.organization.id.to_string();
-        let rows = self.storage.read().await?.audit(&chain, before, slice.limit).await?;
+        let mut reading = self.storage.read().await?;
+        let rows = match order {
+            AuditOrder::Newest => reading.audit(&chain, beyond, slice.limit).await?,
+            AuditOrder::Oldest => reading.audit_after(&chain, beyond, slice.limit).await?,
+        };
         let (rows, next) = cut(rows, &slice, |row| row.entry.sequence.to_string());
         let items = rows.into_iter().map(|row| row.entry).collect();
         Ok(Page { items, next })

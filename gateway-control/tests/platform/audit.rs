@@ -1,6 +1,9 @@
 use gateway_control::storage::Storage;
 use gateway_proto::{
-    api::platform::{AuditEntry, Channel, Grant},
+    api::{
+        Page,
+        platform::{AuditEntry, Channel, Grant},
+    },
     audit::verify,
 };
 
@@ -15,6 +18,13 @@ async fn each_organization_can_verify_its_own_chain() {
         let mut log: Vec<AuditEntry> = org.list("/audit").await;
         log.reverse();
         verify(&org.id, &log).unwrap();
+        let (mut oldest_first, mut cursor) = (Vec::new(), Some(String::new()));
+        while let Some(from) = cursor {
+            let page: Page<AuditEntry> = org.get(&format!("/audit?order=oldest&limit=3{from}")).await;
+            oldest_first.extend(page.items);
+            cursor = page.next.map(|next| format!("&cursor={next}"));
+        }
+        assert_eq!(oldest_first, log);
         let signed_in = log.iter().filter(|entry| entry.actor.contains('@') && entry.act != "organization.create");
         assert!(
             signed_in.clone().count() > 3 && signed_in.clone().all(|entry| entry.request_id.len() == 16),

@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder, header::AUTHORIZATION};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{ClientError, Http};
-use crate::profile::Target;
+use crate::{error::CtlError, profile::Target};
 
 /// Room for a password hash on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -100,11 +100,7 @@ impl Control {
         let mut items: Vec<T> = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut request = self.request(Method::GET, path).query(query);
-            if let Some(cursor) = &cursor {
-                request = request.query(&[("cursor", cursor)]);
-            }
-            let page: Page<T> = self.call(request).await?;
+            let page: Page<T> = self.page(path, query, cursor.as_deref()).await?;
             items.extend(page.items);
             let Some(next) = page.next.filter(|_| items.len() < wanted) else {
                 items.truncate(wanted);
@@ -116,6 +112,41 @@ impl Control {
             cursor = Some(next);
         }
         Err(ClientError::TooLarge { address: self.http.address.clone() })
+    }
+
+    /// Hands a list to `each` page by page, however long it is.
+    pub(crate) async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        mut each: impl FnMut(Vec<T>) -> Result<(), CtlError>,
+    ) -> Result<(), CtlError> {
+        let mut cursor: Option<String> = None;
+        loop {
+            let page: Page<T> = self.page(path, query, cursor.as_deref()).await?;
+            let is_empty = page.items.is_empty();
+            each(page.items)?;
+            let Some(next) = page.next else { return Ok(()) };
+            // A list that does not go on has no end either.
+            if is_empty || cursor.as_ref() == Some(&next) {
+                return Err(ClientError::TooLarge { address: self.http.address.clone() }.into());
+            }
+            cursor = Some(next);
+        }
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        cursor: Option<&str>,
+    ) -> Result<Page<T>, ClientError> {
+        let request = self.request(Method::GET, path).query(query);
+        self.call(match cursor {
+            Some(cursor) => request.query(&[("cursor", cursor)]),
+            None => request,
+        })
+        .await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

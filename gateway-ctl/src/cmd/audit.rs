@@ -12,11 +12,14 @@ use gateway_proto::{
 use serde::Serialize;
 
 use crate::{
-    client::Control,
     cmd::Context,
     error::CtlError,
     output::{View, time},
 };
+
+const PATH: &str = "/audit";
+/// The log has no end, so it is never held as a whole.
+const OLDEST_FIRST: &[(&str, &str)] = &[("order", "oldest"), ("limit", "200")];
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -62,7 +65,7 @@ pub(crate) enum Format {
 /// The outcome of a verification.
 #[derive(Debug, Serialize)]
 struct Verified<'a> {
-    entries: usize,
+    entries: u64,
     head: &'a str,
 }
 
@@ -72,38 +75,38 @@ impl Audit {
         match self {
             Self::List { limit, all } => {
                 let limit = (!all).then_some(limit);
-                let entries: Vec<AuditEntry> = control.list("/audit", &[], limit).await?;
+                let entries: Vec<AuditEntry> = control.list(PATH, &[], limit).await?;
                 context.out.list(&entries)
             }
             Self::Verify(Verify { against }) => {
-                let (me, entries) = whole(&control).await?;
-                let head = audit::verify(&me.organization.id.to_string(), &entries)
-                    .map_err(|error| CtlError::No(error.to_string()))?;
-                if let Some(path) = against {
-                    export::compare(&path, &entries)?;
-                }
+                let me: Me = control.get("/me").await?;
+                let chain = me.organization.id.to_string();
+                let mut verifier = audit::Verifier::new(&chain);
+                let mut older = against.map(export::Older::open).transpose()?;
+                let oldest_first = |entries: Vec<AuditEntry>| {
+                    entries.iter().try_for_each(|entry| {
+                        verifier.push(entry).map_err(|error| CtlError::No(error.to_string()))?;
+                        older.as_mut().map_or(Ok(()), |older| older.compare(Some(entry)))
+                    })
+                };
+                control.pages(PATH, OLDEST_FIRST, oldest_first).await?;
+                older.as_mut().map_or(Ok(()), |older| older.compare(None))?;
+                let (entries, head) = (verifier.entries(), verifier.head());
                 if context.out.is_json() {
-                    return context.out.json(&Verified { entries: entries.len(), head: &head });
+                    return context.out.json(&Verified { entries, head });
                 }
-                context.out.line(&format!("The log is whole: {} entries, newest hash {head}", entries.len()))
+                context.out.line(&format!("The log is whole: {entries} entries, newest hash {head}"))
             }
             Self::Export { format } => {
-                let (me, entries) = whole(&control).await?;
-                for entry in &entries {
-                    context.out.line(&export::line(format, &me.organization, entry))?;
-                }
-                Ok(())
+                let me: Me = control.get("/me").await?;
+                let print = |entries: Vec<AuditEntry>| {
+                    let mut lines = entries.iter().map(|entry| export::line(format, &me.organization, entry));
+                    lines.try_for_each(|line| context.out.line(&line))
+                };
+                control.pages(PATH, OLDEST_FIRST, print).await
             }
         }
     }
-}
-
-/// Who we are, and the whole log, oldest entry first.
-async fn whole(control: &Control) -> Result<(Me, Vec<AuditEntry>), CtlError> {
-    let me: Me = control.get("/me").await?;
-    let mut entries: Vec<AuditEntry> = control.list("/audit", &[], None).await?;
-    entries.reverse();
-    Ok((me, entries))
 }
 
 impl View for AuditEntry {

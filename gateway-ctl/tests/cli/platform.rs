@@ -52,6 +52,8 @@ async fn a_token_is_the_only_thing_on_standard_output() {
     assert_eq!(body, json!({"name": "ci", "scopes": ["read", "connection"], "valid_secs": 86_400}));
 }
 
+const AUDIT: &str = "GET /api/v1/audit?order=oldest&limit=200";
+
 fn log() -> Vec<AuditEntry> {
     let chain = organization().id.to_string();
     let mut previous = String::new();
@@ -78,8 +80,11 @@ fn log() -> Vec<AuditEntry> {
 async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
     let world = World::signed_in().await;
     world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
-    let newest_first = |log: &[AuditEntry]| page(log.iter().rev().cloned().collect::<Vec<_>>());
-    world.control.answer("GET /api/v1/audit", 200, &newest_first(&log()));
+    // Page by page, oldest first: an append-only log has no end.
+    let mut first = page(log()[..2].to_vec());
+    first.next = Some("c".into());
+    world.control.answer(AUDIT, 200, &first);
+    world.control.answer(&format!("{AUDIT}&cursor=c"), 200, &page(log()[2..].to_vec()));
     let outcome = world.run(&["audit", "verify"]).await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert!(outcome.stdout.contains(&log()[2].hash), "{outcome:?}");
@@ -89,6 +94,9 @@ async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
     assert_eq!(world.run(&["audit", "verify", "--against", "log.jsonl"]).await.code, 0);
     std::fs::write(world.path("log.jsonl"), export.replace("srv_1", "srv_9")).unwrap();
     assert_eq!(world.run(&["audit", "verify", "--against", "log.jsonl"]).await.code, 1);
+    std::fs::write(world.path("log.jsonl"), format!("{export}{export}")).unwrap();
+    let longer = world.run(&["audit", "verify", "--against", "log.jsonl"]).await;
+    assert!(longer.code == 1 && longer.stderr.contains("line 4 of log.jsonl"), "{longer:?}");
     for format in ["fhir", "syslog"] {
         let lines = world.run(&["audit", "export", "--format", format]).await.stdout;
         assert_eq!(lines.lines().count(), 3, "{lines}");
@@ -97,7 +105,7 @@ async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
     changed[1].actor = "nobody@clinic.example".into();
     let world = World::signed_in().await;
     world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
-    world.control.answer("GET /api/v1/audit", 200, &newest_first(&changed));
+    world.control.answer(AUDIT, 200, &page(changed));
     let outcome = world.run(&["audit", "verify"]).await;
     assert_eq!(outcome.code, 1);
     assert!(outcome.stderr.contains("entry 2"), "{outcome:?}");

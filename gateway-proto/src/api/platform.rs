@@ -39,7 +39,7 @@
 //! | `GET /behaviors` · `PUT …/{name}` · `DELETE …/{name}` | [`Behavior`] · [`PutBehavior`] (operator of the platform) |
 //! | `GET /links` · `POST` · `GET …/{id}` · `DELETE …/{id}` · `GET /linkable-devices` | [`Link`] · [`CreateLink`] · [`LinkableDevice`] |
 //! | `GET /executions` · `GET /organizations/{id}/executions` | [`Executions`]: metering (the second: operator of the platform) |
-//! | `GET /audit` | [`AuditEntry`], newest first |
+//! | `GET /audit` | [`AuditEntry`], in an [`AuditOrder`] |
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,17 @@ use crate::{
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
     policy::ConnectionKind,
 };
+
+/// Which entries of an audit log come first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditOrder {
+    /// The newest: to look at it.
+    #[default]
+    Newest,
+    /// The oldest: to verify or export it, however long it is.
+    Oldest,
+}
 
 /// Role of a user; each includes the ones after it, except the auditor, who only reads (audit included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]

@@ -47,6 +47,16 @@ impl Audit for SqlTransaction {
         each(rows, entry)
     }
 
+    async fn audit_after(&mut self, chain: &str, after: u64, limit: u32) -> StorageResult<Vec<AuditRow>> {
+        let rows = query("SELECT * FROM audit WHERE chain = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
+            .bind(chain)
+            .bind(big(after))
+            .bind(i64::from(limit))
+            .fetch_all(self.db())
+            .await?;
+        each(rows, entry)
+    }
+
     async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()> {
         query("DELETE FROM sessions WHERE expires_at <= $1").bind(big(now)).execute(self.db()).await?;
         query("DELETE FROM nonces WHERE expires_at <= $1").bind(big(now)).execute(self.db()).await?;

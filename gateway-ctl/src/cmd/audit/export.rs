@@ -1,6 +1,11 @@
 //! The log in the forms that others read, and the comparison with an older one.
 
-use std::{fs, path::Path};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Lines},
+    iter::Enumerate,
+    path::PathBuf,
+};
 
 use gateway_proto::api::platform::{AuditEntry, Organization};
 use serde_json::{Value, json};
@@ -109,18 +114,37 @@ fn instant(secs: u64) -> String {
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| "-".to_owned())
 }
 
-/// That an older export is the beginning of the log.
-pub(super) fn compare(path: &Path, entries: &[AuditEntry]) -> Result<(), CtlError> {
-    let text = fs::read_to_string(path).map_err(|source| CtlError::File { path: path.to_owned(), source })?;
-    let mut log = entries.iter();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let older: Option<AuditEntry> = serde_json::from_str(line).ok();
-        if older.is_none() || older.as_ref() != log.next() {
-            let place = format!("line {} of {}", number + 1, path.display());
-            return Err(CtlError::No(format!("{place} is not what the log says today: the log was written anew")));
+/// An older export, which must be the beginning of the log.
+#[derive(Debug)]
+pub(super) struct Older {
+    path: PathBuf,
+    lines: Enumerate<Lines<BufReader<File>>>,
+}
+
+impl Older {
+    pub(super) fn open(path: PathBuf) -> Result<Self, CtlError> {
+        match File::open(&path) {
+            Ok(file) => Ok(Self { path, lines: BufReader::new(file).lines().enumerate() }),
+            Err(source) => Err(CtlError::File { path, source }),
         }
     }
-    Ok(())
+
+    /// Compares the next entry of the log; none: the log is at its end, and so must the export be.
+    pub(super) fn compare(&mut self, entry: Option<&AuditEntry>) -> Result<(), CtlError> {
+        for (number, line) in self.lines.by_ref() {
+            let line = line.map_err(|source| CtlError::File { path: self.path.clone(), source })?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let older: Option<AuditEntry> = serde_json::from_str(&line).ok();
+            if older.is_some() && older.as_ref() == entry {
+                return Ok(());
+            }
+            let place = format!("line {} of {}", number + 1, self.path.display());
+            return Err(CtlError::No(format!("{place} is not what the log says today: the log was written anew")));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
