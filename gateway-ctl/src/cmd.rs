@@ -159,9 +159,19 @@ async fn id_of<T: Named + DeserializeOwned>(
     wanted: &str,
     prefer: impl Fn(&T) -> bool,
 ) -> Result<T::Id, CtlError> {
+    id_among(control, (path, &[]), wanted, prefer).await
+}
+
+/// The same in a list that has to be asked for with a query, for example for what has ended.
+async fn id_among<T: Named + DeserializeOwned>(
+    control: &Control,
+    (path, query): (&str, &[(&str, &str)]),
+    wanted: &str,
+    prefer: impl Fn(&T) -> bool,
+) -> Result<T::Id, CtlError> {
     if let Ok(id) = wanted.parse() {
         return Ok(id);
     }
-    let items: Vec<T> = control.list(path, &[], None).await?;
+    let items: Vec<T> = control.list(path, query, None).await?;
     Ok(resolve::pick(wanted, &items, prefer)?.id())
 }

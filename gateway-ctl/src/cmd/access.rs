@@ -13,7 +13,7 @@ impl View for AccessEntry {
             word(&self.kind),
             self.what.clone(),
             yes_no(self.in_force),
-            self.expires_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at)),
+            time::or_never(now, self.expires_at),
             self.id.clone(),
         ]
     }

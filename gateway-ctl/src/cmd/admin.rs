@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use gateway_proto::{
     api::platform::{AcceptAdmin, AdminAccess, AdminTerms, Connection, OfferAdmin},
-    id::ConnectionId,
+    id::{ConnectionId, ServerId},
     peering::ConnectionStatus,
     policy::AdminScope,
 };
@@ -11,10 +11,9 @@ use gateway_proto::{
 use crate::{
     args::{Confirm, Span},
     client::Control,
-    cmd::{Context, agreement, connection, server},
+    cmd::{Context, agreement, connection, id_among, server},
     error::CtlError,
     output::{time, word},
-    resolve,
 };
 
 const OFFERS: &str = "/admin-connections";
@@ -170,10 +169,6 @@ impl Admin {
 impl Offer {
     async fn run(&self, control: &Control) -> Result<Connection, CtlError> {
         let now = gateway_net::time::unix_secs();
-        let user_server_id = match &self.from {
-            Some(server) => Some(server::server_id(control, server).await?),
-            None => None,
-        };
         let body = OfferAdmin {
             agreement_id: agreement::agreement_id(control, &self.to).await?,
             server_id: server::server_id(control, &self.server).await?,
@@ -184,7 +179,7 @@ impl Offer {
             staleness_secs: self.staleness.map(|span| span.secs),
             require_post_quantum: self.require_post_quantum,
             message: self.message.clone(),
-            user_server_id,
+            user_server_id: server::optional_id(control, self.from.as_deref()).await?,
             user_port: self.port,
         };
         Ok(control.post(OFFERS, &body).await?)
@@ -198,11 +193,8 @@ impl Scope {
 }
 
 impl Using {
-    pub(crate) async fn server_id(&self, control: &Control) -> Result<Option<gateway_proto::id::ServerId>, CtlError> {
-        match &self.server {
-            Some(server) => Ok(Some(server::server_id(control, server).await?)),
-            None => Ok(None),
-        }
+    pub(crate) async fn server_id(&self, control: &Control) -> Result<Option<ServerId>, CtlError> {
+        server::optional_id(control, self.server.as_deref()).await
     }
 
     pub(crate) fn port(&self) -> Option<u16> {
@@ -212,11 +204,7 @@ impl Using {
 
 impl One {
     async fn id(&self, control: &Control, prefer: impl Fn(&Connection) -> bool) -> Result<ConnectionId, CtlError> {
-        if let Ok(id) = self.connection.parse() {
-            return Ok(id);
-        }
-        let connections = all(control, true).await?;
-        Ok(resolve::pick(&self.connection, &connections, prefer)?.id)
+        id_among(control, (PATH, &[("kind", "admin"), ("ended", "true")]), &self.connection, prefer).await
     }
 }
 
@@ -239,7 +227,7 @@ pub(crate) fn terms_lines(terms: &AdminTerms, status: ConnectionStatus, now: u64
     if matches!(status, ConnectionStatus::Provisioning | ConnectionStatus::Offered) {
         lines.push(("Answer by", time::relative(now, terms.answer_by)));
     }
-    lines.push(("Expires", terms.expires_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at))));
+    lines.push(("Expires", time::or_never(now, terms.expires_at)));
     lines.push(("Without control", format!("{} min at most", terms.staleness_secs.div_ceil(60))));
     lines.push(("Post-quantum", if terms.require_post_quantum { "required" } else { "not required" }.to_owned()));
     if let Some(share) = terms.share_id {

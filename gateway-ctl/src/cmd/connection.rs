@@ -14,10 +14,10 @@ use gateway_proto::{
 use crate::{
     args::Confirm,
     client::Control,
-    cmd::{Context, admin},
+    cmd::{Context, admin, id_among},
     error::CtlError,
     output::{View, status::milliseconds, time, word, yes_no},
-    resolve::{self, Named},
+    resolve::Named,
 };
 
 const PATH: &str = "/connections";
@@ -93,11 +93,7 @@ impl One {
     }
 
     async fn id(&self, control: &Control) -> Result<ConnectionId, CtlError> {
-        if let Ok(id) = self.connection.parse() {
-            return Ok(id);
-        }
-        let connections = all(control, true).await?;
-        Ok(resolve::pick(&self.connection, &connections, is_living)?.id)
+        id_among(control, (PATH, &[("ended", "true")]), &self.connection, is_living).await
     }
 }
 

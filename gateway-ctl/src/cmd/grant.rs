@@ -5,7 +5,7 @@ mod view;
 use clap::{Args, Subcommand};
 use gateway_proto::{
     api::platform::{self, ApproveGrant, CreateGrant},
-    id::{AgreementId, ChannelId, GrantId, ServerId},
+    id::{AgreementId, ChannelId, GrantId},
     peering::GrantStatus,
 };
 
@@ -191,7 +191,7 @@ impl Approve {
     async fn run(&self, control: &Control) -> Result<platform::Grant, CtlError> {
         let id = self.one.id(control, Turn::Answer).await?;
         let body = ApproveGrant {
-            sender_server_id: self.sender.server_id(control).await?,
+            sender_server_id: server::optional_id(control, self.sender.server.as_deref()).await?,
             sender_port: self.sender.port,
             auto_activate: self.no_auto_activate.then_some(false),
         };
@@ -219,15 +219,6 @@ impl Final {
     }
 }
 
-impl Sender {
-    async fn server_id(&self, control: &Control) -> Result<Option<ServerId>, CtlError> {
-        match &self.server {
-            Some(server) => Ok(Some(server::server_id(control, server).await?)),
-            None => Ok(None),
-        }
-    }
-}
-
 async fn create(
     control: &Control,
     agreement_id: AgreementId,
@@ -243,7 +234,7 @@ async fn create(
         max_streams: limits.max_streams,
         staleness_secs: limits.staleness.map(|span| span.secs),
         require_post_quantum: limits.require_post_quantum,
-        sender_server_id: sender.server_id(control).await?,
+        sender_server_id: server::optional_id(control, sender.server.as_deref()).await?,
         sender_port: sender.port,
     };
     Ok(control.post(PATH, &body).await?)

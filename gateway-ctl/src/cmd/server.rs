@@ -136,6 +136,14 @@ pub(crate) async fn server_id(control: &Control, wanted: &str) -> Result<ServerI
     id_of::<platform::Server>(control, PATH, wanted, |_| true).await
 }
 
+/// The same for a server that may be left out.
+pub(crate) async fn optional_id(control: &Control, wanted: Option<&str>) -> Result<Option<ServerId>, CtlError> {
+    match wanted {
+        Some(server) => Ok(Some(server_id(control, server).await?)),
+        None => Ok(None),
+    }
+}
+
 /// The servers of the organization, for the names of ids.
 pub(crate) async fn all(control: &Control) -> Result<Vec<platform::Server>, CtlError> {
     Ok(control.list(PATH, &[], None).await?)

@@ -9,10 +9,10 @@ use gateway_proto::{
 use crate::{
     args::{Confirm, Span},
     client::Control,
-    cmd::{Context, admin, agreement, server},
+    cmd::{Context, admin, agreement, id_among, server},
     error::CtlError,
     output::{View, or_dash, time, word, yes_no},
-    resolve::{self, Named},
+    resolve::Named,
 };
 
 const PATH: &str = "/server-shares";
@@ -139,11 +139,8 @@ impl Create {
 
 impl One {
     async fn id(&self, control: &Control) -> Result<ShareId, CtlError> {
-        if let Ok(id) = self.share.parse() {
-            return Ok(id);
-        }
-        let shares = all(control, true).await?;
-        Ok(resolve::pick(&self.share, &shares, |share| share.ended_at.is_none())?.id)
+        let lives = |share: &ServerShare| share.ended_at.is_none();
+        id_among(control, (PATH, &[("ended", "true")]), &self.share, lives).await
     }
 }
 
@@ -182,7 +179,7 @@ impl View for ServerShare {
             word(&self.level),
             self.metrics.as_ref().map_or_else(|| "-".to_owned(), |metrics| yes_no(metrics.online)),
             self.connections.len().to_string(),
-            expires(self, now),
+            time::or_never(now, self.expires_at),
             self.id.to_string(),
         ]
     }
@@ -201,10 +198,7 @@ impl View for ServerShare {
         }
         if let Some(metrics) = &self.metrics {
             lines.push(("Online", yes_no(metrics.online)));
-            lines.push((
-                "  Seen",
-                metrics.last_seen_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at)),
-            ));
+            lines.push(("  Seen", time::or_never(now, metrics.last_seen_at)));
             lines.push(("  Version", or_dash(metrics.gateway_version.as_deref())));
             lines.push(("  Policy", if metrics.policy_in_force { "in force" } else { "not in force yet" }.to_owned()));
             let (all, active, connected) = (metrics.connections, metrics.active, metrics.connected);
@@ -212,7 +206,7 @@ impl View for ServerShare {
             let (sent, received) = (metrics.bytes_sent, metrics.bytes_received);
             lines.push(("  Traffic", format!("{sent} B sent, {received} B received, {} streams", metrics.streams)));
         }
-        lines.push(("Expires", expires(self, now)));
+        lines.push(("Expires", time::or_never(now, self.expires_at)));
         lines.push(("Created", time::relative(now, self.created_at)));
         if let Some(at) = self.ended_at {
             lines.push(("Ended", time::relative(now, at)));
@@ -221,6 +215,3 @@ impl View for ServerShare {
     }
 }
 
-fn expires(share: &ServerShare, now: u64) -> String {
-    share.expires_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at))
-}

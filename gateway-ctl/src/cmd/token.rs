@@ -105,7 +105,7 @@ impl View for ApiToken {
             self.name.clone(),
             self.scopes.join(","),
             time::relative(now, self.expires_at),
-            self.last_used_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at)),
+            time::or_never(now, self.last_used_at),
             self.user_id.to_string(),
             self.id.to_string(),
         ]

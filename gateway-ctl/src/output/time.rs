@@ -17,6 +17,11 @@ pub(crate) fn relative(now: u64, at: u64) -> String {
     }
 }
 
+/// The same of what may never happen, or never did.
+pub(crate) fn or_never(now: u64, at: Option<u64>) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| relative(now, at))
+}
+
 /// The same from milliseconds; less than a second is `now`, whichever clock is a little ahead.
 pub(crate) fn relative_ms(now_ms: u64, at_ms: u64) -> String {
     let secs = now_ms.abs_diff(at_ms) / 1000;

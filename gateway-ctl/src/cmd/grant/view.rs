@@ -46,7 +46,7 @@ impl View for Grant {
             self.peer_name.clone(),
             self.direction.clone(),
             word(&self.status),
-            expires(self, now),
+            time::or_never(now, self.expires_at),
             self.id.to_string(),
         ]
     }
@@ -60,7 +60,7 @@ impl View for Grant {
             ("Direction", self.direction.clone()),
             ("Status", word(&self.status)),
             ("Connection", or_dash(self.connection_id)),
-            ("Expires", expires(self, now)),
+            ("Expires", time::or_never(now, self.expires_at)),
             ("Max. streams", self.max_streams.to_string()),
             ("Without control", format!("{} h at most", self.staleness_secs.div_ceil(3600))),
             ("Post-quantum", if self.require_post_quantum { "required" } else { "not required" }.to_owned()),
@@ -69,10 +69,6 @@ impl View for Grant {
             ("Created", time::relative(now, self.created_at)),
         ]
     }
-}
-
-fn expires(grant: &Grant, now: u64) -> String {
-    grant.expires_at.map_or_else(|| "never".to_owned(), |at| time::relative(now, at))
 }
 
 #[cfg(test)]
