@@ -37,8 +37,6 @@ pub enum ServerTrust {
 
 /// ALPN of plain HTTP/1.1, which WebSocket upgrades need.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
-/// ALPN of HTTP/2.
-pub const ALPN_HTTP2: &[u8] = b"h2";
 
 /// The crypto provider of the product: aws-lc-rs, X25519MLKEM768 preferred.
 pub fn provider() -> Arc<CryptoProvider> {

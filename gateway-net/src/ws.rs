@@ -20,7 +20,7 @@ use url::Url;
 use crate::{
     dial::{self, DialError},
     proxy::{Proxy, ProxyError},
-    tls::{ALPN_HTTP1, PinMismatch, ServerTrust, client_config, server_name},
+    tls::{ALPN_HTTP1, ServerTrust, client_config, server_name},
 };
 
 /// Budget for everything up to the upgraded connection (paths.md §7).
@@ -75,7 +75,7 @@ pub enum WsError {
     /// There is no way through the proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// TLS failed; see [`WsError::pin_mismatch`].
+    /// TLS failed; [`PinMismatch::find_in`](crate::tls::PinMismatch::find_in) tells whether it is the key.
     #[error("TLS with '{host}' failed")]
     Tls {
         /// The host.
@@ -109,13 +109,6 @@ pub enum WsError {
         /// What was under way.
         step: &'static str,
     },
-}
-
-impl WsError {
-    /// The pin mismatch behind this error, if that is what it is: interception or a changed key.
-    pub fn pin_mismatch(&self) -> Option<&PinMismatch> {
-        PinMismatch::find_in(self)
-    }
 }
 
 /// Connects within [`CONNECT_TIMEOUT`]. Dropping the future gives up.

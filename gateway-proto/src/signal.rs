@@ -101,10 +101,3 @@ pub enum SignalError {
     #[error("our own keys do not make a handshake: check the policy's Noise keys")]
     Setup,
 }
-
-impl SignalError {
-    /// Whether the clocks of the two gateways are the likely cause.
-    pub fn is_clock_skew(&self) -> bool {
-        matches!(self, Self::Stale { .. } | Self::FromTheFuture { .. })
-    }
-}

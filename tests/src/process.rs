@@ -158,11 +158,6 @@ impl Process {
             .with_context(|| format!("the ready line of {} has no '{field}': {}", self.launch.name, self.ready))
     }
 
-    /// Whether the process still runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
     /// SIGKILL, and the process is gone when this returns.
     pub fn kill_and_reap(&mut self) {
         // A child that ended by itself is fine here: what is wanted is that it is gone.

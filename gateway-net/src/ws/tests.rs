@@ -4,7 +4,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite;
 
 use super::*;
-use crate::tls::{ServerIdentity, TlsPin, server_config};
+use crate::tls::{PinMismatch, ServerIdentity, TlsPin, server_config};
 
 /// A TLS server whose every connection is handed to `serve`.
 struct Server {
@@ -78,7 +78,7 @@ async fn a_message_goes_there_and_back_over_a_pinned_server() {
 async fn a_wrong_pin_is_told_from_every_other_failure() {
     let server = server(|_| async {}).await;
     let error = connect(&options(&server.url, TlsPin::from_bytes([0; 32]))).await.unwrap_err();
-    assert_eq!(error.pin_mismatch().unwrap().presented, server.pin);
+    assert_eq!(PinMismatch::find_in(&error).unwrap().presented, server.pin);
 }
 
 #[tokio::test]

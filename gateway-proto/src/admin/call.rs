@@ -9,10 +9,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{
-    opening::{ActingUser, KnownBy},
-    operation::Class,
-};
+use super::{opening::KnownBy, operation::Class};
 use crate::id::ConnectionId;
 
 const CONTEXT: &[u8] = b"gateway/admin-audit/1\0";
@@ -53,15 +50,6 @@ pub struct AdminCall {
     pub refused: Option<String>,
     /// How long it took, milliseconds.
     pub duration_ms: u64,
-}
-
-impl AdminCall {
-    /// Puts the acting user in.
-    pub fn by(mut self, user: &ActingUser) -> Self {
-        self.user.clone_from(&user.name);
-        self.known_by = user.known_by;
-        self
-    }
 }
 
 /// The end of a chain of records.

@@ -11,8 +11,6 @@ const MAX_SEGMENTS: usize = 32;
 /// A target with one reading only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The path as sent.
-    pub path: &'a str,
     /// The query as sent, without the question mark.
     pub query: Option<&'a str>,
     raw: Vec<&'a str>,
@@ -63,7 +61,7 @@ impl<'a> Target<'a> {
             return Err(TargetError::TooLong);
         }
         let decoded = raw.iter().map(|segment| decode(segment)).collect::<Result<_, _>>()?;
-        Ok(Self { path, query, raw, decoded })
+        Ok(Self { query, raw, decoded })
     }
 
     /// The segments as sent and without percent-encoding, after those of `prefix`; none: the path is not below it.

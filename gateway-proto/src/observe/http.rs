@@ -51,8 +51,6 @@ pub struct HttpLedger {
     pub counts: HttpCounts,
     /// From the head of a request to the head of its answer.
     pub latency: Latency,
-    /// Class of the last answer, 1 to 5.
-    pub last_status: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -150,7 +148,6 @@ impl HttpExchange {
 fn count_status(ledger: &mut HttpLedger, class: u16) {
     if let Some(count) = ledger.counts.statuses.get_mut(usize::from(class.wrapping_sub(1))) {
         *count += 1;
-        ledger.last_status = u8::try_from(class).ok();
     }
 }
 

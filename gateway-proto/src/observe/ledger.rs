@@ -57,13 +57,6 @@ pub struct Counts {
     pub cut: u64,
 }
 
-impl Counts {
-    /// All answers.
-    pub fn answers(&self) -> u64 {
-        self.accepted + self.errors + self.rejected + self.other_answers
-    }
-}
-
 /// How often each message type passed; at most a handful of types one by one.
 #[derive(Debug, Clone, Default)]
 pub struct Kinds {

@@ -59,16 +59,6 @@ impl RefusalCode {
             other => Self::Other(other),
         }
     }
-
-    /// Whether a fresh token from the control plane is what may help.
-    pub fn needs_new_token(self) -> bool {
-        matches!(self, Self::BadToken | Self::Expired | Self::WrongRelay | Self::BadProof)
-    }
-
-    /// Whether the same attempt may succeed later. A replaced link must not come back: its successor is in use.
-    pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Busy | Self::RateLimited | Self::Other(_))
-    }
 }
 
 impl fmt::Display for RefusalCode {

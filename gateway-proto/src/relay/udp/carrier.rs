@@ -215,11 +215,6 @@ impl UdpCarrier {
         self.reason
     }
 
-    /// The usual round trip to the relay, if pings were answered.
-    pub fn rtt(&self) -> Option<Duration> {
-        self.rtt
-    }
-
     /// Data moves between us and the relay, either way and on either carrier; `payload` is the longest sealed datagram sent over UDP, 0 for
     /// none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
     pub fn active(&mut self, payload: usize, now: Instant) -> bool {

@@ -119,11 +119,6 @@ impl UdpSession {
         Self { id, sealing, opening, next: 0, seen: ReplayWindow::default() }
     }
 
-    /// The session's number.
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
     /// Writes a data header over the first [`OVERHEAD`] bytes of `datagram`. False when nothing was written: it is shorter, or
     /// the session has used up its counters.
     pub fn seal(&mut self, slot: u16, datagram: &mut [u8]) -> bool {
