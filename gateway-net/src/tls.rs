@@ -102,11 +102,7 @@ pub(crate) fn client(
     config
 }
 
-fn server(
-    identity: &ServerIdentity,
-    versions: &[&'static SupportedProtocolVersion],
-    alpn: &[&[u8]],
-) -> ServerConfig {
+fn server(identity: &ServerIdentity, versions: &[&'static SupportedProtocolVersion], alpn: &[&[u8]]) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .expect("invariant: aws-lc-rs has the cipher suites of TLS 1.3 and 1.2")

@@ -46,5 +46,6 @@ pub mod socket;
 pub mod splice;
 pub mod status;
 pub mod store;
+mod stun_socket;
 pub mod traffic;
 pub mod tunnel;

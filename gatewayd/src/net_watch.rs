@@ -76,8 +76,8 @@ impl Network {
     }
 }
 
-/// The source address the kernel would use; `None`: there is no route.
-fn way_to(far: SocketAddr) -> Option<IpAddr> {
+/// The source address the kernel would use; `None`: there is no route. No packet is sent.
+pub(crate) fn way_to(far: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = match far {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -3,21 +3,18 @@
 //! STUN costs a relay one small packet, where an attachment costs a handshake. Where UDP does not pass nothing is measured, and the order of the
 //! map decides (see [`gateway_proto::relay::HomeChooser`]).
 
-use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use gateway_net::entropy::random;
 use gateway_proto::{id::RelayId, relay::MAX_RELAYS, stun};
 use tokio::{
-    net::{UdpSocket, lookup_host},
     sync::{mpsc, watch},
-    time::{sleep, timeout, timeout_at},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+
+use crate::stun_socket::{StunSocket, resolve};
 
 /// Between two rounds, plus or minus a quarter, so that the gateways of a fleet do not ask together.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -76,50 +73,31 @@ pub async fn run(
 
 /// Asks every relay once.
 async fn round(relays: &[(RelayId, String)]) -> std::io::Result<Vec<(RelayId, Duration)>> {
-    let socket = match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await {
-        Ok(socket) => socket,
-        Err(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?,
-    };
-    let ipv6 = socket.local_addr()?.is_ipv6();
-    let lookups = relays.iter().map(|(relay, server)| async move {
-        let found = timeout(RESOLVE_LIMIT, lookup_host(server)).await.ok()?.ok()?;
-        found.filter_map(|address| reachable(address, ipv6)).next().map(|address| (*relay, address))
-    });
-    let found = futures_util::future::join_all(lookups).await;
+    let socket = StunSocket::bind().await?;
+    let found = resolve(relays.iter().map(|(_, server)| server.as_str()), RESOLVE_LIMIT).await;
     let mut waiting = HashMap::new();
-    for (relay, address) in found.into_iter().flatten() {
+    for ((relay, _), addresses) in relays.iter().zip(found) {
+        let Some(address) = addresses.into_iter().find(|address| socket.reaches(address)) else { continue };
         let transaction: [u8; 12] = random();
-        // What cannot be sent is not answered.
-        let _ = socket.send_to(&stun::binding_request(&transaction), address).await;
-        waiting.insert(transaction, (relay, Instant::now()));
+        socket.send(&stun::binding_request(&transaction), address).await;
+        waiting.insert(transaction, (*relay, Instant::now()));
     }
-    let deadline = tokio::time::Instant::now() + ANSWER_LIMIT;
-    let (mut buffer, mut measured) = ([0; stun::MAX_MESSAGE], Vec::new());
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    let mut measured = Vec::new();
     while !waiting.is_empty() {
-        let length = match timeout_at(deadline, socket.recv_from(&mut buffer)).await {
-            Ok(Ok((length, _))) => length,
-            // An ICMP answer to one of the questions.
-            Ok(Err(_)) => continue,
-            Err(_) => break,
-        };
+        let Some((packet, _)) = socket.receive(deadline).await else { break };
         // 96 random bits: nobody else can answer.
-        if let Some((relay, sent)) = stun::transaction_id(&buffer[..length]).and_then(|id| waiting.remove(&id)) {
+        if let Some((relay, sent)) = stun::transaction_id(&packet).and_then(|id| waiting.remove(&id)) {
             measured.push((relay, sent.elapsed()));
         }
     }
     Ok(measured)
 }
 
-fn reachable(address: SocketAddr, ipv6: bool) -> Option<SocketAddr> {
-    match (address, ipv6) {
-        (SocketAddr::V4(v4), true) => Some((v4.ip().to_ipv6_mapped(), v4.port()).into()),
-        (SocketAddr::V6(_), false) => None,
-        (address, _) => Some(address),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     #[tokio::test]

@@ -131,7 +131,8 @@ impl SideSockets {
                     return;
                 }
             };
-            let (reading, peer, sessions, injector) = (socket.clone(), peer.clone(), sessions.clone(), injector.clone());
+            let (reading, peer, sessions, injector) =
+                (socket.clone(), peer.clone(), sessions.clone(), injector.clone());
             let reader = self.readers.spawn(async move {
                 if let Err(error) = reading.receive(number, &peer, &sessions, &injector).await {
                     debug!(%error, "a socket of port guessing failed");

@@ -168,7 +168,8 @@ impl Scene {
 
     /// Every process.
     pub fn processes(&self) -> Vec<&Process> {
-        let mut processes = vec![&self.platform.control, &self.platform.relay, &self.north.gateway, &self.south.gateway];
+        let mut processes =
+            vec![&self.platform.control, &self.platform.relay, &self.north.gateway, &self.south.gateway];
         processes.extend(&self.platform.more_relays);
         processes
     }

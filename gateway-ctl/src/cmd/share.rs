@@ -214,4 +214,3 @@ impl View for ServerShare {
         lines
     }
 }
-

@@ -60,11 +60,9 @@ impl AskError {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Password(_) | Self::NoPassword => true,
-            Self::Unreachable { .. }
-            | Self::Status { .. }
-            | Self::NoSession
-            | Self::Answer(_)
-            | Self::Reading(_) => false,
+            Self::Unreachable { .. } | Self::Status { .. } | Self::NoSession | Self::Answer(_) | Self::Reading(_) => {
+                false
+            }
         }
     }
 
@@ -290,7 +288,8 @@ mod tests {
     use super::*;
 
     fn write(path: &Path) {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
         file.write_all(b"secret\n").unwrap();
     }
 

@@ -2,21 +2,21 @@
 
 use std::{
     collections::HashMap,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use futures_util::future::join_all;
 use gateway_net::entropy::random;
 use gateway_proto::{
     netcheck::{Reflection, TUNNEL_DATAGRAM},
     path::normalize,
     stun,
 };
-use tokio::{
-    net::{UdpSocket, lookup_host},
-    time::{Instant, timeout, timeout_at},
+use tokio::{net::UdpSocket, time::Instant};
+
+use crate::{
+    net_watch::way_to,
+    stun_socket::{StunSocket, resolve},
 };
 
 /// Resolving a server's name.
@@ -39,11 +39,11 @@ pub(super) struct Udp {
 
 /// Asks `servers` (`host:port`).
 pub(super) async fn reflect(servers: &[String]) -> Udp {
-    let mut reflections = resolve(servers).await;
-    let Ok(socket) = open().await else { return Udp { reflections, ..Udp::default() } };
-    let port = socket.local_addr().map(|address| address.port()).unwrap_or_default();
+    let mut reflections = addresses(servers).await;
+    let Ok(socket) = StunSocket::bind().await else { return Udp { reflections, ..Udp::default() } };
+    let port = socket.port();
     for entry in &mut reflections {
-        entry.source = entry.address.and_then(source_towards);
+        entry.source = entry.address.and_then(way_to);
     }
     ask(&socket, &mut reflections).await;
     let answered = reflections.iter().find(|entry| entry.seen.is_some());
@@ -62,42 +62,22 @@ pub(super) async fn reflect(servers: &[String]) -> Udp {
     Udp { reflections, port, hairpin, large }
 }
 
-async fn resolve(servers: &[String]) -> Vec<Reflection> {
-    let looked_up = join_all(servers.iter().map(|server| timeout(RESOLVE_TIMEOUT, lookup_host(server)))).await;
+async fn addresses(servers: &[String]) -> Vec<Reflection> {
+    let found = resolve(servers.iter().map(String::as_str), RESOLVE_TIMEOUT).await;
     let mut reflections = Vec::new();
-    for (server, found) in servers.iter().zip(looked_up) {
-        let addresses: Vec<_> = found.ok().and_then(Result::ok).into_iter().flatten().map(normalize).collect();
+    for (server, addresses) in servers.iter().zip(found) {
         let entry = |address| Reflection { server: server.clone(), address, source: None, seen: None, rtt_ms: None };
         let of_family = |v4: bool| addresses.iter().find(|address| address.is_ipv4() == v4).copied();
         // A family without a route is not a family that is blocked.
         let usable = [of_family(true), of_family(false)].into_iter().flatten();
-        let usable: Vec<_> = usable
-            .filter(|address| source_towards(*address).is_some())
-            .take(ADDRESSES)
-            .map(|a| entry(Some(a)))
-            .collect();
+        let usable: Vec<_> =
+            usable.filter(|address| way_to(*address).is_some()).take(ADDRESSES).map(|a| entry(Some(a))).collect();
         if usable.is_empty() { reflections.push(entry(None)) } else { reflections.extend(usable) }
     }
     reflections
 }
 
-/// Both families on one port; IPv4 alone where there is no IPv6.
-async fn open() -> io::Result<UdpSocket> {
-    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await {
-        Ok(socket) => Ok(socket),
-        Err(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await,
-    }
-}
-
-/// Our own address on the way to `address`: the system's choice of route, no packet is sent.
-fn source_towards(address: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(address).ok()?;
-    Some(socket.local_addr().ok()?.ip())
-}
-
-async fn ask(socket: &UdpSocket, reflections: &mut [Reflection]) {
+async fn ask(socket: &StunSocket, reflections: &mut [Reflection]) {
     let mut waiting: HashMap<[u8; 12], (usize, Instant)> = HashMap::new();
     for _ in 0..TRIES {
         let open: Vec<_> = (0..reflections.len())
@@ -110,10 +90,10 @@ async fn ask(socket: &UdpSocket, reflections: &mut [Reflection]) {
         for (index, address) in open {
             let transaction = random();
             waiting.insert(transaction, (index, Instant::now()));
-            send(socket, &stun::binding_request(&transaction), address).await;
+            socket.send(&stun::binding_request(&transaction), address).await;
         }
         let until = Instant::now() + RETRY;
-        while let Some((packet, from)) = receive(socket, until).await {
+        while let Some((packet, from)) = socket.receive(until).await {
             let Some((transaction, (index, sent_at))) =
                 stun::transaction_id(&packet).and_then(|id| waiting.get(&id).map(|entry| (id, *entry)))
             else {
@@ -134,12 +114,12 @@ async fn ask(socket: &UdpSocket, reflections: &mut [Reflection]) {
 }
 
 /// Whether a question of this length is answered.
-async fn answers(socket: &UdpSocket, server: SocketAddr, length: usize) -> bool {
+async fn answers(socket: &StunSocket, server: SocketAddr, length: usize) -> bool {
     for _ in 0..TRIES {
         let transaction = random();
-        send(socket, &stun::padded_binding_request(&transaction, length), server).await;
+        socket.send(&stun::padded_binding_request(&transaction, length), server).await;
         let until = Instant::now() + RETRY;
-        while let Some((packet, from)) = receive(socket, until).await {
+        while let Some((packet, from)) = socket.receive(until).await {
             if from == server && stun::parse_response(&packet, &transaction).is_ok() {
                 return true;
             }
@@ -149,42 +129,20 @@ async fn answers(socket: &UdpSocket, server: SocketAddr, length: usize) -> bool 
 }
 
 /// Whether a packet from another socket of ours to our outer address comes back in.
-async fn hears_itself(socket: &UdpSocket, outer: SocketAddr) -> Option<bool> {
+async fn hears_itself(socket: &StunSocket, outer: SocketAddr) -> Option<bool> {
     let other = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok()?;
     for _ in 0..2 {
         let token: [u8; 12] = random();
         let packet = stun::binding_request(&token);
         other.send_to(&packet, outer).await.ok()?;
         let until = Instant::now() + RETRY;
-        while let Some((received, _)) = receive(socket, until).await {
+        while let Some((received, _)) = socket.receive(until).await {
             if received == packet {
                 return Some(true);
             }
         }
     }
     Some(false)
-}
-
-/// What cannot be sent is not answered: that is noticed anyway.
-async fn send(socket: &UdpSocket, packet: &[u8], to: SocketAddr) {
-    let is_v6 = socket.local_addr().is_ok_and(|own| own.is_ipv6());
-    let to = match to {
-        SocketAddr::V4(v4) if is_v6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
-        SocketAddr::V4(_) | SocketAddr::V6(_) => to,
-    };
-    let _ = socket.send_to(packet, to).await;
-}
-
-async fn receive(socket: &UdpSocket, until: Instant) -> Option<(Vec<u8>, SocketAddr)> {
-    let mut buffer = [0; 2048];
-    loop {
-        match timeout_at(until, socket.recv_from(&mut buffer)).await {
-            Err(_) => return None,
-            Ok(Ok((length, from))) => return Some((buffer[..length].to_vec(), normalize(from))),
-            // An ICMP error of an earlier packet: others may still answer.
-            Ok(Err(_)) => {}
-        }
-    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ impl EngineProcess {
             log_filter: String::new(),
             wrapper: Vec::new(),
         };
-        let client = reqwest::Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
+        let client =
+            reqwest::Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
         Ok(Self { process: Process::start(launch, START_LIMIT).await?, client, file })
     }
 

@@ -42,9 +42,8 @@ impl LogFile {
             file.set_len(whole as u64)?;
             file.seek(SeekFrom::End(0))?;
         }
-        let last = last_line(&text[..whole]).or_else(|| {
-            (1..=KEPT_FILES).find_map(|number| last_line(&std::fs::read(numbered(path, number)).ok()?))
-        });
+        let last = last_line(&text[..whole])
+            .or_else(|| (1..=KEPT_FILES).find_map(|number| last_line(&std::fs::read(numbered(path, number)).ok()?)));
         let (chain, next) = match last.map(|line| Chain::after(&line)) {
             None => (Chain::default(), 0),
             Some(Ok((chain, call))) => (chain, call.sequence + 1),
