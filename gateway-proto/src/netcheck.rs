@@ -41,6 +41,8 @@ pub struct Observations {
     pub proxy: Option<String>,
     /// The control plane's clock minus ours, milliseconds.
     pub clock_skew_ms: Option<i64>,
+    /// The address the tunnel socket is bound to, when this machine does not have it any more.
+    pub lost_listen: Option<IpAddr>,
 }
 
 /// One STUN server at one address.

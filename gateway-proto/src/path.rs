@@ -20,7 +20,7 @@
 //!
 //! **Leaving.** The selected direct path carries heartbeats, every second while streams are open. Half a second
 //! without an answer is a miss; at the first the path is asked four times a second, at the second it is distrusted
-//! (data is duplicated onto the relay), at the third it is demoted: 2.5 s after the last answer at the latest. Only
+//! (data is duplicated onto the relay) 2.5 s after the last answer at the latest, at the third it is demoted. Only
 //! answers to our own probes count as life, because nothing else proves both directions.
 //!
 //! **Restart of the peer.** Its new offer makes a new session. The old one keeps answering until the new one has proved

@@ -215,7 +215,7 @@ impl Daemon {
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
-        daemon.spawn("network watch", watch_network(network_tx, stop.clone()));
+        daemon.spawn("network watch", watch_network(network_tx, config.tunnel.listen.ip(), stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
         daemon.spawn("log of admin calls", admin_writer.run());
         if let Some(asking) = asking {
@@ -241,7 +241,7 @@ impl Daemon {
             home_relay: self.home.clone(),
         };
         let client = ControlClient::new(authority.clone(), reports, LinkTimes::default(), proxy.clone());
-        let netcheck = Netcheck::new(authority.clone(), proxy.clone(), client.status());
+        let netcheck = Netcheck::new(authority.clone(), proxy.clone(), config.tunnel.listen.ip(), client.status());
         self.spawn("netcheck", netcheck.clone().run(self.stop.clone()));
         let status = StatusSource {
             connections,

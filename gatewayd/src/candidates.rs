@@ -125,7 +125,7 @@ impl Gatherer {
         interfaces
             .iter()
             .filter(|interface| self.allow_loopback || !interface.is_loopback())
-            .filter(|interface| !interface.is_link_local())
+            .filter(|interface| !interface.is_link_local() && interface.is_oper_up())
             .map(|interface| SocketAddr::new(interface.ip(), port))
             .filter(|address| address.is_ipv4() || self.socket.has_ipv6())
             .collect()

@@ -1,64 +1,93 @@
 //! Notices that this machine's network changed, or that it slept.
 //!
-//! Once a second the addresses of the interfaces and the source addresses that the kernel would use towards the internet
+//! Twice a second the addresses of the interfaces and the source addresses that the kernel would use towards the internet
 //! are compared with those before; without a way out every 100 ms at first, so that a returning uplink is used at once.
 //! A look costs some tens of microseconds and no packet; notifications of the kernel would need netlink and a crate for
-//! it, and a debounce of the same second. A jump of the clock that counts sleep against the one that does not means that
-//! the machine slept: peers and NATs have forgotten it meanwhile.
+//! it, and a debounce of about the same time. A jump of the clock that counts sleep against the one that does not means
+//! that the machine slept, a look that comes far too late that this process was not run: peers and NATs have forgotten
+//! it meanwhile.
+//!
+//! A tunnel socket that is bound to one address follows no change: when that address goes, it is said in the log and by
+//! netcheck what to do.
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Between two looks; also the longest wait for a way out.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The same at first when there is no way out; doubles.
 const FIRST_OFFLINE_INTERVAL: Duration = Duration::from_millis(100);
-/// The clocks drift apart by less than this between two looks, unless the machine slept.
+/// The clocks drift apart by less than this between two looks, unless the machine slept; and a look is late by less, unless
+/// the process was stopped.
 const SLEPT: Duration = Duration::from_secs(2);
 
 /// Addresses of documentation (RFC 5737, RFC 3849): the kernel is asked for the way there, nothing is ever sent.
 const FAR_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 const FAR_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9);
 
-/// Looks at the network until `stop`, and counts its changes in `changes`.
-pub async fn watch_network(changes: watch::Sender<u64>, stop: CancellationToken) {
-    stop.run_until_cancelled(look(changes)).await;
+/// Looks at the network until `stop`, and counts its changes in `changes`. `listen` is the address of the tunnel socket.
+pub async fn watch_network(changes: watch::Sender<u64>, listen: IpAddr, stop: CancellationToken) {
+    stop.run_until_cancelled(look(changes, listen)).await;
 }
 
-async fn look(changes: watch::Sender<u64>) {
+async fn look(changes: watch::Sender<u64>, listen: IpAddr) {
     let mut network = Network::now();
-    let mut asleep = time_asleep();
+    let (mut asleep, mut looked) = (time_asleep(), Instant::now());
     let mut offline = FIRST_OFFLINE_INTERVAL;
     loop {
-        if network.has_way_out() {
+        let pause = if network.has_way_out() {
             offline = FIRST_OFFLINE_INTERVAL;
-            sleep(LOOK_INTERVAL).await;
+            LOOK_INTERVAL
         } else {
-            sleep(offline).await;
+            let pause = offline;
             offline = (offline * 2).min(LOOK_INTERVAL);
-        }
-        let (next, next_asleep) = (Network::now(), time_asleep());
-        let slept = next_asleep.saturating_sub(asleep);
-        let changed = next != network;
-        if changed || slept > SLEPT {
+            pause
+        };
+        sleep(pause).await;
+        let (next, next_asleep, now) = (Network::now(), time_asleep(), Instant::now());
+        let slept = next_asleep.saturating_sub(asleep) + now.saturating_duration_since(looked + pause);
+        if next != network || slept > SLEPT {
             info!(slept_s = slept.as_secs(), way_out = next.has_way_out(), "the network changed or the machine slept");
             changes.send_modify(|count| *count = count.wrapping_add(1));
         }
-        (network, asleep) = (next, next_asleep);
+        match (network.has(listen), next.has(listen)) {
+            (true, false) => warn!(
+                "the address of the tunnel socket ([tunnel] listen) is gone or down: everything goes over relays until it is back; set \
+                 listen to \"[::]:PORT\" and restart gatewayd, so that it follows every address"
+            ),
+            (false, true) => info!("the address of the tunnel socket ([tunnel] listen) is back"),
+            (true, true) | (false, false) => {}
+        }
+        (network, asleep, looked) = (next, next_asleep, now);
+    }
+}
+
+/// Whether a socket bound to this address can still send: it is an address of this machine, or any.
+pub(crate) fn can_send_from(address: IpAddr) -> bool {
+    address.is_unspecified() || Network::now().has(address)
+}
+
+/// Whether the kernel would now send from another address than `local` to `remote`; a connection from there is dead or
+/// soon will be. Without any way out it is not known, and may live on.
+pub(crate) fn has_moved(local: SocketAddr, remote: SocketAddr) -> bool {
+    match way_to(remote) {
+        Some(source) => source.to_canonical() != local.ip().to_canonical(),
+        None => Network::now().has_way_out(),
     }
 }
 
 /// What matters of the machine's network.
 #[derive(Debug, PartialEq, Eq)]
 struct Network {
+    /// Of the interfaces that are up.
     addresses: BTreeSet<IpAddr>,
     /// Our source address towards the internet, per protocol.
     ways_out: [Option<IpAddr>; 2],
@@ -67,8 +96,12 @@ struct Network {
 impl Network {
     fn now() -> Self {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-        let lasting = interfaces.iter().filter(|interface| !interface.is_link_local());
+        let lasting = interfaces.iter().filter(|interface| !interface.is_link_local() && interface.is_oper_up());
         Self { addresses: lasting.map(|interface| interface.ip()).collect(), ways_out: [FAR_V4, FAR_V6].map(way_to) }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        address.is_unspecified() || self.addresses.contains(&address)
     }
 
     fn has_way_out(&self) -> bool {
@@ -108,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_from_an_address_that_the_kernel_no_longer_chooses_has_moved() {
+        let (local, remote) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        assert!(!has_moved(local, remote));
+        assert!(has_moved("203.0.113.77:1".parse().unwrap(), remote));
+        assert!(can_send_from(local.ip()) && can_send_from(Ipv6Addr::UNSPECIFIED.into()));
+        assert!(!can_send_from("203.0.113.77".parse().unwrap()));
+    }
+
+    #[test]
     fn the_time_asleep_does_not_grow_while_awake() {
         let before = time_asleep();
         assert!(time_asleep().saturating_sub(before) < SLEPT);
@@ -117,6 +159,6 @@ mod tests {
     async fn a_stopped_watch_ends() {
         let stop = CancellationToken::new();
         stop.cancel();
-        watch_network(watch::Sender::new(0), stop).await;
+        watch_network(watch::Sender::new(0), Ipv4Addr::UNSPECIFIED.into(), stop).await;
     }
 }

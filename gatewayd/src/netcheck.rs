@@ -8,7 +8,7 @@
 mod hosts;
 mod reflect;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use gateway_net::{
     http,
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::authority::Authority;
+use crate::{authority::Authority, net_watch};
 use hosts::Target;
 
 /// Between two looks of the daemon's own.
@@ -47,6 +47,8 @@ pub struct Netcheck(Arc<Shared>);
 struct Shared {
     authority: Authority,
     proxy: Option<Proxy>,
+    /// The address of the tunnel socket.
+    listen: IpAddr,
     control: watch::Receiver<ControlStatus>,
     last: watch::Sender<Option<Report>>,
     /// Two looks at a time would measure each other.
@@ -54,10 +56,15 @@ struct Shared {
 }
 
 impl Netcheck {
-    /// Looks with the policy's servers, through `proxy`.
-    pub fn new(authority: Authority, proxy: Option<Proxy>, control: watch::Receiver<ControlStatus>) -> Self {
+    /// Looks with the policy's servers, through `proxy`. `listen` is the address of the tunnel socket.
+    pub fn new(
+        authority: Authority,
+        proxy: Option<Proxy>,
+        listen: IpAddr,
+        control: watch::Receiver<ControlStatus>,
+    ) -> Self {
         let last = watch::Sender::new(None);
-        Self(Arc::new(Shared { authority, proxy, control, last, turn: Mutex::new(()) }))
+        Self(Arc::new(Shared { authority, proxy, listen, control, last, turn: Mutex::new(()) }))
     }
 
     /// The last report.
@@ -106,6 +113,7 @@ impl Netcheck {
             hosts,
             proxy: proxy.map(ToString::to_string),
             clock_skew_ms: skew,
+            lost_listen: Some(self.0.listen).filter(|listen| !net_watch::can_send_from(*listen)),
         }
     }
 

@@ -35,8 +35,8 @@ use crate::{
 /// How long a relay that did not see the peer is avoided, while there is another.
 const ABSENT_MEMORY: Duration = Duration::from_secs(10);
 
-/// How often the loss of a path that carries data is looked at.
-const TRAFFIC_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the loss and the silence of a path that carries data are looked at.
+const TRAFFIC_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Which peers a probe's session id may belong to. Ids are chosen by the offering side, so two peers may share one.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +115,15 @@ impl PathContext {
     }
 }
 
+/// What the tunnel had sent, lost and received when it was asked last, and which tunnel.
+#[derive(Debug, Default)]
+struct Traffic {
+    tunnel: usize,
+    sent: u64,
+    lost: u64,
+    received: u64,
+}
+
 /// Drives the path agent of one peer.
 #[derive(Debug)]
 pub struct PathActor {
@@ -127,10 +136,11 @@ pub struct PathActor {
     context: PathContext,
     mailbox: mpsc::Receiver<PathCommand>,
     link: Option<(RelayId, LinkHandle)>,
+    /// How often UDP to that relay had stopped passing when it was looked at last.
+    carrier_falls: u64,
     sessions: Vec<[u8; 8]>,
     side: SideSockets,
-    /// What the tunnel had sent and lost when it was asked last, and which tunnel.
-    traffic: (usize, u64, u64),
+    traffic: Traffic,
 }
 
 impl PathActor {
@@ -153,9 +163,10 @@ impl PathActor {
             context,
             mailbox,
             link: None,
+            carrier_falls: 0,
             sessions: Vec::new(),
             side,
-            traffic: (0, 0, 0),
+            traffic: Traffic::default(),
         }
     }
 
@@ -202,7 +213,7 @@ impl PathActor {
                 Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
                 Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
                 Ok(()) = links.changed() => { links.mark_unchanged(); self.choose_link() }
-                Ok(()) = network.changed() => { network.mark_unchanged(); self.agent.relook(Instant::now()) }
+                Ok(()) = network.changed() => { network.mark_unchanged(); self.agent.network_changed(Instant::now()) }
                 Ok(()) = link_changes.changed() => { link_changes.mark_unchanged(); self.choose_link() }
             }
         }
@@ -227,7 +238,7 @@ impl PathActor {
                 self.absent = Some((relay, now));
                 self.choose_link();
             }
-            PathCommand::Doubt => self.agent.check(now),
+            PathCommand::Doubt => self.agent.peer_doubts(now),
             PathCommand::Relook => self.agent.relook(now),
         }
     }
@@ -264,6 +275,16 @@ impl PathActor {
         let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
         self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());
         self.write_route();
+        let falls = self.link.as_ref().map_or(0, |(_, link)| link.state().borrow().carrier_falls);
+        if std::mem::replace(&mut self.carrier_falls, falls) < falls && self.agent.selected() == Selected::Relayed {
+            self.doubt_path();
+        }
+    }
+
+    /// Packets take another way than those before: congestion control starts anew, and a round trip shows what was lost.
+    fn doubt_path(&self) {
+        self.peer.path_doubted();
+        self.peer.proof.nudge();
     }
 
     /// A direct path with open streams: its loss counts.
@@ -272,13 +293,19 @@ impl PathActor {
     }
 
     fn watch_traffic(&mut self) {
-        let Some((id, path)) = self.peer.tunnel.borrow().as_ref().map(|t| (t.stable_id(), t.stats().path)) else {
+        let Some((tunnel, stats)) = self.peer.tunnel.borrow().as_ref().map(|t| (t.stable_id(), t.stats())) else {
             return;
         };
-        let (former, sent, lost) = std::mem::replace(&mut self.traffic, (id, path.sent_packets, path.lost_packets));
-        if former == id {
-            let (sent, lost) = (path.sent_packets.saturating_sub(sent), path.lost_packets.saturating_sub(lost));
-            self.agent.handle_traffic(sent, lost, Instant::now());
+        let (sent, lost, received) = (stats.path.sent_packets, stats.path.lost_packets, stats.udp_rx.datagrams);
+        let former = std::mem::replace(&mut self.traffic, Traffic { tunnel, sent, lost, received });
+        if former.tunnel != tunnel {
+            return;
+        }
+        let (now, sent) = (Instant::now(), sent.saturating_sub(former.sent));
+        self.agent.handle_traffic(sent, lost.saturating_sub(former.lost), now);
+        // Packets go out and nothing comes back: the next heartbeat would ask the same, but later.
+        if sent > 0 && received == former.received {
+            self.agent.check(now);
         }
     }
 
@@ -311,7 +338,12 @@ impl PathActor {
                     self.write_route();
                     self.peer.proof.nudge();
                 }
-                PathEvent::Distrusted | PathEvent::Trusted => self.write_route(),
+                PathEvent::Distrusted => {
+                    // The relay is another path: nothing that was lost on this one holds back what goes there.
+                    self.write_route();
+                    self.doubt_path();
+                }
+                PathEvent::Trusted => self.write_route(),
                 PathEvent::AddressAuthenticated(address) => self.context.routes.admit(address, self.peer.key),
                 PathEvent::AddressForgotten(address) => self.context.routes.dismiss(address, self.peer.key),
                 PathEvent::SessionsChanged => {

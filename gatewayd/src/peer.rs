@@ -78,7 +78,7 @@ pub struct Peer {
     path: Mutex<Option<PathSnapshot>>,
     /// Changes of the selected path since start, by reason.
     path_changes: Mutex<BTreeMap<PathReason, u64>>,
-    /// Counts the same, for whoever must notice that one happened.
+    /// Counts the same and the doubts between, for whoever must notice that packets take another way.
     pub path_epoch: Arc<AtomicU64>,
     problem: Mutex<Option<String>>,
     commands: mpsc::Sender<PathCommand>,
@@ -150,6 +150,11 @@ impl Peer {
         *self.path_changes.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
         self.path_epoch.fetch_add(1, Relaxed);
         self.changed.notify_one();
+    }
+
+    /// Packets take another path beside the selected one.
+    pub(crate) fn path_doubted(&self) {
+        self.path_epoch.fetch_add(1, Relaxed);
     }
 
     /// Why there is no tunnel, in words.

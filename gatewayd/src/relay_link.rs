@@ -55,8 +55,8 @@ const MAX_ASKED_PAUSE: Duration = Duration::from_secs(10);
 const OWN_LANE: usize = 16;
 /// Without any frame for this long the link is dead: two pings missed, and still before a tunnel over it gives up.
 const SILENCE_LIMIT: Duration = Duration::from_secs(11);
-/// After a change of our network the relay must answer a ping within this time: a link whose address is gone never fails by
-/// itself.
+/// After a change of our network a link from an address that is no longer used is given up at once, for it never fails by
+/// itself; the relay at the other end of any other must answer a ping within this time.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
@@ -73,6 +73,8 @@ pub struct LinkState {
     pub restarting: bool,
     /// Round trip of the last ping.
     pub rtt: Option<Duration>,
+    /// How often UDP to the relay stopped passing on this attachment.
+    pub carrier_falls: u64,
     /// Why it is not attached, in words.
     pub problem: Option<String>,
 }
@@ -228,6 +230,8 @@ enum LinkError {
     Version(u8),
     #[error("the link ended")]
     Ended,
+    #[error("this machine reaches the relay from another address now")]
+    Moved,
     #[error("the relay was silent for {} s, or did not answer after a change of our network", SILENCE_LIMIT.as_secs())]
     Silent,
     #[error("the relay is restarting")]
@@ -242,8 +246,15 @@ type Stream = ws::WsStream;
 impl Link {
     async fn run(mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
+        let mut network = self.context.network.clone();
         loop {
-            let error = match self.attach().await {
+            network.mark_unchanged();
+            let attached = tokio::select! {
+                attached = self.attach() => attached,
+                // What was begun on the former network is not waited for.
+                Ok(()) = network.changed() => Err(LinkError::Moved),
+            };
+            let error = match attached {
                 Ok(stream) => {
                     info!(relay = %self.relay.id, "attached to the relay");
                     self.set_state(LinkState { attached: true, ..LinkState::default() });
@@ -269,7 +280,13 @@ impl Link {
             while self.signals.try_recv().is_ok() {}
             let asked =
                 if let LinkError::Restarting { pause } = error { pause.min(MAX_ASKED_PAUSE) } else { Duration::ZERO };
-            sleep(asked.max(backoff.next_delay(u32::from_be_bytes(gateway_net::entropy::random())))).await;
+            let pause = asked.max(backoff.next_delay(u32::from_be_bytes(gateway_net::entropy::random())));
+            network.mark_unchanged();
+            tokio::select! {
+                () = sleep(pause) => {}
+                // Another network, another chance.
+                Ok(()) = network.changed() => backoff.reset(),
+            }
         }
     }
 
@@ -329,6 +346,8 @@ impl Link {
 
     /// Carries frames until the link ends; says why it did.
     async fn carry(&mut self, stream: Stream) -> LinkError {
+        let tcp = stream.get_ref().get_ref().0;
+        let way = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).ok();
         let (sink, source) = stream.split();
         let (pong, pongs) = mpsc::channel(4);
         let (own_tx, own) = mpsc::channel(OWN_LANE);
@@ -341,6 +360,7 @@ impl Link {
             leg: &self.leg,
             pong,
             offers: offers_tx,
+            way,
             started,
         };
         let lanes = Lanes {
@@ -350,10 +370,14 @@ impl Link {
             signals: &mut self.signals,
             datagrams: &mut self.datagrams,
         };
+        let fell = || {
+            self.state.send_modify(|state| state.carrier_falls += 1);
+            self.context.changed();
+        };
         tokio::select! {
             error = receiver.run(source) => error,
             error = transmit(sink, lanes, started) => error,
-            () = relay_udp::drive(&self.leg, &self.context.socket, offers, own_tx) => LinkError::Ended,
+            () = relay_udp::drive(&self.leg, &self.context.socket, offers, own_tx, fell) => LinkError::Ended,
         }
     }
 }

@@ -96,6 +96,8 @@ pub(crate) enum OverUdp {
 
 /// What the driver has to do.
 struct Work {
+    /// UDP stopped passing just now.
+    fell: bool,
     remote: Option<SocketAddr>,
     pings: Vec<Vec<u8>>,
     frames: VecDeque<Vec<u8>>,
@@ -237,6 +239,7 @@ impl UdpLeg {
             }
         }
         Work {
+            fell: carrier.reason() == CarrierReason::StoppedPassing && before == CarrierReason::Passes,
             remote: session.as_ref().map(|session| session.remote),
             pings,
             frames: std::mem::take(frames),
@@ -301,16 +304,21 @@ impl Drop for Attachment<'_> {
     }
 }
 
-/// Keeps a leg going for one attachment: never ends by itself. Frames for the relay go to `frames`.
+/// Keeps a leg going for one attachment: never ends by itself. Frames for the relay go to `frames`; `fell` is told when UDP
+/// stops passing.
 pub(crate) async fn drive(
     leg: &Arc<UdpLeg>,
     socket: &TunnelSocket,
     mut offers: mpsc::Receiver<Offer>,
     frames: mpsc::Sender<Vec<u8>>,
+    fell: impl Fn(),
 ) {
     let attachment = Attachment { leg, legs: socket.legs().clone() };
     loop {
         let work = leg.work(Instant::now());
+        if work.fell {
+            fell();
+        }
         if let Some(remote) = work.remote {
             for ping in &work.pings {
                 socket.send_probe(remote, ping);

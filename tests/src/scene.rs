@@ -48,7 +48,10 @@ pub async fn play(scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) 
 /// Plays a scenario in the lab: one site behind each NAT, control plane and relay on the public segment.
 pub async fn play_in(lab: &Lab, scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let options = PlatformOptions { control: lab.public(), relay: lab.public(), ..PlatformOptions::default() };
-    play_with(options, [lab.site(0), lab.site(1)], scenario).await
+    // One socket for every address of the machine, as by default.
+    let gateway = GatewayOptions { listen: Some("[::]:0".into()), ..GatewayOptions::default() };
+    let gateways = [0, 1].map(|site| (lab.site(site), gateway.clone()));
+    play_out(Scene::set(options, gateways).await?, scenario).await
 }
 
 /// Plays a scenario between the sites 0 (`north`) and 1 (`south`) of a NAT lab, with its two relays.

@@ -16,6 +16,7 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
     let facts = Facts::of(seen);
     let mut problems = Vec::new();
     problems.extend(clock(seen));
+    problems.extend(lost_listen(seen));
     problems.extend(seen.hosts.iter().filter_map(|host| host_problem(host, seen)));
     problems.extend(udp(seen, &facts));
     problems.extend(large(seen));
@@ -116,6 +117,18 @@ fn clock(seen: &Observations) -> Option<Problem> {
             "Please allow NTP (UDP port 123) from {} to a time server, or name one inside.",
             sources(seen)
         )),
+    })
+}
+
+fn lost_listen(seen: &Observations) -> Option<Problem> {
+    let listen = seen.lost_listen?;
+    Some(Problem {
+        code: "listen_address_gone".into(),
+        text: format!(
+            "The tunnel socket is bound to {listen} ([tunnel] listen), which is no address of this machine any more. \
+             Everything goes over relays. Set listen to \"[::]:PORT\" and restart gatewayd, so that it follows every address."
+        ),
+        request: None,
     })
 }
 
@@ -306,6 +319,14 @@ mod tests {
         assert!(report.nat_text.contains("one outer port"), "{}", report.nat_text);
         let public = Observations { port: 7000, ..seen_as(["10.1.0.2:7000"; 3]) };
         assert!(judge(&public, 1).nat_text.starts_with("no NAT"));
+    }
+
+    #[test]
+    fn a_listen_address_that_is_gone_is_told_with_what_to_do() {
+        let lost = Observations { lost_listen: Some(SITE.parse().unwrap()), ..seen_as(["203.0.113.1:7000"; 3]) };
+        let report = judge(&lost, 1);
+        assert_eq!((report.problems[0].code.as_str(), report.verdict), ("listen_address_gone", Verdict::Limited));
+        assert!(report.problems[0].text.contains("10.1.0.2") && report.problems[0].text.contains("[::]:PORT"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{
     PathTransmit, Selected,
     budget::Budget,
     guess::{Run, RunsToday},
-    heartbeat::Heartbeat,
+    heartbeat::{Heartbeat, Suspicion},
     loss::LossMeter,
     pair::Pair,
     pairs::Pairs,
@@ -139,6 +139,8 @@ pub struct PathAgent {
 struct PendingOffer {
     offer: Offer,
     told: Told,
+    /// The offer as it was sent, to be sent once more if the peer turns out not to have been there yet.
+    again: Option<Vec<u8>>,
 }
 
 /// What the peer was told of us, as far as a change is worth a message.
@@ -269,16 +271,34 @@ impl PathAgent {
         }
     }
 
-    /// Something outside makes the selected direct path doubtful (the peer's packets come over the relay, an answer is
-    /// missing end to end): the path is asked now, and left with the usual patience if it does not answer.
+    /// Something outside makes the selected direct path doubtful (an answer is missing end to end): the path is asked now, and left with the usual patience if it does not answer.
     pub fn check(&mut self, now: Instant) {
         if let Current::Direct { heartbeat, .. } = &mut self.current {
             heartbeat.set_active(true, now);
         }
     }
 
-    /// Everything may have changed: the machine slept, the network changed, or an operator asks for it. Every path is
-    /// asked at once and a new offer is made.
+    /// The peer's packets come over the relay while ours go to it directly. That is a hint, but when the path is dead the
+    /// peer waits for us: the path gets little time to answer before data goes over the relay too.
+    pub fn peer_doubts(&mut self, now: Instant) {
+        self.suspect(Suspicion::PeerDoubts, now);
+    }
+
+    /// Our own network changed, or the machine slept: like [`Self::relook`], and the path in use gets little time to answer
+    /// before data goes over the relay too.
+    pub fn network_changed(&mut self, now: Instant) {
+        self.suspect(Suspicion::NetworkChanged, now);
+        self.relook(now);
+    }
+
+    fn suspect(&mut self, suspicion: Suspicion, now: Instant) {
+        if let Current::Direct { remote, heartbeat } = &mut self.current {
+            let rtt = self.pairs.get(*remote).map(Pair::rtt).unwrap_or_default();
+            heartbeat.suspect(suspicion, rtt, now);
+        }
+    }
+
+    /// Everything may have changed, or an operator asks for it. Every path is asked at once and a new offer is made.
     pub fn relook(&mut self, now: Instant) {
         self.check(now);
         self.pairs.iter_mut().for_each(Pair::unbar);

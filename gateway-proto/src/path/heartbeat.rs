@@ -13,9 +13,13 @@ const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Silence that counts as one miss; on a path of long round trips, one and a half of them.
 const MIN_MISS: Duration = Duration::from_millis(500);
-/// The same when the peer was just heard from another address.
+/// The same when the peer was just heard from another address, or our own network changed.
 const MIN_SUSPECT_MISS: Duration = Duration::from_millis(100);
-const MAX_MISS: Duration = Duration::from_secs(2);
+/// A miss that leads to duplicates costs little, so it never waits for longer: an engine's timer runs.
+const MAX_EARLY_MISS: Duration = Duration::from_millis(750);
+/// The last one costs the path.
+const MAX_LAST_MISS: Duration = Duration::from_secs(2);
+const LAST_SUSPECT_MISS: Duration = Duration::from_secs(1);
 
 /// Misses after which data is duplicated onto the relay.
 const DISTRUST_AFTER: u32 = 2;
@@ -55,7 +59,19 @@ pub(super) struct Heartbeat {
     next_ping_at: Instant,
     silence: Option<Silence>,
     sent: u32,
-    suspect: bool,
+    /// The next ping is asked with little patience, because of this.
+    suspicion: Option<Suspicion>,
+}
+
+/// Why the peer may not be there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// It was heard from another address.
+    HeardElsewhere,
+    /// Our own network changed.
+    NetworkChanged,
+    /// Its packets come another way.
+    PeerDoubts,
 }
 
 /// Since the oldest ping without an answer.
@@ -65,12 +81,10 @@ struct Silence {
     /// A ping of full size is among the unanswered: a small answer ends nothing.
     padded: bool,
     small_answers: bool,
-    /// The peer was heard elsewhere meanwhile.
-    suspect: bool,
+    suspicion: Option<Suspicion>,
     /// Pings sent in doubt.
     asked: u32,
     misses: u32,
-    miss_after: Duration,
     /// Counted from the last miss, so that a process that stood still asks again before it gives a path up.
     next_miss_at: Instant,
 }
@@ -78,7 +92,7 @@ struct Silence {
 impl Heartbeat {
     /// For a path just promoted: the proof was its first heartbeat.
     pub(super) fn new(active: bool, now: Instant) -> Self {
-        Self { next_ping_at: now + interval(active), silence: None, sent: 0, suspect: false }
+        Self { next_ping_at: now + interval(active), silence: None, sent: 0, suspicion: None }
     }
 
     /// Whether data has to be duplicated.
@@ -98,21 +112,23 @@ impl Heartbeat {
         }
     }
 
-    /// The peer was heard from another address: is it still here? Asked now, with little patience.
-    pub(super) fn suspect(&mut self, rtt: Duration, now: Instant) {
+    /// Is the peer still here? Asked now, with little patience.
+    pub(super) fn suspect(&mut self, suspicion: Suspicion, rtt: Duration, now: Instant) {
         self.next_ping_at = self.next_ping_at.min(now);
-        self.suspect = true;
+        self.suspicion = Some(suspicion);
         if let Some(silence) = &mut self.silence
-            && silence.misses == 0
+            && silence.misses < DISTRUST_AFTER
         {
-            silence.suspect = true;
-            silence.next_miss_at = silence.next_miss_at.min(now + suspect_patience(rtt));
+            silence.suspicion = Some(suspicion);
+            let patience = patience(silence.misses, silence.suspicion, rtt);
+            silence.next_miss_at = silence.next_miss_at.min(now + patience);
         }
     }
 
     /// Whether the peer seems to have moved: it was heard elsewhere, and an answer is overdue here.
     pub(super) fn seems_moved(&self) -> bool {
-        self.silence.is_some_and(|silence| silence.suspect && silence.misses > 0)
+        let elsewhere = |silence: Silence| silence.suspicion == Some(Suspicion::HeardElsewhere);
+        self.silence.is_some_and(|silence| elsewhere(silence) && silence.misses > 0)
     }
 
     /// The next moment at which [`Self::poll`] has something to say.
@@ -127,18 +143,18 @@ impl Heartbeat {
             && now >= silence.next_miss_at
         {
             silence.misses += 1;
-            silence.next_miss_at = now + silence.miss_after;
-            match silence.misses {
-                DEMOTE_AFTER => return Some(Beat::Demote { small_answers: silence.small_answers }),
-                DISTRUST_AFTER => return Some(Beat::Distrust),
+            silence.next_miss_at = now + patience(silence.misses, silence.suspicion, rtt);
+            return Some(match silence.misses {
+                DEMOTE_AFTER => Beat::Demote { small_answers: silence.small_answers },
+                DISTRUST_AFTER => Beat::Distrust,
                 _ => {
                     self.next_ping_at = now;
-                    let moved = silence.suspect;
-                    silence.miss_after = silence.miss_after.max(MIN_MISS);
-                    silence.next_miss_at = now + silence.miss_after;
-                    return Some(if moved { Beat::Moved } else { Beat::Doubt });
+                    match silence.suspicion {
+                        Some(Suspicion::HeardElsewhere) => Beat::Moved,
+                        Some(Suspicion::NetworkChanged | Suspicion::PeerDoubts) | None => Beat::Doubt,
+                    }
                 }
-            }
+            });
         }
         if now < self.next_ping_at {
             return None;
@@ -157,17 +173,15 @@ impl Heartbeat {
         };
         self.sent = self.sent.wrapping_add(1);
         self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active) };
-        let suspect = std::mem::take(&mut self.suspect);
-        let miss_after = if suspect { suspect_patience(rtt) } else { (rtt * 3 / 2).clamp(MIN_MISS, MAX_MISS) };
+        let suspicion = self.suspicion.take();
         let silence = self.silence.get_or_insert(Silence {
             since: now,
             padded: false,
             small_answers: false,
-            suspect,
+            suspicion,
             asked: 0,
             misses: 0,
-            miss_after,
-            next_miss_at: now + miss_after,
+            next_miss_at: now + patience(0, suspicion, rtt),
         });
         // A probe of full size asked while in doubt is only a second opinion; one sent by plan must be answered in kind.
         silence.padded |= padded && !doubted;
@@ -191,8 +205,15 @@ impl Heartbeat {
     }
 }
 
-fn suspect_patience(rtt: Duration) -> Duration {
-    (rtt * 3 / 2).clamp(MIN_SUSPECT_MISS, MAX_MISS)
+/// How long the next miss takes after so many before it.
+fn patience(misses: u32, suspicion: Option<Suspicion>, rtt: Duration) -> Duration {
+    let (least, most) = match (misses + 1 == DEMOTE_AFTER, suspicion.is_some()) {
+        (false, false) => (MIN_MISS, MAX_EARLY_MISS),
+        (false, true) => (MIN_SUSPECT_MISS, MAX_EARLY_MISS),
+        (true, false) => (MIN_MISS, MAX_LAST_MISS),
+        (true, true) => (LAST_SUSPECT_MISS, MAX_LAST_MISS),
+    };
+    (rtt * 3 / 2).clamp(least, most)
 }
 
 fn interval(active: bool) -> Duration {
@@ -233,6 +254,30 @@ mod tests {
         );
         let pings = beats.iter().filter(|(_, beat)| matches!(beat, Beat::Ping { .. })).count();
         assert!((4..=8).contains(&pings), "several questions, no storm: {pings}");
+    }
+
+    #[test]
+    fn after_a_change_of_our_network_data_is_duplicated_at_once_and_the_path_is_left_no_sooner_than_usual() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(true, start);
+        heartbeat.suspect(Suspicion::NetworkChanged, RTT, start);
+        let beats = run_silent(&mut heartbeat, true, start);
+        let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
+        let left = at(Beat::Demote { small_answers: false });
+        assert_eq!((at(Beat::Doubt), at(Beat::Distrust), left), (100, 200, 1_200));
+        assert!(!heartbeat.seems_moved());
+    }
+
+    #[test]
+    fn a_slow_path_is_duplicated_within_two_and_a_half_seconds_too() {
+        let (start, slow) = (start(), Duration::from_secs(4));
+        let mut heartbeat = Heartbeat::new(true, start);
+        let mut now = start;
+        while !heartbeat.is_distrusted() {
+            now = heartbeat.next_at();
+            while heartbeat.poll(slow, true, now).is_some() {}
+        }
+        assert_eq!(now - start, Duration::from_millis(2_500));
     }
 
     #[test]

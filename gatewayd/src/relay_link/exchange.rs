@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,10 @@ use tokio::{
 use tracing::info;
 
 use super::{CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
-use crate::relay_udp::{Offer, UdpLeg};
+use crate::{
+    net_watch::has_moved,
+    relay_udp::{Offer, UdpLeg},
+};
 
 /// Frames written between two flushes.
 const FLUSH_BATCH: usize = 32;
@@ -35,6 +39,8 @@ pub(super) struct Receiver<'a> {
     pub(super) leg: &'a UdpLeg,
     pub(super) pong: mpsc::Sender<[u8; 8]>,
     pub(super) offers: mpsc::Sender<Offer>,
+    /// Our end and the other end of the connection: the relay, or a proxy.
+    pub(super) way: Option<(SocketAddr, SocketAddr)>,
     pub(super) started: Instant,
 }
 
@@ -52,6 +58,9 @@ impl Receiver<'_> {
             let received = tokio::select! {
                 received = timeout_at(limit, source.next()) => received,
                 Ok(()) = network.changed() => {
+                    if self.way.is_some_and(|(local, remote)| has_moved(local, remote)) {
+                        return LinkError::Moved;
+                    }
                     answer_by = Some(tokio::time::Instant::now() + CHANGE_PATIENCE);
                     continue;
                 }

@@ -4,9 +4,11 @@ mod bad_wires;
 mod matrix;
 mod netcheck;
 mod relays;
+mod roaming;
 
 use std::{
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -21,6 +23,8 @@ use gateway_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// The longest wait for an acknowledgement when a path dies while another one lives: an engine gives up after 5 s.
+const STALL_LIMIT: Duration = Duration::from_millis(2_500);
 
 #[test]
 fn a_lab_leaves_nothing_behind() -> anyhow::Result<()> {
@@ -108,6 +112,7 @@ async fn a_site_without_any_udp_works_over_tls_alone() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_direct_path_that_dies_silently_in_mid_traffic_loses_no_byte() -> anyhow::Result<()> {
     let lab = Lab::start()?;
+    limit_rate(&lab.namespaces()[3], "eth0")?;
     play_in(&lab, async |scene| {
         scene.on_path(PathKind::Direct).await?;
         exchange(scene, 10).await?;
@@ -133,7 +138,7 @@ async fn a_direct_path_that_dies_silently_in_mid_traffic_loses_no_byte() -> anyh
         ensure!(verdict == Verdict::Acknowledged, "the message in flight was {verdict}");
         scene.arrived_once(&big)?;
         measured!("stall when the direct path dies silently: {:.2} s", stall.as_secs_f64());
-        ensure!(stall < Duration::from_secs(10), "the stall took {stall:?}");
+        ensure!(stall <= STALL_LIMIT, "the stall took {stall:?}");
         scene.on_path(PathKind::Relayed).await?;
         lab.heal()?;
         let healed = Instant::now();
@@ -194,6 +199,14 @@ async fn the_wire_of_the_relay_shows_no_plaintext_and_no_candidate_address() -> 
         ensure!(!holds(address.to_string().as_bytes()), "{address} is readable as text");
         ensure!(!holds(&address.octets()), "{address} is readable as bytes");
     }
+    Ok(())
+}
+
+/// An uplink as sites have it: what is measured on it does not depend on how fast the machine is.
+fn limit_rate(namespace: &str, device: &str) -> anyhow::Result<()> {
+    let shaping = ["root", "tbf", "rate", "40mbit", "burst", "64kb", "latency", "50ms"];
+    let status = Command::new("tc").args(["-n", namespace, "qdisc", "add", "dev", device]).args(shaping).status()?;
+    ensure!(status.success(), "tc: {status}");
     Ok(())
 }
 

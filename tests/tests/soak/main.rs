@@ -1,7 +1,9 @@
 //! Links that flap: random outages of 0.1 to 20 s on both ends, relay restarts between, traffic all the time.
 //!
 //! Not in the default layers: `tests/run soak`. `GATEWAY_SOAK_EVENTS` (200) and `GATEWAY_SOAK_LONGEST` (20, seconds)
-//! make it shorter, `GATEWAY_SOAK_SEED` (1) makes it another one. Needs root.
+//! make it shorter, `GATEWAY_SOAK_SEED` (1) makes it another one. Beside it: what an idle pair costs. Needs root.
+
+mod idle;
 
 use std::{
     cell::Cell,

@@ -87,13 +87,15 @@ impl PathAgent {
         self.guess_run = Some(Run::new(plan, self.random.number(), now));
     }
 
-    /// The one address of the peer that may be guessed at: public, IPv4, as a STUN server saw it.
+    /// The one address of the peer that may be guessed at: public, IPv4, as a STUN server saw it; that of a peer without NAT
+    /// is its own.
     fn peer_outer_address(&self) -> Option<SocketAddr> {
         let signalled = self.pairs.iter().filter(|pair| pair.signalled).map(|pair| pair.candidate);
         signalled
-            .filter(|candidate| candidate.kind == CandidateKind::ServerReflexive)
+            .filter(|candidate| matches!(candidate.kind, CandidateKind::ServerReflexive | CandidateKind::Host))
+            .filter(|candidate| matches!(candidate.addr.ip(), IpAddr::V4(ip) if is_public(ip)))
+            .max_by_key(|candidate| candidate.kind == CandidateKind::ServerReflexive)
             .map(|candidate| candidate.addr)
-            .find(|addr| matches!(addr.ip(), IpAddr::V4(ip) if is_public(ip)))
     }
 
     fn shoot(&mut self, shot: Shot) {

@@ -9,7 +9,7 @@ use super::{Current, PathAgent, RELOOK_GOOD, RELOOK_NONE, RELOOK_POOR, RELOOK_RE
 use crate::path::{
     PathEvent, PathReason, Tier,
     budget::Priority,
-    heartbeat::{Beat, Heartbeat},
+    heartbeat::{Beat, Heartbeat, Suspicion},
     pair::Pair,
     punch::Phase,
 };
@@ -124,7 +124,7 @@ impl PathAgent {
         let Current::Direct { remote, heartbeat } = &mut self.current else { return };
         if *remote != heard {
             let rtt = self.pairs.get(*remote).map(Pair::rtt).unwrap_or_default();
-            heartbeat.suspect(rtt, now);
+            heartbeat.suspect(Suspicion::HeardElsewhere, rtt, now);
         }
     }
 

@@ -133,7 +133,7 @@ impl PathAgent {
         let payload = self.payload(now, unix_ms);
         // Our own keys not making a handshake is as good as an unanswered offer: counted, and tried again later.
         if let Ok((offer, sealed)) = Offer::seal(&self.keys, &payload, &mut self.random) {
-            self.offer = Some(PendingOffer { offer, told: self.news() });
+            self.offer = Some(PendingOffer { offer, told: self.news(), again: Some(sealed.clone()) });
             self.counters.offers_sent += 1;
             self.transmit(PathTransmit::Signal { sealed });
         }
@@ -149,8 +149,14 @@ impl PathAgent {
         }
         let offer = ReceivedOffer::open(&self.keys, envelope, &mut self.random)?;
         self.guard.accept(offer.payload(), unix_ms)?;
-        if self.offer.is_some() && self.keys.local_key < self.keys.remote_key {
+        if self.keys.local_key < self.keys.remote_key
+            && let Some(pending) = &mut self.offer
+        {
             self.counters.offers_crossed += 1;
+            // Ours counts, but the peer may have dropped it: it wants a path only now. A second copy is refused as such.
+            if let Some(sealed) = pending.again.take() {
+                self.transmit(PathTransmit::Signal { sealed });
+            }
             return Ok(());
         }
         self.offer = None;
@@ -167,11 +173,11 @@ impl PathAgent {
 
     fn receive_answer(&mut self, envelope: &Envelope<'_>, now: Instant) -> Result<(), SignalError> {
         let pending = self.offer.take_if(|pending| pending.offer.session_id() == envelope.session_id);
-        let PendingOffer { offer, told } = pending.ok_or(SignalError::UnknownSession)?;
+        let PendingOffer { offer, told, again } = pending.ok_or(SignalError::UnknownSession)?;
         let answer = match offer.open_answer(envelope.sealed) {
             Ok(answer) => answer,
             Err((offer, error)) => {
-                self.offer = Some(PendingOffer { offer: *offer, told });
+                self.offer = Some(PendingOffer { offer: *offer, told, again });
                 return Err(error);
             }
         };

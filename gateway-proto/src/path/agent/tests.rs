@@ -521,3 +521,25 @@ fn a_peer_heard_from_a_new_address_is_followed_when_the_old_one_is_silent() {
     assert_eq!(a.direct_remote(), Some(moved));
     assert_eq!(a.snapshot().reason, PathReason::PeerMoved);
 }
+
+#[test]
+fn an_offer_that_came_before_the_peer_wanted_a_path_is_made_again_when_the_peer_makes_its_own() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    b.wants_direct(false, now);
+    let early = offer_of(&mut a, now, UNIX_MS);
+    assert_eq!(b.handle_signal(&early, now, UNIX_MS), Err(SignalError::NotWanted));
+    b.wants_direct(true, now + 30 * MS);
+    let crossing = offer_of(&mut b, now + 30 * MS, UNIX_MS);
+    a.handle_signal(&crossing, now + 40 * MS, UNIX_MS).unwrap();
+    assert_eq!(signals(&mut a), [early.clone()], "the smaller key's offer counts");
+    a.handle_signal(&crossing, now + 40 * MS, UNIX_MS).unwrap_err();
+    assert_eq!(signals(&mut a), [] as [Vec<u8>; 0], "a replayed offer makes nobody repeat himself");
+    b.handle_signal(&early, now + 50 * MS, UNIX_MS).unwrap();
+    let answer = signals(&mut b).pop().unwrap();
+    assert!(b.handle_signal(&early, now + 60 * MS, UNIX_MS).is_err(), "a second copy changes nothing");
+    a.handle_signal(&answer, now + 60 * MS, UNIX_MS).unwrap();
+    a.handle_timeout(now + 60 * MS, UNIX_MS);
+    exchange(&mut a, &mut b, now + 60 * MS);
+    assert!(is_direct(&a) && is_direct(&b), "without the three seconds of an unanswered offer");
+}

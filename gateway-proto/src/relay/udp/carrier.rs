@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Questions without any answer for this long, and twice the round trip, end the use of UDP.
 const SILENCE: Duration = Duration::from_millis(700);
 /// Whatever the round trip, silence is not borne longer than this.
-const MAX_SILENCE: Duration = Duration::from_secs(2);
+const MAX_SILENCE: Duration = Duration::from_millis(1_500);
 /// Where only short datagrams passed, the longest is tried again this often.
 const STRETCH: Duration = Duration::from_secs(60);
 /// Unanswered pings remembered.
