@@ -219,11 +219,12 @@ async fn write_frames(
 ) -> HeartbeatError {
     // Messages wait for nothing, and the proof of life waits for no message.
     let _ = send.set_priority(1);
-    let mut next_ping = tokio::time::Instant::now();
+    let mut last_ping: Option<tokio::time::Instant> = None;
     loop {
-        let busy = *active.borrow_and_update() > 0 || proof.is_unanswered();
+        let busy = *active.borrow_and_update() > 0;
         let interval = if busy { ACTIVE_HEARTBEAT } else { IDLE_HEARTBEAT };
-        next_ping = next_ping.min(tokio::time::Instant::now() + interval);
+        let after = |pause| last_ping.map_or_else(tokio::time::Instant::now, |at| at + pause);
+        let next_ping = after(interval);
         let mut together = false;
         let frame = tokio::select! {
             Some(sequence) = pongs.recv() => {
@@ -232,6 +233,13 @@ async fn write_frames(
             }
             () = proof.ping.notified() => ping(proof, pinged),
             () = tokio::time::sleep_until(next_ping) => ping(proof, pinged),
+            // What is not answered is asked again soon. Most pings are, a moment after this wait began.
+            () = tokio::time::sleep_until(after(ACTIVE_HEARTBEAT)), if !busy && proof.is_unanswered() => {
+                if !proof.is_unanswered() {
+                    continue;
+                }
+                ping(proof, pinged)
+            }
             changed = active.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return HeartbeatError::Closed,
@@ -242,7 +250,7 @@ async fn write_frames(
             frames.extend(ping(proof, pinged).encode());
         }
         if together || matches!(frame, ControlFrame::Ping { .. }) {
-            next_ping = tokio::time::Instant::now() + interval;
+            last_ping = Some(tokio::time::Instant::now());
         }
         if send.write_all(&frames).await.is_err() {
             return HeartbeatError::Closed;

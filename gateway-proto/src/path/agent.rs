@@ -135,12 +135,17 @@ pub struct PathAgent {
 }
 
 /// Our offer under way, and what it told.
-#[derive(Debug)]
 struct PendingOffer {
     offer: Offer,
     told: Told,
     /// The offer as it was sent, to be sent once more if the peer turns out not to have been there yet.
     again: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for PendingOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingOffer").field("offer", &self.offer).field("told", &self.told).finish_non_exhaustive()
+    }
 }
 
 /// What the peer was told of us, as far as a change is worth a message.

@@ -165,9 +165,10 @@ fn when_offers_cross_the_one_of_the_smaller_key_wins() {
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let (from_a, from_b) = (offer_of(&mut a, now, UNIX_MS), offer_of(&mut b, now, UNIX_MS));
     a.handle_signal(&from_b, now, UNIX_MS).unwrap();
-    assert!(signals(&mut a).is_empty(), "the smaller key insists");
+    assert_eq!(signals(&mut a), [from_a.clone()], "the smaller key insists");
     assert_eq!(a.snapshot().counters.offers_crossed, 1);
     b.handle_signal(&from_a, now, UNIX_MS).unwrap();
+    assert_eq!(b.handle_signal(&from_a, now, UNIX_MS), Err(SignalError::Replayed), "the repetition is not needed");
     let answer = signals(&mut b).pop().unwrap();
     a.handle_signal(&answer, now, UNIX_MS).unwrap();
     assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), b.probe_session_ids().collect::<Vec<_>>());
