@@ -5,7 +5,7 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use gateway_control::storage::{Location, SqlStorage, Storage};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::Url;
 
 const VARIABLE: &str = "GATEWAY_TEST_POSTGRES";
@@ -64,6 +64,30 @@ pub(crate) fn contents(directory: &Path) -> Vec<u8> {
                 }
             }
             all
+        }),
+    }
+}
+
+/// Runs statements on the database of a test while no control plane does.
+pub(crate) fn execute(directory: &Path, statements: &'static [&'static str]) {
+    match url(directory) {
+        None => {
+            let file = directory.join("data/control.sqlite");
+            blocking(async move {
+                let options = SqliteConnectOptions::new().filename(file).foreign_keys(false);
+                let mut connection = options.connect().await.unwrap();
+                for statement in statements {
+                    sqlx::query(*statement).execute(&mut connection).await.unwrap();
+                }
+                connection.close().await.unwrap();
+            });
+        }
+        Some(url) => blocking(async move {
+            let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+            for statement in statements {
+                sqlx::query(*statement).execute(&mut connection).await.unwrap();
+            }
+            connection.close().await.unwrap();
         }),
     }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gateway_proto::api::Problem;
 use serde_json::{Value, json};
 
@@ -101,11 +102,9 @@ async fn registration_follows_its_switch() {
 async fn requests_of_one_user_are_limited() {
     let control = Control::start_with("[limits]\nrequests_per_second = 1\n").await;
     let hospital = control.organization("Hospital").await;
-    let mut last = 0;
-    for _ in 0..10 {
-        last = hospital.send("GET", "/me", None).await.status().as_u16();
-    }
-    assert_eq!(last, 429);
+    // At the same time: one after the other, a busy machine would be slow enough to stay within the rate.
+    let answers = join_all((0..20).map(|_| hospital.send("GET", "/me", None))).await;
+    assert!(answers.iter().any(|answer| answer.status() == 429));
 }
 
 #[tokio::test]

@@ -23,5 +23,6 @@ mod roles;
 mod states;
 mod tenants;
 mod totp;
+mod upgrade;
 mod visibility;
 mod watch;

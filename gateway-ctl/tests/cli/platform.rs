@@ -153,3 +153,36 @@ async fn a_device_token_is_the_only_thing_on_standard_output() {
     assert_eq!(world.run(&["device", "update", "portal"]).await.code, 64, "nothing to change");
     assert_eq!(world.run(&["token-key", "rotate"]).await.code, 64, "the operator's token is missing");
 }
+
+#[tokio::test]
+async fn a_link_finds_its_target_among_the_own_devices_and_those_of_others() {
+    let world = World::signed_in().await;
+    let id = |n: u8| format!("dev_0000000000007000800000000000000{n}");
+    let own = json!({
+        "id": id(1), "organization_id": organization().id, "kind": "application", "name": "portal", "description": "",
+        "server_id": null, "behaviors": [], "linkable_by": "organization", "created_at": 1,
+    });
+    let target = json!({
+        "id": id(2), "organization_id": null, "organization_name": null, "kind": "fhir_endpoint", "name": "FHIR",
+        "description": "", "behaviors": ["fhir-query"],
+    });
+    world.control.answer("GET /api/v1/devices", 200, &page(vec![own]));
+    world.control.answer("GET /api/v1/linkable-devices", 200, &page(vec![target]));
+    let problem = json!({"code": "conflict", "status": 409, "detail": "linked already"});
+    world.control.answer("POST /api/v1/links", 409, &problem);
+    assert_eq!(world.run(&["link", "create", "--from", "portal", "--to", "fhir"]).await.code, 1);
+    let body = world.control.asked_once("POST /api/v1/links").body;
+    assert_eq!(body, json!({"source_device_id": id(1), "target_device_id": id(2)}));
+    assert_eq!(world.run(&["link", "create", "--from", "portal", "--to", "nobody"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn an_organization_is_deleted_with_a_yes_only() {
+    let world = World::signed_in().await;
+    world.control.answer("GET /api/v1/organization", 200, &organization());
+    world.control.answer_text("DELETE /api/v1/organization", 204, "");
+    assert_eq!(world.run_with_input(&["organization", "delete"], "y\n").await.code, 64);
+    let asked = world.control.asked();
+    assert!(!asked.iter().any(|asked| asked.line.starts_with("DELETE")), "{asked:?}");
+    assert_eq!(world.run(&["organization", "delete", "--yes"]).await.code, 0);
+}
