@@ -53,7 +53,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::platform::Hidden,
-    id::{OrganizationId, UserId},
+    id::{ApiTokenId, OrganizationId, UserId},
     identity::{GatewayKey, GatewayPublicKey},
 };
 use sha2::{Digest, Sha256};
@@ -153,6 +153,8 @@ pub struct Actor {
     pub user: UserRow,
     /// The user's organization.
     pub organization: OrganizationRow,
+    /// The session or token that was shown; none: the user has just been made or signed in.
+    pub credential: Option<Credential>,
     /// What a token of automation is limited to; none: a session.
     pub scopes: Option<BTreeSet<String>>,
     /// The request, for the audit log.
@@ -163,10 +165,19 @@ pub struct Actor {
     pub claim: Option<Claim>,
 }
 
+/// What a user was recognised by.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// The hash of a session's token.
+    Session(String),
+    /// A token of automation.
+    ApiToken(ApiTokenId),
+}
+
 impl Actor {
     /// A user, without any particular request.
     pub fn new(user: UserRow, organization: OrganizationRow) -> Self {
-        Self { user, organization, scopes: None, request: String::new(), if_match: None, claim: None }
+        Self { user, organization, credential: None, scopes: None, request: String::new(), if_match: None, claim: None }
     }
 
     /// Refuses what the user's role does not allow.
@@ -186,12 +197,12 @@ impl Actor {
         Err(ServiceError::Forbidden(format!("your role is {own}; this needs one of: {}", names.join(", "))))
     }
 
-    /// Refuses tokens of automation: whom a token adds could sign in, and would be bound by none of its scopes.
+    /// Refuses tokens of automation: whom a token added could sign in, and would be bound by none of its scopes.
     pub(crate) fn in_person(&self) -> ServiceResult<()> {
         if self.scopes.is_none() {
             return Ok(());
         }
-        Err(ServiceError::Forbidden("an API token adds no users and invites nobody: sign in for that".to_owned()))
+        Err(ServiceError::Forbidden("this is not for API tokens: sign in for it".to_owned()))
     }
 
     fn id(&self) -> OrganizationId {
@@ -278,9 +289,18 @@ impl Service {
     }
 
     /// A change on behalf of a user, who is looked at again: a request may have waited for its body or for a place while
-    /// its user was removed or given another role.
+    /// its user was removed or given another role, or while its session or token ended.
     async fn work_of(&self, actor: &Actor) -> ServiceResult<Work> {
         let mut work = self.work(Who::user(actor)).await?;
+        let now = work.now;
+        let is_alive = match &actor.credential {
+            None => true,
+            Some(Credential::Session(hash)) => work.session_user(hash, now).await?.is_some(),
+            Some(Credential::ApiToken(id)) => work.api_token(*id).await?.is_some_and(|row| now < row.expires_at),
+        };
+        if !is_alive {
+            return Err(ServiceError::Unauthenticated("the session or token has ended; sign in again"));
+        }
         match work.user(actor.user.id).await? {
             Some(user) if user.role == actor.user.role => {
                 if let Some(claim) = &actor.claim {

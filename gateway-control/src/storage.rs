@@ -349,6 +349,12 @@ pub trait Credentials: Send {
     async fn invitation_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<InvitationRow>>;
     /// Invitations of an organization.
     async fn invitations(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<InvitationRow>>;
+    /// The invitation of an address into an organization.
+    async fn invitation_to(
+        &mut self,
+        organization: OrganizationId,
+        email: &str,
+    ) -> StorageResult<Option<InvitationRow>>;
     /// Adds one, in the place of an older one to the same address.
     async fn insert_invitation(&mut self, row: &InvitationRow, hash: &str) -> StorageResult<()>;
     /// Removes one.

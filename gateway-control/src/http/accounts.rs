@@ -54,14 +54,17 @@ pub(super) async fn logout(State(app): State<App>, SignedIn(actor, token): Signe
 
 /// Who asks.
 #[utoipa::path(get, path = "/me", tag = "accounts", responses((status = 200, body = Me)))]
-pub(super) async fn me(State(app): State<App>, SignedIn(actor, _): SignedIn) -> Json<Me> {
-    Json(app.service.me(&actor))
+pub(super) async fn me(State(app): State<App>, SignedIn(actor, _): SignedIn) -> ApiResult<Json<Me>> {
+    Ok(Json(app.service.me(&actor)?))
 }
 
 /// The own organization.
 #[utoipa::path(get, path = "/organization", tag = "accounts", responses((status = 200, body = Organization)))]
-pub(super) async fn organization(State(app): State<App>, SignedIn(actor, _): SignedIn) -> Tagged<Organization> {
-    Tagged(app.service.own_organization(&actor))
+pub(super) async fn organization(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+) -> ApiResult<Tagged<Organization>> {
+    Ok(Tagged(app.service.own_organization(&actor)?))
 }
 
 /// Change the own organization.

@@ -13,7 +13,7 @@ use super::{
     App, ClientAddress,
     problem::{ApiError, RequestId},
 };
-use crate::service::{Actor, Claim, ServiceError, TokenVerifier, etag};
+use crate::service::{Actor, Claim, ServiceError, TokenVerifier, etag, permission::Act};
 
 /// A signed-in user, and the token of the session.
 pub(super) struct SignedIn(pub(super) Actor, pub(super) String);
@@ -70,7 +70,7 @@ impl FromRequestParts<App> for Somebody {
         if authorization(parts, "Operator ").is_some() {
             Operator::from_request_parts(parts, app).await?;
         } else {
-            SignedIn::from_request_parts(parts, app).await?;
+            SignedIn::from_request_parts(parts, app).await?.0.may(Act::Read)?;
         }
         Ok(Self)
     }

@@ -50,7 +50,8 @@ async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step,
     let body = to_bytes(body, MAX_BODY)
         .await
         .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
-    let request_hash = app.service.request_hash(parts.method.as_str(), parts.uri.path(), &body);
+    let condition = parts.headers.get(header::IF_MATCH).map(|value| value.as_bytes()).unwrap_or_default();
+    let request_hash = app.service.request_hash(&actor, parts.method.as_str(), parts.uri.path(), condition, &body);
     let claim = Claim { user: actor.user.id, key: key.to_owned(), request_hash };
     match app.service.look_up(&claim).await? {
         Known::Answered(status, answer) => {

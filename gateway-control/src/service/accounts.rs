@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, digest,
+    Actor, Credential, Service, ServiceError, ServiceResult, digest,
     error::OrConflict,
     page::{Paging, cut, page},
     permission::{self, Act},
@@ -112,7 +112,7 @@ impl Service {
         let fits = self.passwords.verify(body.password.clone(), hash).await?;
         let Some(user) = user.as_ref().filter(|_| fits).cloned() else {
             if let Some(user) = user {
-                self.note_refusal(&user, "wrong password").await?;
+                self.note_refusal(user, "wrong password");
             }
             return Err(ServiceError::Unauthenticated("the e-mail address or the password is wrong"));
         };
@@ -129,7 +129,7 @@ impl Service {
             Err(error) => {
                 drop(work);
                 if matches!(error, ServiceError::Unauthenticated(_)) {
-                    self.note_refusal(&actor.user, "wrong code").await?;
+                    self.note_refusal(actor.user, "wrong code");
                 }
                 return Err(error);
             }
@@ -141,11 +141,21 @@ impl Service {
         Ok(session)
     }
 
-    /// Writes a refused sign-in into the log of the account's organization; a flood of them only once in a while.
-    async fn note_refusal(&self, user: &UserRow, why: &str) -> ServiceResult<()> {
+    /// Writes a refused sign-in into the log of the account's organization, beside the answer: how long that takes would tell
+    /// whether there is such an account. A flood of them is written only once in a while.
+    fn note_refusal(&self, user: UserRow, why: &'static str) {
         if self.refusals.check(&user.id).is_err() {
-            return Ok(());
+            return;
         }
+        let service = self.clone();
+        self.commits.spawn(async move {
+            if let Err(error) = service.write_refusal(&user, why).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a refused sign-in is not in the audit log");
+            }
+        });
+    }
+
+    async fn write_refusal(&self, user: &UserRow, why: &str) -> ServiceResult<()> {
         let mut work = self.work(Who::System).await?;
         work.audit(&[user.organization], "session.refuse", user.id, format!("{why} for {}", user.email)).await?;
         work.commit().await
@@ -174,11 +184,14 @@ impl Service {
             .await?
             .ok_or(ServiceError::Unauthenticated("the session is unknown or has ended; sign in again"))?;
         let organization = organization_of(&mut *tx, &user).await?;
-        Ok(Actor::new(user, organization))
+        let mut actor = Actor::new(user, organization);
+        actor.credential = Some(Credential::Session(digest(token)));
+        Ok(actor)
     }
 
     /// Signs out.
     pub async fn logout(&self, actor: &Actor, token: &str) -> ServiceResult<()> {
+        actor.in_person()?;
         let mut work = self.work_of(actor).await?;
         work.delete_session(&digest(token)).await?;
         work.audit(&[actor.id()], "session.delete", actor.user.id, "").await?;
@@ -186,13 +199,15 @@ impl Service {
     }
 
     /// Who asks.
-    pub fn me(&self, actor: &Actor) -> Me {
-        Me { user: show_user(actor.user.clone()), organization: show_organization(actor.organization.clone()) }
+    pub fn me(&self, actor: &Actor) -> ServiceResult<Me> {
+        actor.may(Act::Read)?;
+        Ok(Me { user: show_user(actor.user.clone()), organization: show_organization(actor.organization.clone()) })
     }
 
     /// The own organization.
-    pub fn own_organization(&self, actor: &Actor) -> Organization {
-        show_organization(actor.organization.clone())
+    pub fn own_organization(&self, actor: &Actor) -> ServiceResult<Organization> {
+        actor.may(Act::Read)?;
+        Ok(show_organization(actor.organization.clone()))
     }
 
     /// Changes the own organization; a new name reaches the policies that show it.
@@ -210,6 +225,7 @@ impl Service {
         }
         row.discoverable = body.discoverable.unwrap_or(row.discoverable);
         if row == before {
+            work.unchanged().await?;
             return Ok(show_organization(row));
         }
         work.update_organization(&row)

@@ -98,10 +98,15 @@ impl Service {
             actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
         }
         if in_place(row.status, ConnectionAct::Accept, side) && row.admin.is_some() {
-            return self.show_connection(work.tx(), own, row).await;
+            let shown = self.show_connection(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         row.status = next(row.status, ConnectionAct::Accept, side)?;
         work.agreement_in_force(own, row.agreement).await?;
+        if row.admin.as_ref().is_some_and(|admin| admin.terms.access.writes()) {
+            work.allows_read_write(row.listener.organization).await?;
+        }
         let server = work.using_server(own, body.server_id).await?;
         row.sender.server = Some(server.id);
         row.sender_port = body.port.unwrap_or(0);
@@ -128,7 +133,9 @@ impl Service {
             actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
         }
         if in_place(row.status, ConnectionAct::Decline, side) {
-            return self.show_connection(work.tx(), own, row).await;
+            let shown = self.show_connection(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         let row = work.end_connection(row, ConnectionAct::Decline, None, side).await?;
         work.audit(&[row.sender.organization, row.listener.organization], "admin.decline", id, "").await?;

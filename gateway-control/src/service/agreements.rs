@@ -82,7 +82,9 @@ impl Service {
             }
         }
         if row == before {
-            return show(work.tx(), own, row).await;
+            let shown = show(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         if row.ended_at.is_some() {
             work.end_agreement(&row).await?;

@@ -73,6 +73,7 @@ impl Service {
             return Err(ServiceError::Invalid("a published channel needs a public_name".to_owned()));
         }
         if row == before {
+            work.unchanged().await?;
             return Ok(show(row));
         }
         work.update_channel(&row).await.or_conflict(|| name_taken(&row.name))?;

@@ -97,7 +97,9 @@ impl Service {
             }
         };
         if in_place(row.status, act, side) {
-            return self.show_connection(work.tx(), own, row).await;
+            let shown = self.show_connection(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         if change == ConnectionChange::Terminate {
             let grant_act = if side == Side::Peer { GrantAct::Surrender } else { GrantAct::Revoke };
@@ -117,7 +119,9 @@ impl Service {
                 }
             }
             if row == before {
-                return self.show_connection(work.tx(), own, row).await;
+                let shown = self.show_connection(work.tx(), own, row).await?;
+                work.unchanged().await?;
+                return Ok(shown);
             }
             work.update_connection(&row).await?;
             work.touch_ends(&row);

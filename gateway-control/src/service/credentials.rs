@@ -16,7 +16,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
+    Actor, Credential, Service, ServiceError, ServiceResult, Work,
     accounts::{email_taken, organization_of},
     digest,
     error::OrConflict,
@@ -118,6 +118,7 @@ impl Service {
             tx.commit().await?;
         }
         let mut actor = Actor::new(user, organization);
+        actor.credential = Some(Credential::ApiToken(row.id));
         actor.scopes = Some(row.scopes.into_iter().collect());
         Ok(Some(actor))
     }
@@ -152,6 +153,11 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let row = work.invitation(id).await?.filter(|row| row.organization == actor.id());
         let row = row.ok_or(ServiceError::NotFound("invitation"))?;
+        if !permission::may_manage(actor.user.role, row.role) {
+            return Err(ServiceError::Forbidden(
+                "the invitation of an owner is taken back by an owner only".to_owned(),
+            ));
+        }
         work.delete_invitation(id).await?;
         work.audit(&[actor.id()], "invitation.delete", id, row.email).await?;
         work.commit().await

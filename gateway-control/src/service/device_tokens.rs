@@ -120,7 +120,7 @@ impl Service {
         let row = work.device_token(id).await?.filter(|row| row.organization == actor.id());
         let row = row.ok_or(ServiceError::NotFound("device token"))?;
         if row.revoked_at.is_some() {
-            return Ok(());
+            return work.unchanged().await;
         }
         let now = work.now;
         work.revoke_device_token(id, now).await?;

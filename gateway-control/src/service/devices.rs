@@ -110,6 +110,7 @@ impl Service {
             row.linkable_by = chosen(linkable_by)?;
         }
         if row == before {
+            work.unchanged().await?;
             return Ok(show(row));
         }
         work.update_device(&row).await.or_conflict(|| taken(&row))?;

@@ -130,7 +130,9 @@ impl Service {
             actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
         }
         if in_place(row.status, GrantAct::Approve, side) {
-            return self.show_grant(work.tx(), own, row).await;
+            let shown = self.show_grant(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         next(row.status, GrantAct::Approve, side)?;
         work.agreement_in_force(own, row.agreement).await?;
@@ -158,7 +160,9 @@ impl Service {
             actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
         }
         if in_place(row.status, act, side) {
-            return self.show_grant(work.tx(), own, row).await;
+            let shown = self.show_grant(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         let before = row.status;
         let row = work.end_grant(row, act, side).await?;

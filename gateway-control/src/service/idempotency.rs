@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use gateway_proto::id::UserId;
 use sha2::{Digest, Sha256};
 
-use super::{Service, ServiceError, ServiceResult, Work};
+use super::{Actor, Service, ServiceError, ServiceResult, Work};
 use crate::storage::StorageError;
 
 /// A key is remembered for a day.
@@ -23,7 +23,7 @@ pub struct Claim {
     pub user: UserId,
     /// The key, the user's own choice.
     pub key: String,
-    /// Method, path and body, hashed.
+    /// Method, path, condition and body, with what the credential allows, hashed.
     pub request_hash: String,
 }
 
@@ -37,12 +37,15 @@ pub enum Known {
 }
 
 impl Service {
-    /// What a request is, hashed with a key that is not in the storage: a body may hold a password, which nobody who reads
-    /// the storage shall be able to guess at.
-    pub fn request_hash(&self, method: &str, path: &str, body: &[u8]) -> String {
+    /// What a request is and what may be done with it, hashed with a key that is not in the storage: a body may hold a
+    /// password, which nobody who reads the storage shall be able to guess at. Another role, other scopes or another condition
+    /// make another request: nobody is answered what was once answered to somebody who was allowed more.
+    pub fn request_hash(&self, actor: &Actor, method: &str, path: &str, condition: &[u8], body: &[u8]) -> String {
         let mut mac =
             Sha256::new_with_prefix(Sha256::digest(format!("idempotency {}", self.settings.operator_token.0)));
-        for part in [method.as_bytes(), path.as_bytes(), body] {
+        let scopes = actor.scopes.as_ref().map(|scopes| scopes.iter().cloned().collect::<Vec<_>>().join(","));
+        let who = format!("{:?} {scopes:?}", actor.user.role);
+        for part in [who.as_bytes(), method.as_bytes(), path.as_bytes(), condition, body] {
             mac.update((part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -90,9 +93,16 @@ impl Work {
         }
         let inserted =
             self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, KEYS_PER_USER).await;
+        self.claimed = true;
         inserted.map_err(|error| {
             if matches!(error, StorageError::Duplicate) { ServiceError::IdempotencyKey(DONE) } else { error.into() }
         })
+    }
+
+    /// Ends a change that found nothing to change: a claimed key stays claimed, so that the same request sent again changes
+    /// nothing either, whatever happened in between.
+    pub(super) async fn unchanged(self) -> ServiceResult<()> {
+        if self.claimed { self.commit().await } else { Ok(()) }
     }
 
     /// Forgets keys that are older than a day.

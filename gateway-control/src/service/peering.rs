@@ -121,7 +121,9 @@ impl Service {
             actor.check_match(&self.show_request(work.tx(), own, row.clone()).await?)?;
         }
         if in_place(status, act, side) {
-            return self.show_request(work.tx(), own, row).await;
+            let shown = self.show_request(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         row.status = status;
         if act == PeeringAct::Accept {

@@ -110,6 +110,9 @@ impl Service {
         }
         work.agreement_in_force(own, row.agreement).await?;
         let user = work.using_server(own, body.server_id).await?;
+        if row.level.access().is_some_and(AdminAccess::writes) {
+            work.allows_read_write(row.owner).await?;
+        }
         let open = work.open_connections_of_share(id).await?;
         let connection = match open.into_iter().find(|connection| connection.sender.server == Some(user.id)) {
             Some(connection) => connection,
@@ -130,7 +133,9 @@ impl Service {
             actor.check_match(&self.show_share(work.tx(), own, row.clone()).await?)?;
         }
         if row.ended_at.is_some() {
-            return self.show_share(work.tx(), own, row).await;
+            let shown = self.show_share(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
         }
         let row = work.close_share(row).await?;
         work.audit(&[row.owner, row.peer], "share.end", id, "").await?;

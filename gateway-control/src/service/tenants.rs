@@ -157,6 +157,10 @@ impl Work {
         if self.user_by_email(&email).await?.is_some() {
             return Err(ServiceError::Conflict(email_taken(&email)));
         }
+        let older = self.invitation_to(organization, &email).await?;
+        if organization == actor.id() && older.is_some_and(|row| !permission::may_manage(actor.user.role, row.role)) {
+            return Err(ServiceError::Forbidden("an owner invited this person as an owner already".to_owned()));
+        }
         let (ms, random) = self.seed();
         let code = format!("gwi_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
         let row = InvitationRow {

@@ -117,7 +117,7 @@ impl Service {
             ));
         }
         if work.totp(id).await?.is_none() {
-            return Ok(());
+            return work.unchanged().await;
         }
         work.delete_totp(id).await?;
         work.delete_other_sessions(id, "").await?;

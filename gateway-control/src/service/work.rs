@@ -72,6 +72,8 @@ pub(super) struct Work {
     moved: Option<ServerId>,
     /// Revisions that a server's next policy must exceed.
     pub(super) floors: BTreeMap<ServerId, u64>,
+    /// The key of the request was claimed in it.
+    pub(super) claimed: bool,
     /// The change left policies to compile to the reconciler.
     pub(super) backlog: bool,
 }
@@ -88,6 +90,7 @@ impl Work {
             removed: BTreeSet::new(),
             moved: None,
             floors: BTreeMap::new(),
+            claimed: false,
             backlog: false,
         })
     }
@@ -232,7 +235,13 @@ impl Work {
 pub(super) fn changes(fields: &[(&str, &dyn ToString, &dyn ToString)]) -> String {
     let texts = fields.iter().map(|(name, before, after)| (name, before.to_string(), after.to_string()));
     let changed = texts.filter(|(_, before, after)| before != after);
-    changed.map(|(name, before, after)| format!("{name}: {before} → {after}")).collect::<Vec<_>>().join("; ")
+    let words = changed.map(|(name, before, after)| format!("{name}: {} → {}", quoted(before), quoted(after)));
+    words.collect::<Vec<_>>().join("; ")
+}
+
+/// A value that could be taken for more than one, in quotes.
+fn quoted(value: String) -> String {
+    if value.contains([';', '→', '"', '\n']) { format!("{value:?}") } else { value }
 }
 
 impl Deref for Work {

@@ -40,6 +40,12 @@ async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
     assert_eq!(people.refused("POST", "/users", Some(body)).await.code, "forbidden");
     let body = json!({"email": "x@y.example", "name": "x", "role": "viewer"});
     assert_eq!(people.refused("POST", "/invitations", Some(body)).await.code, "forbidden");
+    // Without the scope `read` nothing is read, and nobody is signed out by a token.
+    let (blind, _) = by_token(&hospital, &["server"]).await;
+    for path in ["/me", "/organization", "/tiers", "/relays", "/behaviors"] {
+        assert_eq!(blind.refused("GET", path, None).await.code, "forbidden", "{path}");
+    }
+    assert_eq!(blind.refused("DELETE", "/sessions/current", None).await.code, "forbidden");
     // The role of the user is the upper bound.
     let viewer = hospital.user("viewer").await;
     let (wide, _) = by_token(&viewer, &["read", "server", "user", "audit"]).await;
@@ -52,7 +58,7 @@ async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
     }
     assert_eq!(viewer.list::<ApiToken>("/api-tokens").await.len(), 1, "a viewer sees its own");
     let all: Vec<ApiToken> = hospital.list("/api-tokens").await;
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 5);
     assert!(all[0].last_used_at.is_some());
 }
 

@@ -1,6 +1,8 @@
 //! What every mutating request keeps to: sent twice it is done once, on a condition it is done only if the condition holds,
 //! and what it changed is written down.
 
+use std::time::Duration;
+
 use gateway_proto::{
     api::platform::{AuditEntry, Server, Usage},
     peering::ConnectionStatus,
@@ -107,11 +109,21 @@ async fn the_audit_log_says_what_was_changed_from_what_to_what() {
     for _ in 0..3 {
         assert_eq!(control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap().status(), 401);
     }
-    let log: Vec<AuditEntry> = pair.lab.list("/audit").await;
+    let refusals = |log: &[AuditEntry]| log.iter().filter(|entry| entry.act == "session.refuse").count();
+    // They are written beside the answers.
+    let written = async {
+        loop {
+            let log: Vec<AuditEntry> = pair.lab.list("/audit").await;
+            if refusals(&log) == 3 {
+                return log;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let log = tokio::time::timeout(Duration::from_secs(20), written).await.unwrap();
     let detail = |act: &str| log.iter().find(|entry| entry.act == act).map(|entry| entry.detail.as_str());
     assert_eq!(detail("connection.activate"), Some("status: ready → active"));
     assert_eq!(detail("channel.update"), Some("engine: 127.0.0.1:6661 → 127.0.0.1:6662"));
-    assert_eq!(log.iter().filter(|entry| entry.act == "session.refuse").count(), 3);
     let other: Vec<AuditEntry> = pair.hospital.list("/audit").await;
     let text = format!("{other:?}");
     assert!(!text.contains("6662"), "where an engine listens is its owner's only");
@@ -197,4 +209,37 @@ async fn peering_requests_in_vain_have_an_end() {
     control.clock.advance(std::time::Duration::from_secs(14 * 24 * 3600));
     let hospital = hospital.sign_in().await;
     assert_eq!(hospital.refused("POST", "/peering-requests", Some(ask)).await.code, "conflict", "peers by now");
+}
+
+#[tokio::test]
+async fn a_key_stays_claimed_where_nothing_changed_and_answers_nobody_who_may_do_less() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let activate: Value = pair.lab.post(&format!("/connections/{id}/activate"), json!({})).await;
+    assert_eq!(activate["status"], "active");
+    let path = format!("/connections/{id}/resume");
+    let nothing = keyed(&pair.lab, &format!("/connections/{id}/activate"), "k", json!({})).await;
+    assert_eq!((nothing.0, nothing.1), (200, false));
+    let _: Value = pair.lab.post(&format!("/connections/{id}/pause"), json!({})).await;
+    let again = keyed(&pair.lab, &format!("/connections/{id}/activate"), "k", json!({})).await;
+    assert_eq!((again.0, again.1, &again.2["status"]), (200, true, &json!("active")), "answered as before, not done");
+    assert_eq!(pair.lab.connection(&id).await.status, ConnectionStatus::Paused);
+    // The same key and body with a token that may not do it: no stored answer.
+    let _ = keyed(&pair.lab, &path, "r", json!({})).await;
+    let token: Value = pair.lab.post("/api-tokens", json!({"name": "x", "scopes": ["read"]})).await;
+    let mut reader = pair.lab.detached(&control);
+    reader.token = token["token"].as_str().unwrap().to_owned();
+    assert_eq!(keyed(&reader, &path, "r", json!({})).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_value_cannot_forge_a_line_of_the_log() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let body = json!({"description": "x; discoverable: true → false"});
+    assert_eq!(hospital.send("PATCH", "/organization", Some(body)).await.status(), 200);
+    let log: Vec<AuditEntry> = hospital.list("/audit").await;
+    let entry = log.iter().find(|entry| entry.act == "organization.update").unwrap();
+    assert!(entry.detail.ends_with("→ \"x; discoverable: true → false\""), "{}", entry.detail);
 }

@@ -117,6 +117,19 @@ impl Credentials for SqlTransaction {
         each(rows, invitation)
     }
 
+    async fn invitation_to(
+        &mut self,
+        organization: OrganizationId,
+        email: &str,
+    ) -> StorageResult<Option<InvitationRow>> {
+        let row = query("SELECT * FROM invitations WHERE organization_id = $1 AND email = $2")
+            .bind(organization.to_string())
+            .bind(email)
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(invitation).transpose()
+    }
+
     async fn insert_invitation(&mut self, row: &InvitationRow, hash: &str) -> StorageResult<()> {
         // The newest invitation of an address counts.
         query("DELETE FROM invitations WHERE organization_id = $1 AND email = $2")
