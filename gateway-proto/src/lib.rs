@@ -17,6 +17,7 @@
 //! | [`stun`] | the two STUN messages in use (RFC 8489) |
 //! | [`signal`] | Noise-sealed offers and answers |
 //! | [`path`] | the path agent: candidates, probes, selection |
+//! | [`congestion`] | what losses and round trips say about a path |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
 //! | [`engine`] | the engine beside a gateway: its channels as its own API describes them |
 //! | [`mllp`] | reads MLLP frames, so that an end with an unacknowledged message is never a clean one |
@@ -34,6 +35,7 @@ pub mod audit;
 pub mod backoff;
 pub mod balance;
 pub mod device_token;
+pub mod congestion;
 pub mod engine;
 pub mod id;
 pub mod identity;

@@ -5,6 +5,9 @@
 //! the new one. This controller wraps CUBIC and starts it anew when the peer's path epoch moves on; packets sent before
 //! neither open nor shrink the new window, and those still in flight do not block it. So the first packet on the new path
 //! leaves at once, whatever QUIC's probe timeout has backed off to, and its acknowledgement shows what was lost.
+//!
+//! On one path it keeps CUBIC from filling queues that messages would wait in, and forgives the few losses of a line that
+//! is not full; what says so is `gateway_proto::congestion` (docs/adr/0037).
 
 use std::{
     any::Any,
@@ -15,6 +18,7 @@ use std::{
     time::Instant,
 };
 
+use gateway_proto::congestion::{LossBudget, QueueWatch, Sign};
 use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
 use quinn_proto::RttEstimator;
 
@@ -42,6 +46,9 @@ impl ControllerFactory for PathAware {
             mtu: current_mtu,
             in_flight: 0,
             stale: 0,
+            queue: QueueWatch::default(),
+            before: None,
+            budget: LossBudget::new(current_mtu),
         })
     }
 }
@@ -57,6 +64,10 @@ struct PathAwareController {
     in_flight: u64,
     /// Those of them that were sent on former paths.
     stale: u64,
+    queue: QueueWatch,
+    /// `inner` before it gave way to the queue that is there now.
+    before: Option<Box<dyn Controller>>,
+    budget: LossBudget,
 }
 
 impl PathAwareController {
@@ -71,6 +82,9 @@ impl PathAwareController {
             self.inner = self.factory.cubic.clone().build(now, self.mtu);
             self.since = now;
             self.stale = self.in_flight;
+            self.queue = QueueWatch::default();
+            self.before = None;
+            self.budget = LossBudget::new(self.mtu);
         }
     }
 
@@ -95,7 +109,24 @@ impl Controller for PathAwareController {
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.turn(now);
         if self.settle(sent, bytes) {
-            self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+            self.budget.acknowledged(bytes, self.inner.window());
+            match self.queue.acknowledged(sent, now) {
+                Sign::Calm => self.inner.on_ack(now, sent, bytes, app_limited, rtt),
+                Sign::GiveWay => {
+                    if self.before.is_none() {
+                        self.before = Some(self.inner.clone_box());
+                    }
+                    self.inner.on_congestion_event(now, now, false, 0);
+                }
+                Sign::TakeBack => {
+                    if let Some(before) = self.before.take() {
+                        self.inner = before;
+                    }
+                }
+            }
+            if self.queue.is_short() {
+                self.before = None;
+            }
         }
     }
 
@@ -109,7 +140,15 @@ impl Controller for PathAwareController {
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
         self.turn(now);
-        if self.settle(sent, lost_bytes) {
+        if !self.settle(sent, lost_bytes) {
+            return;
+        }
+        // An ECN mark has no lost bytes: a router says that its queue is full.
+        let forgiven = lost_bytes > 0
+            && !is_persistent_congestion
+            && self.queue.is_short()
+            && self.budget.forgives(lost_bytes);
+        if !forgiven {
             self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         }
     }
@@ -129,7 +168,14 @@ impl Controller for PathAwareController {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { factory: self.factory.clone(), inner: self.inner.clone_box(), ..*self })
+        Box::new(Self {
+            factory: self.factory.clone(),
+            inner: self.inner.clone_box(),
+            queue: self.queue.clone(),
+            before: self.before.as_ref().map(|before| before.clone_box()),
+            budget: self.budget.clone(),
+            ..*self
+        })
     }
 
     fn initial_window(&self) -> u64 {
@@ -178,7 +224,7 @@ mod tests {
         controller.on_sent(switched, 1_200, 2);
         controller.on_congestion_event(switched + 10 * MS, now, true, 6_000);
         assert_eq!(controller.window(), fresh, "lost with the old path");
-        controller.on_congestion_event(switched + 20 * MS, switched, false, 1_200);
+        controller.on_congestion_event(switched + 20 * MS, switched, true, 1_200);
         assert!(controller.window() < fresh, "lost on the new one");
     }
 }
