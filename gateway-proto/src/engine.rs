@@ -22,8 +22,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// Connections a TCP Listener serves at once when the engine does not say: its default.
-pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 /// Channels of one engine that are looked at; more are counted.
 pub const MAX_CHANNELS: usize = 2_000;
 /// Destinations of one channel that are looked at.
@@ -84,8 +82,10 @@ pub struct EngineListener {
     /// Where the gateway reaches it; none: the host is a name.
     #[schema(value_type = Option<String>)]
     pub address: Option<SocketAddr>,
-    /// Connections at once.
-    pub max_connections: u32,
+    /// Connections a TCP Listener serves at once, 0 for no limit; none: not known, or no limit of this connector's own. Of
+    /// a channel with changes that are not deployed it is the number of what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// It speaks TLS.
     pub tls: bool,
     /// False: a TCP Listener in client mode, which connects out and listens nowhere.

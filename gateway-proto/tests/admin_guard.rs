@@ -1,14 +1,18 @@
 //! The guard against servers that read paths in their own ways: whatever passes as a read is a read for each of them.
 //!
 //! The engine drops matrix parameters from every segment, decodes percent-encoding, and takes a trailing slash. Other servers, and
-//! later engines, also decode twice, fold dot segments and empty ones, or ignore upper and lower case. For requests made of
-//! pieces of real ones and of everything that ever got past a filter, the guard's verdict is compared with what each of
-//! these readers would do.
+//! later engines, also decode twice, fold dot segments and empty ones, ignore upper and lower case, or take a full-width
+//! or overlong character for the ASCII one. For requests made of pieces of real ones and of everything that ever got past
+//! a filter, the guard's verdict is compared with what each of these readers would do. The same is done for heads: what
+//! is written to the engine is one request with one body, however lines, folds and lengths are read.
+//!
+//! `GATEWAY_FUZZ_CASES` sets how many requests are tried.
 
 use gateway_proto::{
     admin::{
+        forward::engine_head,
         guard::Guard,
-        head::{RequestHead, head_len},
+        head::{Framing, RequestHead, head_len},
         operation::{Class, operations},
     },
     policy::{AdminScope, ConnectionKind},
@@ -23,10 +27,26 @@ struct Reader {
     ignores_case: bool,
     /// Whether `;…` is cut before or after decoding.
     cuts_matrix_late: bool,
+    /// Whether overlong UTF-8 and characters that resemble ASCII ones are taken for them.
+    best_fit: bool,
 }
 
 fn readers() -> impl Iterator<Item = Reader> {
-    (0..24u8).map(|n| Reader { decodes: n % 3, folds: n & 4 != 0, ignores_case: n & 8 != 0, cuts_matrix_late: n >= 12 })
+    (0..48u8).map(|n| {
+        let (kind, best_fit) = (n % 24, n >= 24);
+        Reader {
+            decodes: kind % 3,
+            folds: kind & 4 != 0,
+            ignores_case: kind & 8 != 0,
+            cuts_matrix_late: kind >= 12,
+            best_fit,
+        }
+    })
+}
+
+fn cases(default: u32) -> ProptestConfig {
+    let wanted = std::env::var("GATEWAY_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: wanted.unwrap_or(default), max_local_rejects: u32::MAX, ..ProptestConfig::default() }
 }
 
 impl Reader {
@@ -39,7 +59,7 @@ impl Reader {
         };
         let mut path = if self.cuts_matrix_late { target.to_owned() } else { cut(target) };
         for _ in 0..self.decodes {
-            path = decode(&path);
+            path = decode(&path, self.best_fit);
         }
         if self.cuts_matrix_late {
             path = cut(&path);
@@ -80,7 +100,7 @@ impl Reader {
     }
 }
 
-fn decode(text: &str) -> String {
+fn decode(text: &str, best_fit: bool) -> String {
     let bytes = text.as_bytes();
     let (mut plain, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
@@ -97,7 +117,31 @@ fn decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&plain).into_owned()
+    if !best_fit {
+        return String::from_utf8_lossy(&plain).into_owned();
+    }
+    let ascii = |c: char| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        '\u{2044}' | '\u{2215}' => '/',
+        '\u{2024}' => '.',
+        c => c,
+    };
+    // The one overlong form of every ASCII character that has two bytes.
+    let mut shortened = Vec::new();
+    let mut rest = plain.as_slice();
+    while let Some((first, after)) = rest.split_first() {
+        match (first, after) {
+            (0xc0 | 0xc1, [second @ 0x80..=0xbf, after @ ..]) => {
+                shortened.push(((first & 1) << 6) | (second & 0x3f));
+                rest = after;
+            }
+            _ => {
+                shortened.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&shortened).chars().map(ascii).collect()
 }
 
 /// A real operation's path, bent.
@@ -118,6 +162,16 @@ fn target() -> impl Strategy<Value = String> {
         1 => Just("\\..\\_stop".to_owned()),
         1 => Just("?_method=DELETE".to_owned()),
         1 => Just("%20x".to_owned()),
+        1 => Just("%c0%af_stop".to_owned()),
+        1 => Just("%c1%9fstop".to_owned()),
+        1 => Just("%ef%bc%8f_stop".to_owned()),
+        1 => Just("/%ef%bc%bfstop".to_owned()),
+        1 => Just("%e2%88%95_stop".to_owned()),
+        1 => Just("/..;/_stop".to_owned()),
+        1 => Just("/%2e%2e;x/_stop".to_owned()),
+        1 => Just("%3f".to_owned()),
+        1 => Just("%23/_stop".to_owned()),
+        1 => Just("/_stop.".to_owned()),
         1 => "[a-zA-Z_;./%0-9]{1,6}",
     ];
     let value = prop_oneof![
@@ -126,6 +180,8 @@ fn target() -> impl Strategy<Value = String> {
         1 => Just("_STOP".to_owned()),
         1 => Just("JMS%20Sender".to_owned()),
         1 => Just("a%2F_stop".to_owned()),
+        1 => Just("%EF%BC%BFstop".to_owned()),
+        1 => Just("%C1%9Fstop".to_owned()),
         1 => "[a-z0-9_%;.]{1,8}",
     ];
     let api = prop_oneof![4 => Just("/api"), 2 => Just("/api/4.5.2"), 1 => Just("/API"), 1 => Just("//api"), 1 => Just("https://h/api")];
@@ -157,7 +213,7 @@ fn bend(segment: &str, bits: u32) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40_000))]
 
     #[test]
     fn what_passes_as_a_read_is_a_read_however_it_is_read(
@@ -196,9 +252,136 @@ proptest! {
     }
 }
 
+/// One way of reading a head: what ends a line, whether a line that begins with a blank goes on, and which of two lines
+/// with one name counts.
+#[derive(Debug, Clone, Copy)]
+struct HeadReader {
+    ends: &'static [&'static str],
+    folds: bool,
+    last_counts: bool,
+}
+
+fn head_readers() -> impl Iterator<Item = HeadReader> {
+    let ends: [&[&str]; 3] = [&["\r\n"], &["\r\n", "\n"], &["\r\n", "\n", "\r"]];
+    ends.into_iter()
+        .flat_map(|ends| (0..4u8).map(move |n| HeadReader { ends, folds: n & 1 != 0, last_counts: n & 2 != 0 }))
+}
+
+impl HeadReader {
+    /// The request line, the fields, and how many bytes the head has.
+    fn read(self, mut text: &str) -> Option<(String, Vec<(String, String)>, usize)> {
+        let whole = text.len();
+        let mut lines: Vec<String> = Vec::new();
+        loop {
+            let found = self.ends.iter().filter_map(|end| text.find(end).map(|at| (at, end.len())));
+            let (at, length) = found.min_by_key(|(at, length)| (*at, usize::MAX - length))?;
+            let line = &text[..at];
+            text = &text[at + length..];
+            if line.is_empty() && !lines.is_empty() {
+                break;
+            }
+            match lines.last_mut() {
+                Some(last) if self.folds && line.starts_with([' ', '\t']) => last.push_str(line),
+                Some(_) | None => lines.push(line.to_owned()),
+            }
+        }
+        let first = lines.remove(0);
+        let fields = lines.iter().filter_map(|line| line.split_once(':'));
+        let fields = fields.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+        Some((first, fields.collect(), whole - text.len()))
+    }
+
+    fn field<'f>(self, fields: &'f [(String, String)], name: &str) -> Option<&'f str> {
+        let mut found = fields.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        if self.last_counts { found.next_back() } else { found.next() }
+    }
+}
+
+/// The lines of a head, plain and bent, with every end a line ever had.
+fn head() -> impl Strategy<Value = String> {
+    let line = prop::sample::select(vec![
+        "Content-Length: 5",
+        "Content-Length: 0",
+        "Content-Length : 5",
+        "Content-Length: 5, 6",
+        "content-length:5",
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: Chunked",
+        "Transfer-Encoding:\x0bchunked",
+        "Transfer-Encoding: chunked, chunked",
+        " Transfer-Encoding: chunked",
+        "\tContent-Length: 7",
+        "Host: other",
+        "Cookie: JSESSIONID=a",
+        "Cookie: JSESSIONID=b",
+        "Accept: */*",
+        "Content-Type: application/xml",
+        "X-Requested-With: x\rContent-Length: 9",
+        "X-Requested-With: x\nTransfer-Encoding: chunked",
+        "User-Agent: x y",
+        "User-Agent: \u{1}",
+        "Referer: https://h/\tx",
+        "Authorization: Basic YTpi",
+        "Expect: 100-continue",
+        "Connection: close",
+        "X-Forwarded-For: 127.0.0.1",
+        "X-HTTP-Method-Override: DELETE",
+        ": x",
+        "x",
+        "",
+    ]);
+    let end =
+        prop_oneof![30 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r"), 1 => Just("\r\r\n"), 1 => Just(" \r\n")];
+    let start = prop::sample::select(vec![
+        "GET /api/server/id HTTP/1.1",
+        "POST /api/channels/_getSummary HTTP/1.1",
+        "POST /api/channels/_getSummary?x=1 HTTP/1.1",
+        "HEAD /api/channels HTTP/1.1",
+        "POST /api/users/_logout HTTP/1.1",
+        "GET  /api/server/id HTTP/1.1",
+        "GET /api/server/id HTTP/1.0",
+    ]);
+    (start, end.clone(), prop::collection::vec((line, end), 0..6)).prop_map(|(start, end, lines)| {
+        let fields: String = lines.iter().map(|(line, end)| format!("{line}{end}")).collect();
+        format!("{start}{end}Host: h\r\n{fields}\r\n")
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    #[test]
+    fn what_is_written_to_the_engine_is_one_request_however_it_is_read(text in head()) {
+        let Ok(Some(length)) = head_len(text.as_bytes()) else { return Ok(()) };
+        let Ok(head) = RequestHead::parse(&text.as_bytes()[..length]) else { return Ok(()) };
+        let Ok(pass) = Guard::new(ConnectionKind::AdminReadOnly, AdminScope::default(), "").judge(&head) else { return Ok(()) };
+        let written = String::from_utf8(engine_head(&head, &pass, "maria@north.clinic")).unwrap();
+        for reader in head_readers() {
+            let (line, fields, read) = reader.read(&written).expect("a whole head");
+            prop_assert_eq!(read, written.len(), "{:?} finds an end within {:?}", reader, written);
+            prop_assert_eq!(line, format!("{} {} HTTP/1.1", head.method.name(), head.target));
+            let names: std::collections::BTreeSet<_> = fields.iter().map(|(name, _)| name).collect();
+            for name in ["host", "content-length", "transfer-encoding", "cookie", "authorization", "content-type", "x-forwarded-for"] {
+                let times = fields.iter().filter(|(other, _)| other == name).count();
+                prop_assert!(times <= 1, "{} stands {} times: {:?}", name, times, written);
+            }
+            let expected = match head.framing {
+                Framing::Length(length) => (Some(length.to_string()), None),
+                Framing::Chunked => (None, Some("chunked".to_owned())),
+                Framing::None | Framing::UntilClose => (head.method.has_body().then(|| "0".to_owned()), None),
+            };
+            let found = (reader.field(&fields, "content-length"), reader.field(&fields, "transfer-encoding"));
+            prop_assert_eq!((found.0.map(str::to_owned), found.1.map(str::to_owned)), expected, "{:?}", written);
+            prop_assert_eq!(reader.field(&fields, "x-forwarded-for"), Some("maria@north.clinic"));
+            prop_assert_eq!(reader.field(&fields, "host"), Some("h"));
+            prop_assert!(!names.iter().any(|name| name.contains("override")));
+        }
+    }
+}
+
 #[test]
 fn the_readers_do_what_was_measured_on_the_engine() {
-    let engine = Reader { decodes: 1, folds: false, ignores_case: false, cuts_matrix_late: false };
+    let engine = Reader { decodes: 1, folds: false, ignores_case: false, cuts_matrix_late: false, best_fit: false };
     for (method, target, class) in [
         ("POST", "/api/channels/ID;x=1/_stop", Some(Class::Write)),
         ("POST", "/api/channels;v=1/ID/_start", Some(Class::Write)),
@@ -212,4 +395,12 @@ fn the_readers_do_what_was_measured_on_the_engine() {
     }
     let folding = readers().find(|reader| reader.folds && reader.decodes == 2).unwrap();
     assert_eq!(folding.class("POST", "/api/alerts/%252e%252e/channels/_stop"), Some(Class::Write));
+    assert_eq!(folding.class("POST", "/api/alerts/..;/channels/_stop"), Some(Class::Write));
+    let tolerant = readers().find(|reader| reader.best_fit && reader.decodes == 1).unwrap();
+    for target in ["/api/channels/%ef%bc%bfstop", "/api/channels/%c1%9fstop", "/api/channels%c0%af_stop"] {
+        assert_eq!(tolerant.class("POST", target), Some(Class::Write), "{target}");
+    }
+    let lenient = HeadReader { ends: &["\r\n", "\n"], folds: true, last_counts: true };
+    let (_, fields, _) = lenient.read("GET / HTTP/1.1\nContent-Length: 1\n a\nContent-Length: 2\n\n").unwrap();
+    assert_eq!(lenient.field(&fields, "content-length"), Some("2"));
 }

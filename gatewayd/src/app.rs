@@ -90,6 +90,7 @@ struct Daemon {
     home: watch::Receiver<Option<RelayId>>,
     admin: AdminLog,
     engine: EngineWatch,
+    places: EnginePlaces,
 }
 
 impl Daemon {
@@ -115,6 +116,7 @@ impl Daemon {
         let asking = config.engine.as_ref().map(|engine| EngineClient::new(engine, changed.clone())).transpose()?;
         let (asking, engine) =
             asking.flatten().map_or((None, EngineWatch::none()), |(client, watch)| (Some(client), watch));
+        let places = EnginePlaces::new(config.listener.max_connections, engine.clone());
         let (relay_targets, relay_targets_rx) = watch::channel(Vec::new());
         let (measured, latencies) = mpsc::channel(relay_probe::QUEUE);
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
@@ -160,8 +162,9 @@ impl Daemon {
                 authority: authority.clone(),
                 admin: owner,
                 traffic: traffic.clone(),
+                unobserved: config.unobserved.clone(),
                 engine: engine.clone(),
-                places: EnginePlaces::new(config.listener.max_connections),
+                places: places.clone(),
                 hold: config.listener.hold,
                 dial_timeout: config.listener.dial_timeout,
                 keepalive: config.listener.keepalive,
@@ -172,6 +175,7 @@ impl Daemon {
                 authority: authority.clone(),
                 ports: LocalPorts::open(authority.clone())?,
                 traffic: traffic.clone(),
+                unobserved: config.unobserved.clone(),
                 admin: UserEnd::new(&identity, config.admin.bind, config.admin.hold),
                 bind: config.sender.bind,
                 hold: config.sender.hold,
@@ -209,9 +213,11 @@ impl Daemon {
             home,
             admin,
             engine,
+            places,
         };
         schedules::restore(authority, &daemon.traffic);
         daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
+        daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
@@ -230,8 +236,10 @@ impl Daemon {
             authority: authority.clone(),
             registry: self.registry.clone(),
             traffic: self.traffic.clone(),
+            unobserved: config.unobserved.clone(),
             engine_api: config.engine.as_ref().map(|engine| engine.url().to_owned()),
             engine: self.engine.clone(),
+            places: self.places.clone(),
         };
         let (reporter, engine) = (connections.clone(), connections.clone());
         let reports = ReportSource {

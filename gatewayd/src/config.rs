@@ -21,12 +21,16 @@ pub use engine::{AdminConfig, EngineConfig, EngineLogin};
 use gateway_net::log::LogFormat;
 pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
+use crate::observer::Unobserved;
+
 /// Where the file is looked for when none is named.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/gatewayd/gatewayd.toml";
 /// The local API's socket of an installed daemon, where `gatewayd enroll` looks for it.
 pub const DEFAULT_SOCKET: &str = "/var/lib/gatewayd/gatewayd.sock";
 /// Above this the engine's own connect timeout of 5 s would come first, and it would see our silence, not our reset.
 pub const MAX_HOLD: Duration = Duration::from_millis(4500);
+/// Connections that are not observed, at most.
+const MAX_UNOBSERVED: usize = 1000;
 /// Bytes in the path of a Unix socket at most (`sun_path` of Linux, without the final zero).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -49,6 +53,8 @@ pub struct Config {
     pub engine: Option<EngineConfig>,
     /// `[admin]`
     pub admin: AdminConfig,
+    /// `[observer] off`: connections that are not looked into.
+    pub unobserved: Unobserved,
     /// `[limits]`
     pub limits: LimitsConfig,
     /// `[log] format`
@@ -86,7 +92,8 @@ pub struct ListenerConfig {
     pub dial_timeout: Duration,
     /// Interval of TCP keepalives on sockets with the engine, both directions.
     pub keepalive: Duration,
-    /// Connections an MLLP listener of the engine serves; further streams wait.
+    /// Connections an MLLP listener of the engine serves where the engine itself does not say, 0 for no limit; further
+    /// streams wait.
     pub max_connections: u32,
     /// How long they wait before they are refused.
     pub hold: Duration,
@@ -181,13 +188,22 @@ impl Config {
                 Duration::from_secs(30),
                 Duration::from_secs(1)..=Duration::from_secs(7200),
             ),
-            max_connections: listener.number("max_connections", 10, 1..=65_536),
+            max_connections: listener.number("max_connections", 10, 0..=65_536),
             hold: listener.duration("hold", Duration::from_secs(3), Duration::ZERO..=MAX_HOLD),
         };
         listener.finish();
 
         let engine = EngineConfig::read(root.section("engine"));
         let admin = AdminConfig::read(root.section("admin"));
+
+        let mut observer = root.section("observer");
+        let unobserved = observer.value(
+            "off",
+            "a list of at most 1000 public names of endpoints, or ids of connections, for example [\"ADT feed\"]",
+            Vec::new(),
+            |value| value.texts().filter(|names| names.len() <= MAX_UNOBSERVED),
+        );
+        observer.finish();
 
         let mut limits = root.section("limits");
         let limits_config = LimitsConfig { streams: limits.number("streams", 4096, 1..=65_536) };
@@ -217,6 +233,7 @@ impl Config {
             listener: listener_config,
             engine,
             admin,
+            unobserved: Unobserved::new(unobserved),
             limits: limits_config,
             log_format,
             metrics_listen,

@@ -21,7 +21,7 @@ use std::{
 use gateway_proto::{
     backoff::Backoff,
     engine::{
-        DEFAULT_MAX_CONNECTIONS, EngineChannel, EngineChannelState, EngineState,
+        EngineChannel, EngineChannelState, EngineState,
         answers::AnswerError,
         discovery::{DETAILS_AT_ONCE, Discovery},
     },
@@ -107,18 +107,32 @@ impl EngineWatch {
         self.view.as_ref().map(|view| view.borrow().clone())
     }
 
-    /// Connections the listener at `engine` takes at once: what the engine says, else its default.
-    pub fn max_connections(&self, engine: SocketAddr) -> u32 {
-        let view = self.view();
-        let listener = view.as_ref().and_then(|view| view.at(engine)).and_then(|channel| channel.listener.as_ref());
-        listener.map_or(DEFAULT_MAX_CONNECTIONS, |listener| listener.max_connections)
+    /// Connections the listener at `engine` serves at once, 0 for no limit; none: the engine does not say.
+    pub fn max_connections(&self, engine: SocketAddr) -> Option<u32> {
+        self.view()?.at(engine)?.listener.as_ref()?.max_connections
+    }
+
+    /// Resolves with the next news since the last call; never, where nobody asks the engine.
+    pub async fn changed(&mut self) {
+        let ended = match &mut self.view {
+            Some(view) => view.changed().await.is_err(),
+            None => true,
+        };
+        if ended {
+            std::future::pending().await
+        }
+    }
+
+    /// The engine did otherwise than it says: it is looked at again soon.
+    pub fn look_again(&self) {
+        self.nudge.notify_one();
     }
 
     /// Why `engine` refused a connection, as far as its own API tells: the code for the peer, and words for our side. Has
     /// the engine looked at again soon, because it may just have changed.
     pub fn explain_refusal(&self, engine: SocketAddr) -> Option<(RefusalCode, String)> {
         let view = self.view()?;
-        self.nudge.notify_one();
+        self.look_again();
         let channel = view.at(engine);
         if view.state == EngineState::Down {
             return Some((RefusalCode::EngineDown, "our engine is not running, or its API does not answer".to_owned()));
@@ -297,4 +311,4 @@ fn random() -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ use crate::{
     engine::EngineWatch,
     engine_socket::EngineSocket,
     gate::{Gate, Permit},
-    observer::Observer,
+    observer::{Observer, Unobserved},
     peer::{Peer, PeerStream},
     places::{EnginePlaces, ListenerFull, Place},
     splice::{SendHalf, SpliceContext, splice},
@@ -50,6 +50,8 @@ pub struct ListenerContext {
     pub admin: Option<OwnerEnd>,
     /// Counters.
     pub traffic: TrafficTable,
+    /// Connections that are not looked into.
+    pub unobserved: Unobserved,
     /// What the engine says of its channels.
     pub engine: EngineWatch,
     /// Places in our engine's listeners.
@@ -131,8 +133,10 @@ async fn stream(
         }
         traffic.clear_problem();
         let _open = (guard, peer.stream_opened());
-        let observer = Observer::new(traffic.clone(), Role::Listener, &permit.entry.behavior, true);
-        let splicing = SpliceContext { traffic: traffic.clone(), observer, allowed: permit.allowed, answer_by: None };
+        let observer = Observer::of(traffic.clone(), Role::Listener, &permit.entry, &context.unobserved, true);
+        let engine_says = context.engine.clone();
+        let splicing =
+            SpliceContext { traffic: traffic.clone(), observer, allowed: permit.allowed, answer_by: None, engine_says };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {
                 traffic.finished.fetch_add(1, Relaxed);
@@ -297,6 +301,11 @@ impl Unreached {
     }
 }
 
+/// Whether a listener closes connections beyond a number: those for MLLP do, and those of which the engine says so.
+pub(crate) fn has_places(behavior: &str, engine: SocketAddr, places: &EnginePlaces) -> bool {
+    behavior == HL7V2_MLLP || places.is_known(engine)
+}
+
 /// Connects to our engine, once it has a place for us: an MLLP listener closes a connection beyond its limit at once,
 /// without a byte, and to the far engine that is a lost message.
 async fn reach_engine(
@@ -306,11 +315,11 @@ async fn reach_engine(
     traffic: &Arc<Traffic>,
     context: &ListenerContext,
 ) -> Result<(EngineSocket, Option<Place>), Unreached> {
-    if permit.entry.behavior != HL7V2_MLLP {
+    if !has_places(&permit.entry.behavior, engine, &context.places) {
         return Ok((dial(engine, context).await?, None));
     }
     let deadline = Instant::now() + context.hold;
-    let waiting = traffic.wait(WaitFor::Place(context.places.most()), deadline);
+    let waiting = traffic.wait(WaitFor::Place(context.places.most(engine)), deadline);
     let place = context.places.take(engine, peer, deadline).await.map_err(Unreached::Full)?;
     drop(waiting);
     loop {
@@ -319,7 +328,7 @@ async fn reach_engine(
             return Ok((socket, Some(place)));
         }
         if Instant::now() >= deadline {
-            return Err(Unreached::Full(ListenerFull { most: context.places.most() }));
+            return Err(Unreached::Full(ListenerFull { most: context.places.most(engine) }));
         }
         sleep(CLOSED_AT_ONCE).await;
     }

@@ -1,16 +1,44 @@
 //! The observer beside the copy loops of one stream; what it may say of the bytes is decided in `gateway_proto::observe`.
+//!
+//! For some connections it is switched off ([`Unobserved`]). Then nothing is counted or kept. Only how an MLLP conversation
+//! may end is still decided by what passed, in a book that ends with the stream and that nobody reads: socket truth is no
+//! observation.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
+use gateway_net::entropy::random;
 use gateway_proto::{
-    mllp::End,
+    mllp::{End, HashKey},
     observe::{Book, Exchange, Protocol},
+    policy::ConnectionEntry,
 };
 
 use crate::traffic::{Role, Traffic};
+
+/// The connections that are not observed: `[observer] off`. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unobserved(Arc<BTreeSet<String>>);
+
+impl Unobserved {
+    /// Connections by their ids or the public names of their endpoints.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        Self(Arc::new(names.into_iter().collect()))
+    }
+
+    /// Whether a connection is among them.
+    pub fn has(&self, entry: &ConnectionEntry) -> bool {
+        !self.0.is_empty() && (self.0.contains(&entry.endpoint) || self.0.contains(&entry.id.to_string()))
+    }
+
+    /// What is observed of a connection.
+    pub fn protocol(&self, entry: &ConnectionEntry) -> Protocol {
+        if self.has(entry) { Protocol::Unknown } else { Protocol::of(&entry.behavior) }
+    }
+}
 
 /// One stream that is observed. Its end is entered when it is dropped.
 #[derive(Debug)]
@@ -18,6 +46,7 @@ pub struct Observer {
     traffic: Arc<Traffic>,
     role: Role,
     protocol: Protocol,
+    is_kept: bool,
     book: Arc<Mutex<Book>>,
     state: Mutex<State>,
 }
@@ -33,9 +62,39 @@ impl Observer {
     pub fn new(traffic: Arc<Traffic>, role: Role, behavior: &str, accepted: bool) -> Self {
         let protocol = Protocol::of(behavior);
         let book = traffic.book(protocol);
+        Self::with_book(traffic, role, protocol, book, true, accepted)
+    }
+
+    /// Begins for a connection of the policy, which may be one that is not observed.
+    pub fn of(
+        traffic: Arc<Traffic>,
+        role: Role,
+        entry: &ConnectionEntry,
+        unobserved: &Unobserved,
+        accepted: bool,
+    ) -> Self {
+        if !unobserved.has(entry) {
+            return Self::new(traffic, role, &entry.behavior, accepted);
+        }
+        let protocol = match (role, Protocol::of(&entry.behavior)) {
+            (Role::Sender, Protocol::Mllp) => Protocol::Mllp,
+            (Role::Sender | Role::Listener, _) => Protocol::Unknown,
+        };
+        let book = Arc::new(Mutex::new(Book::new(protocol, HashKey::from_bytes(random()))));
+        Self::with_book(traffic, role, protocol, book, false, accepted)
+    }
+
+    fn with_book(
+        traffic: Arc<Traffic>,
+        role: Role,
+        protocol: Protocol,
+        book: Arc<Mutex<Book>>,
+        is_kept: bool,
+        accepted: bool,
+    ) -> Self {
         let exchange = lock(&book).begin(accepted);
         let end = if accepted { End::Otherwise } else { End::Refused };
-        Self { traffic, role, protocol, book, state: Mutex::new(State { exchange, end }) }
+        Self { traffic, role, protocol, is_kept, book, state: Mutex::new(State { exchange, end }) }
     }
 
     /// Our end's role.
@@ -86,7 +145,7 @@ impl Observer {
             return;
         }
         let mut state = lock(&self.state);
-        if lock(&self.book).asked(&mut state.exchange, bytes, Instant::now()) {
+        if lock(&self.book).asked(&mut state.exchange, bytes, Instant::now()) && self.is_kept {
             self.traffic.message_passed();
         }
     }

@@ -27,10 +27,11 @@ use crate::{
     admin::user::UserEnd,
     authority::{Authority, PolicyView},
     config::MAX_HOLD,
+    engine::EngineWatch,
     engine_socket::EngineSocket,
     explain::explain,
     gate::{Gate, Permit},
-    observer::Observer,
+    observer::{Observer, Unobserved},
     peer::Peer,
     ports::LocalPorts,
     splice::{SendHalf, SpliceContext, SpliceError, splice},
@@ -59,6 +60,8 @@ pub struct SenderContext {
     pub ports: LocalPorts,
     /// Counters.
     pub traffic: TrafficTable,
+    /// Connections that are not looked into.
+    pub unobserved: Unobserved,
     /// Local ports for administrators.
     pub admin: UserEnd,
     /// Address of the local ports.
@@ -222,6 +225,7 @@ impl Sender {
             permit,
             peer: self.peer.clone(),
             traffic: self.traffic.clone(),
+            unobserved: self.context.unobserved.clone(),
             hold: self.context.hold,
             trace: u64::from_be_bytes(random()),
         };
@@ -290,6 +294,7 @@ struct OutboundStream {
     permit: Permit,
     peer: Arc<Peer>,
     traffic: Arc<Traffic>,
+    unobserved: Unobserved,
     hold: Duration,
     trace: u64,
 }
@@ -325,9 +330,10 @@ impl OutboundStream {
         };
         let context = SpliceContext {
             traffic: self.traffic.clone(),
-            observer: Observer::new(self.traffic.clone(), Role::Sender, &self.permit.entry.behavior, false),
+            observer: Observer::of(self.traffic.clone(), Role::Sender, &self.permit.entry, &self.unobserved, false),
             allowed: self.permit.allowed.clone(),
             answer_by: Some(answer_by),
+            engine_says: EngineWatch::none(),
         };
         match splice(socket, send, recv, context).await {
             Ok(()) => {

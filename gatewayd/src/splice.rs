@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    engine::EngineWatch,
     engine_socket::{CHUNKS, EngineReader, EngineSocket, EngineWriter},
     observer::Observer,
     traffic::{Role, Traffic, WaitFor},
@@ -133,6 +134,8 @@ pub struct SpliceContext {
     /// For a stream we opened: its answer comes first from the far side, by this moment. Our engine's bytes do not wait
     /// for it (docs/adr/0012).
     pub answer_by: Option<Instant>,
+    /// What our engine says of itself: asked again when it does otherwise.
+    pub engine_says: EngineWatch,
 }
 
 /// Copies both ways until both directions ended cleanly, or one did not; then both ends are reset.
@@ -309,9 +312,10 @@ async fn engine_to_tunnel(
         if count == 0 {
             send.finish();
             if moved == 0 && context.observer.role() == Role::Listener && begun.elapsed() < CLOSED_AT_ONCE {
+                context.engine_says.look_again();
                 context.traffic.note_problem(
                     "our engine closed a connection at once without a byte: others use places of its listener, or its \
-                     limit is lower than [listener] max_connections",
+                     limit is lower than the places that status shows",
                 );
             }
             if let Some(mllp) = mllp {

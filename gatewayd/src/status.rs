@@ -29,7 +29,6 @@ use gateway_proto::{
     },
     id::RelayId,
     netcheck::{NetcheckBody, Report},
-    observe::Protocol,
     path::Selected,
     policy::{ConnectionEntry, DeniedReason, LocalEnd},
 };
@@ -42,10 +41,13 @@ use crate::{
     credentials::KEY_EXCHANGE,
     engine::EngineWatch,
     gate::role,
+    listener::has_places,
     local_api::DaemonControl,
     metrics::{self, ExchangeMetrics, Numbers},
     netcheck::Netcheck,
+    observer::Unobserved,
     peer::{PathCommand, Peer},
+    places::EnginePlaces,
     proof::HEARTBEAT_LIMIT,
     registry::Registry,
     socket::TunnelSocket,
@@ -65,10 +67,14 @@ pub struct Connections {
     pub registry: Registry,
     /// Counters.
     pub traffic: TrafficTable,
+    /// Connections that are not looked into.
+    pub unobserved: Unobserved,
     /// The engine's admin API, if configured.
     pub engine_api: Option<String>,
     /// The engine beside us.
     pub engine: EngineWatch,
+    /// The places of its listeners.
+    pub places: EnginePlaces,
 }
 
 /// Collects the status.
@@ -244,7 +250,7 @@ impl Connections {
         let entries = view.policy.iter().flat_map(|policy| &policy.connections);
         let numbers = |entry: &ConnectionEntry| {
             let role = role(entry);
-            let book = self.traffic.of(entry.id, role).book(Protocol::of(&entry.behavior));
+            let book = self.traffic.of(entry.id, role).book(self.unobserved.protocol(entry));
             let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner))?;
             Some(ExchangeMetrics { connection: entry.id, role, numbers })
         };
@@ -293,10 +299,21 @@ impl Connections {
             streams_finished: traffic.finished.load(Relaxed),
             streams_reset: traffic.reset.load(Relaxed),
             streams_refused: traffic.refused.load(Relaxed),
+            admin: entry.kind.is_admin().then_some(entry.admin),
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
             waiting: traffic.waiting(),
-            warnings: exchange::warnings(&traffic, Protocol::of(&entry.behavior)),
-            exchange: exchange::status(&traffic, Protocol::of(&entry.behavior)),
+            places: match entry.local {
+                LocalEnd::Listener { engine } if has_places(&entry.behavior, engine, &self.places) => {
+                    Some(self.places.status(engine))
+                }
+                LocalEnd::Listener { .. }
+                | LocalEnd::Sender { .. }
+                | LocalEnd::AdminUser { .. }
+                | LocalEnd::AdminOwner => None,
+            },
+            warnings: exchange::warnings(&traffic, self.unobserved.protocol(entry)),
+            exchange: exchange::status(&traffic, self.unobserved.protocol(entry)),
+            unobserved: self.unobserved.has(entry),
         }
     }
 
@@ -316,7 +333,7 @@ impl Connections {
             bytes_received: traffic.bytes_received.load(Relaxed),
             streams: traffic.streams.load(Relaxed),
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
-            counts: exchange::counts(&traffic, Protocol::of(&entry.behavior)),
+            counts: exchange::counts(&traffic, self.unobserved.protocol(entry)),
         }
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "admin/attacks.rs"]
+mod attacks;
 #[path = "admin/engine.rs"]
 mod engine;
 #[path = "admin/world.rs"]

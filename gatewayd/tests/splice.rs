@@ -16,6 +16,7 @@ use gateway_proto::{
 };
 use gatewayd::{
     credentials::AllowedPeers,
+    engine::EngineWatch,
     engine_socket::EngineSocket,
     observer::Observer,
     path_actor::SessionIndex,
@@ -112,6 +113,7 @@ async fn joined(mllp: bool) -> Joined {
         traffic,
         allowed: allowed.clone(),
         answer_by: None,
+        engine_says: EngineWatch::none(),
     };
     let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender, Arc::default())));
     let receiving_context = context(Role::Listener, from_receiving.clone());
@@ -310,6 +312,7 @@ async fn unanswered(patience: Duration) -> Unanswered {
         traffic,
         allowed: CancellationToken::new(),
         answer_by: Some(tokio::time::Instant::now() + patience),
+        engine_says: EngineWatch::none(),
     };
     let sender = start(splice(gateway, SendHalf::new(send), recv, context));
     engine.write_all(MESSAGE).await.unwrap();

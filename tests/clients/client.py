@@ -1,6 +1,6 @@
 """Sends every file of a directory with the MLLP client of python-hl7, and prints file name and acknowledgement code.
 
-usage: client.py HOST PORT DIRECTORY
+usage: client.py HOST PORT DIRECTORY        files are named NUMBER_CONTROLID.hl7
 """
 
 import pathlib
@@ -17,10 +17,9 @@ def main() -> int:
     with MLLPClient(host, int(port)) as client:
         client.socket.settimeout(30)
         for path in files:
-            message = path.read_bytes()
-            control_id = message.split(b"|")[9].decode()
+            control_id = path.stem.split("_", 1)[1]
             # The message as bytes: what is sent is what was read, not what was parsed.
-            answer = receive(client, message)
+            answer = exchange(client, path.read_bytes())
             acknowledgement = hl7.parse(answer.decode("utf-8"))
             code = str(acknowledgement.segment("MSA")[1])
             failed += str(acknowledgement.segment("MSA")[2]) != control_id or code != "AA"
@@ -28,13 +27,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def receive(client: MLLPClient, message: bytes) -> bytes:
-    """One frame out, one frame in; the client itself reads a single piece of at most 4 kB."""
-    answer = client.send(b"\x0b" + message + b"\x1c\x0d")
+def exchange(client: MLLPClient, message: bytes) -> bytes:
+    """One frame out, one frame in. The client's own `send` hands over and reads a single piece each."""
+    client.socket.sendall(b"\x0b" + message + b"\x1c\x0d")
+    answer = b""
     while not answer.endswith(b"\x1c\x0d"):
         piece = client.socket.recv(4096)
         if not piece:
-            raise ConnectionError("closed within an acknowledgement")
+            raise ConnectionError("closed before a whole acknowledgement")
         answer += piece
     return answer[1:-2]
 

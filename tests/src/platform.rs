@@ -15,7 +15,10 @@ use std::{
 };
 
 use anyhow::Context;
-use gateway_proto::{api::local, policy::Activation};
+use gateway_proto::{
+    api::local,
+    policy::{Activation, HL7V2_MLLP},
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -286,6 +289,22 @@ impl Platform {
         Ok(Link { connection, grant, agreement: agreement.into(), sender })
     }
 
+    /// The same for another behavior than HL7 v2 over MLLP.
+    pub async fn link_as(
+        &self,
+        agreement: &str,
+        listener: &Site,
+        sender: &Site,
+        engine: SocketAddr,
+        behavior: &str,
+    ) -> anyhow::Result<Link> {
+        let channel = self.publish_as(listener, &format!("{behavior}-{}", engine.port()), engine, behavior).await?;
+        let grant = self.grant(agreement, listener, &channel, None).await?;
+        let connection = self.approve(&grant, sender).await?;
+        let sender = self.opened(&connection, sender).await?;
+        Ok(Link { connection, grant, agreement: agreement.into(), sender })
+    }
+
     /// Steps 4 and 5 inside one organization: the sending server is picked with the offer, and approved if that is needed.
     pub async fn link_within(
         &self,
@@ -346,10 +365,21 @@ impl Platform {
     }
 
     async fn publish(&self, listener: &Site, name: &str, engine: SocketAddr) -> anyhow::Result<String> {
+        self.publish_as(listener, name, engine, HL7V2_MLLP).await
+    }
+
+    async fn publish_as(
+        &self,
+        listener: &Site,
+        name: &str,
+        engine: SocketAddr,
+        behavior: &str,
+    ) -> anyhow::Result<String> {
         let engine = engine.to_string();
         let public_name = format!("{name} of {}", listener.name);
-        let args = ["channel", "create", "--profile", &listener.profile, "--server", &listener.name, "--name", name];
-        let args: Vec<&str> = args.into_iter().chain(["--engine", &engine, "--publish", &public_name]).collect();
+        let mut args =
+            vec!["channel", "create", "--profile", &listener.profile, "--server", &listener.name, "--name", name];
+        args.extend(["--engine", &engine, "--publish", &public_name, "--behavior", behavior]);
         Ok(text(&self.ctl.json(&args).await?, "id")?.into())
     }
 

@@ -29,7 +29,7 @@ fn channel(id: &str, name: &str, port: u16, state: EngineChannelState) -> Engine
             host: "0.0.0.0".into(),
             port,
             address: Some(([127, 0, 0, 1], port).into()),
-            max_connections: 10,
+            max_connections: Some(10),
             tls: false,
             server_mode: true,
         }),

@@ -69,11 +69,16 @@ impl Control {
 
     /// Another process on the same database, with the same keys; none: this database serves one process only.
     pub(crate) async fn replica(&self) -> Option<Self> {
+        self.replica_with("").await
+    }
+
+    /// The same with more lines in its configuration.
+    pub(crate) async fn replica_with(&self, more: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         if !share(self.directory.path(), directory.path()) {
             return None;
         }
-        Some(Self::start_in(directory, "").await)
+        Some(Self::start_in(directory, more).await)
     }
 
     pub(crate) async fn stop(mut self) -> tempfile::TempDir {

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod credentials;
 mod database;
+mod delivery;
 mod devices;
 mod engines;
 mod enrollment;

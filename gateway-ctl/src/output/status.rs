@@ -14,6 +14,7 @@ use gateway_proto::{
 };
 
 use super::{Style, or_dash, table, text::printable, time, word};
+use crate::cmd::admin::options;
 
 /// The answer to "is it connected?". Only a proof end to end makes a yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,6 +237,9 @@ fn connection_lines(
         ("Streams", streams(connection)),
         ("Traffic", format!("{} sent, {} received", bytes(connection.bytes_sent), bytes(connection.bytes_received))),
     ];
+    if let Some(scope) = connection.admin {
+        lines.push(("Beyond reading", options(scope)));
+    }
     lines.extend(exchange::lines(connection));
     if let Some(exchange) = peer.and_then(|peer| peer.key_exchange.as_ref()) {
         lines.push(("Key exchange", exchange.clone()));

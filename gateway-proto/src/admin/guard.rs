@@ -301,6 +301,10 @@ fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
     if matches!(head.framing, super::head::Framing::Length(length) if length > limit) {
         return refuse(413, "the body is too large");
     }
+    // The limits count what travels, and the engine would unpack it; no client of the engine compresses.
+    if head.has_body() && head.fields.iter().any(|field| field.name == "content-encoding") {
+        return refuse(415, "the body is compressed");
+    }
     if pass.body == BodyRule::Login {
         // Anything else than the form would be deserialized by the engine before it knows who sends it.
         let media = head.single("content-type")?.unwrap_or_default().split(';').next().unwrap_or_default().trim();

@@ -38,7 +38,8 @@ pub enum TargetError {
     /// `.` or `..`, raw or encoded.
     #[error("a dot segment")]
     DotSegment,
-    /// An encoded `/`, `\`, `%`, control character, or an unreserved character that needs no encoding.
+    /// An encoded `/`, `\`, `%`, `?`, `#`, control character, an unreserved character that needs no encoding, or one
+    /// that a tolerant server takes for an ASCII character.
     #[error("an encoding with a second reading")]
     Encoding,
 }
@@ -91,7 +92,7 @@ fn decode(segment: &str) -> Result<String, TargetError> {
         rest = after;
         match byte {
             b';' => return Err(TargetError::Matrix),
-            b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f => return Err(TargetError::Encoding),
+            b'/' | b'\\' | b'%' | b'?' | b'#' | 0..=0x1f | 0x7f => return Err(TargetError::Encoding),
             b'.' => return Err(TargetError::DotSegment),
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => return Err(TargetError::Encoding),
             _ => bytes.push(byte),
@@ -100,7 +101,15 @@ fn decode(segment: &str) -> Result<String, TargetError> {
     if bytes == b"." || bytes == b".." {
         return Err(TargetError::DotSegment);
     }
-    String::from_utf8(bytes).map_err(|_| TargetError::Encoding)
+    let text = String::from_utf8(bytes).map_err(|_| TargetError::Encoding)?;
+    if text.chars().any(|c| !c.is_ascii() && resembles_ascii(c)) { Err(TargetError::Encoding) } else { Ok(text) }
+}
+
+/// Whether a character is not a letter of some script but a form of another one: full-width, mathematical, enclosed. Some
+/// servers fold these to ASCII ("best fit"), and a slash or an underscore appears where there was none.
+fn resembles_ascii(c: char) -> bool {
+    !c.is_alphanumeric()
+        || matches!(c, '\u{2000}'..='\u{2bff}' | '\u{fb00}'..='\u{fb4f}' | '\u{fe00}'..='\u{ffff}' | '\u{1d400}'..='\u{1ffff}')
 }
 
 fn hex(digit: u8) -> Result<u8, TargetError> {
@@ -117,6 +126,8 @@ mod tests {
         assert_eq!(target.decoded[3], "JMS Sender");
         assert_eq!(Target::parse("/api/users/?a=b%20c&x=%3B").unwrap().raw, ["api", "users"]);
         assert_eq!(Target::parse("/").unwrap().raw, [""; 0]);
+        assert_eq!(Target::parse("/api/users/Zo%C3%AB").unwrap().decoded[2], "Zoë");
+        assert_eq!(Target::parse("/api/users/%E5%B1%B1%E7%94%B0").unwrap().decoded[2], "山田");
     }
 
     #[test]
@@ -140,6 +151,10 @@ mod tests {
             ("/api/channels/%5Fstop", TargetError::Encoding),
             ("/api/channels/%73top", TargetError::Encoding),
             ("/api/channels/%c0%af", TargetError::Encoding),
+            ("/api/channels/%ef%bc%bfstop", TargetError::Encoding),
+            ("/api/channels/x%e2%88%95_stop", TargetError::Encoding),
+            ("/api/channels/x%3F", TargetError::Encoding),
+            ("/api/channels/x%23", TargetError::Encoding),
             ("/api/channels/%", TargetError::Encoding),
             ("/api/channels/%2", TargetError::Encoding),
             ("/api/channels/%zz", TargetError::Encoding),

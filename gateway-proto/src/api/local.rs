@@ -18,7 +18,7 @@ use crate::{
     engine::EngineChannel,
     id::ConnectionId,
     identity::GatewayPublicKey,
-    policy::{Activation, ConnectionKind},
+    policy::{Activation, AdminScope, ConnectionKind},
 };
 
 /// Body of `POST /v1/enroll`.
@@ -267,17 +267,58 @@ pub struct ConnectionStatus {
     pub streams_reset: u64,
     /// Streams that were refused, by us or the peer.
     pub streams_refused: u64,
+    /// What an admin connection was offered with beyond reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<AdminScope>,
     /// What keeps it from working, in words, newest first.
     pub problem: Option<String>,
     /// What a stream waits for now, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
+    /// The places of our engine's listener, shared by all connections to it; none: it is not one that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<PlacesStatus>,
     /// What does not keep it from working, but somebody should look at, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The configuration says that nothing of it is to be observed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unobserved: bool,
     /// What was observed of the messages; none where the protocol is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeStatus>,
+}
+
+/// The places of a listener of our engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacesStatus {
+    /// Connections the listener serves at once; none: no limit.
+    pub most: Option<u32>,
+    /// Who says so.
+    pub told_by: PlacesToldBy,
+    /// Taken by partners now.
+    pub taken: u32,
+    /// Streams that wait for one.
+    pub waiting: u32,
+}
+
+/// Who says how many connections a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacesToldBy {
+    /// The engine, through its API.
+    Engine,
+    /// `[listener] max_connections`, because the engine does not say.
+    Configuration,
+}
+
+impl std::fmt::Display for PlacesToldBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Engine => "the engine",
+            Self::Configuration => "[listener] max_connections",
+        })
+    }
 }
 
 /// What was observed since the daemon started, without a byte of payload (docs/observers.md).

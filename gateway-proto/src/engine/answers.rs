@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    DEFAULT_MAX_CONNECTIONS, EngineChannelState, EngineCounts, EngineDestination, MAX_DESTINATIONS, clean,
+    EngineChannelState, EngineCounts, EngineDestination, MAX_DESTINATIONS, clean,
     lossy::{AnyMany, Many, Maybe, Text},
 };
 use crate::policy::HL7V2_MLLP;
@@ -203,8 +203,8 @@ pub struct ChannelDetails {
     pub behavior: Option<String>,
     /// The source's host; none: it has no port of its own.
     pub host: Option<String>,
-    /// Connections at once.
-    pub max_connections: u32,
+    /// Connections a TCP Listener serves at once, 0 for no limit; none: it does not say, or says it by a variable.
+    pub max_connections: Option<u32>,
     /// TLS on a DICOM Listener.
     pub tls: bool,
     /// Whether it listens at all.
@@ -310,7 +310,7 @@ impl Channel {
             behavior: behavior.filter(|_| host.is_some()).map(str::to_owned),
             transport,
             host,
-            max_connections: properties.max_connections.number().filter(|n| *n > 0).unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            max_connections: properties.max_connections.number(),
             tls: !["", "notls"].contains(&properties.tls.0.as_str()),
             server_mode: properties.server_mode.flag().unwrap_or(true),
             destinations,
@@ -324,7 +324,7 @@ impl ChannelDetails {
             transport: String::new(),
             behavior: None,
             host: None,
-            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections: None,
             tls: false,
             server_mode: true,
             destinations: Vec::new(),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    DEFAULT_MAX_CONNECTIONS, EngineChannel, EngineChannelState, EngineCounts, EngineListener, MAX_CHANNELS,
+    EngineChannel, EngineChannelState, EngineCounts, EngineListener, MAX_CHANNELS,
     answers::{self, AnswerError, ChannelDetails, ChannelStatus},
 };
 
@@ -38,6 +38,8 @@ struct Known {
     mark: Mark,
     round: u64,
     details: ChannelDetails,
+    /// Connections at once, as deployed: what is stored may differ from what runs.
+    max_connections: Option<u32>,
 }
 
 /// What shows from outside that a channel was changed.
@@ -94,8 +96,14 @@ impl Discovery {
     pub fn details(&mut self, answer: &[u8]) -> Result<(), AnswerError> {
         for (id, details) in answers::channels(answer)? {
             if self.names.contains_key(&id) {
-                let known = Known { mark: self.mark(&id), round: self.round, details };
-                self.details.insert(id, known);
+                let mark = self.mark(&id);
+                let max_connections = match self.details.get(&id) {
+                    _ if mark.revision_delta == 0 => details.max_connections,
+                    // Saved and not deployed: the listener goes on as it was.
+                    Some(known) if known.mark.deployed_at == mark.deployed_at => known.max_connections,
+                    Some(_) | None => None,
+                };
+                self.details.insert(id, Known { mark, round: self.round, details, max_connections });
             }
         }
         Ok(())
@@ -123,9 +131,10 @@ impl Discovery {
 
     fn channel(&self, id: &str, name: &str) -> EngineChannel {
         let status = self.statuses.get(id);
-        let details = self.details.get(id).map(|known| &known.details);
+        let known = self.details.get(id);
+        let details = known.map(|known| &known.details);
         // Who is in portsInUse has a listener block, even while its details are not known.
-        let listener = self.ports.get(id).map(|port| self.listener(*port, details));
+        let listener = self.ports.get(id).map(|port| self.listener(*port, known));
         EngineChannel {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -137,15 +146,15 @@ impl Discovery {
         }
     }
 
-    fn listener(&self, port: u16, details: Option<&ChannelDetails>) -> EngineListener {
-        let Some(details) = details else {
+    fn listener(&self, port: u16, known: Option<&Known>) -> EngineListener {
+        let Some(Known { details, max_connections, .. }) = known else {
             return EngineListener {
                 transport: String::new(),
                 behavior: None,
                 host: String::new(),
                 port,
                 address: None,
-                max_connections: DEFAULT_MAX_CONNECTIONS,
+                max_connections: None,
                 tls: false,
                 // Not known to listen: a client-mode listener looks the same from here.
                 server_mode: false,
@@ -158,7 +167,7 @@ impl Discovery {
             address: self.reachable(&host).map(|ip| SocketAddr::new(ip, port)),
             host,
             port,
-            max_connections: details.max_connections,
+            max_connections: *max_connections,
             tls: details.tls,
             server_mode: details.server_mode,
         }

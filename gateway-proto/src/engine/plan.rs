@@ -142,7 +142,7 @@ mod tests {
                 host: "0.0.0.0".into(),
                 port,
                 address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
-                max_connections: 10,
+                max_connections: Some(10),
                 tls: false,
                 server_mode: true,
             }),

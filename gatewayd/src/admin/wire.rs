@@ -10,7 +10,10 @@ use gateway_proto::{
     stream::ResetCode,
 };
 use quinn::{RecvStream, VarInt};
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{splice::SendHalf, traffic::Traffic};
 
@@ -52,18 +55,23 @@ impl ClientReader {
 
     /// The next request's head; none: the client ended between two requests.
     pub(super) async fn head(&mut self) -> Result<Option<RequestHead>, ClientError> {
+        // One that drips does not hold the stream for longer than one that is silent.
+        let mut deadline = Instant::now() + if self.buffer.is_empty() { IDLE_TIMEOUT } else { CLIENT_TIMEOUT };
         loop {
             if let Some(length) = head_len(&self.buffer)? {
                 let head = RequestHead::parse(&self.buffer[..length]);
                 self.buffer.drain(..length);
                 return Ok(Some(head?));
             }
-            let limit = if self.buffer.is_empty() { IDLE_TIMEOUT } else { CLIENT_TIMEOUT };
-            let read = match timeout(limit, self.fill()).await {
+            let was_empty = self.buffer.is_empty();
+            let read = match timeout_at(deadline, self.fill()).await {
                 Ok(read) => read?,
-                Err(_) if self.buffer.is_empty() => return Ok(None),
+                Err(_) if was_empty => return Ok(None),
                 Err(_) => return Err(ClientError::Timeout),
             };
+            if was_empty {
+                deadline = Instant::now() + CLIENT_TIMEOUT;
+            }
             if read == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(ClientError::Gone) };
             }

@@ -86,6 +86,12 @@ impl<'a> Value<'a, '_> {
         self.0.as_str()
     }
 
+    /// A list of texts, none of them empty.
+    pub(super) fn texts(self) -> Option<Vec<String>> {
+        let texts = self.0.as_array()?.iter().map(|value| value.get_ref().as_str().filter(|text| !text.is_empty()));
+        texts.map(|text| text.map(str::to_owned)).collect()
+    }
+
     fn integer(self) -> Option<i64> {
         let DeValue::Integer(integer) = self.0 else { return None };
         i64::from_str_radix(integer.as_str(), integer.radix()).ok()

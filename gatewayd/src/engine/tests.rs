@@ -18,7 +18,7 @@ fn channel(name: &str, port: u16, state: EngineChannelState, max_connections: u3
             host: "0.0.0.0".into(),
             port,
             address: Some(address(port)),
-            max_connections,
+            max_connections: Some(max_connections),
             tls: false,
             server_mode: true,
         }),
@@ -28,8 +28,24 @@ fn channel(name: &str, port: u16, state: EngineChannelState, max_connections: u3
 }
 
 fn watch_of(state: EngineState, channels: Vec<EngineChannel>) -> EngineWatch {
-    let view = EngineView { state, ..index(channels) };
-    EngineWatch { view: Some(watch::channel(Arc::new(view)).1), nudge: Arc::default() }
+    changing(state, channels).1
+}
+
+/// An engine that can say something else later.
+fn changing(state: EngineState, channels: Vec<EngineChannel>) -> (watch::Sender<Arc<EngineView>>, EngineWatch) {
+    let (view, receiver) = watch::channel(view_of(state, channels));
+    (view, EngineWatch { view: Some(receiver), nudge: Arc::default() })
+}
+
+fn view_of(state: EngineState, channels: Vec<EngineChannel>) -> Arc<EngineView> {
+    Arc::new(EngineView { state, ..index(channels) })
+}
+
+/// An engine with one started listener of so many places; call the first to change the number.
+pub(crate) fn listener_of(port: u16, most: u32) -> (impl Fn(u32), EngineWatch) {
+    let channels = move |most| vec![channel("adt", port, EngineChannelState::Started, most)];
+    let (view, watch) = changing(EngineState::Up, channels(most));
+    (move |most| drop(view.send_replace(view_of(EngineState::Up, channels(most)))), watch)
 }
 
 #[test]
@@ -50,11 +66,11 @@ fn a_refusal_is_explained_by_what_the_engine_says_of_the_channel() {
 }
 
 #[test]
-fn the_limit_of_a_listener_is_the_engine_s_word_or_its_default() {
+fn the_limit_of_a_listener_is_the_engine_s_word() {
     let watch = watch_of(EngineState::Up, vec![channel("oru", 6662, EngineChannelState::Started, 3)]);
-    assert_eq!(watch.max_connections(address(6662)), 3);
-    assert_eq!(watch.max_connections(address(1)), 10);
-    assert_eq!(EngineWatch::none().max_connections(address(6662)), 10);
+    assert_eq!(watch.max_connections(address(6662)), Some(3));
+    assert_eq!(watch.max_connections(address(1)), None);
+    assert_eq!(EngineWatch::none().max_connections(address(6662)), None);
 }
 
 #[test]
@@ -66,5 +82,5 @@ fn of_two_channels_with_one_port_the_one_that_listens_counts() {
             channel("new", 6661, EngineChannelState::Started, 2),
         ],
     );
-    assert_eq!(watch.max_connections(address(6661)), 2);
+    assert_eq!(watch.max_connections(address(6661)), Some(2));
 }

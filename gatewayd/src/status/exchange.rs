@@ -48,7 +48,8 @@ pub(super) fn counts(traffic: &Traffic, protocol: Protocol) -> Option<EndCounts>
 
 /// What somebody should look at.
 pub(super) fn warnings(traffic: &Traffic, protocol: Protocol) -> Vec<String> {
-    let silence = traffic.silence().map(|silence| {
+    // What was learned before the observer was switched off says nothing any more.
+    let silence = traffic.silence().filter(|_| protocol != Protocol::Unknown).map(|silence| {
         let (lasts, usual) = (minutes(silence.lasts), minutes(silence.usual));
         format!("silent for {lasts}: at this hour the longest usual pause is {usual}")
     });

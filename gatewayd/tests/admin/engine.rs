@@ -79,7 +79,11 @@ impl Shared {
     async fn serve(&self, mut stream: TlsStream<TcpStream>) {
         let mut buffer = Vec::new();
         while let Some(seen) = read_request(&mut stream, &mut buffer).await {
-            let answer = self.answer(&seen);
+            let mut answer = self.answer(&seen);
+            if seen.method == "HEAD" {
+                let end = answer.windows(4).position(|part| part == b"\r\n\r\n").map_or(0, |end| end + 4);
+                answer.truncate(end);
+            }
             let slow = seen.path == "/api/system/stats";
             self.seen.lock().unwrap().push(seen);
             if stream.write_all(&answer).await.is_err() || stream.flush().await.is_err() {

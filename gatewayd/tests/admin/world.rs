@@ -22,6 +22,7 @@ use gatewayd::{
     credentials::AllowedPeers,
     gate::Gate,
     listener::{ListenerContext, serve},
+    observer::Unobserved,
     path_actor::SessionIndex,
     peer::Peer,
     places::EnginePlaces,
@@ -200,7 +201,8 @@ impl World {
             authority: owner.authority.clone(),
             admin: Some(OwnerEnd::new(EngineApi::new(api), log.clone(), gate)),
             traffic: TrafficTable::default(),
-            places: EnginePlaces::new(10),
+            unobserved: Unobserved::default(),
+            places: EnginePlaces::new(10, gatewayd::engine::EngineWatch::none()),
             hold: LIMIT,
             dial_timeout: LIMIT,
             keepalive: LIMIT,
@@ -214,6 +216,7 @@ impl World {
             authority: user.authority.clone(),
             ports: LocalPorts::open(user.authority.clone()).unwrap(),
             traffic: TrafficTable::default(),
+            unobserved: Unobserved::default(),
             admin: UserEnd::new(&identity, [127, 0, 0, 1].into(), LIMIT),
             bind: [127, 0, 0, 1].into(),
             hold: LIMIT,
@@ -346,12 +349,26 @@ impl Client {
         timeout(LIMIT, self.read_reply()).await.expect("an answer or an end in time")
     }
 
-    async fn read_reply(&mut self) -> Option<Reply> {
+    /// The next answer, which has no body whatever its fields say, because it was asked for with HEAD.
+    pub(crate) async fn reply_to_head(&mut self) -> Option<Reply> {
+        timeout(LIMIT, self.read_head()).await.expect("an answer or an end in time")
+    }
+
+    /// Whether the gateway closes the connection within this time, without another answer.
+    pub(crate) async fn ends_within(&mut self, limit: Duration) -> bool {
+        matches!(timeout(limit, self.reply()).await, Ok(None))
+    }
+
+    async fn read_head(&mut self) -> Option<Reply> {
         let end = self.until(|buffer| buffer.windows(4).position(|part| part == b"\r\n\r\n")).await?;
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.drain(..end + 4);
         let (line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
-        let fields = fields.to_ascii_lowercase();
+        Some(Reply { line: line.to_owned(), fields: fields.to_ascii_lowercase(), body: String::new() })
+    }
+
+    async fn read_reply(&mut self) -> Option<Reply> {
+        let Reply { line, fields, .. } = self.read_head().await?;
         let mut body = Vec::new();
         if fields.contains("transfer-encoding: chunked") {
             loop {
@@ -370,7 +387,7 @@ impl Client {
             self.until(|buffer| (buffer.len() >= length).then_some(0)).await?;
             body.extend(self.buffer.drain(..length));
         }
-        Some(Reply { line: line.to_owned(), fields, body: String::from_utf8_lossy(&body).into_owned() })
+        Some(Reply { line, fields, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
     async fn until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {

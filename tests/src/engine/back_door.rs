@@ -2,7 +2,8 @@
 //!
 //! - `GET /executed`, `GET /logins`: what was asked of the API, and how many logins went well and ill
 //! - `GET /received/{channel}`: what a TCP Listener received, `GET /messages/{channel}`: what became of messages sent
-//! - `PUT /channel?deploy`: stores a channel, `PUT /password`: sets one, `POST /restart`: the engine restarts
+//! - `POST /messages/{channel}`: gives it a message to send
+//! - `PUT /channel?deploy`: stores a channel and deploys it, `PUT /password`: sets one, `POST /restart`: the engine restarts
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -87,6 +88,7 @@ async fn perform(shared: &Shared, restart: &mpsc::Sender<()>, request: Request<I
             }
             Value::Null
         }
+        ("POST", ["messages", id]) => json!(shared.channels.lock().await.process(id, &body)?),
         ("PUT", ["password"]) => {
             let (user, password): (String, String) = serde_json::from_slice(&body)?;
             shared.access.set_password(&user, &password);

@@ -83,6 +83,11 @@ impl EngineProcess {
         self.administer(reqwest::Method::DELETE, path, "").await
     }
 
+    /// Stores a channel; it takes effect when it is deployed.
+    pub async fn store(&self, channel: &ChannelDefinition) -> anyhow::Result<()> {
+        self.back_door(reqwest::Method::PUT, "/channel", serde_json::to_vec(channel)?).await.map(|_: Value| ())
+    }
+
     /// Stores a channel and deploys it.
     pub async fn deploy(&self, channel: &ChannelDefinition) -> anyhow::Result<()> {
         self.back_door(reqwest::Method::PUT, "/channel?deploy", serde_json::to_vec(channel)?).await.map(|_: Value| ())
@@ -120,6 +125,11 @@ impl EngineProcess {
     /// What became of the messages a channel was given to send.
     pub async fn messages(&self, channel: &str) -> anyhow::Result<Vec<Value>> {
         self.back_door(reqwest::Method::GET, &format!("/messages/{channel}"), Vec::new()).await
+    }
+
+    /// Gives a channel a message to send, as its source does; gives the engine's number of it.
+    pub async fn give(&self, channel: &str, message: &[u8]) -> anyhow::Result<u64> {
+        self.back_door(reqwest::Method::POST, &format!("/messages/{channel}"), message.to_vec()).await
     }
 
     async fn administer(

@@ -17,17 +17,17 @@ use gateway_tests::{
 use reqwest::{Client, Method, Response};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const CHANNEL: &str = "a0000000-0000-0000-0000-000000000001";
+pub(super) const CHANNEL: &str = "a0000000-0000-0000-0000-000000000001";
 
-struct Scene {
-    engine: EngineProcess,
-    north: Site,
-    south: Site,
-    platform: Platform,
+pub(super) struct Scene {
+    pub(super) engine: EngineProcess,
+    pub(super) north: Site,
+    pub(super) south: Site,
+    pub(super) platform: Platform,
 }
 
 impl Scene {
-    async fn set() -> anyhow::Result<Self> {
+    pub(super) async fn set() -> anyhow::Result<Self> {
         let platform = Platform::start().await?;
         platform.add_relay().await?;
         let channel = ChannelDefinition::mllp_listener(CHANNEL, "adt in");
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     /// Offers, accepts, and waits for the local port: the connection and its address.
-    async fn connect(&self, options: &[&str]) -> anyhow::Result<(String, String)> {
+    pub(super) async fn connect(&self, options: &[&str]) -> anyhow::Result<(String, String)> {
         let offer = ["admin", "offer", "--profile", "south", "--server", "south", "--to", "Organization north"];
         let offered = self.platform.ctl.json(&[&offer, options].concat()).await?;
         let id = text(&offered, "id")?.to_owned();
@@ -65,14 +65,14 @@ impl Scene {
 }
 
 /// An administrator at a local port.
-struct Administrator {
-    client: Client,
-    address: String,
-    cookie: String,
+pub(super) struct Administrator {
+    pub(super) client: Client,
+    pub(super) address: String,
+    pub(super) cookie: String,
 }
 
 impl Administrator {
-    async fn sign_in(address: &str, api: &str) -> anyhow::Result<Self> {
+    pub(super) async fn sign_in(address: &str, api: &str) -> anyhow::Result<Self> {
         let client = Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
         let mut this = Self { client, address: format!("{address}{api}"), cookie: String::new() };
         let form = "application/x-www-form-urlencoded";
@@ -83,7 +83,12 @@ impl Administrator {
         Ok(this)
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<(&str, &str)>) -> anyhow::Result<Response> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &str)>,
+    ) -> anyhow::Result<Response> {
         let mut request = self.client.request(method, format!("{}{path}", self.address));
         request = request.header("X-Requested-With", "nextgen-connect-client").header("Cookie", &self.cookie);
         if let Some((media, text)) = body {
@@ -92,16 +97,16 @@ impl Administrator {
         Ok(request.send().await?)
     }
 
-    async fn status(&self, method: Method, path: &str, body: Option<(&str, &str)>) -> anyhow::Result<u16> {
+    pub(super) async fn status(&self, method: Method, path: &str, body: Option<(&str, &str)>) -> anyhow::Result<u16> {
         Ok(self.send(method, path, body).await?.status().as_u16())
     }
 }
 
-const XML: &str = "application/xml";
-const FORM: &str = "application/x-www-form-urlencoded";
+pub(super) const XML: &str = "application/xml";
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Method, path, and a body with its type.
-type Asked = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+pub(super) type Asked = (&'static str, &'static str, Option<(&'static str, &'static str)>);
 
 /// What the Administrator asks for while its pages are browsed.
 const BROWSED: [Asked; 26] = [

@@ -31,16 +31,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ADT: &str = "a0000000-0000-4000-8000-000000000001";
 const ORU: &str = "a0000000-0000-4000-8000-000000000002";
 const OUT: &str = "a0000000-0000-4000-8000-000000000003";
-const PASSWORD: &str = "a-password-nobody-may-see";
+pub(super) const PASSWORD: &str = "a-password-nobody-may-see";
 
 /// An engine whose restart takes as long as a real one's, beside a site.
-struct Beside {
-    engine: EngineProcess,
+pub(super) struct Beside {
+    pub(super) engine: EngineProcess,
     password_file: PathBuf,
 }
 
 impl Beside {
-    async fn start(
+    pub(super) async fn start(
         platform: &Platform,
         site: &mut Site,
         password: &str,
@@ -84,7 +84,7 @@ async fn engine_is(scene: &Scene, site: &Site, state: EngineState) -> anyhow::Re
 }
 
 /// What `channel discover` says of south's engine, once it is as wanted.
-async fn discovered(scene: &Scene, what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+pub(super) async fn discovered(scene: &Scene, what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
     let mut last = Value::Null;
     let found = wait::until(LIMIT, format!("the platform shows {what}"), async || {
         let engines =
@@ -103,7 +103,7 @@ fn link_state<'a>(engine: &'a Value, engine_channel: &str) -> &'a str {
 }
 
 /// Publishes the proposal `name` of south's engine, grants it to north, and waits for the open port.
-async fn publish_and_link(scene: &Scene, name: &str) -> anyhow::Result<(String, Link)> {
+pub(super) async fn publish_and_link(scene: &Scene, name: &str) -> anyhow::Result<(String, Link)> {
     let args =
         ["channel", "publish", name, "--server", "south", "--public-name", "ADT feed", "--description", "visits"];
     let channel = scene.ctl(&[&args[..], &["--profile", "south"]].concat()).await?;

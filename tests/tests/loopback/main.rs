@@ -1,6 +1,8 @@
 //! Scenarios with the real programs on loopback. Each starts its own control plane, relay and gateways.
 
+mod acceptance;
 mod admin;
+mod administrator;
 mod crashes;
 mod cutting;
 mod delivery;
@@ -9,6 +11,7 @@ mod enrolment;
 mod five_steps;
 mod observers;
 mod partners;
+mod places;
 mod privacy;
 mod relay;
 mod status;

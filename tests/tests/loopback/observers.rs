@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use gateway_proto::api::local::{ConnectionStatus, ExchangeStatus, MllpStatus};
 use gateway_tests::{
-    mllp::{Broken, Connection, Manners, Verdict},
+    mllp::{Broken, Connection, Ending, Manners, Verdict},
     platform::Site,
     scene::{Scene, play},
     wait,
@@ -151,6 +151,37 @@ async fn a_message_cut_by_a_killed_gateway_is_unacknowledged_at_the_sender_and_i
         ensure!(verdict == Verdict::Acknowledged, "{verdict}");
         let seen = wait_for_mllp(scene, &scene.north, |mllp| mllp.accepted == 1).await?;
         ensure!((seen.duplicates, seen.retries) == (0, 1), "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_observed_keeps_socket_truth_and_nothing_else() -> anyhow::Result<()> {
+    play(async |scene| {
+        let off = format!("\n[observer]\noff = [\"{}\"]\n", scene.link.connection);
+        for site in [&mut scene.north, &mut scene.south] {
+            let config = std::fs::read_to_string(site.config())?;
+            std::fs::write(site.config(), config + &off)?;
+            site.restart().await?;
+        }
+        scene.connected().await?;
+        let message = scene.message();
+        scene.deliver(&mut scene.sender(), &message).await?;
+        // The partner takes a message, and ends in order without an answer.
+        scene.engine.behave(Manners::EndAfterReading(Ending::Fin));
+        for mut sender in [scene.sender(), scene.keeping_sender()] {
+            let message = scene.message();
+            let verdict = sender.send(&message.bytes).await;
+            ensure!(verdict == Verdict::Broken(Broken::Reset), "{verdict}");
+        }
+        for site in [&scene.north, &scene.south] {
+            let status = connection(scene, site).await?;
+            ensure!(status.unobserved && status.exchange.is_none() && status.warnings.is_empty(), "{status:?}");
+            ensure!(status.bytes_sent > 0 && status.bytes_received > 0, "{status:?}");
+            let metrics = scene.metrics_of(site).await?;
+            ensure!(!metrics.contains("gatewayd_messages_total{"), "{metrics}");
+        }
         Ok(())
     })
     .await

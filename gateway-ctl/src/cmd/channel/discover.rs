@@ -218,7 +218,7 @@ mod tests {
                 host: "0.0.0.0".into(),
                 port,
                 address: Some(([127, 0, 0, 1], port).into()),
-                max_connections: 10,
+                max_connections: Some(10),
                 tls: false,
                 server_mode: true,
             }),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use gateway_proto::api::local::{AnswerTimes, ConnectionStatus, DicomStatus, ExchangeStatus, HttpStatus, MllpStatus};
+use gateway_proto::api::local::{
+    AnswerTimes, ConnectionStatus, DicomStatus, ExchangeStatus, HttpStatus, MllpStatus, PlacesStatus,
+};
 
 use super::milliseconds;
 use crate::output::text::printable;
@@ -15,9 +17,24 @@ pub(super) fn lines(connection: &ConnectionStatus) -> Vec<(&'static str, String)
         Some(ExchangeStatus::Dicom(dicom)) => dicom_lines(dicom),
         None => Vec::new(),
     };
+    if connection.unobserved {
+        lines.push(("Observer", "switched off ([observer] off)".to_owned()));
+    }
+    lines.extend(connection.places.map(|places| ("Places", places_line(places))));
     lines.extend(connection.waiting.as_deref().map(|waiting| ("Waiting", printable(waiting))));
     lines.extend(connection.warnings.iter().map(|warning| ("Warning", printable(warning))));
     lines
+}
+
+fn places_line(places: PlacesStatus) -> String {
+    let PlacesStatus { most, told_by, taken, waiting } = places;
+    let mut line = match most {
+        Some(most) => format!("{taken} of {most} of the engine's listener taken"),
+        None => format!("{taken} of the engine's listener taken, which has no limit"),
+    };
+    some(&mut line, waiting.into(), "waiting");
+    let _ = write!(line, "; the number is from {told_by}");
+    line
 }
 
 fn mllp_lines(mllp: &MllpStatus) -> Vec<(&'static str, String)> {
@@ -91,6 +108,8 @@ fn within(times: Option<AnswerTimes>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gateway_proto::api::local::PlacesToldBy;
+
     use super::*;
 
     #[test]
@@ -126,5 +145,19 @@ mod tests {
         let lines = dicom_lines(&dicom);
         assert_eq!(lines[0].1, "1 requested, 0 accepted, 1 rejected; the last was rejected: congestion");
         assert!(!lines[1].1.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn the_places_of_a_listener_are_shown_with_who_counts_them() {
+        let places = PlacesStatus { most: Some(3), told_by: PlacesToldBy::Engine, taken: 3, waiting: 2 };
+        assert_eq!(
+            places_line(places),
+            "3 of 3 of the engine's listener taken, 2 waiting; the number is from the engine"
+        );
+        let places = PlacesStatus { most: None, told_by: PlacesToldBy::Configuration, taken: 1, waiting: 0 };
+        assert_eq!(
+            places_line(places),
+            "1 of the engine's listener taken, which has no limit; the number is from [listener] max_connections"
+        );
     }
 }

@@ -32,8 +32,11 @@ fn connection(endpoint: &str) -> ConnectionStatus {
         streams_finished: 10,
         streams_reset: 0,
         streams_refused: 2,
+        admin: None,
         problem: None,
         waiting: None,
+        places: None,
+        unobserved: false,
         warnings: vec![],
         exchange: None,
     }

@@ -85,9 +85,10 @@ fn a_tcp_listener_is_read_with_its_mode_its_limit_and_its_client_mode() {
     };
     let listener = details(&source(r#","serverMode":true,"maxConnections":25"#), "null");
     assert_eq!((listener.behavior.as_deref(), listener.host.as_deref()), (Some("hl7v2-mllp"), Some("0.0.0.0")));
-    assert_eq!((listener.max_connections, listener.server_mode, listener.tls), (25, true, false));
-    assert_eq!(details(&source(""), "null").max_connections, 10, "the engine's default");
-    assert_eq!(details(&source(r#","maxConnections":0"#), "null").max_connections, 10);
+    assert_eq!((listener.max_connections, listener.server_mode, listener.tls), (Some(25), true, false));
+    assert_eq!(details(&source(""), "null").max_connections, None);
+    assert_eq!(details(&source(r#","maxConnections":0"#), "null").max_connections, Some(0), "no limit");
+    assert_eq!(details(&source(r#","maxConnections":"${places}""#), "null").max_connections, None);
     assert!(!details(&source(r#","serverMode":"false""#), "null").server_mode);
     let basic = source("").replace("\"MLLP\"", "\"Basic\"");
     assert_eq!(details(&basic, "null").behavior.as_deref(), Some("tcp"));

@@ -134,3 +134,29 @@ fn an_engine_with_too_many_channels_is_cut_to_those_that_listen_first() {
     assert_eq!((channels.len(), discovery.left_out()), (MAX_CHANNELS, 10));
     assert!(channels.iter().any(|channel| channel.listener.is_some()));
 }
+
+/// One MLLP listener: what its dashboard and its stored form say.
+fn listener_with(discovery: &mut Discovery, deployed_at: u64, revision_delta: u64, stored: u32) -> Option<u32> {
+    let names = json!({ "map": { "entry": { "string": ["c1", "adt"] } } });
+    let ports = json!({ "list": { "x.Ports": { "id": "c1", "name": "ADT", "port": 6661 } } });
+    let status = json!({ "channelId": "c1", "state": "STARTED", "deployedRevisionDelta": revision_delta, "deployedDate": { "time": deployed_at } });
+    let statuses = json!({ "list": { "dashboardStatus": status } });
+    let [names, ports, statuses] = [names, ports, statuses].map(|answer| answer.to_string().into_bytes());
+    let details = json!({ "list": { "channel": { "id": "c1", "sourceConnector": { "transportName": "TCP Listener", "properties": {
+        "listenerConnectorProperties": { "host": "0.0.0.0" }, "maxConnections": stored,
+        "transmissionModeProperties": { "pluginPointName": "MLLP" } } } } } });
+    if !discovery.overview(&names, &ports, &statuses).unwrap().is_empty() {
+        discovery.details(details.to_string().as_bytes()).unwrap();
+    }
+    discovery.channels()[0].listener.as_ref().unwrap().max_connections
+}
+
+#[test]
+fn the_places_of_a_listener_are_those_that_run_and_not_those_that_are_stored() {
+    let mut known = discovery();
+    assert_eq!(listener_with(&mut known, 1, 0, 10), Some(10));
+    assert_eq!(listener_with(&mut known, 1, 1, 50), Some(10), "saved, not deployed");
+    assert_eq!(listener_with(&mut known, 1, 2, 60), Some(10));
+    assert_eq!(listener_with(&mut known, 2, 0, 60), Some(60), "deployed");
+    assert_eq!(listener_with(&mut discovery(), 1, 1, 50), None, "what was deployed was never seen");
+}

@@ -1,0 +1,83 @@
+//! Delivery proof between gateways that watch at the same replica, and at two.
+
+use gateway_proto::{
+    api::{
+        gateway::{ConnectionReport, Connectivity, Report, WatchRequest},
+        platform::AuditEntry,
+    },
+    balance::EndCounts,
+};
+
+use super::harness::{Control, Pair, Watch};
+
+/// The shortest time between two rounds.
+const OFTEN: &str = "delivery_interval_secs = 2";
+
+#[tokio::test]
+async fn a_difference_between_both_ends_is_an_alarm_until_they_are_equal() {
+    let control = Control::start_with(OFTEN).await;
+    proved(&control, &control).await;
+}
+
+#[tokio::test]
+async fn the_ends_are_compared_when_their_gateways_watch_at_different_replicas() {
+    let one = Control::start_with(OFTEN).await;
+    let Some(other) = one.replica_with(OFTEN).await else { return };
+    proved(&one, &other).await;
+}
+
+/// The sender watches at one, the listener at the other.
+async fn proved(at_sender: &Control, at_listener: &Control) {
+    let pair = at_sender.pair().await;
+    let id = pair.connection("Orders").await;
+    let mut sender = pair.hospital_gateway.watch(at_sender).await;
+    let mut listener = pair.lab_gateway.watch(at_listener).await;
+    sender.policy().await;
+    listener.policy().await;
+
+    count(&mut sender, &id, 5, 5).await;
+    count(&mut listener, &id, 5, 5).await;
+    until(&pair, &id, "compared", |delivery| {
+        (delivery.sender_messages, delivery.listener_messages) == (5, 5) && delivery.alarm.is_none()
+    })
+    .await;
+
+    // Two messages more than arrived: for a moment they may be on their way.
+    count(&mut sender, &id, 7, 5).await;
+    until(&pair, &id, "an alarm", |delivery| {
+        delivery.alarm.is_some_and(|alarm| (alarm.difference.messages, alarm.difference.answers) == (2, 0))
+    })
+    .await;
+    // They are sent again, as the queue of an engine does.
+    count(&mut sender, &id, 9, 7).await;
+    count(&mut listener, &id, 9, 7).await;
+    until(&pair, &id, "equal again", |delivery| delivery.alarm.is_none() && delivery.listener_messages == 9).await;
+    for organization in [&pair.hospital, &pair.lab] {
+        let entries: Vec<AuditEntry> = organization.list("/audit?limit=200").await;
+        for action in ["connection.delivery_differs", "connection.delivery_equal"] {
+            assert_eq!(entries.iter().filter(|entry| entry.action == action).count(), 1, "{action}");
+        }
+    }
+}
+
+async fn until(pair: &Pair<'_>, id: &str, what: &str, is: impl Fn(&gateway_proto::api::platform::Delivery) -> bool) {
+    pair.lab.until(id, what, |connection| connection.delivery.as_ref().is_some_and(&is)).await;
+}
+
+/// A gateway reports so many messages and answers since it started.
+async fn count(watch: &mut Watch, id: &str, messages: u64, accepted: u64) {
+    let counts = EndCounts { epoch: 1, messages, accepted, ..EndCounts::default() };
+    let report = ConnectionReport {
+        id: id.parse().unwrap(),
+        connectivity: Connectivity::Connected,
+        path: None,
+        rtt_ms: None,
+        last_message_at: None,
+        bytes_sent: 0,
+        bytes_received: 0,
+        streams: 1,
+        problem: None,
+        counts: Some(counts),
+    };
+    watch.send(&WatchRequest::Report(Report { connections: vec![report], home_relay: None, engine: None })).await;
+}
