@@ -267,9 +267,11 @@ fn head_readers() -> impl Iterator<Item = HeadReader> {
         .flat_map(|ends| (0..4u8).map(move |n| HeadReader { ends, folds: n & 1 != 0, last_counts: n & 2 != 0 }))
 }
 
+type Fields = Vec<(String, String)>;
+
 impl HeadReader {
     /// The request line, the fields, and how many bytes the head has.
-    fn read(self, mut text: &str) -> Option<(String, Vec<(String, String)>, usize)> {
+    fn read(self, mut text: &str) -> Option<(String, Fields, usize)> {
         let whole = text.len();
         let mut lines: Vec<String> = Vec::new();
         loop {

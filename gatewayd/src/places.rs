@@ -277,7 +277,8 @@ mod tests {
         let (say, engine_says) = listener_of(6661, 3);
         let places = EnginePlaces::new(10, engine_says);
         let stop = CancellationToken::new();
-        let following = tokio::spawn(places.clone().follow(stop.clone()));
+        let mut following = tokio::task::JoinSet::new();
+        following.spawn(places.clone().follow(stop.clone()));
         let mut taken = Vec::new();
         for _ in 0..3 {
             taken.push(places.take(engine(), peer(1), deadline(LONG)).await.unwrap());
@@ -310,6 +311,6 @@ mod tests {
         let other = ([127, 0, 0, 1], 1).into();
         assert_eq!((places.most(other), places.is_known(other)), (10, false));
         stop.cancel();
-        following.await.unwrap();
+        following.join_next().await.unwrap().unwrap();
     }
 }
