@@ -113,6 +113,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         tls_pin: data.tls_pin.clone(),
         relay_token_secs: config.relay_token_secs,
         delivery: DeliverySettings { interval_secs: config.delivery_interval_secs },
+        audit_retention_days: config.audit_retention_days,
     };
     let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
     service.claim_storage().await?;
@@ -146,6 +147,11 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     tasks.spawn(async move {
         reconciling.await;
         "reconciler"
+    });
+    let proving = reconcile::prove(service.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        proving.await;
+        "delivery proof"
     });
     let replicating = replica::run(service.clone(), shutdown.clone());
     tasks.spawn(async move {

@@ -34,6 +34,8 @@ pub struct Config {
     pub relay_token_secs: u64,
     /// Seconds between two comparisons of what the ends of connections counted.
     pub delivery_interval_secs: u64,
+    /// For how many days entries of the audit log are kept; none: for ever.
+    pub audit_retention_days: Option<u64>,
     /// Where the metrics are served, over plain HTTP; none: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// Limits.
@@ -116,6 +118,7 @@ struct File {
     registration: Option<String>,
     relay_token_secs: Option<u64>,
     delivery_interval_secs: Option<u64>,
+    audit_retention_days: Option<u64>,
     metrics_listen: Option<String>,
     #[serde(default)]
     storage: StorageSection,
@@ -187,6 +190,8 @@ impl Config {
             2,
             3600,
         );
+        let audit_retention_days =
+            file.audit_retention_days.map(|days| mistakes.range("audit_retention_days", days, 1, 36_500));
         let limits = Limits {
             max_connections: {
                 let wanted = u64::from(file.limits.max_connections.unwrap_or(20_000));
@@ -206,6 +211,7 @@ impl Config {
             tls: file.tls.map(|tls| TlsFiles { certificate: tls.certificate, key: tls.key, pin: tls.pin }),
             relay_token_secs,
             delivery_interval_secs,
+            audit_retention_days,
             metrics_listen,
             limits,
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_net::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use crate::service::{Entered, Service, ServiceResult};
+use crate::service::{Pending, Service, ServiceResult};
 
 /// How late an expiry may be written down. (Gateways cut expired connections by themselves, to the second.)
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -16,8 +16,6 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// Runs until the end is asked for.
 pub async fn run(service: Service, shutdown: Shutdown) {
     let mut purge_at = Instant::now();
-    let mut prove_at = Instant::now() + service.delivery_interval();
-    let mut entered = Entered::default();
     loop {
         let leads = service.leads().await.unwrap_or_else(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot find out who the reconciler is");
@@ -28,14 +26,8 @@ pub async fn run(service: Service, shutdown: Shutdown) {
         }
         if leads && Instant::now() >= purge_at {
             purge_at = Instant::now() + PURGE_INTERVAL;
-            if let Err(error) = service.purge().await {
+            if let Err(error) = sweep(&service, &shutdown).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what ended");
-            }
-        }
-        if Instant::now() >= prove_at {
-            prove_at = Instant::now() + service.delivery_interval();
-            if let Err(error) = service.prove_deliveries(&mut entered).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a round of the delivery proof failed");
             }
         }
         tokio::select! {
@@ -43,13 +35,45 @@ pub async fn run(service: Service, shutdown: Shutdown) {
             () = shutdown.requested() => return,
             () = service.backlog.notified() => {}
             () = tokio::time::sleep(INTERVAL) => {}
-            () = tokio::time::sleep_until(prove_at) => {}
         }
     }
 }
 
-async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
-    while service.expire_overdue().await? && !shutdown.is_requested() {}
-    while service.compile_backlog().await? && !shutdown.is_requested() {}
+/// Runs the delivery proof until the end is asked for, at every replica: each enters what its own watchers report. Beside
+/// the reconciler, so that a round with much to enter holds up no policy.
+pub async fn prove(service: Service, shutdown: Shutdown) {
+    let mut pending = Pending::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(service.delivery_interval()) => {}
+        }
+        let proved = tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            proved = service.prove_deliveries(&mut pending) => proved,
+        };
+        if let Err(error) = proved {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a round of the delivery proof failed");
+        }
+    }
+}
+
+async fn sweep(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
+    service.purge().await?;
+    while service.retain_audit().await? && !shutdown.is_requested() {}
     Ok(())
+}
+
+/// Policies first: they are what gateways wait for. What one of the two cannot do holds up nothing of the other.
+async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
+    let mut after = String::new();
+    let compiled = async {
+        while service.compile_backlog(&mut after).await? && !shutdown.is_requested() {}
+        ServiceResult::Ok(())
+    };
+    let compiled = compiled.await;
+    while service.expire_overdue().await? && !shutdown.is_requested() {}
+    compiled
 }

@@ -70,7 +70,8 @@ async fn look(service: &Service) {
     loop {
         ticks.tick().await;
         let round = async {
-            seen = look_from(service, seen.saturating_sub(CLOCK_MARGIN_MS)).await?.max(seen);
+            let highest = look_from(service, seen.saturating_sub(CLOCK_MARGIN_MS)).await?;
+            seen = seen_by(seen, highest, service.clock().unix_ms());
             service.stay_alive().await
         };
         if let Err(error) = round.await {
@@ -96,12 +97,23 @@ async fn look_from(service: &Service, mut revision: u64) -> ServiceResult<u64> {
     Ok(revision)
 }
 
+/// Up to where everything was looked at. A revision of a later time than now (one gateway says it has a higher one, one
+/// clock is ahead) must not hide what other servers get meanwhile: it is looked at again until its time has come.
+fn seen_by(seen: u64, highest: u64, now_ms: u64) -> u64 {
+    highest.min(now_ms).max(seen)
+}
+
 async fn write_reports(service: &Service) {
     loop {
         sleep(REPORT_INTERVAL).await;
-        if let Err(error) = service.write_reports().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "reports of gateways cannot be written down");
-        }
+        // As long as there is more: a rest that grows would never be written down.
+        while match service.write_reports().await {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "reports of gateways cannot be written down");
+                false
+            }
+        } {}
     }
 }
 
@@ -123,5 +135,18 @@ impl Service {
         if news.backlog {
             self.backlog.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seen_by;
+
+    #[test]
+    fn one_revision_of_the_future_does_not_hide_the_others() {
+        let (seen, now) = (1_000_000, 1_005_000);
+        assert_eq!(seen_by(seen, 1_004_000, now), 1_004_000);
+        assert_eq!(seen_by(seen, now + 24 * 3_600_000, now), now);
+        assert_eq!(seen_by(seen, 900_000, now), seen, "it never goes back");
     }
 }

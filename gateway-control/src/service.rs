@@ -15,6 +15,7 @@ mod channels;
 mod connections;
 mod credentials;
 mod delivery;
+mod desk;
 mod device_tokens;
 mod devices;
 mod engines;
@@ -53,7 +54,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::platform::Hidden,
-    id::{ApiTokenId, OrganizationId, UserId},
+    id::{AgreementId, ApiTokenId, OrganizationId, ServerId, UserId},
     identity::{GatewayKey, GatewayPublicKey},
 };
 use sha2::{Digest, Sha256};
@@ -64,7 +65,7 @@ pub use self::{
     accounts::Registration,
     agreements::AgreementChange,
     connections::ConnectionChange,
-    delivery::{DeliverySettings, Entered},
+    delivery::{DeliverySettings, Pending},
     device_tokens::TokenVerifier,
     error::{ServiceError, ServiceResult},
     etag::etag,
@@ -75,6 +76,7 @@ pub use self::{
     password::Passwords,
 };
 use self::{
+    desk::Desk,
     permission::Act,
     work::{Who, Work},
 };
@@ -110,6 +112,8 @@ pub struct Settings {
     pub relay_token_secs: u64,
     /// How often the ends of connections are compared.
     pub delivery: DeliverySettings,
+    /// For how many days entries of the audit log are kept; none: for ever.
+    pub audit_retention_days: Option<u64>,
 }
 
 /// The service; clones share it.
@@ -121,6 +125,13 @@ pub struct Service {
     watchers: Watchers,
     passwords: Passwords,
     nonces: Arc<Nonces>,
+    desk: Arc<Desk>,
+    /// How often one gateway may open a watch: its assertions take places in a table that all share.
+    openings: Arc<KeyedLimiter<GatewayPublicKey>>,
+    /// How often one gateway may say what costs a turn to write: news of its engine, refused policies.
+    tellings: Arc<KeyedLimiter<ServerId>>,
+    /// How often one organization may change, inside one agreement, what the other one's gateways are told.
+    disturbances: Arc<KeyedLimiter<(OrganizationId, AgreementId)>>,
     /// How many refused sign-ins of one user are written down.
     refusals: Arc<KeyedLimiter<UserId>>,
     /// How many codes of a second factor one user may try.
@@ -138,6 +149,18 @@ pub struct Service {
 
 /// Nonces remembered: two minutes of requests of 10,000 gateways that each try ten times.
 const NONCES: usize = 100_000;
+
+/// Watches one gateway may open at once; then one a second. A table of nonces that is full refuses everybody.
+const OPENINGS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
+/// News of an engine, and refused policies, of one gateway at once: the largest engine is told in forty parts.
+const TELLINGS: NonZeroU32 = NonZeroU32::new(60).expect("invariant: not zero");
+/// Then one each.
+const TELLING_EACH: Duration = Duration::from_secs(3);
+/// Pauses, offers, shares and the like inside one agreement at once; then one a second. Each makes a policy and an entry in
+/// the log of the other side, which did not ask for it.
+const DISTURBANCES: NonZeroU32 = NonZeroU32::new(300).expect("invariant: not zero");
+/// Gateways, and agreements, whose rates are remembered.
+const KNOWN_GATEWAYS: usize = 50_000;
 
 /// Refused sign-ins of one user that are written into the audit log in an hour: enough to see an attack, and no more.
 const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
@@ -224,6 +247,15 @@ impl Service {
             watchers: if shared { Watchers::with_news() } else { Watchers::default() },
             passwords,
             nonces: Arc::new(Nonces::new(NONCES)),
+            desk: Arc::default(),
+            openings: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, Duration::from_secs(1), OPENINGS, KNOWN_GATEWAYS)),
+            tellings: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, TELLING_EACH, TELLINGS, KNOWN_GATEWAYS)),
+            disturbances: Arc::new(KeyedLimiter::new(
+                NonZeroU32::MIN,
+                Duration::from_secs(1),
+                DISTURBANCES,
+                KNOWN_GATEWAYS,
+            )),
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
             code_attempts: Arc::new(KeyedLimiter::new(CODES, Duration::from_secs(3600), CODES, KNOWN_USERS)),
             backlog: Arc::default(),
@@ -282,6 +314,16 @@ impl Service {
         self.commits.close();
         self.commits.wait().await;
         self.storage.close().await;
+    }
+
+    /// Refuses an organization that goes on and on changing what the other side of an agreement is told.
+    fn may_disturb(&self, actor: &Actor, agreement: AgreementId) -> ServiceResult<()> {
+        self.disturbances.check(&(actor.id(), agreement)).map_err(ServiceError::RateLimited)
+    }
+
+    /// Whether a gateway may tell now what costs a turn to write, or how long it has to wait.
+    pub(crate) fn may_tell(&self, caller: &GatewayCaller) -> Result<(), Duration> {
+        self.tellings.check(&caller.server)
     }
 
     async fn work(&self, who: Who) -> ServiceResult<Work> {

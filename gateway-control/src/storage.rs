@@ -10,17 +10,21 @@ mod news;
 mod rows;
 mod sql;
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use async_trait::async_trait;
 use gateway_proto::{
-    api::gateway::ConnectionReport,
+    api::{
+        gateway::ConnectionReport,
+        platform::{AuditAnchor, AuditOrder},
+    },
     engine::EngineChannel,
     id::{
         AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId, LinkId,
         OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::GatewayPublicKey,
+    peering::AgreementStatus,
     policy::Secret,
 };
 pub use news::{Heard, News, NewsLine};
@@ -70,6 +74,8 @@ pub struct Slice {
 pub trait Storage: Debug + Send + Sync + 'static {
     /// A consistent view for reading.
     async fn read(&self) -> StorageResult<Box<dyn Transaction>>;
+    /// The same for what watches and health checks need: however long people's lists are, nobody stands in their way.
+    async fn read_for_gateways(&self) -> StorageResult<Box<dyn Transaction>>;
     /// A transaction that may write; waits for its turn.
     async fn begin(&self) -> StorageResult<Box<dyn Transaction>>;
     /// Whether the storage answers.
@@ -137,10 +143,14 @@ pub trait Servers: Send {
     async fn insert_server(&mut self, row: &ServerRow) -> StorageResult<()>;
     /// Stores a changed one.
     async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()>;
+    /// Marks a server for compilation.
+    async fn mark_stale(&mut self, server: ServerId) -> StorageResult<()>;
     /// Marks every server with a gateway for compilation.
     async fn mark_all_stale(&mut self) -> StorageResult<()>;
-    /// Some servers marked for compilation.
-    async fn stale_servers(&mut self, limit: u32) -> StorageResult<Vec<ServerId>>;
+    /// Marks the servers connected with this one for compilation, those that have a gateway.
+    async fn mark_neighbours_stale(&mut self, server: ServerId) -> StorageResult<()>;
+    /// Some servers marked for compilation, in the order of their ids, after one of them.
+    async fn stale_servers(&mut self, after: &str, limit: u32) -> StorageResult<Vec<ServerId>>;
     /// Remembers a removed gateway.
     async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()>;
     /// Forgets a removed gateway, because it is enrolled again.
@@ -155,6 +165,8 @@ pub trait Servers: Send {
     async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey, now: u64) -> StorageResult<()>;
     /// The newest policy of a server.
     async fn policy(&mut self, server: ServerId) -> StorageResult<Option<PolicyRow>>;
+    /// The revision of the newest policy of a server, 0 without one.
+    async fn policy_revision(&mut self, server: ServerId) -> StorageResult<u64>;
     /// Stores the newest policy of a server.
     async fn put_policy(&mut self, row: &PolicyRow) -> StorageResult<()>;
     /// The rendezvous secret of two gateways; `fresh` becomes it when there is none.
@@ -164,6 +176,8 @@ pub trait Servers: Send {
         other: GatewayPublicKey,
         fresh: &Secret,
     ) -> StorageResult<Secret>;
+    /// The rendezvous secrets that a gateway has with others, by their keys.
+    async fn pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<BTreeMap<GatewayPublicKey, Secret>>;
     /// Drops the rendezvous secrets of a gateway.
     async fn delete_pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<()>;
     /// Relays of the map, ordered by id.
@@ -183,6 +197,7 @@ pub trait Peering: Send {
     async fn peering_requests(
         &mut self,
         organization: OrganizationId,
+        filter: &PeeringFilter,
         slice: &Slice,
     ) -> StorageResult<Vec<PeeringRequestRow>>;
     /// A pending request between two organizations, either way.
@@ -201,7 +216,12 @@ pub trait Peering: Send {
     /// One agreement.
     async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>>;
     /// Agreements of an organization.
-    async fn agreements(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<AgreementRow>>;
+    async fn agreements(
+        &mut self,
+        organization: OrganizationId,
+        status: Option<AgreementStatus>,
+        slice: &Slice,
+    ) -> StorageResult<Vec<AgreementRow>>;
     /// The agreement between two organizations that has not ended.
     async fn agreement_between(
         &mut self,
@@ -220,7 +240,12 @@ pub trait Channels: Send {
     /// One channel, removed or not.
     async fn channel(&mut self, id: ChannelId) -> StorageResult<Option<ChannelRow>>;
     /// Channels of an organization that are not removed.
-    async fn channels(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>>;
+    async fn channels(
+        &mut self,
+        organization: OrganizationId,
+        filter: &ChannelFilter,
+        slice: &Slice,
+    ) -> StorageResult<Vec<ChannelRow>>;
     /// Channels of a server that are not removed.
     async fn channels_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ChannelRow>>;
     /// Published channels of an organization.
@@ -232,7 +257,19 @@ pub trait Channels: Send {
     /// One grant.
     async fn grant(&mut self, id: GrantId) -> StorageResult<Option<GrantRow>>;
     /// Grants given or received by an organization.
-    async fn grants(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<GrantRow>>;
+    async fn grants(
+        &mut self,
+        organization: OrganizationId,
+        filter: &GrantFilter,
+        slice: &Slice,
+    ) -> StorageResult<Vec<GrantRow>>;
+    /// A grant of a channel inside an agreement that waits for an answer now.
+    async fn waiting_grant(
+        &mut self,
+        channel: ChannelId,
+        agreement: AgreementId,
+        now: u64,
+    ) -> StorageResult<Option<GrantRow>>;
     /// Grants of an agreement that have not ended.
     async fn open_grants_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<GrantRow>>;
     /// Grants of a channel that have not ended.
@@ -261,6 +298,12 @@ pub trait Connections: Send {
     ) -> StorageResult<Vec<ConnectionRow>>;
     /// Connections of a server that have not ended, ordered by id.
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
+    /// Connections of a server that wait for both gateways, ordered by id.
+    async fn ready_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
+    /// The gateway of a server has a revision in force since now: so its ends that were waiting for it are.
+    async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<()>;
+    /// The gateway of a server has nothing newer than this revision in force, whatever it said before.
+    async fn take_out_of_force(&mut self, server: ServerId, revision: u64) -> StorageResult<()>;
     /// Connections of an agreement that have not ended.
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
     /// Offered admin connections that nobody answered in time, and admin connections whose time-box is over.
@@ -558,9 +601,23 @@ pub trait Audit: Send {
     /// Appends an entry; its sequence must be the next one.
     async fn append_audit(&mut self, row: &AuditRow) -> StorageResult<()>;
     /// Entries of a chain, newest first; `before` 0: from the newest.
-    async fn audit(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
-    /// Entries of a chain behind `after`, oldest first; 0: from the first.
-    async fn audit_after(&mut self, chain: &str, after: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
+    /// Entries of a chain behind position `beyond` in this order; 0: from the first of them.
+    async fn audit(
+        &mut self,
+        chain: &str,
+        filter: &AuditFilter,
+        order: AuditOrder,
+        beyond: u64,
+        limit: u32,
+    ) -> StorageResult<Vec<AuditRow>>;
+    /// Where a chain begins, once its oldest entries were removed.
+    async fn audit_anchor(&mut self, chain: &str) -> StorageResult<Option<AuditAnchor>>;
+    /// The chains of the oldest entries from before a time, of so many entries.
+    async fn chains_before(&mut self, before: u64, limit: u32) -> StorageResult<Vec<String>>;
+    /// The oldest entries of a chain, up to the first one that is not from before a time.
+    async fn audit_before(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
+    /// Removes the oldest entries of a chain, up to this one, which becomes its anchor.
+    async fn remove_audit(&mut self, chain: &str, anchor: &AuditAnchor) -> StorageResult<()>;
     /// Removes ended sessions, enrolment codes that ended before `codes`, and removed gateways from before `gateways`.
     async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()>;
 }

@@ -41,6 +41,8 @@ struct Registry {
     /// Reports that changed since they were last taken by [`Watchers::take_news`]; at most those that are kept or were
     /// dropped meanwhile. Not kept at all when nobody takes them.
     news: Option<BTreeSet<(ServerId, ConnectionId)>>,
+    /// Connections on which something else was counted since [`Watchers::take_counted`]; at most those reported about.
+    counted: BTreeSet<ConnectionId>,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,10 @@ impl Watchers {
         let mut registry = self.lock();
         let (signal, changes) = watch::channel(Signal::Changed(0));
         let watcher = Watcher { session, last_heard: now, revision: 0, signal, reports: BTreeMap::new() };
-        if let Some(older) = registry.watchers.insert(server, watcher) {
+        if registry.watchers.get(&server).is_some_and(|known| known.session > session) {
+            // A newer one was faster.
+            watcher.signal.send_replace(Signal::Replaced);
+        } else if let Some(older) = registry.watchers.insert(server, watcher) {
             older.signal.send_replace(Signal::Replaced);
         }
         WatchSession { watchers: self.clone(), server, session, changes }
@@ -123,13 +128,21 @@ impl Watchers {
         self.lock().watchers.get(&server)?.reports.get(&connection).cloned()
     }
 
-    /// What the gateways that watch now last counted, by server and connection.
-    pub fn counts(&self) -> BTreeMap<(ServerId, ConnectionId), EndCounts> {
-        let registry = self.lock();
-        let ends = registry.watchers.iter().flat_map(|(server, watcher)| {
-            watcher.reports.iter().map(move |(connection, (report, _))| ((*server, *connection), report.counts))
-        });
-        ends.filter_map(|(end, counts)| Some((end, counts?))).collect()
+    /// What the watching gateway of a server last counted on a connection.
+    pub fn counts(&self, server: ServerId, connection: ConnectionId) -> Option<EndCounts> {
+        self.lock().watchers.get(&server)?.reports.get(&connection)?.0.counts
+    }
+
+    /// Takes away the names of the connections on which something else was counted since the last time.
+    pub fn take_counted(&self) -> BTreeSet<ConnectionId> {
+        std::mem::take(&mut self.lock().counted)
+    }
+
+    /// Puts names back that [`Watchers::take_news`] took away.
+    pub fn return_news(&self, taken: Vec<(ServerId, ConnectionId)>) {
+        if let Some(news) = &mut self.lock().news {
+            news.extend(taken);
+        }
     }
 
     /// Takes away the names of some reports that changed.
@@ -181,7 +194,7 @@ impl WatchSession {
 
     /// The newest revision that was read for it.
     pub fn read(&self, revision: u64) {
-        self.with(|watcher, _| watcher.revision = revision);
+        self.with(|watcher, _, _| watcher.revision = revision);
     }
 
     /// The server whose gateway watches.
@@ -191,20 +204,24 @@ impl WatchSession {
 
     /// Notes a sign of life.
     pub fn heard(&self, now: u64) {
-        self.with(|watcher, _| watcher.last_heard = now);
+        self.with(|watcher, _, _| watcher.last_heard = now);
     }
 
     /// Keeps reports about connections that `known` names; returns how many were dropped.
     pub fn report(&self, reports: Vec<ConnectionReport>, known: &[ConnectionId], now: u64) -> usize {
         let (kept, dropped): (Vec<_>, Vec<_>) =
             reports.into_iter().partition(|report| known.binary_search(&report.id).is_ok());
-        self.with(|watcher, mut news| {
+        self.with(|watcher, mut news, counted| {
             for report in kept {
                 let report = ConnectionReport { problem: report.problem.as_deref().map(brief), ..report };
                 if let Some(news) = &mut news {
                     news.insert((self.server, report.id));
                 }
-                watcher.reports.insert(report.id, (report, now));
+                let (id, counts) = (report.id, report.counts);
+                let before = watcher.reports.insert(id, (report, now)).and_then(|(before, _)| before.counts);
+                if counts.is_some() && counts != before {
+                    counted.insert(id);
+                }
             }
         });
         dropped.len()
@@ -212,7 +229,7 @@ impl WatchSession {
 
     /// Forgets what was reported about connections that are not in the policy any more.
     pub fn retain(&self, known: &[ConnectionId]) {
-        self.with(|watcher, mut news| {
+        self.with(|watcher, mut news, _| {
             watcher.reports.retain(|id, _| {
                 let stays = known.binary_search(id).is_ok();
                 if let (false, Some(news)) = (stays, &mut news) {
@@ -223,13 +240,16 @@ impl WatchSession {
         });
     }
 
-    fn with(&self, change: impl FnOnce(&mut Watcher, Option<&mut BTreeSet<(ServerId, ConnectionId)>>)) {
+    fn with(
+        &self,
+        change: impl FnOnce(&mut Watcher, Option<&mut BTreeSet<(ServerId, ConnectionId)>>, &mut BTreeSet<ConnectionId>),
+    ) {
         let mut registry = self.watchers.lock();
-        let Registry { watchers, news, .. } = &mut *registry;
+        let Registry { watchers, news, counted, .. } = &mut *registry;
         if let Some(watcher) = watchers.get_mut(&self.server)
             && watcher.session == self.session
         {
-            change(watcher, news.as_mut());
+            change(watcher, news.as_mut(), counted);
         }
     }
 }
@@ -295,7 +315,14 @@ mod tests {
         assert_eq!(*older.changes.borrow(), Signal::Replaced);
         drop(older);
         assert_eq!(watchers.last_heard(server(1)), Some(7));
-        drop(newer);
+        // An older one that comes late does not take its place either.
+        let (late, latest) = (watchers.next_session(), watchers.next_session());
+        let latest = watchers.enter(server(1), latest, 8);
+        let late = watchers.enter(server(1), late, 9);
+        assert_eq!((*late.changes.borrow(), *latest.changes.borrow()), (Signal::Replaced, Signal::Changed(0)));
+        drop((newer, late));
+        assert_eq!(watchers.last_heard(server(1)), Some(8));
+        drop(latest);
         assert_eq!(watchers.count(), 0);
     }
 }

@@ -56,7 +56,12 @@ pub fn hash(chain: &str, previous: &str, entry: &AuditEntry) -> String {
 
 /// Verifies a whole log, oldest entry first; the hash of its newest entry, or an empty text for an empty log.
 pub fn verify(chain: &str, entries: &[AuditEntry]) -> Result<String, ChainError> {
-    let mut verifier = Verifier::new(chain);
+    verify_after(chain, 0, "", entries)
+}
+
+/// The same for a log whose entries up to position `anchor`, the one with hash `anchor_hash`, were removed.
+pub fn verify_after(chain: &str, anchor: u64, anchor_hash: &str, entries: &[AuditEntry]) -> Result<String, ChainError> {
+    let mut verifier = Verifier::after(chain, anchor, anchor_hash);
     entries.iter().try_for_each(|entry| verifier.push(entry))?;
     Ok(verifier.head)
 }
@@ -65,26 +70,29 @@ pub fn verify(chain: &str, entries: &[AuditEntry]) -> Result<String, ChainError>
 #[derive(Debug)]
 pub struct Verifier<'a> {
     chain: &'a str,
+    /// Position of the entry before the first.
+    anchor: u64,
     entries: u64,
     head: String,
 }
 
 impl<'a> Verifier<'a> {
-    /// For the log of this chain.
-    pub fn new(chain: &'a str) -> Self {
-        Self { chain, entries: 0, head: String::new() }
+    /// For the log of this chain whose entries up to position `anchor`, the one with hash `anchor_hash`, were removed; 0 and
+    /// an empty hash: for the whole log.
+    pub fn after(chain: &'a str, anchor: u64, anchor_hash: &str) -> Self {
+        Self { chain, anchor, entries: 0, head: anchor_hash.to_owned() }
     }
 
     /// Takes the next entry. After an error nothing is known of those behind it.
     pub fn push(&mut self, entry: &AuditEntry) -> Result<(), ChainError> {
-        let expected = self.entries + 1;
+        let expected = self.anchor.saturating_add(self.entries).saturating_add(1);
         if entry.sequence != expected {
             return Err(ChainError::Gap { expected, found: entry.sequence });
         }
         if hash(self.chain, &self.head, entry) != entry.hash {
             return Err(ChainError::Changed { sequence: entry.sequence, id: entry.id.to_string() });
         }
-        self.entries = expected;
+        self.entries += 1;
         self.head.clone_from(&entry.hash);
         Ok(())
     }
@@ -164,5 +172,16 @@ mod tests {
         swapped.swap(0, 1);
         assert_eq!(verify("org", &swapped), Err(ChainError::Gap { expected: 1, found: 2 }));
         assert!(verify("another", &whole).is_err());
+    }
+
+    #[test]
+    fn a_log_whose_beginning_was_removed_is_whole_after_its_anchor_and_only_there() {
+        let whole = log(5);
+        let rest = &whole[2..];
+        assert_eq!(verify_after("org", 2, &whole[1].hash, rest).unwrap(), whole[4].hash);
+        assert_eq!(verify("org", rest), Err(ChainError::Gap { expected: 1, found: 3 }));
+        assert_eq!(verify_after("org", 1, &whole[0].hash, rest), Err(ChainError::Gap { expected: 2, found: 3 }));
+        assert!(matches!(verify_after("org", 2, &whole[0].hash, rest), Err(ChainError::Changed { sequence: 3, .. })));
+        assert_eq!(verify_after("org", 5, &whole[4].hash, &[]).unwrap(), whole[4].hash);
     }
 }

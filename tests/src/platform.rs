@@ -49,6 +49,8 @@ pub struct PlatformOptions {
     pub log_filter: String,
     /// Seconds between two rounds of the delivery proof.
     pub delivery_interval_secs: u64,
+    /// Further lines of the control plane's configuration, sections of their own.
+    pub more_control: String,
 }
 
 impl Default for PlatformOptions {
@@ -59,6 +61,7 @@ impl Default for PlatformOptions {
             more_relays: Vec::new(),
             log_filter: "info,gatewayd=debug,gateway_relay=debug,gateway_control=debug".into(),
             delivery_interval_secs: 60,
+            more_control: String::new(),
         }
     }
 }

@@ -113,6 +113,7 @@ pub(super) async fn delete_user(
 
 /// What to look for in the directory.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DirectoryQuery {
     /// Part of a name or description, case does not matter.

@@ -4,6 +4,7 @@ use axum::{Json, extract::State};
 use gateway_proto::{
     api::{Page, platform::Agreement},
     id::AgreementId,
+    peering::AgreementStatus,
 };
 use serde::Deserialize;
 
@@ -14,15 +15,29 @@ use super::{
 };
 use crate::service::{AgreementChange, Paging};
 
+/// Which agreements.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AgreementQuery {
+    /// Those in one status.
+    status: Option<AgreementStatus>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page at most, 1–200.
+    limit: Option<u32>,
+}
+
 /// Agreements of the own organization.
-#[utoipa::path(get, path = "/agreements", tag = "peering", params(Paging),
+#[utoipa::path(get, path = "/agreements", tag = "peering", params(AgreementQuery),
     responses((status = 200, body = Page<Agreement>)))]
 pub(super) async fn list(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
-    Ask(paging): Ask<Paging>,
+    Ask(query): Ask<AgreementQuery>,
 ) -> ApiResult<Json<Page<Agreement>>> {
-    Ok(Json(app.service.agreements(&actor, &paging).await?))
+    let paging = Paging { cursor: query.cursor, limit: query.limit };
+    Ok(Json(app.service.agreements(&actor, query.status, &paging).await?))
 }
 
 /// One agreement.

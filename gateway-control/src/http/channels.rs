@@ -6,7 +6,7 @@ use gateway_proto::{
         Page,
         platform::{AccessEntry, Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
     },
-    id::{AgreementId, ChannelId},
+    id::{AgreementId, ChannelId, ServerId},
 };
 use serde::Deserialize;
 
@@ -15,17 +15,37 @@ use super::{
     extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
-use crate::service::Paging;
+use crate::{service::Paging, storage::ChannelFilter};
+
+/// Which channels.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ChannelQuery {
+    /// Those of one server.
+    server: Option<ServerId>,
+    /// Only those that are published, or only those that are not.
+    published: Option<bool>,
+    /// Those whose name contains this; case does not count.
+    #[serde(default)]
+    search: String,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page at most, 1–200.
+    limit: Option<u32>,
+}
 
 /// Channels of the own organization.
-#[utoipa::path(get, path = "/channels", tag = "channels", params(Paging),
+#[utoipa::path(get, path = "/channels", tag = "channels", params(ChannelQuery),
     responses((status = 200, body = Page<Channel>)))]
 pub(super) async fn list(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
-    Ask(paging): Ask<Paging>,
+    Ask(query): Ask<ChannelQuery>,
 ) -> ApiResult<Json<Page<Channel>>> {
-    Ok(Json(app.service.channels(&actor, &paging).await?))
+    let paging = Paging { cursor: query.cursor, limit: query.limit };
+    let filter = ChannelFilter { server: query.server, published: query.published, search: query.search };
+    Ok(Json(app.service.channels(&actor, &filter, &paging).await?))
 }
 
 /// One channel.
@@ -76,6 +96,7 @@ pub(super) async fn delete(
 
 /// Whose endpoints.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EndpointQuery {
     /// The agreement whose peer published them.
@@ -98,13 +119,14 @@ pub(super) async fn endpoints(
     Ok(Json(app.service.endpoints(&actor, query.agreement, &paging).await?))
 }
 
-/// Who has access to it, and who was offered or asked for it; on one page.
-#[utoipa::path(get, path = "/channels/{id}/access", tag = "channels", params(("id" = ChannelId, Path)),
+/// Who has access to it, and who was offered or asked for it.
+#[utoipa::path(get, path = "/channels/{id}/access", tag = "channels", params(("id" = ChannelId, Path), Paging),
     responses((status = 200, body = Page<AccessEntry>)))]
 pub(super) async fn access(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ChannelId>,
+    Ask(paging): Ask<Paging>,
 ) -> ApiResult<Json<Page<AccessEntry>>> {
-    Ok(Json(Page { items: app.service.channel_access(&actor, id).await?, next: None }))
+    Ok(Json(app.service.channel_access(&actor, id, &paging).await?))
 }

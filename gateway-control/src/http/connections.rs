@@ -20,6 +20,7 @@ use crate::{
 
 /// Which connections.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ConnectionQuery {
     /// Those that ended too.

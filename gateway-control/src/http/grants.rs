@@ -6,8 +6,8 @@ use gateway_proto::{
         Page,
         platform::{ApproveGrant, CreateGrant, Grant},
     },
-    id::GrantId,
-    peering::GrantAct,
+    id::{AgreementId, ChannelId, GrantId},
+    peering::{GrantAct, GrantStatus},
 };
 use serde::Deserialize;
 
@@ -16,16 +16,53 @@ use super::{
     extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
-use crate::service::Paging;
+use crate::{service::Paging, storage::GrantFilter};
+
+/// Which grants.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct GrantQuery {
+    /// Those in one status.
+    status: Option<GrantStatus>,
+    /// Those of one agreement.
+    agreement: Option<AgreementId>,
+    /// Those of one channel.
+    channel: Option<ChannelId>,
+    /// `given` or `received` ones only; inside a self-agreement a grant is both.
+    direction: Option<GrantDirection>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page at most, 1–200.
+    limit: Option<u32>,
+}
+
+/// Whose channel a grant is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GrantDirection {
+    /// The own organization's.
+    Given,
+    /// The peer's.
+    Received,
+}
 
 /// Grants given and received by the own organization.
-#[utoipa::path(get, path = "/grants", tag = "grants", params(Paging), responses((status = 200, body = Page<Grant>)))]
+#[utoipa::path(get, path = "/grants", tag = "grants", params(GrantQuery),
+    responses((status = 200, body = Page<Grant>)))]
 pub(super) async fn list(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
-    Ask(paging): Ask<Paging>,
+    Ask(query): Ask<GrantQuery>,
 ) -> ApiResult<Json<Page<Grant>>> {
-    Ok(Json(app.service.grants(&actor, &paging).await?))
+    let paging = Paging { cursor: query.cursor, limit: query.limit };
+    let filter = GrantFilter {
+        status: query.status,
+        agreement: query.agreement,
+        channel: query.channel,
+        given: query.direction.map(|direction| direction == GrantDirection::Given),
+    };
+    Ok(Json(app.service.grants(&actor, &filter, &paging).await?))
 }
 
 /// One grant.

@@ -27,6 +27,8 @@ use super::{
         peering::PeeringVerb,
         agreements::AgreementVerb,
         grants::GrantVerb,
+        grants::GrantDirection,
+        peering::PeeringDirection,
         connections::ConnectionVerb,
         connections::KindFilter
     )),
@@ -131,6 +133,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(relays::list, relays::create))
         .routes(routes!(relays::delete))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::anchor))
         .routes(routes!(gateway::enroll));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api).routes(routes!(device_tokens::jwks))
 }

@@ -7,7 +7,7 @@ use gateway_proto::{
         platform::{CreatePeeringRequest, PeeringRequest},
     },
     id::PeeringRequestId,
-    peering::PeeringAct,
+    peering::{PeeringAct, PeeringStatus},
 };
 use serde::Deserialize;
 
@@ -16,17 +16,45 @@ use super::{
     extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
-use crate::service::Paging;
+use crate::{service::Paging, storage::PeeringFilter};
+
+/// Which peering requests.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PeeringQuery {
+    /// Those in one status.
+    status: Option<PeeringStatus>,
+    /// `incoming` or `outgoing` ones only.
+    direction: Option<PeeringDirection>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page at most, 1–200.
+    limit: Option<u32>,
+}
+
+/// Who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PeeringDirection {
+    /// Somebody else.
+    Incoming,
+    /// The own organization.
+    Outgoing,
+}
 
 /// Peering requests from and to the own organization.
-#[utoipa::path(get, path = "/peering-requests", tag = "peering", params(Paging),
+#[utoipa::path(get, path = "/peering-requests", tag = "peering", params(PeeringQuery),
     responses((status = 200, body = Page<PeeringRequest>)))]
 pub(super) async fn list(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
-    Ask(paging): Ask<Paging>,
+    Ask(query): Ask<PeeringQuery>,
 ) -> ApiResult<Json<Page<PeeringRequest>>> {
-    Ok(Json(app.service.peering_requests(&actor, &paging).await?))
+    let paging = Paging { cursor: query.cursor, limit: query.limit };
+    let outgoing = query.direction.map(|direction| direction == PeeringDirection::Outgoing);
+    let filter = PeeringFilter { status: query.status, outgoing };
+    Ok(Json(app.service.peering_requests(&actor, &filter, &paging).await?))
 }
 
 /// Ask an organization for an agreement.

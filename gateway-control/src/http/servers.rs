@@ -73,13 +73,14 @@ pub(super) async fn create_enrollment_code(
     Ok((StatusCode::CREATED, Json(app.service.create_enrollment_code(&actor, id, body).await?)))
 }
 
-/// Who has access to it, and who was offered or asked for it; on one page.
-#[utoipa::path(get, path = "/servers/{id}/access", tag = "servers", params(("id" = ServerId, Path)),
+/// Who has access to it, and who was offered or asked for it.
+#[utoipa::path(get, path = "/servers/{id}/access", tag = "servers", params(("id" = ServerId, Path), Paging),
     responses((status = 200, body = Page<AccessEntry>)))]
 pub(super) async fn access(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     At(id): At<ServerId>,
+    Ask(paging): Ask<Paging>,
 ) -> ApiResult<Json<Page<AccessEntry>>> {
-    Ok(Json(Page { items: app.service.server_access(&actor, id).await?, next: None }))
+    Ok(Json(app.service.server_access(&actor, id, &paging).await?))
 }

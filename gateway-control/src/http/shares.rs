@@ -19,6 +19,7 @@ use crate::service::Paging;
 
 /// Which shares.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ShareQuery {
     /// Those that ended too.

@@ -16,12 +16,13 @@ use axum::{
 };
 use gateway_proto::{
     api::gateway::{
-        HEARTBEAT_SECS, MAX_REPORT_CONNECTIONS, Report, SILENCE_SECS, WATCH_PROTOCOL, WatchEvent, WatchRequest,
+        EngineReport, HEARTBEAT_SECS, MAX_REPORT_CONNECTIONS, Report, SILENCE_SECS, WATCH_PROTOCOL, WatchEvent,
+        WatchRequest,
     },
     id::{ConnectionId, RelayId},
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{App, problem::ApiResult};
 use crate::{
@@ -37,6 +38,10 @@ const MAX_MESSAGE: usize = 1 << 20;
 const READ_BUFFER: usize = 4 << 10;
 /// Time without a sign of life after which the link is given up; also what one write may take.
 const SILENCE: Duration = Duration::from_secs(SILENCE_SECS);
+/// Our heartbeat answers the gateway's: one wake-up for both. It comes by itself when the gateway's is this late.
+const HEARTBEAT_LATEST: Duration = Duration::from_secs(HEARTBEAT_SECS + 1);
+/// A gateway that sends more heartbeats than agreed gets no more of ours than that.
+const HEARTBEAT_EARLIEST: Duration = Duration::from_secs(HEARTBEAT_SECS - 1);
 /// Messages of one gateway per second; a healthy one sends one heartbeat in five seconds and a report now and then.
 const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// The same, at once.
@@ -160,6 +165,9 @@ async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64,
         wanted_home: None,
         moved_at: None,
         last_heard: Instant::now(),
+        heartbeat_at: None,
+        held: None,
+        held_until: Instant::now(),
         token_due: Instant::now(),
         messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
     };
@@ -189,14 +197,26 @@ struct Watch {
     wanted_home: Option<RelayId>,
     moved_at: Option<Instant>,
     last_heard: Instant,
+    /// When our last heartbeat was sent, or put off.
+    heartbeat_at: Option<Instant>,
+    /// What the gateway told and may not tell yet.
+    held: Option<Telling>,
+    held_until: Instant,
     token_due: Instant,
     messages: DefaultDirectRateLimiter,
+}
+
+/// What costs a turn to write.
+enum Telling {
+    Engine(EngineReport),
+    Rejected { revision: u64, reason: String },
 }
 
 enum Step {
     Stop,
     Signal(bool),
     Message(Option<Result<Message, axum::Error>>),
+    Release,
     Heartbeat,
     Token,
     Silent,
@@ -208,40 +228,52 @@ impl Watch {
         self.session.changes.borrow_and_update();
         self.send_newest(socket).await?;
         self.send_token(socket).await?;
-        let mut heartbeat = interval(Duration::from_secs(HEARTBEAT_SECS));
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match self.step(socket, &mut heartbeat).await {
+            match self.step(socket).await {
                 Step::Stop => return Err(End::Close(RESTART, "the control plane stops")),
                 Step::Silent | Step::Signal(false) => return Err(End::Lost),
                 Step::Signal(true) => self.signal(socket).await?,
-                Step::Message(message) => self.message(message).await?,
-                Step::Token => self.send_token(socket).await?,
-                Step::Heartbeat => {
-                    if !self.app.service.is_synced() {
-                        return Err(End::Close(RESTART, "this replica has lost its database"));
+                Step::Message(message) => {
+                    if self.message(message).await? {
+                        self.heartbeat(socket).await?;
                     }
-                    if self.behind {
-                        self.catch_up(socket).await?;
-                    }
-                    if self.behind {
-                        // What is not known to be the newest is not confirmed as such.
-                        continue;
-                    }
-                    let now_ms = self.app.service.clock().unix_ms();
-                    send(socket, &WatchEvent::Heartbeat { revision: self.revision, now_ms }).await?;
                 }
+                Step::Release => self.release().await?,
+                Step::Token => self.send_token(socket).await?,
+                Step::Heartbeat => self.heartbeat(socket).await?,
             }
         }
     }
 
-    async fn step(&mut self, socket: &mut WebSocket, heartbeat: &mut Interval) -> Step {
+    async fn heartbeat(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+        if self.heartbeat_at.is_some_and(|at| at.elapsed() < HEARTBEAT_EARLIEST) {
+            return Ok(());
+        }
+        self.heartbeat_at = Some(Instant::now());
+        if !self.app.service.is_synced() {
+            return Err(End::Close(RESTART, "this replica has lost its database"));
+        }
+        if self.behind {
+            self.catch_up(socket).await?;
+        }
+        if self.behind {
+            // What is not known to be the newest is not confirmed as such.
+            return Ok(());
+        }
+        let now_ms = self.app.service.clock().unix_ms();
+        send(socket, &WatchEvent::Heartbeat { revision: self.revision, now_ms }).await
+    }
+
+    async fn step(&mut self, socket: &mut WebSocket) -> Step {
+        let heartbeat_due = self.heartbeat_at.map_or_else(Instant::now, |at| at + HEARTBEAT_LATEST);
         tokio::select! {
             biased;
             () = self.app.shutdown.requested() => Step::Stop,
             changed = self.session.changes.changed() => Step::Signal(changed.is_ok()),
-            _ = heartbeat.tick() => Step::Heartbeat,
-            message = socket.recv() => Step::Message(message),
+            // Whoever says too much has to wait before we read on; what we have to say goes out meanwhile.
+            () = sleep_until(self.held_until), if self.held.is_some() => Step::Release,
+            message = socket.recv(), if self.held.is_none() => Step::Message(message),
+            () = sleep_until(heartbeat_due) => Step::Heartbeat,
             () = sleep_until(self.token_due) => Step::Token,
             () = sleep_until(self.last_heard + SILENCE) => Step::Silent,
         }
@@ -250,7 +282,11 @@ impl Watch {
     async fn signal(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         let signal = *self.session.changes.borrow_and_update();
         match signal {
-            Signal::Removed => Err(End::Removed),
+            // The news may be of a gateway that was there before: only what the storage says is told.
+            Signal::Removed => match self.app.service.newest_policy(&self.caller).await {
+                Ok(None) => Err(End::Removed),
+                Ok(Some(_)) | Err(_) => Err(End::Close(GOING_AWAY, "watch again")),
+            },
             Signal::Replaced => Err(End::Close(GOING_AWAY, "a newer watch of this gateway took over")),
             Signal::Changed(_) => self.catch_up(socket).await,
         }
@@ -295,12 +331,13 @@ impl Watch {
         send(socket, &WatchEvent::RelayToken { token }).await
     }
 
-    async fn message(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    /// Does what a message asks for; whether it was a heartbeat.
+    async fn message(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<bool, End> {
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
                 self.heard();
-                return Ok(());
+                return Ok(false);
             }
             Some(Ok(Message::Binary(_))) => return Err(End::Close(POLICY_VIOLATION, "text messages only")),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Lost),
@@ -313,16 +350,18 @@ impl Watch {
         };
         self.heard();
         match request {
-            WatchRequest::Hello { .. } => Err(End::Close(POLICY_VIOLATION, "hello comes once")),
-            WatchRequest::Heartbeat => self.settle_home().await,
-            WatchRequest::Applied { revision } => Ok(self.app.service.gateway_applied(&self.caller, revision).await?),
-            WatchRequest::Rejected { revision, reason } => {
-                let reason = brief(&reason);
-                tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
-                Ok(self.app.service.gateway_rejected(&self.caller, revision, &reason).await?)
+            WatchRequest::Hello { .. } => return Err(End::Close(POLICY_VIOLATION, "hello comes once")),
+            WatchRequest::Heartbeat => {
+                self.settle_home().await?;
+                return Ok(true);
             }
-            WatchRequest::Report(report) => self.report(report).await,
+            WatchRequest::Applied { revision } => self.app.service.gateway_applied(&self.caller, revision).await?,
+            WatchRequest::Rejected { revision, reason } => {
+                self.hold(Telling::Rejected { revision, reason: brief(&reason) }).await?;
+            }
+            WatchRequest::Report(report) => self.report(report).await?,
         }
+        Ok(false)
     }
 
     /// Tells the partners of a new home relay. Every move is a new policy for all of them, so a gateway that flaps, or wants
@@ -348,10 +387,33 @@ impl Watch {
         let now = self.app.service.clock().unix_secs();
         let dropped = self.session.report(report.connections, &self.connections, now);
         self.app.metrics.reports_dropped(dropped);
-        if let Some(engine) = report.engine {
-            self.app.service.gateway_engine(&self.caller, engine).await?;
+        match report.engine {
+            Some(engine) => self.hold(Telling::Engine(engine)).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Does what was told, now or when it may be done.
+    async fn hold(&mut self, telling: Telling) -> Result<(), End> {
+        self.held = Some(telling);
+        self.release().await
+    }
+
+    async fn release(&mut self) -> Result<(), End> {
+        if let Err(wait) = self.app.service.may_tell(&self.caller) {
+            self.held_until = Instant::now() + wait.min(SILENCE / 2);
+            return Ok(());
+        }
+        // It waited because of us, not because it was silent.
+        self.heard();
+        match self.held.take() {
+            Some(Telling::Engine(report)) => Ok(self.app.service.gateway_engine(&self.caller, report).await?),
+            Some(Telling::Rejected { revision, reason }) => {
+                tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
+                Ok(self.app.service.gateway_rejected(&self.caller, revision, &reason).await?)
+            }
+            None => Ok(()),
+        }
     }
 
     fn heard(&mut self) {

@@ -1,42 +1,61 @@
 //! Who has access: to a channel, and to a server with everything on it, in one list for its owner.
 
 use gateway_proto::{
-    api::platform::{AccessEntry, AccessKind},
+    api::{
+        Page,
+        platform::{AccessEntry, AccessKind},
+    },
     id::{ChannelId, OrganizationId, ServerId},
     peering::GrantStatus,
 };
 
 use super::{
-    Actor, Service, ServiceResult, channels::own_channel, connections::status_at, peering::name_of, permission::Act,
+    Actor, Service, ServiceResult,
+    channels::own_channel,
+    connections::status_at,
+    page::{Paging, cut},
+    peering::name_of,
+    permission::Act,
     servers::own_server,
 };
 use crate::storage::{ChannelRow, Transaction};
 
 impl Service {
     /// Who may use a channel, and who waits for it.
-    pub async fn channel_access(&self, actor: &Actor, id: ChannelId) -> ServiceResult<Vec<AccessEntry>> {
+    pub async fn channel_access(
+        &self,
+        actor: &Actor,
+        id: ChannelId,
+        paging: &Paging,
+    ) -> ServiceResult<Page<AccessEntry>> {
         actor.may(Act::Read)?;
         let mut tx = self.storage.read().await?;
         let channel = own_channel(&mut *tx, actor.id(), id).await?;
-        granted(&mut *tx, actor.id(), &channel).await
+        let entries = granted(&mut *tx, &channel).await?;
+        named_page(&mut *tx, actor.id(), entries, paging).await
     }
 
     /// Who may use the channels of a server, administer its engine, or see its figures.
-    pub async fn server_access(&self, actor: &Actor, id: ServerId) -> ServiceResult<Vec<AccessEntry>> {
+    pub async fn server_access(
+        &self,
+        actor: &Actor,
+        id: ServerId,
+        paging: &Paging,
+    ) -> ServiceResult<Page<AccessEntry>> {
         actor.may(Act::Read)?;
         let own = actor.id();
         let mut tx = self.storage.read().await?;
         own_server(&mut *tx, own, id).await?;
         let mut entries = Vec::new();
         for channel in tx.channels_of_server(id).await? {
-            entries.extend(granted(&mut *tx, own, &channel).await?);
+            entries.extend(granted(&mut *tx, &channel).await?);
         }
         for share in tx.open_shares_of_server(id).await? {
             entries.push(AccessEntry {
                 kind: AccessKind::Share,
                 id: share.id.to_string(),
                 organization_id: share.peer,
-                organization_name: name_of(&mut *tx, share.peer, own).await?,
+                organization_name: String::new(),
                 what: format!("{:?}", share.level).to_lowercase(),
                 in_force: true,
                 expires_at: share.expires_at,
@@ -54,29 +73,42 @@ impl Service {
                 kind: AccessKind::Admin,
                 id: row.id.to_string(),
                 organization_id: row.sender.organization,
-                organization_name: name_of(&mut *tx, row.sender.organization, own).await?,
+                organization_name: String::new(),
                 what: format!("{}, {status}", if admin.terms.access.writes() { "read-write" } else { "read-only" }),
                 in_force: row.sender.server.is_some(),
                 expires_at: admin.expires_at,
                 created_at: row.created_at,
             });
         }
-        Ok(entries)
+        named_page(&mut *tx, own, entries, paging).await
     }
 }
 
-async fn granted(
+/// A page of the entries in the order of their ids, with the names of the organizations.
+async fn named_page(
     tx: &mut dyn Transaction,
     own: OrganizationId,
-    channel: &ChannelRow,
-) -> ServiceResult<Vec<AccessEntry>> {
+    mut entries: Vec<AccessEntry>,
+    paging: &Paging,
+) -> ServiceResult<Page<AccessEntry>> {
+    let slice = paging.slice()?;
+    entries.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    entries.retain(|entry| entry.id > slice.after);
+    let (mut items, next) = cut(entries, &slice, |entry| entry.id.clone());
+    for entry in &mut items {
+        entry.organization_name = name_of(tx, entry.organization_id, own).await?;
+    }
+    Ok(Page { items, next })
+}
+
+async fn granted(tx: &mut dyn Transaction, channel: &ChannelRow) -> ServiceResult<Vec<AccessEntry>> {
     let mut entries = Vec::new();
     for grant in tx.open_grants_of_channel(channel.id).await? {
         entries.push(AccessEntry {
             kind: AccessKind::Grant,
             id: grant.id.to_string(),
             organization_id: grant.peer,
-            organization_name: name_of(tx, grant.peer, own).await?,
+            organization_name: String::new(),
             what: format!("{}, {}", channel.name, grant.status),
             in_force: grant.status == GrantStatus::Active,
             expires_at: grant.expires_at,

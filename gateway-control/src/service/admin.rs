@@ -37,6 +37,9 @@ pub(super) struct NewAdmin {
     pub(super) share: Option<ShareId>,
 }
 
+/// Admin connections of one agreement that may wait for an answer.
+const OFFERS_OF_AGREEMENT: usize = 20;
+
 impl Service {
     /// Offers the peer of an agreement the admin API of an own server's engine. Inside a self-agreement it is accepted at once.
     pub async fn offer_admin(&self, actor: &Actor, body: OfferAdmin) -> ServiceResult<Connection> {
@@ -61,6 +64,14 @@ impl Service {
         let server = own_server(work.tx(), own, body.server_id).await?;
         if body.access == AdminAccess::ReadWrite {
             work.allows_read_write(own).await?;
+        }
+        self.may_disturb(actor, agreement.id)?;
+        let open = work.open_connections_of_agreement(agreement.id).await?;
+        let waits = |row: &&ConnectionRow| status_at(row, work.now) == ConnectionStatus::Offered;
+        if open.iter().filter(waits).count() >= OFFERS_OF_AGREEMENT {
+            return Err(ServiceError::Conflict(format!(
+                "{OFFERS_OF_AGREEMENT} offers of this agreement wait for an answer already"
+            )));
         }
         let user = agreement.other(own);
         let user_end = if user == own {
@@ -183,7 +194,7 @@ impl Work {
     /// Makes an admin connection: offered, or accepted at once when the end it is used from is known.
     pub(super) async fn create_admin(&mut self, new: NewAdmin, act: &str) -> ServiceResult<ConnectionRow> {
         let (ms, random) = self.seed();
-        let end = |server, organization| EndRow { server, organization, paused: false, revision: 0 };
+        let end = |server, organization| EndRow { server, organization, paused: false, revision: 0, in_force_at: None };
         let kind = match new.terms.access {
             AdminAccess::ReadOnly => ConnectionKind::AdminReadOnly,
             AdminAccess::ReadWrite => ConnectionKind::AdminReadWrite,

@@ -28,11 +28,16 @@ pub enum AgreementChange {
 
 impl Service {
     /// Agreements of the own organization.
-    pub async fn agreements(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Agreement>> {
+    pub async fn agreements(
+        &self,
+        actor: &Actor,
+        status: Option<AgreementStatus>,
+        paging: &Paging,
+    ) -> ServiceResult<Page<Agreement>> {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
-        let (rows, next) = cut(tx.agreements(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let (rows, next) = cut(tx.agreements(actor.id(), status, &slice).await?, &slice, |row| row.id.to_string());
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(show(&mut *tx, actor.id(), row).await?);
@@ -85,6 +90,9 @@ impl Service {
             let shown = show(work.tx(), own, row).await?;
             work.unchanged().await?;
             return Ok(shown);
+        }
+        if change != AgreementChange::End {
+            self.may_disturb(actor, id)?;
         }
         if row.ended_at.is_some() {
             work.end_agreement(&row).await?;

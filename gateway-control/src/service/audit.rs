@@ -3,7 +3,7 @@
 use gateway_proto::{
     api::{
         Page,
-        platform::{AuditEntry, AuditOrder},
+        platform::{AuditAnchor, AuditEntry, AuditOrder},
     },
     audit::hash,
     id::AuditId,
@@ -13,8 +13,14 @@ use super::{
     Actor, Service, ServiceError, ServiceResult,
     page::{Paging, cut},
     permission::Act,
+    work::Who,
 };
-use crate::storage::{AuditRow, StorageResult, Transaction};
+use crate::storage::{AuditFilter, AuditRow, StorageResult, Transaction};
+
+const DAY_SECS: u64 = 24 * 3600;
+/// Entries that are looked at for the chains to shorten, and entries of each that one transaction removes.
+const LOOKED_AT: u32 = 1_000;
+const ENTRIES: u32 = 500;
 
 /// The chain of what belongs to no organization.
 pub const PLATFORM_CHAIN: &str = "platform";
@@ -54,8 +60,9 @@ impl Service {
     pub async fn audit_log(
         &self,
         actor: &Actor,
-        paging: &Paging,
+        filter: &AuditFilter,
         order: AuditOrder,
+        paging: &Paging,
     ) -> ServiceResult<Page<AuditEntry>> {
         actor.may(Act::ReadAudit)?;
         let slice = paging.slice()?;
@@ -66,13 +73,49 @@ impl Service {
                 .map_err(|_| ServiceError::Invalid("cursor is not one that this list answered".to_owned()))?,
         };
         let chain = actor.organization.id.to_string();
-        let mut reading = self.storage.read().await?;
-        let rows = match order {
-            AuditOrder::Newest => reading.audit(&chain, beyond, slice.limit).await?,
-            AuditOrder::Oldest => reading.audit_after(&chain, beyond, slice.limit).await?,
-        };
+        let rows = self.storage.read().await?.audit(&chain, filter, order, beyond, slice.limit).await?;
         let (rows, next) = cut(rows, &slice, |row| row.entry.sequence.to_string());
         let items = rows.into_iter().map(|row| row.entry).collect();
         Ok(Page { items, next })
+    }
+
+    /// Where the audit log of the own organization begins.
+    pub async fn audit_anchor(&self, actor: &Actor) -> ServiceResult<AuditAnchor> {
+        actor.may(Act::ReadAudit)?;
+        let anchor = self.storage.read().await?.audit_anchor(&actor.organization.id.to_string()).await?;
+        Ok(anchor.unwrap_or(AuditAnchor { sequence: 0, hash: String::new(), removed_at: None }))
+    }
+
+    /// Removes some entries that are older than they are kept; whether there may be more. What is left can still be
+    /// verified: the removal is an entry itself, and names where the chain begins from now on.
+    pub async fn retain_audit(&self) -> ServiceResult<bool> {
+        let Some(days) = self.settings.audit_retention_days else { return Ok(false) };
+        let before = self.clock.unix_secs().saturating_sub(days * DAY_SECS);
+        let chains = self.storage.read().await?.chains_before(before, LOOKED_AT).await?;
+        if chains.is_empty() {
+            return Ok(false);
+        }
+        let mut work = self.work(Who::System).await?;
+        let mut removed = false;
+        for chain in &chains {
+            // A time that went back leaves what is old behind what is not: only a beginning is removed.
+            let Some(last) = work.audit_before(chain, before, ENTRIES).await?.pop() else { continue };
+            let AuditEntry { sequence, hash, .. } = last.entry;
+            let record = Record {
+                chain,
+                at_ms: self.clock.unix_ms(),
+                actor: "system".to_owned(),
+                act: "audit.retain",
+                object: chain.clone(),
+                detail: format!("kept for {days} days; removed up to entry {sequence} with hash {hash}"),
+                request: String::new(),
+            };
+            append(work.tx(), record).await?;
+            let removed_at = Some(work.now);
+            work.remove_audit(chain, &AuditAnchor { sequence, hash, removed_at }).await?;
+            removed = true;
+        }
+        work.commit().await?;
+        Ok(removed)
     }
 }

@@ -21,16 +21,21 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{ChannelRow, Transaction};
+use crate::storage::{ChannelFilter, ChannelRow, Transaction};
 
 const DEFAULT_BEHAVIOR: &str = HL7V2_MLLP;
 
 impl Service {
     /// Channels of the own organization.
-    pub async fn channels(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Channel>> {
+    pub async fn channels(
+        &self,
+        actor: &Actor,
+        filter: &ChannelFilter,
+        paging: &Paging,
+    ) -> ServiceResult<Page<Channel>> {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
-        let rows = self.storage.read().await?.channels(actor.id(), &slice).await?;
+        let rows = self.storage.read().await?.channels(actor.id(), filter, &slice).await?;
         Ok(page(rows, &slice, |row| row.id.to_string(), show))
     }
 

@@ -19,7 +19,7 @@ use super::{
     permission::Act,
     work::changes,
 };
-use crate::storage::{ADMIN_BEHAVIOR, ConnectionFilter, ConnectionRow, EndRow, Transaction};
+use crate::storage::{ADMIN_BEHAVIOR, ConnectionFilter, ConnectionRow, EndRow, ServerRow, Transaction};
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,11 @@ impl Service {
         let (rows, next) = cut(tx.connections(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            items.push(self.show_connection(&mut *tx, actor.id(), row).await?);
+            let shown = self.show_connection(&mut *tx, actor.id(), row).await?;
+            // Time may have ended what is not written down as ended yet.
+            if filter.status.is_none_or(|status| status == shown.status) {
+                items.push(shown);
+            }
         }
         Ok(Page { items, next })
     }
@@ -123,6 +127,7 @@ impl Service {
                 work.unchanged().await?;
                 return Ok(shown);
             }
+            self.may_disturb(actor, row.agreement)?;
             work.update_connection(&row).await?;
             work.touch_ends(&row);
         }
@@ -149,6 +154,8 @@ impl Service {
         let (endpoint, behavior) = endpoint(tx, &row).await?;
         let (user, owner) = if row.admin.is_some() { ("admin_user", "admin_owner") } else { ("sender", "listener") };
         let agreement = tx.agreement(row.agreement).await?;
+        let sender = self.show_end(tx, viewer, &row, &row.sender, user).await?;
+        let listener = self.show_end(tx, viewer, &row, &row.listener, owner).await?;
         Ok(Connection {
             id: row.id,
             grant_id: row.grant,
@@ -159,8 +166,12 @@ impl Service {
             status: status_at(&row, self.clock.unix_secs()),
             suspended: agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Suspended),
             auto_activate: row.auto_activate,
-            sender: self.show_end(tx, viewer, &row, &row.sender, user).await?,
-            listener: self.show_end(tx, viewer, &row, &row.listener, owner).await?,
+            policy_in_force_since: sender
+                .policy_in_force_since
+                .max(listener.policy_in_force_since)
+                .filter(|_| [&sender, &listener].iter().all(|end| end.policy_in_force_since.is_some())),
+            sender,
+            listener,
             delivery: delivery::shown(tx, row.id).await?,
             created_at: row.created_at,
             ended_at: row.ended_at,
@@ -187,10 +198,12 @@ impl Service {
         // What is wrong at an end may name its engine's address: connector details are its owner's only.
         let own = end.organization == viewer;
         let report = report.map(|report| ConnectionReport { problem: report.problem.filter(|_| own), ..report });
+        let in_force = end.revision > 0
+            && server.as_ref().is_some_and(|server| !server.stale && server.applied_revision >= end.revision);
         Ok(ConnectionEnd {
             server_id: end.server,
-            policy_in_force: end.revision > 0
-                && server.as_ref().is_some_and(|server| server.applied_revision >= end.revision),
+            policy_in_force: in_force,
+            policy_in_force_since: end.in_force_at.filter(|_| in_force),
             server_name: server.map(|server| server.name).unwrap_or_default(),
             organization_name: name_of(tx, end.organization, viewer).await?,
             role: role.to_owned(),
@@ -278,10 +291,13 @@ impl Work {
         self.audit(&organizations, &format!("connection.{act}"), row.id, changes).await
     }
 
-    /// Activates what waits for a policy of this server only: both ends have it in force now.
-    pub(super) async fn activate_confirmed(&mut self, server: gateway_proto::id::ServerId) -> ServiceResult<()> {
-        for mut row in self.open_connections_of_server(server).await? {
-            if row.status != ConnectionStatus::Ready || !row.auto_activate || !self.is_confirmed(&row).await? {
+    /// The gateway of this server has its applied revision in force: that is written to its ends, and what waited for
+    /// it only becomes active.
+    pub(super) async fn confirm(&mut self, server: &ServerRow) -> ServiceResult<()> {
+        let now = self.now;
+        self.put_in_force(server.id, server.applied_revision, now).await?;
+        for mut row in self.ready_connections_of_server(server.id).await? {
+            if !row.auto_activate || !self.is_confirmed(&row).await? {
                 continue;
             }
             row.status = next(row.status, ConnectionAct::Activate, Side::System)?;

@@ -3,15 +3,12 @@
 //! The rules are `gateway_proto::balance`. A round costs what was reported since the last one, and the connections whose
 //! comparison is open; it is idempotent. Several replicas may take part: each enters what its own watchers report.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use gateway_proto::{
     api::platform::Delivery,
-    balance::{BalanceEvent, BalanceTimes, Difference, EndCounts},
-    id::{ConnectionId, ServerId},
+    balance::{BalanceEvent, BalanceTimes, Difference},
+    id::ConnectionId,
 };
 
 use super::{Service, ServiceResult, work::Who, work::Work};
@@ -19,33 +16,30 @@ use crate::storage::{ConnectionRow, DeliveryRow, Transaction};
 
 /// Connections handled in one transaction.
 const BATCH: usize = 50;
+/// An end that has not confirmed its counts for so long is not waited for any more.
+const FORGOTTEN_SECS: u64 = 3_600;
 /// Open comparisons read at once.
 const OPEN_PAGE: u32 = 500;
 
-/// What was entered already, so that only news are; bounded by what the watching gateways report.
+/// Connections about which something was reported that is not entered yet; at most those that were reported about.
 #[derive(Debug, Default)]
-pub struct Entered(BTreeMap<(ServerId, ConnectionId), EndCounts>);
+pub struct Pending(BTreeSet<ConnectionId>);
 
 impl Service {
-    /// One round: enters what the gateways that watch here report, and compares.
-    pub async fn prove_deliveries(&self, entered: &mut Entered) -> ServiceResult<()> {
-        let reported = self.watchers.counts();
-        entered.0.retain(|end, _| reported.contains_key(end));
-        let mut concerned: BTreeSet<ConnectionId> = reported
-            .iter()
-            .filter(|(end, counts)| entered.0.get(*end) != Some(*counts))
-            .map(|((_, connection), _)| *connection)
-            .collect();
+    /// One round: enters what the gateways that watch here report, and compares. What it does not get to is for the next.
+    pub async fn prove_deliveries(&self, pending: &mut Pending) -> ServiceResult<()> {
+        pending.0.append(&mut self.watchers.take_counted());
+        let mut concerned = pending.0.clone();
         concerned.extend(self.open_deliveries().await?);
         let concerned: Vec<_> = concerned.into_iter().collect();
         for batch in concerned.chunks(BATCH) {
             let mut work = self.work(Who::System).await?;
             for connection in batch {
-                self.prove(&mut work, *connection, &reported).await?;
+                self.prove(&mut work, *connection).await?;
             }
             work.commit().await?;
-            for (end, counts) in reported.iter().filter(|((_, connection), _)| batch.contains(connection)) {
-                entered.0.insert(*end, *counts);
+            for connection in batch {
+                pending.0.remove(connection);
             }
         }
         Ok(())
@@ -69,12 +63,7 @@ impl Service {
         }
     }
 
-    async fn prove(
-        &self,
-        work: &mut Work,
-        id: ConnectionId,
-        reported: &BTreeMap<(ServerId, ConnectionId), EndCounts>,
-    ) -> ServiceResult<()> {
+    async fn prove(&self, work: &mut Work, id: ConnectionId) -> ServiceResult<()> {
         let Some(row) = work.connection(id).await? else { return Ok(()) };
         let before = work.delivery(id).await?;
         let mut delivery = before.clone().unwrap_or_else(|| DeliveryRow::new(id));
@@ -86,10 +75,10 @@ impl Service {
         let now = work.now;
         let times = self.settings.delivery.times();
         for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
-            if let Some(counts) = end.server.and_then(|server| reported.get(&(server, id))) {
-                if tally.is_news(counts) {
+            if let Some(counts) = end.server.and_then(|server| self.watchers.counts(server, id)) {
+                if tally.is_news(&counts) {
                     let before = tally.messages();
-                    tally.report(counts, now);
+                    tally.report(&counts, now);
                     work.meter(&row, end, tally.messages().saturating_sub(before)).await?;
                 }
                 tally.confirm(now);
@@ -102,7 +91,14 @@ impl Service {
         if is_known {
             event = delivery.balance.handle_tallies(&delivery.sender, &delivery.listener, now, &times);
         }
-        delivery.is_open = !is_known || delivery.balance.is_open(&delivery.sender, &delivery.listener, now, &times);
+        // An end that has been out of reach for long is not waited for: its next report opens the comparison again.
+        let forgotten = now.saturating_sub(FORGOTTEN_SECS.max(self.settings.delivery.interval_secs * 10));
+        let is_lost = [&delivery.sender, &delivery.listener].iter().any(|tally| tally.confirmed_at() < forgotten);
+        delivery.is_open = if is_known {
+            delivery.balance.is_open(&delivery.sender, &delivery.listener, now, &times)
+        } else {
+            !is_lost
+        };
         if let Some(event) = event {
             announce(work, &row, event).await?;
         }

@@ -47,7 +47,7 @@ impl Service {
             let detail = format!("key {}", request.key);
             work.audit(&[server.organization], "gateway.enroll", server.id, detail).await?;
         }
-        let changed = work.compile().await?;
+        work.compile_one(server.id).await?;
         let server = work.server(server.id).await?.ok_or(ServiceError::Internal("a server vanished"))?;
         let organization = work.organization(server.organization).await?;
         let stored =
@@ -60,7 +60,7 @@ impl Service {
             policy: policy::envelope(&stored)?,
             relay_token: self.relay_token(work.tx(), &server).await?,
         };
-        work.finish(changed).await?;
+        work.commit().await?;
         Ok(answer)
     }
 }

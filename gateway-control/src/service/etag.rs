@@ -13,6 +13,7 @@ const VOLATILE: &[&str] = &[
     "report",
     "reported_at",
     "policy_in_force",
+    "policy_in_force_since",
     "online",
     "last_seen_at",
     "policy_revision",
@@ -20,6 +21,7 @@ const VOLATILE: &[&str] = &[
     "policy_problem",
     "gateway_version",
     "metrics",
+    "delivery",
     "last_used_at",
 ];
 
@@ -67,7 +69,8 @@ mod tests {
     #[test]
     fn a_tag_tells_what_people_changed_and_not_what_gateways_report() {
         let seen = json!({"id": "con_1", "status": "active", "sender": {"paused": false, "report": {"streams": 1}}});
-        let same = json!({"status": "active", "id": "con_1", "sender": {"paused": false, "report": null}});
+        let same = json!({"status": "active", "id": "con_1", "sender": {"paused": false, "report": null},
+            "delivery": {"sender_messages": 7}, "policy_in_force_since": 5});
         let other = json!({"id": "con_1", "status": "active", "sender": {"paused": true}});
         assert_eq!(etag(&seen), etag(&same));
         assert_ne!(etag(&seen), etag(&other));

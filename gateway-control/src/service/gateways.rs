@@ -11,7 +11,7 @@ use gateway_proto::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Service, ServiceError, ServiceResult, Work, policy, work::Who};
+use super::{Service, ServiceError, ServiceResult, Work, desk::Note, policy, work::Who};
 use crate::{limits::NonceRefusal, storage::ServerRow, watchers::brief};
 
 /// A gateway that proved its key.
@@ -37,8 +37,8 @@ pub enum WatchStart {
 /// The nonce of an assertion, to be spent.
 #[derive(Debug, Clone)]
 pub struct Proof {
-    digest: String,
-    until: u64,
+    pub(super) digest: String,
+    pub(super) until: u64,
 }
 
 /// A policy on its way to its gateway.
@@ -54,10 +54,7 @@ pub struct Newest {
     pub relays: Vec<RelayId>,
 }
 
-/// Revisions are times: those from a later time than tomorrow cannot have come from us.
-const REVISION_AHEAD_MS: u64 = 24 * 3600 * 1000;
-
-const USED_BEFORE: &str = "this assertion was used before; sign a new one";
+pub(super) const USED_BEFORE: &str = "this assertion was used before; sign a new one";
 
 impl Service {
     /// Checks the assertion a gateway opens its watch with.
@@ -80,7 +77,8 @@ impl Service {
         if HEXLOWER.decode(assertion.nonce.as_bytes()).map_or(0, |nonce| nonce.len()) != 16 {
             return Err(ServiceError::Unauthenticated("the assertion's nonce is not 32 hex digits"));
         }
-        let mut tx = self.storage.read().await?;
+        self.openings.check(&assertion.key).map_err(ServiceError::RateLimited)?;
+        let mut tx = self.storage.read_for_gateways().await?;
         let server = tx.server_by_gateway(assertion.key).await?;
         let removed = server.is_none() && tx.is_removed_gateway(assertion.key).await?;
         drop(tx);
@@ -110,7 +108,7 @@ impl Service {
 
     /// The newest policy of a gateway; none: the gateway was removed or replaced.
     pub async fn newest_policy(&self, caller: &GatewayCaller) -> ServiceResult<Option<Newest>> {
-        let mut tx = self.storage.read().await?;
+        let mut tx = self.storage.read_for_gateways().await?;
         if tx.server(caller.server).await?.is_none_or(|server| server.gateway != Some(caller.key)) {
             return Ok(None);
         }
@@ -127,7 +125,7 @@ impl Service {
 
     /// A fresh relay token; none: the gateway was removed or replaced.
     pub async fn new_relay_token(&self, caller: &GatewayCaller) -> ServiceResult<Option<String>> {
-        let mut tx = self.storage.read().await?;
+        let mut tx = self.storage.read_for_gateways().await?;
         match tx.server(caller.server).await?.filter(|server| server.gateway == Some(caller.key)) {
             Some(server) => Ok(Some(self.relay_token(&mut *tx, &server).await?)),
             None => Ok(None),
@@ -146,59 +144,19 @@ impl Service {
         revision: u64,
         version: &str,
     ) -> ServiceResult<()> {
-        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
-        if !work.spend_nonce(&proof.digest, proof.until).await? {
-            return Err(ServiceError::Replay(USED_BEFORE));
-        }
-        server.gateway_version = Some(version.chars().filter(|c| !c.is_control()).take(60).collect());
-        server.last_seen_at = Some(work.now);
-        let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
-        if revision > newest.max(work.now_ms() + REVISION_AHEAD_MS) {
-            return Err(ServiceError::Invalid("no policy has such a revision".to_owned()));
-        }
-        if revision > newest {
-            work.floors.insert(server.id, revision);
-            work.touch(server.id);
-            tracing::warn!(server = %server.id, revision, newest, "a gateway has a newer policy than the storage: raised");
-            server.applied_revision = 0;
-        } else if revision == newest {
-            server.applied_revision = revision;
-        } else {
-            // What lies between may be from a time that the storage does not remember.
-            server.applied_revision = server.applied_revision.min(revision);
-        }
-        work.update_server(&server).await?;
-        work.watches_here(server.id, session).await?;
-        work.activate_confirmed(server.id).await?;
-        work.commit().await
+        let note = Note::Hello { proof: proof.clone(), session, revision, version: version.to_owned() };
+        self.note(caller, note).await
     }
 
     /// A gateway has put a policy into force.
     pub async fn gateway_applied(&self, caller: &GatewayCaller, revision: u64) -> ServiceResult<()> {
-        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
-        let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
-        if revision > newest {
-            return Err(ServiceError::Invalid("that revision was never given out".to_owned()));
-        }
-        let settled = revision < newest || server.policy_problem.is_none();
-        if revision <= server.applied_revision && settled {
-            // Said before: nothing to write, and nobody to wake.
-            return Ok(());
-        }
-        server.applied_revision = revision.max(server.applied_revision);
-        server.last_seen_at = Some(work.now);
-        if revision == newest {
-            server.policy_problem = None;
-        }
-        work.update_server(&server).await?;
-        work.activate_confirmed(server.id).await?;
-        work.commit().await
+        self.note(caller, Note::Applied { revision }).await
     }
 
     /// A gateway has refused a policy: what it would have introduced has failed, and the rest goes on.
     pub async fn gateway_rejected(&self, caller: &GatewayCaller, revision: u64, reason: &str) -> ServiceResult<()> {
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
-        let newest = work.policy(server.id).await?.map_or(0, |policy| policy.revision);
+        let newest = work.policy_revision(server.id).await?;
         let reason = brief(reason);
         if (revision != 0 && revision != newest) || server.policy_problem.as_deref() == Some(&reason) {
             return Ok(());
@@ -223,6 +181,12 @@ impl Service {
 
     /// A gateway can be reached at another relay now: only those connected with it need to know.
     pub async fn gateway_moved(&self, caller: &GatewayCaller, home_relay: Option<RelayId>) -> ServiceResult<()> {
+        // Most of the time it says what is known, and a look is cheaper than a turn to write.
+        let mut tx = self.storage.read_for_gateways().await?;
+        if tx.server(caller.server).await?.is_none_or(|server| server.home_relay == home_relay) {
+            return Ok(());
+        }
+        drop(tx);
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         if let Some(id) = home_relay
             && !work.relays().await?.iter().any(|relay| relay.id == id)
@@ -234,19 +198,16 @@ impl Service {
         }
         server.home_relay = home_relay;
         work.update_server(&server).await?;
-        work.touch_neighbourhood(server.id).await?;
+        // When a relay goes, all of its gateways move at once, and have the same neighbours: left to the reconciler,
+        // each neighbour's policy is compiled once for many moves.
+        work.mark_neighbours_stale(server.id).await?;
+        work.backlog = true;
         work.commit().await
     }
 
     /// A watch ended: the last sign of life is written down.
     pub async fn gateway_left(&self, caller: &GatewayCaller, session: u64, last_heard: u64) -> ServiceResult<()> {
-        let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
-        server.last_seen_at = Some(last_heard);
-        work.update_server(&server).await?;
-        if self.shared {
-            work.delete_watch(server.id, &self.replica, session).await?;
-        }
-        work.commit().await
+        self.note(caller, Note::Left { session, last_heard }).await
     }
 
     /// A change on behalf of a gateway; none: it was removed or replaced meanwhile and has nothing to say.

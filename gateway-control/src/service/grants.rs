@@ -20,20 +20,24 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{ConnectionRow, EndRow, GrantRow, Slice, Transaction};
+use crate::storage::{ConnectionRow, EndRow, GrantFilter, GrantRow, Slice, Transaction};
 
 const DEFAULT_MAX_STREAMS: u32 = 64;
 
 impl Service {
     /// Grants given and received by the own organization.
-    pub async fn grants(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<Grant>> {
+    pub async fn grants(&self, actor: &Actor, filter: &GrantFilter, paging: &Paging) -> ServiceResult<Page<Grant>> {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
-        let (rows, next) = cut(tx.grants(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let (rows, next) = cut(tx.grants(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            items.push(self.show_grant(&mut *tx, actor.id(), row).await?);
+            let shown = self.show_grant(&mut *tx, actor.id(), row).await?;
+            // Time may have ended what is not written down as ended yet.
+            if filter.status.is_none_or(|status| status == shown.status) {
+                items.push(shown);
+            }
         }
         Ok(Page { items, next })
     }
@@ -75,8 +79,7 @@ impl Service {
         }
         let peer = if offered { other } else { own };
         let now = work.now;
-        let waiting = |row: &GrantRow| row.agreement == agreement.id && waits(status_at(row, now));
-        if let Some(open) = work.open_grants_of_channel(channel.id).await?.iter().find(|row| waiting(row)) {
+        if let Some(open) = work.waiting_grant(channel.id, agreement.id, now).await? {
             return Err(ServiceError::Conflict(format!("a grant of this channel is waiting already: {}", open.id)));
         }
         // Whoever will send names the sending server: now, or with the approval.
@@ -269,7 +272,7 @@ impl Work {
         let channel = self.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
         self.update_grant(row).await?;
         let (ms, random) = self.seed();
-        let end = |server, organization| EndRow { server, organization, paused: false, revision: 0 };
+        let end = |server, organization| EndRow { server, organization, paused: false, revision: 0, in_force_at: None };
         let connection = ConnectionRow {
             id: ConnectionId::new(ms, random),
             grant: Some(row.id),
@@ -327,6 +330,7 @@ impl Work {
             return Ok(());
         }
         let taken = |row: &&ConnectionRow| row.sender.server == Some(server) && row.sender_port == port;
+        // Only whoever chose a port comes here.
         if let Some(other) = self.open_connections_of_server(server).await?.iter().find(taken) {
             return Err(ServiceError::Conflict(format!(
                 "sender_port {port} of this server belongs to connection {} already; choose another one, or leave it \

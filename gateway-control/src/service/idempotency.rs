@@ -38,11 +38,13 @@ pub enum Known {
 
 impl Service {
     /// What a request is and what may be done with it, hashed with a key that is not in the storage: a body may hold a
-    /// password, which nobody who reads the storage shall be able to guess at. Another role, other scopes or another condition
-    /// make another request: nobody is answered what was once answered to somebody who was allowed more.
+    /// password, which nobody who reads the storage shall be able to guess at. The key comes from the policy key, the one
+    /// secret that is known to be the same at all replicas. Another role, other scopes or another condition make another
+    /// request: nobody is answered what was once answered to somebody who was allowed more.
     pub fn request_hash(&self, actor: &Actor, method: &str, path: &str, condition: &[u8], body: &[u8]) -> String {
-        let mut mac =
-            Sha256::new_with_prefix(Sha256::digest(format!("idempotency {}", self.settings.operator_token.0)));
+        let key =
+            Sha256::new_with_prefix(b"idempotency ").chain_update(self.settings.signer.seed().as_slice()).finalize();
+        let mut mac = Sha256::new_with_prefix(key);
         let scopes = actor.scopes.as_ref().map(|scopes| scopes.iter().cloned().collect::<Vec<_>>().join(","));
         let who = format!("{:?} {scopes:?}", actor.user.role);
         for part in [who.as_bytes(), method.as_bytes(), path.as_bytes(), condition, body] {

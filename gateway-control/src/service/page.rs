@@ -14,6 +14,7 @@ pub const MAX_LIMIT: u32 = 200;
 
 /// Which page.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Paging {
     /// The `next` of the page before; left out: the first page.

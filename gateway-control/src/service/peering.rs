@@ -19,7 +19,7 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{AgreementRow, PeeringRequestRow, Transaction};
+use crate::storage::{AgreementRow, PeeringFilter, PeeringRequestRow, Transaction};
 
 /// A peering request or grant that nobody answers for so long expires.
 pub(super) const ANSWER_SECS: u64 = 14 * 24 * 3600;
@@ -28,14 +28,24 @@ const VAIN_REQUESTS: u32 = 5;
 
 impl Service {
     /// Peering requests from and to the own organization.
-    pub async fn peering_requests(&self, actor: &Actor, paging: &Paging) -> ServiceResult<Page<PeeringRequest>> {
+    pub async fn peering_requests(
+        &self,
+        actor: &Actor,
+        filter: &PeeringFilter,
+        paging: &Paging,
+    ) -> ServiceResult<Page<PeeringRequest>> {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
-        let (rows, next) = cut(tx.peering_requests(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let (rows, next) =
+            cut(tx.peering_requests(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            items.push(self.show_request(&mut *tx, actor.id(), row).await?);
+            let shown = self.show_request(&mut *tx, actor.id(), row).await?;
+            // Time may have ended what is not written down as ended yet.
+            if filter.status.is_none_or(|status| status == shown.status) {
+                items.push(shown);
+            }
         }
         Ok(Page { items, next })
     }

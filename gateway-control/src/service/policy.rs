@@ -82,14 +82,17 @@ async fn build(
     let organization =
         work.organization(server.organization).await?.ok_or(ServiceError::Internal("a server without organization"))?;
     let relays = work.relays().await?;
+    let pair_secrets = work.pair_secrets(gateway).await?;
     let mut peers = BTreeMap::<GatewayPublicKey, PeerEntry>::new();
     let mut connections = Vec::new();
     for row in rows {
         let Some(activation) = activation(row.connection.status, row.agreement) else { continue };
         let (Some(key), Some(noise)) = (row.peer.gateway, row.peer.noise) else { continue };
         if key != gateway && !peers.contains_key(&key) {
-            let fresh = Secret::from_bytes(gateway_net::random());
-            let pair_secret = work.pair_secret(gateway, key, &fresh).await?;
+            let pair_secret = match pair_secrets.get(&key) {
+                Some(known) => known.clone(),
+                None => work.pair_secret(gateway, key, &Secret::from_bytes(gateway_net::random())).await?,
+            };
             let name = server_name(&row.peer, &row.peer_organization_name);
             // A relay that left the map is nobody's home.
             let home_relay = row.peer.home_relay.filter(|id| relays.iter().any(|relay| relay.id == *id));
@@ -181,6 +184,7 @@ async fn remember_revision(work: &mut Work, policy: &Policy, in_force: Option<&P
         for end in [&mut connection.sender, &mut connection.listener] {
             if end.server == Some(policy.server.id) {
                 end.revision = policy.revision;
+                end.in_force_at = None;
             }
         }
         work.update_connection(&connection).await?;

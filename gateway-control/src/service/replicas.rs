@@ -62,17 +62,26 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// Writes down what gateways reported here since the last time.
-    pub(crate) async fn write_reports(&self) -> ServiceResult<()> {
+    /// Writes down some of what gateways reported here since the last time; whether there is more.
+    pub(crate) async fn write_reports(&self) -> ServiceResult<bool> {
         let news = self.watchers.take_news(REPORTS);
         if news.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let written = self.put_reports(&news).await;
+        let more = news.len() >= REPORTS;
+        if written.is_err() {
+            self.watchers.return_news(news);
+        }
+        written.map(|()| more)
+    }
+
+    async fn put_reports(&self, news: &[(ServerId, ConnectionId)]) -> ServiceResult<()> {
         let mut tx = self.storage.begin().await?;
         for (server, connection) in news {
-            match self.watchers.report(server, connection) {
-                Some((report, at)) => tx.put_report(server, &report, at).await?,
-                None => tx.delete_report(server, connection).await?,
+            match self.watchers.report(*server, *connection) {
+                Some((report, at)) => tx.put_report(*server, &report, at).await?,
+                None => tx.delete_report(*server, *connection).await?,
             }
         }
         Ok(tx.commit().await?)

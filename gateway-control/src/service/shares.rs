@@ -26,6 +26,9 @@ use crate::storage::{AdminTermsRow, ConnectionRow, ServerRow, ShareRow, Slice, T
 /// Requests of a shared server at the same time.
 const MAX_STREAMS: u32 = 64;
 
+/// Shares inside one agreement at most: each may put a tunnel into the peer's policy without asking.
+const SHARES_OF_AGREEMENT: usize = 100;
+
 impl Service {
     /// Shares given and received by the own organization; those that ended only when asked for.
     pub async fn shares(&self, actor: &Actor, ended: bool, paging: &Paging) -> ServiceResult<Page<ServerShare>> {
@@ -67,6 +70,12 @@ impl Service {
             work.allows_read_write(own).await?;
         }
         let peer = agreement.other(own);
+        self.may_disturb(actor, agreement.id)?;
+        if work.open_shares_of_agreement(agreement.id).await?.len() >= SHARES_OF_AGREEMENT {
+            return Err(ServiceError::Conflict(format!(
+                "{SHARES_OF_AGREEMENT} servers are shared inside this agreement already; end one first"
+            )));
+        }
         let shared = work.open_shares_of_server(server.id).await?;
         if let Some(share) = shared.iter().find(|row| row.peer == peer) {
             return Err(ServiceError::Conflict(format!("this server is shared with them already: {}", share.id)));
@@ -109,6 +118,7 @@ impl Service {
             return Err(ServiceError::Blocked("the share has ended".to_owned()));
         }
         work.agreement_in_force(own, row.agreement).await?;
+        self.may_disturb(actor, row.agreement)?;
         let user = work.using_server(own, body.server_id).await?;
         if row.level.access().is_some_and(AdminAccess::writes) {
             work.allows_read_write(row.owner).await?;

@@ -26,7 +26,7 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{InvitationRow, OrganizationRow, Slice, Transaction, UserRow};
+use crate::storage::{InvitationRow, OrganizationRow, PeeringFilter, Slice, Transaction, UserRow};
 
 /// Organizations of one tenant.
 const MAX_ORGANIZATIONS: u64 = 1_000;
@@ -199,7 +199,7 @@ impl Work {
     ) -> ServiceResult<()> {
         let id = row.id;
         let all = || Slice { after: String::new(), limit: ALL };
-        for mut request in self.peering_requests(id, &all()).await? {
+        for mut request in self.peering_requests(id, &PeeringFilter::default(), &all()).await? {
             if request.status != PeeringStatus::Pending {
                 continue;
             }
@@ -214,7 +214,7 @@ impl Work {
             let changes = changes(&[("status", &before, &request.status)]);
             self.audit(&[request.from, request.to], &format!("peering_request.{act}"), request.id, changes).await?;
         }
-        for mut agreement in self.agreements(id, &all()).await? {
+        for mut agreement in self.agreements(id, None, &all()).await? {
             if agreement.ended_at.is_some() {
                 continue;
             }

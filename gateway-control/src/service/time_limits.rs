@@ -5,10 +5,12 @@ use gateway_proto::{
     peering::{ConnectionAct, GrantAct, PeeringAct, Side, next},
 };
 
-use super::{Service, ServiceResult, work::Who};
+use super::{Service, ServiceError, ServiceResult, work::Who};
 
 /// Rows handled in one transaction, so that a backlog never holds the writers up for long.
 const BATCH: u32 = 50;
+const _: () =
+    assert!(BATCH as usize <= super::work::COMPILED_AT_ONCE, "what was left behind would be left behind again");
 /// An ended code is kept for a day: whoever uses it then is told why it does not work.
 const CODE_KEPT_SECS: u64 = 24 * 3600;
 /// A removed gateway that does not come back for 90 days is a stranger.
@@ -53,18 +55,32 @@ impl Service {
         Ok(most >= BATCH as usize)
     }
 
-    /// Compiles some of the policies that a change of the relay map left behind; whether there are more.
-    pub async fn compile_backlog(&self) -> ServiceResult<bool> {
-        let servers: Vec<ServerId> = self.storage.read().await?.stale_servers(BATCH).await?;
-        if servers.is_empty() {
-            return Ok(false);
+    /// Compiles some of the policies that larger changes left behind, those after `after`, and moves `after` on; whether
+    /// there may be more. One that cannot be compiled is left behind again, and holds up nobody else.
+    pub async fn compile_backlog(&self, after: &mut String) -> ServiceResult<bool> {
+        let servers: Vec<ServerId> = self.storage.read().await?.stale_servers(after, BATCH).await?;
+        let Some(last) = servers.last() else { return Ok(false) };
+        match self.compile_all(&servers).await {
+            Ok(()) => {}
+            Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
+            Err(_) => {
+                for server in &servers {
+                    if let Err(error) = self.compile_all(&[*server]).await {
+                        tracing::error!(%server, error = &error as &dyn std::error::Error, "a policy cannot be compiled");
+                    }
+                }
+            }
         }
+        *after = last.to_string();
+        Ok(servers.len() >= BATCH as usize)
+    }
+
+    async fn compile_all(&self, servers: &[ServerId]) -> ServiceResult<()> {
         let mut work = self.work(Who::System).await?;
-        for server in &servers {
+        for server in servers {
             work.touch(*server);
         }
-        work.commit().await?;
-        Ok(servers.len() >= BATCH as usize)
+        work.commit().await
     }
 
     /// Removes what nobody will ask for again.

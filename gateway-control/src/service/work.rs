@@ -10,6 +10,9 @@ use gateway_proto::id::{OrganizationId, ServerId};
 use super::{Actor, Service, ServiceError, ServiceResult, audit, policy};
 use crate::storage::{News, Transaction};
 
+/// Policies that one change compiles itself; at least what the reconciler takes at a time.
+pub(super) const COMPILED_AT_ONCE: usize = 50;
+
 /// Who acts, for the audit log.
 #[derive(Debug, Clone)]
 pub(super) enum Who {
@@ -66,10 +69,12 @@ pub(super) struct Work {
     pub(super) now: u64,
     /// Servers whose policies may have changed.
     touched: BTreeSet<ServerId>,
+    /// Servers that have a new policy by this change.
+    compiled: BTreeSet<ServerId>,
     /// Servers whose gateways were removed.
     removed: BTreeSet<ServerId>,
-    /// The server whose gateway watches here from now on.
-    moved: Option<ServerId>,
+    /// Servers whose gateways watch here from now on.
+    moved: BTreeSet<ServerId>,
     /// Revisions that a server's next policy must exceed.
     pub(super) floors: BTreeMap<ServerId, u64>,
     /// The key of the request was claimed in it.
@@ -87,8 +92,9 @@ impl Work {
             who,
             now: service.clock.unix_secs(),
             touched: BTreeSet::new(),
+            compiled: BTreeSet::new(),
             removed: BTreeSet::new(),
-            moved: None,
+            moved: BTreeSet::new(),
             floors: BTreeMap::new(),
             claimed: false,
             backlog: false,
@@ -98,6 +104,11 @@ impl Work {
     /// The transaction, for what takes one.
     pub(super) fn tx(&mut self) -> &mut dyn Transaction {
         &mut *self.tx
+    }
+
+    /// What follows is told by this gateway.
+    pub(super) fn told_by(&mut self, server: ServerId) {
+        self.who = Who::Gateway(server);
     }
 
     /// The same change, by somebody who became known while it was made.
@@ -130,7 +141,16 @@ impl Work {
         if self.service.shared {
             let replica = self.service.replica.clone();
             self.put_watch(server, &replica, session).await?;
-            self.moved = Some(server);
+            self.moved.insert(server);
+        }
+        Ok(())
+    }
+
+    /// The gateway of this server watched here with this session, and does no more.
+    pub(super) async fn watched_here(&mut self, server: ServerId, session: u64) -> ServiceResult<()> {
+        if self.service.shared {
+            let replica = self.service.replica.clone();
+            self.delete_watch(server, &replica, session).await?;
         }
         Ok(())
     }
@@ -183,26 +203,37 @@ impl Work {
         Ok(audit::append(&mut *self.tx, record).await?)
     }
 
-    /// Compiles the policies of the touched servers, now; for an answer that holds one.
-    pub(super) async fn compile(&mut self) -> ServiceResult<BTreeSet<ServerId>> {
-        let mut changed = BTreeSet::new();
-        while let Some(server) = self.touched.pop_first() {
-            if policy::compile(self, server).await? {
-                changed.insert(server);
-            }
+    /// Compiles the policy of one server, now, if it was touched: for an answer that holds it.
+    pub(super) async fn compile_one(&mut self, server: ServerId) -> ServiceResult<()> {
+        if self.touched.remove(&server) && policy::compile(self, server).await? {
+            self.compiled.insert(server);
         }
-        Ok(changed)
+        Ok(())
+    }
+
+    /// Compiles the policies of the touched servers. More than [`COMPILED_AT_ONCE`] would hold up everybody else: they are
+    /// left to the reconciler, which does some at a time, the first of them sooner than this transaction would be over.
+    async fn compile(&mut self) -> ServiceResult<()> {
+        // What a gateway has is known to this change only.
+        for server in self.floors.keys().copied().collect::<Vec<_>>() {
+            self.compile_one(server).await?;
+        }
+        if self.touched.len() > COMPILED_AT_ONCE {
+            for server in std::mem::take(&mut self.touched) {
+                self.mark_stale(server).await?;
+            }
+            self.backlog = true;
+        }
+        while let Some(server) = self.touched.first().copied() {
+            self.compile_one(server).await?;
+        }
+        Ok(())
     }
 
     /// Compiles what was touched, makes everything durable, and only then wakes the gateways concerned.
     pub(super) async fn commit(mut self) -> ServiceResult<()> {
-        let changed = self.compile().await?;
-        self.finish(changed).await
-    }
-
-    /// Like [`Work::commit`], after [`Work::compile`].
-    pub(super) async fn finish(self, changed: BTreeSet<ServerId>) -> ServiceResult<()> {
-        let Self { service, mut tx, removed, moved, backlog, .. } = self;
+        self.compile().await?;
+        let Self { service, mut tx, compiled: changed, removed, moved, backlog, .. } = self;
         if service.shared {
             let news = News {
                 from: service.replica().to_owned(),
@@ -215,17 +246,20 @@ impl Work {
         }
         let tracker = service.commits.clone();
         let finish = tracker.spawn(async move {
-            tx.commit().await?;
-            for server in removed {
-                service.watchers.remove(server);
+            let committed = tx.commit().await;
+            if committed.is_ok() {
+                for server in removed {
+                    service.watchers.remove(server);
+                }
             }
+            // An answer that was lost says nothing: to look once more does no harm.
             for server in changed {
                 service.watchers.wake(server);
             }
             if backlog {
                 service.backlog.notify_one();
             }
-            Ok(())
+            Ok(committed?)
         });
         finish.await.map_err(|_| ServiceError::Internal("a commit ended early"))?
     }

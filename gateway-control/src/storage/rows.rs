@@ -396,6 +396,8 @@ rows! {
         paused: bool,
         /// The policy revision of this server that last changed what it says about the connection; 0: none yet.
         revision: u64,
+        /// Since when its gateway has that revision, or a newer one, in force; none: it has not confirmed it.
+        in_force_at: Option<u64>,
     }
     /// What an admin connection was offered with.
     AdminRow {
@@ -593,6 +595,54 @@ pub struct ConnectionFilter {
     pub server: Option<ServerId>,
     /// Those in one status.
     pub status: Option<ConnectionStatus>,
+}
+
+/// Which entries of a chain.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditFilter {
+    /// Those whose act begins with this; empty: all.
+    pub act: String,
+    /// Those about one object; empty: all.
+    pub object: String,
+    /// Those of one actor; empty: all.
+    pub actor: String,
+    /// Those from then on.
+    pub since: u64,
+    /// Those from before then.
+    pub until: Option<u64>,
+}
+
+/// Which grants of an organization.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GrantFilter {
+    /// Those in one status.
+    pub status: Option<GrantStatus>,
+    /// Those of one agreement.
+    pub agreement: Option<AgreementId>,
+    /// Those of one channel.
+    pub channel: Option<ChannelId>,
+    /// Those it gave, or those it received.
+    pub given: Option<bool>,
+}
+
+/// Which peering requests of an organization.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeeringFilter {
+    /// Those in one status.
+    pub status: Option<PeeringStatus>,
+    /// Those it sent, or those it got.
+    pub outgoing: Option<bool>,
+}
+
+/// Which channels of an organization.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChannelFilter {
+    /// Those of one server.
+    pub server: Option<ServerId>,
+    /// Those that are published, or those that are not.
+    pub published: Option<bool>,
+    /// Those whose name contains this.
+    pub search: String,
 }
 
 impl DeliveryRow {

@@ -33,6 +33,9 @@ mod shares;
 mod tiers;
 mod totp;
 
+#[cfg(test)]
+mod plans;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,6 +51,8 @@ use self::{
 };
 use super::{News, NewsLine, Slice, Storage, StorageError, StorageResult, Transaction};
 
+/// A consistent view for reading, on PostgreSQL.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Where writers of a PostgreSQL database queue up: any number will do that nobody else in this database uses.
 const WRITERS_LOCK: i64 = 0x6761_7465_7761_7901;
 
@@ -59,13 +64,15 @@ pub struct SqlStorage {
 
 #[derive(Debug, Clone)]
 enum Pools {
-    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Sqlite { readers: SqlitePool, gateways: SqlitePool, writer: SqlitePool },
     Postgres(Postgres),
 }
 
 #[derive(Debug, Clone)]
 struct Postgres {
     readers: PgPool,
+    /// Readers that watches need not share with people.
+    gateways: PgPool,
     writer: PgPool,
     /// Listens for news, and holds the leader's lock.
     between: PgPool,
@@ -77,8 +84,15 @@ impl Storage for SqlStorage {
     async fn read(&self) -> StorageResult<Box<dyn Transaction>> {
         Ok(Box::new(match &self.pools {
             Pools::Sqlite { readers, .. } => SqlTransaction::Sqlite(readers.begin().await?),
-            Pools::Postgres(Postgres { readers, .. }) => {
-                SqlTransaction::Postgres(readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            Pools::Postgres(Postgres { readers, .. }) => SqlTransaction::Postgres(readers.begin_with(SNAPSHOT).await?),
+        }))
+    }
+
+    async fn read_for_gateways(&self) -> StorageResult<Box<dyn Transaction>> {
+        Ok(Box::new(match &self.pools {
+            Pools::Sqlite { gateways, .. } => SqlTransaction::Sqlite(gateways.begin().await?),
+            Pools::Postgres(Postgres { gateways, .. }) => {
+                SqlTransaction::Postgres(gateways.begin_with(SNAPSHOT).await?)
             }
         }))
     }
@@ -98,11 +112,11 @@ impl Storage for SqlStorage {
 
     async fn ping(&self) -> StorageResult<()> {
         match &self.pools {
-            Pools::Sqlite { readers, .. } => {
-                sqlx::query("SELECT 1").execute(readers).await?;
+            Pools::Sqlite { gateways, .. } => {
+                sqlx::query("SELECT 1").execute(gateways).await?;
             }
-            Pools::Postgres(Postgres { readers, .. }) => {
-                sqlx::query("SELECT 1").execute(readers).await?;
+            Pools::Postgres(Postgres { gateways, .. }) => {
+                sqlx::query("SELECT 1").execute(gateways).await?;
             }
         }
         Ok(())
@@ -124,13 +138,15 @@ impl Storage for SqlStorage {
 
     async fn close(&self) {
         match &self.pools {
-            Pools::Sqlite { readers, writer } => {
+            Pools::Sqlite { readers, gateways, writer } => {
+                gateways.close().await;
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(Postgres { readers, writer, between, leadership }) => {
+            Pools::Postgres(Postgres { readers, gateways, writer, between, leadership }) => {
                 leadership.lock().await.end().await;
                 between.close().await;
+                gateways.close().await;
                 readers.close().await;
                 writer.close().await;
             }
@@ -183,8 +199,8 @@ impl From<sqlx::Error> for StorageError {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // PostgreSQL: a lock was not granted in time, a statement took too long; SQLite: busy.
                 Some("55P03" | "57014" | "5" | "261" | "517") => Self::Busy,
-                // PostgreSQL is stopping, starting, lets nobody in now, or has no connection left.
-                Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03") => Self::Unavailable(error),
+                // PostgreSQL is stopping, starting, lets nobody in now, has no connection left, or is a standby.
+                Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03" | "25006") => Self::Unavailable(error),
                 Some(code) if code.starts_with("08") => Self::Unavailable(error),
                 _ => Self::Database(error),
             },
@@ -215,6 +231,16 @@ fn json<T: serde::Serialize>(value: &T) -> String {
 /// How a name is compared: two names that differ in case only are the same name.
 fn key(name: &str) -> String {
     name.to_lowercase()
+}
+
+/// The LIKE pattern, with `!` as escape, of everything whose key contains a text.
+fn containing(text: &str) -> String {
+    format!("%{}%", escaped(&key(text)))
+}
+
+/// A text as a part of a LIKE pattern with `!` as escape.
+fn escaped(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
 fn id_texts(rows: &[Row], column: &str) -> StorageResult<Vec<ServerId>> {

@@ -55,7 +55,7 @@ async fn proved(at_sender: &Control, at_listener: &Control) {
     for organization in [&pair.hospital, &pair.lab] {
         let entries: Vec<AuditEntry> = organization.list("/audit?limit=200").await;
         for action in ["connection.delivery_differs", "connection.delivery_equal"] {
-            assert_eq!(entries.iter().filter(|entry| entry.action == action).count(), 1, "{action}");
+            assert_eq!(entries.iter().filter(|entry| entry.act == action).count(), 1, "{action}");
         }
     }
 }

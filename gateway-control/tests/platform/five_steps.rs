@@ -65,7 +65,7 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
     let policy = one.policy().await;
     assert_eq!(policy.connection(id).unwrap().activation, Activation::Active);
     two.policy_until(|policy| policy.connection(id).unwrap().activation == Activation::Active).await;
-    let both = |c: &Connection| c.sender.policy_in_force && c.listener.policy_in_force;
+    let both = |c: &Connection| c.policy_in_force_since.is_some();
     let shown = lab.until(&id.to_string(), "confirmed", both).await;
     assert_eq!(shown.status, ConnectionStatus::Active);
     assert_eq!((shown.sender.server_name.as_str(), shown.sender.organization_name.as_str()), ("main", "Hospital"));

@@ -53,11 +53,20 @@ impl Control {
         Self::try_start(directory, more).await.unwrap()
     }
 
+    /// Starts it with a clock that may be ahead.
+    pub(crate) async fn start_at(directory: tempfile::TempDir, more: &str, clock: Clock) -> Self {
+        Self::try_start_at(directory, more, clock).await.unwrap()
+    }
+
     pub(crate) async fn try_start(directory: tempfile::TempDir, more: &str) -> Result<Self, app::StartError> {
+        Self::try_start_at(directory, more, Clock::system()).await
+    }
+
+    async fn try_start_at(directory: tempfile::TempDir, more: &str, clock: Clock) -> Result<Self, app::StartError> {
         let (data, storage) = (directory.path().join("data"), storage_section(directory.path()));
         let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display());
         let config = Config::parse(&text).unwrap();
-        let (clock, shutdown) = (Clock::system(), Shutdown::manual());
+        let shutdown = Shutdown::manual();
         let running = app::start(config, clock.clone(), shutdown.clone()).await?;
         let ready = running.ready().clone();
         let mut task = tokio::task::JoinSet::new();

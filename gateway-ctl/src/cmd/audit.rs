@@ -2,22 +2,24 @@
 
 mod export;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use gateway_proto::{
-    api::platform::{AuditEntry, Me},
+    api::platform::{AuditAnchor, AuditEntry, Me},
     audit,
 };
 use serde::Serialize;
 
 use crate::{
+    client::Control,
     cmd::Context,
     error::CtlError,
     output::{View, time},
 };
 
 const PATH: &str = "/audit";
+const ANCHOR: &str = "/audit/anchor";
 /// The log has no end, so it is never held as a whole.
 const OLDEST_FIRST: &[(&str, &str)] = &[("order", "oldest"), ("limit", "200")];
 
@@ -66,6 +68,8 @@ pub(crate) enum Format {
 #[derive(Debug, Serialize)]
 struct Verified<'a> {
     entries: u64,
+    /// Position after which the log begins, 0: nothing was removed.
+    anchor: u64,
     head: &'a str,
 }
 
@@ -81,21 +85,14 @@ impl Audit {
             Self::Verify(Verify { against }) => {
                 let me: Me = control.get("/me").await?;
                 let chain = me.organization.id.to_string();
-                let mut verifier = audit::Verifier::new(&chain);
-                let mut older = against.map(export::Older::open).transpose()?;
-                let oldest_first = |entries: Vec<AuditEntry>| {
-                    entries.iter().try_for_each(|entry| {
-                        verifier.push(entry).map_err(|error| CtlError::No(error.to_string()))?;
-                        older.as_mut().map_or(Ok(()), |older| older.compare(Some(entry)))
-                    })
-                };
-                control.pages(PATH, OLDEST_FIRST, oldest_first).await?;
-                older.as_mut().map_or(Ok(()), |older| older.compare(None))?;
-                let (entries, head) = (verifier.entries(), verifier.head());
-                if context.out.is_json() {
-                    return context.out.json(&Verified { entries, head });
+                loop {
+                    let anchor: AuditAnchor = control.get(ANCHOR).await?;
+                    let result = walk(&control, &chain, &anchor, against.as_deref()).await;
+                    // Old entries may have been removed while the pages came.
+                    if result.is_ok() || control.get::<AuditAnchor>(ANCHOR).await? == anchor {
+                        return tell(context, &anchor, &result?);
+                    }
                 }
-                context.out.line(&format!("The log is whole: {entries} entries, newest hash {head}"))
             }
             Self::Export { format } => {
                 let me: Me = control.get("/me").await?;
@@ -107,6 +104,40 @@ impl Audit {
             }
         }
     }
+}
+
+/// Verifies the whole log page by page: how many entries there are, and the hash of the newest one.
+async fn walk(
+    control: &Control,
+    chain: &str,
+    anchor: &AuditAnchor,
+    against: Option<&Path>,
+) -> Result<(u64, String), CtlError> {
+    let mut verifier = audit::Verifier::after(chain, anchor.sequence, &anchor.hash);
+    let mut older = against.map(|path| export::Older::open(path, anchor)).transpose()?;
+    let oldest_first = |entries: Vec<AuditEntry>| {
+        entries.iter().try_for_each(|entry| {
+            verifier.push(entry).map_err(|error| CtlError::No(error.to_string()))?;
+            older.as_mut().map_or(Ok(()), |older| older.compare(Some(entry)))
+        })
+    };
+    control.pages(PATH, OLDEST_FIRST, oldest_first).await?;
+    older.map_or(Ok(()), export::Older::finish)?;
+    Ok((verifier.entries(), verifier.head().to_owned()))
+}
+
+fn tell(context: &mut Context, anchor: &AuditAnchor, (entries, head): &(u64, String)) -> Result<(), CtlError> {
+    if context.out.is_json() {
+        return context.out.json(&Verified { entries: *entries, anchor: anchor.sequence, head });
+    }
+    let kept = match (anchor.sequence, anchor.removed_at) {
+        (0, _) => format!("{entries} entries"),
+        (last, at) => format!(
+            "{entries} entries after entry {last}, up to which it was removed when its time was over{}",
+            at.map(|at| format!(" ({})", time::absolute(at))).unwrap_or_default()
+        ),
+    };
+    context.out.line(&format!("The log is whole: {kept}, newest hash {head}"))
 }
 
 impl View for AuditEntry {

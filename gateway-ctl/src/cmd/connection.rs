@@ -162,6 +162,13 @@ impl View for platform::Connection {
             ("Behavior", self.behavior.clone()),
             ("Status", status(self)),
             ("Auto-activate", yes_no(self.auto_activate)),
+            (
+                "Policy",
+                self.policy_in_force_since.map_or_else(
+                    || "not in force at both ends yet".to_owned(),
+                    |at| format!("in force at both ends since {} ({})", time::absolute(at), time::relative(now, at)),
+                ),
+            ),
         ];
         let roles = if self.admin.is_some() { ["Used from", "Administered"] } else { ["Sender", "Listener"] };
         for (role, end) in roles.into_iter().zip([&self.sender, &self.listener]) {
@@ -259,8 +266,12 @@ fn connectivity(reports: [Option<&ConnectionReport>; 2]) -> String {
 }
 
 fn end_lines(end: &ConnectionEnd, now: u64) -> Vec<(&'static str, String)> {
-    let policy = if end.policy_in_force { "in force" } else { "not in force yet" };
-    let mut lines = vec![("  Policy", policy.to_owned())];
+    let policy = match (end.policy_in_force, end.policy_in_force_since) {
+        (true, Some(at)) => format!("in force since {}", time::absolute(at)),
+        (true, None) => "in force".to_owned(),
+        (false, _) => "not in force yet".to_owned(),
+    };
+    let mut lines = vec![("  Policy", policy)];
     if end.paused {
         lines.push(("  Pause", "held by this side".to_owned()));
     }

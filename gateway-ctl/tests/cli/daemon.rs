@@ -208,6 +208,9 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
             waiting: None,
             warnings: vec![],
             exchange: None,
+            admin: None,
+            places: None,
+            unobserved: false,
         }],
     }
 }

@@ -3,8 +3,9 @@
 //! - `POST /api/v1/gateway/enroll` [`EnrollRequest`] → [`EnrollAnswer`]: no assertion, the code is the permission, and
 //!   the request proves possession of the key it enrols (`proof`).
 //! - `GET /api/v1/gateway/watch` (WebSocket, sub-protocol `gateway-watch.1`, header `Authorization: Gateway …`):
-//!   text messages, [`WatchRequest`] up and [`WatchEvent`] down. Both sides send a heartbeat every
-//!   [`HEARTBEAT_SECS`] and give the link up after [`SILENCE_SECS`] of silence.
+//!   text messages, [`WatchRequest`] up and [`WatchEvent`] down. The gateway sends a heartbeat every
+//!   [`HEARTBEAT_SECS`], the control plane answers it with its own (which comes by itself when none was heard for a
+//!   second longer), and both give the link up after [`SILENCE_SECS`] of silence.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};

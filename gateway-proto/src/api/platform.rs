@@ -39,7 +39,7 @@
 //! | `GET /behaviors` · `PUT …/{name}` · `DELETE …/{name}` | [`Behavior`] · [`PutBehavior`] (operator of the platform) |
 //! | `GET /links` · `POST` · `GET …/{id}` · `DELETE …/{id}` · `GET /linkable-devices` | [`Link`] · [`CreateLink`] · [`LinkableDevice`] |
 //! | `GET /executions` · `GET /organizations/{id}/executions` | [`Executions`]: metering (the second: operator of the platform) |
-//! | `GET /audit` | [`AuditEntry`], in an [`AuditOrder`] |
+//! | `GET /audit` · `GET /audit/anchor` | [`AuditEntry`], in an [`AuditOrder`] · [`AuditAnchor`], where the log begins |
 
 use serde::{Deserialize, Serialize};
 
@@ -501,6 +501,9 @@ api_types! {
         paused: bool,
         /// Whether the newest policy that concerns this connection is in force at this end.
         policy_in_force: bool,
+        /// Since when this end has it in force, Unix seconds; none: not yet.
+        #[serde(default)]
+        policy_in_force_since: Option<u64>,
         /// What this end's gateway last reported.
         report: Option<ConnectionReport>,
         /// When, Unix seconds.
@@ -529,6 +532,9 @@ api_types! {
         suspended: bool,
         /// Becomes active by itself.
         auto_activate: bool,
+        /// Since when both gateways have what this shows in force, Unix seconds; none: not both of them yet.
+        #[serde(default)]
+        policy_in_force_since: Option<u64>,
         /// The end that sends; of an admin connection: the one it is used from.
         sender: ConnectionEnd,
         /// The end that receives; of an admin connection: the one whose engine is administered.
@@ -569,6 +575,15 @@ api_types! {
         /// STUN listeners, `host:port`, up to 4.
         #[serde(default)]
         stun: Vec<String>,
+    }
+    /// Where the audit log begins.
+    AuditAnchor {
+        /// Position of the newest entry that was removed; 0: none was.
+        sequence: u64,
+        /// Its hash, which the oldest entry that is left follows; empty when none was removed.
+        hash: String,
+        /// When it was removed, Unix seconds.
+        removed_at: Option<u64>,
     }
     /// An entry of the audit log.
     AuditEntry {

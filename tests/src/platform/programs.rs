@@ -76,8 +76,9 @@ pub(super) async fn start_control(dir: &Path, options: &PlatformOptions) -> anyh
     fs::write(
         &config,
         format!(
-            "{listen}data_dir = {}\nregistration = \"token\"\ndelivery_interval_secs = {interval}\n",
-            quoted(&data_dir)?
+            "{listen}data_dir = {}\nregistration = \"token\"\ndelivery_interval_secs = {interval}\n{}",
+            quoted(&data_dir)?,
+            options.more_control,
         ),
     )?;
     start(dir, Program::Control, "control", &["run", "--config"], &config, &options.control, options).await

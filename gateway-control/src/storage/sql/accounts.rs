@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{OrganizationId, TenantId, UserId};
 
-use super::{Columns, Row, SqlTransaction, big, each, key, limit, query, word};
+use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query, word};
 use crate::storage::{Accounts, OrganizationRow, PasswordHash, Slice, StorageResult, UserRow};
 
 #[async_trait]
@@ -52,13 +52,12 @@ impl Accounts for SqlTransaction {
 
     async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>> {
         // `!` escapes what would be a wildcard in the text searched for.
-        let pattern = key(search).replace('!', "!!").replace('%', "!%").replace('_', "!_");
         let rows = query(
             "SELECT * FROM organizations
              WHERE discoverable AND name_key > $1 AND search_key LIKE $2 ESCAPE '!' ORDER BY name_key LIMIT $3",
         )
         .bind(&slice.after)
-        .bind(format!("%{pattern}%"))
+        .bind(containing(search))
         .bind(limit(slice))
         .fetch_all(self.db())
         .await?;

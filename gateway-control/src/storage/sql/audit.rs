@@ -1,10 +1,12 @@
 //! The audit log, and what time alone removes.
 
-use async_trait::async_trait;
-use gateway_proto::api::platform::AuditEntry;
+use std::collections::BTreeSet;
 
-use super::{Columns, Row, SqlTransaction, big, each, query};
-use crate::storage::{Audit, AuditRow, StorageResult};
+use async_trait::async_trait;
+use gateway_proto::api::platform::{AuditAnchor, AuditEntry, AuditOrder};
+
+use super::{Columns, Row, SqlTransaction, big, each, escaped, query};
+use crate::storage::{Audit, AuditFilter, AuditRow, StorageResult};
 
 #[async_trait]
 impl Audit for SqlTransaction {
@@ -36,25 +38,96 @@ impl Audit for SqlTransaction {
         Ok(())
     }
 
-    async fn audit(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>> {
-        let before = if before == 0 { i64::MAX } else { big(before) };
-        let rows = query("SELECT * FROM audit WHERE chain = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3")
+    async fn audit(
+        &mut self,
+        chain: &str,
+        filter: &AuditFilter,
+        order: AuditOrder,
+        beyond: u64,
+        limit: u32,
+    ) -> StorageResult<Vec<AuditRow>> {
+        let (after, before) = match (order, beyond) {
+            (AuditOrder::Oldest, after) => (after, None),
+            (AuditOrder::Newest, 0) => (0, None),
+            (AuditOrder::Newest, before) => (0, Some(before)),
+        };
+        let text = match order {
+            AuditOrder::Oldest => {
+                "SELECT * FROM audit WHERE chain = $1 AND sequence > $9 AND sequence < $2 AND act LIKE $4 ESCAPE '!'
+                 AND ($5 = '' OR object = $5) AND ($6 = '' OR actor = $6) AND at >= $7 AND at < $8
+                 ORDER BY sequence LIMIT $3"
+            }
+            AuditOrder::Newest => {
+                "SELECT * FROM audit WHERE chain = $1 AND sequence > $9 AND sequence < $2 AND act LIKE $4 ESCAPE '!'
+                 AND ($5 = '' OR object = $5) AND ($6 = '' OR actor = $6) AND at >= $7 AND at < $8
+                 ORDER BY sequence DESC LIMIT $3"
+            }
+        };
+        let rows = query(text)
             .bind(chain)
-            .bind(before)
+            .bind(before.map_or(i64::MAX, big))
             .bind(i64::from(limit))
+            .bind(format!("{}%", escaped(&filter.act)))
+            .bind(&filter.object)
+            .bind(&filter.actor)
+            .bind(big(filter.since))
+            .bind(filter.until.map_or(i64::MAX, big))
+            .bind(big(after))
             .fetch_all(self.db())
             .await?;
         each(rows, entry)
     }
 
-    async fn audit_after(&mut self, chain: &str, after: u64, limit: u32) -> StorageResult<Vec<AuditRow>> {
-        let rows = query("SELECT * FROM audit WHERE chain = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
-            .bind(chain)
-            .bind(big(after))
+    async fn audit_anchor(&mut self, chain: &str) -> StorageResult<Option<AuditAnchor>> {
+        let row = query("SELECT * FROM audit_anchors WHERE chain = $1").bind(chain).fetch_optional(self.db()).await?;
+        row.map(|row| {
+            Ok(AuditAnchor {
+                sequence: row.number("sequence")?,
+                hash: row.text("hash")?,
+                removed_at: Some(row.number("removed_at")?),
+            })
+        })
+        .transpose()
+    }
+
+    async fn chains_before(&mut self, before: u64, limit: u32) -> StorageResult<Vec<String>> {
+        let rows = query("SELECT chain FROM audit WHERE at < $1 ORDER BY at LIMIT $2")
+            .bind(big(before))
             .bind(i64::from(limit))
             .fetch_all(self.db())
             .await?;
-        each(rows, entry)
+        let chains: BTreeSet<String> = rows.iter().map(|row| row.text("chain")).collect::<StorageResult<_>>()?;
+        Ok(chains.into_iter().collect())
+    }
+
+    async fn audit_before(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>> {
+        let rows = query("SELECT * FROM audit WHERE chain = $1 ORDER BY sequence LIMIT $2")
+            .bind(chain)
+            .bind(i64::from(limit))
+            .fetch_all(self.db())
+            .await?;
+        let rows = each(rows, entry)?;
+        Ok(rows.into_iter().take_while(|row| row.entry.at < before).collect())
+    }
+
+    async fn remove_audit(&mut self, chain: &str, anchor: &AuditAnchor) -> StorageResult<()> {
+        query("DELETE FROM audit WHERE chain = $1 AND sequence <= $2")
+            .bind(chain)
+            .bind(big(anchor.sequence))
+            .execute(self.db())
+            .await?;
+        query(
+            "INSERT INTO audit_anchors (chain, sequence, hash, removed_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (chain) DO UPDATE
+             SET sequence = excluded.sequence, hash = excluded.hash, removed_at = excluded.removed_at",
+        )
+        .bind(chain)
+        .bind(big(anchor.sequence))
+        .bind(&anchor.hash)
+        .bind(big(anchor.removed_at.unwrap_or_default()))
+        .execute(self.db())
+        .await?;
+        Ok(())
     }
 
     async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()> {

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, key, limit, query};
-use crate::storage::{ChannelRow, Channels, GrantRow, Slice, StorageResult};
+use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query};
+use crate::storage::{ChannelFilter, ChannelRow, Channels, GrantFilter, GrantRow, Slice, StorageResult};
 
 #[async_trait]
 impl Channels for SqlTransaction {
@@ -13,13 +13,24 @@ impl Channels for SqlTransaction {
         row.as_ref().map(channel).transpose()
     }
 
-    async fn channels(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>> {
+    async fn channels(
+        &mut self,
+        organization: OrganizationId,
+        filter: &ChannelFilter,
+        slice: &Slice,
+    ) -> StorageResult<Vec<ChannelRow>> {
         let rows = query(
-            "SELECT * FROM channels WHERE organization_id = $1 AND removed_at IS NULL AND id > $2 ORDER BY id LIMIT $3",
+            "SELECT * FROM channels WHERE organization_id = $1 AND removed_at IS NULL AND id > $2
+             AND ($4 = '' OR server_id = $4) AND ($5 OR published = $6) AND name_key LIKE $7 ESCAPE '!'
+             ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
         .bind(&slice.after)
         .bind(limit(slice))
+        .bind(filter.server.map(|id| id.to_string()).unwrap_or_default())
+        .bind(filter.published.is_none())
+        .bind(filter.published.unwrap_or_default())
+        .bind(containing(&filter.search))
         .fetch_all(self.db())
         .await?;
         each(rows, channel)
@@ -90,17 +101,53 @@ impl Channels for SqlTransaction {
         row.as_ref().map(grant).transpose()
     }
 
-    async fn grants(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<GrantRow>> {
+    async fn grants(
+        &mut self,
+        organization: OrganizationId,
+        filter: &GrantFilter,
+        slice: &Slice,
+    ) -> StorageResult<Vec<GrantRow>> {
+        let text = |text: Option<String>| text.unwrap_or_default();
         let rows = query(
-            "SELECT * FROM grants
-             WHERE (owner_organization = $1 OR peer_organization = $1) AND id > $2 ORDER BY id LIMIT $3",
+            "SELECT * FROM (
+                 SELECT * FROM grants WHERE owner_organization = $1 AND id > $2 AND ($7 OR $8)
+                 AND ($4 = '' OR status = $4) AND ($5 = '' OR agreement_id = $5) AND ($6 = '' OR channel_id = $6)
+                 ORDER BY id LIMIT $3) AS given
+             UNION SELECT * FROM (
+                 SELECT * FROM grants WHERE peer_organization = $1 AND id > $2 AND ($7 OR NOT $8)
+                 AND ($4 = '' OR status = $4) AND ($5 = '' OR agreement_id = $5) AND ($6 = '' OR channel_id = $6)
+                 ORDER BY id LIMIT $3) AS received
+             ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
         .bind(&slice.after)
         .bind(limit(slice))
+        .bind(text(filter.status.map(|status| status.as_str().to_owned())))
+        .bind(text(filter.agreement.map(|id| id.to_string())))
+        .bind(text(filter.channel.map(|id| id.to_string())))
+        .bind(filter.given.is_none())
+        .bind(filter.given.unwrap_or_default())
         .fetch_all(self.db())
         .await?;
         each(rows, grant)
+    }
+
+    async fn waiting_grant(
+        &mut self,
+        channel: ChannelId,
+        agreement: AgreementId,
+        now: u64,
+    ) -> StorageResult<Option<GrantRow>> {
+        let row = query(
+            "SELECT * FROM grants WHERE channel_id = $1 AND agreement_id = $2 AND status IN ('pending', 'requested')
+             AND answer_by > $3 AND (expires_at IS NULL OR expires_at > $3) ORDER BY id LIMIT 1",
+        )
+        .bind(channel.to_string())
+        .bind(agreement.to_string())
+        .bind(big(now))
+        .fetch_optional(self.db())
+        .await?;
+        row.as_ref().map(grant).transpose()
     }
 
     async fn open_grants_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<GrantRow>> {
@@ -126,8 +173,11 @@ impl Channels for SqlTransaction {
 
     async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantRow>> {
         let rows = query(
-            "SELECT * FROM grants WHERE (status IN ('pending', 'requested') AND answer_by <= $1)
-             OR (expires_at IS NOT NULL AND expires_at <= $1 AND status IN ('pending', 'requested', 'active'))
+            "SELECT * FROM grants WHERE id IN (
+                 SELECT id FROM (SELECT id FROM grants WHERE status IN ('pending', 'requested') AND answer_by <= $1
+                     ORDER BY answer_by LIMIT $2) AS unanswered
+                 UNION SELECT id FROM (SELECT id FROM grants WHERE expires_at <= $1 AND expires_at IS NOT NULL
+                     AND status IN ('pending', 'requested', 'active') ORDER BY expires_at LIMIT $2) AS over_now)
              ORDER BY id LIMIT $2",
         )
         .bind(big(now))

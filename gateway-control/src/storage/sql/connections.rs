@@ -1,13 +1,42 @@
 //! Connections, and what policies say about them.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
 use super::{Columns, Row, SqlTransaction, big, each, json, limit, query, unreadable, word};
 use crate::storage::{
     ADMIN_BEHAVIOR, AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, PolicyConnectionRow, ServerRow,
-    Servers, Slice, StorageResult,
+    Slice, StorageResult,
 };
+
+/// A page of an organization's connections. Each end has its own index, so each end gets its own half: an OR of the two
+/// would be read whole and sorted for every page.
+const OPEN_CONNECTIONS: &str = "SELECT * FROM (
+         SELECT * FROM connections WHERE sender_organization = $1 AND ended = FALSE AND id > $2
+         AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         ORDER BY id LIMIT $3) AS sent
+     UNION SELECT * FROM (
+         SELECT * FROM connections WHERE listener_organization = $1 AND ended = FALSE AND id > $2
+         AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         ORDER BY id LIMIT $3) AS received
+     ORDER BY id LIMIT $3";
+
+/// The same with those that ended.
+const ALL_CONNECTIONS: &str = "SELECT * FROM (
+         SELECT * FROM connections WHERE sender_organization = $1 AND id > $2
+         AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         ORDER BY id LIMIT $3) AS sent
+     UNION SELECT * FROM (
+         SELECT * FROM connections WHERE listener_organization = $1 AND id > $2
+         AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         ORDER BY id LIMIT $3) AS received
+     ORDER BY id LIMIT $3";
 
 #[async_trait]
 impl Connections for SqlTransaction {
@@ -33,31 +62,24 @@ impl Connections for SqlTransaction {
     ) -> StorageResult<Vec<ConnectionRow>> {
         let (any, admin) = (filter.admin.is_none(), filter.admin.unwrap_or_default());
         let text = |text: Option<String>| text.unwrap_or_default();
-        let rows = query(
-            "SELECT * FROM connections
-             WHERE (sender_organization = $1 OR listener_organization = $1) AND (NOT ended OR $2) AND id > $3
-             AND ($5 OR (grant_id IS NULL) = $6) AND ($7 = '' OR agreement_id = $7)
-             AND ($8 = '' OR sender_server_id = $8 OR listener_server_id = $8) AND ($9 = '' OR status = $9)
-             ORDER BY id LIMIT $4",
-        )
-        .bind(organization.to_string())
-        .bind(filter.ended)
-        .bind(&slice.after)
-        .bind(limit(slice))
-        .bind(any)
-        .bind(admin)
-        .bind(text(filter.agreement.map(|id| id.to_string())))
-        .bind(text(filter.server.map(|id| id.to_string())))
-        .bind(text(filter.status.map(|status| status.as_str().to_owned())))
-        .fetch_all(self.db())
-        .await?;
+        let rows = query(if filter.ended { ALL_CONNECTIONS } else { OPEN_CONNECTIONS })
+            .bind(organization.to_string())
+            .bind(&slice.after)
+            .bind(limit(slice))
+            .bind(any)
+            .bind(admin)
+            .bind(text(filter.agreement.map(|id| id.to_string())))
+            .bind(text(filter.server.map(|id| id.to_string())))
+            .bind(text(filter.status.map(|status| status.as_str().to_owned())))
+            .fetch_all(self.db())
+            .await?;
         each(rows, connection)
     }
 
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>> {
         let rows = query(
-            "SELECT * FROM connections
-             WHERE NOT ended AND (sender_server_id = $1 OR listener_server_id = $1) ORDER BY id",
+            "SELECT * FROM connections WHERE NOT ended AND sender_server_id = $1
+             UNION SELECT * FROM connections WHERE NOT ended AND listener_server_id = $1 ORDER BY id",
         )
         .bind(server.to_string())
         .fetch_all(self.db())
@@ -75,9 +97,13 @@ impl Connections for SqlTransaction {
 
     async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionRow>> {
         let rows = query(
-            "SELECT * FROM connections
-             WHERE ((status = 'provisioning' OR status = 'offered') AND admin_answer_by <= $1)
-             OR (NOT ended AND admin_expires_at <= $1) ORDER BY id LIMIT $2",
+            "SELECT * FROM connections WHERE id IN (
+                 SELECT id FROM (SELECT id FROM connections
+                     WHERE (status = 'provisioning' OR status = 'offered') AND admin_answer_by <= $1
+                     ORDER BY admin_answer_by LIMIT $2) AS unanswered
+                 UNION SELECT id FROM (SELECT id FROM connections WHERE NOT ended AND admin_expires_at <= $1
+                     ORDER BY admin_expires_at LIMIT $2) AS over_now)
+             ORDER BY id LIMIT $2",
         )
         .bind(big(now))
         .bind(i64::from(limit))
@@ -93,7 +119,9 @@ impl Connections for SqlTransaction {
              grants.require_post_quantum, organizations.name AS peer_organization_name,
              CASE WHEN connections.sender_server_id = $1 THEN connections.listener_server_id
                   ELSE connections.sender_server_id END AS peer_server_id
-             FROM connections
+             FROM (SELECT * FROM connections WHERE NOT ended AND sender_server_id = $1
+                   UNION SELECT * FROM connections
+                   WHERE NOT ended AND listener_server_id = $1 AND sender_server_id IS NOT NULL) AS connections
              JOIN agreements ON agreements.id = connections.agreement_id
              JOIN servers AS owners ON owners.id = connections.listener_server_id
              LEFT JOIN channels ON channels.id = connections.channel_id
@@ -101,24 +129,19 @@ impl Connections for SqlTransaction {
              JOIN organizations ON organizations.id =
                   CASE WHEN connections.sender_server_id = $1 THEN connections.listener_organization
                        ELSE connections.sender_organization END
-             WHERE NOT connections.ended AND connections.sender_server_id IS NOT NULL
-             AND (connections.sender_server_id = $1 OR connections.listener_server_id = $1)
              ORDER BY connections.id",
         )
         .bind(server.to_string())
         .fetch_all(self.db())
         .await?;
-        let mut connections = Vec::with_capacity(rows.len());
-        let mut peers = std::collections::BTreeMap::<ServerId, ServerRow>::new();
-        for row in &rows {
-            let id: ServerId = row.parsed("peer_server_id")?;
-            if let std::collections::btree_map::Entry::Vacant(entry) = peers.entry(id) {
-                entry.insert(self.server(id).await?.ok_or_else(|| unreadable("peer_server_id"))?);
-            }
-            let peer = peers.get(&id).cloned().ok_or_else(|| unreadable("peer_server_id"))?;
-            connections.push(policy_connection(row, peer)?);
-        }
-        Ok(connections)
+        let peers = self.peers_of(server).await?;
+        rows.iter()
+            .map(|row| {
+                let id: ServerId = row.parsed("peer_server_id")?;
+                let peer = peers.get(&id).cloned().ok_or_else(|| unreadable("peer_server_id"))?;
+                policy_connection(row, peer)
+            })
+            .collect()
     }
 
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {
@@ -163,7 +186,7 @@ impl Connections for SqlTransaction {
         query(
             "UPDATE connections SET status = $2, ended = $3, sender_paused = $4, sender_revision = $5,
              listener_paused = $6, listener_revision = $7, ended_at = $8, sender_server_id = $9, sender_port = $10,
-             auto_activate = $11 WHERE id = $1",
+             auto_activate = $11, sender_in_force_at = $12, listener_in_force_at = $13 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(row.status.as_str())
@@ -176,9 +199,62 @@ impl Connections for SqlTransaction {
         .bind(row.sender.server.map(|id| id.to_string()))
         .bind(i64::from(row.sender_port))
         .bind(row.auto_activate)
+        .bind(row.sender.in_force_at.map(big))
+        .bind(row.listener.in_force_at.map(big))
         .execute(self.db())
         .await?;
         Ok(())
+    }
+
+    async fn ready_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>> {
+        let rows = query(
+            "SELECT * FROM connections WHERE status = 'ready' AND sender_server_id = $1
+             UNION SELECT * FROM connections WHERE status = 'ready' AND listener_server_id = $1 ORDER BY id",
+        )
+        .bind(server.to_string())
+        .fetch_all(self.db())
+        .await?;
+        each(rows, connection)
+    }
+
+    async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<()> {
+        for text in [
+            "UPDATE connections SET sender_in_force_at = $3 WHERE sender_server_id = $1 AND sender_in_force_at IS NULL
+             AND sender_revision > 0 AND sender_revision <= $2",
+            "UPDATE connections SET listener_in_force_at = $3 WHERE listener_server_id = $1
+             AND listener_in_force_at IS NULL AND listener_revision > 0 AND listener_revision <= $2",
+        ] {
+            let confirmed = query(text).bind(server.to_string()).bind(big(revision)).bind(big(now));
+            confirmed.execute(self.db()).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_out_of_force(&mut self, server: ServerId, revision: u64) -> StorageResult<()> {
+        for text in [
+            "UPDATE connections SET sender_in_force_at = NULL
+             WHERE sender_server_id = $1 AND NOT ended AND sender_revision > $2",
+            "UPDATE connections SET listener_in_force_at = NULL
+             WHERE listener_server_id = $1 AND NOT ended AND listener_revision > $2",
+        ] {
+            query(text).bind(server.to_string()).bind(big(revision)).execute(self.db()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl SqlTransaction {
+    /// The servers at the other ends of the connections of a server that have not ended, itself included if it is one.
+    async fn peers_of(&mut self, server: ServerId) -> StorageResult<BTreeMap<ServerId, ServerRow>> {
+        let rows = query(
+            "SELECT * FROM servers WHERE id IN (
+                 SELECT listener_server_id FROM connections WHERE NOT ended AND sender_server_id = $1
+                 UNION SELECT sender_server_id FROM connections WHERE NOT ended AND listener_server_id = $1)",
+        )
+        .bind(server.to_string())
+        .fetch_all(self.db())
+        .await?;
+        rows.iter().map(|row| super::servers::server(row).map(|server| (server.id, server))).collect()
     }
 }
 
@@ -198,6 +274,7 @@ pub(super) fn connection(row: &Row) -> StorageResult<ConnectionRow> {
             organization: row.parsed("sender_organization")?,
             paused: row.flag("sender_paused")?,
             revision: row.number("sender_revision")?,
+            in_force_at: row.maybe_number("sender_in_force_at")?,
         },
         sender_port: row.small("sender_port")?,
         listener: EndRow {
@@ -205,6 +282,7 @@ pub(super) fn connection(row: &Row) -> StorageResult<ConnectionRow> {
             organization: row.parsed("listener_organization")?,
             paused: row.flag("listener_paused")?,
             revision: row.number("listener_revision")?,
+            in_force_at: row.maybe_number("listener_in_force_at")?,
         },
         created_at: row.number("created_at")?,
         ended_at: row.maybe_number("ended_at")?,

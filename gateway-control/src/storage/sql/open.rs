@@ -1,25 +1,27 @@
 //! Opening the database: pools, and the schema brought up to date.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use sqlx::{
-    SqlSafeStr,
+    ConnectOptions, Connection, SqlSafeStr,
     migrate::{Migration, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{Location, Pools, Postgres, SqlStorage};
 use crate::storage::StorageResult;
 
-/// Readers at the same time.
+/// Readers at the same time, for people.
 const READERS: u32 = 4;
+/// The same for watches.
+const GATEWAY_READERS: u32 = 2;
 /// One connection listens, one holds the leader's lock.
 const BETWEEN: u32 = 2;
 /// How long a request waits for its turn to write before it is told that the platform is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 impl SqlStorage {
     /// Opens the database, makes a missing SQLite file, and brings the schema up to date.
@@ -36,20 +38,42 @@ impl SqlStorage {
                 let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
                 let writer = pool(1).connect_with(options.clone()).await?;
                 MIGRATIONS.run(&writer).await?;
-                let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-                Pools::Sqlite { readers, writer }
+                let options = options.pragma("query_only", "ON");
+                let readers = pool(READERS).connect_with(options.clone()).await?;
+                let gateways = pool(GATEWAY_READERS).connect_with(options).await?;
+                Pools::Sqlite { readers, gateways, writer }
             }
             Location::Postgres(server) => {
+                warn_of_plain_text(&server.options());
+                // A change of the schema may copy a large table: no limit of a request is one for it.
+                let mut unlimited = server.options().application_name("gateway-control").connect().await?;
+                migrations_for_postgres().run(&mut unlimited).await?;
+                unlimited.close().await?;
                 let options = postgres(server.options());
                 let pool = |size| PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
                 let writer = pool(1).connect_with(options.clone()).await?;
-                migrations_for_postgres().run(&writer).await?;
                 let readers = pool(READERS).connect_with(options.clone()).await?;
+                let gateways = pool(GATEWAY_READERS).connect_with(options.clone()).await?;
                 let between = pool(BETWEEN).connect_lazy_with(options);
-                Pools::Postgres(Postgres { readers, writer, between, leadership: Arc::default() })
+                Pools::Postgres(Postgres { readers, gateways, writer, between, leadership: Arc::default() })
             }
         };
         Ok(Self { pools })
+    }
+}
+
+/// Over a network, a server that says it knows no TLS is believed unless the URL asks for more.
+fn warn_of_plain_text(options: &PgConnectOptions) {
+    let host = options.get_host();
+    let is_here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !is_here && matches!(options.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer) {
+        tracing::warn!(
+            "the connection to PostgreSQL may be in plain text, password and secrets included: add sslmode=verify-full \
+             (or require) to storage.url"
+        );
     }
 }
 

@@ -1,10 +1,13 @@
 //! Peering requests and agreements.
 
 use async_trait::async_trait;
-use gateway_proto::id::{AgreementId, OrganizationId, PeeringRequestId};
+use gateway_proto::{
+    id::{AgreementId, OrganizationId, PeeringRequestId},
+    peering::AgreementStatus,
+};
 
 use super::{Columns, Row, SqlTransaction, big, each, limit, query};
-use crate::storage::{AgreementRow, Peering, PeeringRequestRow, Slice, StorageResult};
+use crate::storage::{AgreementRow, Peering, PeeringFilter, PeeringRequestRow, Slice, StorageResult};
 
 #[async_trait]
 impl Peering for SqlTransaction {
@@ -19,15 +22,24 @@ impl Peering for SqlTransaction {
     async fn peering_requests(
         &mut self,
         organization: OrganizationId,
+        filter: &PeeringFilter,
         slice: &Slice,
     ) -> StorageResult<Vec<PeeringRequestRow>> {
         let rows = query(
-            "SELECT * FROM peering_requests
-             WHERE (from_organization = $1 OR to_organization = $1) AND id > $2 ORDER BY id LIMIT $3",
+            "SELECT * FROM (
+                 SELECT * FROM peering_requests WHERE from_organization = $1 AND id > $2
+                 AND ($4 = '' OR status = $4) AND ($5 OR $6) ORDER BY id LIMIT $3) AS outgoing
+             UNION SELECT * FROM (
+                 SELECT * FROM peering_requests WHERE to_organization = $1 AND id > $2
+                 AND ($4 = '' OR status = $4) AND ($5 OR NOT $6) ORDER BY id LIMIT $3) AS incoming
+             ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
         .bind(&slice.after)
         .bind(limit(slice))
+        .bind(filter.status.map(|status| status.as_str()).unwrap_or_default())
+        .bind(filter.outgoing.is_none())
+        .bind(filter.outgoing.unwrap_or_default())
         .fetch_all(self.db())
         .await?;
         each(rows, request)
@@ -98,14 +110,25 @@ impl Peering for SqlTransaction {
         row.as_ref().map(agreement).transpose()
     }
 
-    async fn agreements(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<AgreementRow>> {
+    async fn agreements(
+        &mut self,
+        organization: OrganizationId,
+        status: Option<AgreementStatus>,
+        slice: &Slice,
+    ) -> StorageResult<Vec<AgreementRow>> {
         let rows = query(
-            "SELECT * FROM agreements
-             WHERE (first_organization = $1 OR second_organization = $1) AND id > $2 ORDER BY id LIMIT $3",
+            "SELECT * FROM (
+                 SELECT * FROM agreements WHERE first_organization = $1 AND id > $2
+                 AND ($4 = '' OR status = $4) ORDER BY id LIMIT $3) AS asked
+             UNION SELECT * FROM (
+                 SELECT * FROM agreements WHERE second_organization = $1 AND id > $2
+                 AND ($4 = '' OR status = $4) ORDER BY id LIMIT $3) AS accepted
+             ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
         .bind(&slice.after)
         .bind(limit(slice))
+        .bind(status.map(|status| status.as_str()).unwrap_or_default())
         .fetch_all(self.db())
         .await?;
         each(rows, agreement)

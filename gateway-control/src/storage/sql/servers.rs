@@ -1,5 +1,7 @@
 //! Servers, gateways, enrolment codes, policies, relays.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use gateway_proto::{
     id::{OrganizationId, RelayId, ServerId},
@@ -79,13 +81,34 @@ impl Servers for SqlTransaction {
         Ok(())
     }
 
+    async fn mark_stale(&mut self, server: ServerId) -> StorageResult<()> {
+        query("UPDATE servers SET stale = TRUE WHERE id = $1 AND gateway_key IS NOT NULL")
+            .bind(server.to_string())
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
     async fn mark_all_stale(&mut self) -> StorageResult<()> {
         query("UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL").execute(self.db()).await?;
         Ok(())
     }
 
-    async fn stale_servers(&mut self, limit: u32) -> StorageResult<Vec<ServerId>> {
-        let rows = query("SELECT id FROM servers WHERE stale ORDER BY id LIMIT $1")
+    async fn mark_neighbours_stale(&mut self, server: ServerId) -> StorageResult<()> {
+        query(
+            "UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL AND id IN (
+                 SELECT listener_server_id FROM connections WHERE NOT ended AND sender_server_id = $1
+                 UNION SELECT sender_server_id FROM connections WHERE NOT ended AND listener_server_id = $1)",
+        )
+        .bind(server.to_string())
+        .execute(self.db())
+        .await?;
+        Ok(())
+    }
+
+    async fn stale_servers(&mut self, after: &str, limit: u32) -> StorageResult<Vec<ServerId>> {
+        let rows = query("SELECT id FROM servers WHERE stale AND id > $1 ORDER BY id LIMIT $2")
+            .bind(after)
             .bind(i64::from(limit))
             .fetch_all(self.db())
             .await?;
@@ -171,6 +194,14 @@ impl Servers for SqlTransaction {
         .transpose()
     }
 
+    async fn policy_revision(&mut self, server: ServerId) -> StorageResult<u64> {
+        let row = query("SELECT revision FROM policies WHERE server_id = $1")
+            .bind(server.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        row.map_or(Ok(0), |row| row.number("revision"))
+    }
+
     async fn put_policy(&mut self, row: &PolicyRow) -> StorageResult<()> {
         query(
             "INSERT INTO policies (server_id, revision, envelope) VALUES ($1, $2, $3)
@@ -206,6 +237,17 @@ impl Servers for SqlTransaction {
             .fetch_one(self.db())
             .await?;
         row.secret("secret")
+    }
+
+    async fn pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<BTreeMap<GatewayPublicKey, Secret>> {
+        let rows = query(
+            "SELECT second_key AS other, secret FROM pair_secrets WHERE first_key = $1
+             UNION ALL SELECT first_key AS other, secret FROM pair_secrets WHERE second_key = $1",
+        )
+        .bind(key.to_string())
+        .fetch_all(self.db())
+        .await?;
+        rows.iter().map(|row| Ok((row.parsed("other")?, row.secret("secret")?))).collect()
     }
 
     async fn delete_pair_secrets(&mut self, key: GatewayPublicKey) -> StorageResult<()> {

@@ -21,8 +21,12 @@ impl Shares for SqlTransaction {
         slice: &Slice,
     ) -> StorageResult<Vec<ShareRow>> {
         let rows = query(
-            "SELECT * FROM server_shares
-             WHERE (owner_organization = $1 OR peer_organization = $1) AND (ended_at IS NULL OR $2) AND id > $3
+            "SELECT * FROM (
+                 SELECT * FROM server_shares WHERE owner_organization = $1 AND (ended_at IS NULL OR $2) AND id > $3
+                 ORDER BY id LIMIT $4) AS given
+             UNION SELECT * FROM (
+                 SELECT * FROM server_shares WHERE peer_organization = $1 AND (ended_at IS NULL OR $2) AND id > $3
+                 ORDER BY id LIMIT $4) AS received
              ORDER BY id LIMIT $4",
         )
         .bind(organization.to_string())
@@ -51,12 +55,13 @@ impl Shares for SqlTransaction {
     }
 
     async fn overdue_shares(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ShareRow>> {
-        let rows =
-            query("SELECT * FROM server_shares WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY id LIMIT $2")
-                .bind(big(now))
-                .bind(i64::from(limit))
-                .fetch_all(self.db())
-                .await?;
+        let rows = query(
+            "SELECT * FROM server_shares WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+        )
+        .bind(big(now))
+        .bind(i64::from(limit))
+        .fetch_all(self.db())
+        .await?;
         each(rows, share)
     }
 

@@ -1,13 +1,14 @@
 //! The log in the forms that others read, and the comparison with an older one.
 
 use std::{
+    cmp::Ordering,
     fs::File,
     io::{BufRead, BufReader, Lines},
     iter::Enumerate,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use gateway_proto::api::platform::{AuditEntry, Organization};
+use gateway_proto::api::platform::{AuditAnchor, AuditEntry, Organization};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -114,17 +115,26 @@ fn instant(secs: u64) -> String {
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| "-".to_owned())
 }
 
-/// An older export, which must be the beginning of the log.
+/// An older export, which must be the beginning of the log as far as the log still has it; what was removed from it must
+/// end with the entry that the log begins after.
 #[derive(Debug)]
 pub(super) struct Older {
     path: PathBuf,
     lines: Enumerate<Lines<BufReader<File>>>,
+    anchor: AuditAnchor,
+    /// Lines read, and those of them that the log or its anchor could be compared with.
+    read: usize,
+    compared: usize,
 }
 
 impl Older {
-    pub(super) fn open(path: PathBuf) -> Result<Self, CtlError> {
+    pub(super) fn open(path: &Path, anchor: &AuditAnchor) -> Result<Self, CtlError> {
+        let path = path.to_owned();
         match File::open(&path) {
-            Ok(file) => Ok(Self { path, lines: BufReader::new(file).lines().enumerate() }),
+            Ok(file) => {
+                let lines = BufReader::new(file).lines().enumerate();
+                Ok(Self { path, lines, anchor: anchor.clone(), read: 0, compared: 0 })
+            }
             Err(source) => Err(CtlError::File { path, source }),
         }
     }
@@ -136,14 +146,32 @@ impl Older {
             if line.trim().is_empty() {
                 continue;
             }
+            self.read += 1;
             let older: Option<AuditEntry> = serde_json::from_str(&line).ok();
-            if older.is_some() && older.as_ref() == entry {
-                return Ok(());
+            let place = older.as_ref().map(|older| older.sequence.cmp(&self.anchor.sequence));
+            self.compared += usize::from(place.is_some_and(Ordering::is_ge));
+            match (place, older) {
+                (Some(Ordering::Less), _) => {}
+                (Some(Ordering::Equal), Some(older)) if older.hash == self.anchor.hash => {}
+                (Some(Ordering::Greater), older) if older.as_ref() == entry => return Ok(()),
+                _ => {
+                    let place = format!("line {} of {}", number + 1, self.path.display());
+                    let words = format!("{place} is not what the log says today: the log was written anew");
+                    return Err(CtlError::No(words));
+                }
             }
-            let place = format!("line {} of {}", number + 1, self.path.display());
-            return Err(CtlError::No(format!("{place} is not what the log says today: the log was written anew")));
         }
         Ok(())
+    }
+
+    /// The log is at its end: the export must be, too, and must have had something in common with it.
+    pub(super) fn finish(mut self) -> Result<(), CtlError> {
+        self.compare(None)?;
+        if self.compared > 0 || self.read == 0 {
+            return Ok(());
+        }
+        let (place, first) = (self.path.display(), self.anchor.sequence);
+        Err(CtlError::No(format!("{place} ends before entry {first}, after which the log begins: nothing to compare")))
     }
 }
 

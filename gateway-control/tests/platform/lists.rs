@@ -1,0 +1,151 @@
+//! Lists: pages that neither lose nor repeat, filters, and how a log goes on after its oldest entries went.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use gateway_control::storage::Storage;
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{AccessEntry, Agreement, AuditAnchor, AuditEntry, Channel, Connection, Grant, PeeringRequest},
+    },
+    audit::verify_after,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    database,
+    harness::{Control, Org},
+};
+
+impl Org<'_> {
+    /// A whole list, in pages of two.
+    async fn pages<T: DeserializeOwned>(&self, path: &str) -> Vec<T> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let sign = if path.contains('?') { '&' } else { '?' };
+            let page: Page<T> = self.get(&format!("{path}{sign}limit=2{cursor}")).await;
+            assert!(page.items.len() <= 2);
+            items.extend(page.items);
+            match page.next {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return items,
+            }
+        }
+    }
+}
+
+fn distinct<T: Ord + Clone>(ids: &[T]) -> bool {
+    ids.is_sorted() && ids.iter().collect::<BTreeSet<_>>().len() == ids.len()
+}
+
+#[tokio::test]
+async fn pages_hold_everything_once_in_a_stable_order_also_what_belongs_to_both_sides() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let lab = control.organization("Lab").await;
+    let (ours, theirs) = (hospital.server("main").await, lab.server("lis").await);
+    let agreement = hospital.agree_with(&lab).await;
+    let own = hospital.post::<PeeringRequest>("/peering-requests", json!({"organization_id": hospital.id})).await;
+    let own = own.agreement_id.unwrap().to_string();
+    for n in 0..5 {
+        let given = hospital.channel(&ours, &format!("given {n}")).await;
+        let received = lab.channel(&theirs, &format!("received {n}")).await;
+        let offer = |agreement: &str, channel: &Channel| json!({"agreement_id": agreement, "channel_id": channel.id});
+        let grant: Grant = hospital.post("/grants", offer(&agreement, &given)).await;
+        let _: Grant = lab.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+        let grant: Grant = lab.post("/grants", offer(&agreement, &received)).await;
+        let _: Grant = hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+        // Inside one organization a grant is given and received, a connection sent and received.
+        let mut within = offer(&own, &given);
+        within["sender_server_id"] = json!(ours.id);
+        let _: Grant = hospital.post("/grants", within).await;
+    }
+    let grants: Vec<Grant> = hospital.pages("/grants").await;
+    assert!(grants.len() == 15 && distinct(&grants.iter().map(|grant| grant.id).collect::<Vec<_>>()));
+    let connections: Vec<Connection> = hospital.pages("/connections").await;
+    assert!(connections.len() == 15 && distinct(&connections.iter().map(|row| row.id).collect::<Vec<_>>()));
+    let _: Value = hospital.post(&format!("/connections/{}/terminate", connections[3].id), json!({})).await;
+    assert_eq!(hospital.pages::<Connection>("/connections").await.len(), 14);
+    assert_eq!(hospital.pages::<Connection>("/connections?ended=true").await.len(), 15);
+    assert_eq!(hospital.pages::<Connection>(&format!("/connections?agreement={own}&ended=true")).await.len(), 5);
+
+    let given: Vec<Grant> = hospital.pages("/grants?direction=given").await;
+    assert!(given.len() == 10 && given.iter().all(|grant| grant.direction != "received"));
+    assert_eq!(hospital.pages::<Grant>("/grants?direction=received").await.len(), 10);
+    assert_eq!(hospital.pages::<Grant>("/grants?status=active").await.len(), 14);
+    assert_eq!(hospital.pages::<Grant>(&format!("/grants?channel={}", given[0].channel_id)).await.len(), 2);
+    let agreements: Vec<Agreement> = hospital.pages("/agreements?status=active").await;
+    assert_eq!(agreements.len(), 2);
+    assert!(hospital.pages::<Agreement>("/agreements?status=ended").await.is_empty());
+    assert_eq!(hospital.pages::<PeeringRequest>("/peering-requests?direction=incoming").await.len(), 1);
+    assert_eq!(lab.pages::<PeeringRequest>("/peering-requests?direction=outgoing").await.len(), 0);
+    let access: Vec<AccessEntry> = hospital.pages(&format!("/servers/{}/access", ours.id)).await;
+    assert!(access.len() >= 9 && distinct(&access.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>()));
+    assert!(access.iter().all(|entry| !entry.organization_name.is_empty()));
+    let found: Vec<Channel> = hospital.pages("/channels?search=GIVEN%203&published=true").await;
+    assert_eq!(found.len(), 1);
+    assert!(hospital.pages::<Channel>("/channels?search=%25").await.is_empty(), "a search is no pattern");
+    assert!(hospital.pages::<Channel>(&format!("/channels?server={}", theirs.id)).await.is_empty());
+    let unknown = hospital.refused("GET", "/grants?sttaus=active", None).await;
+    assert_eq!(unknown.code, "invalid", "a filter with a slip must not show everything");
+    assert_eq!(hospital.refused("GET", "/grants?limit=201", None).await.code, "invalid");
+    assert_eq!(hospital.refused("GET", "/grants?cursor=%F0", None).await.code, "invalid");
+}
+
+#[tokio::test]
+async fn a_log_is_filtered_by_act_object_actor_and_time() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    let all: Vec<AuditEntry> = pair.lab.pages("/audit").await;
+    let acts: Vec<AuditEntry> = pair.lab.pages("/audit?act=grant.").await;
+    assert!(!acts.is_empty() && acts.iter().all(|entry| entry.act.starts_with("grant.")));
+    assert!(acts.len() < all.len());
+    let object = &acts[0].object;
+    let about: Vec<AuditEntry> = pair.lab.pages(&format!("/audit?object={object}")).await;
+    assert!(!about.is_empty() && about.iter().all(|entry| entry.object == *object));
+    let by: Vec<AuditEntry> = pair.lab.pages("/audit?actor=owner@lab.example").await;
+    assert!(!by.is_empty() && by.iter().all(|entry| entry.actor == "owner@lab.example"));
+    let later = control.clock.unix_secs() + 10;
+    assert!(pair.lab.pages::<AuditEntry>(&format!("/audit?since={later}")).await.is_empty());
+    assert_eq!(pair.lab.pages::<AuditEntry>(&format!("/audit?until={later}")).await.len(), all.len());
+}
+
+#[tokio::test]
+async fn old_entries_go_and_what_is_left_of_the_log_still_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = Control::start_in(directory, "audit_retention_days = 30").await;
+    let pair = control.pair().await;
+    let before: Vec<AuditEntry> = pair.hospital.pages("/audit").await;
+    assert_eq!(pair.hospital.get::<AuditAnchor>("/audit/anchor").await.sequence, 0);
+    control.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    let hospital = pair.hospital.sign_in().await;
+    let _ = hospital.server("second").await;
+    let chain = hospital.id.clone();
+    let (token, session, clock) = (hospital.token.clone(), hospital.session.clone(), control.clock.clone());
+    // The sweep comes with the start of the reconciler.
+    let directory = control.stop().await;
+    let control = Control::start_at(directory, "audit_retention_days = 30", clock).await;
+    let hospital = Org { control: &control, token, id: chain.clone(), session };
+    let anchored = async {
+        loop {
+            let anchor: AuditAnchor = hospital.get("/audit/anchor").await;
+            if anchor.sequence > 0 {
+                return anchor;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let anchor = tokio::time::timeout(Duration::from_secs(20), anchored).await.expect("nothing was removed");
+    let mut left: Vec<AuditEntry> = hospital.pages("/audit").await;
+    left.reverse();
+    assert_eq!(anchor.sequence, before[0].sequence, "all of the old ones, and none of the new ones");
+    assert_eq!(anchor.hash, before[0].hash, "an export from before leads to where the log begins");
+    verify_after(&chain, anchor.sequence, &anchor.hash, &left).unwrap();
+    let retained = left.iter().find(|entry| entry.act == "audit.retain").expect("the removal is an entry itself");
+    assert!(retained.detail.contains(&anchor.hash) && retained.actor == "system", "{retained:?}");
+    assert!(verify_after(&chain, 0, "", &left).is_err());
+    let directory = control.stop().await;
+    database::open(directory.path()).await.ping().await.unwrap();
+}
