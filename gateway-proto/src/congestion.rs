@@ -20,6 +20,8 @@ const ENOUGH: u32 = 8;
 const PATIENCE: u8 = 4;
 /// Compete for this long at least once the queue is somebody else's.
 const COMPETE: Duration = Duration::from_secs(10);
+/// Thousandths of what a path holds that are in flight while a queue drains.
+const DRAINING: u64 = 940;
 /// Share of the acknowledged bytes that may be lost without meaning congestion: one in forty.
 const FORGIVEN_SHARE: u64 = 40;
 /// Packets that may be lost at a stretch without meaning congestion.
@@ -30,8 +32,8 @@ const FORGIVEN_BURST: u64 = 10;
 pub enum Sign {
     /// Nothing.
     Calm,
-    /// There is a queue that may be ours: send less, now.
-    GiveWay,
+    /// There is a queue that may be ours: send less, now. So many thousandths of what is in flight would do without it.
+    GiveWay(u64),
     /// It is not: go on as if we had never given way.
     TakeBack,
 }
@@ -121,9 +123,12 @@ impl QueueWatch {
 
     fn give_way(&mut self, queue: Duration, in_vain: u8, shortest: Duration, now: Instant) -> Sign {
         self.phase = Phase::Draining { queue, in_vain };
+        let base = self.base.shortest();
         // Until packets of the smaller window are back, the pause before the first of them included.
         self.blind_until = Some(now + shortest + shortest / 2);
-        Sign::GiveWay
+        // A little less than what the path holds, so that the queue drains.
+        let would_do = base.as_nanos() * u128::from(DRAINING) / shortest.as_nanos().max(1);
+        Sign::GiveWay(u64::try_from(would_do).unwrap_or(DRAINING).min(DRAINING))
     }
 
     fn must_compete(&self, now: Instant) -> bool {
@@ -197,7 +202,7 @@ mod tests {
         let mut gave_way = 0;
         while *now < begun + time {
             *now += MS;
-            gave_way += usize::from(watch.acknowledged(*now - trip(*now - begun), *now) == Sign::GiveWay);
+            gave_way += usize::from(matches!(watch.acknowledged(*now - trip(*now - begun), *now), Sign::GiveWay(_)));
         }
         gave_way
     }
@@ -248,7 +253,8 @@ mod tests {
             })
             .filter(|sign| *sign != Sign::Calm)
             .collect();
-        assert_eq!(signs, [vec![Sign::GiveWay; usize::from(PATIENCE)], vec![Sign::TakeBack]].concat());
+        // 40 of 90 ms are the path, and a little less than that lets the queue drain.
+        assert_eq!(signs, [vec![Sign::GiveWay(417); usize::from(PATIENCE)], vec![Sign::TakeBack]].concat());
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl ControllerFactory for PathAware {
             stale: 0,
             queue: QueueWatch::default(),
             before: None,
+            floor: 0,
             budget: LossBudget::new(current_mtu),
         })
     }
@@ -67,10 +68,17 @@ struct PathAwareController {
     queue: QueueWatch,
     /// `inner` before it gave way to the queue that is there now.
     before: Option<Box<dyn Controller>>,
+    /// The window that does without a queue, while what `inner` fell to is less.
+    floor: u64,
     budget: LossBudget,
 }
 
 impl PathAwareController {
+    /// The window for packets on the present path.
+    fn open(&self) -> u64 {
+        self.inner.window().max(self.floor)
+    }
+
     fn has_turned(&self) -> bool {
         self.seen != self.factory.epoch.load(Relaxed)
     }
@@ -84,6 +92,7 @@ impl PathAwareController {
             self.stale = self.in_flight;
             self.queue = QueueWatch::default();
             self.before = None;
+            self.floor = 0;
             self.budget = LossBudget::new(self.mtu);
         }
     }
@@ -109,10 +118,11 @@ impl Controller for PathAwareController {
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.turn(now);
         if self.settle(sent, bytes) {
-            self.budget.acknowledged(bytes, self.inner.window());
+            self.budget.acknowledged(bytes, self.open());
             match self.queue.acknowledged(sent, now) {
                 Sign::Calm => self.inner.on_ack(now, sent, bytes, app_limited, rtt),
-                Sign::GiveWay => {
+                Sign::GiveWay(thousandths) => {
+                    self.floor = self.open() / 1_000 * thousandths;
                     if self.before.is_none() {
                         self.before = Some(self.inner.clone_box());
                     }
@@ -122,6 +132,7 @@ impl Controller for PathAwareController {
                     if let Some(before) = self.before.take() {
                         self.inner = before;
                     }
+                    self.floor = 0;
                 }
             }
             if self.queue.is_short() {
@@ -144,11 +155,10 @@ impl Controller for PathAwareController {
             return;
         }
         // An ECN mark has no lost bytes: a router says that its queue is full.
-        let forgiven = lost_bytes > 0
-            && !is_persistent_congestion
-            && self.queue.is_short()
-            && self.budget.forgives(lost_bytes);
+        let forgiven =
+            lost_bytes > 0 && !is_persistent_congestion && self.queue.is_short() && self.budget.forgives(lost_bytes);
         if !forgiven {
+            self.floor = 0;
             self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         }
     }
@@ -162,7 +172,7 @@ impl Controller for PathAwareController {
         // Between the change of the path and the first packet on it, nobody else may say so.
         let (inner, stale) = match self.has_turned() {
             true => (self.inner.initial_window(), self.in_flight),
-            false => (self.inner.window(), self.stale),
+            false => (self.open(), self.stale),
         };
         inner.saturating_add(stale)
     }

@@ -1,7 +1,7 @@
 //! The routes of the API and the OpenAPI document made from them.
 
 use axum::{extract::State, http::header, response::IntoResponse};
-use gateway_proto::api::Problem;
+use gateway_proto::api::{Problem, platform::AuditOrder};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -24,6 +24,7 @@ use super::{
     info(title = "gateway-control", description = "Servers, agreements, grants and connections between organizations"),
     components(schemas(
         Problem,
+        AuditOrder,
         peering::PeeringVerb,
         agreements::AgreementVerb,
         grants::GrantVerb,

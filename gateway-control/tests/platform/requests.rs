@@ -41,7 +41,7 @@ async fn a_request_sent_twice_with_one_key_is_done_once() {
     let path = format!("/servers/{}/enrollment-codes", first.2["id"].as_str().unwrap());
     assert_eq!(keyed(&hospital, &path, "k3", json!({})).await.0, 201);
     assert_eq!(keyed(&hospital, &path, "k3", json!({})).await.2["code"], "idempotency_key");
-    control.clock.advance(std::time::Duration::from_secs(24 * 3600 + 1));
+    control.clock.advance(Duration::from_secs(24 * 3600 + 1));
     let hospital = hospital.sign_in().await;
     assert_eq!(keyed(&hospital, "/servers", "", json!({"name": "x"})).await.0, 422, "an empty key is a mistake");
 }
@@ -206,7 +206,7 @@ async fn peering_requests_in_vain_have_an_end() {
     assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (429, true));
     // The other side is not held back by it, and time heals.
     lab.agree_with(&hospital).await;
-    control.clock.advance(std::time::Duration::from_secs(14 * 24 * 3600));
+    control.clock.advance(Duration::from_secs(14 * 24 * 3600));
     let hospital = hospital.sign_in().await;
     assert_eq!(hospital.refused("POST", "/peering-requests", Some(ask)).await.code, "conflict", "peers by now");
 }

@@ -1,7 +1,7 @@
 //! Commands for what stands around grants: admin connections, tokens, the audit log, a site as a file.
 
 use gateway_proto::{
-    api::platform::{Agreement, AuditEntry, Me},
+    api::platform::{Agreement, AuditAnchor, AuditEntry, Me},
     audit,
     id::{AgreementId, AuditId, OrganizationId},
     peering::AgreementStatus,
@@ -53,6 +53,12 @@ async fn a_token_is_the_only_thing_on_standard_output() {
 }
 
 const AUDIT: &str = "GET /api/v1/audit?order=oldest&limit=200";
+const ANCHOR: &str = "GET /api/v1/audit/anchor";
+
+/// Of a log that nothing was removed from.
+fn beginning() -> AuditAnchor {
+    AuditAnchor { sequence: 0, hash: String::new(), removed_at: None }
+}
 
 fn log() -> Vec<AuditEntry> {
     let chain = organization().id.to_string();
@@ -80,6 +86,7 @@ fn log() -> Vec<AuditEntry> {
 async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
     let world = World::signed_in().await;
     world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
+    world.control.answer(ANCHOR, 200, &beginning());
     // Page by page, oldest first: an append-only log has no end.
     let mut first = page(log()[..2].to_vec());
     first.next = Some("c".into());
@@ -105,10 +112,34 @@ async fn a_whole_log_is_told_from_one_that_was_changed_or_written_anew() {
     changed[1].actor = "nobody@clinic.example".into();
     let world = World::signed_in().await;
     world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
+    world.control.answer(ANCHOR, 200, &beginning());
     world.control.answer(AUDIT, 200, &page(changed));
     let outcome = world.run(&["audit", "verify"]).await;
     assert_eq!(outcome.code, 1);
     assert!(outcome.stderr.contains("entry 2"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_log_whose_oldest_entries_were_removed_is_compared_from_where_it_begins() {
+    let world = World::signed_in().await;
+    world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
+    let anchor = AuditAnchor { sequence: 2, hash: log()[1].hash.clone(), removed_at: Some(1_760_000_000) };
+    world.control.answer(ANCHOR, 200, &anchor);
+    world.control.answer(AUDIT, 200, &page(log()[2..].to_vec()));
+    let lines: Vec<_> = log().iter().map(|entry| serde_json::to_string(entry).unwrap()).collect();
+    let mut forged = log();
+    forged[1].hash = forged[0].hash.clone();
+    let forged = serde_json::to_string(&forged[1]).unwrap();
+    for (older, code, words) in [
+        (lines.join("\n"), 0, "after entry 2"),
+        (lines[..2].join("\n"), 0, "after entry 2"),
+        (lines[..1].join("\n"), 1, "nothing to compare"),
+        (forged, 1, "written anew"),
+    ] {
+        std::fs::write(world.path("log.jsonl"), older).unwrap();
+        let outcome = world.run(&["audit", "verify", "--against", "log.jsonl"]).await;
+        assert!(outcome.code == code && format!("{outcome:?}").contains(words), "{words}: {outcome:?}");
+    }
 }
 
 #[tokio::test]
