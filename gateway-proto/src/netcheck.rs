@@ -11,7 +11,10 @@
 mod date;
 mod judge;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 pub use date::http_date;
 pub use judge::judge;
@@ -43,6 +46,41 @@ pub struct Observations {
     pub clock_skew_ms: Option<i64>,
     /// The address the tunnel socket is bound to, when this machine does not have it any more.
     pub lost_listen: Option<IpAddr>,
+    /// The router's port; none: not configured, or not yet tried.
+    pub port_mapping: Option<PortMapping>,
+}
+
+/// How a router was asked for a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MappingProtocol {
+    /// Port Control Protocol (RFC 6887).
+    Pcp,
+    /// NAT Port Mapping Protocol (RFC 6886).
+    NatPmp,
+    /// UPnP Internet Gateway Device.
+    Upnp,
+}
+
+impl fmt::Display for MappingProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcp => "PCP",
+            Self::NatPmp => "NAT-PMP",
+            Self::Upnp => "UPnP",
+        })
+    }
+}
+
+/// The port that the router forwards to the tunnel socket, where that is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// How it was asked for; none: there is none.
+    pub protocol: Option<MappingProtocol>,
+    /// The address that is offered to partners.
+    pub outer: Option<SocketAddr>,
+    /// Why there is none, or why it is of no use.
+    pub problem: Option<String>,
 }
 
 /// One STUN server at one address.
@@ -159,6 +197,9 @@ pub struct Report {
     pub large_datagrams: Option<bool>,
     /// Time to the answer of each STUN server.
     pub latencies: Vec<Latency>,
+    /// The port that the router forwards; none: not configured.
+    #[serde(default)]
+    pub port_mapping: Option<PortMapping>,
     /// Control plane and relays.
     pub hosts: Vec<HostCheck>,
     /// Host and port of the HTTP proxy in use.

@@ -1,10 +1,10 @@
 //! The life of the daemon: build everything in order, run, and take it down in reverse.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{io::Write, num::NonZeroU16, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use gateway_net::{proxy::Proxy, secret_file, shutdown::Shutdown, time::unix_ms, tls::ServerIdentity};
-use gateway_proto::id::RelayId;
+use gateway_proto::{id::RelayId, netcheck::PortMapping};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
@@ -32,6 +32,7 @@ use crate::{
     path_actor::{PathContext, SessionIndex},
     peer::LocalCandidates,
     places::EnginePlaces,
+    port_mapping::PortMapper,
     ports::LocalPorts,
     registry::Registry,
     relay_link::LinkContext,
@@ -91,6 +92,7 @@ struct Daemon {
     admin: AdminLog,
     engine: EngineWatch,
     places: EnginePlaces,
+    mapped: watch::Receiver<Option<PortMapping>>,
 }
 
 impl Daemon {
@@ -121,6 +123,7 @@ impl Daemon {
         let (measured, latencies) = mpsc::channel(relay_probe::QUEUE);
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
         let (network_tx, network) = watch::channel(0);
+        let (mapped_tx, mapped) = watch::channel(None);
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
 
         let (admin, admin_writer) = AdminLog::open(authority.state().path())?;
@@ -192,9 +195,11 @@ impl Daemon {
         let gatherer = Gatherer {
             socket: socket.clone(),
             servers: stun_servers_rx,
-            network,
+            network: network.clone(),
+            mapped: mapped.clone(),
             packets: stun_packets_rx,
             candidates: candidates_tx,
+            configured: config.tunnel.addresses.clone(),
             allow_loopback: config.tunnel.allow_loopback,
             fixed_port: config.tunnel.listen.port() != 0,
         };
@@ -214,7 +219,12 @@ impl Daemon {
             admin,
             engine,
             places,
+            mapped,
         };
+        if config.tunnel.port_mapping {
+            let port = NonZeroU16::new(daemon.socket.local_port()?).context("the tunnel socket has no port")?;
+            daemon.spawn("port mapping", PortMapper { port, network, mapped: mapped_tx }.run(stop.clone()));
+        }
         schedules::restore(authority, &daemon.traffic);
         daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
         daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));
@@ -249,7 +259,13 @@ impl Daemon {
             home_relay: self.home.clone(),
         };
         let client = ControlClient::new(authority.clone(), reports, LinkTimes::default(), proxy.clone());
-        let netcheck = Netcheck::new(authority.clone(), proxy.clone(), config.tunnel.listen.ip(), client.status());
+        let netcheck = Netcheck::new(
+            authority.clone(),
+            proxy.clone(),
+            config.tunnel.listen.ip(),
+            self.mapped.clone(),
+            client.status(),
+        );
         self.spawn("netcheck", netcheck.clone().run(self.stop.clone()));
         let status = StatusSource {
             connections,

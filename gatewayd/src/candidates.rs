@@ -13,6 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use gateway_net::entropy::random;
 use gateway_proto::{
+    netcheck::PortMapping,
     path::{Candidate, CandidateKind, NatMapping, NatView, normalize},
     stun,
 };
@@ -50,6 +51,10 @@ pub struct Gatherer {
     pub packets: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     /// Where the result goes.
     pub candidates: watch::Sender<LocalCandidates>,
+    /// The port that the router forwards to the socket.
+    pub mapped: watch::Receiver<Option<PortMapping>>,
+    /// What the administrator says partners reach the socket at.
+    pub configured: Vec<SocketAddr>,
     /// Whether loopback addresses are candidates.
     pub allow_loopback: bool,
     /// Whether the administrator chose our port, and may have let it in at the router.
@@ -84,6 +89,10 @@ impl Gatherer {
                     mapped.0.clear();
                     self.publish(&hosts, &mapped);
                     round = Some(self.ask(&mut mapped).await);
+                }
+                Ok(()) = self.mapped.changed() => {
+                    self.mapped.mark_unchanged();
+                    self.publish(&hosts, &mapped);
                 }
                 _ = stun_due.tick() => round = Some(self.ask(&mut mapped).await),
                 Ok(()) = self.servers.changed() => {
@@ -187,10 +196,13 @@ impl Gatherer {
         if let (true, Ok(port)) = (self.fixed_port, self.socket.local_port()) {
             reflexive.extend(forwarded(&reflexive, nat.mapping, port));
         }
+        let forwarded = self.mapped.borrow().as_ref().and_then(|mapping| mapping.outer);
         let next = LocalCandidates {
             candidates: hosts
                 .iter()
                 .map(|host| Candidate::new(CandidateKind::Host, *host))
+                .chain(self.configured.iter().map(|named| Candidate::new(CandidateKind::Configured, *named)))
+                .chain(forwarded.map(|outer| Candidate::new(CandidateKind::PortMapped, outer)))
                 .chain(reflexive.iter().map(|seen| Candidate::new(CandidateKind::ServerReflexive, *seen)))
                 .collect(),
             nat,

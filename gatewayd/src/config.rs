@@ -29,6 +29,8 @@ pub const DEFAULT_CONFIG_FILE: &str = "/etc/gatewayd/gatewayd.toml";
 pub const DEFAULT_SOCKET: &str = "/var/lib/gatewayd/gatewayd.sock";
 /// Above this the engine's own connect timeout of 5 s would come first, and it would see our silence, not our reset.
 pub const MAX_HOLD: Duration = Duration::from_millis(4500);
+/// Addresses that an administrator may name: one per uplink and protocol, and some.
+const MAX_ADDRESSES: usize = 8;
 /// Connections that are not observed, at most.
 const MAX_UNOBSERVED: usize = 1000;
 /// Bytes in the path of a Unix socket at most (`sun_path` of Linux, without the final zero).
@@ -72,8 +74,12 @@ pub struct TunnelConfig {
     pub allow_loopback: bool,
     /// Direct paths may be used; otherwise everything goes over relays.
     pub direct: bool,
+    /// Addresses at which partners reach the tunnel socket, known to the administrator.
+    pub addresses: Vec<SocketAddr>,
     /// Ports behind hard NATs may be guessed, where the partner allows it too.
     pub port_guessing: bool,
+    /// The router is asked to forward a port (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
 }
 
 /// `[sender]`: local ports for the engine's senders.
@@ -158,7 +164,17 @@ impl Config {
             ),
             allow_loopback: tunnel.flag("allow_loopback", false),
             direct: tunnel.flag("direct", true),
+            addresses: tunnel.value(
+                "addresses",
+                "a list of at most 8 IP addresses with ports, for example [\"203.0.113.7:7070\"]",
+                Vec::new(),
+                |value| {
+                    let addresses = value.texts()?.iter().map(|text| text.parse().ok()).collect::<Option<Vec<_>>>()?;
+                    (addresses.len() <= MAX_ADDRESSES && addresses.iter().all(is_reachable)).then_some(addresses)
+                },
+            ),
             port_guessing: tunnel.flag("port_guessing", false),
+            port_mapping: tunnel.flag("port_mapping", false),
         };
         tunnel.finish();
 
@@ -243,6 +259,11 @@ impl Config {
 
 const SOCKET_ACCEPTED: &str =
     "an absolute path of at most 107 bytes (a limit of Unix sockets), for example \"/run/gatewayd/gatewayd.sock\"";
+
+/// An address that a partner can send to.
+fn is_reachable(address: &SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+}
 
 fn fits_a_socket(path: &Path) -> bool {
     path.as_os_str().len() <= MAX_SOCKET_PATH

@@ -32,6 +32,7 @@ pub mod observer;
 pub mod path_actor;
 pub mod peer;
 pub mod places;
+pub mod port_mapping;
 pub mod ports;
 pub mod proof;
 pub mod registry;

@@ -18,7 +18,7 @@ use gateway_net::{
 };
 use gateway_proto::{
     api::local::ControlStatus,
-    netcheck::{HostRole, NetcheckBody, Observations, Report, Verdict, http_date, judge, split_host},
+    netcheck::{HostRole, NetcheckBody, Observations, PortMapping, Report, Verdict, http_date, judge, split_host},
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ struct Shared {
     proxy: Option<Proxy>,
     /// The address of the tunnel socket.
     listen: IpAddr,
+    mapped: watch::Receiver<Option<PortMapping>>,
     control: watch::Receiver<ControlStatus>,
     last: watch::Sender<Option<Report>>,
     /// Two looks at a time would measure each other.
@@ -56,15 +57,17 @@ struct Shared {
 }
 
 impl Netcheck {
-    /// Looks with the policy's servers, through `proxy`. `listen` is the address of the tunnel socket.
+    /// Looks with the policy's servers, through `proxy`. `listen` is the address of the tunnel socket, `mapped` the port that
+    /// the router forwards to it.
     pub fn new(
         authority: Authority,
         proxy: Option<Proxy>,
         listen: IpAddr,
+        mapped: watch::Receiver<Option<PortMapping>>,
         control: watch::Receiver<ControlStatus>,
     ) -> Self {
         let last = watch::Sender::new(None);
-        Self(Arc::new(Shared { authority, proxy, listen, control, last, turn: Mutex::new(()) }))
+        Self(Arc::new(Shared { authority, proxy, listen, mapped, control, last, turn: Mutex::new(()) }))
     }
 
     /// The last report.
@@ -114,6 +117,7 @@ impl Netcheck {
             proxy: proxy.map(ToString::to_string),
             clock_skew_ms: skew,
             lost_listen: Some(self.0.listen).filter(|listen| !net_watch::can_send_from(*listen)),
+            port_mapping: self.0.mapped.borrow().clone(),
         }
     }
 

@@ -59,10 +59,23 @@ pub async fn play_between(
     lab: &NatLab,
     scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    play_between_with(lab, |_, _| {}, scenario).await
+}
+
+/// The same, with a hand on what the gateways are told.
+pub async fn play_between_with(
+    lab: &NatLab,
+    change: impl Fn(usize, &mut GatewayOptions),
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let [relay, second] = lab.relays();
     let control = lab.control();
     let options = PlatformOptions { control, relay, more_relays: vec![second], ..PlatformOptions::default() };
-    let gateways = [0, 1].map(|site| (lab.site(site), lab.options(site)));
+    let gateways = [0, 1].map(|site| {
+        let mut options = lab.options(site);
+        change(site, &mut options);
+        (lab.site(site), options)
+    });
     play_out(Scene::set(options, gateways).await?, scenario).await
 }
 

@@ -2,7 +2,7 @@
 //! team for.
 
 use clap::Args;
-use gateway_proto::netcheck::{HostOutcome, HostRole, NetcheckBody, Report, Verdict};
+use gateway_proto::netcheck::{HostOutcome, HostRole, NetcheckBody, PortMapping, Report, Verdict};
 
 use crate::{
     cmd::{Answer, Context},
@@ -45,6 +45,13 @@ impl Netcheck {
     }
 }
 
+fn forwarded(mapping: &PortMapping) -> String {
+    match (mapping.protocol, mapping.outer) {
+        (Some(protocol), Some(outer)) => format!("{outer}, by {protocol}"),
+        (Some(_) | None, _) => "none".to_owned(),
+    }
+}
+
 fn render(report: &Report, now_ms: u64) -> String {
     let mut text = match report.verdict {
         Verdict::Good => "GOOD  nothing to mend\n".to_owned(),
@@ -62,6 +69,9 @@ fn render(report: &Report, now_ms: u64) -> String {
     line("Port preserved", yes_or_unknown(report.port_preserved, "yes", "no", "not known"));
     line("Hairpin", yes_or_unknown(report.hairpin, "yes", "no", "not known"));
     line("1200-byte UDP", yes_or_unknown(report.large_datagrams, "passes", "does not pass", "not known"));
+    if let Some(mapping) = &report.port_mapping {
+        line("Port mapping", forwarded(mapping));
+    }
     for latency in &report.latencies {
         line("STUN", format!("{} in {:.1} ms", latency.server, latency.rtt_ms));
     }

@@ -21,6 +21,7 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
     problems.extend(udp(seen, &facts));
     problems.extend(large(seen));
     problems.extend(hard_nat(seen, &facts));
+    problems.extend(port_mapping(seen));
     Report {
         checked_at,
         verdict: verdict(seen, &problems),
@@ -37,6 +38,7 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
             .iter()
             .filter_map(|entry| Some(Latency { server: entry.server.clone(), rtt_ms: entry.rtt_ms? }))
             .collect(),
+        port_mapping: seen.port_mapping.clone(),
         hosts: seen.hosts.clone(),
         proxy: seen.proxy.clone(),
         clock_skew_ms: seen.clock_skew_ms,
@@ -241,6 +243,18 @@ fn hard_nat(seen: &Observations, facts: &Facts) -> Option<Problem> {
     })
 }
 
+fn port_mapping(seen: &Observations) -> Option<Problem> {
+    let problem = seen.port_mapping.as_ref()?.problem.as_ref()?;
+    Some(Problem {
+        code: "port_mapping".into(),
+        text: format!("[tunnel] port_mapping is on and of no use: {problem}. Direct paths work as without it."),
+        request: Some(format!(
+            "Please switch on PCP, NAT-PMP or UPnP at the router for {}, or forward one UDP port to it.",
+            sources(seen)
+        )),
+    })
+}
+
 /// Our own addresses, as the network team knows this machine.
 fn sources(seen: &Observations) -> String {
     let own: BTreeSet<IpAddr> = seen.reflections.iter().filter_map(|entry: &Reflection| entry.source).collect();
@@ -276,7 +290,10 @@ fn span(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{MappingProtocol, PortMapping},
+        *,
+    };
 
     const SITE: &str = "10.1.0.2";
 
@@ -327,6 +344,21 @@ mod tests {
         let report = judge(&lost, 1);
         assert_eq!((report.problems[0].code.as_str(), report.verdict), ("listen_address_gone", Verdict::Limited));
         assert!(report.problems[0].text.contains("10.1.0.2") && report.problems[0].text.contains("[::]:PORT"));
+    }
+
+    #[test]
+    fn a_port_mapping_is_shown_and_one_that_is_not_given_is_a_problem() {
+        let mapping = |outer: Option<&str>, problem: Option<&str>| {
+            let outer = outer.map(|outer| outer.parse().unwrap());
+            let protocol = outer.map(|_| MappingProtocol::Upnp);
+            let port_mapping = Some(PortMapping { protocol, outer, problem: problem.map(str::to_owned) });
+            judge(&Observations { port_mapping, ..seen_as(["203.0.113.1:7000"; 3]) }, 1)
+        };
+        let report = mapping(Some("203.0.113.1:7000"), None);
+        assert!(report.problems.is_empty() && report.port_mapping.is_some());
+        let report = mapping(None, Some("the router gives no port"));
+        assert_eq!(report.problems[0].code, "port_mapping");
+        assert!(report.problems[0].text.contains("the router gives no port"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn is_v6_target(ip: Ipv6Addr, allow_loopback: bool) -> bool {
 }
 
 /// An address that means the same machine everywhere: the only kind at which ports may be guessed.
-pub(super) fn is_public(ip: Ipv4Addr) -> bool {
+pub fn is_public(ip: Ipv4Addr) -> bool {
     // 100.64.0.0/10 is shared between a provider and its customers (RFC 6598).
     let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
     is_v4_target(ip, false) && !ip.is_private() && !shared

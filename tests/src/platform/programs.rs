@@ -32,6 +32,10 @@ pub struct GatewayOptions {
     pub proxy: Option<String>,
     /// Ports of the partner's NAT may be guessed.
     pub port_guessing: bool,
+    /// Addresses that the administrator names.
+    pub addresses: Vec<SocketAddr>,
+    /// The router is asked for a port.
+    pub port_mapping: bool,
     /// Further lines of the configuration, sections of their own.
     pub more: String,
 }
@@ -133,12 +137,14 @@ impl GatewayFiles {
         fs::write(
             &files.config,
             format!(
-                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\n\n{network}\
+                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\nport_mapping = {}\naddresses = {:?}\n\n{network}\
                  [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n\n{}",
                 quoted(&files.state_dir)?,
                 quoted(&files.socket)?,
                 ip.is_loopback(),
                 options.port_guessing,
+                options.port_mapping,
+                options.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 options.more,
             ),
         )?;

@@ -3,6 +3,7 @@
 mod bad_wires;
 mod matrix;
 mod netcheck;
+mod port_mapping;
 mod relays;
 mod roaming;
 

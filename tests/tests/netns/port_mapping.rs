@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,6 +16,7 @@ use gateway_proto::{
 use gateway_tests::{
     measured,
     natlab::{NatLab, RouterKind::RandomPort},
+    platform::Site,
     scene::play_between_with,
     wait,
 };
@@ -23,6 +25,9 @@ use crate::{LIMIT, exchange};
 
 /// The router's outer address; miniupnpd forwards nothing at the addresses of documentation that the lab has otherwise.
 const OUTER: &str = "11.22.33.44";
+
+/// Where the administrator forwards a port from.
+const STATIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)), 9000);
 
 /// A running miniupnpd; it ends on drop.
 struct Router(Child);
@@ -120,6 +125,67 @@ async fn a_port_mapped_by_pcp_makes_a_hard_nat_reachable_and_is_given_back() -> 
 #[tokio::test]
 async fn a_port_mapped_by_upnp_makes_a_hard_nat_reachable_and_is_given_back() -> anyhow::Result<()> {
     meets("enable_natpmp=no\nenable_upnp=yes", MappingProtocol::Upnp).await
+}
+
+#[tokio::test]
+async fn an_address_that_the_administrator_names_makes_a_hard_nat_reachable() -> anyhow::Result<()> {
+    let mut lab = NatLab::start()?;
+    for _ in 0..2 {
+        lab.add_site(RandomPort)?;
+    }
+    let inner = lab.site(0).ip;
+    let listen: SocketAddr = lab.options(0).listen.context("a port of its own")?.parse()?;
+    let port = listen.port();
+    lab.nft(
+        "r0",
+        &format!(
+            "table ip static {{
+               chain prerouting {{ type nat hook prerouting priority -100; iifname \"wan\" udp dport {} dnat to {inner}:{port}; }}
+             }}
+             insert rule inet lab through ct status dnat accept",
+            STATIC.port(),
+        ),
+    )?;
+    play_between_with(
+        &lab,
+        |site, options| options.addresses = if site == 0 { vec![STATIC] } else { Vec::new() },
+        async |scene| {
+            scene.on_path(PathKind::Direct).await?;
+            let status = scene.south.status(&scene.platform.ctl).await?;
+            ensure!(status.peers[0].remote_address == Some(STATIC.to_string()), "{:?}", status.peers[0]);
+            exchange(scene, 10).await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn nobody_is_asked_unless_configured_and_a_router_that_gives_none_is_named() -> anyhow::Result<()> {
+    let mut lab = NatLab::start()?;
+    for _ in 0..2 {
+        lab.add_site(RandomPort)?;
+    }
+    let dir = tempfile::tempdir()?;
+    let _router = Router::start(&lab, dir.path(), "enable_natpmp=yes\nenable_upnp=yes")?;
+    play_between_with(
+        &lab,
+        |site, options| options.port_mapping = site == 1,
+        async |scene| {
+            scene.on_path(PathKind::Relayed).await?;
+            let report = async |site: &Site| -> anyhow::Result<Report> {
+                let outcome = scene.platform.ctl.run(&["netcheck", "--json", "--socket", site.socket()]).await?;
+                serde_json::from_str(&outcome.stdout).with_context(|| format!("{outcome:?}"))
+            };
+            let silent = report(&scene.north).await?;
+            ensure!(silent.port_mapping.is_none() && !forwards(&lab)?, "{:?}", silent.port_mapping);
+            wait::until_true(LIMIT, "the missing mapping is named", async || {
+                Ok(report(&scene.south).await?.problems.iter().any(|problem| problem.code == "port_mapping"))
+            })
+            .await?;
+            exchange(scene, 5).await
+        },
+    )
+    .await
 }
 
 fn run(command: &[&str]) -> anyhow::Result<()> {
