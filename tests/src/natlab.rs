@@ -21,6 +21,7 @@ mod matrix;
 mod proxy;
 mod report;
 mod rules;
+mod way;
 mod wire;
 
 use std::{
@@ -36,6 +37,7 @@ pub use kind::{RouterKind, Rung};
 pub use matrix::{Matrix, Outcome};
 pub use proxy::Proxy;
 pub use report::Report;
+pub use way::Way;
 pub use wire::BadWire;
 
 use crate::{

@@ -12,7 +12,7 @@ use gateway_proto::api::{
     local::{ConnectionStatus, PeerStatus, Status},
 };
 
-use super::{NatLab, RouterKind, Rung};
+use super::{NatLab, RouterKind, Rung, Way};
 use crate::{
     corpus::Corpus,
     mllp::{Engine, Manners, Sender, Verdict},
@@ -54,6 +54,8 @@ pub struct Outcome {
     pub expected: Rung,
     /// The rung reached; none: no message was acknowledged.
     pub reached: Option<Rung>,
+    /// How its packets travelled in the end.
+    pub way: Option<Way>,
     /// From the engine's connect to the acknowledgement of its first message.
     pub first_byte: Duration,
     /// From the same moment until both ends showed a direct path.
@@ -72,7 +74,7 @@ impl Outcome {
 
     /// One line for people.
     pub fn line(&self) -> String {
-        let reached = self.reached.map_or_else(|| "nothing".into(), |rung| rung.to_string());
+        let reached = self.way.map_or_else(|| "nothing".into(), |way| way.to_string());
         let direct = self.direct.map_or_else(|| "      -".into(), |time| format!("{:5.2} s", time.as_secs_f64()));
         let verdict = match (&self.problem, self.is_as_expected()) {
             (Some(problem), _) => format!("FAILED: {problem}"),
@@ -80,7 +82,7 @@ impl Outcome {
             (None, false) => format!("MISSED: {}", self.reason),
         };
         format!(
-            "{:>9} → {:<9}  expected {:<6}  reached {reached:<7}  first answer {:4.0} ms  direct after {direct}  {verdict}",
+            "{:>9} → {:<9}  expected {:<6}  reached {reached:<13}  first answer {:4.0} ms  direct after {direct}  {verdict}",
             self.caller,
             self.listener,
             self.expected,
@@ -189,6 +191,7 @@ impl Matrix {
                 false => caller.best_rung(listener),
             },
             reached: None,
+            way: None,
             first_byte: Duration::ZERO,
             direct: None,
             reason: String::new(),
@@ -260,9 +263,11 @@ async fn exchange(
     outcome.reached = Some(Rung::Relayed);
     let limit = if outcome.expected == Rung::Direct { DIRECT_LIMIT } else { WATCH };
     while begun.elapsed() < limit {
-        let (near, peer) = seen(&from.look().await?, connection);
-        let (far, _) = seen(&to.look().await?, connection);
-        outcome.reason = peer.map(|peer| peer.path_reason_text).unwrap_or_default();
+        let (near_status, far_status) = (from.look().await?, to.look().await?);
+        let (near, peer) = seen(&near_status, connection);
+        let (far, _) = seen(&far_status, connection);
+        outcome.reason = peer.as_ref().map(|peer| peer.path_reason_text.clone()).unwrap_or_default();
+        outcome.way = Some(Way::relayed(&near_status, &far_status));
         let shows = |entry: &Option<ConnectionStatus>| {
             entry.as_ref().is_some_and(|entry| {
                 entry.connectivity == Connectivity::Connected && entry.path == Some(PathKind::Direct)
@@ -271,6 +276,7 @@ async fn exchange(
         if shows(&near) && shows(&far) {
             outcome.direct = Some(begun.elapsed());
             outcome.reached = Some(Rung::Direct);
+            outcome.way = peer.and_then(|peer| Way::direct(&peer, to.placement().ip));
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -66,8 +66,10 @@ impl<'a> Report<'a> {
              each kind of router on both sides, control plane and two relays between them, a new connection for every \
              pair. The oracle (`tests/src/natlab/kind.rs`) says which pairs can be direct without guessing ports.\n\n\
              A cell shows the path reached and the time until both gateways showed it, counted from the moment the \
-             engine connected to its gateway. `relay` is as it must be; **missed** can be direct and was not; \
-             **better** was direct though the oracle knows no way.\n\n",
+             engine connected to its gateway. `own` is the far gateway's own address, `punched` one that its NAT \
+             gave it, v4 and v6 the protocol; `relay` with its carrier is as it must be, the first carrier that of the \
+             side that dials; **missed** can be direct and was not; **better** was direct though the oracle knows no \
+             way. The way of `proxy` to its relay is TLS through the proxy.\n\n",
         );
         let _ = write!(text, "{}.\n\n{}\n| name | network |\n|---|---|\n", self.summary(), self.table());
         for kind in RouterKind::ALL {
@@ -93,16 +95,20 @@ impl<'a> Report<'a> {
 fn cell(outcome: &Outcome) -> String {
     match (outcome.reached, outcome.expected) {
         _ if outcome.problem.is_some() => "**failed**".into(),
-        (Some(Rung::Direct), Rung::Direct) => seconds(outcome.direct),
-        (Some(Rung::Direct), Rung::Relayed) => format!("**better** {}", seconds(outcome.direct)),
-        (Some(Rung::Relayed), Rung::Relayed) => "relay".into(),
+        (Some(Rung::Direct), Rung::Direct) => format!("{} {}", way(outcome), seconds(outcome.direct)),
+        (Some(Rung::Direct), Rung::Relayed) => format!("**better** {} {}", way(outcome), seconds(outcome.direct)),
+        (Some(Rung::Relayed), Rung::Relayed) => way(outcome),
         (Some(Rung::Relayed), Rung::Direct) => "**missed**".into(),
         (None, _) => "**nothing**".into(),
     }
 }
 
+fn way(outcome: &Outcome) -> String {
+    outcome.way.map_or_else(|| "unseen".into(), |way| way.to_string())
+}
+
 fn seconds(time: Option<Duration>) -> String {
-    time.map_or_else(String::new, |time| format!("direct {:.1} s", time.as_secs_f64()))
+    time.map_or_else(String::new, |time| format!("{:.1} s", time.as_secs_f64()))
 }
 
 /// Median and worst.
