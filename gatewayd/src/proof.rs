@@ -12,10 +12,13 @@ use tokio::sync::{Notify, mpsc, watch};
 
 /// Heartbeat while streams are open.
 const ACTIVE_HEARTBEAT: Duration = Duration::from_secs(1);
-/// Heartbeat while none is: it also keeps the tunnel from idling out.
-const IDLE_HEARTBEAT: Duration = Duration::from_millis(6_500);
+/// Heartbeat while none is: it also keeps the tunnel from idling out, which takes 8 s.
+const IDLE_HEARTBEAT: Duration = Duration::from_millis(7_200);
 /// A ping of ours that is due this soon goes out with the answer to the peer's: both proofs cost one exchange.
 const TOGETHER: Duration = Duration::from_millis(4_000);
+/// The side whose ping went out with an answer waits so much longer for its next one: else both pings leave in the same
+/// moment, cross, and cost two exchanges.
+const BEHIND: Duration = Duration::from_millis(400);
 /// A heartbeat unanswered for this long means: not connected.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(2500);
 /// Pings of the peer that wait for their answer.
@@ -220,9 +223,11 @@ async fn write_frames(
     // Messages wait for nothing, and the proof of life waits for no message.
     let _ = send.set_priority(1);
     let mut last_ping: Option<tokio::time::Instant> = None;
+    let mut follows = false;
     loop {
         let busy = *active.borrow_and_update() > 0;
-        let interval = if busy { ACTIVE_HEARTBEAT } else { IDLE_HEARTBEAT };
+        let idle = if follows { IDLE_HEARTBEAT + BEHIND } else { IDLE_HEARTBEAT };
+        let interval = if busy { ACTIVE_HEARTBEAT } else { idle };
         let after = |pause| last_ping.map_or_else(tokio::time::Instant::now, |at| at + pause);
         let next_ping = after(interval);
         let mut together = false;
@@ -251,6 +256,7 @@ async fn write_frames(
         }
         if together || matches!(frame, ControlFrame::Ping { .. }) {
             last_ping = Some(tokio::time::Instant::now());
+            follows = together;
         }
         if send.write_all(&frames).await.is_err() {
             return HeartbeatError::Closed;

@@ -30,7 +30,7 @@ const DEMOTE_AFTER: u32 = 3;
 /// One heartbeat in so many has full size: small packets may pass where data does not.
 const PADDED_EVERY: u32 = 10;
 /// The same when idle, where such a heartbeat is most of what an idle path costs.
-const PADDED_EVERY_IDLE: u32 = 40;
+const PADDED_EVERY_IDLE: u32 = 80;
 
 /// What has to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
