@@ -184,6 +184,8 @@ pub trait Servers: Send {
     async fn relays(&mut self) -> StorageResult<Vec<RelayRow>>;
     /// Adds a relay; [`StorageError::Duplicate`] when id or URL is taken.
     async fn insert_relay(&mut self, row: &RelayRow) -> StorageResult<()>;
+    /// Writes name and region of a relay.
+    async fn update_relay(&mut self, row: &RelayRow) -> StorageResult<()>;
     /// Removes a relay; whether it was there.
     async fn delete_relay(&mut self, id: RelayId) -> StorageResult<bool>;
 }

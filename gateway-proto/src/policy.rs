@@ -110,6 +110,9 @@ pub struct RelayEntry {
     pub tls_pin: Option<String>,
     /// `host:port` of its STUN listeners.
     pub stun: Vec<String>,
+    /// Where it stands; relays of one region may fail together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// A peer gateway.

@@ -222,7 +222,7 @@ impl Mesh {
     }
 
     fn reconcile_relays(&mut self, relays: &[RelayEntry], peers: &[PeerEntry]) {
-        self.chooser.set_map(relays.iter().map(|relay| relay.id));
+        self.chooser.set_map(relays.iter().map(|relay| (relay.id, relay.region.as_deref())));
         let own = self.chooser.attach(OWN_RELAYS, Instant::now());
         let homes: BTreeSet<_> = peers.iter().filter_map(|peer| peer.home_relay).collect();
         let mut chosen: Vec<_> =
@@ -230,11 +230,15 @@ impl Mesh {
         chosen.sort_by_key(|relay| own.iter().position(|id| *id == relay.id).unwrap_or(OWN_RELAYS));
         chosen.truncate(MAX_LINKS);
         self.relays.retain(|_, running| {
-            let kept = chosen.iter().any(|relay| **relay == running.entry);
-            if !kept {
-                running.stop.cancel();
+            let same = |relay: &&&RelayEntry| {
+                RelayEntry { region: running.entry.region.clone(), ..(**relay).clone() } == running.entry
+            };
+            match chosen.iter().find(same) {
+                // Where it stands is no reason to attach anew.
+                Some(relay) => running.entry.region.clone_from(&relay.region),
+                None => running.stop.cancel(),
             }
-            kept
+            !running.stop.is_cancelled()
         });
         for relay in &chosen {
             if !self.relays.contains_key(&relay.id) {

@@ -205,7 +205,10 @@ impl PathActor {
                     Some(command) => self.handle(command),
                     None => return,
                 },
-                () = peer.proof.missed() => self.agent.check(Instant::now()),
+                () = peer.proof.missed() => {
+                    self.agent.check(Instant::now());
+                    self.ask_relay();
+                }
                 () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
                 _ = traffic.tick(), if self.carries_data() => self.watch_traffic(),
                 Ok(()) = self.entries.changed() => self.take_entry(),
@@ -263,20 +266,26 @@ impl PathActor {
     }
 
     /// The peer's home relay if we are attached there, else the first relay we are attached to; one that does not see the
-    /// peer only when there is no other.
+    /// peer, gives no sign of life or is about to stop only when there is no other.
     fn choose_link(&mut self) {
         let links = self.context.links.borrow().clone();
         let absent = self.absent.filter(|(_, at)| at.elapsed() < ABSENT_MEMORY).map(|(relay, _)| relay);
         let attached = links.iter().filter(|(_, link)| link.state().borrow().attached);
-        let leaving = |link: &LinkHandle| link.state().borrow().restarting;
-        let rank = |id: &RelayId, link| (absent == Some(*id), leaving(link), self.home_relay != Some(*id));
-        let best = attached.min_by_key(|(id, link)| rank(id, link));
-        self.link = best.cloned();
+        let rank = |id: &RelayId, link: &LinkHandle| {
+            let state = link.state();
+            let state = state.borrow();
+            (absent == Some(*id), state.doubtful, state.restarting, self.home_relay != Some(*id))
+        };
+        let best = attached.min_by_key(|(id, link)| rank(id, link)).cloned();
+        let id = |link: &Option<(RelayId, LinkHandle)>| link.as_ref().map(|(id, _)| *id);
+        let another = id(&self.link) != id(&best) && self.link.is_some();
+        self.link = best;
         let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
         self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());
         self.write_route();
         let falls = self.link.as_ref().map_or(0, |(_, link)| link.state().borrow().carrier_falls);
-        if std::mem::replace(&mut self.carrier_falls, falls) < falls && self.agent.selected() == Selected::Relayed {
+        let fell = std::mem::replace(&mut self.carrier_falls, falls) < falls;
+        if (fell || another) && self.agent.selected() == Selected::Relayed {
             self.doubt_path();
         }
     }
@@ -287,9 +296,16 @@ impl PathActor {
         self.peer.proof.nudge();
     }
 
-    /// A direct path with open streams: its loss counts.
+    /// What went over the relay stays unanswered: the relay, or the peer's way to it, may be gone.
+    fn ask_relay(&self) {
+        if let (Selected::Relayed, Some((_, link))) = (self.agent.selected(), &self.link) {
+            link.ask();
+        }
+    }
+
+    /// A path with open streams: its loss and its silence count.
     fn carries_data(&self) -> bool {
-        *self.peer.streams.borrow() > 0 && matches!(self.agent.selected(), Selected::Direct { .. })
+        *self.peer.streams.borrow() > 0 && self.agent.selected() != Selected::None
     }
 
     fn watch_traffic(&mut self) {
@@ -306,6 +322,7 @@ impl PathActor {
         // Packets go out and nothing comes back: the next heartbeat would ask the same, but later.
         if sent > 0 && received == former.received {
             self.agent.check(now);
+            self.ask_relay();
         }
     }
 

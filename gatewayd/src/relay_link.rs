@@ -58,6 +58,11 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(11);
 /// After a change of our network a link from an address that is no longer used is given up at once, for it never fails by
 /// itself; the relay at the other end of any other must answer a ping within this time.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
+/// A link that carries packets nobody answers is asked for a sign of life; without one for so long, and two round trips,
+/// others are used where there are any.
+const ASK_PATIENCE: Duration = Duration::from_millis(700);
+/// One that is asked meanwhile too is not asked again.
+const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
@@ -71,6 +76,8 @@ pub struct LinkState {
     pub attached: bool,
     /// The relay said it is about to stop; it carries while it can.
     pub restarting: bool,
+    /// It was asked for a sign of life and gave none yet: another is better, where there is one.
+    pub doubtful: bool,
     /// Round trip of the last ping.
     pub rtt: Option<Duration>,
     /// How often UDP to the relay stopped passing on this attachment.
@@ -106,10 +113,16 @@ pub struct LinkHandle {
     datagrams: mpsc::Sender<Vec<u8>>,
     signals: mpsc::Sender<Vec<u8>>,
     state: watch::Receiver<LinkState>,
+    asked: watch::Sender<u64>,
     leg: Arc<UdpLeg>,
 }
 
 impl LinkHandle {
+    /// Asks the relay for a sign of life, because what went over it stays unanswered; what comes of it stands in the state.
+    pub fn ask(&self) {
+        ask(&self.asked);
+    }
+
     /// A sender of datagrams to one peer over this link.
     pub fn datagrams_to(&self, peer: RelayAddress) -> DatagramSender {
         DatagramSender { peer, lane: self.datagrams.clone(), leg: self.leg.clone() }
@@ -160,6 +173,10 @@ impl DatagramSender {
     }
 }
 
+fn ask(asked: &watch::Sender<u64>) {
+    asked.send_modify(|count| *count = count.wrapping_add(1));
+}
+
 /// Everything a link needs.
 #[derive(Debug, Clone)]
 pub struct LinkContext {
@@ -194,9 +211,17 @@ pub fn link(
     let (datagrams, datagrams_rx) = mpsc::channel(DATAGRAM_LANE);
     let (signals, signals_rx) = mpsc::channel(SIGNAL_LANE);
     let (state_tx, state) = watch::channel(LinkState::default());
-    let leg = Arc::new(UdpLeg::default());
-    let link = Link { relay, context, datagrams: datagrams_rx, signals: signals_rx, state: state_tx, leg: leg.clone() };
-    let handle = LinkHandle { datagrams, signals, state, leg };
+    let (asked, leg) = (watch::Sender::new(0), Arc::new(UdpLeg::default()));
+    let link = Link {
+        relay,
+        context,
+        datagrams: datagrams_rx,
+        signals: signals_rx,
+        state: state_tx,
+        asked: asked.clone(),
+        leg: leg.clone(),
+    };
+    let handle = LinkHandle { datagrams, signals, state, asked, leg };
     (handle, async move {
         stop.run_until_cancelled(link.run()).await;
     })
@@ -208,6 +233,7 @@ struct Link {
     datagrams: mpsc::Receiver<Vec<u8>>,
     signals: mpsc::Receiver<Vec<u8>>,
     state: watch::Sender<LinkState>,
+    asked: watch::Sender<u64>,
     leg: Arc<UdpLeg>,
 }
 
@@ -358,6 +384,7 @@ impl Link {
             context: &self.context,
             state: &self.state,
             leg: &self.leg,
+            asked: self.asked.subscribe(),
             pong,
             offers: offers_tx,
             way,
@@ -367,12 +394,15 @@ impl Link {
             pongs,
             own,
             network: self.context.network.clone(),
+            asked: self.asked.subscribe(),
             signals: &mut self.signals,
             datagrams: &mut self.datagrams,
         };
         let fell = || {
             self.state.send_modify(|state| state.carrier_falls += 1);
             self.context.changed();
+            // The relay may be gone as a whole.
+            ask(&self.asked);
         };
         tokio::select! {
             error = receiver.run(source) => error,

@@ -168,6 +168,7 @@ impl StatusSource {
             RelayStatus {
                 id: entry.id.to_string(),
                 url: entry.url.clone(),
+                region: entry.region.clone(),
                 home: home == Some(entry.id),
                 attached: state.attached,
                 rtt_ms: state.rtt.map(millis),

@@ -411,6 +411,7 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
         url: "wss://relay.invalid:8443/relay".into(),
         tls_pin: None,
         stun: vec![],
+        region: None,
     };
     let (handle, running) = link(relay, context, CancellationToken::new());
     let mut tasks = JoinSet::new();

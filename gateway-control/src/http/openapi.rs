@@ -132,7 +132,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tiers::put))
         .routes(routes!(tiers::assign))
         .routes(routes!(relays::list, relays::create))
-        .routes(routes!(relays::delete))
+        .routes(routes!(relays::update, relays::delete))
         .routes(routes!(audit::list))
         .routes(routes!(audit::anchor))
         .routes(routes!(gateway::enroll));

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use gateway_proto::{
     api::{
         Page,
-        platform::{CreateRelay, Relay},
+        platform::{CreateRelay, Relay, UpdateRelay},
     },
     id::RelayId,
 };
@@ -30,6 +30,18 @@ pub(super) async fn create(
     Body(body): Body<CreateRelay>,
 ) -> ApiResult<(StatusCode, Json<Relay>)> {
     Ok((StatusCode::CREATED, Json(app.service.create_relay(body).await?)))
+}
+
+/// Change a relay's name or region.
+#[utoipa::path(patch, path = "/relays/{id}", tag = "relays", params(("id" = RelayId, Path)),
+    request_body = UpdateRelay, responses((status = 200, body = Relay)), security(("operator" = [])))]
+pub(super) async fn update(
+    State(app): State<App>,
+    _: Operator,
+    At(id): At<RelayId>,
+    Body(body): Body<UpdateRelay>,
+) -> ApiResult<Json<Relay>> {
+    Ok(Json(app.service.update_relay(id, body).await?))
 }
 
 /// Take a relay out of the map.

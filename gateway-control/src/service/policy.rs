@@ -107,6 +107,7 @@ async fn build(
         url: relay.url,
         tls_pin: relay.tls_pin,
         stun: relay.stun,
+        region: relay.region,
     });
     Ok(Policy {
         gateway,

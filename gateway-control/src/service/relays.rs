@@ -2,7 +2,7 @@
 //! compiled in small batches by the reconciler.
 
 use gateway_proto::{
-    api::platform::{CreateRelay, Relay},
+    api::platform::{CreateRelay, Relay, UpdateRelay},
     id::RelayId,
 };
 use url::Url;
@@ -29,6 +29,7 @@ impl Service {
             url: relay_url(&body.url)?,
             tls_pin: body.tls_pin.as_deref().map(tls_pin).transpose()?,
             stun: stun(&body.stun)?,
+            region: body.region.as_deref().map_or(Ok(None), region)?,
         };
         let mut work = self.work(Who::Operator).await?;
         if work.relays().await?.len() >= MAX_RELAYS {
@@ -38,6 +39,34 @@ impl Service {
         work.mark_all_stale().await?;
         work.backlog = true;
         work.audit_platform("relay.create", row.id, row.url.clone()).await?;
+        work.commit().await?;
+        Ok(show(row))
+    }
+
+    /// Changes what people call a relay and where it stands.
+    pub async fn update_relay(&self, id: RelayId, body: UpdateRelay) -> ServiceResult<Relay> {
+        let mut work = self.work(Who::Operator).await?;
+        let found = work.relays().await?.into_iter().find(|relay| relay.id == id);
+        let before = found.ok_or(ServiceError::NotFound("relay"))?;
+        let mut row = before.clone();
+        if let Some(name) = &body.name {
+            row.name = validate::name("name", name)?;
+        }
+        if let Some(text) = &body.region {
+            row.region = region(text)?;
+        }
+        if row == before {
+            work.unchanged().await?;
+            return Ok(show(row));
+        }
+        work.update_relay(&row).await?;
+        // Policies hold the region, not the name.
+        if row.region != before.region {
+            work.mark_all_stale().await?;
+            work.backlog = true;
+        }
+        let detail = format!("name: {} → {}; region: {} → {}", before.name, row.name, said(&before), said(&row));
+        work.audit_platform("relay.update", id, detail).await?;
         work.commit().await?;
         Ok(show(row))
     }
@@ -66,6 +95,20 @@ fn relay_url(text: &str) -> ServiceResult<String> {
     }
 }
 
+/// A region: none where nothing is said.
+fn region(text: &str) -> ServiceResult<Option<String>> {
+    let sound = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    match text.len() {
+        0 => Ok(None),
+        1..=40 if sound => Ok(Some(text.to_owned())),
+        _ => Err(ServiceError::Invalid(format!("the region {text:?} is not 1–40 of a-z, 0-9 and '-'"))),
+    }
+}
+
+fn said(row: &RelayRow) -> &str {
+    row.region.as_deref().unwrap_or("none")
+}
+
 fn tls_pin(text: &str) -> ServiceResult<String> {
     let pin: gateway_net::tls::TlsPin =
         text.parse().map_err(|_| ServiceError::Invalid("tls_pin is not 64 hex digits".to_owned()))?;
@@ -84,5 +127,5 @@ fn stun(listeners: &[String]) -> ServiceResult<Vec<String>> {
 }
 
 fn show(row: RelayRow) -> Relay {
-    Relay { id: row.id, name: row.name, url: row.url, tls_pin: row.tls_pin, stun: row.stun }
+    Relay { id: row.id, name: row.name, url: row.url, tls_pin: row.tls_pin, stun: row.stun, region: row.region }
 }

@@ -122,6 +122,8 @@ rows! {
         tls_pin: Option<String>,
         /// STUN listeners.
         stun: Vec<String>,
+        /// Where it stands.
+        region: Option<String>,
     }
     /// A peering request.
     PeeringRequestRow {

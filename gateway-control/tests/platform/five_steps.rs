@@ -166,4 +166,18 @@ async fn a_relay_added_to_the_map_reaches_policies_and_tokens() {
     assert_eq!((token.key, token.relays), (pair.hospital_gateway.key.public(), vec![relay]));
     let relays: Vec<Value> = pair.lab.list("/relays").await;
     assert_eq!(relays.len(), 1);
+    let update = |body: Value| {
+        let path = format!("/api/v1/relays/{relay}");
+        let authorization = format!("Operator {}", control.operator);
+        control.request("PATCH", &path).header("authorization", authorization).json(&body).send()
+    };
+    assert_eq!(update(json!({"region": "EU North"})).await.unwrap().status(), 422);
+    let revision = policy.revision;
+    assert_eq!(update(json!({"name": "uno"})).await.unwrap().status(), 200);
+    assert_eq!(update(json!({"region": "eu-north"})).await.unwrap().status(), 200);
+    let policy = watch.policy().await;
+    assert!(policy.revision > revision);
+    assert_eq!(policy.relays[0].region.as_deref(), Some("eu-north"));
+    let relays: Vec<Value> = pair.lab.list("/relays").await;
+    assert_eq!((relays[0]["name"].as_str(), relays[0]["region"].as_str()), (Some("uno"), Some("eu-north")));
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Subcommand};
 use gateway_net::tls::TlsPin;
 use gateway_proto::{
-    api::platform::{self, CreateRelay},
+    api::platform::{self, CreateRelay, UpdateRelay},
     id::RelayId,
 };
 use url::Url;
@@ -36,6 +36,8 @@ pub(crate) enum Relay {
     },
     /// Add a relay: gateways use it from their next policy on.
     Add(Box<Add>),
+    /// Change a relay's name or region.
+    Update(Update),
     /// Remove a relay: gateways leave it.
     Remove(Remove),
 }
@@ -88,6 +90,25 @@ pub(crate) struct Add {
     /// STUN listener, `HOST:PORT`; up to 4.
     #[arg(long, value_name = "ADDR", num_args = 1..)]
     stun: Vec<String>,
+    /// Where it stands, for example `eu-north`: a gateway's spare relay is of another region than its home.
+    #[arg(long)]
+    region: Option<String>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+/// A relay to change.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub(crate) struct Update {
+    /// Name or id.
+    relay: String,
+    /// Its new name.
+    #[arg(long, group = "change")]
+    name: Option<String>,
+    /// Where it stands; empty: not said.
+    #[arg(long, group = "change")]
+    region: Option<String>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -117,6 +138,13 @@ impl Relay {
             Self::Add(add) => {
                 let body = add.relay()?;
                 let relay: platform::Relay = add.operator.control(context)?.post(PATH, &body).await?;
+                context.out.item(&relay)
+            }
+            Self::Update(Update { relay, name, region, operator }) => {
+                let control = operator.control(context)?;
+                let id = id_of::<platform::Relay>(&control, PATH, &relay, |_| true).await?;
+                let relay: platform::Relay =
+                    control.patch(&format!("{PATH}/{id}"), &UpdateRelay { name, region }).await?;
                 context.out.item(&relay)
             }
             Self::Remove(Remove { relay, operator, confirm }) => {
@@ -162,7 +190,14 @@ impl Add {
             return Err(CtlError::Usage("give --from-ready-file, or --id and --url".to_owned()));
         };
         let tls_pin = self.pin.map(|pin| pin.to_string());
-        Ok(CreateRelay { id, name: self.name.clone(), url: url.to_string(), tls_pin, stun: self.stun.clone() })
+        Ok(CreateRelay {
+            id,
+            name: self.name.clone(),
+            url: url.to_string(),
+            tls_pin,
+            stun: self.stun.clone(),
+            region: self.region.clone(),
+        })
     }
 
     fn described_by(&self, ready: RelayReady) -> Result<CreateRelay, CtlError> {
@@ -175,7 +210,14 @@ impl Add {
         } else {
             self.stun.clone()
         };
-        Ok(CreateRelay { id: ready.relay_id, name: self.name.clone(), url, tls_pin: ready.tls_pin, stun })
+        Ok(CreateRelay {
+            id: ready.relay_id,
+            name: self.name.clone(),
+            url,
+            tls_pin: ready.tls_pin,
+            stun,
+            region: self.region.clone(),
+        })
     }
 
     /// An address that gateways can use: "every interface" is where a server listens, not where it is.
@@ -210,16 +252,23 @@ impl Named for platform::Relay {
 }
 
 impl View for platform::Relay {
-    const HEADERS: &'static [&'static str] = &["NAME", "URL", "STUN", "ID"];
+    const HEADERS: &'static [&'static str] = &["NAME", "REGION", "URL", "STUN", "ID"];
 
     fn row(&self, _now: u64) -> Vec<String> {
-        vec![self.name.clone(), self.url.clone(), self.stun.join(" "), self.id.to_string()]
+        vec![
+            self.name.clone(),
+            or_dash(self.region.as_deref()),
+            self.url.clone(),
+            self.stun.join(" "),
+            self.id.to_string(),
+        ]
     }
 
     fn block(&self, _now: u64) -> Vec<(&'static str, String)> {
         vec![
             ("Id", self.id.to_string()),
             ("Name", self.name.clone()),
+            ("Region", or_dash(self.region.as_deref())),
             ("URL", self.url.clone()),
             ("TLS pin", or_dash(self.tls_pin.as_deref())),
             ("STUN", self.stun.join(" ")),

@@ -205,6 +205,9 @@ fn policy(status: &Status, now_ms: u64) -> String {
 fn relay(relay: &RelayStatus) -> String {
     let mut text = if relay.attached { "attached" } else { "NOT ATTACHED" }.to_owned();
     let _ = write!(text, " to {}", relay.url);
+    if let Some(region) = &relay.region {
+        let _ = write!(text, " ({region})");
+    }
     if relay.home {
         text.push_str(", home");
     }

@@ -175,7 +175,14 @@ async fn a_relay_is_added_by_the_operator_without_any_profile() {
     std::fs::write(world.path("control.json"), control.to_string()).unwrap();
     let operator = world.secret("operator", "operator-token\n");
     let stun = vec!["127.0.0.1:3478".to_owned(), "127.0.0.1:3479".to_owned()];
-    let relay = Relay { id, name: "r1".into(), url: "wss://127.0.0.1:4443/relay".into(), tls_pin: Some(pin), stun };
+    let relay = Relay {
+        id,
+        name: "r1".into(),
+        url: "wss://127.0.0.1:4443/relay".into(),
+        tls_pin: Some(pin),
+        stun,
+        region: Some("eu-north".into()),
+    };
     world.control.answer("POST /api/v1/relays", 201, &relay);
     let args = [
         "relay",
@@ -184,6 +191,8 @@ async fn a_relay_is_added_by_the_operator_without_any_profile() {
         "r1",
         "--from-ready-file",
         "relay.json",
+        "--region",
+        "eu-north",
         "--operator-token-file",
         &operator,
         "--control-ready-file",
@@ -196,6 +205,7 @@ async fn a_relay_is_added_by_the_operator_without_any_profile() {
     assert_eq!(asked.authorization.as_deref(), Some("Operator operator-token"));
     let body: CreateRelay = serde_json::from_value(asked.body).unwrap();
     assert_eq!((body.url, body.stun, body.tls_pin), (relay.url, relay.stun, relay.tls_pin));
+    assert_eq!(body.region, relay.region);
 }
 
 #[tokio::test]

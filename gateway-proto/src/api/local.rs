@@ -155,6 +155,9 @@ pub struct RelayStatus {
     pub id: String,
     /// Its URL.
     pub url: String,
+    /// Where it stands, as the platform's operator says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Whether peers look for us here.
     pub home: bool,
     /// Attached now.

@@ -27,7 +27,7 @@
 //! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`Connection`] |
 //! | `POST /admin-connections` · `POST /connections/{id}/{accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
-//! | `GET /relays` · `POST` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] (operator of the platform) |
+//! | `GET /relays` · `POST` · `PATCH …/{id}` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] · [`UpdateRelay`] (operator of the platform) |
 //! | `GET /channels/{id}/access` · `GET /servers/{id}/access` | [`AccessEntry`]: who has access |
 //! | `GET /organization/usage` · `GET /tiers` | [`Usage`] · [`Tier`] |
 //! | `PUT /tiers/{name}` · `GET /organizations` · `PUT /organizations/{id}/tier` | [`PutTier`] · [`PlatformOrganization`] · [`AssignTier`] (operator of the platform) |
@@ -559,6 +559,9 @@ api_types! {
         tls_pin: Option<String>,
         /// STUN listeners, `host:port`.
         stun: Vec<String>,
+        /// Where it stands, in the operator's words; relays of one region may fail together.
+        #[serde(default)]
+        region: Option<String>,
     }
     /// A new relay of the map.
     #[serde(deny_unknown_fields)]
@@ -575,6 +578,19 @@ api_types! {
         /// STUN listeners, `host:port`, up to 4.
         #[serde(default)]
         stun: Vec<String>,
+        /// Where it stands: 1–40 of a-z, 0-9 and '-'.
+        #[serde(default)]
+        region: Option<String>,
+    }
+    /// A change of a relay of the map; what is left out stays.
+    #[serde(deny_unknown_fields)]
+    UpdateRelay {
+        /// Name.
+        #[serde(default)]
+        name: Option<String>,
+        /// Where it stands; empty: not said.
+        #[serde(default)]
+        region: Option<String>,
     }
     /// Where the audit log begins.
     AuditAnchor {

@@ -3,6 +3,9 @@
 //! Latency is the median of what was measured within [`WINDOW`]. Home changes at once when it fails or is about to stop; else only to a relay
 //! that is a third better, and not within [`CALM`] of the last change; a home that was not measured (its STUN is blocked, say) but is alive is kept. While
 //! nothing is measured the order of the relay map decides.
+//!
+//! Home is chosen by latency alone. The spares are of other regions than home, where the map has them: what takes one relay of a region away (a
+//! building, a provider, a cable) often takes the others with it. A relay whose region nobody said is a region of its own.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,6 +30,7 @@ pub const MAX_RELAYS: usize = 64;
 pub struct HomeChooser {
     /// The map, in the policy's order.
     map: Vec<RelayId>,
+    regions: BTreeMap<RelayId, String>,
     samples: BTreeMap<RelayId, VecDeque<(Instant, Duration)>>,
     home: Option<RelayId>,
     changed_at: Option<Instant>,
@@ -36,9 +40,14 @@ pub struct HomeChooser {
 }
 
 impl HomeChooser {
-    /// The relay map, in the policy's order. What is not in it any more is forgotten.
-    pub fn set_map(&mut self, map: impl Iterator<Item = RelayId>) {
-        self.map = map.take(MAX_RELAYS).collect();
+    /// The relay map with its regions, in the policy's order. What is not in it any more is forgotten.
+    pub fn set_map<'a>(&mut self, map: impl Iterator<Item = (RelayId, Option<&'a str>)>) {
+        self.map.clear();
+        self.regions.clear();
+        for (relay, region) in map.take(MAX_RELAYS) {
+            self.map.push(relay);
+            self.regions.extend(region.map(|region| (relay, region.to_owned())));
+        }
         let map = &self.map;
         self.samples.retain(|id, _| map.contains(id));
     }
@@ -61,19 +70,32 @@ impl HomeChooser {
     }
 
     /// The relays to attach to, `count` of them where the map has so many, the home first. One that was chosen stays until
-    /// another is a third better, and no two are exchanged shortly after each other.
+    /// another is a third better, or of another region than home where it is not, and no two are exchanged shortly after
+    /// each other.
     pub fn attach(&mut self, count: usize, now: Instant) -> Vec<RelayId> {
+        let map = &self.map;
+        self.chosen.retain(|relay| map.contains(relay));
+        let home = self.home.filter(|home| map.contains(home));
+        let home = home.or_else(|| map.iter().min_by_key(|relay| self.rank(**relay, now)).copied());
+        let beside = |relay: RelayId| home != Some(relay) && home.is_some_and(|home| self.together(relay, home));
         let mut order = self.map.clone();
-        order.sort_by_key(|relay| self.rank(*relay, now));
-        self.chosen.retain(|relay| order.contains(relay));
+        order.sort_by_key(|relay| {
+            let latency = self.latency(*relay, now);
+            (home != Some(*relay), latency.is_none(), beside(*relay), latency)
+        });
         let calm = self.exchanged_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
         let best = order.iter().find(|relay| !self.chosen.contains(relay)).copied();
         let spares = self.chosen.iter().enumerate().filter(|(_, relay)| self.home != Some(**relay));
-        let worst = spares.max_by_key(|(_, relay)| self.rank(**relay, now)).map(|(place, relay)| (place, *relay));
+        let worst = spares.max_by_key(|(_, relay)| (beside(**relay), self.rank(**relay, now)));
+        let worst = worst.map(|(place, relay)| (place, *relay));
         if let (Some(best), Some((place, worst))) = (best, worst)
             && self.chosen.len() >= count
             && calm
-            && self.clearly_better(best, worst, now)
+            && match (beside(worst), beside(best)) {
+                (true, false) => self.latency(best, now).is_some() || self.latency(worst, now).is_none(),
+                (false, true) => false,
+                (true, true) | (false, false) => self.clearly_better(best, worst, now),
+            }
         {
             self.chosen[place] = best;
             self.exchanged_at = Some(now);
@@ -110,6 +132,10 @@ impl HomeChooser {
         calm && self.clearly_better(best, home, now)
     }
 
+    fn together(&self, one: RelayId, other: RelayId) -> bool {
+        self.regions.get(&one).is_some_and(|region| self.regions.get(&other) == Some(region))
+    }
+
     /// A third better, both measured often enough.
     fn clearly_better(&self, best: RelayId, other: RelayId, now: Instant) -> bool {
         match (self.median(best, ENOUGH, now), self.median(other, ENOUGH, now)) {
@@ -143,7 +169,7 @@ mod tests {
 
     fn chooser() -> (HomeChooser, Instant) {
         let mut chooser = HomeChooser::default();
-        chooser.set_map(ALL.into_iter());
+        chooser.set_map(ALL.into_iter().map(|relay| (relay, None)));
         (chooser, Instant::now())
     }
 
@@ -230,12 +256,41 @@ mod tests {
     }
 
     #[test]
+    fn the_spare_is_of_another_region_than_home_and_follows_when_home_moves_there() {
+        let (mut chooser, now) = chooser();
+        chooser.set_map(ALL.into_iter().zip([Some("north"), Some("north"), Some("south")]));
+        assert_eq!(chooser.attach(2, now), [ALL[0], ALL[2]], "nothing is measured yet");
+        for (relay, ms) in ALL.into_iter().zip([10, 11, 60]) {
+            measure(&mut chooser, relay, ms, 5, now);
+        }
+        assert_eq!(chooser.decide(&[ALL[0], ALL[2]], now), Some(ALL[0]));
+        assert_eq!(chooser.attach(2, now), [ALL[0], ALL[2]], "far away, and not in the same building");
+        assert_eq!(chooser.decide(&[ALL[2]], now), Some(ALL[2]), "home is gone");
+        assert_eq!(chooser.attach(2, now), [ALL[2], ALL[0]]);
+        chooser.set_map(ALL.into_iter().zip([Some("north"), Some("south"), Some("north")]));
+        assert_eq!(chooser.attach(2, now + CALM), [ALL[2], ALL[1]], "the spare stands beside home now");
+        chooser.set_map(ALL.into_iter().zip([Some("south"), Some("south"), Some("south")]));
+        measure(&mut chooser, ALL[0], 10, 5, now + 2 * CALM);
+        measure(&mut chooser, ALL[1], 11, 5, now + 2 * CALM);
+        assert_eq!(chooser.attach(2, now + 2 * CALM), [ALL[2], ALL[1]], "only one region: latency, calmly");
+    }
+
+    #[test]
+    fn a_relay_of_another_region_that_cannot_be_reached_is_no_spare() {
+        let (mut chooser, now) = chooser();
+        chooser.set_map(ALL.into_iter().zip([Some("north"), Some("north"), Some("south")]));
+        measure(&mut chooser, ALL[0], 10, 5, now);
+        measure(&mut chooser, ALL[1], 11, 5, now);
+        assert_eq!(chooser.attach(2, now), [ALL[0], ALL[1]]);
+    }
+
+    #[test]
     fn old_measurements_say_nothing_and_what_left_the_map_is_forgotten() {
         let (mut chooser, now) = chooser();
         measure(&mut chooser, ALL[2], 5, 3, now);
         assert_eq!(chooser.latency(ALL[2], now + WINDOW + Duration::from_secs(1)), None);
         chooser.attach(3, now);
-        chooser.set_map([ALL[0]].into_iter());
+        chooser.set_map([(ALL[0], None)].into_iter());
         chooser.measured(ALL[2], Duration::ZERO, now);
         assert_eq!((chooser.attach(3, now), chooser.samples.len()), (vec![ALL[0]], 0));
     }

@@ -105,9 +105,7 @@ impl TestRelay {
     /// A link with its answer to the challenge sent.
     pub(crate) async fn admit(&self, token: &RelayToken, key: &GatewayKey) -> Link {
         let mut link = self.open().await.unwrap();
-        let token = token.sign(&control()).unwrap();
-        let signature = sign_admission(key, link.relay, &link.nonce);
-        link.send(ClientFrame::Admit { token: &token, signature }).await;
+        link.prove(token, key).await;
         link
     }
 
@@ -150,6 +148,13 @@ impl TestRelay {
 }
 
 impl Link {
+    /// Answers the challenge.
+    pub(crate) async fn prove(&mut self, token: &RelayToken, key: &GatewayKey) {
+        let token = token.sign(&control()).unwrap();
+        let signature = sign_admission(key, self.relay, &self.nonce);
+        self.send(ClientFrame::Admit { token: &token, signature }).await;
+    }
+
     pub(crate) async fn send(&mut self, frame: ClientFrame<'_>) {
         self.send_raw(frame.encode()).await;
     }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gateway_net::time;
 use gateway_proto::{
+    backoff::Backoff,
     relay::{RefusalCode, RelayFrame},
     signed::RelayToken,
 };
 
-use crate::harness::{TestRelay, gateway};
+use crate::harness::{TestRelay, gateway, within};
 
 #[tokio::test]
 async fn a_drain_tells_first_keeps_links_working_and_ends_when_the_last_one_left() {
@@ -52,6 +54,37 @@ async fn a_link_outlives_its_token_by_the_grace_and_no_longer() {
     assert!(matches!(RelayFrame::decode(&link.recv().await.unwrap()), Ok(RelayFrame::Admitted { .. })));
     assert!(matches!(RelayFrame::decode(&link.recv().await.unwrap()), Ok(RelayFrame::UdpSession { .. })));
     assert_eq!(link.refused().await, RefusalCode::Expired);
+}
+
+#[tokio::test]
+async fn a_storm_of_gateways_that_come_back_is_let_in_at_the_accept_rate_and_nobody_stays_outside() {
+    const GATEWAYS: u8 = 120;
+    let relay = TestRelay::with(|config| {
+        config.limits.accept_per_second = 40.try_into().unwrap();
+        config.limits.accept_per_second_per_source = 40.try_into().unwrap();
+    })
+    .await;
+    let coming = (1..=GATEWAYS).map(async |number| {
+        let key = gateway(number);
+        // As gatewayd does: tried again with jitter, for ever.
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
+        let mut link = loop {
+            match relay.open().await {
+                Ok(link) => break link,
+                Err(_) => tokio::time::sleep(backoff.next_delay(u32::from(number) * 0x0101_0101)).await,
+            }
+        };
+        link.prove(&relay.token(&key), &key).await;
+        let bytes = link.recv().await.unwrap();
+        assert!(matches!(RelayFrame::decode(&bytes), Ok(RelayFrame::Admitted { .. })), "gateway {number}: {bytes:?}");
+        link
+    });
+    let links = within(join_all(coming)).await;
+    assert_eq!(relay.metric("clients").await, u64::from(GATEWAYS));
+    let turned_away = relay.metric("rejected_connections_total{reason=\"SourceRate\"}").await
+        + relay.metric("rejected_connections_total{reason=\"Rate\"}").await;
+    assert!(turned_away > 0, "all came in at once");
+    drop(links);
 }
 
 #[tokio::test]

@@ -14,11 +14,13 @@ use gateway_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout_at,
+    time::{sleep_until, timeout_at},
 };
-use tracing::info;
+use tracing::{debug, info};
 
-use super::{CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
+use super::{
+    ASK_INTERVAL, ASK_PATIENCE, CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream,
+};
 use crate::{
     net_watch::has_moved,
     relay_udp::{Offer, UdpLeg},
@@ -37,6 +39,8 @@ pub(super) struct Receiver<'a> {
     pub(super) context: &'a LinkContext,
     pub(super) state: &'a watch::Sender<LinkState>,
     pub(super) leg: &'a UdpLeg,
+    /// Told when somebody wants a sign of life.
+    pub(super) asked: watch::Receiver<u64>,
     pub(super) pong: mpsc::Sender<[u8; 8]>,
     pub(super) offers: mpsc::Sender<Offer>,
     /// Our end and the other end of the connection: the relay, or a proxy.
@@ -46,17 +50,35 @@ pub(super) struct Receiver<'a> {
 
 impl Receiver<'_> {
     /// Reads until the link ends; says why it did.
-    pub(super) async fn run(self, mut source: SplitStream<Stream>) -> LinkError {
+    pub(super) async fn run(mut self, mut source: SplitStream<Stream>) -> LinkError {
         let mut restarting = None;
         let mut doubts = Doubts::default();
         let mut network = self.context.network.clone();
         network.mark_unchanged();
         let mut answer_by: Option<tokio::time::Instant> = None;
+        let mut doubt_at: Option<tokio::time::Instant> = None;
+        let mut heard = tokio::time::Instant::now();
         loop {
-            let silent_at = tokio::time::Instant::now() + SILENCE_LIMIT;
+            let silent_at = heard + SILENCE_LIMIT;
             let limit = answer_by.map_or(silent_at, |at| at.min(silent_at));
+            let doubted = async {
+                match doubt_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let received = tokio::select! {
                 received = timeout_at(limit, source.next()) => received,
+                () = doubted => {
+                    doubt_at = None;
+                    self.doubt(true);
+                    continue;
+                }
+                Ok(()) = self.asked.changed() => {
+                    let rtt = self.state.borrow().rtt.unwrap_or_default();
+                    doubt_at.get_or_insert(tokio::time::Instant::now() + (ASK_PATIENCE + 2 * rtt).min(CHANGE_PATIENCE));
+                    continue;
+                }
                 Ok(()) = network.changed() => {
                     if self.way.is_some_and(|(local, remote)| has_moved(local, remote)) {
                         return LinkError::Moved;
@@ -70,6 +92,9 @@ impl Receiver<'_> {
                 Ok(Some(Ok(message))) => message,
                 Ok(_) => return restarting.map_or(LinkError::Ended, |pause| LinkError::Restarting { pause }),
             };
+            heard = tokio::time::Instant::now();
+            doubt_at = None;
+            self.doubt(false);
             let Message::Binary(bytes) = message else { continue };
             match RelayFrame::decode(&bytes) {
                 Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
@@ -117,6 +142,14 @@ impl Receiver<'_> {
             }
         }
     }
+
+    fn doubt(&self, doubtful: bool) {
+        let changed = self.state.send_if_modified(|state| std::mem::replace(&mut state.doubtful, doubtful) != doubtful);
+        if changed {
+            debug!(relay = %self.relay.id, doubtful, "the relay was asked for a sign of life");
+            self.context.changed();
+        }
+    }
 }
 
 /// Where the relay relays over UDP: at the host of its URL.
@@ -151,6 +184,8 @@ pub(super) struct Lanes<'a> {
     pub(super) own: mpsc::Receiver<Vec<u8>>,
     /// Told whenever the machine's network changes: the relay is asked at once whether it is still there.
     pub(super) network: watch::Receiver<u64>,
+    /// Told when somebody wants a sign of life.
+    pub(super) asked: watch::Receiver<u64>,
     pub(super) signals: &'a mut mpsc::Receiver<Vec<u8>>,
     pub(super) datagrams: &'a mut mpsc::Receiver<Vec<u8>>,
 }
@@ -163,12 +198,20 @@ pub(super) async fn transmit(
 ) -> LinkError {
     lanes.network.mark_unchanged();
     let mut pings = tokio::time::interval(PING_INTERVAL);
+    let mut asked_at = None;
     loop {
         let frame = tokio::select! {
             biased;
             Some(bytes) = lanes.pongs.recv() => ClientFrame::Pong(bytes).encode(),
             _ = pings.tick() => ping(started),
             Ok(()) = lanes.network.changed() => ping(started),
+            Ok(()) = lanes.asked.changed() => {
+                if asked_at.is_some_and(|at: Instant| at.elapsed() < ASK_INTERVAL) {
+                    continue;
+                }
+                asked_at = Some(Instant::now());
+                ping(started)
+            }
             Some(frame) = lanes.own.recv() => frame,
             Some(frame) = lanes.signals.recv() => frame,
             Some(frame) = lanes.datagrams.recv() => frame,

@@ -6,6 +6,7 @@ mod netcheck;
 mod port_mapping;
 mod relays;
 mod roaming;
+mod two_relays;
 
 use std::{
     path::Path,

@@ -267,17 +267,29 @@ impl Servers for SqlTransaction {
                 url: row.text("url")?,
                 tls_pin: row.maybe_text("tls_pin")?,
                 stun: row.json("stun")?,
+                region: row.maybe_text("region")?,
             })
         })
     }
 
     async fn insert_relay(&mut self, row: &RelayRow) -> StorageResult<()> {
-        query("INSERT INTO relays (id, name, url, tls_pin, stun) VALUES ($1, $2, $3, $4, $5)")
+        query("INSERT INTO relays (id, name, url, tls_pin, stun, region) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(row.id.to_string())
             .bind(&row.name)
             .bind(&row.url)
             .bind(&row.tls_pin)
             .bind(json(&row.stun))
+            .bind(&row.region)
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
+    async fn update_relay(&mut self, row: &RelayRow) -> StorageResult<()> {
+        query("UPDATE relays SET name = $2, region = $3 WHERE id = $1")
+            .bind(row.id.to_string())
+            .bind(&row.name)
+            .bind(&row.region)
             .execute(self.db())
             .await?;
         Ok(())

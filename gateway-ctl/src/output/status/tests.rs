@@ -68,6 +68,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
         relays: vec![RelayStatus {
             id: "rly_1".into(),
             url: "wss://relay.example/relay".into(),
+            region: Some("eu-north".into()),
             home: true,
             attached: true,
             rtt_ms: Some(12.4),
@@ -107,7 +108,7 @@ Organization  Clinic A
 Key           {}
 Control link  connected to https://control.example through the proxy proxy.example:3128, heard 2 s ago
 Policy        revision 12, signed 5 min ago, confirmed 2 s ago
-Relay         attached to wss://relay.example/relay, home, round trip 12 ms, relayed over UDP
+Relay         attached to wss://relay.example/relay (eu-north), home, round trip 12 ms, relayed over UDP
 Daemon        gatewayd 0.1.0, started 2 h ago
 
 ADT  p2p  {}
@@ -188,7 +189,7 @@ fn lost_links_and_refused_policies_show() {
     for part in [
         "Control link  NOT CONNECTED to https://control.example through the proxy proxy.example:3128, heard 2 s ago, its clock is 90 s behind: connection refused",
         "              the newest policy was refused: signed by a stranger",
-        "Relay         NOT ATTACHED to wss://relay.example/relay, home: refused",
+        "Relay         NOT ATTACHED to wss://relay.example/relay (eu-north), home: refused",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
