@@ -191,6 +191,7 @@ impl LossBudget {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);

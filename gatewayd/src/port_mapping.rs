@@ -11,7 +11,7 @@
 mod router;
 
 use std::{
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     num::NonZeroU16,
     time::Duration,
 };
@@ -181,7 +181,7 @@ impl Mapping {
         };
         debug!(problem = %pmp, "no mapping by PCP or NAT-PMP");
         let local = SocketAddr::new(local.into(), port.get());
-        upnp(local).await.map_err(|upnp| MappingError::Refused { pmp, upnp })
+        upnp(router, local).await.map_err(|upnp| MappingError::Refused { pmp, upnp })
     }
 
     fn protocol(&self) -> MappingProtocol {
@@ -250,11 +250,15 @@ async fn outer_of(mapping: &PortMapping) -> Result<SocketAddrV4, String> {
     Ok(SocketAddrV4::new(ip, port))
 }
 
-async fn upnp(local: SocketAddr) -> Result<Mapping, String> {
+/// The first device that answers may be anybody's: only the router of the default route is asked for a port.
+async fn upnp(default_router: Ipv4Addr, local: SocketAddr) -> Result<Mapping, String> {
     let mut options = SearchOptions::default();
     options.bind_addr = SocketAddr::new(local.ip(), 0);
     options.timeout = Some(SEARCH_LIMIT);
     let router = search_gateway(options).await.map_err(|error| error.to_string())?;
+    if router.addr.ip() != IpAddr::V4(default_router) {
+        return Err("what answers is not the router of the default route".to_owned());
+    }
     let ip = outer_ip(&router).await?;
     let mut lease = u32::try_from(LEASE.as_secs()).unwrap_or_default();
     let mut added = router.add_port(PortMappingProtocol::UDP, local.port(), local, lease, DESCRIPTION).await;
@@ -273,7 +277,7 @@ async fn upnp(local: SocketAddr) -> Result<Mapping, String> {
     Ok(Mapping { kind: Kind::Upnp { router: Box::new(router), local, lease }, outer: SocketAddrV4::new(ip, port) })
 }
 
-async fn outer_ip(router: &Gateway<Tokio>) -> Result<std::net::Ipv4Addr, String> {
+async fn outer_ip(router: &Gateway<Tokio>) -> Result<Ipv4Addr, String> {
     match router.get_external_ip().await {
         Ok(IpAddr::V4(ip)) => Ok(ip),
         Ok(IpAddr::V6(_)) => Err("the outer address is IPv6".into()),

@@ -57,6 +57,7 @@ impl Receiver<'_> {
         network.mark_unchanged();
         let mut answer_by: Option<tokio::time::Instant> = None;
         let mut doubt_at: Option<tokio::time::Instant> = None;
+        let mut doubtful = false;
         let mut heard = tokio::time::Instant::now();
         loop {
             let silent_at = heard + SILENCE_LIMIT;
@@ -71,6 +72,7 @@ impl Receiver<'_> {
                 received = timeout_at(limit, source.next()) => received,
                 () = doubted => {
                     doubt_at = None;
+                    doubtful = true;
                     self.doubt(true);
                     continue;
                 }
@@ -94,7 +96,9 @@ impl Receiver<'_> {
             };
             heard = tokio::time::Instant::now();
             doubt_at = None;
-            self.doubt(false);
+            if std::mem::take(&mut doubtful) {
+                self.doubt(false);
+            }
             let Message::Binary(bytes) = message else { continue };
             match RelayFrame::decode(&bytes) {
                 Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
@@ -144,11 +148,9 @@ impl Receiver<'_> {
     }
 
     fn doubt(&self, doubtful: bool) {
-        let changed = self.state.send_if_modified(|state| std::mem::replace(&mut state.doubtful, doubtful) != doubtful);
-        if changed {
-            debug!(relay = %self.relay.id, doubtful, "the relay was asked for a sign of life");
-            self.context.changed();
-        }
+        debug!(relay = %self.relay.id, doubtful, "the relay was asked for a sign of life");
+        self.state.send_modify(|state| state.doubtful = doubtful);
+        self.context.changed();
     }
 }
 

@@ -165,7 +165,7 @@ fn when_offers_cross_the_one_of_the_smaller_key_wins() {
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let (from_a, from_b) = (offer_of(&mut a, now, UNIX_MS), offer_of(&mut b, now, UNIX_MS));
     a.handle_signal(&from_b, now, UNIX_MS).unwrap();
-    assert_eq!(signals(&mut a), [from_a.clone()], "the smaller key insists");
+    assert_eq!(signals(&mut a), std::slice::from_ref(&from_a), "the smaller key insists");
     assert_eq!(a.snapshot().counters.offers_crossed, 1);
     b.handle_signal(&from_a, now, UNIX_MS).unwrap();
     assert_eq!(b.handle_signal(&from_a, now, UNIX_MS), Err(SignalError::Replayed), "the repetition is not needed");
@@ -533,7 +533,7 @@ fn an_offer_that_came_before_the_peer_wanted_a_path_is_made_again_when_the_peer_
     b.wants_direct(true, now + 30 * MS);
     let crossing = offer_of(&mut b, now + 30 * MS, UNIX_MS);
     a.handle_signal(&crossing, now + 40 * MS, UNIX_MS).unwrap();
-    assert_eq!(signals(&mut a), [early.clone()], "the smaller key's offer counts");
+    assert_eq!(signals(&mut a), std::slice::from_ref(&early), "the smaller key's offer counts");
     a.handle_signal(&crossing, now + 40 * MS, UNIX_MS).unwrap_err();
     assert_eq!(signals(&mut a), [] as [Vec<u8>; 0], "a replayed offer makes nobody repeat himself");
     b.handle_signal(&early, now + 50 * MS, UNIX_MS).unwrap();
