@@ -180,6 +180,8 @@ pub enum GrantAct {
 pub enum ConnectionAct {
     /// Both servers have a gateway (channel data).
     Provision,
+    /// A second person of the owner's side agrees that it is offered (admin, where that is demanded).
+    Approve,
     /// The owner's server has a gateway (admin): the other side is asked.
     Offer,
     /// The other side takes the offer.
@@ -224,7 +226,7 @@ names! {
         Expire = "expire", Close = "close",
     }
     ConnectionAct {
-        Provision = "provision", Offer = "offer", Accept = "accept", Decline = "decline", Fail = "fail",
+        Provision = "provision", Approve = "approve", Offer = "offer", Accept = "accept", Decline = "decline", Fail = "fail",
         Retry = "retry", Activate = "activate", Pause = "pause", Resume = "resume", Release = "release",
         Expire = "expire", Terminate = "terminate",
     }

@@ -90,11 +90,7 @@ impl EngineWriter<'_> {
     pub(crate) async fn write_all(&self, chunks: &mut [Bytes]) -> io::Result<()> {
         let mut first = 0;
         while first < chunks.len() {
-            let mut slices = [io::IoSlice::new(&[]); CHUNKS];
-            for (slice, chunk) in slices.iter_mut().zip(&chunks[first..]) {
-                *slice = io::IoSlice::new(chunk);
-            }
-            let mut written = match self.0.try_write_vectored(&slices[..chunks.len() - first]) {
+            let mut written = match self.try_write(&chunks[first..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -113,6 +109,15 @@ impl EngineWriter<'_> {
             }
         }
         Ok(())
+    }
+
+    /// One system call. A function of its own, so that its list of slices is no part of what waits.
+    fn try_write(&self, chunks: &[Bytes]) -> io::Result<usize> {
+        let mut slices = [io::IoSlice::new(&[]); CHUNKS];
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = io::IoSlice::new(chunk);
+        }
+        self.0.try_write_vectored(&slices[..chunks.len().min(CHUNKS)])
     }
 
     /// Ends our direction with FIN.

@@ -8,6 +8,7 @@
 mod mllp_sender;
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -145,14 +146,16 @@ pub async fn splice(
     mut recv: RecvStream,
     context: SpliceContext,
 ) -> Result<(), SpliceError> {
-    let copying = async {
-        let result = copy_both(&mut socket, &mut send, &mut recv, &context).await;
-        if result == Err(SpliceError::Engine) {
-            sleep(RESET_GRACE).await;
-        }
-        result
+    let result = {
+        let copying = pin!(async {
+            let result = copy_both(&mut socket, &mut send, &mut recv, &context).await;
+            if result == Err(SpliceError::Engine) {
+                sleep(RESET_GRACE).await;
+            }
+            result
+        });
+        context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed))
     };
-    let result = context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed));
     context.observer.ended(context.end(result));
     match result {
         Ok(()) => socket.close_cleanly(),
@@ -214,11 +217,12 @@ async fn copy_both(
     let unanswered = AtomicBool::new(context.answer_by.is_some());
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
-    let outbound = async {
+    // Each is pinned where it is made: a future that is moved into another takes its room twice in every open stream.
+    let outbound = pin!(async {
         let result = engine_to_tunnel(&mut reader, send, context, mllp.as_ref()).await;
         unless_refused(&unanswered, result).await
-    };
-    let inbound = async {
+    });
+    let inbound = pin!(async {
         if let Some(by) = context.answer_by {
             let waiting = context.traffic.wait(WaitFor::Answer, by);
             timeout_at(by, answer(recv)).await.map_err(|_| SpliceError::NoAnswer)??;
@@ -228,14 +232,14 @@ async fn copy_both(
             context.traffic.clear_problem();
         }
         tunnel_to_engine(&writer, recv, context, mllp.as_ref()).await
-    };
+    });
     // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
-    let ends = async {
+    let ends = pin!(async {
         tokio::try_join!(inbound, outbound)?;
         Ok(())
-    };
+    });
     // What a blocked copy loop does not see by itself: a stop of the peer, a reset of the engine.
-    let peer_stops = async {
+    let peer_stops = pin!(async {
         match stopped.await {
             Ok(Some(code)) => {
                 let stop = SpliceError::Peer(ResetCode::from_u64(code.into_inner()));
@@ -244,13 +248,15 @@ async fn copy_both(
             Ok(None) => std::future::pending().await,
             Err(_) => SpliceError::TunnelLost,
         }
-    };
+    });
+    let half_open = pin!(half_open_for_too_long(mllp.as_ref()));
+    let broken = pin!(writer.broken());
     tokio::select! {
         biased;
         result = ends => result,
         error = peer_stops => Err(error),
-        () = half_open_for_too_long(mllp.as_ref()) => Err(SpliceError::HalfOpen),
-        () = writer.broken() => Err(SpliceError::Engine),
+        () = half_open => Err(SpliceError::HalfOpen),
+        () = broken => Err(SpliceError::Engine),
     }
 }
 
@@ -373,5 +379,21 @@ async fn tunnel_to_engine(
     match mllp {
         Some(mllp) => mllp.partner_finished().await,
         None => engine.shutdown_write().map_err(|_| SpliceError::Engine),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_len<F: Future>(_: impl Fn(EngineSocket, SendHalf, RecvStream, SpliceContext) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every open stream holds one; a future moved into another, or an array that lives across an await, shows here.
+    #[test]
+    fn an_open_stream_holds_little() {
+        let length = future_len(splice);
+        assert!(length < 4 << 10, "{length} bytes");
     }
 }

@@ -1,4 +1,4 @@
-//! Admin connections: offer, accept, decline. What comes after is the same as for every connection.
+//! Admin connections: offer, approve, accept, decline. What comes after is the same as for every connection.
 
 use axum::{extract::State, http::StatusCode};
 use gateway_proto::{
@@ -21,6 +21,17 @@ pub(super) async fn offer(
     Body(body): Body<OfferAdmin>,
 ) -> ApiResult<(StatusCode, Tagged<Connection>)> {
     Ok((StatusCode::CREATED, Tagged(app.service.offer_admin(&actor, body).await?)))
+}
+
+/// Approve an admin connection to an own server, as the second person that the organization or its tenant demands.
+#[utoipa::path(post, path = "/connections/{id}/approve", tag = "admin", params(("id" = ConnectionId, Path)),
+    responses((status = 200, body = Connection)))]
+pub(super) async fn approve(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ConnectionId>,
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.approve_admin(&actor, id).await?))
 }
 
 /// Accept an offered admin connection, naming the server it is used from.

@@ -91,6 +91,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(connections::show))
         .routes(routes!(connections::act))
         .routes(routes!(admin::offer))
+        .routes(routes!(admin::approve))
         .routes(routes!(admin::accept))
         .routes(routes!(admin::decline))
         .routes(routes!(shares::list, shares::create))

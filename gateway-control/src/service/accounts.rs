@@ -76,6 +76,7 @@ impl Service {
             name,
             description,
             discoverable: body.discoverable,
+            two_person_admin: false,
             created_at: self.clock.unix_secs(),
             removed_at: None,
         };
@@ -224,6 +225,15 @@ impl Service {
             row.description = validate::text("description", description, 500)?;
         }
         row.discoverable = body.discoverable.unwrap_or(row.discoverable);
+        row.two_person_admin = body.two_person_admin.unwrap_or(row.two_person_admin);
+        if before.two_person_admin && !row.two_person_admin {
+            actor.in_person()?;
+            if actor.user.role != Role::Owner {
+                return Err(ServiceError::Forbidden(
+                    "only an owner switches off that admin connections need a second person".to_owned(),
+                ));
+            }
+        }
         if row == before {
             work.unchanged().await?;
             return Ok(show_organization(row));
@@ -238,6 +248,7 @@ impl Service {
             ("name", &before.name, &row.name),
             ("description", &before.description, &row.description),
             ("discoverable", &before.discoverable, &row.discoverable),
+            ("two_person_admin", &before.two_person_admin, &row.two_person_admin),
         ]);
         work.audit(&[row.id], "organization.update", row.id, changes).await?;
         work.commit().await?;
@@ -351,6 +362,7 @@ pub(super) fn show_organization(row: OrganizationRow) -> Organization {
         name: row.name,
         description: row.description,
         discoverable: row.discoverable,
+        two_person_admin: row.two_person_admin,
         created_at: row.created_at,
     }
 }

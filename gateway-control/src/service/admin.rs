@@ -3,10 +3,14 @@
 //!
 //! The connection is the offer: it begins `provisioning` (the owner's server has no gateway yet) or `offered`, and becomes
 //! `ready` when it is accepted. Unanswered for 7 days it expires; its time-box ends it in any status.
+//!
+//! Where the owner's organization or its tenant demands two persons, it stays `provisioning` until another owner or admin
+//! of the owner's organization than the one who offered it (or shared the server) has approved it. The other side is asked
+//! then and not before, and no policy has it. What was offered before that was demanded, goes on as it was.
 
 use gateway_proto::{
-    api::platform::{AcceptAdmin, AdminAccess, AdminTerms, Connection, OfferAdmin},
-    id::{AgreementId, ConnectionId, OrganizationId, ServerId, ShareId},
+    api::platform::{AcceptAdmin, AdminAccess, AdminApproval, AdminTerms, Connection, OfferAdmin},
+    id::{AgreementId, ConnectionId, OrganizationId, ServerId, ShareId, UserId},
     peering::{ConnectionAct, ConnectionStatus, Side, in_place, next},
     policy::{AdminScope, ConnectionKind, DEFAULT_ADMIN_STALENESS_SECS, Secret},
 };
@@ -18,7 +22,9 @@ use super::{
     servers::own_server,
     validate,
 };
-use crate::storage::{AdminRow, AdminTermsRow, AgreementRow, ConnectionRow, EndRow, ServerRow};
+use crate::storage::{
+    AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow, Transaction,
+};
 
 /// An offer that nobody answers for so long expires.
 pub(super) const OFFER_SECS: u64 = 7 * 24 * 3600;
@@ -35,6 +41,8 @@ pub(super) struct NewAdmin {
     pub(super) terms: AdminTermsRow,
     pub(super) expires_at: Option<u64>,
     pub(super) share: Option<ShareId>,
+    /// The first person, if known.
+    pub(super) offered_by: Option<UserId>,
 }
 
 /// Admin connections of one agreement that may wait for an answer.
@@ -67,7 +75,10 @@ impl Service {
         }
         self.may_disturb(actor, agreement.id)?;
         let open = work.open_connections_of_agreement(agreement.id).await?;
-        let waits = |row: &&ConnectionRow| status_at(row, work.now) == ConnectionStatus::Offered;
+        let waits = |row: &&ConnectionRow| {
+            let waits_for_us = row.admin.as_ref().is_some_and(|admin| !is_approved(admin));
+            status_at(row, work.now) == ConnectionStatus::Offered || waits_for_us
+        };
         if open.iter().filter(waits).count() >= OFFERS_OF_AGREEMENT {
             return Err(ServiceError::Conflict(format!(
                 "{OFFERS_OF_AGREEMENT} offers of this agreement wait for an answer already"
@@ -90,8 +101,56 @@ impl Service {
             terms,
             expires_at: body.expires_at,
             share: None,
+            offered_by: Some(actor.user.id),
         };
         let row = work.create_admin(new, "admin.offer").await?;
+        let shown = self.show_connection(work.tx(), own, row).await?;
+        work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Approves an admin connection to an own server, as the second person: the other side is asked, or (a share, or inside
+    /// a self-agreement) it is open.
+    pub async fn approve_admin(&self, actor: &Actor, id: ConnectionId) -> ServiceResult<Connection> {
+        actor.may(Act::ApproveAdmin)?;
+        actor.in_person()?;
+        let own = actor.id();
+        let mut work = self.work_of(actor).await?;
+        let mut row = own_connection(work.tx(), own, id).await?;
+        let side = side(&row, own);
+        row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
+        }
+        let approval = row.admin.as_ref().and_then(|admin| admin.approval.clone());
+        if approval.as_ref().is_some_and(|approval| approval.approved.is_some())
+            && side != Side::Peer
+            && !row.status.is_ended()
+        {
+            let shown = self.show_connection(work.tx(), own, row).await?;
+            work.unchanged().await?;
+            return Ok(shown);
+        }
+        row.status = next(row.status, ConnectionAct::Approve, side)?;
+        let (Some(approval), Some(admin)) = (approval, &mut row.admin) else {
+            return Err(ServiceError::Blocked("nothing waits for a second person's approval here".to_owned()));
+        };
+        if approval.offered_by == Some(actor.user.id) {
+            return Err(ServiceError::Forbidden(
+                "you offered it: another owner or admin of this organization approves it".to_owned(),
+            ));
+        }
+        admin.approval = Some(ApprovalRow { approved: Some((actor.user.id, work.now)), ..approval });
+        admin.answer_by = work.now + OFFER_SECS;
+        let (writes, share) = (admin.terms.access.writes(), admin.share);
+        work.agreement_in_force(own, row.agreement).await?;
+        if writes {
+            work.allows_read_write(own).await?;
+        }
+        work.update_connection(&row).await?;
+        let what = share.map_or_else(String::new, |share| format!("of the share {share}"));
+        work.audit(&[row.sender.organization, row.listener.organization], "admin.approve", id, what).await?;
+        let row = work.provision(row).await?;
         let shown = self.show_connection(work.tx(), own, row).await?;
         work.commit().await?;
         Ok(shown)
@@ -156,9 +215,22 @@ impl Service {
     }
 }
 
-/// The terms as both sides see them.
-pub(super) fn show_terms(admin: AdminRow) -> AdminTerms {
-    AdminTerms {
+/// Whether one person was enough, or the second one has approved.
+fn is_approved(admin: &AdminRow) -> bool {
+    admin.approval.as_ref().is_none_or(|approval| approval.approved.is_some())
+}
+
+/// The terms as both sides see them; who its persons are, is the owner's.
+pub(super) async fn show_terms(tx: &mut dyn Transaction, admin: AdminRow, own: bool) -> ServiceResult<AdminTerms> {
+    let approval = match admin.approval {
+        Some(ApprovalRow { offered_by, approved }) => {
+            let (by, at) = approved.unzip();
+            let offered_by = person(tx, offered_by.filter(|_| own)).await?;
+            Some(AdminApproval { offered_by, approved_by: person(tx, by.filter(|_| own)).await?, approved_at: at })
+        }
+        None => None,
+    };
+    Ok(AdminTerms {
         access: admin.terms.access,
         scope: admin.terms.scope,
         message: admin.terms.message,
@@ -168,7 +240,13 @@ pub(super) fn show_terms(admin: AdminRow) -> AdminTerms {
         staleness_secs: admin.terms.staleness_secs,
         require_post_quantum: admin.terms.require_post_quantum,
         share_id: admin.share,
-    }
+        approval,
+    })
+}
+
+async fn person(tx: &mut dyn Transaction, id: Option<UserId>) -> ServiceResult<Option<String>> {
+    let Some(id) = id else { return Ok(None) };
+    Ok(Some(tx.user(id).await?.map_or_else(|| "somebody who has left".to_owned(), |user| user.name)))
 }
 
 /// Options that only make sense with the right to write.
@@ -199,6 +277,10 @@ impl Work {
             AdminAccess::ReadOnly => ConnectionKind::AdminReadOnly,
             AdminAccess::ReadWrite => ConnectionKind::AdminReadWrite,
         };
+        let approval = self
+            .demands_two_persons(new.owner)
+            .await?
+            .then_some(ApprovalRow { offered_by: new.offered_by, approved: None });
         let mut row = ConnectionRow {
             id: ConnectionId::new(ms, random),
             grant: None,
@@ -209,6 +291,7 @@ impl Work {
                 answer_by: self.now + OFFER_SECS,
                 expires_at: new.expires_at,
                 share: new.share,
+                approval,
             }),
             kind,
             status: ConnectionStatus::Provisioning,
@@ -224,7 +307,9 @@ impl Work {
             self.check_port(server, port).await?;
         }
         self.insert_connection(&row).await?;
-        let detail = format!("{} on {}", word(kind), new.server);
+        let waits = row.admin.as_ref().is_some_and(|admin| !is_approved(admin));
+        let detail =
+            format!("{} on {}{}", word(kind), new.server, if waits { ", waits for a second person" } else { "" });
         self.audit(&[new.owner, new.user], act, row.id, detail).await?;
         row = self.provision(row).await?;
         Ok(row)
@@ -234,6 +319,9 @@ impl Work {
     /// already (a share, or a self-agreement).
     pub(super) async fn provision_admin(&mut self, mut row: ConnectionRow) -> ServiceResult<ConnectionRow> {
         let listener = row.listener.server.ok_or(ServiceError::Internal("an admin connection to no server"))?;
+        if row.admin.as_ref().is_some_and(|admin| !is_approved(admin)) {
+            return Ok(row);
+        }
         if self.server(listener).await?.is_none_or(|server| server.gateway.is_none()) {
             return Ok(row);
         }
@@ -244,6 +332,16 @@ impl Work {
         self.update_connection(&row).await?;
         self.touch_ends(&row);
         Ok(row)
+    }
+
+    /// Whether admin connections to the servers of an organization need a second person: it says so, or its tenant.
+    async fn demands_two_persons(&mut self, owner: OrganizationId) -> ServiceResult<bool> {
+        let own = self.organization(owner).await?.ok_or(ServiceError::Internal("a server of no organization"))?;
+        if own.two_person_admin {
+            return Ok(true);
+        }
+        let Some(tenant) = self.tenant_itself(own.tenant).await? else { return Ok(false) };
+        Ok(self.organization(tenant).await?.is_some_and(|tenant| tenant.two_person_admin))
     }
 
     /// The server an admin connection is used from: the one named, or the only one; its gateway must be enrolled.

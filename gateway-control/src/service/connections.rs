@@ -154,6 +154,10 @@ impl Service {
         let (endpoint, behavior) = endpoint(tx, &row).await?;
         let (user, owner) = if row.admin.is_some() { ("admin_user", "admin_owner") } else { ("sender", "listener") };
         let agreement = tx.agreement(row.agreement).await?;
+        let terms = match &row.admin {
+            Some(admin) => Some(show_terms(tx, admin.clone(), row.listener.organization == viewer).await?),
+            None => None,
+        };
         let sender = self.show_end(tx, viewer, &row, &row.sender, user).await?;
         let listener = self.show_end(tx, viewer, &row, &row.listener, owner).await?;
         Ok(Connection {
@@ -175,7 +179,7 @@ impl Service {
             delivery: delivery::shown(tx, row.id).await?,
             created_at: row.created_at,
             ended_at: row.ended_at,
-            admin: row.admin.map(show_terms),
+            admin: terms,
         })
     }
 

@@ -115,6 +115,7 @@ matrix! {
     SurrenderGrant = "grant.surrender", "Give a received grant back": MANAGERS on PEER;
     OperateConnections = "connection.operate", "Activate, pause (own side), resume (own side) and retry connections": OPERATORS on EITHER;
     OfferAdmin = "admin.offer", "Offer a partner the admin API of an own server's engine": MANAGERS on OWN;
+    ApproveAdmin = "admin.approve", "As the second person, approve an admin connection to an own server": MANAGERS on OWN;
     AnswerAdmin = "admin.answer", "Accept or decline an offered admin connection": MANAGERS on PEER;
     ShareServer = "share.create", "Share an own server with a partner": MANAGERS on OWN;
     OpenShare = "share.open", "Open a tunnel to a server that was shared": OPERATORS on PEER;

@@ -87,6 +87,7 @@ impl Service {
             server: server.id,
             owner: own,
             peer,
+            shared_by: Some(actor.user.id),
             level: body.level,
             scope,
             expires_at: body.expires_at,
@@ -243,6 +244,7 @@ impl Work {
             },
             expires_at: share.expires_at,
             share: Some(share.id),
+            offered_by: share.shared_by,
         };
         self.create_admin(new, "share.open").await
     }

@@ -75,6 +75,7 @@ impl Service {
             name,
             description,
             discoverable: body.discoverable,
+            two_person_admin: false,
             created_at: work.now,
             removed_at: None,
         };

@@ -37,6 +37,8 @@ rows! {
         description: String,
         /// Whether strangers find it.
         discoverable: bool,
+        /// Whether admin connections to its servers need a second person; of the tenant itself: to those of the tenant.
+        two_person_admin: bool,
         /// Creation.
         created_at: u64,
         /// Removal.
@@ -411,6 +413,8 @@ rows! {
         expires_at: Option<u64>,
         /// The share it belongs to.
         share: Option<ShareId>,
+        /// The second person's word; none: one person is enough.
+        approval: Option<ApprovalRow>,
     }
     /// What the two ends of a connection counted, and how the two compare.
     DeliveryRow {
@@ -462,6 +466,8 @@ rows! {
         owner: OrganizationId,
         /// The organization it is shared with.
         peer: OrganizationId,
+        /// Who shared it; not known of older ones.
+        shared_by: Option<UserId>,
         /// How far.
         level: ShareLevel,
         /// What its admin connections may do beyond their level.
@@ -582,6 +588,15 @@ pub struct AdminTermsRow {
     pub staleness_secs: u64,
     /// Whether a post-quantum tunnel is required.
     pub require_post_quantum: bool,
+}
+
+/// What two persons of the owner's side say to an admin connection.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ApprovalRow {
+    /// Who offered it or shared the server, if that is known.
+    pub offered_by: Option<UserId>,
+    /// Who approved it and when; none: it waits.
+    pub approved: Option<(UserId, u64)>,
 }
 
 /// Which connections of an organization.

@@ -212,9 +212,15 @@ impl Org<'_> {
 
     /// Another user of the organization, signed in.
     pub(crate) async fn user(&self, role: &str) -> Org<'_> {
-        let email = format!("{role}@{}.example", self.session.organization.name.to_lowercase().replace(' ', "-"));
+        self.person(role, role).await
+    }
+
+    /// Another user of the organization with a name of its own, signed in.
+    pub(crate) async fn person(&self, role: &str, name: &str) -> Org<'_> {
+        let at = |text: &str| text.to_lowercase().replace(' ', "-");
+        let email = format!("{}@{}.example", at(name), at(&self.session.organization.name));
         let password = "another long password";
-        let body = json!({"email": email, "name": role, "role": role, "password": password});
+        let body = json!({"email": email, "name": name, "role": role, "password": password});
         let _: Value = self.post("/users", body).await;
         let login = json!({"email": email, "password": password});
         let answer = self.control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();

@@ -26,6 +26,8 @@ struct World<'a> {
     pair: &'a Pair<'a>,
     /// Has no agreement with the lab.
     asked: &'a Org<'a>,
+    /// An admin of the lab beside those of the cells.
+    first_person: &'a Org<'a>,
     number: usize,
 }
 
@@ -143,6 +145,15 @@ impl World<'_> {
                 let body = json!({"agreement_id": self.pair.agreement, "server_id": self.pair.lab_server.id});
                 ("POST", "/admin-connections".to_owned(), Some(body))
             }
+            Act::ApproveAdmin => {
+                // The first person is a third one, whoever approves.
+                let two = |on: bool| json!({"two_person_admin": on});
+                lab.send("PATCH", "/organization", Some(two(true))).await;
+                let body = json!({"agreement_id": self.pair.agreement, "server_id": self.pair.lab_server.id});
+                let offer: Value = self.first_person.post("/admin-connections", body).await;
+                lab.send("PATCH", "/organization", Some(two(false))).await;
+                ("POST", format!("/connections/{}/approve", offer["id"].as_str().unwrap()), empty())
+            }
             Act::AnswerAdmin => {
                 let body = json!({"agreement_id": self.pair.agreement, "server_id": self.pair.lab_server.id});
                 let offer: Value = lab.post("/admin-connections", body).await;
@@ -171,6 +182,10 @@ impl World<'_> {
     /// What a call leaves behind in the way of the next one: a request that waits becomes an agreement that ends, because
     /// requests in vain are counted.
     async fn clear(&self, act: Act, call: &Call) {
+        if act == Act::ApproveAdmin {
+            // So many offers may wait, approved or not.
+            self.pair.lab.send("POST", &call.1.replace("/approve", "/terminate"), Some(json!({}))).await;
+        }
         if !matches!(act, Act::AnswerPeering | Act::WithdrawPeering) {
             return;
         }
@@ -201,7 +216,8 @@ async fn every_cell_of_the_permission_matrix_holds_on_the_wire() {
     let (asked, stranger) = (control.organization("Asked").await, control.organization("Stranger").await);
     let (own, peer) = (users(&pair.lab).await, users(&pair.hospital).await);
     let (asked_users, strangers) = (users(&asked).await, users(&stranger).await);
-    let mut world = World { pair: &pair, asked: &asked, number: 0 };
+    let first_person = pair.lab.person("admin", "first person").await;
+    let mut world = World { pair: &pair, asked: &asked, first_person: &first_person, number: 0 };
     let mut cells = 0;
     for rule in MATRIX {
         let act = rule.act;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::harness::{Control, Org};
 
 /// A sub-organization, its owner signed in.
-async fn sub<'a>(control: &'a Control, tenant: &Org<'_>, name: &str) -> Org<'a> {
+pub(crate) async fn sub<'a>(control: &'a Control, tenant: &Org<'_>, name: &str) -> Org<'a> {
     let body =
         json!({"name": name, "owner_email": format!("owner@{}.example", name.to_lowercase()), "owner_name": "O"});
     let created: CreatedSubOrganization = tenant.post("/tenant/organizations", body).await;

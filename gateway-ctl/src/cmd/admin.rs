@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use gateway_proto::{
-    api::platform::{AcceptAdmin, AdminAccess, AdminTerms, Connection, OfferAdmin},
+    api::platform::{AcceptAdmin, AdminAccess, AdminApproval, AdminTerms, Connection, OfferAdmin},
     id::{ConnectionId, ServerId},
     peering::ConnectionStatus,
     policy::AdminScope,
@@ -32,6 +32,8 @@ pub(crate) enum Admin {
     Show(One),
     /// Offer a partner the engine's admin API of an own server; read-only unless it says otherwise.
     Offer(Offer),
+    /// Approve an admin connection to an own server, as the second person that is demanded.
+    Approve(One),
     /// Accept an offer, naming the server it is used from.
     Accept(Accept),
     /// Decline an offer.
@@ -143,6 +145,10 @@ impl Admin {
                 control.get(&format!("{PATH}/{id}")).await?
             }
             Self::Offer(offer) => offer.run(&control).await?,
+            Self::Approve(one) => {
+                let id = one.id(&control, waits_for_approval).await?;
+                control.act(&format!("{PATH}/{id}/approve")).await?
+            }
             Self::Accept(accept) => {
                 let id = accept.one.id(&control, waits).await?;
                 let body = AcceptAdmin {
@@ -218,11 +224,20 @@ fn waits(connection: &Connection) -> bool {
     connection.status == ConnectionStatus::Offered
 }
 
+/// One that waits for a second person of the own organization.
+fn waits_for_approval(connection: &Connection) -> bool {
+    let approval = connection.admin.as_ref().and_then(|admin| admin.approval.as_ref());
+    connection::is_living(connection) && approval.is_some_and(|approval| approval.approved_at.is_none())
+}
+
 /// The terms of an admin connection, for its block.
 pub(crate) fn terms_lines(terms: &AdminTerms, status: ConnectionStatus, now: u64) -> Vec<(&'static str, String)> {
     let mut lines = vec![("Access", word(&terms.access)), ("Beyond that", options(terms.scope))];
     if !terms.message.is_empty() {
         lines.push(("Message", terms.message.clone()));
+    }
+    if let Some(approval) = &terms.approval {
+        lines.push(("Second person", second_person(approval, now)));
     }
     if matches!(status, ConnectionStatus::Provisioning | ConnectionStatus::Offered) {
         lines.push(("Answer by", time::relative(now, terms.answer_by)));
@@ -234,6 +249,15 @@ pub(crate) fn terms_lines(terms: &AdminTerms, status: ConnectionStatus, now: u64
         lines.push(("Share", share.to_string()));
     }
     lines
+}
+
+/// Who said what, as far as it is shown to this side.
+fn second_person(approval: &AdminApproval, now: u64) -> String {
+    let by = |name: &Option<String>| name.as_ref().map_or_else(String::new, |name| format!(" by {name}"));
+    match approval.approved_at {
+        Some(at) => format!("approved {}{}", time::relative(now, at), by(&approval.approved_by)),
+        None => format!("waited for; offered{}", by(&approval.offered_by)),
+    }
 }
 
 /// The options in words.

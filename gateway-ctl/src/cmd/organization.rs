@@ -69,6 +69,10 @@ pub(crate) struct Update {
     /// Whether strangers find it: `true` or `false`.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     discoverable: Option<bool>,
+    /// Whether admin connections to own servers need the approval of a second owner or admin: `true` or `false`. Of the
+    /// organization that is the tenant itself: those to servers of the whole tenant.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    two_person_admin: Option<bool>,
 }
 
 impl Organization {
@@ -89,8 +93,8 @@ impl Organization {
                 control.delete("/organization").await?;
                 context.out.deed("organization.delete", own.id, &format!("Deleted the organization '{}'.", own.name))
             }
-            Self::Update(Update { name, description, discoverable }) => {
-                let body = UpdateOrganization { name, description, discoverable };
+            Self::Update(Update { name, description, discoverable, two_person_admin }) => {
+                let body = UpdateOrganization { name, description, discoverable, two_person_admin };
                 let organization: platform::Organization = context.control()?.patch("/organization", &body).await?;
                 context.out.item(&organization)
             }
@@ -136,6 +140,7 @@ impl View for platform::Organization {
             ("Name", self.name.clone()),
             ("Description", self.description.clone()),
             ("Discoverable", yes_no(self.discoverable)),
+            ("Two-person admin", yes_no(self.two_person_admin)),
             ("Created", time::relative(now, self.created_at)),
         ]
     }

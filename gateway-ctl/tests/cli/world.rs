@@ -166,6 +166,7 @@ pub(crate) fn organization() -> Organization {
         name: "Clinic A".into(),
         description: String::new(),
         discoverable: true,
+        two_person_admin: false,
         created_at: 1_760_000_000,
     }
 }

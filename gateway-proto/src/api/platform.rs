@@ -25,7 +25,7 @@
 //! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
 //! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
 //! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`Connection`] |
-//! | `POST /admin-connections` · `POST /connections/{id}/{accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
+//! | `POST /admin-connections` · `POST /connections/{id}/{approve,accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
 //! | `GET /relays` · `POST` · `PATCH …/{id}` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] · [`UpdateRelay`] (operator of the platform) |
 //! | `GET /channels/{id}/access` · `GET /servers/{id}/access` | [`AccessEntry`]: who has access |
@@ -183,6 +183,9 @@ api_types! {
         description: String,
         /// Whether strangers find it.
         discoverable: bool,
+        /// Whether admin connections to its servers need the approval of a second owner or admin.
+        #[serde(default)]
+        two_person_admin: bool,
         /// Creation, Unix seconds.
         created_at: u64,
     }
@@ -198,6 +201,10 @@ api_types! {
         /// New discoverable switch.
         #[serde(default)]
         discoverable: Option<bool>,
+        /// Whether admin connections to own servers need the approval of a second owner or admin; of the organization
+        /// that is the tenant itself: those to servers of the whole tenant. Only an owner switches it off.
+        #[serde(default)]
+        two_person_admin: Option<bool>,
     }
     /// A user.
     User {

@@ -30,7 +30,8 @@ pub fn diagrams() -> String {
         &mut text,
         "Owner: the organization of the receiving server; of an admin connection, of the server whose engine is \
          administered. Channel data goes from provisioning to ready, an admin connection is offered first and expires \
-         unanswered after 7 days. Each side holds its own pause: `release` lifts one's own \
+         unanswered after 7 days; where the owner's side demands two persons, it is offered once the second one has \
+         approved it. Each side holds its own pause: `release` lifts one's own \
          while the other side's stays. The end of a grant ends its connection, and the end of a connection ends its \
          grant: a grant in force without a connection would show access that nobody has.",
     );

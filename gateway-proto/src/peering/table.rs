@@ -51,6 +51,7 @@ pub const GRANT: &[Transition<GrantStatus, GrantAct>] = table! { GrantStatus, Gr
 /// Connection; the owner is the organization of the receiving server.
 pub const CONNECTION: &[Transition<ConnectionStatus, ConnectionAct>] = table! { ConnectionStatus, ConnectionAct:
     Provisioning + Provision (System) => Ready;
+    Provisioning + Approve (Owner) => Provisioning;
     Provisioning + Offer (System) => Offered;
     Provisioning + Fail (System) => Failed;
     Provisioning + Expire (System) => Expired;

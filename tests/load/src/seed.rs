@@ -137,6 +137,7 @@ impl Seeder {
             name: format!("Hospital number {number}"),
             description: String::new(),
             discoverable: false,
+            two_person_admin: false,
             created_at: now,
             removed_at: None,
         })

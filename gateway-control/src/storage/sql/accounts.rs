@@ -17,8 +17,8 @@ impl Accounts for SqlTransaction {
     async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
         query(
             "INSERT INTO organizations
-             (id, tenant_id, name, name_key, description, search_key, discoverable, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (id, tenant_id, name, name_key, description, search_key, discoverable, created_at, two_person_admin)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(row.id.to_string())
         .bind(row.tenant.to_string())
@@ -28,6 +28,7 @@ impl Accounts for SqlTransaction {
         .bind(search_key(row))
         .bind(row.discoverable)
         .bind(big(row.created_at))
+        .bind(row.two_person_admin)
         .execute(self.db())
         .await?;
         Ok(())
@@ -36,7 +37,7 @@ impl Accounts for SqlTransaction {
     async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
         query(
             "UPDATE organizations SET name = $2, name_key = $3, description = $4, search_key = $5, discoverable = $6,
-             removed_at = $7 WHERE id = $1",
+             removed_at = $7, two_person_admin = $8 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -45,6 +46,7 @@ impl Accounts for SqlTransaction {
         .bind(search_key(row))
         .bind(row.discoverable)
         .bind(row.removed_at.map(big))
+        .bind(row.two_person_admin)
         .execute(self.db())
         .await?;
         Ok(())
@@ -216,6 +218,7 @@ fn organization(row: &Row) -> StorageResult<OrganizationRow> {
         name: row.text("name")?,
         description: row.text("description")?,
         discoverable: row.flag("discoverable")?,
+        two_person_admin: row.flag("two_person_admin")?,
         created_at: row.number("created_at")?,
         removed_at: row.maybe_number("removed_at")?,
     })

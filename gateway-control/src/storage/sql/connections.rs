@@ -149,9 +149,9 @@ impl Connections for SqlTransaction {
             "INSERT INTO connections (id, grant_id, agreement_id, channel_id, kind, status, ended, auto_activate,
              secret, sender_server_id, sender_organization, sender_port, sender_paused, sender_revision,
              listener_server_id, listener_organization, listener_paused, listener_revision, created_at, ended_at,
-             admin_terms, admin_answer_by, admin_expires_at, share_id)
+             admin_terms, admin_answer_by, admin_expires_at, share_id, admin_approval)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-             $21, $22, $23, $24)",
+             $21, $22, $23, $24, $25)",
         )
         .bind(row.id.to_string())
         .bind(row.grant.map(|id| id.to_string()))
@@ -177,6 +177,7 @@ impl Connections for SqlTransaction {
         .bind(row.admin.as_ref().map(|admin| big(admin.answer_by)))
         .bind(row.admin.as_ref().and_then(|admin| admin.expires_at).map(big))
         .bind(row.admin.as_ref().and_then(|admin| admin.share).map(|id| id.to_string()))
+        .bind(approval(row))
         .execute(self.db())
         .await?;
         Ok(())
@@ -186,7 +187,8 @@ impl Connections for SqlTransaction {
         query(
             "UPDATE connections SET status = $2, ended = $3, sender_paused = $4, sender_revision = $5,
              listener_paused = $6, listener_revision = $7, ended_at = $8, sender_server_id = $9, sender_port = $10,
-             auto_activate = $11, sender_in_force_at = $12, listener_in_force_at = $13 WHERE id = $1",
+             auto_activate = $11, sender_in_force_at = $12, listener_in_force_at = $13, admin_answer_by = $14,
+             admin_approval = $15 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(row.status.as_str())
@@ -201,6 +203,8 @@ impl Connections for SqlTransaction {
         .bind(row.auto_activate)
         .bind(row.sender.in_force_at.map(big))
         .bind(row.listener.in_force_at.map(big))
+        .bind(row.admin.as_ref().map(|admin| big(admin.answer_by)))
+        .bind(approval(row))
         .execute(self.db())
         .await?;
         Ok(())
@@ -299,7 +303,12 @@ fn admin(row: &Row) -> StorageResult<Option<AdminRow>> {
         answer_by: row.number("admin_answer_by")?,
         expires_at: row.maybe_number("admin_expires_at")?,
         share: row.maybe_parsed("share_id")?,
+        approval: if row.maybe_text("admin_approval")?.is_some() { Some(row.json("admin_approval")?) } else { None },
     }))
+}
+
+fn approval(row: &ConnectionRow) -> Option<String> {
+    row.admin.as_ref().and_then(|admin| admin.approval.as_ref()).map(json)
 }
 
 fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnectionRow> {

@@ -76,7 +76,7 @@ impl Shares for SqlTransaction {
     async fn insert_share(&mut self, row: &ShareRow) -> StorageResult<()> {
         query(
             "INSERT INTO server_shares (id, agreement_id, server_id, owner_organization, peer_organization, level,
-             scope, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             scope, expires_at, created_at, shared_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(row.id.to_string())
         .bind(row.agreement.to_string())
@@ -87,6 +87,7 @@ impl Shares for SqlTransaction {
         .bind(json(&row.scope))
         .bind(row.expires_at.map(big))
         .bind(big(row.created_at))
+        .bind(row.shared_by.map(|id| id.to_string()))
         .execute(self.db())
         .await?;
         Ok(())
@@ -109,6 +110,7 @@ fn share(row: &Row) -> StorageResult<ShareRow> {
         server: row.parsed("server_id")?,
         owner: row.parsed("owner_organization")?,
         peer: row.parsed("peer_organization")?,
+        shared_by: row.maybe_parsed("shared_by")?,
         level: row.word("level")?,
         scope: row.json("scope")?,
         expires_at: row.maybe_number("expires_at")?,

@@ -188,6 +188,7 @@ mod tests {
             name: "Clinic \"A\"".into(),
             description: String::new(),
             discoverable: true,
+            two_person_admin: false,
             created_at: 0,
         }
     }

@@ -97,6 +97,15 @@ api_types! {
         #[serde(default)]
         auto_activate: Option<bool>,
     }
+    /// The second person's word, where the owner's side demands two for an admin connection.
+    AdminApproval {
+        /// Who offered it or shared the server; for the owner's side only.
+        offered_by: Option<String>,
+        /// The second person, who approved it; for the owner's side only.
+        approved_by: Option<String>,
+        /// When that was, Unix seconds; none: it waits for a second person.
+        approved_at: Option<u64>,
+    }
     /// What an admin connection was offered with.
     AdminTerms {
         /// Read-only or read-write.
@@ -117,6 +126,9 @@ api_types! {
         require_post_quantum: bool,
         /// The share it belongs to.
         share_id: Option<ShareId>,
+        /// The approval of a second person; none: one is enough.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<AdminApproval>,
     }
     /// Share an own server with the partner of an agreement, at once.
     #[serde(deny_unknown_fields)]
