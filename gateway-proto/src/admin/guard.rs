@@ -132,6 +132,12 @@ impl Guard {
             Some((first, rest)) => judge_page(head.method, first, rest).ok_or_else(|| self.unknown())?,
             None => judge_page(head.method, "index.html", &[]).ok_or_else(|| self.unknown())?,
         };
+        // The web dashboard takes a sign-in from a query as well, with any method: uncounted, and by any account.
+        let signs_in = pass.body == BodyRule::Login || raw.first() == Some(&"webadmin");
+        if signs_in && names_an_account(target.query) {
+            let reason = "refused by the gateway: a sign-in is a form".to_owned();
+            return Err(Refusal { status: 403, reason, template: pass.template, class: Some(pass.class) });
+        }
         check_body(head, &pass)?;
         check_credentials(head, &pass)?;
         Ok(pass)
@@ -228,6 +234,19 @@ fn names_a_secret(operation: &Operation, query: Option<&str>) -> bool {
     match decode_query(query.unwrap_or_default()) {
         Some(query) if !query.contains('%') => query.split(['&', '=', ';']).any(is_secret_name),
         Some(_) | None => true,
+    }
+}
+
+/// Whether a query holds what a sign-in form holds.
+fn names_an_account(query: Option<&str>) -> bool {
+    let names = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        name.contains("username") || name.contains("password")
+    };
+    match query.map(decode_query) {
+        None => false,
+        Some(Some(query)) if !query.contains('%') => query.split(['&', ';']).any(names),
+        Some(_) => true,
     }
 }
 

@@ -151,6 +151,27 @@ fn pages_of_the_engine_are_read_and_nothing_else() {
 }
 
 #[test]
+fn a_sign_in_travels_in_a_form_and_in_no_query() {
+    for guard in [read_only(ALL), read_write(ALL)] {
+        for (method, target) in [
+            ("GET", "/webadmin/Login.action?username=admin&password=guess"),
+            ("GET", "/webadmin/Login.action?op=login&user%6eame=admin"),
+            ("GET", "/webadmin/Login.action/login?x=1;USERNAME=bypass"),
+            ("GET", "/webadmin/Index.action?password=guess"),
+            ("HEAD", "/webadmin/Login.action?p%2561ssword=x"),
+            ("POST", "/webadmin/Login.action?op=login&username=bypass"),
+            ("POST", "/api/users/_login?username=admin"),
+        ] {
+            let fields = if method == "POST" { FORM } else { "" };
+            let refusal = judge_as(&guard, method, target, fields).unwrap_err();
+            assert_eq!(refusal.reason, "refused by the gateway: a sign-in is a form", "{method} {target}");
+        }
+        assert!(judge_as(&guard, "POST", "/webadmin/Login.action?op=login", FORM).is_ok());
+        assert!(judge_as(&guard, "GET", "/webadmin/DashboardStatistics.action?id=a%20b", "").is_ok());
+    }
+}
+
+#[test]
 fn a_context_path_is_required_where_the_engine_has_one() {
     let guard = Guard::new(ConnectionKind::AdminReadOnly, AdminScope::default(), "/mirth/");
     let pass = judge_as(&guard, "GET", "/mirth/api/4.5.2/server/version", "").unwrap();

@@ -8,6 +8,8 @@
 //!
 //! `GATEWAY_FUZZ_CASES` sets how many requests are tried.
 
+mod stream;
+
 use gateway_proto::{
     admin::{
         forward::engine_head,
