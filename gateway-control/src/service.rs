@@ -8,6 +8,7 @@
 mod access;
 mod accounts;
 mod admin;
+mod admin_people;
 mod agreements;
 pub mod audit;
 mod behaviors;

@@ -8,7 +8,7 @@ mod admin;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
-pub use admin::AdminScope;
+pub use admin::{AdminPerson, AdminScope, MAX_PEOPLE};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -176,6 +176,9 @@ pub struct ConnectionEntry {
     /// Of an admin connection: the options it was offered with; the owner's gateway enforces them.
     #[serde(default, skip_serializing_if = "AdminScope::is_plain")]
     pub admin: AdminScope,
+    /// Of an admin connection, at its owner's end: who is behind the partner's acting users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<AdminPerson>,
     /// The secrets a stream header may be made with: the current one first, then those of a running rotation.
     pub secrets: Vec<ConnectionSecret>,
     /// When the grant ends, Unix seconds.

@@ -63,6 +63,11 @@ impl Gate {
         Ok(Permit { entry, allowed })
     }
 
+    /// The moment by which permissions are judged, Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.authority.now()
+    }
+
     /// Takes permissions away as policy and time demand, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut views = self.authority.subscribe();

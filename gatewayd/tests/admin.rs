@@ -247,3 +247,36 @@ async fn the_start_file_leads_back_to_the_local_port() {
         "<jnlp codebase=\"https://localhost:18443\"><argument>https://localhost:18443</argument></jnlp>"
     );
 }
+
+#[tokio::test]
+async fn the_person_behind_an_account_is_recorded_and_nobody_else_gets_through_where_people_are_named() {
+    let scope = AdminScope { named_people: true, ..AdminScope::default() };
+    let unnamed = Terms { scope, ..Terms::READ_ONLY };
+    let mut world = World::new(unnamed).await;
+    let mut client = world.client().await;
+    let login = "username=admin&password=good";
+    for _ in 0..2 {
+        let refused = client.post("/api/users/_login", "", FORM, login).await;
+        assert_eq!(
+            refused.line,
+            "HTTP/1.1 403 this admin connection is for named people: say who you are with gateway-ctl admin enter"
+        );
+    }
+    assert!(world.engine.seen().is_empty(), "nothing reaches the engine");
+    // On the same connection: the policy of the moment counts.
+    world.change(Terms { person: Some("maria.lopez@north.example"), ..unnamed });
+    let cookie = client.sign_in().await;
+    assert_eq!(client.get("/api/server/version", &cookie).await.status(), 200);
+    assert!(
+        world
+            .engine
+            .seen()
+            .iter()
+            .all(|seen| seen.head.contains("X-Forwarded-For: maria.lopez@north.north_clinic\r\n"))
+    );
+    world.change(Terms { person: Some("maria.lopez@north.example"), person_until: 1, ..unnamed });
+    assert_eq!(client.get("/api/server/version", &cookie).await.status(), 403, "her time is over");
+    let people: Vec<_> = world.calls(5).await.into_iter().map(|call| (call.status, call.person)).collect();
+    let maria = Some("maria.lopez@north.example".to_owned());
+    assert_eq!(people, [(403, None), (403, None), (200, maria.clone()), (200, maria), (403, None)]);
+}

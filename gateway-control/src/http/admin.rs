@@ -2,7 +2,7 @@
 
 use axum::{extract::State, http::StatusCode};
 use gateway_proto::{
-    api::platform::{AcceptAdmin, Connection, OfferAdmin},
+    api::platform::{AcceptAdmin, Connection, EnterAdmin, OfferAdmin},
     id::ConnectionId,
 };
 
@@ -44,6 +44,29 @@ pub(super) async fn accept(
     Body(body): Body<AcceptAdmin>,
 ) -> ApiResult<Tagged<Connection>> {
     Ok(Tagged(app.service.accept_admin(&actor, id, body).await?))
+}
+
+/// Name oneself as the person behind an account or address of the own side, for a while.
+#[utoipa::path(post, path = "/connections/{id}/enter", tag = "admin", params(("id" = ConnectionId, Path)),
+    request_body = EnterAdmin, responses((status = 200, body = Connection)))]
+pub(super) async fn enter(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ConnectionId>,
+    Body(body): Body<EnterAdmin>,
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.enter_admin(&actor, id, body).await?))
+}
+
+/// Take the own name from an admin connection.
+#[utoipa::path(post, path = "/connections/{id}/leave", tag = "admin", params(("id" = ConnectionId, Path)),
+    responses((status = 200, body = Connection)))]
+pub(super) async fn leave(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ConnectionId>,
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.leave_admin(&actor, id).await?))
 }
 
 /// Decline an offered admin connection.

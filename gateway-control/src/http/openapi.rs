@@ -93,6 +93,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::offer))
         .routes(routes!(admin::approve))
         .routes(routes!(admin::accept))
+        .routes(routes!(admin::enter))
+        .routes(routes!(admin::leave))
         .routes(routes!(admin::decline))
         .routes(routes!(shares::list, shares::create))
         .routes(routes!(shares::show))

@@ -305,6 +305,7 @@ impl Service {
         if row.role == Role::Owner && work.owners(actor.id()).await? <= 1 {
             return Err(ServiceError::Conflict("this is the last owner; make another owner first".to_owned()));
         }
+        work.forget_person(actor.id(), id).await?;
         work.delete_user(id).await?;
         work.audit(&[actor.id()], "user.delete", id, row.email).await?;
         work.commit().await

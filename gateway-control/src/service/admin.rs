@@ -221,7 +221,12 @@ fn is_approved(admin: &AdminRow) -> bool {
 }
 
 /// The terms as both sides see them; who its persons are, is the owner's.
-pub(super) async fn show_terms(tx: &mut dyn Transaction, admin: AdminRow, own: bool) -> ServiceResult<AdminTerms> {
+pub(super) async fn show_terms(
+    tx: &mut dyn Transaction,
+    admin: AdminRow,
+    own: bool,
+    now: u64,
+) -> ServiceResult<AdminTerms> {
     let approval = match admin.approval {
         Some(ApprovalRow { offered_by, approved }) => {
             let (by, at) = approved.unzip();
@@ -241,6 +246,7 @@ pub(super) async fn show_terms(tx: &mut dyn Transaction, admin: AdminRow, own: b
         require_post_quantum: admin.terms.require_post_quantum,
         share_id: admin.share,
         approval,
+        people: admin.people.into_iter().map(|row| row.entry).filter(|entry| now < entry.until).collect(),
     })
 }
 
@@ -292,6 +298,7 @@ impl Work {
                 expires_at: new.expires_at,
                 share: new.share,
                 approval,
+                people: Vec::new(),
             }),
             kind,
             status: ConnectionStatus::Provisioning,

@@ -155,7 +155,10 @@ impl Service {
         let (user, owner) = if row.admin.is_some() { ("admin_user", "admin_owner") } else { ("sender", "listener") };
         let agreement = tx.agreement(row.agreement).await?;
         let terms = match &row.admin {
-            Some(admin) => Some(show_terms(tx, admin.clone(), row.listener.organization == viewer).await?),
+            Some(admin) => {
+                let own = row.listener.organization == viewer;
+                Some(show_terms(tx, admin.clone(), own, self.clock.unix_secs()).await?)
+            }
             None => None,
         };
         let sender = self.show_end(tx, viewer, &row, &row.sender, user).await?;

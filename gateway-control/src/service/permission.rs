@@ -117,6 +117,7 @@ matrix! {
     OfferAdmin = "admin.offer", "Offer a partner the admin API of an own server's engine": MANAGERS on OWN;
     ApproveAdmin = "admin.approve", "As the second person, approve an admin connection to an own server": MANAGERS on OWN;
     AnswerAdmin = "admin.answer", "Accept or decline an offered admin connection": MANAGERS on PEER;
+    EnterAdmin = "admin.enter", "Name oneself as the person behind an account or address at an accepted admin connection": OPERATORS on PEER;
     ShareServer = "share.create", "Share an own server with a partner": MANAGERS on OWN;
     OpenShare = "share.open", "Open a tunnel to a server that was shared": OPERATORS on PEER;
     EndShare = "share.end", "End a share with its tunnels": MANAGERS on EITHER;

@@ -10,7 +10,8 @@ use gateway_proto::{
     identity::{Context, GatewayPublicKey},
     peering::activation,
     policy::{
-        Activation, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret, ServerName,
+        Activation, AdminPerson, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret,
+        ServerName,
     },
     signed::{Envelope, RelayToken},
 };
@@ -163,12 +164,19 @@ fn entry(
         endpoint: row.endpoint.clone(),
         behavior: row.behavior.clone(),
         admin: row.connection.admin.as_ref().map(|admin| admin.terms.scope).unwrap_or_default(),
+        people: if local == LocalEnd::AdminOwner { people(row) } else { Vec::new() },
         secrets: vec![ConnectionSecret { secret: row.connection.secret.clone(), until: None }],
         expires_at: row.expires_at,
         staleness_secs: row.staleness_secs,
         max_streams: row.max_streams,
         require_post_quantum: row.require_post_quantum,
     }
+}
+
+/// Those whose time is over stay until the next change: the gateway looks at the time itself.
+fn people(row: &PolicyConnectionRow) -> Vec<AdminPerson> {
+    let people = row.connection.admin.iter().flat_map(|admin| &admin.people);
+    people.map(|person| person.entry.clone()).collect()
 }
 
 /// Writes the revision to our end of every connection about which this policy says something else than the one before,

@@ -13,7 +13,7 @@ use gateway_proto::{
     },
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
-    policy::{AdminScope, ConnectionKind, Secret},
+    policy::{AdminPerson, AdminScope, ConnectionKind, Secret},
 };
 
 macro_rules! rows {
@@ -415,6 +415,8 @@ rows! {
         share: Option<ShareId>,
         /// The second person's word; none: one person is enough.
         approval: Option<ApprovalRow>,
+        /// Who named himself as the person behind an acting user.
+        people: Vec<AdminPersonRow>,
     }
     /// What the two ends of a connection counted, and how the two compare.
     DeliveryRow {
@@ -597,6 +599,15 @@ pub struct ApprovalRow {
     pub offered_by: Option<UserId>,
     /// Who approved it and when; none: it waits.
     pub approved: Option<(UserId, u64)>,
+}
+
+/// Who named himself at an admin connection.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AdminPersonRow {
+    /// The user.
+    pub user: UserId,
+    /// What the owner's gateway is told.
+    pub entry: AdminPerson,
 }
 
 /// Which connections of an organization.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_proto::{
+    admin::opening::{ActingUser, KnownBy},
     api::platform::{Connection, ServerShare, ShareLevel},
     peering::ConnectionStatus,
     policy::{Activation, AdminScope, ConnectionKind, LocalEnd},
@@ -318,7 +319,10 @@ async fn a_tenant_demands_two_persons_of_all_of_it_and_shares_are_no_way_around(
     let share = |level: &str| json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": level});
     let share: ServerShare = pair.lab.post("/server-shares", share("viewer")).await;
     let tunnel = pair.hospital.connection(&share.connections[0].to_string()).await;
-    assert_eq!((tunnel.status, tunnel.sender.server_id), (ConnectionStatus::Provisioning, Some(pair.hospital_server.id)));
+    assert_eq!(
+        (tunnel.status, tunnel.sender.server_id),
+        (ConnectionStatus::Provisioning, Some(pair.hospital_server.id))
+    );
     let mut watch = pair.hospital_gateway.watch(&control).await;
     assert!(watch.policy().await.connections.is_empty());
     let approve = format!("/connections/{}/approve", tunnel.id);
@@ -339,4 +343,58 @@ async fn a_tenant_demands_two_persons_of_all_of_it_and_shares_are_no_way_around(
     let second = sub.person("admin", "second").await;
     let open: Connection = second.post(&format!("/connections/{}/approve", own.id), json!({})).await;
     assert_eq!(open.status, ConnectionStatus::Ready, "inside a self-agreement it is accepted with that");
+}
+
+#[tokio::test]
+async fn a_person_who_names_himself_is_in_the_policy_of_the_owner_until_his_time_is_over() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let operator = pair.hospital.user("operator").await;
+    let offer = pair.offer(json!({"scope": {"named_people": true}})).await;
+    let path = format!("/connections/{}", offer.id);
+    let (enter, maria) = (format!("{path}/enter"), json!({"account": "maria"}));
+    assert_eq!(operator.refused("POST", &enter, Some(maria.clone())).await.code, "wrong_state", "not accepted yet");
+    let _: Connection = pair.hospital.post(&format!("{path}/accept"), json!({})).await;
+    for body in [
+        json!({}),
+        json!({"account": "maria", "address": "192.0.2.1"}),
+        json!({"account": "a b"}),
+        json!({"account": ""}),
+        json!({"address": "here"}),
+        json!({"account": "maria", "valid_secs": 86_401}),
+    ] {
+        assert_eq!(operator.refused("POST", &enter, Some(body.clone())).await.code, "invalid", "{body}");
+    }
+    assert_eq!(pair.lab.refused("POST", &enter, Some(maria.clone())).await.code, "wrong_state", "not the owner's side");
+    let (mut lab, mut hospital) = (pair.lab_gateway.watch(&control).await, pair.hospital_gateway.watch(&control).await);
+    let shown: Connection = operator.post(&enter, maria.clone()).await;
+    let people = |shown: &Connection| shown.admin.as_ref().unwrap().people.clone();
+    assert_eq!(people(&shown).len(), 1);
+    let policy = lab.policy_until(|policy| policy.connections.iter().any(|entry| !entry.people.is_empty())).await;
+    let entry = &policy.connections[0];
+    assert!(entry.admin.named_people);
+    let acting = ActingUser::new("maria", KnownBy::LocalAccount);
+    let now = control.clock.unix_secs();
+    assert_eq!(entry.person(&acting, now), Some(operator.session.user.email.as_str()));
+    assert_eq!(entry.person(&acting, now + 8 * 3600), None);
+    assert_eq!(entry.person(&ActingUser::new("maria", KnownBy::Address), now), None);
+    assert!(hospital.policy().await.connections[0].people.is_empty(), "it is the owner's gateway that needs it");
+
+    // An account has one person, a person may have several, and the mapped form of an address is the address.
+    let mapped = json!({"address": "::ffff:192.0.2.7", "valid_secs": 60});
+    let shown: Connection = operator.post(&enter, mapped).await;
+    assert_eq!(people(&shown)[1].acting, ActingUser::new("192.0.2.7", KnownBy::Address));
+    let shown: Connection = pair.hospital.post(&enter, maria.clone()).await;
+    let owner = pair.hospital.session.user.email.clone();
+    let names: Vec<_> = people(&shown).into_iter().map(|entry| entry.person).collect();
+    assert_eq!(names, [operator.session.user.email.clone(), owner]);
+    control.clock.advance(Duration::from_secs(60));
+    assert_eq!(people(&pair.lab.connection(&offer.id.to_string()).await).len(), 1, "a minute is over");
+    let left: Connection = pair.hospital.post(&format!("{path}/leave"), json!({})).await;
+    assert!(people(&left).is_empty());
+    let _: Connection = operator.post(&enter, maria).await;
+    let gone = format!("/users/{}", operator.session.user.id);
+    assert_eq!(pair.hospital.send("DELETE", &gone, None).await.status(), 204);
+    lab.policy_until(|policy| policy.connections[0].people.is_empty()).await;
+    assert_eq!(pair.lab.list::<Value>("/audit?act=admin.enter").await.len(), 4);
 }

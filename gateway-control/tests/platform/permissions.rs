@@ -159,6 +159,13 @@ impl World<'_> {
                 let offer: Value = lab.post("/admin-connections", body).await;
                 ("POST", format!("/connections/{}/accept", offer["id"].as_str().unwrap()), empty())
             }
+            Act::EnterAdmin => {
+                let body = json!({"agreement_id": self.pair.agreement, "server_id": self.pair.lab_server.id});
+                let offer: Value = lab.post("/admin-connections", body).await;
+                let path = format!("/connections/{}", offer["id"].as_str().unwrap());
+                let _: Value = hospital.post(&format!("{path}/accept"), json!({})).await;
+                ("POST", format!("{path}/enter"), Some(json!({"account": "maria"})))
+            }
             Act::ShareServer => {
                 let name = self.fresh();
                 let server = lab.server(&name).await;

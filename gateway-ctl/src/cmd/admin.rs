@@ -2,10 +2,10 @@
 
 use clap::{Args, Subcommand};
 use gateway_proto::{
-    api::platform::{AcceptAdmin, AdminAccess, AdminApproval, AdminTerms, Connection, OfferAdmin},
+    api::platform::{AcceptAdmin, AdminAccess, AdminApproval, AdminTerms, Connection, EnterAdmin, OfferAdmin},
     id::{ConnectionId, ServerId},
     peering::ConnectionStatus,
-    policy::AdminScope,
+    policy::{AdminPerson, AdminScope},
 };
 
 use crate::{
@@ -36,6 +36,10 @@ pub(crate) enum Admin {
     Approve(One),
     /// Accept an offer, naming the server it is used from.
     Accept(Accept),
+    /// Say who you are to the owner of the engine: the person behind an account or address of your side.
+    Enter(Enter),
+    /// Take your name from an admin connection.
+    Leave(One),
     /// Decline an offer.
     Decline(One),
     /// End an admin connection, or take an offer back.
@@ -98,6 +102,33 @@ pub(crate) struct Scope {
     /// With the right to change: let them install extensions, that is code.
     #[arg(long)]
     uploads: bool,
+    /// Let nobody through who has not said who he is (`admin enter`).
+    #[arg(long)]
+    named_people: bool,
+}
+
+/// Who is behind which client.
+#[derive(Debug, Args)]
+pub(crate) struct Enter {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    client: ClientOf,
+    /// For how long, 24h at most; default 8h.
+    #[arg(long = "for", value_name = "TIME")]
+    span: Option<Span>,
+}
+
+/// How the gateway of this side knows the client.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ClientOf {
+    /// The operating system's account, for programs on the gateway's machine.
+    #[arg(long)]
+    account: Option<String>,
+    /// The address of the machine the programs run on.
+    #[arg(long, value_name = "IP")]
+    address: Option<String>,
 }
 
 /// An offer to accept.
@@ -158,6 +189,16 @@ impl Admin {
                 };
                 control.post(&format!("{PATH}/{id}/accept"), &body).await?
             }
+            Self::Enter(Enter { one, client, span }) => {
+                let id = one.id(&control, connection::is_living).await?;
+                let valid_secs = span.map(|span| span.secs);
+                let body = EnterAdmin { account: client.account, address: client.address, valid_secs };
+                control.post(&format!("{PATH}/{id}/enter"), &body).await?
+            }
+            Self::Leave(one) => {
+                let id = one.id(&control, connection::is_living).await?;
+                control.act(&format!("{PATH}/{id}/leave")).await?
+            }
             Self::Decline(one) => {
                 let id = one.id(&control, waits).await?;
                 control.act(&format!("{PATH}/{id}/decline")).await?
@@ -194,7 +235,12 @@ impl Offer {
 
 impl Scope {
     pub(crate) fn to_scope(&self) -> AdminScope {
-        AdminScope { patient_data: self.patient_data, probes: self.probes, extension_upload: self.uploads }
+        AdminScope {
+            patient_data: self.patient_data,
+            probes: self.probes,
+            extension_upload: self.uploads,
+            named_people: self.named_people,
+        }
     }
 }
 
@@ -245,6 +291,9 @@ pub(crate) fn terms_lines(terms: &AdminTerms, status: ConnectionStatus, now: u64
     lines.push(("Expires", time::or_never(now, terms.expires_at)));
     lines.push(("Without control", format!("{} min at most", terms.staleness_secs.div_ceil(60))));
     lines.push(("Post-quantum", if terms.require_post_quantum { "required" } else { "not required" }.to_owned()));
+    for AdminPerson { person, acting, until } in &terms.people {
+        lines.push(("Person", format!("{person}, as {} until {}", acting.name, time::relative(now, *until))));
+    }
     if let Some(share) = terms.share_id {
         lines.push(("Share", share.to_string()));
     }
@@ -262,8 +311,12 @@ fn second_person(approval: &AdminApproval, now: u64) -> String {
 
 /// The options in words.
 pub(crate) fn options(scope: AdminScope) -> String {
-    let names =
-        [(scope.patient_data, "patient data"), (scope.probes, "probes"), (scope.extension_upload, "extension upload")];
+    let names = [
+        (scope.patient_data, "patient data"),
+        (scope.probes, "probes"),
+        (scope.extension_upload, "extension upload"),
+        (scope.named_people, "named people only"),
+    ];
     let names: Vec<_> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

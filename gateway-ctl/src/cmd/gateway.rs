@@ -79,7 +79,10 @@ impl View for AdminCall {
     fn row(&self, _now: u64) -> Vec<String> {
         vec![
             time::absolute(self.at / 1000),
-            format!("{} at {}, {}", self.user, self.server, self.organization),
+            match &self.person {
+                Some(person) => format!("{person} ({}) at {}, {}", self.user, self.server, self.organization),
+                None => format!("{} at {}, {}", self.user, self.server, self.organization),
+            },
             self.account.clone().unwrap_or_default(),
             format!("{} {}", self.method, self.path),
             self.class.map(|class| class.to_string()).unwrap_or_default(),

@@ -34,7 +34,8 @@ async fn an_admin_offer_widens_nothing_that_it_does_not_name() {
     assert_eq!(world.run(&args).await.code, 1);
     let body = world.control.asked_once("POST /api/v1/admin-connections").body;
     assert_eq!(body["access"], "read_only");
-    assert_eq!(body["scope"], json!({"patient_data": true, "probes": false, "extension_upload": false}));
+    let scope = json!({"patient_data": true, "probes": false, "extension_upload": false, "named_people": false});
+    assert_eq!(body["scope"], scope);
     assert_eq!((&body["server_id"], &body["expires_at"]), (&json!(server(1, "lab").id), &json!(null)));
 }
 

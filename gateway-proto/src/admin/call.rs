@@ -33,6 +33,9 @@ pub struct AdminCall {
     pub user: String,
     /// How that gateway knows.
     pub known_by: KnownBy,
+    /// The person behind the acting user, as the platform says; none: nobody named himself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     /// The account at the engine, once somebody has signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
@@ -120,6 +123,7 @@ mod tests {
             server: "north".into(),
             user: "maria".into(),
             known_by: KnownBy::LocalAccount,
+            person: None,
             account: None,
             method: "POST".into(),
             path: "/channels/_stop".into(),

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use super::{
     guard::Pass,
     head::{Framing, RequestHead},
-    opening::ActingUser,
 };
 
 /// Fields that reach the engine. Whatever else a client sends is dropped: method overrides, ranges, forwarding headers.
@@ -30,12 +29,12 @@ const PASSED: [&str; 15] = [
 const MAX_FORWARDED_LEN: usize = 40;
 
 /// The value of `X-Forwarded-For`: the engine writes it into its own audit trail, so it names the person and the partner.
-pub fn forwarded_for(user: &ActingUser, server: &str, organization: &str) -> String {
+pub fn forwarded_for(user: &str, server: &str, organization: &str) -> String {
     let clean = |text: &str, limit: usize| -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         text.chars().take(limit).map(plain).collect()
     };
-    let mut text = format!("{}@{}", clean(&user.name, 16), clean(server, 12));
+    let mut text = format!("{}@{}", clean(user, 16), clean(server, 12));
     let left = MAX_FORWARDED_LEN.saturating_sub(text.len() + 1);
     text.push('.');
     text.push_str(&clean(organization, left));
@@ -83,7 +82,7 @@ pub fn session_check(head: &RequestHead, api: &str, forwarded_for: &str) -> Vec<
 mod tests {
     use super::*;
     use crate::{
-        admin::{guard::Guard, opening::KnownBy},
+        admin::guard::Guard,
         policy::{AdminScope, ConnectionKind},
     };
 
@@ -94,8 +93,7 @@ mod tests {
             Accept-Encoding: gzip\r\nCookie: JSESSIONID=1\r\nContent-Length: 5\r\n\r\n";
         let head = RequestHead::parse(head.as_bytes()).unwrap();
         let pass = Guard::new(ConnectionKind::AdminReadOnly, AdminScope::default(), "").judge(&head).unwrap();
-        let user = ActingUser::new("maria", KnownBy::LocalAccount);
-        let identity = forwarded_for(&user, "main server", "St. Anna Hospital of the North");
+        let identity = forwarded_for("maria", "main server", "St. Anna Hospital of the North");
         assert_eq!(identity, "maria@main_server.St._Anna_Hospital_of_t");
         let expected = format!(
             "POST /api/channels/_getSummary?x=1 HTTP/1.1\r\nHost: gw:1\r\nx-requested-with: a\r\ncookie: JSESSIONID=1\r\n\
@@ -108,7 +106,6 @@ mod tests {
 
     #[test]
     fn the_identity_fits_the_column_of_the_engine() {
-        let user = ActingUser::new(&"u".repeat(64), KnownBy::LocalAccount);
-        assert!(forwarded_for(&user, &"s".repeat(99), &"o".repeat(99)).len() <= MAX_FORWARDED_LEN);
+        assert!(forwarded_for(&"u".repeat(64), &"s".repeat(99), &"o".repeat(99)).len() <= MAX_FORWARDED_LEN);
     }
 }

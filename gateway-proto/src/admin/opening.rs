@@ -12,7 +12,7 @@ pub const MAX_OPENING_LEN: usize = 512;
 pub const MAX_USER_LEN: usize = 64;
 
 /// How the user's gateway knows who acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KnownBy {
     /// The operating system's account that owns the client's socket on the gateway's machine.
@@ -22,7 +22,7 @@ pub enum KnownBy {
 }
 
 /// Who acts on an admin stream, as the user's gateway vouches.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ActingUser {
     /// The name: letters, digits and `. _ - @ : [ ] \ +`, at most 64.
     pub name: String,

@@ -25,7 +25,7 @@
 //! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
 //! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
 //! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`Connection`] |
-//! | `POST /admin-connections` · `POST /connections/{id}/{approve,accept,decline}` | [`OfferAdmin`] · [`AcceptAdmin`] → [`Connection`] |
+//! | `POST /admin-connections` · `POST /connections/{id}/{approve,accept,decline,enter,leave}` | [`OfferAdmin`] · [`AcceptAdmin`] · [`EnterAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
 //! | `GET /relays` · `POST` · `PATCH …/{id}` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] · [`UpdateRelay`] (operator of the platform) |
 //! | `GET /channels/{id}/access` · `GET /servers/{id}/access` | [`AccessEntry`]: who has access |

@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionKind, LocalEnd};
+use super::{ConnectionEntry, ConnectionKind, LocalEnd};
+use crate::admin::opening::ActingUser;
 
-/// The options of an admin connection. Each one widens what the owner's gateway lets through; none is on unless the
+/// People at one admin connection at most.
+pub const MAX_PEOPLE: usize = 100;
+
+/// The options of an admin connection. All but the last widen what the owner's gateway lets through; none is on unless the
 /// offer says so, and a policy that does not mention them has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
@@ -15,6 +19,27 @@ pub struct AdminScope {
     pub probes: bool,
     /// Read-write only: extensions, that is code, may be installed in the engine.
     pub extension_upload: bool,
+    /// Nobody gets through who has not named himself at the platform ([`AdminPerson`]).
+    pub named_people: bool,
+}
+
+/// A person of the partner who named himself at the platform as the one behind an acting user, for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AdminPerson {
+    /// Sign-in name at the platform.
+    pub person: String,
+    /// The acting user, as the partner's gateway names it.
+    pub acting: ActingUser,
+    /// Until then, Unix seconds.
+    pub until: u64,
+}
+
+impl ConnectionEntry {
+    /// Who is behind an acting user now, as the platform says.
+    pub fn person(&self, acting: &ActingUser, now: u64) -> Option<&str> {
+        let found = self.people.iter().find(|person| person.acting == *acting && now < person.until);
+        found.map(|person| person.person.as_str())
+    }
 }
 
 impl AdminScope {

@@ -43,6 +43,7 @@ fn policy(revision: u64) -> Policy {
             endpoint: "ADT feed".into(),
             behavior: "hl7v2-mllp".into(),
             admin: AdminScope::default(),
+            people: vec![],
             secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
             expires_at: None,
             staleness_secs: 100,

@@ -211,7 +211,10 @@ fn engines_that_get_the_clients_bytes_are_fooled() {
     };
     assert_eq!(seen(both.as_bytes()), [1, 2], "engines differ about what the client wrote");
     assert_eq!(through(both.as_bytes(), &guard), (Vec::new(), Vec::new()));
-    let plain = format!("POST /api/channels/_getSummary HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len());
+    let plain = format!(
+        "POST /api/channels/_getSummary HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{hidden}",
+        hidden.len()
+    );
     let (written, passed) = through(plain.as_bytes(), &guard);
     assert_eq!((passed.len(), seen(&written)), (1, vec![1]));
 }

@@ -20,7 +20,7 @@ use tracing::info;
 
 use super::{
     engine::{EngineConnection, EngineError},
-    owner::{Caller, OwnerEnd, Record},
+    owner::{Caller, OwnerEnd, Record, Terms},
     sessions::{Session, SessionKey, account_in, account_of_form, clean, key_of, key_of_cookie},
     wire::{ClientError, ClientReader, ClientWriter},
 };
@@ -41,6 +41,8 @@ pub(super) struct Exchange<'a> {
     reader: ClientReader,
     writer: ClientWriter,
     engine: Option<EngineConnection>,
+    /// Who the engine is told is calling.
+    identity: String,
 }
 
 /// Why a call does not get the engine's answer.
@@ -75,7 +77,7 @@ struct Call<'h> {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(owner: &'a OwnerEnd, caller: &'a Caller, reader: ClientReader, writer: ClientWriter) -> Self {
-        Self { owner, caller, reader, writer, engine: None }
+        Self { owner, caller, reader, writer, engine: None, identity: caller.identity(None) }
     }
 
     pub(super) fn finish(&mut self) {
@@ -161,8 +163,15 @@ impl<'a> Exchange<'a> {
     }
 
     async fn try_call(&mut self, head: &RequestHead, body: &mut BodyDecoder, record: &mut Record) -> Result<(), Stop> {
-        let guard =
-            self.owner.guard(self.caller.connection).map_err(|reason| refusal(403, reason.to_string(), None))?;
+        let Terms { guard, person, named_people } =
+            self.owner.terms(self.caller).map_err(|reason| refusal(403, reason.to_string(), None))?;
+        self.identity = self.caller.identity(person.as_deref());
+        let is_unnamed = named_people && person.is_none();
+        record.person(person);
+        if is_unnamed {
+            let reason = "this admin connection is for named people: say who you are with gateway-ctl admin enter";
+            return Err(refusal(403, reason.to_owned(), None).into());
+        }
         let session = key_of(head);
         let known = session.map(|key| self.owner.sessions().get(&key, Instant::now())).unwrap_or_default();
         record.account(known.account.clone());
@@ -237,7 +246,7 @@ impl<'a> Exchange<'a> {
     async fn ask_session(&mut self, call: &Call<'_>) -> Result<Option<String>, Stop> {
         let unknown = || refusal(401, "sign in at the engine first".into(), Some(&call.pass));
         let (Some(key), Some(api)) = (call.session, call.pass.api.as_deref()) else { return Err(unknown().into()) };
-        let question = session_check(call.head, api, &self.caller.identity);
+        let question = session_check(call.head, api, &self.identity);
         let answer = self.ask_engine(&question, Method::Get).await?;
         let engine = self.engine.as_mut().ok_or(Stop::CutOff)?;
         let body = engine.reader.whole_body(answer.framing, MAX_OWN_ANSWER).await?;
@@ -303,7 +312,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn ask(&mut self, call: &mut Call<'_>, form: Option<&[u8]>) -> Result<AnswerHead, Stop> {
-        let mut request = engine_head(call.head, &call.pass, &self.caller.identity);
+        let mut request = engine_head(call.head, &call.pass, &self.identity);
         if let Some(form) = form {
             match call.head.framing {
                 Framing::Chunked => {

@@ -173,6 +173,7 @@ pub(in crate::admin) mod tests {
             server: "north".into(),
             user: "maria".into(),
             known_by: KnownBy::LocalAccount,
+            person: None,
             account: None,
             method: "GET".into(),
             path: "/channels".into(),

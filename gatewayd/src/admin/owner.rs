@@ -56,8 +56,24 @@ pub(super) struct Caller {
     pub(super) connection: ConnectionId,
     pub(super) peer: ServerName,
     pub(super) user: ActingUser,
-    /// What the engine is told of it.
-    pub(super) identity: String,
+}
+
+impl Caller {
+    /// What the engine is told of it: the person where one is known, else the acting user.
+    pub(super) fn identity(&self, person: Option<&str>) -> String {
+        let person = person.and_then(|person| person.split('@').next());
+        forwarded_for(person.unwrap_or(&self.user.name), &self.peer.name, &self.peer.organization_name)
+    }
+}
+
+/// What a call is judged by: the policy of its moment, as options and people may change while a stream is open.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) guard: Guard,
+    /// Who is behind the acting user, as the platform says.
+    pub(super) person: Option<String>,
+    /// Nobody else gets through.
+    pub(super) named_people: bool,
 }
 
 impl OwnerEnd {
@@ -96,8 +112,7 @@ impl OwnerEnd {
         (send, recv): (SendHalf, RecvStream),
         traffic: Arc<Traffic>,
     ) {
-        let identity = forwarded_for(&user, &peer.name, &peer.organization_name);
-        let caller = Caller { connection: permit.entry.id, peer, user, identity };
+        let caller = Caller { connection: permit.entry.id, peer, user };
         let (reader, writer) = (ClientReader::new(recv, traffic.clone()), ClientWriter::new(send, traffic.clone()));
         let mut exchange = Exchange::new(self, &caller, reader, writer);
         let ended = permit.allowed.run_until_cancelled(exchange.run()).await;
@@ -129,10 +144,14 @@ impl OwnerEnd {
         self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guard by the policy of this moment: options may change while a stream is open.
-    pub(super) fn guard(&self, connection: ConnectionId) -> Result<Guard, DeniedReason> {
-        let entry = self.0.gate.enter(connection, Role::Listener)?.entry;
-        Ok(Guard::new(entry.kind, entry.admin, self.0.engine.context_path()))
+    /// What a call of this moment is judged by.
+    pub(super) fn terms(&self, caller: &Caller) -> Result<Terms, DeniedReason> {
+        let entry = self.0.gate.enter(caller.connection, Role::Listener)?.entry;
+        Ok(Terms {
+            guard: Guard::new(entry.kind, entry.admin, self.0.engine.context_path()),
+            person: entry.person(&caller.user, self.0.gate.now()).map(str::to_owned),
+            named_people: entry.admin.named_people,
+        })
     }
 
     /// Takes one attempt to sign in, or says how long to wait.
@@ -168,6 +187,7 @@ impl Record {
             server: caller.peer.name.clone(),
             user: caller.user.name.clone(),
             known_by: caller.user.known_by,
+            person: None,
             account: None,
             method: method.into(),
             path: "unknown".into(),
@@ -182,6 +202,10 @@ impl Record {
     pub(super) fn passes(&mut self, pass: &Pass) {
         self.call.path = pass.template.into();
         self.call.class = Some(pass.class);
+    }
+
+    pub(super) fn person(&mut self, person: Option<String>) {
+        self.call.person = person;
     }
 
     pub(super) fn account(&mut self, account: Option<String>) {

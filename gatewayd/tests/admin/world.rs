@@ -7,12 +7,15 @@ use gateway_net::{
     tls::{ServerIdentity, engine_client_config},
 };
 use gateway_proto::{
-    admin::call::AdminCall,
+    admin::{
+        call::AdminCall,
+        opening::{ActingUser, KnownBy},
+    },
     id::{ConnectionId, OrganizationId, ServerId},
     identity::{GatewayKey, GatewayPublicKey, NoiseBinding},
     policy::{
-        Activation, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret,
-        ServerName,
+        Activation, AdminPerson, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry,
+        Policy, Secret, ServerName,
     },
 };
 use gatewayd::{
@@ -125,6 +128,7 @@ impl Site {
             endpoint: "admin".into(),
             behavior: "admin".into(),
             admin: terms.scope,
+            people: terms.person.map(|person| named(person, terms.person_until)).into_iter().collect(),
             secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
             expires_at: None,
             staleness_secs: 900,
@@ -170,13 +174,24 @@ pub(crate) struct Terms {
     pub(crate) kind: ConnectionKind,
     pub(crate) activation: Activation,
     pub(crate) scope: AdminScope,
+    /// Who is behind the account that runs the tests, and until when.
+    pub(crate) person: Option<&'static str>,
+    pub(crate) person_until: u64,
+}
+
+fn named(person: &str, until: u64) -> AdminPerson {
+    let account = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap();
+    let name = account.map_or_else(|| format!("uid-{}", nix::unistd::Uid::current()), |account| account.name);
+    AdminPerson { person: person.into(), acting: ActingUser::new(&name, KnownBy::LocalAccount), until }
 }
 
 impl Terms {
     pub(crate) const READ_ONLY: Self = Self {
         kind: ConnectionKind::AdminReadOnly,
         activation: Activation::Active,
-        scope: AdminScope { patient_data: false, probes: false, extension_upload: false },
+        scope: AdminScope { patient_data: false, probes: false, extension_upload: false, named_people: false },
+        person: None,
+        person_until: u64::MAX,
     };
 }
 

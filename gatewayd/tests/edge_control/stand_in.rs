@@ -284,6 +284,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
             endpoint: "ADT".into(),
             behavior: "hl7v2-mllp".into(),
             admin: AdminScope::default(),
+            people: vec![],
             secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
             expires_at: None,
             staleness_secs: 3600,

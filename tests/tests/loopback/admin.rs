@@ -185,6 +185,30 @@ async fn a_read_only_administrator_browses_and_stops_nothing_until_the_owner_end
 }
 
 #[tokio::test]
+async fn a_partners_person_says_who_he_is_and_the_owner_lets_nobody_else_in() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (id, address) = scene.connect(&["--named-people"]).await?;
+    let refused = Administrator::sign_in(&address, "/api").await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("403")), "somebody without a name got in");
+    ensure!(scene.engine.executed().await?.is_empty(), "and reached the engine");
+    let account = nix::unistd::User::from_uid(nix::unistd::Uid::current())?.context("an account")?.name;
+    scene.platform.ctl.json(&["admin", "enter", &id, "--account", &account, "--profile", "north"]).await?;
+    let administrator = wait::until(LIMIT, "the owner's gateway knows the person", async || {
+        Ok(Administrator::sign_in(&address, "/api").await.ok())
+    })
+    .await?;
+    ensure!(administrator.status(Method::GET, "/server/version", None).await? == 200);
+    let audit = scene.platform.ctl.json(&["gateway", "audit", "--socket", scene.south.socket()]).await?;
+    let last = items(&audit)?.last().context("no call")?;
+    ensure!(last["person"].as_str().is_some_and(|person| person.contains('@')), "{last}");
+    scene.platform.ctl.json(&["admin", "leave", &id, "--profile", "north"]).await?;
+    wait::until(LIMIT, "the owner's gateway forgets the person", async || {
+        Ok((administrator.status(Method::GET, "/server/version", None).await? == 403).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
 async fn the_bypass_account_and_an_engine_that_restarts_are_met_as_they_should() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let (_, address) = scene.connect(&["--patient-data"]).await?;

@@ -188,7 +188,7 @@ impl Connections for SqlTransaction {
             "UPDATE connections SET status = $2, ended = $3, sender_paused = $4, sender_revision = $5,
              listener_paused = $6, listener_revision = $7, ended_at = $8, sender_server_id = $9, sender_port = $10,
              auto_activate = $11, sender_in_force_at = $12, listener_in_force_at = $13, admin_answer_by = $14,
-             admin_approval = $15 WHERE id = $1",
+             admin_approval = $15, admin_people = $16 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(row.status.as_str())
@@ -205,6 +205,7 @@ impl Connections for SqlTransaction {
         .bind(row.listener.in_force_at.map(big))
         .bind(row.admin.as_ref().map(|admin| big(admin.answer_by)))
         .bind(approval(row))
+        .bind(row.admin.as_ref().filter(|admin| !admin.people.is_empty()).map(|admin| json(&admin.people)))
         .execute(self.db())
         .await?;
         Ok(())
@@ -304,6 +305,7 @@ fn admin(row: &Row) -> StorageResult<Option<AdminRow>> {
         expires_at: row.maybe_number("admin_expires_at")?,
         share: row.maybe_parsed("share_id")?,
         approval: if row.maybe_text("admin_approval")?.is_some() { Some(row.json("admin_approval")?) } else { None },
+        people: if row.maybe_text("admin_people")?.is_some() { row.json("admin_people")? } else { Vec::new() },
     }))
 }
 

@@ -17,7 +17,7 @@ fn read_write(scope: AdminScope) -> Guard {
     Guard::new(ConnectionKind::AdminReadWrite, scope, "")
 }
 
-const ALL: AdminScope = AdminScope { patient_data: true, probes: true, extension_upload: true };
+const ALL: AdminScope = AdminScope { patient_data: true, probes: true, extension_upload: true, named_people: false };
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n";
 
 /// A path of the template with plausible values.

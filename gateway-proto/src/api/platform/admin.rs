@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{AgreementId, ConnectionId, ServerId, ShareId},
-    policy::AdminScope,
+    policy::{AdminPerson, AdminScope},
 };
 
 /// What an admin connection lets its users do with the engine.
@@ -97,6 +97,19 @@ api_types! {
         #[serde(default)]
         auto_activate: Option<bool>,
     }
+    /// Name oneself as the person behind an account or address of the own side at an admin connection.
+    #[serde(deny_unknown_fields)]
+    EnterAdmin {
+        /// The operating system's account on the machine of the own gateway, for programs that run there.
+        #[serde(default)]
+        account: Option<String>,
+        /// The address of the own machine, for programs that reach the gateway's port over the network.
+        #[serde(default)]
+        address: Option<String>,
+        /// For how long, seconds, 60–86,400; default 8 hours.
+        #[serde(default)]
+        valid_secs: Option<u64>,
+    }
     /// The second person's word, where the owner's side demands two for an admin connection.
     AdminApproval {
         /// Who offered it or shared the server; for the owner's side only.
@@ -129,6 +142,9 @@ api_types! {
         /// The approval of a second person; none: one is enough.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         approval: Option<AdminApproval>,
+        /// Who named himself, and is still behind an acting user of the side that uses it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        people: Vec<AdminPerson>,
     }
     /// Share an own server with the partner of an agreement, at once.
     #[serde(deny_unknown_fields)]
