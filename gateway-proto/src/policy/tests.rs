@@ -177,6 +177,9 @@ fn an_admin_connection_widens_nothing_unless_its_policy_says_so() {
     entry.local = LocalEnd::AdminOwner;
     let json = serde_json::to_value(&entry).unwrap();
     assert_eq!(json["local"], serde_json::json!({"role": "admin_owner"}));
-    assert_eq!(json["admin"], serde_json::json!({"patient_data": true, "probes": false, "extension_upload": false}));
+    let scope = serde_json::json!({
+        "patient_data": true, "probes": false, "extension_upload": false, "named_people": false,
+    });
+    assert_eq!(json["admin"], scope);
     assert_eq!(serde_json::from_value::<AdminScope>(serde_json::json!({})).unwrap(), AdminScope::default());
 }
