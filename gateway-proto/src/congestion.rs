@@ -208,7 +208,6 @@ mod tests {
         gave_way
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a moment to begin with")]
     fn start() -> (QueueWatch, Instant) {
         (QueueWatch::default(), Instant::now() + Duration::from_secs(100))
     }
