@@ -12,7 +12,7 @@ use gateway_net::secret_file::{self, SecretFileError};
 use zeroize::Zeroizing;
 
 use crate::{
-    bootstrap::{self, BootstrapError, KEPT_FILES},
+    bootstrap::{self, BootstrapError, KeptFile, kept_files},
     config::Config,
     storage::{BackupError, Location, back_up, unpack},
 };
@@ -31,6 +31,18 @@ pub enum BackupRunError {
         /// What the system said.
         source: io::Error,
     },
+    /// A key that belongs to the database is not where the configuration says.
+    #[error(
+        "{} is not there: a backup without the {name} could not be used; is this the configuration that the control plane \
+         runs with?",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        name: &'static str,
+    },
     /// A file of the data directory cannot be written.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
@@ -40,7 +52,7 @@ pub enum BackupRunError {
     /// PostgreSQL has programs of its own for it.
     #[error(
         "the database is {0}: back it up with `pg_dump --format=custom --file=FILE DATABASE`, bring it back with \
-         `pg_restore --dbname=DATABASE FILE`, and keep policy-key, operator-token and the TLS files of the data \
+         `pg_restore --dbname=DATABASE FILE`, and keep policy-key, storage-key, operator-token, registration-token and the TLS files of the data \
          directory beside it"
     )]
     Postgres(Location),
@@ -49,39 +61,48 @@ pub enum BackupRunError {
     OtherKey(PathBuf),
 }
 
-/// Writes a backup; the control plane may run meanwhile.
-pub async fn run(config: &Config, to: &Path) -> Result<(), BackupRunError> {
+/// Writes a backup, which the control plane may be running meanwhile, and answers what is in it beside the database.
+pub async fn run(config: &Config, to: &Path) -> Result<Vec<String>, BackupRunError> {
     let location = bootstrap::location(config);
     let Some(database) = location.file() else { return Err(BackupRunError::Postgres(location)) };
     let mut files = Vec::new();
-    for name in KEPT_FILES {
-        if let Some(content) = kept(&config.data_dir.join(name))? {
-            files.push((name.to_owned(), content));
+    for KeptFile { name, path, needed } in kept_files(config) {
+        match read(&path)? {
+            Some(content) => files.push((name.to_owned(), content)),
+            None if needed => return Err(BackupRunError::Missing { path, name }),
+            None => {}
         }
     }
-    Ok(back_up(database, &files, to).await?)
+    back_up(database, &files, to).await?;
+    Ok(files.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Brings a backup back into an empty place; the control plane must not run.
+/// Brings a backup back into an empty place; the control plane must not run. The keys first: a database that is there
+/// without them could not be started, and would be in the way of the next try.
 pub async fn restore(config: &Config, from: &Path) -> Result<(), BackupRunError> {
     let location = bootstrap::location(config);
     let Some(database) = location.file() else { return Err(BackupRunError::Postgres(location)) };
     let _lock = bootstrap::directory(config)?;
-    let files = unpack(from, database).await?;
-    for (name, content) in files.iter().filter(|(name, _)| KEPT_FILES.contains(&name.as_str())) {
-        let path = config.data_dir.join(name);
-        match kept(&path)? {
+    let unpacked = unpack(from, database).await?;
+    let mut missing = Vec::new();
+    for (name, content) in &unpacked.files {
+        // A file of a later version is not ours to place.
+        let Some(kept) = kept_files(config).into_iter().find(|kept| kept.name == name) else { continue };
+        match read(&kept.path)? {
             Some(present) if present == *content => {}
-            Some(_) => return Err(BackupRunError::OtherKey(path)),
-            None => secret_file::write(&path, content)?,
+            // Certificates are renewed: the one that the operator keeps is newer than any backup.
+            Some(_) if config.tls.is_some() && kept.is_tls() => {}
+            Some(_) => return Err(BackupRunError::OtherKey(kept.path)),
+            None => missing.push((kept.path, content)),
         }
     }
-    Ok(())
+    for (path, content) in missing {
+        secret_file::write(&path, content)?;
+    }
+    Ok(unpacked.finish()?)
 }
 
-/// A file of the data directory; none: the operator keeps it elsewhere. (The certificate is no secret, so its mode is
-/// not looked at.)
-fn kept(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, BackupRunError> {
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, BackupRunError> {
     match fs::read(path) {
         Ok(content) => Ok(Some(Zeroizing::new(content))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

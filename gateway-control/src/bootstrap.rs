@@ -31,15 +31,50 @@ const STORAGE_KEY_FILE: &str = "storage-key";
 /// File of what was printed when the control plane became ready.
 const READY_FILE: &str = "ready.json";
 
-/// What a backup keeps of the data directory; the last two are there when the TLS identity is our own.
-pub(crate) const KEPT_FILES: [&str; 6] = [
-    POLICY_KEY_FILE,
-    STORAGE_KEY_FILE,
-    OPERATOR_TOKEN_FILE,
-    REGISTRATION_TOKEN_FILE,
-    "tls-key.pem",
-    "tls-certificate.pem",
-];
+const TLS_KEY_FILE: &str = "tls-key.pem";
+const TLS_CERTIFICATE_FILE: &str = "tls-certificate.pem";
+
+/// A file that a backup keeps beside the database.
+#[derive(Debug)]
+pub(crate) struct KeptFile {
+    /// Its name in the backup.
+    pub(crate) name: &'static str,
+    /// Where the configuration has it.
+    pub(crate) path: PathBuf,
+    /// A backup without it could not be started.
+    pub(crate) needed: bool,
+}
+
+impl KeptFile {
+    pub(crate) fn is_tls(&self) -> bool {
+        [TLS_KEY_FILE, TLS_CERTIFICATE_FILE].contains(&self.name)
+    }
+}
+
+/// What a backup keeps, and where it is.
+pub(crate) fn kept_files(config: &Config) -> Vec<KeptFile> {
+    let own = |name: &'static str, needed| KeptFile { name, path: config.data_dir.join(name), needed };
+    let mut files = vec![
+        own(POLICY_KEY_FILE, true),
+        own(STORAGE_KEY_FILE, true),
+        own(OPERATOR_TOKEN_FILE, true),
+        own(REGISTRATION_TOKEN_FILE, false),
+        own(TLS_KEY_FILE, true),
+        own(TLS_CERTIFICATE_FILE, true),
+    ];
+    for file in &mut files {
+        let elsewhere = match (file.name, &config.tls) {
+            (POLICY_KEY_FILE, _) => config.policy_key_file.as_ref(),
+            (TLS_KEY_FILE, Some(tls)) => Some(&tls.key),
+            (TLS_CERTIFICATE_FILE, Some(tls)) => Some(&tls.certificate),
+            _ => None,
+        };
+        if let Some(path) = elsewhere {
+            file.path.clone_from(path);
+        }
+    }
+    files
+}
 
 /// What the data directory holds.
 #[derive(Debug)]

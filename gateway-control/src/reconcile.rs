@@ -1,7 +1,7 @@
 //! The reconciler: does what time alone demands and what changes left behind. On a timer and on a nudge; every round is
 //! idempotent, so an error only means that the next round tries again. Of several replicas one does it, the leader.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use gateway_net::shutdown::Shutdown;
 use tokio::time::Instant;
@@ -74,6 +74,7 @@ async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
         ServiceResult::Ok(())
     };
     let compiled = compiled.await;
-    while service.expire_overdue().await? && !shutdown.is_requested() {}
+    let mut passed_over = BTreeSet::new();
+    while service.expire_overdue(&mut passed_over).await? && !shutdown.is_requested() {}
     compiled
 }

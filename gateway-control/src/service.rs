@@ -75,6 +75,7 @@ pub use self::{
     idempotency::{Claim, Known},
     page::{MAX_LIMIT, Paging},
     password::Passwords,
+    time_limits::Overdue,
 };
 use self::{
     desk::Desk,
@@ -133,8 +134,12 @@ pub struct Service {
     tellings: Arc<KeyedLimiter<ServerId>>,
     /// How often one organization may change, inside one agreement, what the other one's gateways are told.
     disturbances: Arc<KeyedLimiter<(OrganizationId, AgreementId)>>,
+    /// How often one organization may change its name.
+    renames: Arc<KeyedLimiter<OrganizationId>>,
     /// How many refused sign-ins of one user are written down.
     refusals: Arc<KeyedLimiter<UserId>>,
+    /// How often it is written down that one token of automation was used.
+    uses: Arc<KeyedLimiter<ApiTokenId>>,
     /// How many codes of a second factor one user may try.
     code_attempts: Arc<KeyedLimiter<UserId>>,
     /// Name of this process among its kind.
@@ -160,6 +165,8 @@ const TELLING_EACH: Duration = Duration::from_secs(3);
 /// Pauses, offers, shares and the like inside one agreement at once; then one a second. Each makes a policy and an entry in
 /// the log of the other side, which did not ask for it.
 const DISTURBANCES: NonZeroU32 = NonZeroU32::new(300).expect("invariant: not zero");
+/// New names of one organization in an hour: each concerns all its partners, and a refused one tells that a name is taken.
+const RENAMES: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
 /// Gateways, and agreements, whose rates are remembered.
 const KNOWN_GATEWAYS: usize = 50_000;
 
@@ -257,7 +264,14 @@ impl Service {
                 DISTURBANCES,
                 KNOWN_GATEWAYS,
             )),
+            renames: Arc::new(KeyedLimiter::new(RENAMES, Duration::from_secs(3600), RENAMES, KNOWN_GATEWAYS)),
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
+            uses: Arc::new(KeyedLimiter::new(
+                NonZeroU32::MIN,
+                Duration::from_secs(60),
+                NonZeroU32::MIN,
+                KNOWN_USERS,
+            )),
             code_attempts: Arc::new(KeyedLimiter::new(CODES, Duration::from_secs(3600), CODES, KNOWN_USERS)),
             backlog: Arc::default(),
             commits: TaskTracker::new(),

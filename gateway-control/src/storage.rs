@@ -29,7 +29,9 @@ use gateway_proto::{
 };
 pub use news::{Heard, News, NewsLine};
 pub use rows::*;
-pub use sql::{BackupError, KeptFile, Location, LocationError, PostgresServer, SqlStorage, back_up, unpack};
+pub use sql::{
+    BackupError, KeptFile, Location, LocationError, PostgresServer, SqlStorage, Unpacked, back_up, unpack,
+};
 
 /// Why the storage did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +95,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
 pub trait Accounts: Send {
     /// One organization.
     async fn organization(&mut self, id: OrganizationId) -> StorageResult<Option<OrganizationRow>>;
+    /// The organization with this name, however it is written in capitals.
+    async fn organization_named(&mut self, name: &str) -> StorageResult<Option<OrganizationId>>;
     /// Adds one; [`StorageError::Duplicate`] when the name is taken.
     async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()>;
     /// Stores a changed one.
@@ -112,13 +116,17 @@ pub trait Accounts: Send {
     async fn delete_people(&mut self, organization: OrganizationId) -> StorageResult<()>;
     /// One user.
     async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>>;
-    /// A user by sign-in name.
-    async fn user_by_email(&mut self, email: &str) -> StorageResult<Option<UserRow>>;
+    /// The user of an organization with this address.
+    async fn user_of(&mut self, organization: OrganizationId, email: &str) -> StorageResult<Option<UserRow>>;
+    /// The oldest user of the platform with this address.
+    async fn oldest_user(&mut self, email: &str) -> StorageResult<Option<UserRow>>;
+    /// How many users an organization has.
+    async fn count_users(&mut self, organization: OrganizationId) -> StorageResult<u64>;
     /// Users of an organization.
     async fn users(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<UserRow>>;
     /// How many owners an organization has.
     async fn owners(&mut self, organization: OrganizationId) -> StorageResult<u64>;
-    /// Adds one; [`StorageError::Duplicate`] when the address is taken.
+    /// Adds one; [`StorageError::Duplicate`] when the organization has a user with this address.
     async fn insert_user(&mut self, row: &UserRow) -> StorageResult<()>;
     /// Removes one with its sessions.
     async fn delete_user(&mut self, id: UserId) -> StorageResult<()>;
@@ -214,7 +222,7 @@ pub trait Peering: Send {
     /// Stores a changed one.
     async fn update_peering_request(&mut self, row: &PeeringRequestRow) -> StorageResult<()>;
     /// Pending ones whose time is over.
-    async fn overdue_peering_requests(&mut self, now: u64, limit: u32) -> StorageResult<Vec<PeeringRequestRow>>;
+    async fn overdue_peering_requests(&mut self, now: u64, limit: u32) -> StorageResult<Vec<PeeringRequestId>>;
     /// One agreement.
     async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>>;
     /// Agreements of an organization.
@@ -277,7 +285,7 @@ pub trait Channels: Send {
     /// Grants of a channel that have not ended.
     async fn open_grants_of_channel(&mut self, channel: ChannelId) -> StorageResult<Vec<GrantRow>>;
     /// Waiting grants that nobody answered in time, and grants in force whose time is over.
-    async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantRow>>;
+    async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantId>>;
     /// Adds one.
     async fn insert_grant(&mut self, row: &GrantRow) -> StorageResult<()>;
     /// Stores a changed one.
@@ -309,7 +317,7 @@ pub trait Connections: Send {
     /// Connections of an agreement that have not ended.
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
     /// Offered admin connections that nobody answered in time, and admin connections whose time-box is over.
-    async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionRow>>;
+    async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionId>>;
     /// Everything a policy of this server says about its connections, ordered by id.
     async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>>;
     /// Adds one.
@@ -358,7 +366,7 @@ pub trait Shares: Send {
     /// Shares of a server that have not ended.
     async fn open_shares_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ShareRow>>;
     /// Shares whose time is over.
-    async fn overdue_shares(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ShareRow>>;
+    async fn overdue_shares(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ShareId>>;
     /// Connections of a share that have not ended.
     async fn open_connections_of_share(&mut self, share: ShareId) -> StorageResult<Vec<ConnectionRow>>;
     /// Adds one.
@@ -394,6 +402,8 @@ pub trait Credentials: Send {
     async fn invitation_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<InvitationRow>>;
     /// Invitations of an organization.
     async fn invitations(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<InvitationRow>>;
+    /// How many invitations of an organization there are.
+    async fn count_invitations(&mut self, organization: OrganizationId) -> StorageResult<u64>;
     /// The invitation of an address into an organization.
     async fn invitation_to(
         &mut self,

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::api::platform::AuditEntry;
 
+/// The chain of what belongs to no organization: what the operator of a platform does.
+pub const PLATFORM_CHAIN: &str = "platform";
+
 /// Why a log is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {

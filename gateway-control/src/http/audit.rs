@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, SignedIn},
+    extract::{Ask, Operator, SignedIn},
     problem::ApiResult,
 };
 use crate::{service::Paging, storage::AuditFilter};
@@ -42,6 +42,13 @@ pub(super) struct AuditQuery {
     limit: Option<u32>,
 }
 
+impl AuditQuery {
+    fn parts(self) -> (AuditFilter, AuditOrder, Paging) {
+        let Self { order, act, object, actor, since, until, cursor, limit } = self;
+        (AuditFilter { act, object, actor, since, until }, order, Paging { cursor, limit })
+    }
+}
+
 /// The audit log of the own organization.
 #[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery),
     responses((status = 200, body = Page<AuditEntry>)))]
@@ -50,9 +57,27 @@ pub(super) async fn list(
     SignedIn(actor, _): SignedIn,
     Ask(query): Ask<AuditQuery>,
 ) -> ApiResult<Json<Page<AuditEntry>>> {
-    let AuditQuery { order, act, object, actor: by, since, until, cursor, limit } = query;
-    let filter = AuditFilter { act, object, actor: by, since, until };
-    Ok(Json(app.service.audit_log(&actor, &filter, order, &Paging { cursor, limit }).await?))
+    let (filter, order, paging) = query.parts();
+    Ok(Json(app.service.audit_log(&actor, &filter, order, &paging).await?))
+}
+
+/// The audit log of the platform: what its operator did, and which organizations came and went.
+#[utoipa::path(get, path = "/platform/audit", tag = "audit", params(AuditQuery),
+    responses((status = 200, body = Page<AuditEntry>)), security(("operator" = [])))]
+pub(super) async fn platform(
+    State(app): State<App>,
+    _: Operator,
+    Ask(query): Ask<AuditQuery>,
+) -> ApiResult<Json<Page<AuditEntry>>> {
+    let (filter, order, paging) = query.parts();
+    Ok(Json(app.service.platform_audit_log(&filter, order, &paging).await?))
+}
+
+/// Where the audit log of the platform begins, once its oldest entries were removed.
+#[utoipa::path(get, path = "/platform/audit/anchor", tag = "audit", responses((status = 200, body = AuditAnchor)),
+    security(("operator" = [])))]
+pub(super) async fn platform_anchor(State(app): State<App>, _: Operator) -> ApiResult<Json<AuditAnchor>> {
+    Ok(Json(app.service.platform_audit_anchor().await?))
 }
 
 /// Where the audit log begins, once its oldest entries were removed.

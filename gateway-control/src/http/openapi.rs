@@ -138,6 +138,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(relays::update, relays::delete))
         .routes(routes!(audit::list))
         .routes(routes!(audit::anchor))
+        .routes(routes!(audit::platform))
+        .routes(routes!(audit::platform_anchor))
         .routes(routes!(gateway::enroll));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api).routes(routes!(device_tokens::jwks))
 }

@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Credential, Service, ServiceError, ServiceResult, digest,
+    Actor, Credential, Service, ServiceError, ServiceResult, Work, digest,
     error::OrConflict,
     page::{Paging, cut, page},
     permission::{self, Act},
@@ -37,6 +37,8 @@ pub enum Registration {
 const SESSION_SECS: u64 = 12 * 3600;
 /// Sessions of one user at the same time; the oldest ends.
 const SESSIONS_PER_USER: u32 = 50;
+/// Users of one organization.
+const USERS_PER_ORGANIZATION: u64 = 5_000;
 
 impl Service {
     /// Whether this is the token of the platform's operator.
@@ -108,14 +110,16 @@ impl Service {
     /// Signs in.
     pub async fn login(&self, body: Login) -> ServiceResult<Session> {
         let email = body.email.trim().to_lowercase();
-        let user = self.storage.read().await?.user_by_email(&email).await?;
+        let user = self.user_signing_in(&email, body.organization.as_deref()).await?;
         let hash = user.as_ref().map(|user| user.password_hash.0.clone());
         let fits = self.passwords.verify(body.password.clone(), hash).await?;
         let Some(user) = user.as_ref().filter(|_| fits).cloned() else {
             if let Some(user) = user {
                 self.note_refusal(user, "wrong password");
             }
-            return Err(ServiceError::Unauthenticated("the e-mail address or the password is wrong"));
+            return Err(ServiceError::Unauthenticated(
+                "the e-mail address or the password is wrong; with users in more than one organization, name the organization",
+            ));
         };
         let organization = organization_of(&mut *self.storage.read().await?, &user).await?;
         let actor = Actor::new(user, organization);
@@ -140,6 +144,21 @@ impl Service {
         let session = self.open_session(work.tx(), actor).await?;
         work.commit().await?;
         Ok(session)
+    }
+
+    /// Whose password is asked for. An address is its user's inside one organization; who names none means the oldest user
+    /// with it, so that nobody who uses it later changes what a sign-in without a name does.
+    async fn user_signing_in(&self, email: &str, organization: Option<&str>) -> ServiceResult<Option<UserRow>> {
+        let mut tx = self.storage.read().await?;
+        let Some(organization) = organization else { return Ok(tx.oldest_user(email).await?) };
+        let found = match organization.parse::<OrganizationId>() {
+            Ok(id) => Some(id),
+            Err(_) => tx.organization_named(organization).await?,
+        };
+        match found {
+            Some(organization) => Ok(tx.user_of(organization, email).await?),
+            None => Ok(None),
+        }
     }
 
     /// Writes a refused sign-in into the log of the account's organization, beside the answer: how long that takes would tell
@@ -238,6 +257,10 @@ impl Service {
             work.unchanged().await?;
             return Ok(show_organization(row));
         }
+        if row.name != before.name {
+            // Each is news for every partner, or tells that a name is taken.
+            self.renames.check(&actor.id()).map_err(ServiceError::RateLimited)?;
+        }
         work.update_organization(&row)
             .await
             .or_conflict(|| format!("an organization called '{}' exists already", row.name))?;
@@ -275,6 +298,7 @@ impl Service {
         validate::password(&body.password.0)?;
         let hash = self.passwords.hash(body.password.clone()).await?;
         let mut work = self.work_of(actor).await?;
+        work.has_room_for_users(actor.id()).await?;
         let (ms, random) = work.seed();
         let row = UserRow {
             id: UserId::new(ms, random),
@@ -353,7 +377,19 @@ pub(super) async fn organization_of(tx: &mut dyn Transaction, user: &UserRow) ->
 }
 
 pub(super) fn email_taken(email: &str) -> String {
-    format!("there is a user with the address {email} already")
+    format!("there is a user with the address {email} in this organization already")
+}
+
+impl Work {
+    /// Refuses one more user than an organization may have.
+    pub(super) async fn has_room_for_users(&mut self, organization: OrganizationId) -> ServiceResult<()> {
+        if self.count_users(organization).await? >= USERS_PER_ORGANIZATION {
+            return Err(ServiceError::Conflict(format!(
+                "there are {USERS_PER_ORGANIZATION} users already; remove one first"
+            )));
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn show_organization(row: OrganizationRow) -> Organization {

@@ -5,7 +5,7 @@ use gateway_proto::{
         Page,
         platform::{AuditAnchor, AuditEntry, AuditOrder},
     },
-    audit::hash,
+    audit::{PLATFORM_CHAIN, hash},
     id::AuditId,
 };
 
@@ -22,8 +22,6 @@ const DAY_SECS: u64 = 24 * 3600;
 const LOOKED_AT: u32 = 1_000;
 const ENTRIES: u32 = 500;
 
-/// The chain of what belongs to no organization.
-pub const PLATFORM_CHAIN: &str = "platform";
 
 /// An entry to be appended.
 #[derive(Debug)]
@@ -65,6 +63,26 @@ impl Service {
         paging: &Paging,
     ) -> ServiceResult<Page<AuditEntry>> {
         actor.may(Act::ReadAudit)?;
+        self.log_of(&actor.organization.id.to_string(), filter, order, paging).await
+    }
+
+    /// The audit log of the platform, for its operator: relays, tiers, keys, organizations that came and went.
+    pub async fn platform_audit_log(
+        &self,
+        filter: &AuditFilter,
+        order: AuditOrder,
+        paging: &Paging,
+    ) -> ServiceResult<Page<AuditEntry>> {
+        self.log_of(PLATFORM_CHAIN, filter, order, paging).await
+    }
+
+    async fn log_of(
+        &self,
+        chain: &str,
+        filter: &AuditFilter,
+        order: AuditOrder,
+        paging: &Paging,
+    ) -> ServiceResult<Page<AuditEntry>> {
         let slice = paging.slice()?;
         let beyond = match slice.after.as_str() {
             "" => 0,
@@ -72,8 +90,7 @@ impl Service {
                 .parse()
                 .map_err(|_| ServiceError::Invalid("cursor is not one that this list answered".to_owned()))?,
         };
-        let chain = actor.organization.id.to_string();
-        let rows = self.storage.read().await?.audit(&chain, filter, order, beyond, slice.limit).await?;
+        let rows = self.storage.read().await?.audit(chain, filter, order, beyond, slice.limit).await?;
         let (rows, next) = cut(rows, &slice, |row| row.entry.sequence.to_string());
         let items = rows.into_iter().map(|row| row.entry).collect();
         Ok(Page { items, next })
@@ -82,7 +99,16 @@ impl Service {
     /// Where the audit log of the own organization begins.
     pub async fn audit_anchor(&self, actor: &Actor) -> ServiceResult<AuditAnchor> {
         actor.may(Act::ReadAudit)?;
-        let anchor = self.storage.read().await?.audit_anchor(&actor.organization.id.to_string()).await?;
+        self.anchor_of(&actor.organization.id.to_string()).await
+    }
+
+    /// Where the audit log of the platform begins.
+    pub async fn platform_audit_anchor(&self) -> ServiceResult<AuditAnchor> {
+        self.anchor_of(PLATFORM_CHAIN).await
+    }
+
+    async fn anchor_of(&self, chain: &str) -> ServiceResult<AuditAnchor> {
+        let anchor = self.storage.read().await?.audit_anchor(chain).await?;
         Ok(anchor.unwrap_or(AuditAnchor { sequence: 0, hash: String::new(), removed_at: None }))
     }
 

@@ -240,6 +240,11 @@ pub(super) fn status_at(row: &ConnectionRow, now: u64) -> ConnectionStatus {
     if over && !row.status.is_ended() { ConnectionStatus::Expired } else { row.status }
 }
 
+/// Whether time ended it, and it is not written down yet.
+pub(super) fn is_overdue(row: &ConnectionRow, now: u64) -> bool {
+    row.status != ConnectionStatus::Expired && status_at(row, now) == ConnectionStatus::Expired
+}
+
 pub(super) fn side(row: &ConnectionRow, own: OrganizationId) -> Side {
     match (row.listener.organization == own, row.sender.organization == own) {
         (true, true) => Side::Both,

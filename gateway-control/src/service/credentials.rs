@@ -113,14 +113,30 @@ impl Service {
         let organization = organization_of(&mut *tx, &user).await?;
         drop(tx);
         if row.last_used_at.is_none_or(|at| now.saturating_sub(at) >= USE_SECS) {
-            let mut tx = self.storage.begin().await?;
-            tx.api_token_used(row.id, now).await?;
-            tx.commit().await?;
+            self.note_use(row.id, now);
         }
         let mut actor = Actor::new(user, organization);
         actor.credential = Some(Credential::ApiToken(row.id));
         actor.scopes = Some(row.scopes.into_iter().collect());
         Ok(Some(actor))
+    }
+
+    /// Writes down that a token was used, beside the request: that must not wait for its turn to write.
+    fn note_use(&self, id: ApiTokenId, now: u64) {
+        if self.uses.check(&id).is_err() {
+            return;
+        }
+        let service = self.clone();
+        self.commits.spawn(async move {
+            let written = async {
+                let mut tx = service.storage.begin().await?;
+                tx.api_token_used(id, now).await?;
+                tx.commit().await
+            };
+            if let Err(error) = written.await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the use of a token is not written down");
+            }
+        });
     }
 
     /// Invites a person; whoever has the code chooses the password.
@@ -180,6 +196,7 @@ impl Service {
         if !work.may_invite(&inviter, &row).await? {
             return Err(unknown());
         }
+        work.has_room_for_users(row.organization).await?;
         work.delete_invitation(row.id).await?;
         let (ms, random) = work.seed();
         let user = UserRow {

@@ -237,6 +237,11 @@ fn status_at(row: &GrantRow, now: u64) -> GrantStatus {
     if open && (over || unanswered) { GrantStatus::Expired } else { row.status }
 }
 
+/// Whether time ended it, and it is not written down yet.
+pub(super) fn is_overdue(row: &GrantRow, now: u64) -> bool {
+    row.status != GrantStatus::Expired && status_at(row, now) == GrantStatus::Expired
+}
+
 async fn own_grant(tx: &mut dyn Transaction, organization: OrganizationId, id: GrantId) -> ServiceResult<GrantRow> {
     let row = tx.grant(id).await?.filter(|row| row.owner == organization || row.peer == organization);
     row.ok_or(ServiceError::NotFound("grant"))

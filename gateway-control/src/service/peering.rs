@@ -180,6 +180,11 @@ fn status_at(row: &PeeringRequestRow, now: u64) -> PeeringStatus {
     if row.status == PeeringStatus::Pending && now >= row.expires_at { PeeringStatus::Expired } else { row.status }
 }
 
+/// Whether time ended it, and it is not written down yet.
+pub(super) fn is_overdue(row: &PeeringRequestRow, now: u64) -> bool {
+    row.status != PeeringStatus::Expired && status_at(row, now) == PeeringStatus::Expired
+}
+
 /// The name under which a viewer sees an organization that it has to do with.
 pub(super) async fn name_of(
     tx: &mut dyn Transaction,

@@ -29,6 +29,13 @@ const MAX_STREAMS: u32 = 64;
 /// Shares inside one agreement at most: each may put a tunnel into the peer's policy without asking.
 const SHARES_OF_AGREEMENT: usize = 100;
 
+/// Whether the figures of a shared server are wanted: they take a look at every connection of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Figures {
+    Shown,
+    LeftOut,
+}
+
 impl Service {
     /// Shares given and received by the own organization; those that ended only when asked for.
     pub async fn shares(&self, actor: &Actor, ended: bool, paging: &Paging) -> ServiceResult<Page<ServerShare>> {
@@ -38,7 +45,7 @@ impl Service {
         let (rows, next) = cut(tx.shares(actor.id(), ended, &slice).await?, &slice, |row| row.id.to_string());
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            items.push(self.show_share(&mut *tx, actor.id(), row).await?);
+            items.push(self.show_share(&mut *tx, actor.id(), row, Figures::LeftOut).await?);
         }
         Ok(Page { items, next })
     }
@@ -48,7 +55,7 @@ impl Service {
         actor.may(Act::Read)?;
         let mut tx = self.storage.read().await?;
         let row = own_share(&mut *tx, actor.id(), id).await?;
-        self.show_share(&mut *tx, actor.id(), row).await
+        self.show_share(&mut *tx, actor.id(), row, Figures::Shown).await
     }
 
     /// Shares an own server with the peer of an agreement.
@@ -101,7 +108,7 @@ impl Service {
         {
             work.open_share(&row, user, 0).await?;
         }
-        let shown = self.show_share(work.tx(), own, row).await?;
+        let shown = self.show_share(work.tx(), own, row, Figures::LeftOut).await?;
         work.commit().await?;
         Ok(shown)
     }
@@ -141,16 +148,16 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let row = own_share(work.tx(), own, id).await?;
         if actor.is_conditional() {
-            actor.check_match(&self.show_share(work.tx(), own, row.clone()).await?)?;
+            actor.check_match(&self.show_share(work.tx(), own, row.clone(), Figures::Shown).await?)?;
         }
         if row.ended_at.is_some() {
-            let shown = self.show_share(work.tx(), own, row).await?;
+            let shown = self.show_share(work.tx(), own, row, Figures::LeftOut).await?;
             work.unchanged().await?;
             return Ok(shown);
         }
         let row = work.close_share(row).await?;
         work.audit(&[row.owner, row.peer], "share.end", id, "").await?;
-        let shown = self.show_share(work.tx(), own, row).await?;
+        let shown = self.show_share(work.tx(), own, row, Figures::LeftOut).await?;
         work.commit().await?;
         Ok(shown)
     }
@@ -160,6 +167,7 @@ impl Service {
         tx: &mut dyn Transaction,
         viewer: OrganizationId,
         row: ShareRow,
+        figures: Figures,
     ) -> ServiceResult<ServerShare> {
         let server = tx.server(row.server).await?.ok_or(ServiceError::Internal("a share without server"))?;
         let (direction, other) = match (row.owner == viewer, row.peer == viewer) {
@@ -171,7 +179,7 @@ impl Service {
         let in_force = row.ended_at.is_none()
             && row.expires_at.is_none_or(|end| self.clock.unix_secs() < end)
             && agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Active);
-        let metrics = if in_force { Some(self.server_metrics(tx, &server).await?) } else { None };
+        let metrics = if in_force && figures == Figures::Shown { Some(self.server_metrics(tx, &server).await?) } else { None };
         let connections = tx.open_connections_of_share(row.id).await?;
         Ok(ServerShare {
             id: row.id,

@@ -30,6 +30,8 @@ use crate::storage::{InvitationRow, OrganizationRow, PeeringFilter, Slice, Trans
 
 /// Organizations of one tenant.
 const MAX_ORGANIZATIONS: u64 = 1_000;
+/// Invitations of one organization that wait.
+const INVITATIONS_PER_ORGANIZATION: u64 = 500;
 /// Rows of one kind read at once while an organization is removed: all there are.
 const ALL: u32 = u32::MAX;
 
@@ -155,10 +157,16 @@ impl Work {
         let name = validate::name("name", &body.name)?;
         let (min, default, max) = INVITATION_SECS;
         let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
-        if self.user_by_email(&email).await?.is_some() {
+        if self.user_of(organization, &email).await?.is_some() {
             return Err(ServiceError::Conflict(email_taken(&email)));
         }
+        self.has_room_for_users(organization).await?;
         let older = self.invitation_to(organization, &email).await?;
+        if older.is_none() && self.count_invitations(organization).await? >= INVITATIONS_PER_ORGANIZATION {
+            return Err(ServiceError::Conflict(format!(
+                "{INVITATIONS_PER_ORGANIZATION} invitations wait already; take one back first"
+            )));
+        }
         if organization == actor.id() && older.is_some_and(|row| !permission::may_manage(actor.user.role, row.role)) {
             return Err(ServiceError::Forbidden("an owner invited this person as an owner already".to_owned()));
         }

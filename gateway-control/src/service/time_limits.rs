@@ -1,12 +1,17 @@
 //! What time alone does: unanswered requests expire, grants end, old sessions go. Run by the reconciler; idempotent.
 
+use std::{collections::BTreeSet, fmt};
+
 use gateway_proto::{
-    id::ServerId,
+    id::{ConnectionId, GrantId, PeeringRequestId, ServerId, ShareId},
     peering::{ConnectionAct, GrantAct, PeeringAct, Side, next},
 };
 
-use super::{Service, ServiceError, ServiceResult, work::Who};
+use super::{Service, ServiceError, ServiceResult, Work, connections, grants, peering, work::Who};
+use crate::storage::ShareRow;
 
+/// Rows that could not be expired and are passed over for the rest of a round; more of them end it.
+const PASSED_OVER: usize = 500;
 /// Rows handled in one transaction, so that a backlog never holds the writers up for long.
 const BATCH: u32 = 50;
 const _: () =
@@ -18,41 +23,72 @@ const REMOVED_KEPT_SECS: u64 = 90 * 24 * 3600;
 /// A replica that was silent for ten minutes has ended without a word.
 const REPLICA_KEPT_SECS: u64 = 600;
 
+/// Something that time ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Overdue {
+    /// A request that nobody answered.
+    Request(PeeringRequestId),
+    /// A grant: unanswered, or its end has come.
+    Grant(GrantId),
+    /// A share whose end has come.
+    Share(ShareId),
+    /// An admin connection: unanswered, or its time-box is over.
+    Connection(ConnectionId),
+}
+
+impl fmt::Display for Overdue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(id) => write!(f, "{id}"),
+            Self::Grant(id) => write!(f, "{id}"),
+            Self::Share(id) => write!(f, "{id}"),
+            Self::Connection(id) => write!(f, "{id}"),
+        }
+    }
+}
+
 impl Service {
-    /// Expires what is overdue; whether there may be more.
-    pub async fn expire_overdue(&self) -> ServiceResult<bool> {
-        let now = self.clock.unix_secs();
-        let mut tx = self.storage.read().await?;
-        let requests = tx.overdue_peering_requests(now, BATCH).await?.len();
-        let grants = tx.overdue_grants(now, BATCH).await?.len();
-        let connections = tx.overdue_connections(now, BATCH).await?.len();
-        let shares = tx.overdue_shares(now, BATCH).await?.len();
-        drop(tx);
-        let most = requests.max(grants).max(connections).max(shares);
-        if most == 0 {
+    /// Expires some of what is overdue; whether there may be more. What cannot be expired is added to `passed_over`, which
+    /// lasts for a round, and holds up nothing else.
+    pub async fn expire_overdue(&self, passed_over: &mut BTreeSet<Overdue>) -> ServiceResult<bool> {
+        let overdue = self.overdue(passed_over).await?;
+        if overdue.is_empty() || passed_over.len() > PASSED_OVER {
             return Ok(false);
         }
+        match self.expire_all(&overdue).await {
+            Ok(()) => {}
+            Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
+            Err(_) => {
+                for one in &overdue {
+                    if let Err(error) = self.expire_all(&[*one]).await {
+                        tracing::error!(%one, error = &error as &dyn std::error::Error, "what is overdue cannot be ended");
+                        passed_over.insert(*one);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Some of what is overdue, kind by kind.
+    async fn overdue(&self, passed_over: &BTreeSet<Overdue>) -> ServiceResult<Vec<Overdue>> {
+        let now = self.clock.unix_secs();
+        let limit = BATCH + u32::try_from(passed_over.len()).unwrap_or(u32::MAX - BATCH);
+        let mut tx = self.storage.read().await?;
+        let requests = tx.overdue_peering_requests(now, limit).await?.into_iter().map(Overdue::Request);
+        let grants = tx.overdue_grants(now, limit).await?.into_iter().map(Overdue::Grant);
+        let shares = tx.overdue_shares(now, limit).await?.into_iter().map(Overdue::Share);
+        let connections = tx.overdue_connections(now, limit).await?.into_iter().map(Overdue::Connection);
+        let all = requests.chain(grants).chain(shares).chain(connections);
+        Ok(all.filter(|one| !passed_over.contains(one)).take(BATCH as usize).collect())
+    }
+
+    async fn expire_all(&self, overdue: &[Overdue]) -> ServiceResult<()> {
         let mut work = self.work(Who::System).await?;
-        let now = work.now;
-        for mut row in work.overdue_peering_requests(now, BATCH).await? {
-            row.status = next(row.status, PeeringAct::Expire, Side::System)?;
-            work.update_peering_request(&row).await?;
-            work.audit(&[row.from, row.to], "peering_request.expire", row.id, "").await?;
+        for one in overdue {
+            work.expire(*one).await?;
         }
-        for row in work.overdue_grants(now, BATCH).await? {
-            let row = work.end_grant(row, GrantAct::Expire, Side::System).await?;
-            work.audit(&[row.owner, row.peer], "grant.expire", row.id, "").await?;
-        }
-        for row in work.overdue_shares(now, BATCH).await? {
-            let row = work.close_share(row).await?;
-            work.audit(&[row.owner, row.peer], "share.expire", row.id, "").await?;
-        }
-        for row in work.overdue_connections(now, BATCH).await? {
-            let row = work.end_connection(row, ConnectionAct::Expire, None, Side::System).await?;
-            work.audit(&[row.sender.organization, row.listener.organization], "admin.expire", row.id, "").await?;
-        }
-        work.commit().await?;
-        Ok(most >= BATCH as usize)
+        work.commit().await
     }
 
     /// Compiles some of the policies that larger changes left behind, those after `after`, and moves `after` on; whether
@@ -95,5 +131,42 @@ impl Service {
         work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
         work.delete_replicas(now.saturating_sub(REPLICA_KEPT_SECS)).await?;
         work.commit().await
+    }
+}
+
+impl Work {
+    /// Ends what is overdue, unless somebody else ended it, or something ended it with it, meanwhile.
+    async fn expire(&mut self, one: Overdue) -> ServiceResult<()> {
+        let now = self.now;
+        match one {
+            Overdue::Request(id) => {
+                let row = self.peering_request(id).await?.filter(|row| peering::is_overdue(row, now));
+                let Some(mut row) = row else { return Ok(()) };
+                row.status = next(row.status, PeeringAct::Expire, Side::System)?;
+                self.update_peering_request(&row).await?;
+                self.audit(&[row.from, row.to], "peering_request.expire", row.id, "").await
+            }
+            Overdue::Grant(id) => {
+                let row = self.grant(id).await?.filter(|row| grants::is_overdue(row, now));
+                let Some(row) = row else { return Ok(()) };
+                let row = self.end_grant(row, GrantAct::Expire, Side::System).await?;
+                self.audit(&[row.owner, row.peer], "grant.expire", row.id, "").await
+            }
+            Overdue::Share(id) => {
+                let row = self.share(id).await?;
+                let over = |row: &ShareRow| {
+                    row.ended_at.is_none() && row.expires_at.is_some_and(|end| now >= end)
+                };
+                let Some(row) = row.filter(over) else { return Ok(()) };
+                let row = self.close_share(row).await?;
+                self.audit(&[row.owner, row.peer], "share.expire", row.id, "").await
+            }
+            Overdue::Connection(id) => {
+                let row = self.connection(id).await?.filter(|row| connections::is_overdue(row, now));
+                let Some(row) = row else { return Ok(()) };
+                let row = self.end_connection(row, ConnectionAct::Expire, None, Side::System).await?;
+                self.audit(&[row.sender.organization, row.listener.organization], "admin.expire", row.id, "").await
+            }
+        }
     }
 }

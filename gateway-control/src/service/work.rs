@@ -5,7 +5,10 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use gateway_proto::id::{OrganizationId, ServerId};
+use gateway_proto::{
+    audit::PLATFORM_CHAIN,
+    id::{OrganizationId, ServerId},
+};
 
 use super::{Actor, Service, ServiceError, ServiceResult, audit, policy};
 use crate::storage::{News, Transaction};
@@ -192,7 +195,7 @@ impl Work {
         detail: impl Into<String>,
     ) -> ServiceResult<()> {
         let record = audit::Record {
-            chain: audit::PLATFORM_CHAIN,
+            chain: PLATFORM_CHAIN,
             at_ms: self.service.clock.unix_ms(),
             actor: self.who.shown_in(None),
             act,

@@ -43,7 +43,7 @@ use gateway_proto::id::ServerId;
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
-pub use self::backup::{BackupError, KeptFile, back_up, unpack};
+pub use self::backup::{BackupError, KeptFile, Unpacked, back_up, unpack};
 pub use self::location::{Location, LocationError, PostgresServer};
 use self::{
     line::{CHANNEL, Leadership, PostgresLine, SERVERS_IN_NEWS},

@@ -2,9 +2,9 @@ use gateway_control::storage::Storage;
 use gateway_proto::{
     api::{
         Page,
-        platform::{AuditEntry, Channel, Grant},
+        platform::{AuditAnchor, AuditEntry, Channel, Grant},
     },
-    audit::verify,
+    audit::{PLATFORM_CHAIN, verify},
 };
 
 use super::{database, harness::Control};
@@ -84,4 +84,31 @@ async fn secrets_are_stored_as_hashes_where_a_hash_will_do() {
         assert_eq!(mode & 0o077, 0, "the database is for its owner only");
     }
     database::open(directory.path()).await.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_of_the_platform_is_read_and_verified_by_its_operator() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let ask = async |scheme: &str, token: &str, path: &str| {
+        let request = control.request("GET", &format!("/api/v1{path}")).header("authorization", format!("{scheme} {token}"));
+        request.send().await.unwrap()
+    };
+    let body = serde_json::json!({"max_servers": 1, "admin_read_write": false, "initial": false});
+    let put = control.request("PUT", "/api/v1/tiers/small").header("authorization", format!("Operator {}", control.operator));
+    assert_eq!(put.json(&body).send().await.unwrap().status(), 200);
+    let page = ask("Operator", &control.operator, "/platform/audit?order=oldest").await;
+    let log = page.json::<Page<AuditEntry>>().await.unwrap().items;
+    let anchor: AuditAnchor = ask("Operator", &control.operator, "/platform/audit/anchor").await.json().await.unwrap();
+    assert_eq!(anchor.sequence, 0);
+    verify(PLATFORM_CHAIN, &log).unwrap();
+    let acts: Vec<_> = log.iter().map(|entry| (entry.act.as_str(), entry.actor.as_str())).collect();
+    assert!(acts.contains(&("tier.put", "operator")), "{acts:?}");
+    let made = log.iter().find(|entry| entry.act == "organization.create").unwrap();
+    assert!(made.object == hospital.id && !made.actor.contains('@'), "{made:?}");
+    for (scheme, token) in [("Bearer", hospital.token.as_str()), ("Operator", "gwo_wrong"), ("Operator", &hospital.token)] {
+        for path in ["/platform/audit", "/platform/audit/anchor"] {
+            assert_eq!(ask(scheme, token, path).await.status(), 401, "{scheme} {path}");
+        }
+    }
 }

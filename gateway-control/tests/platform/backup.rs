@@ -1,6 +1,7 @@
 //! Backup and restore of a control plane on SQLite; of PostgreSQL, its own programs do it.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -10,10 +11,15 @@ use gateway_proto::api::platform::Server;
 use super::harness::Control;
 
 fn run(act: &str, directory: &Path, backup: &Path) -> Output {
+    run_with(act, directory, backup, "")
+}
+
+/// The same with more lines in the configuration.
+fn run_with(act: &str, directory: &Path, backup: &Path, more: &str) -> Output {
     let config = directory.join("backup.toml");
     let storage = super::database::storage_section(directory);
     let data = directory.join("data");
-    std::fs::write(&config, format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{storage}", data.display())).unwrap();
+    std::fs::write(&config, format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display())).unwrap();
     let program = env!("CARGO_BIN_EXE_gateway-control");
     Command::new(program).arg(act).arg("--config").arg(&config).arg(backup).output().unwrap()
 }
@@ -32,7 +38,7 @@ async fn a_restored_control_plane_goes_on_and_never_goes_back() {
         return;
     }
     assert!(output.status.success(), "{said}");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&backup).unwrap().permissions());
+    let mode = std::fs::metadata(&backup).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(!run("backup", control.directory.path(), &backup).status.success(), "a backup was overwritten");
     assert!(!run("restore", control.directory.path(), &backup).status.success(), "restored under a running process");
@@ -79,4 +85,51 @@ fn what_is_not_a_backup_is_not_restored() {
     let output = run("restore", directory.path(), &backup);
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a backup"), "{output:?}");
     assert!(!directory.path().join("data/control.sqlite").exists());
+}
+
+#[tokio::test]
+async fn keys_kept_elsewhere_are_in_the_backup_and_come_back_before_the_database() {
+    if super::database::is_postgres() {
+        return;
+    }
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("signing-key");
+    std::fs::write(&key, "11".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    let more = format!("policy_key_file = '{}'", key.display());
+    let control = Control::start_with(&more).await;
+    let policy_key = control.ready.policy_key.clone();
+    let directory = control.stop().await;
+    let backup = directory.path().join("backup");
+
+    // An outdated key in the data directory is not the one that counts.
+    std::fs::write(directory.path().join("data/policy-key"), "22".repeat(32)).unwrap();
+    let hidden = keys.path().join("away");
+    std::fs::rename(&key, &hidden).unwrap();
+    let output = run_with("backup", directory.path(), &backup, &more);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("signing-key is not there"), "{output:?}");
+    assert!(!backup.exists(), "a backup without its key");
+    std::fs::rename(&hidden, &key).unwrap();
+    let output = run_with("backup", directory.path(), &backup, &more);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("policy-key, storage-key"), "{output:?}");
+    // Somebody stored it where others read.
+    std::fs::set_permissions(&backup, PermissionsExt::from_mode(0o644)).unwrap();
+
+    // Where another key is, nothing is restored, and the next try meets nothing in its way.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = keys.path().join("other-key");
+    std::fs::write(&other, "33".repeat(32)).unwrap();
+    let output = run_with("restore", elsewhere.path(), &backup, &format!("policy_key_file = '{}'", other.display()));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("holds something else"), "{output:?}");
+    let names = || std::fs::read_dir(elsewhere.path().join("data")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names().all(|name| name == "lock"), "{:?}", names().collect::<Vec<_>>());
+    let again = keys.path().join("again");
+    let more = format!("policy_key_file = '{}'", again.display());
+    let output = run_with("restore", elsewhere.path(), &backup, &more);
+    assert!(output.status.success(), "{output:?}");
+    for path in [&again, &elsewhere.path().join("data/control.sqlite"), &elsewhere.path().join("data/storage-key")] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    let control = Control::start_in(elsewhere, &more).await;
+    assert_eq!(control.ready.policy_key, policy_key);
 }

@@ -57,9 +57,17 @@ async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
         assert_eq!(hospital.refused("POST", "/api-tokens", Some(body)).await.code, "invalid");
     }
     assert_eq!(viewer.list::<ApiToken>("/api-tokens").await.len(), 1, "a viewer sees its own");
-    let all: Vec<ApiToken> = hospital.list("/api-tokens").await;
-    assert_eq!(all.len(), 5);
-    assert!(all[0].last_used_at.is_some());
+    let written = async {
+        loop {
+            let all: Vec<ApiToken> = hospital.list("/api-tokens").await;
+            assert_eq!(all.len(), 5);
+            if all[0].last_used_at.is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), written).await.expect("the use was never written down");
 }
 
 #[tokio::test]
@@ -145,4 +153,37 @@ async fn an_invitation_makes_one_user_and_only_as_long_as_the_inviter_may() {
     let late = invite(&hospital, "d@hospital.example", "viewer").await;
     control.clock.advance(Duration::from_secs(7 * 24 * 3600));
     assert_eq!(accept(&late.code.0).await.0, 401);
+}
+
+#[tokio::test]
+async fn an_address_belongs_to_its_organization_and_tells_others_nothing() {
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let sign_in = async |password: &str, organization: Option<&str>| {
+        let mut body = json!({"email": "owner@hospital.example", "password": password});
+        if let Some(organization) = organization {
+            body["organization"] = json!(organization);
+        }
+        let answer = control.request("POST", "/api/v1/sessions").json(&body).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status == 201).then_some(answer.json::<Session>().await.ok()).flatten().map(|session| session.organization.name)
+    };
+    // The lab takes the address of the hospital's owner for a user of its own, and learns nothing from that.
+    let body = json!({"email": "owner@hospital.example", "name": "Visitor", "role": "viewer", "password": "the lab's own password"});
+    let _: Value = lab.post("/users", body.clone()).await;
+    let lab_name = Some("Lab".to_owned());
+    assert_eq!(sign_in("correct horse battery", None).await.as_deref(), Some("Hospital"), "as before");
+    assert_eq!(sign_in("the lab's own password", None).await, None);
+    assert_eq!(sign_in("the lab's own password", Some("lab")).await, lab_name);
+    assert_eq!(sign_in("the lab's own password", Some(&lab.id)).await, lab_name);
+    assert_eq!(sign_in("correct horse battery", Some(&hospital.id)).await.as_deref(), Some("Hospital"));
+    for (password, organization) in
+        [("correct horse battery", "Lab"), ("the lab's own password", "Hospital"), ("correct horse battery", "Nobody")]
+    {
+        assert_eq!(sign_in(password, Some(organization)).await, None);
+    }
+    // Inside an organization it is there once.
+    assert_eq!(lab.refused("POST", "/users", Some(body)).await.code, "conflict");
+    let invitation = json!({"email": "owner@hospital.example", "name": "X", "role": "viewer"});
+    assert_eq!(lab.refused("POST", "/invitations", Some(invitation)).await.code, "conflict");
 }

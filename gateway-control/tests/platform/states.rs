@@ -148,3 +148,30 @@ async fn two_connections_cannot_open_the_same_local_port() {
         }
     }
 }
+
+#[tokio::test]
+async fn one_row_that_cannot_be_ended_holds_up_nothing_else() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let end = control.clock.unix_secs() + 3600;
+    let mut connections = Vec::new();
+    for name in ["First", "Second"] {
+        let channel = pair.lab.channel(&pair.lab_server, name).await;
+        let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+        let grant: Grant = pair.lab.post("/grants", body).await;
+        let grant: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+        connections.push(grant.connection_id.unwrap().to_string());
+    }
+    let lab = pair.lab.detached(&control);
+    let (token, session) = (lab.token.clone(), lab.session.clone());
+    drop((lab, pair));
+    let directory = control.stop().await;
+    super::database::execute(
+        directory.path(),
+        &["UPDATE connections SET secret = 'broken' WHERE id = (SELECT id FROM connections ORDER BY id LIMIT 1)"],
+    );
+    let control = Control::start_in(directory, "").await;
+    control.clock.advance(Duration::from_secs(3600));
+    let lab = Org { control: &control, token, id: String::new(), session };
+    lab.until(&connections[1], "expired", |c| c.status == ConnectionStatus::Expired && c.ended_at.is_some()).await;
+}

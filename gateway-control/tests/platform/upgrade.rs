@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{database, harness::Control};
 
-/// Takes back what the migrations 11 to 14 did, as far as a schema can tell.
+/// Takes back what the migrations 11 to 14 and 33 did, as far as a schema can tell.
 const BACK: &[&str] = &[
     "DROP TABLE recovery_codes",
     "DROP TABLE user_totp",
@@ -23,7 +23,10 @@ const BACK: &[&str] = &[
     "DROP TABLE devices",
     "DROP TABLE behaviors",
     "UPDATE channels SET behavior = 'astm'",
-    "DELETE FROM _sqlx_migrations WHERE version BETWEEN 11 AND 14",
+    "UPDATE users SET email = address",
+    "DROP INDEX users_by_address",
+    "ALTER TABLE users DROP COLUMN address",
+    "DELETE FROM _sqlx_migrations WHERE version BETWEEN 11 AND 14 OR version = 33",
 ];
 
 #[tokio::test]
@@ -55,6 +58,9 @@ async fn what_was_there_gets_its_devices_its_tenants_and_its_behaviors() {
     let behaviors: Vec<Behavior> = serde_json::from_value(get(&lab, "/behaviors").await["items"].take()).unwrap();
     assert!(behaviors.iter().any(|behavior| behavior.name == "astm"), "what a channel named is known");
     assert_eq!(get(&lab, &format!("/connections/{connection}")).await["behavior"], "astm");
+    let login = json!({"email": "owner@lab.example", "password": "correct horse battery"});
+    let session = control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();
+    assert_eq!(session.json::<Value>().await.unwrap()["organization"]["name"], "Lab", "addresses are kept");
     let path = format!("/api/v1/devices/{}/tokens", server.id);
     let made = control.request("POST", &path).bearer_auth(&lab).json(&json!({})).send().await.unwrap();
     assert_eq!(made.json::<CreatedDeviceToken>().await.unwrap().device_token.device_id, server.id);

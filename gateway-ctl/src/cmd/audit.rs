@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use gateway_proto::{
     api::platform::{AuditAnchor, AuditEntry, Me},
-    audit,
+    audit::{self, PLATFORM_CHAIN},
 };
 use serde::Serialize;
 
 use crate::{
     client::Control,
-    cmd::Context,
+    cmd::{Context, relay::Place},
     error::CtlError,
     output::{View, time},
+    secret::SecretSource,
 };
 
 const PATH: &str = "/audit";
-const ANCHOR: &str = "/audit/anchor";
+const PLATFORM_PATH: &str = "/platform/audit";
 /// The log has no end, so it is never held as a whole.
 const OLDEST_FIRST: &[(&str, &str)] = &[("order", "oldest"), ("limit", "200")];
 
@@ -34,6 +35,8 @@ pub(crate) enum Audit {
         /// All entries.
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        whose: Whose,
     },
     /// Check the whole hash chain: that nothing was changed, removed or put in between.
     Verify(Verify),
@@ -42,7 +45,36 @@ pub(crate) enum Audit {
         /// In which form.
         #[arg(long, value_enum, default_value_t = Format::Jsonl)]
         format: Format,
+        #[command(flatten)]
+        whose: Whose,
     },
+}
+
+/// Whose log: the own organization's, or with the operator token the platform's.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// The log of the platform: file with its operator token, `-` for standard input; default: the own organization's.
+    #[arg(long, value_name = "FILE")]
+    operator_token_file: Option<SecretSource>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// A log that can be read.
+#[derive(Debug)]
+struct Log {
+    control: Control,
+    path: &'static str,
+    source: Source,
+}
+
+/// Where entries come from.
+#[derive(Debug)]
+struct Source {
+    /// Name of the hash chain.
+    chain: String,
+    /// Whose it is, for people.
+    owner: String,
 }
 
 /// What a log is checked against.
@@ -51,6 +83,8 @@ pub(crate) struct Verify {
     /// An older export in the form `jsonl`: its entries must still be the beginning of the log.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    whose: Whose,
 }
 
 /// Forms of an exported log.
@@ -75,45 +109,59 @@ struct Verified<'a> {
 
 impl Audit {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
-        let control = context.control()?;
         match self {
-            Self::List { limit, all } => {
+            Self::List { limit, all, whose } => {
+                let log = whose.log(context).await?;
                 let limit = (!all).then_some(limit);
-                let entries: Vec<AuditEntry> = control.list(PATH, &[], limit).await?;
+                let entries: Vec<AuditEntry> = log.control.list(log.path, &[], limit).await?;
                 context.out.list(&entries)
             }
-            Self::Verify(Verify { against }) => {
-                let me: Me = control.get("/me").await?;
-                let chain = me.organization.id.to_string();
+            Self::Verify(Verify { against, whose }) => {
+                let log = whose.log(context).await?;
                 loop {
-                    let anchor: AuditAnchor = control.get(ANCHOR).await?;
-                    let result = walk(&control, &chain, &anchor, against.as_deref()).await;
+                    let anchor = log.anchor().await?;
+                    let result = walk(&log, &anchor, against.as_deref()).await;
                     // Old entries may have been removed while the pages came.
-                    if result.is_ok() || control.get::<AuditAnchor>(ANCHOR).await? == anchor {
+                    if result.is_ok() || log.anchor().await? == anchor {
                         return tell(context, &anchor, &result?);
                     }
                 }
             }
-            Self::Export { format } => {
-                let me: Me = control.get("/me").await?;
+            Self::Export { format, whose } => {
+                let log = whose.log(context).await?;
                 let print = |entries: Vec<AuditEntry>| {
-                    let mut lines = entries.iter().map(|entry| export::line(format, &me.organization, entry));
+                    let mut lines = entries.iter().map(|entry| export::line(format, &log.source, entry));
                     lines.try_for_each(|line| context.out.line(&line))
                 };
-                control.pages(PATH, OLDEST_FIRST, print).await
+                log.control.pages(log.path, OLDEST_FIRST, print).await
             }
         }
     }
 }
 
+impl Whose {
+    async fn log(self, context: &Context) -> Result<Log, CtlError> {
+        if let Some(source) = self.operator_token_file {
+            let control = self.place.operated(context, &source)?;
+            let source = Source { chain: PLATFORM_CHAIN.to_owned(), owner: "Platform".to_owned() };
+            return Ok(Log { control, path: PLATFORM_PATH, source });
+        }
+        let control = self.place.signed_in(context)?;
+        let Me { organization, .. } = control.get("/me").await?;
+        let source = Source { chain: organization.id.to_string(), owner: organization.name };
+        Ok(Log { control, path: PATH, source })
+    }
+}
+
+impl Log {
+    async fn anchor(&self) -> Result<AuditAnchor, CtlError> {
+        Ok(self.control.get(&format!("{}/anchor", self.path)).await?)
+    }
+}
+
 /// Verifies the whole log page by page: how many entries there are, and the hash of the newest one.
-async fn walk(
-    control: &Control,
-    chain: &str,
-    anchor: &AuditAnchor,
-    against: Option<&Path>,
-) -> Result<(u64, String), CtlError> {
-    let mut verifier = audit::Verifier::after(chain, anchor.sequence, &anchor.hash);
+async fn walk(log: &Log, anchor: &AuditAnchor, against: Option<&Path>) -> Result<(u64, String), CtlError> {
+    let mut verifier = audit::Verifier::after(&log.source.chain, anchor.sequence, &anchor.hash);
     let mut older = against.map(|path| export::Older::open(path, anchor)).transpose()?;
     let oldest_first = |entries: Vec<AuditEntry>| {
         entries.iter().try_for_each(|entry| {
@@ -121,7 +169,7 @@ async fn walk(
             older.as_mut().map_or(Ok(()), |older| older.compare(Some(entry)))
         })
     };
-    control.pages(PATH, OLDEST_FIRST, oldest_first).await?;
+    log.control.pages(log.path, OLDEST_FIRST, oldest_first).await?;
     older.map_or(Ok(()), export::Older::finish)?;
     Ok((verifier.entries(), verifier.head().to_owned()))
 }

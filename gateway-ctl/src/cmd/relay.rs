@@ -165,13 +165,13 @@ impl Operator {
 }
 
 impl Place {
-    fn operated(self, context: &Context, source: &SecretSource) -> Result<Control, CtlError> {
+    pub(crate) fn operated(self, context: &Context, source: &SecretSource) -> Result<Control, CtlError> {
         let Self { control, control_pin, control_ready_file } = self;
         let target = context.target(&ControlArgs { control, pin: control_pin, control_ready_file })?;
         Ok(Control::new(&target, Credential::Operator(source.read("operator token")?))?)
     }
 
-    fn signed_in(self, context: &Context) -> Result<Control, CtlError> {
+    pub(crate) fn signed_in(self, context: &Context) -> Result<Control, CtlError> {
         if self.control.is_some() || self.control_ready_file.is_some() {
             // A session token goes to the control plane of its profile and nowhere else.
             let words = "another control plane than the profile's needs --operator-token-file";

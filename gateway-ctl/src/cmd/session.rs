@@ -19,6 +19,9 @@ pub(crate) struct Login {
     /// E-mail address.
     #[arg(long)]
     email: String,
+    /// Name or id of the organization, for an address that has users in several.
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
     /// File with the password, `-` for standard input.
     #[arg(long, value_name = "FILE")]
     password_file: SecretSource,
@@ -34,7 +37,8 @@ impl Login {
         let target = context.target(&self.control)?;
         let password = self.password_file.read("password")?;
         let control = Control::new(&target, Credential::Nobody)?;
-        let body = platform::Login { email: self.email, password, code: self.code.map(Hidden) };
+        let (email, organization, code) = (self.email, self.organization, self.code.map(Hidden));
+        let body = platform::Login { email, organization, password, code };
         let session: Session = control.post("/sessions", &body).await?;
         remember(context, &target, &session)?;
         context.out.item(&Me { user: session.user, organization: session.organization })

@@ -169,7 +169,7 @@ impl Named for ServerShare {
 
 impl View for ServerShare {
     const HEADERS: &'static [&'static str] =
-        &["SERVER", "PEER", "DIRECTION", "LEVEL", "ONLINE", "TUNNELS", "EXPIRES", "ID"];
+        &["SERVER", "PEER", "DIRECTION", "LEVEL", "TUNNELS", "EXPIRES", "ID"];
 
     fn row(&self, now: u64) -> Vec<String> {
         vec![
@@ -177,7 +177,6 @@ impl View for ServerShare {
             self.peer_name.clone(),
             self.direction.clone(),
             word(&self.level),
-            self.metrics.as_ref().map_or_else(|| "-".to_owned(), |metrics| yes_no(metrics.online)),
             self.connections.len().to_string(),
             time::or_never(now, self.expires_at),
             self.id.to_string(),

@@ -147,6 +147,9 @@ api_types! {
     Login {
         /// E-mail address.
         email: String,
+        /// Name or id of the organization; left out: the oldest user with this address is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        organization: Option<String>,
         /// Password.
         password: Hidden,
         /// The code of now, or a recovery code, where the user has a second factor.

@@ -14,6 +14,14 @@ impl Accounts for SqlTransaction {
         row.as_ref().map(organization).transpose()
     }
 
+    async fn organization_named(&mut self, name: &str) -> StorageResult<Option<OrganizationId>> {
+        let row = query("SELECT id FROM organizations WHERE name_key = $1")
+            .bind(key(name.trim()))
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(|row| row.parsed("id")).transpose()
+    }
+
     async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
         query(
             "INSERT INTO organizations
@@ -121,9 +129,28 @@ impl Accounts for SqlTransaction {
         row.as_ref().map(user).transpose()
     }
 
-    async fn user_by_email(&mut self, email: &str) -> StorageResult<Option<UserRow>> {
-        let row = query("SELECT * FROM users WHERE email = $1").bind(email).fetch_optional(self.db()).await?;
+    async fn user_of(&mut self, organization: OrganizationId, email: &str) -> StorageResult<Option<UserRow>> {
+        let row = query("SELECT * FROM users WHERE email = $1")
+            .bind(address_key(organization, email))
+            .fetch_optional(self.db())
+            .await?;
         row.as_ref().map(user).transpose()
+    }
+
+    async fn oldest_user(&mut self, email: &str) -> StorageResult<Option<UserRow>> {
+        let row = query("SELECT * FROM users WHERE address = $1 ORDER BY id LIMIT 1")
+            .bind(email)
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    async fn count_users(&mut self, organization: OrganizationId) -> StorageResult<u64> {
+        let row = query("SELECT COUNT(*) AS number FROM users WHERE organization_id = $1")
+            .bind(organization.to_string())
+            .fetch_one(self.db())
+            .await?;
+        row.number("number")
     }
 
     async fn users(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<UserRow>> {
@@ -146,11 +173,12 @@ impl Accounts for SqlTransaction {
 
     async fn insert_user(&mut self, row: &UserRow) -> StorageResult<()> {
         query(
-            "INSERT INTO users (id, organization_id, email, name, role, password_hash, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO users (id, organization_id, email, address, name, role, password_hash, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(row.id.to_string())
         .bind(row.organization.to_string())
+        .bind(address_key(row.organization, &row.email))
         .bind(&row.email)
         .bind(&row.name)
         .bind(word(&row.role))
@@ -207,6 +235,11 @@ fn name_key(row: &OrganizationRow) -> String {
     if row.removed_at.is_some() { row.id.to_string() } else { key(&row.name) }
 }
 
+/// What keeps addresses unique: one user with each inside an organization.
+fn address_key(organization: OrganizationId, email: &str) -> String {
+    format!("{organization} {email}")
+}
+
 fn search_key(row: &OrganizationRow) -> String {
     key(&format!("{}\n{}", row.name, row.description))
 }
@@ -228,7 +261,7 @@ fn user(row: &Row) -> StorageResult<UserRow> {
     Ok(UserRow {
         id: row.parsed("id")?,
         organization: row.parsed("organization_id")?,
-        email: row.text("email")?,
+        email: row.text("address")?,
         name: row.text("name")?,
         role: row.word("role")?,
         password_hash: PasswordHash(row.text("password_hash")?),

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -82,11 +82,42 @@ async fn copy(database: &Path, files: &[KeptFile], to: &Path) -> Result<(), Back
         insert.bind(name).bind(content.as_slice()).execute(&mut copy).await.map_err(failed)?;
     }
     copy.close().await.map_err(failed)?;
-    sync(to)
+    sync(to)?;
+    sync(parent(to))
 }
 
-/// Makes the database of a backup, if nothing is in its place, and answers the files that were kept with it.
-pub async fn unpack(backup: &Path, database: &Path) -> Result<Vec<KeptFile>, BackupError> {
+/// A backup that was read and found whole: its database is ready beside the place it belongs to, and gets its name with
+/// [`Unpacked::finish`], after the keys are in their places; dropped before, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The files that were kept with the database.
+    pub files: Vec<KeptFile>,
+    half: PathBuf,
+    database: PathBuf,
+    finished: bool,
+}
+
+impl Unpacked {
+    /// Gives the database its name.
+    pub fn finish(mut self) -> Result<(), BackupError> {
+        let failed = |source| BackupError::Write { path: self.database.clone(), source };
+        fs::rename(&self.half, &self.database).map_err(failed)?;
+        self.finished = true;
+        sync(parent(&self.database))
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What was begun is no database.
+            let _ = fs::remove_file(&self.half);
+        }
+    }
+}
+
+/// Reads a backup, if nothing is in the place of its database.
+pub async fn unpack(backup: &Path, database: &Path) -> Result<Unpacked, BackupError> {
     for suffix in ["", "-wal", "-shm"] {
         let path = PathBuf::from(format!("{}{suffix}", database.display()));
         if path.exists() {
@@ -96,19 +127,15 @@ pub async fn unpack(backup: &Path, database: &Path) -> Result<Vec<KeptFile>, Bac
     // A half-made database must never be taken for one: it gets its name when it is complete.
     let half = database.with_extension("restoring");
     create(&half)?;
-    let result = unpack_to(backup, &half).await;
-    match result {
-        Ok(files) => {
-            let failed = |source| BackupError::Write { path: database.to_owned(), source };
-            fs::rename(&half, database).map_err(failed)?;
-            sync(database.parent().unwrap_or(Path::new(".")))?;
-            Ok(files)
-        }
-        Err(error) => {
-            let _ = fs::remove_file(&half);
-            Err(error)
-        }
-    }
+    let mut unpacked =
+        Unpacked { files: Vec::new(), half: half.clone(), database: database.to_owned(), finished: false };
+    unpacked.files = unpack_to(backup, &half).await?;
+    Ok(unpacked)
+}
+
+/// The directory of a file; that of a bare name is the current one.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 async fn unpack_to(backup: &Path, to: &Path) -> Result<Vec<KeptFile>, BackupError> {
@@ -128,7 +155,9 @@ async fn unpack_to(backup: &Path, to: &Path) -> Result<Vec<KeptFile>, BackupErro
         files.push((name, Zeroizing::new(content)));
     }
     source.close().await.map_err(unusable)?;
-    fs::copy(backup, to).map_err(|source| BackupError::Write { path: to.to_owned(), source })?;
+    // A copy takes over the mode of the backup, which may have been stored where others read.
+    let copied = fs::copy(backup, to).and_then(|_| fs::set_permissions(to, fs::Permissions::from_mode(0o600)));
+    copied.map_err(|source| BackupError::Write { path: to.to_owned(), source })?;
     let failed = |source| BackupError::Database { path: to.to_owned(), source };
     let mut copy = open(to).await.map_err(failed)?;
     for statement in ["PRAGMA secure_delete = ON", "DROP TABLE backup_files"] {

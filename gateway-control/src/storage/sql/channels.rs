@@ -171,9 +171,9 @@ impl Channels for SqlTransaction {
         each(rows, grant)
     }
 
-    async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantRow>> {
+    async fn overdue_grants(&mut self, now: u64, limit: u32) -> StorageResult<Vec<GrantId>> {
         let rows = query(
-            "SELECT * FROM grants WHERE id IN (
+            "SELECT id FROM grants WHERE id IN (
                  SELECT id FROM (SELECT id FROM grants WHERE status IN ('pending', 'requested') AND answer_by <= $1
                      ORDER BY answer_by LIMIT $2) AS unanswered
                  UNION SELECT id FROM (SELECT id FROM grants WHERE expires_at <= $1 AND expires_at IS NOT NULL
@@ -184,7 +184,7 @@ impl Channels for SqlTransaction {
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        each(rows, grant)
+        rows.iter().map(|row| row.parsed("id")).collect()
     }
 
     async fn insert_grant(&mut self, row: &GrantRow) -> StorageResult<()> {

@@ -95,9 +95,9 @@ impl Connections for SqlTransaction {
         each(rows, connection)
     }
 
-    async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionRow>> {
+    async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionId>> {
         let rows = query(
-            "SELECT * FROM connections WHERE id IN (
+            "SELECT id FROM connections WHERE id IN (
                  SELECT id FROM (SELECT id FROM connections
                      WHERE (status = 'provisioning' OR status = 'offered') AND admin_answer_by <= $1
                      ORDER BY admin_answer_by LIMIT $2) AS unanswered
@@ -109,7 +109,7 @@ impl Connections for SqlTransaction {
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        each(rows, connection)
+        rows.iter().map(|row| row.parsed("id")).collect()
     }
 
     async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>> {

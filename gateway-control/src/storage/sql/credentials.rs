@@ -117,6 +117,14 @@ impl Credentials for SqlTransaction {
         each(rows, invitation)
     }
 
+    async fn count_invitations(&mut self, organization: OrganizationId) -> StorageResult<u64> {
+        let row = query("SELECT COUNT(*) AS number FROM invitations WHERE organization_id = $1")
+            .bind(organization.to_string())
+            .fetch_one(self.db())
+            .await?;
+        row.number("number")
+    }
+
     async fn invitation_to(
         &mut self,
         organization: OrganizationId,

@@ -93,15 +93,15 @@ impl Peering for SqlTransaction {
         Ok(())
     }
 
-    async fn overdue_peering_requests(&mut self, now: u64, limit: u32) -> StorageResult<Vec<PeeringRequestRow>> {
+    async fn overdue_peering_requests(&mut self, now: u64, limit: u32) -> StorageResult<Vec<PeeringRequestId>> {
         let rows = query(
-            "SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+            "SELECT id FROM peering_requests WHERE status = 'pending' AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         )
         .bind(big(now))
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        each(rows, request)
+        rows.iter().map(|row| row.parsed("id")).collect()
     }
 
     async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>> {

@@ -54,15 +54,15 @@ impl Shares for SqlTransaction {
         each(rows, share)
     }
 
-    async fn overdue_shares(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ShareRow>> {
+    async fn overdue_shares(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ShareId>> {
         let rows = query(
-            "SELECT * FROM server_shares WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+            "SELECT id FROM server_shares WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         )
         .bind(big(now))
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        each(rows, share)
+        rows.iter().map(|row| row.parsed("id")).collect()
     }
 
     async fn open_connections_of_share(&mut self, share: ShareId) -> StorageResult<Vec<ConnectionRow>> {

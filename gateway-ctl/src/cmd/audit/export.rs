@@ -8,24 +8,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gateway_proto::api::platform::{AuditAnchor, AuditEntry, Organization};
+use gateway_proto::api::platform::{AuditAnchor, AuditEntry};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::Format;
+use super::{Format, Source};
 use crate::error::CtlError;
 
 /// An entry in one line, without a line break.
-pub(super) fn line(format: Format, organization: &Organization, entry: &AuditEntry) -> String {
+pub(super) fn line(format: Format, source: &Source, entry: &AuditEntry) -> String {
     match format {
         Format::Jsonl => serde_json::to_string(entry).unwrap_or_default(),
-        Format::Fhir => fhir(organization, entry).to_string(),
-        Format::Syslog => syslog(organization, entry),
+        Format::Fhir => fhir(source, entry).to_string(),
+        Format::Syslog => syslog(source, entry),
     }
 }
 
 /// An AuditEvent of FHIR R4.
-fn fhir(organization: &Organization, entry: &AuditEntry) -> Value {
+fn fhir(source: &Source, entry: &AuditEntry) -> Value {
     let coding = |system: &str, code: &str, display: &str| json!({"system": system, "code": code, "display": display});
     let mut details = vec![json!({"type": "sequence", "valueString": entry.sequence.to_string()})];
     for (name, value) in [("detail", &entry.detail), ("request", &entry.request_id), ("hash", &entry.hash)] {
@@ -43,7 +43,7 @@ fn fhir(organization: &Organization, entry: &AuditEntry) -> Value {
         "outcome": if is_refusal(&entry.act) { "4" } else { "0" },
         "agent": [{"who": {"display": entry.actor}, "requestor": true}],
         "source": {
-            "observer": {"display": organization.name, "identifier": {"value": organization.id.to_string()}},
+            "observer": {"display": source.owner, "identifier": {"value": source.chain}},
             "type": [coding("http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server")],
         },
         "entity": [{"what": {"identifier": {"value": entry.object}}, "detail": details}],
@@ -65,7 +65,7 @@ fn is_refusal(act: &str) -> bool {
 }
 
 /// A line of RFC 5424: facility 13 (log audit), severity informational or warning.
-fn syslog(organization: &Organization, entry: &AuditEntry) -> String {
+fn syslog(source: &Source, entry: &AuditEntry) -> String {
     let priority = 13 * 8 + if is_refusal(&entry.act) { 4 } else { 6 };
     let parameters = [
         ("sequence", entry.sequence.to_string()),
@@ -80,7 +80,7 @@ fn syslog(organization: &Organization, entry: &AuditEntry) -> String {
     format!(
         "<{priority}>1 {} {} gateway-control - {} [gateway@32473 {}] \u{feff}{detail}",
         instant(entry.at),
-        organization.id,
+        source.chain,
         word(&entry.act),
         parameters.join(" "),
     )
@@ -177,20 +177,12 @@ impl Older {
 
 #[cfg(test)]
 mod tests {
-    use gateway_proto::id::{AuditId, OrganizationId, TenantId};
+    use gateway_proto::id::{AuditId, OrganizationId};
 
     use super::*;
 
-    fn organization() -> Organization {
-        Organization {
-            id: OrganizationId::new(1, [0; 10]),
-            tenant_id: TenantId::new(1, [0; 10]),
-            name: "Clinic \"A\"".into(),
-            description: String::new(),
-            discoverable: true,
-            two_person_admin: false,
-            created_at: 0,
-        }
+    fn source() -> Source {
+        Source { chain: OrganizationId::new(1, [0; 10]).to_string(), owner: "Clinic \"A\"".into() }
     }
 
     fn entry() -> AuditEntry {
@@ -209,20 +201,20 @@ mod tests {
 
     #[test]
     fn a_syslog_line_is_one_line_with_its_values_escaped() {
-        let line = line(Format::Syslog, &organization(), &entry());
-        let id = organization().id;
+        let line = line(Format::Syslog, &source(), &entry());
+        let id = source().chain;
         assert!(line.starts_with(&format!(
             "<110>1 2023-11-14T22:13:20Z {id} gateway-control - connection.pause [gateway@32473 sequence=\"3\" "
         )));
         assert!(line.contains("actor=\"a\\]\\\"\\\\b \""), "{line}");
         assert!(line.ends_with("hash=\"ab\"] \u{feff}status: active → paused") && !line.contains('\n'), "{line}");
         let refused = AuditEntry { act: "session.refuse".into(), ..entry() };
-        assert!(super::line(Format::Syslog, &organization(), &refused).starts_with("<108>1 "));
+        assert!(super::line(Format::Syslog, &source(), &refused).starts_with("<108>1 "));
     }
 
     #[test]
     fn an_audit_event_says_who_did_what_when_and_how_it_ended() {
-        let event: Value = serde_json::from_str(&line(Format::Fhir, &organization(), &entry())).unwrap();
+        let event: Value = serde_json::from_str(&line(Format::Fhir, &source(), &entry())).unwrap();
         assert_eq!((&event["resourceType"], &event["action"]), (&json!("AuditEvent"), &json!("U")));
         assert_eq!((&event["recorded"], &event["outcome"]), (&json!("2023-11-14T22:13:20Z"), &json!("0")));
         assert_eq!(event["entity"][0]["what"]["identifier"]["value"], "con_1");

@@ -192,7 +192,7 @@ api_types! {
         scope: AdminScope,
         /// Its admin connections that have not ended.
         connections: Vec<ConnectionId>,
-        /// How the server is; none once the share has ended.
+        /// How the server is, where one share is asked for; none in lists, and once the share has ended.
         metrics: Option<ServerMetrics>,
         /// When it ends by itself, Unix seconds.
         expires_at: Option<u64>,
