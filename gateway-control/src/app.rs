@@ -73,7 +73,7 @@ pub struct Ready {
     pub url: String,
     /// Pin of the TLS key; none: the web PKI vouches for it.
     pub tls_pin: Option<String>,
-    /// The key gateways pin for policies.
+    /// The key that signs policies now.
     pub policy_key: String,
     /// Where the operator token is.
     pub operator_token_file: PathBuf,
@@ -117,6 +117,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     };
     let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
     service.claim_storage().await?;
+    service.look_at_token_files().await?;
     let metrics = Arc::new(Metrics::default());
     let rates = Rates {
         requests_per_second: config.limits.requests_per_second,
@@ -164,7 +165,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         listen,
         url,
         tls_pin: data.tls_pin.clone(),
-        policy_key: service.policy_key().to_string(),
+        policy_key: service.signing_key().await?.to_string(),
         operator_token_file: absolute(&data.operator_token_file),
         registration_token_file: absolute(&data.registration_token_file),
         metrics_listen,

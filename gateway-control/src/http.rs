@@ -19,6 +19,7 @@ mod gateway;
 mod grants;
 mod health;
 mod idempotency;
+mod keys;
 mod links;
 mod openapi;
 mod peering;

@@ -68,6 +68,7 @@ async fn sweep(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
 
 /// Policies first: they are what gateways wait for. What one of the two cannot do holds up nothing of the other.
 async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
+    service.turn_policy_key().await?;
     let mut after = String::new();
     let compiled = async {
         while service.compile_backlog(&mut after).await? && !shutdown.is_requested() {}

@@ -32,7 +32,9 @@ mod page;
 mod password;
 mod peering;
 pub mod permission;
+mod platform_tokens;
 mod policy;
+mod policy_keys;
 mod relays;
 mod replicas;
 mod servers;
@@ -96,7 +98,7 @@ pub(crate) const SELF: &str = "Self";
 /// What the service needs to know beside the storage.
 #[derive(Debug)]
 pub struct Settings {
-    /// Signs policies and relay tokens.
+    /// The first key that signed policies and relay tokens: the file of the data directory.
     pub signer: GatewayKey,
     /// Seals secrets in the storage.
     pub vault: Arc<Vault>,
@@ -136,6 +138,10 @@ pub struct Service {
     disturbances: Arc<KeyedLimiter<(OrganizationId, AgreementId)>>,
     /// How often one organization may change its name.
     renames: Arc<KeyedLimiter<OrganizationId>>,
+    /// How many refused operator tokens are written down.
+    operator_refusals: Arc<KeyedLimiter<()>>,
+    /// By which keys gateways may mean us, as far as this process has looked.
+    known_keys: Arc<Mutex<Vec<GatewayPublicKey>>>,
     /// How many refused sign-ins of one user are written down.
     refusals: Arc<KeyedLimiter<UserId>>,
     /// How often it is written down that one token of automation was used.
@@ -265,6 +271,8 @@ impl Service {
                 KNOWN_GATEWAYS,
             )),
             renames: Arc::new(KeyedLimiter::new(RENAMES, Duration::from_secs(3600), RENAMES, KNOWN_GATEWAYS)),
+            operator_refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, 1)),
+            known_keys: Arc::default(),
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
             uses: Arc::new(KeyedLimiter::new(
                 NonZeroU32::MIN,
@@ -288,11 +296,6 @@ impl Service {
         &self.watchers
     }
 
-    /// The key gateways pin.
-    pub fn policy_key(&self) -> GatewayPublicKey {
-        self.settings.signer.public()
-    }
-
     /// Validity of relay tokens, seconds.
     pub fn relay_token_secs(&self) -> u64 {
         self.settings.relay_token_secs
@@ -304,10 +307,10 @@ impl Service {
         if self.is_synced() { Ok(()) } else { Err(ServiceError::Busy) }
     }
 
-    /// Makes sure that the policies in the storage are signed with our key: with another one, this process would lock
-    /// every gateway out. The same for what is sealed in it.
+    /// Makes sure that the storage and the data directory belong together: the first key that signed policies is the file's,
+    /// or this process would lock every gateway out. The same for what is sealed in it.
     pub async fn claim_storage(&self) -> ServiceResult<()> {
-        let own = self.policy_key().to_string();
+        let own = self.settings.signer.public().to_string();
         let mut tx = self.storage.begin().await?;
         let known = tx.fact("policy_key", &own).await?;
         if known != own {
@@ -316,6 +319,7 @@ impl Service {
         if tx.fact("storage_key", self.settings.vault.fingerprint()).await? != self.settings.vault.fingerprint() {
             return Err(ServiceError::OtherStorageKey);
         }
+        self.first_policy_key(&mut *tx).await?;
         self.first_token_key(&mut *tx).await?;
         if self.shared {
             // Known before the first gateway watches here: who watches at an unknown replica is forgotten.

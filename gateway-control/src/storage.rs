@@ -666,6 +666,23 @@ pub trait Replicas: Send {
     async fn policies_after(&mut self, revision: u64, limit: u32) -> StorageResult<Vec<(ServerId, u64)>>;
 }
 
+/// The keys that sign policies, and the tokens of the platform.
+#[async_trait]
+pub trait PolicyKeys: Send {
+    /// The keys, oldest first.
+    async fn policy_keys(&mut self) -> StorageResult<Vec<PolicyKeyRow>>;
+    /// Adds one, or stores what it does now.
+    async fn put_policy_key(&mut self, row: &PolicyKeyRow) -> StorageResult<()>;
+    /// Forgets one.
+    async fn delete_policy_key(&mut self, key: GatewayPublicKey) -> StorageResult<()>;
+    /// How many gateways have confirmed no policy of this revision or a newer one.
+    async fn gateways_before(&mut self, revision: u64) -> StorageResult<u64>;
+    /// Tokens of one kind, oldest first.
+    async fn platform_tokens(&mut self, kind: &str) -> StorageResult<Vec<PlatformTokenRow>>;
+    /// Adds one, or stores its end.
+    async fn put_platform_token(&mut self, kind: &str, row: &PlatformTokenRow) -> StorageResult<()>;
+}
+
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
 pub trait Transaction:
@@ -677,6 +694,7 @@ pub trait Transaction:
     + Deliveries
     + Devices
     + DeviceTokens
+    + PolicyKeys
     + Links
     + SecondFactors
     + Engines

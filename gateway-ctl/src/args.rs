@@ -9,8 +9,8 @@ use url::Url;
 use crate::{
     cmd::{
         admin, agreement, apply, audit, behavior, channel, connection, device, directory, endpoint, gateway, grant,
-        link, netcheck, organization, peering, relay, server, session, share, shell, status, tenant, tier, token,
-        token_key, usage, user,
+        link, netcheck, organization, peering, platform_token, policy_key, relay, server, session, share, shell,
+        status, tenant, tier, token, token_key, usage, user,
     },
     profile::ProfileName,
 };
@@ -131,6 +131,12 @@ pub(crate) enum Command {
     /// The keys that sign device tokens (for the operator of the platform).
     #[command(subcommand)]
     TokenKey(token_key::TokenKey),
+    /// The keys that sign policies (for the operator of the platform).
+    #[command(subcommand)]
+    PolicyKey(policy_key::PolicyKey),
+    /// The operator token and the registration token (for the operator of the platform).
+    #[command(subcommand)]
+    PlatformToken(platform_token::PlatformToken),
     /// Subscription tiers and their limits.
     #[command(subcommand)]
     Tier(tier::TierVerb),

@@ -17,6 +17,8 @@ pub(crate) mod link;
 pub(crate) mod netcheck;
 pub(crate) mod organization;
 pub(crate) mod peering;
+pub(crate) mod platform_token;
+pub(crate) mod policy_key;
 pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod session;
@@ -87,6 +89,8 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Answe
         Command::Usage(verb) => verb.run(context).await,
         Command::Behavior(noun) => noun.run(context).await,
         Command::TokenKey(noun) => noun.run(context).await,
+        Command::PolicyKey(noun) => noun.run(context).await,
+        Command::PlatformToken(noun) => noun.run(context).await,
         Command::Apply(verb) => verb.run(context).await,
         Command::Tier(noun) => noun.run(context).await,
         Command::Relay(noun) => noun.run(context).await,

@@ -23,6 +23,8 @@ pub enum Context {
     RelayAdmission,
     /// The Noise key of a gateway, by its gateway key.
     NoiseKey,
+    /// A policy key, by the policy key before it.
+    Succession,
 }
 
 impl Context {
@@ -33,6 +35,7 @@ impl Context {
             Self::Assertion => b"gateway/assertion/1",
             Self::RelayAdmission => b"gateway/relay-admission/1",
             Self::NoiseKey => b"gateway/noise-key/1",
+            Self::Succession => b"gateway/succession/1",
         }
     }
 

@@ -11,6 +11,7 @@
 //! | [`signed`] | signed objects and tokens, one signature context each |
 //! | [`jws`] | compact JSON web signatures with Ed25519, and nothing else |
 //! | [`device_token`] | tokens of devices, and the proof of a bound one |
+//! | [`succession`] | how trust passes from one policy key to the next |
 //! | [`policy`] | the signed policy one gateway runs from, and its rules of acceptance |
 //! | [`peering`] | the state machines of the platform as one transition table |
 //! | [`relay`] | frames between a gateway and a relay |
@@ -52,3 +53,4 @@ pub mod signal;
 pub mod signed;
 pub mod stream;
 pub mod stun;
+pub mod succession;

@@ -18,6 +18,7 @@ use crate::{
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{Context, GatewayPublicKey, NoiseBinding},
     signed::{Envelope, SignedError},
+    succession::follow,
 };
 
 /// Staleness budget of channel data when the grant names none: 72 hours, in seconds.
@@ -386,6 +387,14 @@ impl PolicyStore {
     /// The control keys trusted now.
     pub fn trusted(&self) -> &[GatewayPublicKey] {
         &self.trusted
+    }
+
+    /// Trusts the keys that the trusted ones vouch for, until the next policy says which count; whether there are any.
+    pub fn follow(&mut self, links: &[Envelope]) -> bool {
+        let known = follow(&self.trusted, links);
+        let is_news = known.len() > self.trusted.len();
+        self.trusted = known;
+        is_news
     }
 
     /// Checks an envelope against every rule and puts its policy into force. `Ok(false)`: it is in force already.

@@ -119,7 +119,7 @@ impl RelayToken {
 pub struct Assertion {
     /// The gateway that asks.
     pub key: GatewayPublicKey,
-    /// The policy key of the control plane it asks.
+    /// A policy key of the control plane it asks.
     pub aud: GatewayPublicKey,
     /// HTTP method, upper case.
     pub method: String,
@@ -137,12 +137,19 @@ impl Assertion {
         sign_text(key, Context::Assertion, self)
     }
 
-    /// Verifies form, self-signature, audience, request and time. Replay (the nonce) is the caller's to check.
-    pub fn verify(text: &str, aud: &GatewayPublicKey, method: &str, path: &str, now: u64) -> Result<Self, SignedError> {
+    /// Verifies form, self-signature, audience (`own` are the keys that name the control plane), request and time. Replay
+    /// (the nonce) is the caller's to check.
+    pub fn verify(
+        text: &str,
+        own: &[GatewayPublicKey],
+        method: &str,
+        path: &str,
+        now: u64,
+    ) -> Result<Self, SignedError> {
         let (payload, signature) = split_text(text)?;
         let assertion: Self = serde_json::from_slice(&payload).map_err(|_| SignedError::Malformed)?;
         assertion.key.verify(Context::Assertion, &payload, &signature).map_err(|_| SignedError::BadSignature)?;
-        if assertion.aud != *aud {
+        if !own.contains(&assertion.aud) {
             return Err(SignedError::WrongAudience("control plane"));
         }
         if assertion.method != method || assertion.path != path {
@@ -238,7 +245,7 @@ mod tests {
         };
         let text = assertion.sign(&gateway).unwrap();
         let check = |aud: &GatewayKey, method: &str, path: &str, now| {
-            Assertion::verify(&text, &aud.public(), method, path, now).map(|_| ())
+            Assertion::verify(&text, &[aud.public()], method, path, now).map(|_| ())
         };
         assert_eq!(check(&control(), "GET", "/api/v1/gateway/watch", 1030), Ok(()));
         assert!(check(&gateway, "GET", "/api/v1/gateway/watch", 1030).is_err());

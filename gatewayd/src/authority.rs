@@ -23,6 +23,7 @@ use gateway_proto::{
     identity::{GatewayKey, NoiseKey},
     policy::{ConnectionEntry, DeniedReason, PolicyError, PolicyStore},
     signed::{Envelope, RelayToken, SignedError},
+    succession::follow,
 };
 use tokio::sync::watch;
 pub use view::PolicyView;
@@ -253,6 +254,28 @@ impl Authority {
         inner.contact.removed = true;
         self.save_contact(&mut inner);
         self.publish(&inner, None);
+    }
+
+    /// Trusts the policy keys that the trusted ones vouch for, also after a restart. It decides nothing else: which keys
+    /// count is what the next policy says. Blocks.
+    pub fn follow(&self, links: &[Envelope]) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        let Some(enrollment) = self.0.enrollment.borrow().clone() else { return Ok(()) };
+        let known = match &mut inner.store {
+            // Not from all keys on disk: the signer of the policy in force may be one that it retired.
+            Some(store) => {
+                store.follow(links);
+                store.trusted().to_vec()
+            }
+            None => follow(&enrollment.trusted_keys, links),
+        };
+        let wider = Enrollment { trusted_keys: trust::union(&enrollment.trusted_keys, &known), ..enrollment.clone() };
+        if wider == enrollment {
+            return Ok(());
+        }
+        self.0.state.save_enrollment(&wider)?;
+        self.0.enrollment.send_replace(Some(wider));
+        Ok(())
     }
 
     /// Takes a relay token of our control plane for this gateway into use and saves it. Blocks.

@@ -52,11 +52,7 @@ impl FromRequestParts<App> for Operator {
         let token = authorization(parts, "Operator ").ok_or(ServiceError::Unauthenticated(
             "this is for the platform's operator: send the operator token as 'Authorization: Operator …'",
         ))?;
-        if app.service.is_operator(&token) {
-            Ok(Self)
-        } else {
-            Err(ServiceError::Unauthenticated("the operator token is wrong").into())
-        }
+        if app.service.is_operator(&token).await? { Ok(Self) } else { Err(app.service.note_refused_operator().into()) }
     }
 }
 

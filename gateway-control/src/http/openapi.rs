@@ -1,7 +1,10 @@
 //! The routes of the API and the OpenAPI document made from them.
 
 use axum::{extract::State, http::header, response::IntoResponse};
-use gateway_proto::api::{Problem, platform::AuditOrder};
+use gateway_proto::api::{
+    Problem,
+    platform::{AuditOrder, PlatformToken},
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -15,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App, accounts, admin, agreements, audit, channels, connections, credentials, device_tokens, devices, engines,
-    gateway, grants, links, peering, relays, servers, shares, tenants, tiers, totp,
+    gateway, grants, keys, links, peering, relays, servers, shares, tenants, tiers, totp,
 };
 
 /// What stands above the routes in the document.
@@ -25,6 +28,7 @@ use super::{
     components(schemas(
         Problem,
         AuditOrder,
+        PlatformToken,
         peering::PeeringVerb,
         agreements::AgreementVerb,
         grants::GrantVerb,
@@ -139,6 +143,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(audit::list))
         .routes(routes!(audit::anchor))
         .routes(routes!(audit::platform))
+        .routes(routes!(keys::policy_keys))
+        .routes(routes!(keys::rotate_policy_key))
+        .routes(routes!(keys::forget_policy_key))
+        .routes(routes!(keys::rotate_token))
         .routes(routes!(audit::platform_anchor))
         .routes(routes!(gateway::enroll));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api).routes(routes!(device_tokens::jwks))

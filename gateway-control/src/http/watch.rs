@@ -20,6 +20,7 @@ use gateway_proto::{
         WatchRequest,
     },
     id::{ConnectionId, RelayId},
+    identity::GatewayPublicKey,
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -160,6 +161,7 @@ async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64,
         connections: Vec::new(),
         relays: Vec::new(),
         revision: in_force,
+        knows: caller.knows,
         behind: false,
         home_relay: None,
         wanted_home: None,
@@ -191,6 +193,8 @@ struct Watch {
     relays: Vec<RelayId>,
     /// The newest revision that the gateway has or was sent.
     revision: u64,
+    /// The newest policy key that the gateway knows for sure.
+    knows: GatewayPublicKey,
     /// The newest policy could not be read.
     behind: bool,
     home_relay: Option<RelayId>,
@@ -294,9 +298,10 @@ impl Watch {
 
     /// Sends what is new. Without the database at the moment, the link stays, and the next heartbeat tries again.
     async fn catch_up(&mut self, socket: &mut WebSocket) -> Result<(), End> {
-        let known = self.relays.clone();
+        let known = (self.relays.clone(), self.knows);
         self.send_newest(socket).await?;
-        if self.relays != known {
+        // What another key signed, relays may soon refuse.
+        if (&self.relays, self.knows) != (&known.0, known.1) {
             self.send_token(socket).await?;
         }
         Ok(())
@@ -319,10 +324,24 @@ impl Watch {
         self.revision = newest.revision;
         self.session.read(newest.revision);
         if newest.revision > in_force {
+            self.lead_to(newest.envelope.key, socket).await?;
             send(socket, &WatchEvent::Policy { policy: newest.envelope }).await?;
             self.app.metrics.policy_sent();
         }
         Ok(())
+    }
+
+    /// Shows how the key that signed the next policy follows from one that the gateway knows.
+    async fn lead_to(&mut self, key: GatewayPublicKey, socket: &mut WebSocket) -> Result<(), End> {
+        if self.knows == key {
+            return Ok(());
+        }
+        let links = self.app.service.links_from(&self.knows).await?;
+        self.knows = key;
+        if links.is_empty() {
+            return Ok(());
+        }
+        send(socket, &WatchEvent::Succession { links }).await
     }
 
     async fn send_token(&mut self, socket: &mut WebSocket) -> Result<(), End> {

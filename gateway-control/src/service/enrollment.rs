@@ -52,12 +52,15 @@ impl Service {
         let organization = work.organization(server.organization).await?;
         let stored =
             work.policy(server.id).await?.ok_or(ServiceError::Internal("an enrolled gateway has no policy"))?;
+        let (signer, envelope) = (work.signer().await?, policy::envelope(&stored)?);
         let answer = EnrollAnswer {
             server_id: server.id.to_string(),
             server_name: server.name.clone(),
             organization_name: organization.map(|row| row.name).unwrap_or_default(),
-            policy_key: self.policy_key(),
-            policy: policy::envelope(&stored)?,
+            // A repeated answer may hold a policy from before the key that signs now.
+            policy_key: envelope.key,
+            succession: signer.ring.links(),
+            policy: envelope,
             relay_token: self.relay_token(work.tx(), &server).await?,
         };
         work.commit().await?;

@@ -59,8 +59,8 @@ pub enum ServiceError {
     Unavailable(#[source] StorageError),
     /// The data directory belongs to another database.
     #[error(
-        "the policies in the database are signed with the key {0}, which is not the one in the data directory; restore \
-         the file policy-key that belongs to this database (all replicas have the same)"
+        "the database belongs to a platform that began with the policy key {0}, which is not the one in the data \
+         directory; restore the file policy-key that belongs to this database (all replicas have the same)"
     )]
     OtherKey(String),
     /// The data directory lacks the key that sealed secrets in the database.

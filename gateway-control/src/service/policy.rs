@@ -14,6 +14,7 @@ use gateway_proto::{
         ServerName,
     },
     signed::{Envelope, RelayToken},
+    succession::KeyRing,
 };
 
 use super::{Service, ServiceError, ServiceResult, Work};
@@ -29,7 +30,7 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     let Some(gateway) = server.gateway else { return Ok(false) };
     let old = work.policy(id).await?;
     let in_force = match &old {
-        Some(row) => open(work.service(), row),
+        Some(row) => open(row, &work.signer().await?.ring),
         None => None,
     };
     let floor = work.floors.get(&id).copied();
@@ -44,7 +45,7 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     }
     remember_revision(work, &policy, in_force.as_ref()).await?;
     let envelope = policy
-        .sign(&work.service().settings.signer)
+        .sign(&work.signer().await?.key)
         .map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
     work.put_policy(&PolicyRow { server: id, revision, envelope: Sealed(envelope) }).await?;
@@ -58,9 +59,9 @@ fn next_revision(last: u64, floor: u64, now_ms: u64) -> u64 {
     now_ms.max(last.max(floor) + 1)
 }
 
-/// The policy in a stored envelope; none after a change of the signing key.
-fn open(service: &Service, row: &PolicyRow) -> Option<Policy> {
-    envelope(row).ok()?.open(Context::Policy, &[service.policy_key()]).ok()
+/// The policy in a stored envelope; none when the key that signed it was forgotten.
+fn open(row: &PolicyRow, ring: &KeyRing) -> Option<Policy> {
+    envelope(row).ok()?.open(Context::Policy, &ring.known()).ok()
 }
 
 /// The envelope of a stored policy.
@@ -115,7 +116,7 @@ async fn build(
         revision,
         issued_at: work.now,
         server: server_name(server, &organization.name),
-        control_keys: vec![work.service().policy_key()],
+        control_keys: work.signer().await?.ring.named(),
         relays: relays.collect(),
         peers: peers.into_values().collect(),
         connections,
@@ -216,7 +217,7 @@ impl Service {
         let now = self.clock.unix_secs();
         let exp = now.saturating_add(self.settings.relay_token_secs);
         RelayToken { key, org: server.organization, relays, iat: now, exp }
-            .sign(&self.settings.signer)
+            .sign(&self.signer(tx).await?.key)
             .map_err(|_| ServiceError::Internal("a relay token has no JSON form"))
     }
 }

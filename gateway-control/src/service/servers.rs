@@ -103,10 +103,11 @@ impl Service {
         let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
         let mut work = self.work_of(actor).await?;
         let server = own_server(work.tx(), actor.id(), id).await?;
+        let policy_key = work.signer().await?.key.public();
         let code = EnrollmentCode {
             control: self.settings.public_url.clone(),
             pin: self.settings.tls_pin.clone(),
-            policy_key: self.policy_key(),
+            policy_key,
             secret: HEXLOWER.encode(&gateway_net::random::<16>()),
         };
         let expires_at = work.now + valid;

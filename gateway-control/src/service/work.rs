@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::{Deref, DerefMut},
+    sync::Arc,
 };
 
 use gateway_proto::{
@@ -10,7 +11,7 @@ use gateway_proto::{
     id::{OrganizationId, ServerId},
 };
 
-use super::{Actor, Service, ServiceError, ServiceResult, audit, policy};
+use super::{Actor, Service, ServiceError, ServiceResult, audit, policy, policy_keys::Signer};
 use crate::storage::{News, Transaction};
 
 /// Policies that one change compiles itself; at least what the reconciler takes at a time.
@@ -67,6 +68,8 @@ impl Who {
 pub(super) struct Work {
     service: Service,
     tx: Box<dyn Transaction>,
+    /// What signs in it, once it was asked for.
+    pub(super) signer: Option<Arc<Signer>>,
     who: Who,
     /// The moment of the change, Unix seconds.
     pub(super) now: u64,
@@ -92,6 +95,7 @@ impl Work {
         Ok(Self {
             service: service.clone(),
             tx,
+            signer: None,
             who,
             now: service.clock.unix_secs(),
             touched: BTreeSet::new(),

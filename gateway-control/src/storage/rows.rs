@@ -14,6 +14,8 @@ use gateway_proto::{
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
     policy::{AdminPerson, AdminScope, ConnectionKind, Secret},
+    signed::Envelope,
+    succession::PolicyKeyState,
 };
 
 macro_rules! rows {
@@ -247,6 +249,32 @@ rows! {
         /// When it begins to sign.
         signs_from: u64,
         /// Creation.
+        created_at: u64,
+    }
+    /// A key that signs policies.
+    PolicyKeyRow {
+        /// Its place: the oldest has the lowest.
+        number: u64,
+        /// The public half.
+        key: GatewayPublicKey,
+        /// The seed, sealed; none: the key is a file, or has retired.
+        seed: Option<Sealed>,
+        /// What it does.
+        state: PolicyKeyState,
+        /// When it begins to sign.
+        signs_from: u64,
+        /// The word of the key before it.
+        link: Option<Envelope>,
+        /// Creation.
+        created_at: u64,
+    }
+    /// A token of the platform.
+    PlatformTokenRow {
+        /// Its hash.
+        hash: String,
+        /// When it counts no more; none: it counts until the next one is made.
+        expires_at: Option<u64>,
+        /// Creation, or when it was replaced first.
         created_at: u64,
     }
     /// A kind of exchange.

@@ -26,6 +26,7 @@ mod links;
 mod location;
 mod open;
 mod peering;
+mod policy_keys;
 mod query;
 mod replicas;
 mod servers;

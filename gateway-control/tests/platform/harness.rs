@@ -394,6 +394,9 @@ impl Watch {
                     self.send(&WatchRequest::Applied { revision: policy.revision }).await;
                     return policy;
                 }
+                WatchEvent::Succession { links } => {
+                    self.store.follow(&links);
+                }
                 WatchEvent::RelayToken { token } => self.tokens.push(token),
                 WatchEvent::Heartbeat { .. } => self.send(&WatchRequest::Heartbeat).await,
                 WatchEvent::Removed => panic!("removed"),
@@ -420,7 +423,7 @@ impl Watch {
                     return;
                 }
                 WatchEvent::RelayToken { token } => self.tokens.push(token),
-                WatchEvent::Policy { .. } => panic!("a policy came"),
+                WatchEvent::Succession { .. } | WatchEvent::Policy { .. } => panic!("a policy came"),
                 WatchEvent::Removed => panic!("removed"),
             }
         }

@@ -15,6 +15,7 @@ mod five_steps;
 mod fuzz;
 mod harness;
 mod hygiene;
+mod keys;
 mod links;
 mod lists;
 mod model;

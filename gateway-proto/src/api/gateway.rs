@@ -138,9 +138,12 @@ pub struct EnrollAnswer {
     pub server_name: String,
     /// The organization's name.
     pub organization_name: String,
-    /// The policy key; equal to the one in the code, or the gateway refuses.
+    /// The policy key: the one in the code, or one that it vouches for, or the gateway refuses.
     #[schema(value_type = String)]
     pub policy_key: GatewayPublicKey,
+    /// The links from the key in the code to that key; empty: it is the one in the code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succession: Vec<Envelope>,
     /// The first policy.
     pub policy: Envelope,
     /// The first relay token.
@@ -180,6 +183,12 @@ pub enum WatchRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WatchEvent {
+    /// How the policy key that signs now follows from one that the gateway knows; comes before the first policy that
+    /// needs it.
+    Succession {
+        /// The links ([`Succession`](crate::succession::Succession)).
+        links: Vec<Envelope>,
+    },
     /// A policy to put into force.
     Policy {
         /// The signed policy.

@@ -36,10 +36,13 @@
 //! | `GET /devices/{id}/tokens` · `POST` · `GET /device-tokens` · `DELETE …/{id}` | [`DeviceToken`] · [`CreateDeviceToken`] → [`CreatedDeviceToken`] |
 //! | `POST /device-tokens/introspect` | [`IntrospectToken`] → [`Introspection`] (user, or gateway) |
 //! | `GET /token-keys` · `POST /token-keys/rotate` · `GET /token-terms` · `PUT` | [`TokenKey`] · [`RotateTokenKeys`] · [`TokenTerms`] (operator of the platform) |
+//! | `GET /policy-keys` · `POST /policy-keys/rotate` · `DELETE …/{key}` | [`PolicyKey`] · [`RotatePolicyKey`] (operator of the platform) |
+//! | `POST /platform-tokens/{operator,registration}/rotate` | [`RotatePlatformToken`] → [`RotatedPlatformToken`] (operator of the platform) |
 //! | `GET /behaviors` · `PUT …/{name}` · `DELETE …/{name}` | [`Behavior`] · [`PutBehavior`] (operator of the platform) |
 //! | `GET /links` · `POST` · `GET …/{id}` · `DELETE …/{id}` · `GET /linkable-devices` | [`Link`] · [`CreateLink`] · [`LinkableDevice`] |
 //! | `GET /executions` · `GET /organizations/{id}/executions` | [`Executions`]: metering (the second: operator of the platform) |
 //! | `GET /audit` · `GET /audit/anchor` | [`AuditEntry`], in an [`AuditOrder`] · [`AuditAnchor`], where the log begins |
+//! | `GET /platform/audit` · `GET /platform/audit/anchor` | the same of the platform (operator of the platform) |
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +98,7 @@ mod access;
 mod admin;
 mod credentials;
 mod devices;
+mod keys;
 mod links;
 mod tenants;
 mod tiers;
@@ -104,6 +108,7 @@ pub use access::*;
 pub use admin::*;
 pub use credentials::*;
 pub use devices::*;
+pub use keys::*;
 pub use links::*;
 pub use tenants::*;
 pub use tiers::*;

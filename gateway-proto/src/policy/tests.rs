@@ -1,5 +1,8 @@
 use super::*;
-use crate::identity::{GatewayKey, NoiseKey};
+use crate::{
+    identity::{GatewayKey, NoiseKey},
+    succession::Succession,
+};
 
 fn control() -> GatewayKey {
     GatewayKey::from_seed(&[1; 32])
@@ -182,4 +185,23 @@ fn an_admin_connection_widens_nothing_unless_its_policy_says_so() {
     });
     assert_eq!(json["admin"], scope);
     assert_eq!(serde_json::from_value::<AdminScope>(serde_json::json!({})).unwrap(), AdminScope::default());
+}
+
+#[test]
+fn who_was_away_for_a_rotation_follows_the_old_key_to_the_new_one_and_never_back() {
+    let (next, thief) = (gateway(11), gateway(12));
+    let word = |to: &GatewayKey| {
+        Succession { from: control().public(), to: to.public(), at: 1 }.sign(&control()).unwrap()
+    };
+    let mut store = store();
+    let mut by_next = policy(1);
+    by_next.control_keys = vec![next.public()];
+    let envelope = by_next.sign(&next).unwrap();
+    assert!(matches!(store.accept(&envelope), Err(PolicyError::Signed(_))), "nobody vouched for it");
+    assert!(store.follow(&[word(&next)]));
+    assert_eq!(store.accept(&envelope), Ok(true));
+    // The old key is believed no more: neither its policies, nor its word for another.
+    assert!(matches!(store.accept(&signed(&policy(2))), Err(PolicyError::Signed(SignedError::UnknownKey(_)))));
+    assert!(!store.follow(&[word(&thief), word(&next)]));
+    assert_eq!(store.trusted(), [next.public()]);
 }

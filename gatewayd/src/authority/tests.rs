@@ -6,6 +6,7 @@ use gateway_proto::{
     policy::{
         Activation, AdminScope, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName,
     },
+    succession::Succession,
 };
 
 use super::*;
@@ -336,4 +337,30 @@ fn a_relay_token_of_another_gateway_or_signer_is_not_taken() {
     // Its time is judged by the relay, whose clock is the better one.
     authority.set_relay_token(good.clone(), 1).unwrap();
     assert_eq!(authority.relay_token().borrow().as_deref(), Some(good.as_str()));
+}
+
+#[test]
+fn a_gateway_that_missed_a_rotation_of_keys_comes_back_by_the_word_of_the_old_key() {
+    let fixture = Fixture::new();
+    let authority = fixture.enrolled();
+    let gateway = authority.gateway_key().public();
+    let (old_key, new_key) = (fixture.control.public(), GatewayKey::from_seed(&[7; 32]));
+    let link = |from: &GatewayKey, to: &GatewayKey| {
+        Succession { from: from.public(), to: to.public(), at: NOW }.sign(from).unwrap()
+    };
+    let by_new = policy(gateway, new_key.public(), 2).sign(&new_key).unwrap();
+    assert!(authority.accept(by_new.clone(), NOW).is_err());
+    authority.follow(&[link(&fixture.control, &new_key)]).unwrap();
+    let trusted = || authority.enrollment().borrow().clone().unwrap().trusted_keys;
+    assert_eq!(trusted(), [old_key, new_key.public()], "saved before the first policy needs it");
+    assert!(authority.accept(by_new, NOW).unwrap());
+    assert_eq!(trusted(), [new_key.public()]);
+    // Whoever stole the old key leads nobody on.
+    let thief = GatewayKey::from_seed(&[8; 32]);
+    authority.follow(&[link(&fixture.control, &thief), link(&thief, &thief)]).unwrap();
+    assert_eq!(trusted(), [new_key.public()]);
+    drop(authority);
+    let authority = fixture.open();
+    assert_eq!(authority.view().revision(), 2);
+    assert!(authority.accept(policy(gateway, thief.public(), 3).sign(&thief).unwrap(), NOW).is_err());
 }

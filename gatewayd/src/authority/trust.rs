@@ -72,7 +72,7 @@ pub(super) fn save_policy(
     Ok(Some(narrower))
 }
 
-fn union(first: &[GatewayPublicKey], second: &[GatewayPublicKey]) -> Vec<GatewayPublicKey> {
+pub(super) fn union(first: &[GatewayPublicKey], second: &[GatewayPublicKey]) -> Vec<GatewayPublicKey> {
     let mut keys = first.to_vec();
     keys.extend(second.iter().filter(|key| !first.contains(key)));
     keys

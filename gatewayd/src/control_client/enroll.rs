@@ -19,6 +19,7 @@ use gateway_proto::{
     },
     identity::{GatewayPublicKey, NoiseBinding},
     policy::MAX_POLICY_LEN,
+    succession::follow,
 };
 use reqwest::StatusCode;
 use tokio::task::JoinError;
@@ -102,7 +103,10 @@ pub enum EnrollError {
         detail: String,
     },
     /// It signs with another key than the code names.
-    #[error("the control plane has the policy key {answered:?}, but the code names {expected:?}; nothing was saved")]
+    #[error(
+        "the control plane has the policy key {answered:?}, but the code names {expected:?}, which does not vouch for it; \
+         nothing was saved"
+    )]
     PolicyKey {
         /// The key in the code.
         expected: GatewayPublicKey,
@@ -122,15 +126,16 @@ pub enum EnrollError {
 pub async fn enroll(code: &str, authority: &Authority, proxy: Option<&Proxy>) -> Result<Enrolled, EnrollError> {
     let code: EnrollmentCode = code.parse()?;
     let answer = request(&code, authority, proxy).await?;
-    if answer.policy_key != code.policy_key {
+    // The code may be older than the key that signs now.
+    if !follow(&[code.policy_key], &answer.succession).contains(&answer.policy_key) {
         return Err(EnrollError::PolicyKey { expected: code.policy_key, answered: answer.policy_key });
     }
     let now = authority.now();
     let enrollment = Enrollment {
         control: code.control,
         pin: code.pin,
-        policy_key: code.policy_key,
-        trusted_keys: vec![code.policy_key],
+        policy_key: answer.policy_key,
+        trusted_keys: vec![answer.policy_key],
         server_id: answer.server_id.clone(),
         server_name: answer.server_name.clone(),
         organization_name: answer.organization_name.clone(),

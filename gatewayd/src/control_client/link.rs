@@ -188,6 +188,13 @@ impl<'a> Link<'a> {
         self.heard();
         match event {
             WatchEvent::Policy { policy } => self.accept(policy, outbox).await,
+            WatchEvent::Succession { links } => {
+                let result = self.blocking(move |authority| authority.follow(&links)).await?;
+                if let Err(error) = result {
+                    tracing::warn!(problem = explain(&error), "a new policy key is trusted but could not be saved");
+                }
+                Ok(())
+            }
             WatchEvent::RelayToken { token } => {
                 let result = self.blocking(move |authority| authority.set_relay_token(token, authority.now())).await?;
                 if let Err(error) = result {

@@ -205,6 +205,7 @@ async fn enroll(State(shared): State<Arc<Shared>>, Json(request): Json<EnrollReq
         server_id: ServerId::new(1, [1; 10]).to_string(),
         server_name: "Engine 1".into(),
         organization_name: "Clinic".into(),
+        succession: Vec::new(),
         policy_key: if lies { stranger.public() } else { shared.key.public() },
         policy: policy(request.key, shared.key.public(), 1).sign(signer).unwrap(),
         relay_token: relay_token(&shared.key, request.key, gateway_net::time::unix_secs()),
@@ -216,7 +217,7 @@ async fn watch(State(shared): State<Arc<Shared>>, headers: HeaderMap, upgrade: W
     let text = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let text = text.strip_prefix("Gateway ").unwrap_or_default();
     let now = gateway_net::time::unix_secs();
-    let assertion = Assertion::verify(text, &shared.key.public(), "GET", WATCH_PATH, now);
+    let assertion = Assertion::verify(text, &[shared.key.public()], "GET", WATCH_PATH, now);
     let enrolled = shared.state.lock().unwrap().enrolled;
     if !assertion.is_ok_and(|assertion| Some(assertion.key) == enrolled) {
         return StatusCode::UNAUTHORIZED.into_response();

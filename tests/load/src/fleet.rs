@@ -288,7 +288,7 @@ impl Gateway {
                 });
             }
             WatchEvent::Heartbeat { .. } => backoff.reset(),
-            WatchEvent::RelayToken { .. } => {}
+            WatchEvent::RelayToken { .. } | WatchEvent::Succession { .. } => {}
             WatchEvent::Removed => anyhow::bail!("removed"),
         }
         self.state.send_if_modified(|state| {

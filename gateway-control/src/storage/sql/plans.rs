@@ -16,6 +16,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("idempotency", include_str!("idempotency.rs")),
     ("links", include_str!("links.rs")),
     ("peering", include_str!("peering.rs")),
+    ("policy_keys", include_str!("policy_keys.rs")),
     ("replicas", include_str!("replicas.rs")),
     ("servers", include_str!("servers.rs")),
     ("shares", include_str!("shares.rs")),
@@ -34,10 +35,16 @@ const SMALL: &[&str] = &[
     "behaviors",
     "token_keys",
     "token_terms",
+    "policy_keys",
+    "platform_tokens",
 ];
-/// What only the operator of the platform does, and seldom: revoking every device token, removing a behavior.
-const SELDOM: &[&str] =
-    &["UPDATE device_tokens SET revoked_at = $1 WHERE revoked_at IS NULL", "SELECT (SELECT COUNT(*)"];
+/// What only the operator of the platform does, and seldom: revoking every device token, removing a behavior, asking how
+/// many gateways lag behind a new key.
+const SELDOM: &[&str] = &[
+    "UPDATE device_tokens SET revoked_at = $1 WHERE revoked_at IS NULL",
+    "SELECT (SELECT COUNT(*)",
+    "SELECT COUNT(*) AS number FROM servers WHERE gateway_key IS NOT NULL AND removed_at IS NULL AND applied_revision",
+];
 
 /// The queries of a source: its string literals that begin with a verb of SQL.
 fn queries(source: &str) -> Vec<String> {

@@ -193,6 +193,10 @@ pub(super) trait Columns {
         serde_json::from_str(&self.text(column)?).map_err(|_| unreadable(column))
     }
 
+    fn maybe_json<T: serde::de::DeserializeOwned>(&self, column: &str) -> StorageResult<Option<T>> {
+        self.maybe_text(column)?.map(|text| serde_json::from_str(&text).map_err(|_| unreadable(column))).transpose()
+    }
+
     fn secret(&self, column: &str) -> StorageResult<Secret> {
         self.word(column)
     }

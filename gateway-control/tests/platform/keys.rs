@@ -1,0 +1,251 @@
+//! Rotation of the keys that sign policies, and of the tokens of the platform.
+
+use std::time::Duration;
+
+use gateway_proto::{
+    api::{
+        Page,
+        gateway::{WatchEvent, WatchRequest},
+        platform::{PolicyKey, PolicyKeyState, RotatedPlatformToken, Server},
+    },
+    identity::GatewayPublicKey,
+    policy::PolicyStore,
+    signed::{Assertion, Envelope, RelayToken},
+    succession::follow,
+};
+use serde_json::{Value, json};
+
+use super::{
+    database,
+    harness::{Control, Gateway, Watch, open_watch},
+};
+
+async fn operator(control: &Control, token: &str, method: &str, path: &str, body: Value) -> reqwest::Response {
+    let request = control.request(method, &format!("/api/v1{path}"));
+    request.header("authorization", format!("Operator {token}")).json(&body).send().await.unwrap()
+}
+
+impl Control {
+    async fn policy_keys(&self) -> Vec<PolicyKey> {
+        let answer = operator(self, &self.operator, "GET", "/policy-keys", json!({})).await;
+        answer.json::<Page<PolicyKey>>().await.unwrap().items
+    }
+
+    async fn rotate(&self, body: Value) -> Vec<PolicyKey> {
+        let answer = operator(self, &self.operator, "POST", "/policy-keys/rotate", body).await;
+        assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
+        answer.json::<Page<PolicyKey>>().await.unwrap().items
+    }
+
+    /// Waits until a key signs.
+    async fn until_signing(&self, key: &str) {
+        let wait = async {
+            while !self.policy_keys().await.iter().any(|known| known.key == key && known.state == PolicyKeyState::Signing) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the key never signed");
+    }
+}
+
+/// A gateway as gatewayd is: its store and the keys it trusts live on between watches.
+struct Survivor<'a> {
+    gateway: &'a Gateway,
+    store: PolicyStore,
+}
+
+impl Survivor<'_> {
+    /// Watches by naming the newest key it trusts, until a policy is as told.
+    async fn come_back(&mut self, control: &Control, is: impl Fn(&Envelope) -> bool) -> Envelope {
+        let aud = self.store.trusted()[0];
+        let assertion = Assertion { aud, ..self.gateway.assertion(control) };
+        let stream = open_watch(control, &assertion.sign(&self.gateway.key).unwrap()).await.unwrap();
+        let mut watch = Watch { stream, store: self.store.clone(), tokens: Vec::new() };
+        let revision = self.store.revision();
+        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned() }).await;
+        loop {
+            match watch.event().await.expect("the watch was closed") {
+                WatchEvent::Succession { links } => {
+                    self.store.follow(&links);
+                }
+                WatchEvent::Policy { policy } => {
+                    assert!(self.store.accept(&policy).unwrap());
+                    watch.send(&WatchRequest::Applied { revision: self.store.revision() }).await;
+                    if is(&policy) {
+                        return policy;
+                    }
+                }
+                WatchEvent::Heartbeat { .. } => watch.send(&WatchRequest::Heartbeat).await,
+                WatchEvent::RelayToken { .. } => {}
+                WatchEvent::Removed => panic!("removed"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_is_named_before_it_signs_and_who_was_away_comes_back_by_the_old_one() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    let old: GatewayPublicKey = control.ready.policy_key.parse().unwrap();
+    let early_code = pair.hospital.code(&pair.hospital.server("late").await).await;
+    let mut watch = pair.hospital_gateway.watch(&control).await;
+    watch.policy().await;
+    let mut away = Survivor { gateway: &pair.lab_gateway, store: PolicyStore::new(pair.lab_gateway.key.public(), old) };
+    away.come_back(&control, |_| true).await;
+
+    // Named at once, signing later.
+    let keys = control.rotate(json!({"lead_secs": 3600})).await;
+    assert_eq!(keys.iter().map(|key| key.state).collect::<Vec<_>>(), [PolicyKeyState::Signing, PolicyKeyState::Next]);
+    let new: GatewayPublicKey = keys[1].key.parse().unwrap();
+    let named = watch.policy_until(|policy| policy.control_keys.len() == 2).await;
+    assert_eq!((named.control_keys, named.connections.len()), (vec![old, new], 1));
+    assert_eq!(
+        operator(&control, &control.operator, "POST", "/policy-keys/rotate", json!({})).await.status(),
+        409,
+        "one at a time"
+    );
+    control.clock.advance(Duration::from_secs(3600));
+    control.until_signing(&keys[1].key).await;
+    let signed = watch.policy_until(|policy| policy.control_keys == [new]).await;
+    assert_eq!(signed.connections.len(), 1, "nothing else changed");
+    let mut replacement = None;
+    while replacement.is_none() {
+        let event = watch.event().await.unwrap();
+        if let WatchEvent::RelayToken { token } = &event {
+            replacement = RelayToken::verify(token, &[new], control.clock.unix_secs()).ok();
+        }
+    }
+    drop(watch);
+
+    // Away for all of it, and for one more rotation: the old key's word leads on.
+    let newest = control.rotate(json!({"at_once": true})).await.pop().unwrap();
+    control.until_signing(&newest.key).await;
+    let newest_key: GatewayPublicKey = newest.key.parse().unwrap();
+    let policy = away.come_back(&control, |policy| policy.key == newest_key).await;
+    assert_eq!((policy.key, away.store.trusted()), (newest_key, &[newest_key][..]));
+
+    // A code from before works: its key vouches for the one that signs.
+    let late = pair.hospital.list::<Server>("/servers").await.into_iter().find(|server| server.name == "late").unwrap();
+    let answer = Gateway::new(7).enroll(&control, &early_code.secret).await.unwrap();
+    assert_eq!((answer.policy_key, answer.server_id), (newest_key, late.id.to_string()));
+    assert!(follow(&[early_code.policy_key], &answer.succession).contains(&newest_key));
+    assert_eq!(pair.hospital.code(&pair.hospital_server).await.policy_key, newest_key);
+
+    // Forgotten, the old key names nobody, and vouches for nothing.
+    let keys = control.policy_keys().await;
+    let path = |key: &str| format!("/policy-keys/{key}");
+    let forget = async |key: &str| operator(&control, &control.operator, "DELETE", &path(key), json!({})).await.status();
+    assert_eq!(forget(&newest.key).await, 409, "it signs");
+    assert_eq!(forget(&"00".repeat(32)).await, 404);
+    let wait = async {
+        while forget(&keys[1].key).await != 204 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("policies are never all signed anew");
+    assert_eq!(control.policy_keys().await.len(), 1);
+    let directory = control.stop().await;
+    let control = Control::start_in(directory, "").await;
+    assert_eq!(control.ready.policy_key, newest.key, "after a restart, too");
+    let stranger = Assertion { aud: old, ..pair_assertion(&control) };
+    assert!(open_watch(&control, &stranger.sign(&Gateway::new(1).key).unwrap()).await.is_err());
+}
+
+fn pair_assertion(control: &Control) -> Assertion {
+    Gateway::new(1).assertion(control)
+}
+
+#[tokio::test]
+async fn all_replicas_sign_with_a_new_key_from_one_moment_on() {
+    let control = Control::start().await;
+    let Some(second) = control.replica().await else { return };
+    let pair = control.pair().await;
+    let mut watch = pair.hospital_gateway.watch(&second).await;
+    watch.policy().await;
+    let keys = control.rotate(json!({"at_once": true})).await;
+    let new: GatewayPublicKey = keys[1].key.parse().unwrap();
+    let WatchEvent::Succession { links } = (loop {
+        match watch.event().await.unwrap() {
+            WatchEvent::RelayToken { .. } | WatchEvent::Heartbeat { .. } => {}
+            event => break event,
+        }
+    }) else {
+        panic!("a policy that the gateway cannot trust")
+    };
+    assert!(watch.store.follow(&links));
+    assert_eq!(watch.policy().await.control_keys, [new]);
+    // A change made at the other replica is signed with it, too.
+    let lab = pair.lab.at(&second);
+    let channel = lab.channel(&pair.lab_server, "Orders").await;
+    let grant: Value =
+        lab.post("/grants", json!({"agreement_id": pair.agreement, "channel_id": channel.id})).await;
+    let path = format!("/grants/{}/approve", grant["id"].as_str().unwrap());
+    let _: Value = pair.hospital.at(&second).post(&path, json!({})).await;
+    assert_eq!(watch.policy().await.control_keys, [new]);
+}
+
+#[tokio::test]
+async fn no_seed_is_in_the_storage_in_plain_text_and_none_of_a_retired_key() {
+    let control = Control::start().await;
+    control.rotate(json!({"at_once": true})).await;
+    control.rotate(json!({})).await;
+    let stranger = control.organization("Hospital").await;
+    for (method, path) in [("GET", "/policy-keys"), ("POST", "/policy-keys/rotate"), ("POST", "/platform-tokens/operator/rotate")] {
+        assert_eq!(stranger.refused(method, path, Some(json!({}))).await.code, "unauthenticated", "{path}");
+    }
+    let both = json!({"at_once": true, "lead_secs": 60});
+    for body in [json!({"lead_secs": 59}), both] {
+        let answer = operator(&control, &control.operator, "POST", "/policy-keys/rotate", body).await;
+        assert_eq!(answer.status(), 422);
+    }
+    drop(stranger);
+    let directory = control.stop().await;
+    let file = std::fs::read_to_string(directory.path().join("data/policy-key")).unwrap();
+    let content = database::contents(directory.path());
+    assert!(!content.windows(64).any(|window| window == file.trim().as_bytes()));
+    database::execute(directory.path(), &["DELETE FROM policy_keys WHERE sealed_seed IS NULL AND state <> 'retired'"]);
+    let control = Control::start_in(directory, "").await;
+    let states: Vec<_> = control.policy_keys().await.into_iter().map(|key| key.state).collect();
+    assert_eq!(states, [PolicyKeyState::Retired, PolicyKeyState::Signing, PolicyKeyState::Next]);
+}
+
+#[tokio::test]
+async fn a_token_of_the_platform_is_replaced_with_an_overlap_or_at_once() {
+    let control = Control::start().await;
+    let rotate = async |with: &str, kind: &str, overlap: u64| {
+        let path = format!("/platform-tokens/{kind}/rotate");
+        let answer = operator(&control, with, "POST", &path, json!({"overlap_secs": overlap})).await;
+        assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
+        answer.json::<RotatedPlatformToken>().await.unwrap().token.0.clone()
+    };
+    let status = async |token: &str| operator(&control, token, "GET", "/policy-keys", json!({})).await.status().as_u16();
+    let first = rotate(&control.operator, "operator", 3600).await;
+    assert_eq!((status(&first).await, status(&control.operator).await), (200, 200));
+    control.clock.advance(Duration::from_secs(3600));
+    assert_eq!((status(&first).await, status(&control.operator).await), (200, 401));
+    let second = rotate(&first, "operator", 0).await;
+    assert_eq!((status(&second).await, status(&first).await), (200, 401));
+
+    let found = async |token: &str, name: &str| {
+        let body = json!({
+            "name": name, "owner_email": "owner@x.example", "owner_name": "Owner",
+            "owner_password": "correct horse battery", "registration_token": token,
+        });
+        control.request("POST", "/api/v1/organizations").json(&body).send().await.unwrap().status().as_u16()
+    };
+    let file = std::fs::read_to_string(&control.ready.registration_token_file).unwrap().trim().to_owned();
+    assert_eq!(found(&file, "One").await, 201);
+    let fresh = rotate(&second, "registration", 0).await;
+    assert_eq!((found(&file, "Two").await, found(&fresh, "Two").await), (403, 201));
+    assert_eq!(status(&fresh).await, 401, "each is for its purpose");
+
+    // Whoever lost the newest one writes another one into the file.
+    let file = control.ready.operator_token_file.clone();
+    let directory = control.stop().await;
+    std::fs::write(&file, format!("gwo_{}\n", "5a".repeat(32))).unwrap();
+    let control = Control::start_in(directory, "").await;
+    let lists = operator(&control, &control.operator, "GET", "/policy-keys", json!({})).await;
+    assert_eq!(lists.status(), 200);
+}
