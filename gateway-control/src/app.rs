@@ -165,7 +165,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         listen,
         url,
         tls_pin: data.tls_pin.clone(),
-        policy_key: service.signing_key().await?.to_string(),
+        policy_key: service.policy_key().await?.to_string(),
         operator_token_file: absolute(&data.operator_token_file),
         registration_token_file: absolute(&data.registration_token_file),
         metrics_listen,

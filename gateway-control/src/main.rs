@@ -50,7 +50,8 @@ fn act(args: Args) -> anyhow::Result<()> {
         Command::Backup { config, to } => {
             let config = Config::load(&config)?;
             let files = small_runtime()?.block_on(backup::run(&config, &to))?.join(", ");
-            let text = format!("the backup is {}, with {files}; keep it as safe as the policy key in it\n", to.display());
+            let text =
+                format!("the backup is {}, with {files}; keep it as safe as the policy key in it\n", to.display());
             print(text.as_bytes())
         }
         Command::Restore { config, from } => {

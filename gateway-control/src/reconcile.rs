@@ -68,7 +68,7 @@ async fn sweep(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
 
 /// Policies first: they are what gateways wait for. What one of the two cannot do holds up nothing of the other.
 async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
-    service.turn_policy_key().await?;
+    let turned = service.turn_policy_key().await;
     let mut after = String::new();
     let compiled = async {
         while service.compile_backlog(&mut after).await? && !shutdown.is_requested() {}
@@ -77,5 +77,5 @@ async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
     let compiled = compiled.await;
     let mut passed_over = BTreeSet::new();
     while service.expire_overdue(&mut passed_over).await? && !shutdown.is_requested() {}
-    compiled
+    turned.and(compiled)
 }

@@ -274,12 +274,7 @@ impl Service {
             operator_refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, 1)),
             known_keys: Arc::default(),
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
-            uses: Arc::new(KeyedLimiter::new(
-                NonZeroU32::MIN,
-                Duration::from_secs(60),
-                NonZeroU32::MIN,
-                KNOWN_USERS,
-            )),
+            uses: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, Duration::from_secs(60), NonZeroU32::MIN, KNOWN_USERS)),
             code_attempts: Arc::new(KeyedLimiter::new(CODES, Duration::from_secs(3600), CODES, KNOWN_USERS)),
             backlog: Arc::default(),
             commits: TaskTracker::new(),

@@ -29,9 +29,7 @@ use gateway_proto::{
 };
 pub use news::{Heard, News, NewsLine};
 pub use rows::*;
-pub use sql::{
-    BackupError, KeptFile, Location, LocationError, PostgresServer, SqlStorage, Unpacked, back_up, unpack,
-};
+pub use sql::{BackupError, KeptFile, Location, LocationError, PostgresServer, SqlStorage, Unpacked, back_up, unpack};
 
 /// Why the storage did not do it.
 #[derive(Debug, thiserror::Error)]

@@ -176,8 +176,6 @@ impl KeyRing {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn key(n: u8) -> GatewayKey {
@@ -205,12 +203,9 @@ mod tests {
         let forged = Succession { from: key(1).public(), to: key(9).public(), at: 1 }.sign(&key(9)).unwrap();
         let renamed = Envelope { key: key(1).public(), ..forged.clone() };
         let for_another = Succession { from: key(2).public(), to: key(9).public(), at: 1 }.sign(&key(1)).unwrap();
-        let as_policy = Envelope::sign(
-            &key(1),
-            Context::Policy,
-            &Succession { from: key(1).public(), to: key(9).public(), at: 1 },
-        )
-        .unwrap();
+        let as_policy =
+            Envelope::sign(&key(1), Context::Policy, &Succession { from: key(1).public(), to: key(9).public(), at: 1 })
+                .unwrap();
         for links in [vec![link(9, 1), link(9, 8)], vec![forged], vec![renamed], vec![for_another], vec![as_policy]] {
             assert_eq!(follow(&publics(&[1]), &links), publics(&[1]));
         }

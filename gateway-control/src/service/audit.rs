@@ -22,7 +22,6 @@ const DAY_SECS: u64 = 24 * 3600;
 const LOOKED_AT: u32 = 1_000;
 const ENTRIES: u32 = 500;
 
-
 /// An entry to be appended.
 #[derive(Debug)]
 pub(super) struct Record<'a> {

@@ -79,7 +79,8 @@ impl Service {
             self.commits.spawn(async move {
                 let written = async {
                     let mut work = service.work(Who::System).await?;
-                    work.audit_platform("operator.refuse", "operator token", "a wrong token, or one that ended").await?;
+                    work.audit_platform("operator.refuse", "operator token", "a wrong token, or one that ended")
+                        .await?;
                     work.commit().await
                 };
                 if let Err(error) = written.await {

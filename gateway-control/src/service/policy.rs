@@ -44,9 +44,8 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
         return Ok(false);
     }
     remember_revision(work, &policy, in_force.as_ref()).await?;
-    let envelope = policy
-        .sign(&work.signer().await?.key)
-        .map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
+    let envelope =
+        policy.sign(&work.signer().await?.key).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
     work.put_policy(&PolicyRow { server: id, revision, envelope: Sealed(envelope) }).await?;
     Ok(true)

@@ -37,7 +37,7 @@ impl Service {
     }
 
     /// The key that signs now.
-    pub async fn signing_key(&self) -> ServiceResult<GatewayPublicKey> {
+    pub async fn policy_key(&self) -> ServiceResult<GatewayPublicKey> {
         Ok(self.signer(&mut *self.storage.read().await?).await?.key.public())
     }
 

@@ -179,7 +179,8 @@ impl Service {
         let in_force = row.ended_at.is_none()
             && row.expires_at.is_none_or(|end| self.clock.unix_secs() < end)
             && agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Active);
-        let metrics = if in_force && figures == Figures::Shown { Some(self.server_metrics(tx, &server).await?) } else { None };
+        let metrics =
+            if in_force && figures == Figures::Shown { Some(self.server_metrics(tx, &server).await?) } else { None };
         let connections = tx.open_connections_of_share(row.id).await?;
         Ok(ServerShare {
             id: row.id,

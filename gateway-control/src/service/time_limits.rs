@@ -154,9 +154,7 @@ impl Work {
             }
             Overdue::Share(id) => {
                 let row = self.share(id).await?;
-                let over = |row: &ShareRow| {
-                    row.ended_at.is_none() && row.expires_at.is_some_and(|end| now >= end)
-                };
+                let over = |row: &ShareRow| row.ended_at.is_none() && row.expires_at.is_some_and(|end| now >= end);
                 let Some(row) = row.filter(over) else { return Ok(()) };
                 let row = self.close_share(row).await?;
                 self.audit(&[row.owner, row.peer], "share.expire", row.id, "").await

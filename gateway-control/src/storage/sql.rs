@@ -203,6 +203,8 @@ impl From<sqlx::Error> for StorageError {
                 // PostgreSQL is stopping, starting, lets nobody in now, has no connection left, or is a standby.
                 Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03" | "25006") => Self::Unavailable(error),
                 Some(code) if code.starts_with("08") => Self::Unavailable(error),
+                // The disk is full: PostgreSQL's, or that of the SQLite file. What is there can still be read.
+                Some("53100" | "13") => Self::Unavailable(error),
                 _ => Self::Database(error),
             },
             _ => Self::Database(error),

@@ -91,11 +91,13 @@ async fn the_log_of_the_platform_is_read_and_verified_by_its_operator() {
     let control = Control::start().await;
     let hospital = control.organization("Hospital").await;
     let ask = async |scheme: &str, token: &str, path: &str| {
-        let request = control.request("GET", &format!("/api/v1{path}")).header("authorization", format!("{scheme} {token}"));
+        let request =
+            control.request("GET", &format!("/api/v1{path}")).header("authorization", format!("{scheme} {token}"));
         request.send().await.unwrap()
     };
     let body = serde_json::json!({"max_servers": 1, "admin_read_write": false, "initial": false});
-    let put = control.request("PUT", "/api/v1/tiers/small").header("authorization", format!("Operator {}", control.operator));
+    let put =
+        control.request("PUT", "/api/v1/tiers/small").header("authorization", format!("Operator {}", control.operator));
     assert_eq!(put.json(&body).send().await.unwrap().status(), 200);
     let page = ask("Operator", &control.operator, "/platform/audit?order=oldest").await;
     let log = page.json::<Page<AuditEntry>>().await.unwrap().items;
@@ -106,7 +108,9 @@ async fn the_log_of_the_platform_is_read_and_verified_by_its_operator() {
     assert!(acts.contains(&("tier.put", "operator")), "{acts:?}");
     let made = log.iter().find(|entry| entry.act == "organization.create").unwrap();
     assert!(made.object == hospital.id && !made.actor.contains('@'), "{made:?}");
-    for (scheme, token) in [("Bearer", hospital.token.as_str()), ("Operator", "gwo_wrong"), ("Operator", &hospital.token)] {
+    for (scheme, token) in
+        [("Bearer", hospital.token.as_str()), ("Operator", "gwo_wrong"), ("Operator", &hospital.token)]
+    {
         for path in ["/platform/audit", "/platform/audit/anchor"] {
             assert_eq!(ask(scheme, token, path).await.status(), 401, "{scheme} {path}");
         }

@@ -19,7 +19,8 @@ fn run_with(act: &str, directory: &Path, backup: &Path, more: &str) -> Output {
     let config = directory.join("backup.toml");
     let storage = super::database::storage_section(directory);
     let data = directory.join("data");
-    std::fs::write(&config, format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display())).unwrap();
+    std::fs::write(&config, format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display()))
+        .unwrap();
     let program = env!("CARGO_BIN_EXE_gateway-control");
     Command::new(program).arg(act).arg("--config").arg(&config).arg(backup).output().unwrap()
 }

@@ -166,7 +166,10 @@ async fn an_address_belongs_to_its_organization_and_tells_others_nothing() {
         }
         let answer = control.request("POST", "/api/v1/sessions").json(&body).send().await.unwrap();
         let status = answer.status().as_u16();
-        (status == 201).then_some(answer.json::<Session>().await.ok()).flatten().map(|session| session.organization.name)
+        (status == 201)
+            .then_some(answer.json::<Session>().await.ok())
+            .flatten()
+            .map(|session| session.organization.name)
     };
     // The lab takes the address of the hospital's owner for a user of its own, and learns nothing from that.
     let body = json!({"email": "owner@hospital.example", "name": "Visitor", "role": "viewer", "password": "the lab's own password"});

@@ -76,7 +76,8 @@ impl PolicyKey {
             }
             Self::Forget(Forget { key, operator, confirm }) => {
                 let control = operator.control(context)?;
-                confirm.ask(&format!("Forget the key {key}: gateways that know no newer one have to be enrolled anew"))?;
+                confirm
+                    .ask(&format!("Forget the key {key}: gateways that know no newer one have to be enrolled anew"))?;
                 control.delete(&format!("{PATH}/{key}")).await?;
                 context.out.deed("policy_key.forget", &key, &format!("Forgot the key {key}."))
             }

@@ -168,8 +168,7 @@ impl Named for ServerShare {
 }
 
 impl View for ServerShare {
-    const HEADERS: &'static [&'static str] =
-        &["SERVER", "PEER", "DIRECTION", "LEVEL", "TUNNELS", "EXPIRES", "ID"];
+    const HEADERS: &'static [&'static str] = &["SERVER", "PEER", "DIRECTION", "LEVEL", "TUNNELS", "EXPIRES", "ID"];
 
     fn row(&self, now: u64) -> Vec<String> {
         vec![

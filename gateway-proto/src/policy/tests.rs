@@ -190,9 +190,8 @@ fn an_admin_connection_widens_nothing_unless_its_policy_says_so() {
 #[test]
 fn who_was_away_for_a_rotation_follows_the_old_key_to_the_new_one_and_never_back() {
     let (next, thief) = (gateway(11), gateway(12));
-    let word = |to: &GatewayKey| {
-        Succession { from: control().public(), to: to.public(), at: 1 }.sign(&control()).unwrap()
-    };
+    let word =
+        |to: &GatewayKey| Succession { from: control().public(), to: to.public(), at: 1 }.sign(&control()).unwrap();
     let mut store = store();
     let mut by_next = policy(1);
     by_next.control_keys = vec![next.public()];

@@ -1,6 +1,7 @@
 //! Scenarios behind real NATs, in network namespaces. They need root.
 
 mod bad_wires;
+mod disk;
 mod matrix;
 mod netcheck;
 mod port_mapping;

@@ -36,7 +36,14 @@ impl SqlStorage {
                     .foreign_keys(true)
                     .busy_timeout(PATIENCE);
                 let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
-                let writer = pool(1).connect_with(options.clone()).await?;
+                let writer = pool(1).after_release(|connection, _| {
+                    // A commit that the disk refused leaves a connection that believes to be in a transaction for ever.
+                    Box::pin(async move {
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
+                });
+                let writer = writer.connect_with(options.clone()).await?;
                 MIGRATIONS.run(&writer).await?;
                 let options = options.pragma("query_only", "ON");
                 let readers = pool(READERS).connect_with(options.clone()).await?;
