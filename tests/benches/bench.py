@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """bench.py [--rounds N] [--peers a,b,..] [--tests t,..] [--out FILE] [--quick]   -> one JSON line per test in FILE
+   bench.py --wires                 the same over a wire with delay and loss (gateway-hop)
    bench.py --smoke [--peers ..]    start each peer once, one probe, stop
    bench.py --report FILE..         tables (markdown) from JSON lines
 Peers are alternated: every round runs every peer once. Own processes only are ended (by pid, from their cgroup)."""
@@ -195,6 +196,50 @@ def run_peer(cls, rnd, tests, out, retries, maxforeign):
         if peer.net: P.sh(f'{HERE}/setup-netns {peer.net[1]}')
 
 
+# name: what gateway-hop does to each direction; half of the round trip. The queue holds 100 ms of the line, or plenty.
+WIRES = {'20 ms': 'delay=10ms', '20 ms, 1 %': 'delay=10ms loss=1', '20 ms, 5 %': 'delay=10ms loss=5',
+         '80 ms': 'delay=40ms', '80 ms, 1 %': 'delay=40ms loss=1', '80 ms, 5 %': 'delay=40ms loss=5',
+         '100 Mbit/s, 20 ms': 'delay=10ms rate=100000000 queue=830', '100 Mbit/s, 80 ms': 'delay=40ms rate=100000000 queue=830'}
+CLEAN = 'delay=0ms jitter=0ms loss=0 rate=0 queue=16000'
+HOP = os.environ.get('BENCH_HOP') or os.path.join(HERE, '../../target/dist/gateway-hop')
+
+
+def background(args):
+    return subprocess.Popen(['bash', '-c', join('C') + f'exec ip netns exec prA {MLT} "$@"', 'x', *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def beside_bulk(target, secs):
+    """Messages beside a transfer through the same tunnel, once that is up to speed."""
+    bulk = background(['bulk', *target, secs + 4, 1])
+    try:
+        time.sleep(3)
+        return measured(['pp', *target, secs, 1])
+    finally: bulk.terminate(); bulk.wait()
+
+
+def run_wires(ps, wires, rnd, out):
+    """Every wire with every peer, peers alternated; a tunnel is started anew for each wire, as no path changes like that."""
+    P.sh(f'{HERE}/setup-netns hop on')
+    hop = subprocess.Popen(['ip', 'netns', 'exec', 'prH', HOP, 'hA', 'hB', *CLEAN.split()], stdin=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL)
+    def shape(text): hop.stdin.write(text + '\n'); hop.stdin.flush(); time.sleep(0.2)
+    try:
+        for wire in wires:
+            for cls in ps:
+                peer, ctx = cls(), Ctx(cls.name)
+                def emit(r): r.update({'peer': peer.name, 'round': rnd, 'wire': wire, 'ts': time.time()}); out.write(json.dumps(r) + '\n'); out.flush(); print(wire, peer.name, {k: (round(v, 3) if isinstance(v, float) else v) for k, v in r.items() if k in ('test', 'mib_s', 'p50_us', 'failed', 'foreign')}, flush=True)
+                try:
+                    shape(CLEAN); shape(WIRES[wire])
+                    up(peer, ctx)
+                    for test, run in (('bulkw', lambda: measured(['bulk', *peer.target, 8, 1])), ('ppw', lambda: measured(['pp', *peer.target, 2, 1])), ('ppbulk', lambda: beside_bulk(peer.target, 3))):
+                        quiet(3)
+                        emit({**run(), 'test': test})
+                except Exception as e: emit({'test': 'wire', 'failed': str(e)[-200:]})
+                finally: ctx.stop()
+    finally:
+        hop.terminate(); hop.wait()
+        P.sh(f'{HERE}/setup-netns hop off')
+
+
 def report(files, base='plain'):
     rows = [json.loads(l) for f in files for l in open(f)]
     names = []
@@ -244,7 +289,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument('--rounds', type=int, default=5); ap.add_argument('--peers', default=''); ap.add_argument('--tests', default='mem,bulk1,bulk1p,bulk8,pp1,pp1u,pp64,new1,new8')
     ap.add_argument('--out', default=f'{P.W}/run/results.jsonl'); ap.add_argument('--retries', type=int, default=1); ap.add_argument('--first', type=int, default=1, help='number of the first round'); ap.add_argument('--memrounds', default='1,2,3,4,5'); ap.add_argument('--maxforeign', type=float, default=0.10)
-    ap.add_argument('--smoke', action='store_true'); ap.add_argument('--report', nargs='*'); ap.add_argument('--base', default='plain'); ap.add_argument('--deadline', type=float, default=0, help='stop before a new peer after so many seconds')
+    ap.add_argument('--wires', nargs='?', const=';'.join(WIRES), help='names of wires, separated by semicolons'); ap.add_argument('--smoke', action='store_true'); ap.add_argument('--report', nargs='*'); ap.add_argument('--base', default='plain'); ap.add_argument('--deadline', type=float, default=0, help='stop before a new peer after so many seconds')
     a = ap.parse_args()
     if a.report is not None: return report(a.report or [a.out], a.base)
     cgroups()
@@ -264,6 +309,9 @@ def main():
     t0 = time.monotonic()
     with open(a.out, 'a') as out:
         for rnd in range(a.first, a.first + a.rounds):
+            if a.wires:
+                run_wires(ps, a.wires.split(';'), rnd, out)
+                continue
             for c in ps:
                 if a.deadline and time.monotonic() - t0 > a.deadline: print('deadline'); return
                 run_peer(c, rnd, [t for t in a.tests.split(',') if t != 'mem' or str(rnd) in a.memrounds.split(',')], out, a.retries, a.maxforeign)

@@ -56,7 +56,7 @@ class Ours(Peer):
         return p.stdout
 
     def site(s, c, side):
-        write(f'{HOME}/{side}.toml', f'state_dir = "{HOME}/{side}/state"\nsocket = "{HOME}/{side}/sock"\n[tunnel]\ndirect = {"true" if s.path == "direct" else "false"}\n')
+        write(f'{HOME}/{side}.toml', f'state_dir = "{HOME}/{side}/state"\nsocket = "{HOME}/{side}/sock"\n[listener]\nmax_connections = 4000\n[tunnel]\ndirect = {"true" if s.path == "direct" else "false"}\n')
         s.daemon(c, side)
         write(f'{HOME}/{side}.pw', 'a long enough password\n')
         s.ctl('organization', 'create', '--profile', side, *s.operator(), '--name', f'Side {side}', '--owner-email', f'owner@{side}.example', '--owner-name', 'Owner',

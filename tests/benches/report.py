@@ -12,7 +12,7 @@ RELAYED = ('plain-routed', 'gateway-relayed-udp', 'gateway-relayed-tls', 'quinn-
 class Results:
     def __init__(s, path):
         s.rows = [json.loads(line) for line in open(path)]
-        s.peers = list(dict.fromkeys(r['peer'] for r in s.rows))
+        s.peers = list(dict.fromkeys(r['peer'] for r in s.rows if 'wire' not in r))
 
     def values(s, peer, test, key):
         found = (key(r) for r in s.rows if r['peer'] == peer and r['test'] == test and 'failed' not in r)
@@ -64,6 +64,29 @@ def table(results, peers, title):
     return out + ['']
 
 
+WIRE_FIGURES = [('bulk, MiB/s', 'bulkw', get('mib_s')), ('messages alone, p50 ms', 'ppw', lambda r: r['p50_us'] / 1e3 if 'p50_us' in r else None), ('beside a transfer, p50 ms', 'ppbulk', lambda r: r['p50_us'] / 1e3 if 'p50_us' in r else None)]
+
+
+def wire_tables(results):
+    """One table a figure: wires down, peers across; in bold the ratio to plain TCP."""
+    wires = list(dict.fromkeys(r['wire'] for r in results.rows if 'wire' in r))
+    peers = list(dict.fromkeys(r['peer'] for r in results.rows if 'wire' in r))
+    def median(peer, wire, test, key):
+        found = [v for v in (key(r) for r in results.rows if r['peer'] == peer and r.get('wire') == wire and r['test'] == test and 'failed' not in r) if v is not None]
+        return statistics.median(found) if found else None
+    out = ['### Over a wire with delay and loss', '', 'Round trip and loss of each direction, made by `gateway-hop` between the two ends; one transfer of 8 s from its first byte on, messages of 1 KiB with answers of 100 bytes.', '']
+    for title, test, key in WIRE_FIGURES:
+        out += [f'| {title} | ' + ' | '.join(peers) + ' |', '|---' * (len(peers) + 1) + '|']
+        for wire in wires:
+            plain, cells = median('plain', wire, test, key), []
+            for peer in peers:
+                v = median(peer, wire, test, key)
+                cells.append('–' if v is None else number(v) if peer == 'plain' or not plain else f'{number(v)}, **{v / plain:.2f}**')
+            out.append(f'| {wire} | ' + ' | '.join(cells) + ' |')
+        out.append('')
+    return out
+
+
 def chart(results, figure, path):
     """Horizontal bars of the ratio to plain TCP, ours in colour."""
     bars = [(p, ratio(results, p, figure)) for p in results.peers if p not in ('plain', 'plain-routed')]
@@ -92,6 +115,7 @@ def main():
             f'Load average at most {max(r.get("load", 0) for r in results.rows):.1f}. Kernel {os.uname().release}, {os.cpu_count()} CPUs.',
             'Peers that were not there: ' + (', '.join(filter(None, missing)) or 'none') + '. Failed: ' + (', '.join(failed) or 'none') + '.', '']
     text += table(results, direct, 'Direct')
+    if any('wire' in r for r in results.rows): text += wire_tables(results)
     if relayed: text += table(results, relayed, 'Relayed, the direct link down')
     charts = os.path.join(out_dir, 'performance')
     os.makedirs(charts, exist_ok=True)

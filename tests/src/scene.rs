@@ -79,6 +79,15 @@ pub async fn play_between_with(
     play_out(Scene::set(options, gateways).await?, scenario).await
 }
 
+/// Plays a scenario on loopback with a configuration of the gateways' own.
+pub async fn play_as(
+    gateway: &GatewayOptions,
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let gateways = [0, 1].map(|_| (Placement::loopback(), gateway.clone()));
+    play_out(Scene::set(PlatformOptions::default(), gateways).await?, scenario).await
+}
+
 /// Plays a scenario with everything chosen.
 pub async fn play_with(
     options: PlatformOptions,

@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context, anyhow};
 use nix::{
     ifaddrs::getifaddrs,
-    sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, socket},
+    sys::socket::{
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt, socket,
+        sockopt::RcvBufForce,
+    },
 };
 
 use super::{Lane, Shape};
@@ -23,6 +26,8 @@ use super::{Lane, Shape};
 const MAX_FRAME: usize = 65_550;
 /// `PACKET_OUTGOING`: our own frames, shown to every packet socket.
 const OUTGOING: u8 = 4;
+/// Bytes of frames that wait to be read.
+const RECEIVE_BUFFER: usize = 32 << 20;
 
 type Waiting = (Instant, Vec<u8>);
 
@@ -60,6 +65,8 @@ fn open(interface: &str) -> anyhow::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).context("needs root")?;
     bind(fd.as_raw_fd(), &address)?;
+    // A burst that the hop has not read yet is not a loss of the wire.
+    setsockopt(&fd, RcvBufForce, &RECEIVE_BUFFER).context("needs root")?;
     Ok(fd)
 }
 

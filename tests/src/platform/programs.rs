@@ -36,6 +36,8 @@ pub struct GatewayOptions {
     pub addresses: Vec<SocketAddr>,
     /// The router is asked for a port.
     pub port_mapping: bool,
+    /// No direct paths: everything goes over the relay.
+    pub relayed: bool,
     /// Further lines of the configuration, sections of their own.
     pub more: String,
 }
@@ -137,7 +139,7 @@ impl GatewayFiles {
         fs::write(
             &files.config,
             format!(
-                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\nport_mapping = {}\naddresses = {:?}\n\n{network}\
+                "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\nport_mapping = {}\naddresses = {:?}\ndirect = {}\n\n{network}\
                  [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n\n{}",
                 quoted(&files.state_dir)?,
                 quoted(&files.socket)?,
@@ -145,6 +147,7 @@ impl GatewayFiles {
                 options.port_guessing,
                 options.port_mapping,
                 options.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                !options.relayed,
                 options.more,
             ),
         )?;
