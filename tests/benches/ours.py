@@ -7,6 +7,8 @@ from peers import Peer, W, sh
 
 BIN = os.environ.get('BENCH_BIN') or os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../target/dist')
 HOME = f'{W}/ours'
+# A relay lets one gateway send 100 Mbit/s unless it is told otherwise; here it is the speed that is asked for.
+UNLIMITED = '[limits]\nclient_bytes_per_second = 0\n'
 
 
 def write(path, text):
@@ -93,11 +95,11 @@ class OursTcp(Ours):
 class OursRelayed(Ours):
     name, note, path = 'gateway-relayed-tls', 'gatewayd through gateway-relay over WebSocket/TLS; direct link down', 'relayed'
     net = ('direct off', 'direct on')
-    relay = 'udp_listen = "off"\n'
+    relay = f'udp_listen = "off"\n{UNLIMITED}'
 
 
 class OursRelayedUdp(OursRelayed):
-    name, note, relay = 'gateway-relayed-udp', 'gatewayd through gateway-relay over UDP; direct link down', ''
+    name, note, relay = 'gateway-relayed-udp', 'gatewayd through gateway-relay over UDP; direct link down', UNLIMITED
 
 
 OURS = [Ours, OursTcp, OursRelayedUdp, OursRelayed]
