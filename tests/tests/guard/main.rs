@@ -73,7 +73,7 @@ async fn a_mebibyte_costs_the_sending_gateway_what_it_did() -> anyhow::Result<()
         documents(scene, 1).await?;
         callgrind.reset(&scene.north.gateway).await?;
         documents(scene, DOCUMENTS).await?;
-        compare("MiB, sending gateway", callgrind.look(&scene.north.gateway).await?, DOCUMENTS * DOCUMENT >> 20)
+        compare("MiB, sending gateway", callgrind.look(&scene.north.gateway).await?, (DOCUMENTS * DOCUMENT) >> 20)
     })
     .await
 }
