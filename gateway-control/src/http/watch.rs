@@ -163,6 +163,7 @@ async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64,
         revision: in_force,
         knows: caller.knows,
         behind: false,
+        unwritten: None,
         home_relay: None,
         wanted_home: None,
         moved_at: None,
@@ -197,6 +198,8 @@ struct Watch {
     knows: GatewayPublicKey,
     /// The newest policy could not be read.
     behind: bool,
+    /// What the gateway has in force, not written down yet.
+    unwritten: Option<u64>,
     home_relay: Option<RelayId>,
     wanted_home: Option<RelayId>,
     moved_at: Option<Instant>,
@@ -256,6 +259,9 @@ impl Watch {
         self.heartbeat_at = Some(Instant::now());
         if !self.app.service.is_synced() {
             return Err(End::Close(RESTART, "this replica has lost its database"));
+        }
+        if let Some(revision) = self.unwritten {
+            self.confirmed(revision).await?;
         }
         if self.behind {
             self.catch_up(socket).await?;
@@ -345,7 +351,14 @@ impl Watch {
     }
 
     async fn send_token(&mut self, socket: &mut WebSocket) -> Result<(), End> {
-        let token = self.app.service.new_relay_token(&self.caller).await?.ok_or(End::Removed)?;
+        let token = match self.app.service.new_relay_token(&self.caller).await {
+            // The one it has is good for as long again: half of its time is left.
+            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => {
+                self.token_due = Instant::now() + HEARTBEAT_LATEST;
+                return Ok(());
+            }
+            token => token?.ok_or(End::Removed)?,
+        };
         self.token_due = Instant::now() + Duration::from_secs(self.app.service.relay_token_secs()) / 2;
         send(socket, &WatchEvent::RelayToken { token }).await
     }
@@ -374,13 +387,28 @@ impl Watch {
                 self.settle_home().await?;
                 return Ok(true);
             }
-            WatchRequest::Applied { revision } => self.app.service.gateway_applied(&self.caller, revision).await?,
+            WatchRequest::Applied { revision } => self.confirmed(revision).await?,
             WatchRequest::Rejected { revision, reason } => {
                 self.hold(Telling::Rejected { revision, reason: brief(&reason) }).await?;
             }
             WatchRequest::Report(report) => self.report(report).await?,
         }
         Ok(false)
+    }
+
+    /// Writes down what the gateway has in force. While the database is away, that waits for a heartbeat: it is no reason to
+    /// part, and let ten thousand gateways come anew.
+    async fn confirmed(&mut self, revision: u64) -> Result<(), End> {
+        match self.app.service.gateway_applied(&self.caller, revision).await {
+            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => {
+                self.unwritten = Some(revision);
+                Ok(())
+            }
+            outcome => {
+                self.unwritten = None;
+                Ok(outcome?)
+            }
+        }
     }
 
     /// Tells the partners of a new home relay. Every move is a new policy for all of them, so a gateway that flaps, or wants
