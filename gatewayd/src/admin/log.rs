@@ -1,6 +1,6 @@
 //! The log of admin calls in the state directory: hash-chained JSON lines, bounded, written by one task.
 //!
-//! `admin-calls.jsonl` is the current file; a full one becomes `.1`, and so on up to `.16` ([`file`]). A line cut off by a crash is
+//! `admin-calls.jsonl` is the current file; a full one becomes `.1`, and so on up to `.16` ([`mod@file`]). A line cut off by a crash is
 //! removed at the next start, and the chain goes on from the last whole one. While the log cannot be written, no admin call passes;
 //! none begins before there is a [`Place`] for its record, so that whatever ends it, the record can be handed over at once.
 
