@@ -7,7 +7,7 @@
 //! leaves at once, whatever QUIC's probe timeout has backed off to, and its acknowledgement shows what was lost.
 //!
 //! On one path it keeps CUBIC from filling queues that messages would wait in, and forgives the few losses of a line that
-//! is not full; what says so is `gateway_proto::congestion` (docs/adr/0037).
+//! is not full; what says so is `gateway_proto::congestion` (docs/adr/0031).
 
 use std::{
     any::Any,

@@ -95,7 +95,7 @@ fn shared(path: Path) -> (f64, f64) {
 
 #[test]
 fn beside_somebody_elses_transfer_neither_starves() {
-    // Where there is hardly a queue, forgiven losses take a larger share: docs/adr/0037 says why that is accepted.
+    // Where there is hardly a queue, forgiven losses take a larger share: docs/adr/0031 says why that is accepted.
     for (name, path, least) in [("20 ms", ACCESS, 0.2), ("80 ms", FAR, 0.2), ("20 ms, hardly a queue", SHALLOW, 0.05)] {
         let (ours, other) = shared(path);
         println!("{name}: ours {:.1} MB/s, somebody else's plain CUBIC {:.1} MB/s", ours / 1e6, other / 1e6);
