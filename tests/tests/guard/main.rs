@@ -1,7 +1,6 @@
 //! What the data path costs in instructions, counted by callgrind: a guard that a busy machine does not disturb.
 //!
-//! Not in the default layers, because only optimised programs say anything: `tests/run guard`, after `deploy/demo` in
-//! continuous integration. One program at a time runs under callgrind, everything else at full speed; what is counted is
+//! Not in the default layers, because only optimised programs say anything: `tests/run guard`. One program at a time runs under callgrind, everything else at full speed; what is counted is
 //! the work between two looks, divided by what was done in it. `baseline.toml` holds what is expected.
 
 mod callgrind;
