@@ -16,10 +16,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
-    connections::{own_connection, side, status_at},
-    permission::Act,
-    servers::own_server,
+    Actor, Service, ServiceError, ServiceResult, Work, connections::status_at, permission::Act, servers::own_server,
     validate,
 };
 use crate::storage::{
@@ -104,9 +101,7 @@ impl Service {
             offered_by: Some(actor.user.id),
         };
         let row = work.create_admin(new, "admin.offer").await?;
-        let shown = self.show_connection(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_connection(work, own, row).await
     }
 
     /// Approves an admin connection to an own server, as the second person: the other side is asked, or (a share, or inside
@@ -116,20 +111,13 @@ impl Service {
         actor.in_person()?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_connection(work.tx(), own, id).await?;
-        let side = side(&row, own);
-        row.status = status_at(&row, work.now);
-        if actor.is_conditional() {
-            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
-        }
+        let (mut row, side) = self.connection_to_change(actor, &mut work, id).await?;
         let approval = row.admin.as_ref().and_then(|admin| admin.approval.clone());
         if approval.as_ref().is_some_and(|approval| approval.approved.is_some())
             && side != Side::Peer
             && !row.status.is_ended()
         {
-            let shown = self.show_connection(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_connection(work, own, row).await;
         }
         row.status = next(row.status, ConnectionAct::Approve, side)?;
         let (Some(approval), Some(admin)) = (approval, &mut row.admin) else {
@@ -151,9 +139,7 @@ impl Service {
         let what = share.map_or_else(String::new, |share| format!("of the share {share}"));
         work.audit(&[row.sender.organization, row.listener.organization], "admin.approve", id, what).await?;
         let row = work.provision(row).await?;
-        let shown = self.show_connection(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_connection(work, own, row).await
     }
 
     /// Accepts an offered admin connection, naming the server it is used from.
@@ -161,16 +147,9 @@ impl Service {
         actor.may(Act::AnswerAdmin)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_connection(work.tx(), own, id).await?;
-        let side = side(&row, own);
-        row.status = status_at(&row, work.now);
-        if actor.is_conditional() {
-            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
-        }
+        let (mut row, side) = self.connection_to_change(actor, &mut work, id).await?;
         if in_place(row.status, ConnectionAct::Accept, side) && row.admin.is_some() {
-            let shown = self.show_connection(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_connection(work, own, row).await;
         }
         row.status = next(row.status, ConnectionAct::Accept, side)?;
         work.agreement_in_force(own, row.agreement).await?;
@@ -186,9 +165,7 @@ impl Service {
         work.touch_ends(&row);
         let organizations = [row.sender.organization, row.listener.organization];
         work.audit(&organizations, "admin.accept", id, format!("used from {}", server.id)).await?;
-        let shown = self.show_connection(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_connection(work, own, row).await
     }
 
     /// Declines an offered admin connection.
@@ -196,22 +173,13 @@ impl Service {
         actor.may(Act::AnswerAdmin)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_connection(work.tx(), own, id).await?;
-        let side = side(&row, own);
-        row.status = status_at(&row, work.now);
-        if actor.is_conditional() {
-            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
-        }
+        let (row, side) = self.connection_to_change(actor, &mut work, id).await?;
         if in_place(row.status, ConnectionAct::Decline, side) {
-            let shown = self.show_connection(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_connection(work, own, row).await;
         }
         let row = work.end_connection(row, ConnectionAct::Decline, None, side).await?;
         work.audit(&[row.sender.organization, row.listener.organization], "admin.decline", id, "").await?;
-        let shown = self.show_connection(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_connection(work, own, row).await
     }
 }
 

@@ -14,12 +14,7 @@ use gateway_proto::{
     policy::{AdminPerson, MAX_PEOPLE},
 };
 
-use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
-    connections::{own_connection, side, status_at},
-    permission::Act,
-    validate,
-};
+use super::{Actor, Service, ServiceError, ServiceResult, Work, permission::Act, validate};
 use crate::storage::{AdminPersonRow, ConnectionFilter, ConnectionRow, Slice};
 
 /// For how long, seconds: at least, by default, at most.
@@ -65,12 +60,9 @@ impl Service {
         actor.in_person()?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_connection(work.tx(), own, id).await?;
-        if actor.is_conditional() {
-            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
-        }
-        let (status, side) = (status_at(&row, work.now), side(&row, own));
-        let is_open = matches!(status, ConnectionStatus::Ready | ConnectionStatus::Active | ConnectionStatus::Paused);
+        let (mut row, side) = self.connection_to_change(actor, &mut work, id).await?;
+        let is_open =
+            matches!(row.status, ConnectionStatus::Ready | ConnectionStatus::Active | ConnectionStatus::Paused);
         let Some(admin) = row.admin.as_mut().filter(|_| is_open && side != Side::Owner) else {
             return Err(ServiceError::Blocked(
                 "people of the side that uses an accepted admin connection name themselves there".to_owned(),
@@ -79,15 +71,11 @@ impl Service {
         let before = admin.people.clone();
         change(&mut admin.people, work.now)?;
         if admin.people == before {
-            let shown = self.show_connection(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_connection(work, own, row).await;
         }
         work.put_people(&row).await?;
         work.audit(&[row.sender.organization, row.listener.organization], act, id, what).await?;
-        let shown = self.show_connection(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_connection(work, own, row).await
     }
 }
 

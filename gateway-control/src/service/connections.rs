@@ -83,13 +83,8 @@ impl Service {
         })?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_connection(work.tx(), own, id).await?;
-        row.status = status_at(&row, work.now);
-        if actor.is_conditional() {
-            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
-        }
+        let (mut row, side) = self.connection_to_change(actor, &mut work, id).await?;
         let before = row.clone();
-        let side = side(&row, own);
         let act = match change {
             ConnectionChange::Activate => ConnectionAct::Activate,
             ConnectionChange::Pause => ConnectionAct::Pause,
@@ -101,9 +96,7 @@ impl Service {
             }
         };
         if in_place(row.status, act, side) {
-            let shown = self.show_connection(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_connection(work, own, row).await;
         }
         if change == ConnectionChange::Terminate {
             let grant_act = if side == Side::Peer { GrantAct::Surrender } else { GrantAct::Revoke };
@@ -123,9 +116,7 @@ impl Service {
                 }
             }
             if row == before {
-                let shown = self.show_connection(work.tx(), own, row).await?;
-                work.unchanged().await?;
-                return Ok(shown);
+                return self.unchanged_connection(work, own, row).await;
             }
             self.may_disturb(actor, row.agreement)?;
             work.update_connection(&row).await?;
@@ -140,8 +131,48 @@ impl Service {
         };
         let changes = changes(&[("status", &before.status, &row.status)]);
         work.audit(&[row.sender.organization, row.listener.organization], word, id, changes).await?;
+        self.changed_connection(work, own, row).await
+    }
+
+    /// The own connection that a user is about to change, in the status that time made, and the side the user is on; refused
+    /// where the request has a condition that does not hold.
+    pub(super) async fn connection_to_change(
+        &self,
+        actor: &Actor,
+        work: &mut Work,
+        id: ConnectionId,
+    ) -> ServiceResult<(ConnectionRow, Side)> {
+        let own = actor.id();
+        let mut row = own_connection(work.tx(), own, id).await?;
+        row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
+        }
+        let side = side(&row, own);
+        Ok((row, side))
+    }
+
+    /// Ends a change and shows what it made.
+    pub(super) async fn changed_connection(
+        &self,
+        mut work: Work,
+        own: OrganizationId,
+        row: ConnectionRow,
+    ) -> ServiceResult<Connection> {
         let shown = self.show_connection(work.tx(), own, row).await?;
         work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Ends a change that found nothing to change.
+    pub(super) async fn unchanged_connection(
+        &self,
+        mut work: Work,
+        own: OrganizationId,
+        row: ConnectionRow,
+    ) -> ServiceResult<Connection> {
+        let shown = self.show_connection(work.tx(), own, row).await?;
+        work.unchanged().await?;
         Ok(shown)
     }
 
