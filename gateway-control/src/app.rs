@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     http::{App, Rates, ServeOptions, metrics_router, serve},
     metrics::Metrics,
+    oidc::{OidcSetupError, Providers},
     reconcile, replica,
     service::{DeliverySettings, Passwords, Service, ServiceError, Settings},
     storage::{Location, SqlStorage, StorageError},
@@ -35,6 +36,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    /// A provider of OpenID Connect.
+    #[error("a provider of OpenID Connect cannot be set up")]
+    Oidc(#[from] OidcSetupError),
     /// The database.
     #[error("cannot open the database {location}")]
     Storage {
@@ -97,6 +101,7 @@ pub struct Running {
 
 /// Starts the control plane.
 pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<Running, StartError> {
+    let oidc = Providers::open(&config.oidc)?;
     let data = bootstrap::open(&config)?;
     let storage = SqlStorage::open(&data.database)
         .await
@@ -114,6 +119,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         relay_token_secs: config.relay_token_secs,
         delivery: DeliverySettings { interval_secs: config.delivery_interval_secs },
         audit_retention_days: config.audit_retention_days,
+        oidc,
     };
     let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
     service.claim_storage().await?;

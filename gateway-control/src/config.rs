@@ -1,6 +1,8 @@
 //! The configuration file: a serde form that mirrors it, and the validated form everything else works with. All
 //! mistakes are reported together, each with its key, its value and what is accepted; nothing is opened before.
 
+mod oidc;
+
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -11,6 +13,7 @@ use std::{
 use serde::Deserialize;
 use url::Url;
 
+pub use self::oidc::{AddressClaim, OidcConfig, RequiredGroup};
 use crate::{service::Registration, storage::Location};
 
 /// The validated configuration.
@@ -38,6 +41,8 @@ pub struct Config {
     pub audit_retention_days: Option<u64>,
     /// Where the metrics are served, over plain HTTP; none: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Providers of OpenID Connect that people may sign in through.
+    pub oidc: Vec<OidcConfig>,
     /// Limits.
     pub limits: Limits,
 }
@@ -124,6 +129,8 @@ struct File {
     storage: StorageSection,
     tls: Option<TlsSection>,
     #[serde(default)]
+    oidc: Vec<oidc::Section>,
+    #[serde(default)]
     limits: LimitsSection,
 }
 
@@ -192,6 +199,7 @@ impl Config {
         );
         let audit_retention_days =
             file.audit_retention_days.map(|days| mistakes.range("audit_retention_days", days, 1, 36_500));
+        let oidc = mistakes.oidc(file.oidc);
         let limits = Limits {
             max_connections: {
                 let wanted = u64::from(file.limits.max_connections.unwrap_or(20_000));
@@ -213,6 +221,7 @@ impl Config {
             delivery_interval_secs,
             audit_retention_days,
             metrics_listen,
+            oidc,
             limits,
         })
     }

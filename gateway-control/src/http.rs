@@ -21,6 +21,7 @@ mod health;
 mod idempotency;
 mod keys;
 mod links;
+mod oidc;
 mod openapi;
 mod peering;
 mod problem;

@@ -14,6 +14,7 @@
 //! | [`app`] | start, order of the end |
 //! | [`bootstrap`], [`config`], [`cli`] | data directory, configuration, command line |
 //! | [`backup`] | backup and restore |
+//! | [`oidc`] | providers of OpenID Connect: what is asked of them, and which of their answers are believed |
 //! | [`vault`] | seals what must not be readable in the database |
 //! | [`limits`], [`clock`], [`metrics`] | rates and nonces, time, instruments |
 
@@ -26,6 +27,7 @@ pub mod config;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod oidc;
 pub mod reconcile;
 pub mod replica;
 pub mod service;

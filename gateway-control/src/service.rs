@@ -27,7 +27,9 @@ mod executions;
 mod gateways;
 mod grants;
 mod idempotency;
+mod identities;
 mod links;
+mod oidc;
 mod page;
 mod password;
 mod peering;
@@ -75,6 +77,7 @@ pub use self::{
     executions::ExecutionsQuery,
     gateways::{GatewayCaller, Newest, Proof, WatchStart},
     idempotency::{Claim, Known},
+    oidc::{OidcAttempt, OidcReturn},
     page::{MAX_LIMIT, Paging},
     password::Passwords,
     time_limits::Overdue,
@@ -87,6 +90,7 @@ use self::{
 use crate::{
     clock::Clock,
     limits::{KeyedLimiter, Nonces},
+    oidc::Providers,
     storage::{OrganizationRow, Storage, UserRow},
     vault::Vault,
     watchers::Watchers,
@@ -118,6 +122,8 @@ pub struct Settings {
     pub delivery: DeliverySettings,
     /// For how many days entries of the audit log are kept; none: for ever.
     pub audit_retention_days: Option<u64>,
+    /// Providers of OpenID Connect.
+    pub oidc: Providers,
 }
 
 /// The service; clones share it.

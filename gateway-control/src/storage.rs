@@ -20,8 +20,8 @@ use gateway_proto::{
     },
     engine::EngineChannel,
     id::{
-        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId, LinkId,
-        OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, IdentityId, InvitationId,
+        LinkId, OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::GatewayPublicKey,
     peering::AgreementStatus,
@@ -534,6 +534,25 @@ pub trait SecondFactors: Send {
     async fn count_recovery_codes(&mut self, user: UserId) -> StorageResult<u64>;
 }
 
+/// Accounts at providers of OpenID Connect, linked to users.
+#[async_trait]
+pub trait Identities: Send {
+    /// Those of an account, one in each organization at most.
+    async fn identities_of_account(&mut self, issuer: &str, subject: &str) -> StorageResult<Vec<IdentityRow>>;
+    /// Those of a user, one of each issuer at most.
+    async fn identities_of_user(&mut self, user: UserId) -> StorageResult<Vec<IdentityRow>>;
+    /// Adds one; [`StorageError::Duplicate`] when the account or the user is linked already.
+    async fn insert_identity(&mut self, row: &IdentityRow) -> StorageResult<()>;
+    /// Notes its use.
+    async fn identity_used(&mut self, id: IdentityId, at: u64) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_identity(&mut self, id: IdentityId) -> StorageResult<()>;
+    /// Users of all organizations with this address, oldest first, so many at most.
+    async fn users_with_address(&mut self, email: &str, limit: u32) -> StorageResult<Vec<UserRow>>;
+    /// Invitations of all organizations to this address that have not ended, oldest first, so many at most.
+    async fn invitations_to_address(&mut self, email: &str, now: u64, limit: u32) -> StorageResult<Vec<InvitationRow>>;
+}
+
 /// Subscription tiers, and how many of what there are.
 #[async_trait]
 pub trait Tiers: Send {
@@ -695,6 +714,7 @@ pub trait Transaction:
     + PolicyKeys
     + Links
     + SecondFactors
+    + Identities
     + Engines
     + Credentials
     + Shares

@@ -49,6 +49,9 @@ pub(crate) enum CtlError {
     /// The terminal, while asking.
     #[error("cannot ask on the terminal")]
     Terminal(#[source] io::Error),
+    /// The port that the browser comes back to.
+    #[error("cannot wait for the browser on 127.0.0.1; `--paste` needs no port")]
+    Loopback(#[source] io::Error),
     /// A manual page.
     #[error("cannot write manual pages to {directory}")]
     Man {
@@ -85,6 +88,7 @@ impl CtlError {
             | Self::Ready(_)
             | Self::Output(_)
             | Self::Terminal(_)
+            | Self::Loopback(_)
             | Self::Man { .. }
             | Self::Runtime(_) => exit::FAILURE,
         }

@@ -9,7 +9,9 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     proxy::Proxy,
-    tls::{ALPN_HTTP1, ServerTrust, TlsPin, client_config, engine_client_config},
+    tls::{
+        ALPN_HTTP1, AuthoritiesError, ServerTrust, TlsPin, client_config, engine_client_config, foreign_client_config,
+    },
 };
 
 /// Budget to resolve, connect and finish TLS (paths.md §7).
@@ -21,6 +23,17 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(45);
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client")]
 pub struct HttpSetupError(#[from] reqwest::Error);
+
+/// A client for a server of others could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ForeignSetupError {
+    /// The authorities.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
+    /// The client.
+    #[error(transparent)]
+    Client(#[from] HttpSetupError),
+}
 
 /// A client for `https://` URLs of a server trusted as told. Redirects are not followed: a pinned server has no reason to send us elsewhere.
 pub fn client(trust: ServerTrust, proxy: Option<&Proxy>) -> Result<reqwest::Client, HttpSetupError> {
@@ -39,6 +52,18 @@ pub fn client_builder(trust: ServerTrust, proxy: Option<&Proxy>) -> reqwest::Cli
 /// A client for the `https://` API of an integration engine, known by its pin or by nothing; never through a proxy.
 pub fn engine_client(pin: Option<TlsPin>) -> Result<reqwest::Client, HttpSetupError> {
     Ok(base(engine_client_config(pin)).https_only(true).build()?)
+}
+
+/// A client for `https://` URLs of servers that are not ours, such as a provider of OpenID Connect: known to the public web
+/// PKI or, where a PEM file is given, to the authorities in it alone. Redirects are not followed: an answer from elsewhere
+/// is not theirs.
+pub fn foreign_client(authorities: Option<&Path>, proxy: Option<&Proxy>) -> Result<reqwest::Client, ForeignSetupError> {
+    let builder = base(foreign_client_config(authorities)?).https_only(true);
+    let builder = match proxy {
+        Some(proxy) => builder.proxy(proxy.for_reqwest()),
+        None => builder,
+    };
+    Ok(builder.build().map_err(HttpSetupError)?)
 }
 
 /// A client that speaks HTTP over a Unix socket whatever the host in the URL: use `http://localhost/…`.

@@ -111,6 +111,8 @@ ids! {
     ApiTokenId = "tok";
     /// An invitation of a user.
     InvitationId = "inv";
+    /// A person's account at a provider of OpenID Connect, linked to a user.
+    IdentityId = "idn";
     /// A server shared with a partner.
     ShareId = "shr";
     /// A relay of the relay map.

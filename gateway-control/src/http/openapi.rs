@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App, accounts, admin, agreements, audit, channels, connections, credentials, device_tokens, devices, engines,
-    gateway, grants, keys, links, peering, relays, servers, shares, tenants, tiers, totp,
+    gateway, grants, keys, links, oidc, peering, relays, servers, shares, tenants, tiers, totp,
 };
 
 /// What stands above the routes in the document.
@@ -116,6 +116,13 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(totp::confirm))
         .routes(routes!(totp::disable))
         .routes(routes!(totp::reset))
+        .routes(routes!(oidc::providers))
+        .routes(routes!(oidc::start))
+        .routes(routes!(oidc::callback))
+        .routes(routes!(oidc::finish))
+        .routes(routes!(oidc::ways))
+        .routes(routes!(oidc::identities))
+        .routes(routes!(oidc::unlink))
         .routes(routes!(devices::list, devices::create))
         .routes(routes!(devices::show, devices::update, devices::delete))
         .routes(routes!(devices::system, devices::create_system))

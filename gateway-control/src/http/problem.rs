@@ -17,7 +17,7 @@ use gateway_proto::api::Problem;
 
 pub use self::codes::{CODES, Code, errors_document};
 use super::{App, ClientAddress};
-use crate::service::ServiceError;
+use crate::{oidc::ProviderError, service::ServiceError};
 
 /// An error of the service on its way to the client.
 #[derive(Debug)]
@@ -29,6 +29,28 @@ pub(super) type ApiResult<T> = Result<T, ApiError>;
 impl<E: Into<ServiceError>> From<E> for ApiError {
     fn from(error: E) -> Self {
         Self(error.into())
+    }
+}
+
+impl ApiError {
+    /// The code of its answer.
+    pub(super) fn code(&self) -> &'static str {
+        class(&self.0).1
+    }
+
+    /// What people are told; the log gets the cause.
+    pub(super) fn told(&self) -> String {
+        if class(&self.0).0 == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(error = &self.0 as &dyn std::error::Error, "a request failed");
+            return internal();
+        }
+        if let ServiceError::Unavailable(cause) = &self.0 {
+            tracing::warn!(error = cause as &dyn std::error::Error, "a request found no database");
+        }
+        if let ServiceError::Provider(cause) = &self.0 {
+            tracing::warn!(error = cause as &dyn std::error::Error, "a sign-in provider signs nobody in");
+        }
+        self.0.to_string()
     }
 }
 
@@ -61,6 +83,11 @@ impl IntoResponse for ApiError {
             | ServiceError::Blocked(_)
             | ServiceError::Unauthenticated(_)
             | ServiceError::TotpRequired
+            | ServiceError::Provider(_)
+            | ServiceError::OidcAttempt(_)
+            | ServiceError::OidcUnknown(_)
+            | ServiceError::OidcOrganization
+            | ServiceError::OidcRequired(_)
             | ServiceError::EnrollmentCode(_)
             | ServiceError::Replay(_)
             | ServiceError::OtherKey(_)
@@ -68,15 +95,7 @@ impl IntoResponse for ApiError {
             | ServiceError::Storage(_)
             | ServiceError::Internal(_) => None,
         };
-        let detail = if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = &self.0 as &dyn std::error::Error, "a request failed");
-            internal()
-        } else {
-            if let ServiceError::Unavailable(cause) = &self.0 {
-                tracing::warn!(error = cause as &dyn std::error::Error, "a request found no database");
-            }
-            self.0.to_string()
-        };
+        let detail = self.told();
         let mut response = status.into_response();
         response.extensions_mut().insert(Draft { code, detail, retry_after });
         response
@@ -96,6 +115,16 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::WrongState(_) | ServiceError::Blocked(_) => (StatusCode::CONFLICT, "wrong_state"),
         ServiceError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
         ServiceError::TotpRequired => (StatusCode::UNAUTHORIZED, "totp_required"),
+        ServiceError::Provider(ProviderError::Unreachable(_) | ProviderError::Answer(_)) => {
+            (StatusCode::BAD_GATEWAY, "oidc_provider")
+        }
+        ServiceError::Provider(ProviderError::Code(_)) => (StatusCode::UNAUTHORIZED, "oidc_attempt"),
+        ServiceError::OidcAttempt(_) => (StatusCode::UNAUTHORIZED, "oidc_attempt"),
+        ServiceError::Provider(ProviderError::Token(_)) => (StatusCode::FORBIDDEN, "oidc_token"),
+        ServiceError::Provider(ProviderError::Refused(_)) => (StatusCode::FORBIDDEN, "oidc_refused"),
+        ServiceError::OidcUnknown(_) => (StatusCode::FORBIDDEN, "oidc_unknown"),
+        ServiceError::OidcOrganization => (StatusCode::CONFLICT, "oidc_organization"),
+        ServiceError::OidcRequired(_) => (StatusCode::FORBIDDEN, "oidc_required"),
         ServiceError::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
         ServiceError::EnrollmentCode(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
         ServiceError::Replay(_) => (StatusCode::UNAUTHORIZED, "replay"),

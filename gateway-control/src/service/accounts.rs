@@ -123,6 +123,11 @@ impl Service {
         let actor = Actor::new(user, organization);
         let mut work = self.work_of(&actor).await?;
         work.still_the_password(&actor).await?;
+        if let Some(provider) = work.required_provider(actor.user.id).await? {
+            drop(work);
+            self.note_refusal(actor.user, "password where a provider is required");
+            return Err(ServiceError::OidcRequired(provider));
+        }
         let code = body.code.as_ref().map(|code| code.0.as_str());
         if code.is_some() {
             self.may_try_code(actor.user.id)?;

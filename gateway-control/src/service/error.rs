@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_proto::peering::TransitionError;
 
-use crate::storage::StorageError;
+use crate::{oidc::ProviderError, storage::StorageError};
 
 /// Why the service did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,21 @@ pub enum ServiceError {
     /// The password is right, and the user has a second factor.
     #[error("this user has a second factor: send the code of now, or a recovery code")]
     TotpRequired,
+    /// A provider of OpenID Connect, or what it says.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The sign-in through a provider is unknown, used or over.
+    #[error("{0}")]
+    OidcAttempt(&'static str),
+    /// Nobody here is meant by who signed in at the provider.
+    #[error("{0}")]
+    OidcUnknown(String),
+    /// Several users are meant by who signed in at the provider.
+    #[error("there are users for you in more than one organization: name the one to sign in to, by its name or id")]
+    OidcOrganization,
+    /// The user signs in through a provider only.
+    #[error("this user signs in through '{0}' only, not with a password")]
+    OidcRequired(String),
     /// Too much at once.
     #[error("too many requests; wait {} s", .0.as_secs().max(1))]
     RateLimited(Duration),

@@ -45,8 +45,10 @@ impl Passwords {
         .await?
     }
 
-    /// Whether the password fits; `hash` none: nobody's password, which never fits and takes as long.
+    /// Whether the password fits; `hash` none or empty: nobody's password, or that of a user who has none, which never fits
+    /// and takes as long.
     pub async fn verify(&self, password: Hidden, hash: Option<String>) -> ServiceResult<bool> {
+        let hash = hash.filter(|hash| !hash.is_empty());
         let turn = self.turn().await?;
         let nobody = self.nobody.clone();
         run(move || {

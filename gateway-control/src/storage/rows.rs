@@ -8,8 +8,8 @@ use gateway_proto::{
     balance::{Balance, Tally},
     engine::plan::EndState,
     id::{
-        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, InvitationId, LinkId,
-        OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
+        AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, IdentityId, InvitationId,
+        LinkId, OrganizationId, PeeringRequestId, RelayId, ServerId, ShareId, TenantId, UserId,
     },
     identity::{GatewayPublicKey, NoiseBinding},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -296,6 +296,23 @@ rows! {
         last_step: u64,
         /// Creation.
         created_at: u64,
+    }
+    /// An account at a provider of OpenID Connect, linked to a user.
+    IdentityRow {
+        /// Id.
+        id: IdentityId,
+        /// Who issued it.
+        issuer: String,
+        /// The account there.
+        subject: String,
+        /// The user's organization.
+        organization: OrganizationId,
+        /// The user.
+        user: UserId,
+        /// Unix seconds.
+        linked_at: u64,
+        /// Unix seconds.
+        last_used_at: u64,
     }
     /// A link between two devices.
     LinkRow {

@@ -21,6 +21,7 @@ mod device_tokens;
 mod devices;
 mod engines;
 mod idempotency;
+mod identities;
 mod line;
 mod links;
 mod location;

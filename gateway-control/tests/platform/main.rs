@@ -19,6 +19,7 @@ mod keys;
 mod links;
 mod lists;
 mod model;
+mod oidc;
 mod permissions;
 mod process;
 mod random;

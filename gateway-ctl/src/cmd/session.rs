@@ -1,5 +1,7 @@
 //! `gateway-ctl login`, `logout`, `whoami`: the session of a profile.
 
+mod oidc;
+
 use clap::Args;
 use gateway_proto::api::platform::{self, Hidden, Me, Session};
 
@@ -17,29 +19,51 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Login {
     /// E-mail address.
-    #[arg(long)]
-    email: String,
-    /// Name or id of the organization, for an address that has users in several.
+    #[arg(long, required_unless_present = "oidc")]
+    email: Option<String>,
+    /// Name or id of the organization, for a person who has users in several.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
     /// File with the password, `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    password_file: SecretSource,
+    #[arg(long, value_name = "FILE", required_unless_present = "oidc")]
+    password_file: Option<SecretSource>,
     /// The code that the authenticator shows now, or a recovery code; each is good once.
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
+    /// Sign in through a provider of OpenID Connect: prints the address to open, and waits for the browser on a port of
+    /// 127.0.0.1. The name is needed where there are several.
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, conflicts_with_all = ["email", "password_file", "code"])]
+    oidc: Option<Option<String>>,
+    /// The browser is on another machine: it shows a code, which is read from standard input.
+    #[arg(long)]
+    paste: bool,
     #[command(flatten)]
     control: ControlArgs,
 }
 
 impl Login {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
+        // clap asks for nothing that what is there excludes.
+        if self.paste && self.oidc.is_none() {
+            return Err(CtlError::Usage("--paste goes with --oidc".to_owned()));
+        }
         let target = context.target(&self.control)?;
-        let password = self.password_file.read("password")?;
-        let control = Control::new(&target, Credential::Nobody)?;
-        let (email, organization, code) = (self.email, self.organization, self.code.map(Hidden));
-        let body = platform::Login { email, organization, password, code };
-        let session: Session = control.post("/sessions", &body).await?;
+        let session = match (self.oidc, self.email, self.password_file) {
+            (Some(provider), _, _) => {
+                let control = Control::new(&target, Credential::Nobody)?;
+                let way = oidc::Way { provider, organization: self.organization, paste: self.paste };
+                oidc::sign_in(context, &control, way).await?
+            }
+            (None, Some(email), Some(file)) => {
+                let password = file.read("password")?;
+                let control = Control::new(&target, Credential::Nobody)?;
+                let (organization, code) = (self.organization, self.code.map(Hidden));
+                control.post("/sessions", &platform::Login { email, organization, password, code }).await?
+            }
+            (None, _, _) => {
+                return Err(CtlError::Usage("name --email and --password-file, or --oidc".to_owned()));
+            }
+        };
         remember(context, &target, &session)?;
         context.out.item(&Me { user: session.user, organization: session.organization })
     }

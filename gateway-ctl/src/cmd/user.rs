@@ -1,5 +1,6 @@
 //! `gateway-ctl user`: the users of the own organization.
 
+mod identity;
 mod totp;
 
 use clap::{
@@ -41,6 +42,15 @@ pub(crate) enum User {
     Password(Password),
     /// Delete a user; the sessions end at once.
     Delete(Delete),
+    /// What the own user signs in with: password, second factor, accounts at providers.
+    SignIn,
+    /// List the accounts at providers of OpenID Connect that a user is linked to.
+    Identities {
+        /// E-mail address or id.
+        user: String,
+    },
+    /// Take an account at a provider off a user; the sessions end, and the next sign-in links anew.
+    Unlink(identity::Unlink),
     /// The second factor: codes by time.
     #[command(subcommand)]
     Totp(totp::Totp),
@@ -130,6 +140,9 @@ impl User {
         match self {
             Self::Accept(accept) => accept.run(context).await,
             Self::Totp(noun) => noun.run(context).await,
+            Self::SignIn => identity::ways(context).await,
+            Self::Identities { user } => identity::list(context, &user).await,
+            Self::Unlink(unlink) => unlink.run(context).await,
             Self::Invite(Invite { email, name, role, valid }) => {
                 let body = CreateInvitation { email, name, role, valid_secs: valid.map(|span| span.secs) };
                 let created: CreatedInvitation = context.control()?.post("/invitations", &body).await?;

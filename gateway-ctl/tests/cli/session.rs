@@ -1,9 +1,15 @@
 //! Signing in and out, profiles, and everything that can be wrong with a control plane.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
-use gateway_proto::api::platform::{CreateOrganization, Hidden, Me};
+use gateway_proto::api::platform::{
+    CreateOrganization, FinishOidc, Hidden, Me, StartOidc, StartedOidc, oidc_challenge,
+};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::world::{PASSWORD, TOKEN, World, organization, session, text, user};
 
@@ -155,4 +161,86 @@ async fn a_password_file_others_may_read_is_refused() {
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("cannot take the password from its file: "), "{outcome:?}");
     assert!(outcome.stderr.contains("chmod 600 password"), "{outcome:?}");
+}
+
+/// Waits until the program asked for the start of a sign-in.
+async fn started(world: &World) -> StartOidc {
+    let wait = async {
+        loop {
+            if let Some(asked) = world.control.asked().iter().find(|asked| asked.line == "POST /api/v1/oidc/start") {
+                return serde_json::from_value(asked.body.clone()).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap()
+}
+
+fn oidc_world() -> World {
+    let world = World::new();
+    let started = StartedOidc {
+        provider: "corporate".into(),
+        authorization_url: "https://login.example/authorize?state=x".into(),
+        expires_at: 4_000_000_000,
+    };
+    world.control.answer("POST /api/v1/oidc/start", 201, &started);
+    world.control.answer("POST /api/v1/oidc/sessions", 201, &session());
+    world
+}
+
+#[tokio::test]
+async fn through_a_provider_the_browser_brings_a_code_that_counts_with_what_stayed_here() {
+    let world = oidc_world();
+    let pin = world.pin.to_string();
+    let login = ["login", "--oidc", "corporate", "--organization", "Clinic A", "--control", &world.url, "--pin", &pin];
+    let browser = async {
+        let asked = started(&world).await;
+        assert_eq!(asked.provider.as_deref(), Some("corporate"));
+        let address = ("127.0.0.1", asked.loopback_port.unwrap());
+        // A page that guesses the port does not know the path.
+        for (path, status) in [("/?code=evil".to_owned(), "404"), (format!("/{}?code=abc", asked.challenge), "200")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+        asked.challenge
+    };
+    let (outcome, challenge) = tokio::join!(world.run(&login), browser);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("https://login.example/authorize?state=x"), "{outcome:?}");
+    let finish: FinishOidc =
+        serde_json::from_value(world.control.asked_once("POST /api/v1/oidc/sessions").body).unwrap();
+    assert_eq!((finish.code, finish.organization.as_deref()), (Hidden("abc".into()), Some("Clinic A")));
+    assert_eq!(oidc_challenge(&finish.verifier.0), challenge);
+    assert!(std::fs::read_to_string(world.path("profiles/default.toml")).unwrap().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn what_the_provider_refused_is_said_and_a_code_may_be_carried_by_hand() {
+    let world = oidc_world();
+    let pin = world.pin.to_string();
+    let login = ["login", "--oidc", "--control", &world.url, "--pin", &pin];
+    let browser = async {
+        let asked = started(&world).await;
+        assert_eq!(asked.provider, None);
+        let mut stream = TcpStream::connect(("127.0.0.1", asked.loopback_port.unwrap())).await.unwrap();
+        let line = format!("GET /{}?error=oidc_refused&detail=not+in+the+group HTTP/1.1\r\n\r\n", asked.challenge);
+        stream.write_all(line.as_bytes()).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(world.run(&login), browser);
+    assert_eq!((outcome.code, outcome.stderr.lines().last()), (1, Some("error: not in the group [oidc_refused]")));
+    assert!(!world.path("profiles").exists());
+
+    let world = oidc_world();
+    let pin = world.pin.to_string();
+    let login = ["login", "--oidc", "--paste", "--control", &world.url, "--pin", &pin];
+    let outcome = world.run_with_input(&login, " abc \n").await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let start: StartOidc = serde_json::from_value(world.control.asked_once("POST /api/v1/oidc/start").body).unwrap();
+    assert_eq!(start.loopback_port, None);
+    let finish: FinishOidc =
+        serde_json::from_value(world.control.asked_once("POST /api/v1/oidc/sessions").body).unwrap();
+    assert_eq!(finish.code, Hidden("abc".into()));
 }

@@ -16,6 +16,8 @@
 //! | `GET /api-tokens` · `POST` · `DELETE …/{id}` | [`ApiToken`] · [`CreateApiToken`] → [`CreatedApiToken`] |
 //! | `POST /me/password` | [`ChangePassword`] |
 //! | `GET /me/totp` · `POST` · `POST …/confirm` · `POST …/disable` · `DELETE /users/{id}/totp` | [`TotpStatus`] · [`EnrollTotp`] → [`TotpEnrollment`] · [`ConfirmTotp`] → [`ConfirmedTotp`] · [`DisableTotp`] |
+//! | `GET /oidc/providers` · `POST /oidc/start` · `GET /oidc/callback` · `POST /oidc/sessions` | [`OidcProvider`] · [`StartOidc`] → [`StartedOidc`] · where the provider sends the browser · [`FinishOidc`] → [`Session`] |
+//! | `GET /me/sign-in` · `GET /users/{id}/identities` · `DELETE …/{identity}` | [`SignInWays`] · [`Identity`] |
 //! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
 //! | `POST /servers/{id}/enrollment-codes` | [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
 //! | `GET /directory?q=` | [`DirectoryEntry`] |
@@ -100,6 +102,7 @@ mod credentials;
 mod devices;
 mod keys;
 mod links;
+mod oidc;
 mod tenants;
 mod tiers;
 mod totp;
@@ -110,6 +113,7 @@ pub use credentials::*;
 pub use devices::*;
 pub use keys::*;
 pub use links::*;
+pub use oidc::*;
 pub use tenants::*;
 pub use tiers::*;
 pub use totp::*;

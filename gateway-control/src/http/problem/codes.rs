@@ -31,6 +31,20 @@ codes! {
         => "Sign in again; for a gateway, compare the clocks and whether it is still enrolled.";
     "totp_required" ("401"): "The password is right, and the user has a second factor."
         => "Sign in with the code that the authenticator shows now, or with a recovery code.";
+    "oidc_attempt" ("401"): "The sign-in through a provider is unknown, was used, took longer than ten minutes, or was finished by somebody who did not start it."
+        => "Start again; finish within ten minutes, on the machine where it was started.";
+    "oidc_provider" ("502"): "The sign-in provider cannot be reached, or answers in a way that cannot be used; the answer says how."
+        => "Try again; if it goes on, the operator of the platform compares `[[oidc]]` with the provider's discovery document.";
+    "oidc_token" ("403"): "The provider's ID token is not accepted: signature, issuer, audience, time or nonce do not fit."
+        => "Compare the clocks, and `issuer` and `client_id` with the provider. None of it is for the person who signs in to mend.";
+    "oidc_refused" ("403"): "The provider signs the person in, but not well enough, not with a verified address, not in the required group, or not at all."
+        => "The answer says what is missing; the provider's administrator can give it.";
+    "oidc_unknown" ("403"): "No user and no invitation belongs to the address that the provider names, or the user is linked to another account there."
+        => "Ask an administrator of the organization for an invitation to exactly that address, or to unlink the other account.";
+    "oidc_organization" ("409"): "The person has users or invitations in more than one organization."
+        => "Name the organization; `gateway-ctl login --oidc --organization NAME`.";
+    "oidc_required" ("403"): "The user is linked to a provider, and the operator wants linked users to sign in through it."
+        => "Sign in through the provider: `gateway-ctl login --oidc`.";
     "invalid" ("400, 405, 413, 415, 422"): "The request cannot be understood, or a value is not what is accepted; the answer names the field."
         => "Correct the request; the OpenAPI document has every field.";
     "conflict" ("409"): "It contradicts what exists: a name is taken, the same thing waits already, the last owner would go."

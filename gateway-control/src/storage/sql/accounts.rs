@@ -257,7 +257,7 @@ fn organization(row: &Row) -> StorageResult<OrganizationRow> {
     })
 }
 
-fn user(row: &Row) -> StorageResult<UserRow> {
+pub(super) fn user(row: &Row) -> StorageResult<UserRow> {
     Ok(UserRow {
         id: row.parsed("id")?,
         organization: row.parsed("organization_id")?,

@@ -188,7 +188,7 @@ fn token(row: &Row) -> StorageResult<ApiTokenRow> {
     })
 }
 
-fn invitation(row: &Row) -> StorageResult<InvitationRow> {
+pub(super) fn invitation(row: &Row) -> StorageResult<InvitationRow> {
     Ok(InvitationRow {
         id: row.parsed("id")?,
         organization: row.parsed("organization_id")?,

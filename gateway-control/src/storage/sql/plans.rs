@@ -14,6 +14,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("devices", include_str!("devices.rs")),
     ("engines", include_str!("engines.rs")),
     ("idempotency", include_str!("idempotency.rs")),
+    ("identities", include_str!("identities.rs")),
     ("links", include_str!("links.rs")),
     ("peering", include_str!("peering.rs")),
     ("policy_keys", include_str!("policy_keys.rs")),
