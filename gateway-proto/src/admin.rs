@@ -15,7 +15,7 @@
 //! | [`forward`], [`answer`] | what is written to the engine and to the client |
 //! | [`redact`] | masks secrets in XML and JSON as they stream by |
 //! | [`limiter`] | how often somebody may try to sign in |
-//! | [`call`] | the record of a call and the chain of records |
+//! | [`call`] | the record of a call |
 
 pub mod answer;
 pub mod body;

@@ -1,9 +1,17 @@
-//! The audit log's hash chain: how an entry is hashed, and how whoever holds a log verifies it.
+//! Audit logs and their hash chains: how an entry is hashed, and how whoever holds a log verifies it.
+//!
+//! A gateway's own log of streams, refusals and admin calls: [`record`] (what is written), [`line`] (how, and the chain),
+//! [`note`] (what the data path says), [`condense`] (floods). The rest of this module is the chain of the control plane's log.
 //!
 //! `hash = SHA-256(hash of the entry before ‖ for each field: its length as 8 bytes, its UTF-8 bytes)` over the fields
 //! chain, sequence, id, at, actor, act, object, detail and, where there is one, request id; numbers in decimal; the first
 //! entry follows 32 zero bytes. The chain is the id of the organization, so an organization verifies its own log without
 //! seeing anybody else's. Whoever can rewrite the whole storage can rewrite the whole chain: compare with an older export.
+
+pub mod condense;
+pub mod line;
+pub mod note;
+pub mod record;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};

@@ -27,7 +27,7 @@
 //! | [`balance`] | compares what the two ends of a connection counted |
 //! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
-//! | [`audit`] | the hash chain of the audit log, and its verification |
+//! | [`audit`] | the hash chains of audit logs, and what a gateway's log holds |
 //! | [`backoff`] | jittered retry delays |
 
 pub mod admin;

@@ -3,12 +3,11 @@
 //! At the user's gateway ([`user`]) a local HTTPS port carries each connection's bytes over one admin stream; an opening frame
 //! says who acts ([`acting`]). At the owner's gateway ([`owner`]) the HTTP ends: each request is judged by
 //! [`gateway_proto::admin::guard`], written anew to the engine ([`engine`]), its answer masked where needed ([`exchange`]), and
-//! recorded in a hash-chained log ([`log`]).
+//! recorded in the audit log ([`crate::audit`]).
 
 pub mod acting;
 pub mod engine;
 mod exchange;
-pub mod log;
 pub mod owner;
 mod sessions;
 pub mod user;

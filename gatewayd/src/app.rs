@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{engine::EngineApi, log::AdminLog, owner::OwnerEnd, user::UserEnd},
+    admin::{engine::EngineApi, owner::OwnerEnd, user::UserEnd},
+    audit::{AuditLog, Names},
     authority::Authority,
     candidates::Gatherer,
     config::Config,
@@ -89,7 +90,7 @@ struct Daemon {
     traffic: TrafficTable,
     changed: Arc<Notify>,
     home: watch::Receiver<Option<RelayId>>,
-    admin: AdminLog,
+    audit: AuditLog,
     engine: EngineWatch,
     places: EnginePlaces,
     mapped: watch::Receiver<Option<PortMapping>>,
@@ -126,9 +127,9 @@ impl Daemon {
         let (mapped_tx, mapped) = watch::channel(None);
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
 
-        let (admin, admin_writer) = AdminLog::open(authority.state().path())?;
+        let (audit, audit_writer) = AuditLog::open(authority.state().path(), &config.audit)?;
         let owner =
-            config.engine.clone().map(|engine| OwnerEnd::new(EngineApi::new(engine), admin.clone(), gate.clone()));
+            config.engine.clone().map(|engine| OwnerEnd::new(EngineApi::new(engine), audit.clone(), gate.clone()));
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let identity = ServerIdentity::load_or_generate(authority.state().path(), &names)?;
         let context = MeshContext {
@@ -164,6 +165,7 @@ impl Daemon {
                 gate: gate.clone(),
                 authority: authority.clone(),
                 admin: owner,
+                audit: audit.clone(),
                 traffic: traffic.clone(),
                 unobserved: config.unobserved.clone(),
                 engine: engine.clone(),
@@ -177,6 +179,7 @@ impl Daemon {
                 gate: gate.clone(),
                 authority: authority.clone(),
                 ports: LocalPorts::open(authority.clone())?,
+                audit: audit.clone(),
                 traffic: traffic.clone(),
                 unobserved: config.unobserved.clone(),
                 admin: UserEnd::new(&identity, config.admin.bind, config.admin.hold),
@@ -216,7 +219,7 @@ impl Daemon {
             traffic,
             changed,
             home,
-            admin,
+            audit,
             engine,
             places,
             mapped,
@@ -233,7 +236,7 @@ impl Daemon {
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
         daemon.spawn("network watch", watch_network(network_tx, config.tunnel.listen.ip(), stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
-        daemon.spawn("log of admin calls", admin_writer.run());
+        daemon.spawn("audit log", audit_writer.run(Names::of(authority)));
         if let Some(asking) = asking {
             daemon.spawn("engine client", asking.run(stop));
         }
@@ -274,7 +277,7 @@ impl Daemon {
             socket: self.socket.clone(),
             netcheck,
             started_at: unix_ms(),
-            admin: self.admin.clone(),
+            audit: self.audit.clone(),
         };
         self.spawn("control client", client.run(self.stop.clone()));
 
@@ -335,7 +338,7 @@ impl Daemon {
         self.endpoint.close().await;
         self.stop.cancel();
         // Its writer ends when the last stream has let go of it.
-        drop(self.admin);
+        drop(self.audit);
         while self.tasks.join_next().await.is_some() {}
     }
 }

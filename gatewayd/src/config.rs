@@ -57,6 +57,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[observer] off`: connections that are not looked into.
     pub unobserved: Unobserved,
+    /// `[audit]`
+    pub audit: AuditConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
     /// `[log] format`
@@ -103,6 +105,23 @@ pub struct ListenerConfig {
     pub max_connections: u32,
     /// How long they wait before they are refused.
     pub hold: Duration,
+}
+
+/// `[audit]`: the log of streams, refusals and admin calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Bytes of all files together, at most; the oldest go first.
+    pub max_bytes: u64,
+    /// Days that records are kept at most; none: as long as there is room.
+    pub retention_days: Option<u32>,
+    /// What was written is brought to the disk no more often than this.
+    pub sync: Duration,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30, retention_days: None, sync: Duration::from_secs(1) }
+    }
 }
 
 /// `[limits]`
@@ -221,6 +240,24 @@ impl Config {
         );
         observer.finish();
 
+        let mut audit = root.section("audit");
+        let defaults = AuditConfig::default();
+        let megabytes = audit.number("max_megabytes", 1024, 32..=1_048_576);
+        let audit_config = AuditConfig {
+            max_bytes: u64::from(megabytes) << 20,
+            retention_days: audit.value(
+                "retention_days",
+                "a whole number from 1 to 36500",
+                defaults.retention_days,
+                |value| {
+                    let days = value.integer().and_then(|days| u32::try_from(days).ok());
+                    days.filter(|days| (1..=36_500).contains(days)).map(Some)
+                },
+            ),
+            sync: audit.duration("sync", defaults.sync, Duration::ZERO..=Duration::from_secs(60)),
+        };
+        audit.finish();
+
         let mut limits = root.section("limits");
         let limits_config = LimitsConfig { streams: limits.number("streams", 4096, 1..=65_536) };
         limits.finish();
@@ -250,6 +287,7 @@ impl Config {
             engine,
             admin,
             unobserved: Unobserved::new(unobserved),
+            audit: audit_config,
             limits: limits_config,
             log_format,
             metrics_listen,

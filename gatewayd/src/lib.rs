@@ -4,12 +4,13 @@
 //! ([`mesh`], [`keeper`], [`peer`]), opens local ports for the engine's senders ([`sender`]), dials the engine for
 //! streams of partners ([`listener`]), asks the engine for its channels ([`engine`]) and asks the policy for every stream ([`gate`]).
 //!
-//! Administrators of partners reach the engine's API through [`admin`].
+//! Administrators of partners reach the engine's API through [`admin`]. Every stream, refusal and admin call is in [`audit`].
 //!
 //! One UDP socket ([`socket`]) carries everything between gateways: QUIC on direct and relayed paths, probes, STUN.
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod authority;
 pub mod candidates;
 pub mod cli;

@@ -7,6 +7,8 @@ use std::{
 };
 
 use gateway_proto::{
+    audit::note::{OurReason, Reason, Refusal, RefusedBy, StreamRole},
+    id::ConnectionId,
     identity::GatewayPublicKey,
     policy::{DeniedReason, HL7V2_MLLP, LocalEnd},
     stream::{Answer, HEADER_LEN, HeaderError, RefusalCode, ResetCode, StreamHeader, StreamKind},
@@ -22,6 +24,7 @@ use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
     admin::owner::OwnerEnd,
+    audit::{AuditLog, StreamRecord},
     authority::Authority,
     engine::EngineWatch,
     engine_socket::EngineSocket,
@@ -48,6 +51,8 @@ pub struct ListenerContext {
     pub authority: Authority,
     /// Serves admin streams; none: the engine's admin API is not configured.
     pub admin: Option<OwnerEnd>,
+    /// Records streams and refusals.
+    pub audit: AuditLog,
     /// Counters.
     pub traffic: TrafficTable,
     /// Connections that are not looked into.
@@ -92,18 +97,26 @@ async fn stream(
 ) {
     let admitted = match timeout(HEADER_TIMEOUT, admit(connection, peer, &context, &mut recv)).await {
         Ok(Ok(admitted)) => admitted,
-        Ok(Err(code)) => return refuse(send, recv, code).await,
-        Err(_) => return refuse(send, recv, RefusalCode::Malformed).await,
+        Ok(Err(denied)) => {
+            context.audit.refused(denied.refusal(peer.key));
+            return refuse(send, recv, denied.code).await;
+        }
+        Err(_) => {
+            context.audit.refused(Denied::nameless(OurReason::NoHeader).refusal(peer.key));
+            return refuse(send, recv, RefusalCode::Malformed).await;
+        }
     };
     let Admitted { permit, destination, traffic, trace, guard } = admitted;
     let engine = match destination {
         Destination::Engine(engine) => engine,
         Destination::Admin(owner) => {
-            let admin = Admin { owner, permit, traffic, trace, _open: (guard, peer.stream_opened()) };
+            let record = context.audit.admin_stream(permit.entry.id, Role::Listener, trace);
+            let admin = Admin { owner, permit, traffic, trace, record, _open: (guard, peer.stream_opened()) };
             // Apart, on the heap: the task of every stream, of channel data too, would be as large as this.
             return Box::pin(admin.serve(peer, send, recv)).await;
         }
     };
+    let record = context.audit.stream(permit.entry.id, Role::Listener, trace);
     let span =
         info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
@@ -112,7 +125,7 @@ async fn stream(
         let dialled = tokio::select! {
             dialled = permit.allowed.run_until_cancelled(dialling) => dialled,
             // The far engine left while we waited for a place.
-            _ = gone => return,
+            _ = gone => return record.refused(RefusedBy::Partner, OurReason::GaveUp),
         };
         let (socket, _place) = match dialled.unwrap_or(Err(RefusalCode::NotAllowed.into())) {
             Ok(reached) => reached,
@@ -126,6 +139,7 @@ async fn stream(
                     None => (refusal, refusal.problem(engine)),
                 };
                 traffic.note_problem(problem);
+                record.refused(RefusedBy::Us, refusal.code());
                 info!(code = %refusal.code(), "stream refused");
                 return refuse_with(send, recv, &refusal.answer()).await;
             }
@@ -134,11 +148,13 @@ async fn stream(
             return;
         }
         traffic.clear_problem();
+        record.opened();
         let _open = (guard, peer.stream_opened());
         let observer = Observer::of(traffic.clone(), Role::Listener, &permit.entry, &context.unobserved, true);
         let engine_says = context.engine.clone();
+        let allowed = permit.allowed;
         let splicing =
-            SpliceContext { traffic: traffic.clone(), observer, allowed: permit.allowed, answer_by: None, engine_says };
+            SpliceContext { traffic: traffic.clone(), observer, record, allowed, answer_by: None, engine_says };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {
                 traffic.finished.fetch_add(1, Relaxed);
@@ -173,6 +189,7 @@ struct Admin {
     permit: Permit,
     traffic: Arc<Traffic>,
     trace: u64,
+    record: Box<StreamRecord>,
     _open: (StreamGuard, PeerStream),
 }
 
@@ -182,17 +199,43 @@ impl Admin {
             "stream", connection = %self.permit.entry.id, trace = format_args!("{:016x}", self.trace), role = "admin owner"
         );
         let serving = async move {
-            let user = match timeout(HEADER_TIMEOUT, self.owner.opening(&mut recv)).await {
-                Ok(Ok(user)) => user,
-                Ok(Err(code)) => return refuse(send, recv, code).await,
-                Err(_) => return refuse(send, recv, RefusalCode::NoActingUser).await,
+            let opening = timeout(HEADER_TIMEOUT, self.owner.opening(&mut recv)).await;
+            let user = match opening.unwrap_or(Err(RefusalCode::NoActingUser)) {
+                Ok(user) => user,
+                Err(code) => {
+                    self.record.refused(RefusedBy::Us, code);
+                    return refuse(send, recv, code).await;
+                }
             };
             if send.stream().write_all(&Answer::Accepted.encode()).await.is_ok() {
                 self.traffic.clear_problem();
-                self.owner.serve(self.permit, peer.name(), user, (send, recv), self.traffic).await;
+                self.record.opened();
+                let counted = (self.traffic, self.record);
+                self.owner.serve(self.permit, peer.name(), user, (send, recv), counted).await;
             }
         };
         serving.instrument(span).await;
+    }
+}
+
+/// Why a stream is not admitted: what its peer is told, and what is recorded.
+#[derive(Debug, Clone, Copy)]
+struct Denied {
+    code: RefusalCode,
+    reason: Reason,
+    /// The connection it names, if our policy has it, and the stream's trace.
+    named: Option<(ConnectionId, StreamRole, u64)>,
+}
+
+impl Denied {
+    fn nameless(reason: impl Into<Reason>) -> Self {
+        Self { code: RefusalCode::Malformed, reason: reason.into(), named: None }
+    }
+
+    fn refusal(self, peer: GatewayPublicKey) -> Refusal {
+        let connection = self.named.map(|(id, role, _)| (id, role));
+        let trace = self.named.map_or(0, |(_, _, trace)| trace);
+        Refusal { peer: Some(peer), connection, trace, ..Refusal::of_stream(self.reason) }
     }
 }
 
@@ -203,31 +246,40 @@ async fn admit(
     peer: &Peer,
     context: &ListenerContext,
     recv: &mut RecvStream,
-) -> Result<Admitted, RefusalCode> {
+) -> Result<Admitted, Denied> {
     let mut bytes = [0; HEADER_LEN];
-    recv.read_exact(&mut bytes).await.map_err(|_| RefusalCode::Malformed)?;
+    recv.read_exact(&mut bytes).await.map_err(|_| Denied::nameless(OurReason::NoHeader))?;
     let header = StreamHeader::decode(&bytes).map_err(|error| match error {
-        HeaderError::Version(_) => RefusalCode::UnsupportedVersion,
-        HeaderError::Malformed => RefusalCode::Malformed,
+        HeaderError::Version(_) => {
+            let code = RefusalCode::UnsupportedVersion;
+            Denied { code, ..Denied::nameless(code) }
+        }
+        HeaderError::Malformed => Denied::nameless(RefusalCode::Malformed),
     })?;
-    if context.closing.is_cancelled() {
-        return Err(RefusalCode::ShuttingDown);
-    }
     let view = context.authority.view();
-    let entry = view
-        .connection(header.connection, false)
-        .filter(|entry| entry.peer == peer.key)
-        .ok_or(RefusalCode::NotAllowed)?;
-    let exporter = tunnel::exporter(connection, &header.connection.to_bytes()).ok_or(RefusalCode::NotAllowed)?;
+    let listed = view.connection(header.connection, false);
+    let role = match listed.map(|entry| entry.kind.is_admin()) {
+        Some(true) => StreamRole::AdminOwner,
+        Some(false) | None => StreamRole::Listener,
+    };
+    let named = listed.map(|_| (header.connection, role, header.trace));
+    let told = |code: RefusalCode| Denied { code, reason: code.into(), named };
+    let ours = |reason: OurReason| Denied { code: RefusalCode::NotAllowed, reason: reason.into(), named };
+    if context.closing.is_cancelled() {
+        return Err(told(RefusalCode::ShuttingDown));
+    }
+    let entry = listed.filter(|entry| entry.peer == peer.key).ok_or_else(|| ours(OurReason::UnknownConnection))?;
+    let exporter = tunnel::exporter(connection, &header.connection.to_bytes());
+    let exporter = exporter.ok_or_else(|| ours(OurReason::TunnelLost))?;
     if !StreamHeader::verify(&bytes, entry.valid_secrets(context.authority.now()), &exporter) {
         info!(peer = %peer.key.short(), connection = %header.connection, "stream header with a wrong MAC refused");
-        return Err(RefusalCode::NotAllowed);
+        return Err(ours(OurReason::WrongSecret));
     }
     let traffic = context.traffic.of(header.connection, Role::Listener);
     let denied = |reason: DeniedReason| {
         traffic.refused.fetch_add(1, Relaxed);
         info!(connection = %header.connection, %reason, "stream refused");
-        RefusalCode::from(reason)
+        told(reason.into())
     };
     let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;
     let destination = match (permit.entry.local, header.kind) {
@@ -236,18 +288,18 @@ async fn admit(
             let Some(owner) = &context.admin else {
                 traffic.refused.fetch_add(1, Relaxed);
                 traffic.note_problem("our engine's admin API is not configured: set api in the section [engine]");
-                return Err(RefusalCode::AdminUnavailable);
+                return Err(told(RefusalCode::AdminUnavailable));
             };
             Destination::Admin(owner.clone())
         }
         (LocalEnd::Listener { .. }, StreamKind::Admin)
         | (LocalEnd::AdminOwner, StreamKind::ChannelData)
-        | (LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. }, _) => return Err(RefusalCode::WrongDirection),
+        | (LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. }, _) => return Err(told(RefusalCode::WrongDirection)),
     };
     let Some(guard) = traffic.open_stream(permit.entry.max_streams) else {
         traffic.refused.fetch_add(1, Relaxed);
         traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
-        return Err(RefusalCode::TooManyStreams);
+        return Err(told(RefusalCode::TooManyStreams));
     };
     Ok(Admitted { permit, destination, traffic, trace: header.trace, guard })
 }

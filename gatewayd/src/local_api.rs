@@ -18,8 +18,9 @@ use futures_util::future::BoxFuture;
 use gateway_net::proxy::Proxy;
 use gateway_proto::api::{
     Problem,
-    local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
+    local::{AuditNewest, EnrollBody, Enrolled, ReconnectBody, Status},
 };
+use gateway_proto::audit::line::Head;
 use gateway_proto::netcheck::{NetcheckBody, Report};
 use socket::OwnerOnly;
 use tokio::{
@@ -36,8 +37,8 @@ use crate::{
 
 /// The largest request body: an enrolment code is well below it.
 const MAX_BODY: usize = 64 << 10;
-/// Admin calls answered when no number is asked for.
-const DEFAULT_CALLS: usize = 50;
+/// Records of the audit log answered when no number is asked for.
+const DEFAULT_RECORDS: usize = 50;
 /// How long answers under way may take once the daemon is to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,8 +52,12 @@ pub trait DaemonControl: Send + Sync {
     fn status(&self) -> Status;
     /// Probes every path of a peer anew; the error says why not, for people.
     fn reconnect(&self, peer: &str) -> Result<(), String>;
-    /// The newest calls of partners' administrators; the error says why they cannot be read, for people.
-    fn admin_calls(&self, limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>>;
+    /// The newest records of the audit log whose act begins with `act`; the error says why they cannot be read, for people.
+    fn audit_newest(&self, limit: usize, act: String) -> BoxFuture<'_, Result<AuditNewest, String>>;
+    /// Lines of the audit log from this record on, some megabytes at most; empty: there are none.
+    fn audit_lines(&self, from: u64) -> BoxFuture<'_, Result<Vec<u8>, String>>;
+    /// The newest record of the audit log, as the daemon remembers it.
+    fn audit_head(&self) -> Head;
     /// Looks at the network around this gateway; takes up to ten seconds.
     fn netcheck(&self, body: NetcheckBody) -> BoxFuture<'_, Report>;
     /// The last look.
@@ -106,7 +111,9 @@ impl LocalApi {
             .route("/v1/reconnect", post(reconnect))
             .route("/v1/netcheck", get(last_netcheck).post(netcheck))
             .route("/v1/metrics", get(metrics))
-            .route("/v1/admin/calls", get(admin_calls))
+            .route("/v1/audit", get(audit_newest))
+            .route("/v1/audit/lines", get(audit_lines))
+            .route("/v1/audit/head", get(audit_head))
             .fallback(unknown)
             .method_not_allowed_fallback(unknown)
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -143,16 +150,37 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
 }
 
 #[derive(Debug, serde::Deserialize)]
-struct CallsQuery {
+struct NewestQuery {
     limit: Option<usize>,
+    #[serde(default)]
+    act: String,
 }
 
-async fn admin_calls(
+async fn audit_newest(
     State(shared): State<Shared>,
-    Query(query): Query<CallsQuery>,
-) -> Result<Json<AdminCalls>, ProblemAnswer> {
-    let read = shared.daemon.admin_calls(query.limit.unwrap_or(DEFAULT_CALLS)).await;
-    read.map(Json).map_err(|detail| ProblemAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail))
+    Query(query): Query<NewestQuery>,
+) -> Result<Json<AuditNewest>, ProblemAnswer> {
+    let read = shared.daemon.audit_newest(query.limit.unwrap_or(DEFAULT_RECORDS), query.act).await;
+    read.map(Json).map_err(unreadable)
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct LinesQuery {
+    #[serde(default)]
+    from: u64,
+}
+
+async fn audit_lines(State(shared): State<Shared>, Query(query): Query<LinesQuery>) -> Result<Response, ProblemAnswer> {
+    let lines = shared.daemon.audit_lines(query.from).await.map_err(unreadable)?;
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+}
+
+async fn audit_head(State(shared): State<Shared>) -> Json<Head> {
+    Json(shared.daemon.audit_head())
+}
+
+fn unreadable(detail: String) -> ProblemAnswer {
+    ProblemAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

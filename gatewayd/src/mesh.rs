@@ -12,13 +12,14 @@ use std::{
 };
 
 use gateway_proto::{
+    audit::note::{OurReason, Refusable, Refusal},
     id::{ConnectionId, RelayId},
     identity::GatewayPublicKey,
     path::{LocalSocket, PacketClass, probe_session_id},
     policy::{PeerEntry, Policy, RelayEntry},
     relay::{HomeChooser, RelayAddress},
 };
-use quinn::Connection;
+use quinn::{Connection, ConnectionError};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     task::JoinSet,
@@ -414,7 +415,10 @@ impl Mesh {
         match inbound {
             RelayInbound::Signal { source, sealed } => match self.peers.get(&source) {
                 Some(running) => running.peer.command(PathCommand::Signal(sealed)),
-                None => debug!("signal from a gateway that is no peer dropped"),
+                None => {
+                    self.refused(Refusal { what: Refusable::Signal, ..Refusal::of_stream(OurReason::UnknownGateway) });
+                    debug!("signal from a gateway that is no peer dropped");
+                }
             },
             RelayInbound::AnotherWay(peer) => {
                 if let Some(running) = self.peers.get(&peer) {
@@ -430,12 +434,24 @@ impl Mesh {
         }
     }
 
+    fn refused(&self, refusal: Refusal) {
+        self.context.listener.audit.refused(refusal);
+    }
+
     /// Lets a known peer go on with its handshake.
     fn answer(&mut self, incoming: quinn::Incoming) {
         let Some(key) = self.context.routes.peer(&incoming.remote_address()) else { return incoming.ignore() };
-        let Some(running) = self.peers.get(&key.into()) else { return incoming.ignore() };
-        let Ok(place) = running.handshakes.clone().try_acquire_owned() else { return incoming.refuse() };
+        let Some(running) = self.peers.get(&key.into()) else {
+            // Not proved: whoever it is uses this gateway's address.
+            self.refused(Refusal::of_tunnel(OurReason::UnknownGateway, Some(key)));
+            return incoming.ignore();
+        };
+        let Ok(place) = running.handshakes.clone().try_acquire_owned() else {
+            self.refused(Refusal::of_tunnel(OurReason::TooManyHandshakes, Some(key)));
+            return incoming.refuse();
+        };
         let Ok(connecting) = self.context.endpoint.answer(incoming, &running.peer.path_epoch) else { return };
+        let audit = self.context.listener.audit.clone();
         self.handshakes.spawn(async move {
             let _place = place;
             let Ok(shaken) = timeout(HANDSHAKE_TIMEOUT, connecting).await else {
@@ -446,10 +462,15 @@ impl Mesh {
                 Ok(connection) if credentials::proved_key(&connection) == Some(key) => Some((key.into(), connection)),
                 Ok(connection) => {
                     warn!(peer = %key.short(), "a peer used another peer's address");
+                    audit.refused(Refusal::of_tunnel(OurReason::WrongKey, credentials::proved_key(&connection)));
                     connection.close(quinn::VarInt::from_u32(0), b"wrong key");
                     None
                 }
                 Err(error) => {
+                    // What TLS does not accept is a key that is not allowed, or no proof of it.
+                    if matches!(error, ConnectionError::TransportError(_)) {
+                        audit.refused(Refusal::of_tunnel(OurReason::WrongKey, Some(key)));
+                    }
                     debug!(peer = %key.short(), %error, "handshake failed");
                     None
                 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gateway_proto::api::{
     gateway::{Connectivity, PathKind},
-    local::{AdminCounters, PathCounts, Status},
+    local::{PathCounts, Status},
 };
 use prometheus_client::{
     encoding::text::encode as encode_text,
@@ -21,17 +21,17 @@ use prometheus_client::{
 
 pub use exchanges::{ExchangeMetrics, Numbers};
 
-use crate::socket::TunnelSocket;
+use crate::{audit::AuditLog, socket::TunnelSocket};
 
 type Labels = [(&'static str, &'static str); 1];
 
 /// The metrics of this moment.
-pub fn encode(status: &Status, exchanges: Vec<ExchangeMetrics>, socket: &TunnelSocket, admin: AdminCounters) -> String {
+pub fn encode(status: &Status, exchanges: Vec<ExchangeMetrics>, socket: &TunnelSocket, audit: &AuditLog) -> String {
     let mut registry = Registry::with_prefix("gatewayd");
     policy_and_links(&mut registry, status);
     connections(&mut registry, status);
     packets(&mut registry, socket);
-    admin_calls(&mut registry, admin);
+    audit_log(&mut registry, audit);
     exchanges::register(&mut registry, exchanges);
     let mut text = String::new();
     match encode_text(&mut text, &registry) {
@@ -104,12 +104,22 @@ fn path_counters(registry: &mut Registry, status: &Status) {
     counter("port_guess_probes", "Probes of those runs", sum(|c| c.guess_probes));
 }
 
-fn admin_calls(registry: &mut Registry, admin: AdminCounters) {
+fn audit_log(registry: &mut Registry, audit: &AuditLog) {
+    let (admin, log) = (audit.admin_counters(), audit.counters());
+    registry.register(
+        "audit_writable",
+        "1 while the audit log can be written",
+        ConstGauge::new(i64::from(log.writable)),
+    );
+    let newest = i64::try_from(log.sequence).unwrap_or(i64::MAX);
+    registry.register("audit_sequence", "Sequence of the newest record of the audit log", ConstGauge::new(newest));
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("admin_calls_passed", "Calls of partners' administrators that the engine answered", admin.passed);
     counter("admin_calls_refused", "Calls of partners' administrators that the guard refused", admin.refused);
     counter("admin_calls_unanswered", "Admin calls that were cut, or not answered by the engine", admin.unanswered);
     counter("admin_calls_unrecorded", "Admin calls that could not be written to the log", admin.unrecorded);
+    counter("audit_records", "Records written to the audit log", log.written);
+    counter("audit_records_lost", "Records that the audit log has only the number of", log.lost);
 }
 
 fn packets(registry: &mut Registry, socket: &TunnelSocket) {

@@ -114,16 +114,21 @@ impl Observer {
         state.end = End::Otherwise;
     }
 
-    /// Bytes from our engine.
-    pub fn from_engine(&self, bytes: &[u8]) {
+    /// Whether messages are counted.
+    pub fn counts(&self) -> bool {
+        self.is_kept && self.protocol != Protocol::Unknown
+    }
+
+    /// Bytes from our engine: how many messages they completed.
+    pub fn from_engine(&self, bytes: &[u8]) -> u64 {
         match self.role {
             Role::Sender => self.asked(bytes),
             Role::Listener => self.answered(bytes),
         }
     }
 
-    /// Bytes from the tunnel.
-    pub fn from_tunnel(&self, bytes: &[u8]) {
+    /// Bytes from the tunnel: how many messages they completed.
+    pub fn from_tunnel(&self, bytes: &[u8]) -> u64 {
         match self.role {
             Role::Sender => self.answered(bytes),
             Role::Listener => self.asked(bytes),
@@ -140,22 +145,24 @@ impl Observer {
         lock(&self.state).end = end;
     }
 
-    fn asked(&self, bytes: &[u8]) {
+    fn asked(&self, bytes: &[u8]) -> u64 {
         if self.protocol == Protocol::Unknown {
-            return;
+            return 0;
         }
         let mut state = lock(&self.state);
-        if lock(&self.book).asked(&mut state.exchange, bytes, Instant::now()) && self.is_kept {
+        let passed = lock(&self.book).asked(&mut state.exchange, bytes, Instant::now());
+        if passed > 0 && self.is_kept {
             self.traffic.message_passed();
         }
+        passed
     }
 
-    fn answered(&self, bytes: &[u8]) {
-        if self.protocol == Protocol::Unknown {
-            return;
+    fn answered(&self, bytes: &[u8]) -> u64 {
+        if self.protocol != Protocol::Unknown {
+            let mut state = lock(&self.state);
+            lock(&self.book).answered(&mut state.exchange, bytes, Instant::now());
         }
-        let mut state = lock(&self.state);
-        lock(&self.book).answered(&mut state.exchange, bytes, Instant::now());
+        0
     }
 }
 

@@ -9,9 +9,10 @@ use std::{
 
 use gateway_net::entropy::random;
 use gateway_proto::{
+    audit::note::{OurReason, Reason, Refusal, RefusedBy, StreamRole},
     id::ConnectionId,
     policy::LocalEnd,
-    stream::{StreamHeader, StreamKind},
+    stream::{RefusalCode, StreamHeader, StreamKind},
 };
 use quinn::{Connection, RecvStream};
 use tokio::{
@@ -25,6 +26,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     admin::user::UserEnd,
+    audit::{AuditLog, StreamRecord},
     authority::{Authority, PolicyView},
     config::MAX_HOLD,
     engine::EngineWatch,
@@ -58,6 +60,8 @@ pub struct SenderContext {
     pub authority: Authority,
     /// Ports that were chosen before.
     pub ports: LocalPorts,
+    /// Records streams and refusals.
+    pub audit: AuditLog,
     /// Counters.
     pub traffic: TrafficTable,
     /// Connections that are not looked into.
@@ -212,8 +216,13 @@ impl Sender {
     fn take(&self, socket: TcpStream, streams: &mut JoinSet<()>) {
         // From here on, dropping the socket resets it.
         let Ok(socket) = EngineSocket::new(socket, self.context.keepalive) else { return };
-        let Ok(permit) = self.context.gate.enter(self.id, Role::Sender) else { return };
+        let permit = match self.context.gate.enter(self.id, Role::Sender) {
+            Ok(permit) => permit,
+            Err(denied) => return self.refused(denied, StreamRole::Sender),
+        };
         let Some(guard) = self.traffic.open_stream(permit.entry.max_streams) else {
+            let role = if permit.entry.kind.is_admin() { StreamRole::AdminUser } else { StreamRole::Sender };
+            self.refused(RefusalCode::TooManyStreams, role);
             self.traffic.refused.fetch_add(1, Relaxed);
             self.traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
             return;
@@ -221,13 +230,15 @@ impl Sender {
         if permit.entry.kind.is_admin() {
             return self.take_admin(socket, permit, guard, streams);
         }
+        let trace = u64::from_be_bytes(random());
         let stream = OutboundStream {
             permit,
             peer: self.peer.clone(),
             traffic: self.traffic.clone(),
             unobserved: self.context.unobserved.clone(),
+            record: self.context.audit.stream(self.id, Role::Sender, trace),
             hold: self.context.hold,
-            trace: u64::from_be_bytes(random()),
+            trace,
         };
         let span = info_span!(
             "stream", connection = %self.id, trace = format_args!("{:016x}", stream.trace), role = "sender"
@@ -243,16 +254,23 @@ impl Sender {
 }
 
 impl Sender {
+    /// A connection of our engine that gets no stream.
+    fn refused(&self, reason: impl Into<Reason>, role: StreamRole) {
+        let connection = Some((self.id, role));
+        self.context.audit.refused(Refusal { connection, ..Refusal::of_stream(reason) });
+    }
+
     /// A connection of an administrator.
     fn take_admin(&self, socket: EngineSocket, permit: Permit, guard: StreamGuard, streams: &mut JoinSet<()>) {
         let (end, peer, traffic) = (self.context.admin.clone(), self.peer.clone(), self.traffic.clone());
         let trace = u64::from_be_bytes(random());
+        let record = self.context.audit.admin_stream(self.id, Role::Sender, trace);
         let span = info_span!(
             "stream", connection = %self.id, trace = format_args!("{trace:016x}"), role = "admin user"
         );
         let carried = async move {
             let _guard = guard;
-            match end.carry(socket.into_inner(), permit, &peer, &traffic, trace).await {
+            match end.carry(socket.into_inner(), permit, &peer, (&traffic, &record), trace).await {
                 Ok(()) => {
                     traffic.finished.fetch_add(1, Relaxed);
                     traffic.clear_problem();
@@ -295,6 +313,7 @@ struct OutboundStream {
     peer: Arc<Peer>,
     traffic: Arc<Traffic>,
     unobserved: Unobserved,
+    record: Box<StreamRecord>,
     hold: Duration,
     trace: u64,
 }
@@ -314,6 +333,18 @@ enum OpenError {
     NotAllowed,
 }
 
+impl OpenError {
+    fn record(&self, record: &StreamRecord) {
+        match self {
+            Self::NoTunnel(_) => record.refused(RefusedBy::Us, OurReason::NoTunnel),
+            Self::TunnelLost => record.refused(RefusedBy::Us, OurReason::TunnelLost),
+            Self::NoPlace => record.refused(RefusedBy::Us, OurReason::NoAnswer),
+            Self::EngineGone => record.refused(RefusedBy::Us, OurReason::GaveUp),
+            Self::NotAllowed => record.refused(RefusedBy::Us, RefusalCode::NotAllowed),
+        }
+    }
+}
+
 impl OutboundStream {
     async fn run(self, socket: EngineSocket) {
         let _open = self.peer.stream_opened();
@@ -326,11 +357,15 @@ impl OutboundStream {
         // On an error the socket is dropped here, and so reset.
         let (send, recv) = match opened {
             Ok(halves) => halves,
-            Err(error) => return self.no_stream(&error),
+            Err(error) => {
+                error.record(&self.record);
+                return no_stream(&self.traffic, &error);
+            }
         };
         let context = SpliceContext {
             traffic: self.traffic.clone(),
             observer: Observer::of(self.traffic.clone(), Role::Sender, &self.permit.entry, &self.unobserved, false),
+            record: self.record,
             allowed: self.permit.allowed.clone(),
             answer_by: Some(answer_by),
             engine_says: EngineWatch::none(),
@@ -341,7 +376,7 @@ impl OutboundStream {
                 debug!("stream finished");
             }
             Err(error @ (SpliceError::Refused(_) | SpliceError::ListenerFull(_) | SpliceError::NoAnswer)) => {
-                self.no_stream(&error)
+                no_stream(&self.traffic, &error)
             }
             Err(error) => {
                 self.traffic.reset.fetch_add(1, Relaxed);
@@ -349,12 +384,6 @@ impl OutboundStream {
                 info!(%error, "the engine's connection was reset");
             }
         }
-    }
-
-    fn no_stream(&self, error: &(dyn std::error::Error + 'static)) {
-        self.traffic.refused.fetch_add(1, Relaxed);
-        self.traffic.note_problem(explain(error));
-        info!(reason = explain(error), "the engine's connection was reset: no stream");
     }
 
     /// Opens the stream and sends its header; the answer is the splice's to read, behind our engine's first bytes.
@@ -374,6 +403,12 @@ impl OutboundStream {
         send.stream().write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
         Ok((send, recv))
     }
+}
+
+fn no_stream(traffic: &Traffic, error: &(dyn std::error::Error + 'static)) {
+    traffic.refused.fetch_add(1, Relaxed);
+    traffic.note_problem(explain(error));
+    info!(reason = explain(error), "the engine's connection was reset: no stream");
 }
 
 /// The tunnel in use, as soon as there is one.

@@ -18,6 +18,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use gateway_proto::{
+    audit::note::{OurReason, RefusedBy, StreamEnding},
     mllp::End,
     stream::{Answer, RefusalCode, ResetCode},
 };
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::StreamRecord,
     engine::EngineWatch,
     engine_socket::{CHUNKS, EngineReader, EngineSocket, EngineWriter},
     observer::Observer,
@@ -130,6 +132,8 @@ pub struct SpliceContext {
     pub traffic: Arc<Traffic>,
     /// Looks at what passes.
     pub observer: Observer,
+    /// What the audit log will say of it.
+    pub record: Box<StreamRecord>,
     /// Cancelled when the policy stops allowing the connection.
     pub allowed: CancellationToken,
     /// For a stream we opened: its answer comes first from the far side, by this moment. Our engine's bytes do not wait
@@ -146,6 +150,9 @@ pub async fn splice(
     mut recv: RecvStream,
     context: SpliceContext,
 ) -> Result<(), SpliceError> {
+    if context.observer.counts() {
+        context.record.observe();
+    }
     let result = {
         let copying = pin!(async {
             let result = copy_both(&mut socket, &mut send, &mut recv, &context).await;
@@ -157,6 +164,7 @@ pub async fn splice(
         context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed))
     };
     context.observer.ended(context.end(result));
+    context.record_end(result);
     match result {
         Ok(()) => socket.close_cleanly(),
         Err(error) => {
@@ -181,6 +189,28 @@ pub async fn splice(
 }
 
 impl SpliceContext {
+    fn record_end(&self, result: Result<(), SpliceError>) {
+        let ending = match result {
+            Ok(()) => StreamEnding::Clean,
+            Err(SpliceError::Engine) => StreamEnding::ResetHere,
+            Err(SpliceError::Peer(ResetCode::NotAllowed)) => StreamEnding::RevokedThere,
+            Err(SpliceError::Peer(ResetCode::ShuttingDown) | SpliceError::TunnelLost) => StreamEnding::TunnelLost,
+            Err(SpliceError::Peer(ResetCode::SocketReset | ResetCode::Refused | ResetCode::Protocol)) => {
+                StreamEnding::ResetThere
+            }
+            Err(SpliceError::Unacknowledged) => StreamEnding::Unacknowledged,
+            Err(SpliceError::PartnerClosed) => StreamEnding::ClosedThere,
+            Err(SpliceError::HalfOpen) => StreamEnding::HalfOpen,
+            Err(SpliceError::NotAllowed) => return self.record.cut(),
+            Err(SpliceError::Refused(code)) => return self.record.refused(RefusedBy::Partner, code),
+            Err(SpliceError::ListenerFull(_)) => {
+                return self.record.refused(RefusedBy::Partner, RefusalCode::ListenerFull);
+            }
+            Err(SpliceError::NoAnswer) => return self.record.refused(RefusedBy::Us, OurReason::NoAnswer),
+        };
+        self.record.over(ending);
+    }
+
     /// Who ended the stream, for what a repetition of its messages means.
     fn end(&self, result: Result<(), SpliceError>) -> End {
         match result {
@@ -229,6 +259,7 @@ async fn copy_both(
             drop(waiting);
             unanswered.store(false, Relaxed);
             context.observer.accepted();
+            context.record.opened();
             context.traffic.clear_problem();
         }
         tunnel_to_engine(&writer, recv, context, mllp.as_ref()).await
@@ -332,7 +363,7 @@ async fn engine_to_tunnel(
         if let Some(mllp) = mllp {
             mllp.engine_sends()?;
         }
-        context.observer.from_engine(&buffer);
+        context.record.passed(context.observer.from_engine(&buffer));
         if buffer.len() == buffer.capacity() {
             size = (size * 2).min(MAX_READ_SIZE);
         }
@@ -349,6 +380,7 @@ async fn engine_to_tunnel(
             }
         })?;
         context.traffic.sent(count);
+        context.record.sent(count);
     }
 }
 
@@ -367,7 +399,7 @@ async fn tunnel_to_engine(
         };
         let mut moved = 0;
         for chunk in &chunks[..count] {
-            context.observer.from_tunnel(chunk);
+            context.record.passed(context.observer.from_tunnel(chunk));
             moved += chunk.len();
         }
         if let Some(mllp) = mllp {
@@ -375,6 +407,7 @@ async fn tunnel_to_engine(
         }
         engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
         context.traffic.received(moved);
+        context.record.received(moved);
     }
     match mllp {
         Some(mllp) => mllp.partner_finished().await,

@@ -19,10 +19,11 @@ use gateway_proto::{
             SenderPort,
         },
         local::{
-            AdminCalls, ConnectionStatus, ControlStatus, EngineStatus, PathCounts, PeerStatus, PolicyStatus,
+            AuditNewest, ConnectionStatus, ControlStatus, EngineStatus, PathCounts, PeerStatus, PolicyStatus,
             RelayStatus, Status,
         },
     },
+    audit::line::Head,
     engine::{
         MAX_DESTINATIONS,
         advice::{advise, users},
@@ -35,7 +36,7 @@ use gateway_proto::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    admin::log::AdminLog,
+    audit::AuditLog,
     authority::{Authority, PolicyView},
     control_client::EngineSnapshot,
     credentials::KEY_EXCHANGE,
@@ -92,8 +93,8 @@ pub struct StatusSource {
     pub netcheck: Netcheck,
     /// When the daemon started, Unix milliseconds.
     pub started_at: u64,
-    /// The log of admin calls.
-    pub admin: AdminLog,
+    /// The audit log.
+    pub audit: AuditLog,
 }
 
 impl StatusSource {
@@ -369,13 +370,18 @@ impl DaemonControl for StatusSource {
         Err(format!("no peer is called '{peer}'; the peers are: {}", known.join(", ")))
     }
 
-    fn admin_calls(&self, limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>> {
-        let log = self.admin.clone();
-        Box::pin(async move {
-            let read =
-                tokio::task::spawn_blocking(move || log.newest(limit)).await.map_err(|error| error.to_string())?;
-            read.map_err(|error| format!("the log of admin calls cannot be read: {error}"))
-        })
+    fn audit_newest(&self, limit: usize, act: String) -> BoxFuture<'_, Result<AuditNewest, String>> {
+        let log = self.audit.clone();
+        Box::pin(read_audit(move || log.newest(limit, &act)))
+    }
+
+    fn audit_lines(&self, from: u64) -> BoxFuture<'_, Result<Vec<u8>, String>> {
+        let log = self.audit.clone();
+        Box::pin(read_audit(move || log.lines_from(from)))
+    }
+
+    fn audit_head(&self) -> Head {
+        self.audit.head()
     }
 
     fn netcheck(&self, body: NetcheckBody) -> BoxFuture<'_, Report> {
@@ -387,8 +393,15 @@ impl DaemonControl for StatusSource {
     }
 
     fn metrics(&self) -> String {
-        metrics::encode(&self.snapshot(), self.connections.exchanges(), &self.socket, self.admin.counters())
+        metrics::encode(&self.snapshot(), self.connections.exchanges(), &self.socket, &self.audit)
     }
+}
+
+async fn read_audit<T: Send + 'static>(
+    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+    read.map_err(|error| format!("the audit log cannot be read: {error}"))
 }
 
 /// As many of the texts as there is room for, in bytes.

@@ -8,8 +8,9 @@ use futures_util::future::BoxFuture;
 use gateway_proto::{
     api::{
         Problem,
-        local::{AdminCalls, ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, Status},
+        local::{AuditNewest, ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, Status},
     },
+    audit::line::Head,
     identity::GatewayKey,
     netcheck::{NetcheckBody, Observations, Report, judge},
 };
@@ -52,8 +53,16 @@ impl DaemonControl for Daemon {
         if peer == "Lab" { Ok(()) } else { Err(format!("no peer is called '{peer}'")) }
     }
 
-    fn admin_calls(&self, _limit: usize) -> BoxFuture<'_, Result<AdminCalls, String>> {
-        Box::pin(std::future::ready(Ok(AdminCalls { calls: vec![], whole: true })))
+    fn audit_newest(&self, _limit: usize, _act: String) -> BoxFuture<'_, Result<AuditNewest, String>> {
+        Box::pin(std::future::ready(Ok(AuditNewest { lines: vec![], whole: true })))
+    }
+
+    fn audit_lines(&self, _from: u64) -> BoxFuture<'_, Result<Vec<u8>, String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn audit_head(&self) -> Head {
+        Head { sequence: 0, hash: String::new() }
     }
 
     fn netcheck(&self, body: NetcheckBody) -> BoxFuture<'_, Report> {

@@ -111,6 +111,7 @@ async fn joined(mllp: bool) -> Joined {
     let context = |role, traffic: Arc<Traffic>| SpliceContext {
         observer: Observer::new(traffic.clone(), role, if mllp { HL7V2_MLLP } else { "tcp" }, true),
         traffic,
+        record: Box::default(),
         allowed: allowed.clone(),
         answer_by: None,
         engine_says: EngineWatch::none(),
@@ -310,6 +311,7 @@ async fn unanswered(patience: Duration) -> Unanswered {
     let context = SpliceContext {
         observer: Observer::new(traffic.clone(), Role::Sender, HL7V2_MLLP, false),
         traffic,
+        record: Box::default(),
         allowed: CancellationToken::new(),
         answer_by: Some(tokio::time::Instant::now() + patience),
         engine_says: EngineWatch::none(),

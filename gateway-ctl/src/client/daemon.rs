@@ -4,9 +4,10 @@ use std::{path::Path, time::Duration};
 
 use gateway_proto::{
     api::{
-        local::{AdminCalls, EnrollBody, Enrolled, ReconnectBody, Status},
+        local::{AuditNewest, EnrollBody, Enrolled, ReconnectBody, Status},
         platform::Hidden,
     },
+    audit::line::Head,
     netcheck::{NetcheckBody, Report},
 };
 
@@ -14,6 +15,8 @@ use super::{ClientError, Http};
 
 /// The daemon answers from memory.
 const LIMIT: Duration = Duration::from_secs(10);
+/// For this it reads files.
+const FILES_LIMIT: Duration = Duration::from_secs(60);
 /// A look at the network waits for what does not answer, and for another look under way.
 const NETCHECK_LIMIT: Duration = Duration::from_secs(30);
 /// Enrolment goes on to the control plane: its connect limit and answer fit in.
@@ -55,10 +58,21 @@ impl Daemon {
         Ok(())
     }
 
-    /// The newest calls of partners' administrators.
-    pub(crate) async fn admin_calls(&self, limit: usize) -> Result<AdminCalls, ClientError> {
-        let request = self.http.client.get(self.http.url("/admin/calls")).query(&[("limit", limit)]);
-        self.http.call(request, LIMIT).await
+    /// The newest records of its audit log whose act begins with `act`.
+    pub(crate) async fn audit_newest(&self, limit: usize, act: &str) -> Result<AuditNewest, ClientError> {
+        let request = self.http.client.get(self.http.url("/audit")).query(&[("limit", limit)]).query(&[("act", act)]);
+        self.http.call(request, FILES_LIMIT).await
+    }
+
+    /// Lines of its audit log from this record on; empty: there are none.
+    pub(crate) async fn audit_lines(&self, from: u64) -> Result<Vec<u8>, ClientError> {
+        let request = self.http.client.get(self.http.url("/audit/lines")).query(&[("from", from)]);
+        Ok(self.http.send(request, FILES_LIMIT).await?.to_vec())
+    }
+
+    /// The newest record of its audit log, as it remembers it.
+    pub(crate) async fn audit_head(&self) -> Result<Head, ClientError> {
+        self.http.call(self.http.client.get(self.http.url("/audit/head")), LIMIT).await
     }
 
     /// Makes it look at the network around it.

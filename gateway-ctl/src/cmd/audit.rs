@@ -1,6 +1,6 @@
 //! `gateway-ctl audit`: the decisions of the platform that concern the own organization.
 
-mod export;
+pub(crate) mod export;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use crate::{
     secret::SecretSource,
 };
 
+const DAEMON: &str = "gateway-control";
 const PATH: &str = "/audit";
 const PLATFORM_PATH: &str = "/platform/audit";
 /// The log has no end, so it is never held as a whole.
@@ -70,11 +71,13 @@ struct Log {
 
 /// Where entries come from.
 #[derive(Debug)]
-struct Source {
+pub(crate) struct Source {
     /// Name of the hash chain.
-    chain: String,
+    pub(crate) chain: String,
     /// Whose it is, for people.
-    owner: String,
+    pub(crate) owner: String,
+    /// The daemon that wrote it.
+    pub(crate) daemon: &'static str,
 }
 
 /// What a log is checked against.
@@ -143,12 +146,12 @@ impl Whose {
     async fn log(self, context: &Context) -> Result<Log, CtlError> {
         if let Some(source) = self.operator_token_file {
             let control = self.place.operated(context, &source)?;
-            let source = Source { chain: PLATFORM_CHAIN.to_owned(), owner: "Platform".to_owned() };
+            let source = Source { chain: PLATFORM_CHAIN.to_owned(), owner: "Platform".to_owned(), daemon: DAEMON };
             return Ok(Log { control, path: PLATFORM_PATH, source });
         }
         let control = self.place.signed_in(context)?;
         let Me { organization, .. } = control.get("/me").await?;
-        let source = Source { chain: organization.id.to_string(), owner: organization.name };
+        let source = Source { chain: organization.id.to_string(), owner: organization.name, daemon: DAEMON };
         Ok(Log { control, path: PATH, source })
     }
 }

@@ -1,23 +1,13 @@
 //! `gateway-ctl gateway enroll`, `gateway audit`, `reconnect`, `metrics`: the gatewayd of this machine, over its Unix socket.
 
+mod audit;
+
 use std::convert::Infallible;
 
 use clap::{Args, Subcommand};
-use gateway_proto::{
-    admin::call::AdminCall,
-    api::{
-        gateway::EnrollmentCode,
-        local::{AdminCalls, Enrolled},
-        platform::Hidden,
-    },
-};
+use gateway_proto::api::{gateway::EnrollmentCode, local::Enrolled, platform::Hidden};
 
-use crate::{
-    cmd::Context,
-    error::CtlError,
-    output::{View, time},
-    secret::SecretSource,
-};
+use crate::{cmd::Context, error::CtlError, output::View, secret::SecretSource};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -28,12 +18,9 @@ pub(crate) enum Gateway {
         #[arg(value_parser = hidden)]
         code: Hidden,
     },
-    /// Show what partners' administrators called at this engine, newest last.
-    Audit {
-        /// Calls at most.
-        #[arg(long, value_name = "N", default_value_t = 50)]
-        limit: usize,
-    },
+    /// The gateway's own audit log: every stream, every refusal, every call of a partner's administrator.
+    #[command(subcommand)]
+    Audit(audit::GatewayAudit),
 }
 
 /// Probe a peer anew.
@@ -52,7 +39,7 @@ impl Gateway {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let code = match self {
             Self::Enroll { code } => code,
-            Self::Audit { limit } => return audit(context, limit).await,
+            Self::Audit(verb) => return verb.run(context).await,
         };
         let code = if code.0 == "-" { SecretSource::Stdin.read("enrolment code")? } else { code };
         // A code that was cut while copying is told here, before anything is asked.
@@ -60,41 +47,6 @@ impl Gateway {
         let code = code.map_err(|error| CtlError::Usage(error.to_string()))?;
         let enrolled = context.daemon()?.enroll(&code).await?;
         context.out.item(&enrolled)
-    }
-}
-
-/// The log of admin calls; a chain that is not whole is a failure, whatever else is shown.
-async fn audit(context: &mut Context, limit: usize) -> Result<(), CtlError> {
-    let AdminCalls { calls, whole } = context.daemon()?.admin_calls(limit).await?;
-    context.out.list(&calls)?;
-    if whole {
-        return Ok(());
-    }
-    Err(CtlError::No("the log of admin calls is not whole: lines of it were changed or removed".to_owned()))
-}
-
-impl View for AdminCall {
-    const HEADERS: &'static [&'static str] = &["WHEN", "WHO", "ACCOUNT", "CALL", "CLASS", "STATUS", "MS", "REFUSED"];
-
-    fn row(&self, _now: u64) -> Vec<String> {
-        vec![
-            time::absolute(self.at / 1000),
-            match &self.person {
-                Some(person) => format!("{person} ({}) at {}, {}", self.user, self.server, self.organization),
-                None => format!("{} at {}, {}", self.user, self.server, self.organization),
-            },
-            self.account.clone().unwrap_or_default(),
-            format!("{} {}", self.method, self.path),
-            self.class.map(|class| class.to_string()).unwrap_or_default(),
-            self.status.to_string(),
-            self.duration_ms.to_string(),
-            self.refused.clone().unwrap_or_default(),
-        ]
-    }
-
-    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
-        let names = ["When", "Who", "Account", "Call", "Class", "Status", "Milliseconds", "Refused"];
-        names.into_iter().zip(self.row(now)).collect()
     }
 }
 

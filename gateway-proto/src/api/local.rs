@@ -3,7 +3,9 @@
 //! - `GET /v1/status` → [`Status`]
 //! - `POST /v1/enroll` [`EnrollBody`] → [`super::gateway::EnrollAnswer`] without secrets ([`Enrolled`])
 //! - `POST /v1/reconnect` [`ReconnectBody`] → 204: probe every path of a peer anew
-//! - `GET /v1/admin/calls?limit=N` → [`AdminCalls`]
+//! - `GET /v1/audit?limit=N&act=PREFIX` → [`AuditNewest`]
+//! - `GET /v1/audit/lines?from=SEQUENCE` → lines of the audit log from that record on, as they are in a file; empty: none
+//! - `GET /v1/audit/head` → [`Head`](crate::audit::line::Head), as the daemon remembers it
 //! - `GET /v1/netcheck` → the last [`Report`](crate::netcheck::Report) on the network; 404 before the first
 //! - `POST /v1/netcheck` [`NetcheckBody`](crate::netcheck::NetcheckBody) → a new one, after up to ten seconds
 //! - `GET /v1/metrics` → Prometheus text
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gateway::{Connectivity, EngineHead, PathKind};
 use crate::{
-    admin::call::AdminCall,
+    audit::record::Record,
     engine::EngineChannel,
     id::ConnectionId,
     identity::GatewayPublicKey,
@@ -56,13 +58,23 @@ pub struct ReconnectBody {
     pub peer: String,
 }
 
-/// The newest calls that partners' administrators made at our engine.
+/// The newest records of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdminCalls {
+pub struct AuditNewest {
     /// Oldest first.
-    pub calls: Vec<AdminCall>,
-    /// Whether the chain of the log is whole; otherwise lines were changed or removed.
+    pub lines: Vec<AuditLine>,
+    /// Whether the chain of the files read for them is whole; otherwise lines were changed or removed.
     pub whole: bool,
+}
+
+/// One record of the audit log with its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// 64 hex digits.
+    pub hash: String,
+    /// The record.
+    #[serde(flatten)]
+    pub record: Record,
 }
 
 /// Admin calls since the daemon started.

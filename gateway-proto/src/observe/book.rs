@@ -103,26 +103,26 @@ impl Book {
         }
     }
 
-    /// Bytes from the side that connected. True: they completed a message or a request.
-    pub fn asked(&mut self, exchange: &mut Exchange, bytes: &[u8], now: Instant) -> bool {
+    /// Bytes from the side that connected: how many messages or requests they completed.
+    pub fn asked(&mut self, exchange: &mut Exchange, bytes: &[u8], now: Instant) -> u64 {
         match (exchange, self) {
             (Exchange::Mllp(conversation), Self::Mllp(ledger)) => {
                 let before = ledger.passed();
                 conversation.observe_message_bytes(bytes, ledger, now);
-                ledger.passed() != before
+                ledger.passed().saturating_sub(before)
             }
             (Exchange::Http(exchange), Self::Http(ledger)) => {
                 let asked = |ledger: &HttpLedger| ledger.counts.reads + ledger.counts.writes + ledger.counts.others;
                 let before = asked(ledger);
                 exchange.observe_request_bytes(bytes, ledger, now);
-                asked(ledger) != before
+                asked(ledger).saturating_sub(before)
             }
             (Exchange::Dicom(association), Self::Dicom(ledger)) => {
                 let before = ledger.counts.requested;
                 association.observe_requestor_bytes(bytes, ledger);
-                ledger.counts.requested != before
+                ledger.counts.requested.saturating_sub(before)
             }
-            _ => false,
+            _ => 0,
         }
     }
 

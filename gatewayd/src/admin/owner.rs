@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::time::unix_ms;
 use gateway_proto::{
     admin::{
         call::AdminCall,
@@ -14,6 +13,7 @@ use gateway_proto::{
         limiter::ConnectionLimiter,
         opening::{ActingUser, MAX_OPENING_LEN},
     },
+    audit::note::StreamEnding,
     id::ConnectionId,
     policy::{DeniedReason, ServerName},
     stream::{RefusalCode, ResetCode},
@@ -25,11 +25,11 @@ use tracing::debug;
 use super::{
     engine::EngineApi,
     exchange::Exchange,
-    log::{AdminLog, Place},
     sessions::Sessions,
     wire::{ClientReader, ClientWriter},
 };
 use crate::{
+    audit::{AuditLog, Place, StreamRecord},
     gate::{Gate, Permit},
     splice::SendHalf,
     traffic::{Role, Traffic},
@@ -42,7 +42,7 @@ pub struct OwnerEnd(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: EngineApi,
-    log: AdminLog,
+    log: AuditLog,
     gate: Gate,
     sign_ins: Mutex<ConnectionLimiter>,
     calls: Mutex<ConnectionLimiter>,
@@ -78,7 +78,7 @@ pub(super) struct Terms {
 
 impl OwnerEnd {
     /// For the engine of the configuration.
-    pub fn new(engine: EngineApi, log: AdminLog, gate: Gate) -> Self {
+    pub fn new(engine: EngineApi, log: AuditLog, gate: Gate) -> Self {
         Self(Arc::new(Inner {
             engine,
             log,
@@ -110,23 +110,30 @@ impl OwnerEnd {
         peer: ServerName,
         user: ActingUser,
         (send, recv): (SendHalf, RecvStream),
-        traffic: Arc<Traffic>,
+        (traffic, record): (Arc<Traffic>, Box<StreamRecord>),
     ) {
         let caller = Caller { connection: permit.entry.id, peer, user };
-        let (reader, writer) = (ClientReader::new(recv, traffic.clone()), ClientWriter::new(send, traffic.clone()));
+        let record: Arc<StreamRecord> = Arc::from(record);
+        let reader = ClientReader::new(recv, traffic.clone(), record.clone());
+        let writer = ClientWriter::new(send, traffic.clone(), record.clone());
         let mut exchange = Exchange::new(self, &caller, reader, writer);
         let ended = permit.allowed.run_until_cancelled(exchange.run()).await;
         let code = match ended {
             Some(Ok(())) => {
                 traffic.finished.fetch_add(1, Relaxed);
+                record.ended(StreamEnding::Clean);
                 exchange.finish();
                 return;
             }
             Some(Err(error)) => {
                 debug!(%error, "admin stream ended");
+                record.ended(StreamEnding::ResetThere);
                 ResetCode::SocketReset
             }
-            None => ResetCode::NotAllowed,
+            None => {
+                record.ended(StreamEnding::Revoked);
+                ResetCode::NotAllowed
+            }
         };
         traffic.reset.fetch_add(1, Relaxed);
         exchange.reset(code);
@@ -136,7 +143,7 @@ impl OwnerEnd {
         &self.0.engine
     }
 
-    pub(super) fn log(&self) -> &AdminLog {
+    pub(super) fn log(&self) -> &AuditLog {
         &self.0.log
     }
 
@@ -177,11 +184,9 @@ pub(super) struct Record {
 
 impl Record {
     /// For a call that may begin when this has returned; none: the daemon goes down.
-    pub(super) async fn new(log: &AdminLog, caller: &Caller, method: &'static str) -> Option<Self> {
+    pub(super) async fn new(log: &AuditLog, caller: &Caller, method: &'static str) -> Option<Self> {
         let place = log.place().await?;
         let call = AdminCall {
-            sequence: 0,
-            at: 0,
             connection: caller.connection,
             organization: caller.peer.organization_name.clone(),
             server: caller.peer.name.clone(),
@@ -228,6 +233,6 @@ impl Drop for Record {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
         let duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        place.record(AdminCall { at: unix_ms(), duration_ms, ..self.call.clone() });
+        place.record(AdminCall { duration_ms, ..self.call.clone() });
     }
 }

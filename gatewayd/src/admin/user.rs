@@ -9,6 +9,7 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use gateway_net::tls::{ServerIdentity, local_server_config};
 use gateway_proto::{
     admin::{answer::own_answer, opening::ActingUser},
+    audit::note::{OurReason, RefusedBy, StreamEnding},
     stream::{Answer, RefusalCode, ResetCode, StreamHeader, StreamKind},
 };
 use quinn::{Connection, RecvStream, VarInt};
@@ -22,7 +23,8 @@ use tracing::{debug, info};
 
 use super::acting::acting_user;
 use crate::{
-    explain::explain, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf, traffic::Traffic, tunnel,
+    audit::StreamRecord, explain::explain, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf,
+    traffic::Traffic, tunnel,
 };
 
 /// A local client that connects also speaks.
@@ -61,6 +63,17 @@ enum OpenError {
     Refused(RefusalCode),
 }
 
+impl OpenError {
+    fn record(&self, record: &StreamRecord) {
+        match self {
+            Self::NoTunnel(_) => record.refused(RefusedBy::Us, OurReason::NoTunnel),
+            Self::TunnelLost => record.refused(RefusedBy::Us, OurReason::TunnelLost),
+            Self::NoAnswer => record.refused(RefusedBy::Us, OurReason::NoAnswer),
+            Self::Refused(code) => record.refused(RefusedBy::Partner, *code),
+        }
+    }
+}
+
 /// How a carried connection ended, if not cleanly.
 #[derive(Debug, thiserror::Error)]
 enum CarryError {
@@ -82,12 +95,16 @@ impl UserEnd {
         socket: TcpStream,
         permit: Permit,
         peer: &Arc<Peer>,
-        traffic: &Traffic,
+        (traffic, record): (&Traffic, &StreamRecord),
         trace: u64,
     ) -> Result<(), String> {
         let _open = peer.stream_opened();
-        let carried = permit.allowed.run_until_cancelled(self.try_carry(socket, &permit, peer, traffic, trace)).await;
-        carried.unwrap_or_else(|| Err("the connection is no longer allowed".into()))
+        let carrying = self.try_carry(socket, &permit, peer, (traffic, record), trace);
+        let carried = permit.allowed.run_until_cancelled(carrying).await;
+        carried.unwrap_or_else(|| {
+            record.cut();
+            Err("the connection is no longer allowed".into())
+        })
     }
 
     async fn try_carry(
@@ -95,7 +112,7 @@ impl UserEnd {
         socket: TcpStream,
         permit: &Permit,
         peer: &Peer,
-        traffic: &Traffic,
+        (traffic, record): (&Traffic, &StreamRecord),
         trace: u64,
     ) -> Result<(), String> {
         let ends = socket.peer_addr().and_then(|client| Ok((client, socket.local_addr()?)));
@@ -103,12 +120,23 @@ impl UserEnd {
         let acting = tokio::task::spawn_blocking(move || acting_user(client, local)).await;
         let acting = acting.map_err(|error| error.to_string())?;
         let tls = timeout(HANDSHAKE_TIMEOUT, self.tls.accept(socket)).await;
-        let mut tls = tls
-            .map_err(|_| "the local client did not finish its TLS handshake".to_owned())?
-            .map_err(|_| "the local client did not agree on TLS (is it using http instead of https?)".to_owned())?;
+        let spoken = tls.map_err(|_| "the local client did not finish its TLS handshake".to_owned()).and_then(|tls| {
+            tls.map_err(|_| "the local client did not agree on TLS (is it using http instead of https?)".to_owned())
+        });
+        let mut tls = spoken.inspect_err(|_| record.refused(RefusedBy::Us, OurReason::NoTls))?;
         match self.open(permit, peer, &acting, trace).await {
-            Ok((send, recv)) => carry(tls, send, recv, traffic).await.map_err(|error| explain(&error)),
+            Ok((send, recv)) => {
+                record.opened();
+                let carried = carry(tls, send, recv, (traffic, record)).await;
+                record.ended(match carried {
+                    Ok(()) => StreamEnding::Clean,
+                    Err(CarryError::Client(_)) => StreamEnding::ResetHere,
+                    Err(CarryError::Far) => StreamEnding::ResetThere,
+                });
+                carried.map_err(|error| explain(&error))
+            }
             Err(error) => {
+                error.record(record);
                 info!(reason = explain(&error), "no admin stream");
                 // The request is read first: an answer before it would be none.
                 let mut request = vec![0; PART];
@@ -162,7 +190,7 @@ async fn carry(
     tls: TlsStream<TcpStream>,
     mut send: SendHalf,
     mut recv: RecvStream,
-    traffic: &Traffic,
+    (traffic, record): (&Traffic, &StreamRecord),
 ) -> Result<(), CarryError> {
     let (mut reader, mut writer) = split(tls);
     let up = async {
@@ -179,6 +207,7 @@ async fn carry(
             }
             send.stream().write_all(&part[..read]).await.map_err(|_| CarryError::Far)?;
             traffic.sent(read);
+            record.sent(read);
         }
     };
     let down = async {
@@ -188,6 +217,7 @@ async fn carry(
             writer.write_all(&part[..read]).await?;
             writer.flush().await?;
             traffic.received(read);
+            record.received(read);
         }
         Ok::<_, CarryError>(writer.shutdown().await?)
     };

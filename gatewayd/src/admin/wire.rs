@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{splice::SendHalf, traffic::Traffic};
+use crate::{audit::StreamRecord, splice::SendHalf, traffic::Traffic};
 
 /// From the first byte of a head to its last, and silence inside a body.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub(super) enum ClientError {
     Timeout,
     #[error("the request is malformed")]
     Head(#[from] HeadError),
-    #[error("the log of admin calls is closed, so nothing can be recorded")]
+    #[error("the audit log is closed, so nothing can be recorded")]
     NoLog,
     #[error("the body is malformed")]
     Body(#[from] BodyError),
@@ -41,16 +41,18 @@ pub(super) struct ClientReader {
     recv: RecvStream,
     buffer: Vec<u8>,
     traffic: Arc<Traffic>,
+    record: Arc<StreamRecord>,
 }
 
 pub(super) struct ClientWriter {
     send: SendHalf,
     traffic: Arc<Traffic>,
+    record: Arc<StreamRecord>,
 }
 
 impl ClientReader {
-    pub(super) fn new(recv: RecvStream, traffic: Arc<Traffic>) -> Self {
-        Self { recv, buffer: Vec::new(), traffic }
+    pub(super) fn new(recv: RecvStream, traffic: Arc<Traffic>, record: Arc<StreamRecord>) -> Self {
+        Self { recv, buffer: Vec::new(), traffic, record }
     }
 
     /// The next request's head; none: the client ended between two requests.
@@ -102,18 +104,20 @@ impl ClientReader {
         self.buffer.reserve(MAX_HEAD_LEN);
         let read = self.recv.read_buf(&mut self.buffer).await.map_err(|_| ClientError::Gone)?;
         self.traffic.received(read);
+        self.record.received(read);
         Ok(read)
     }
 }
 
 impl ClientWriter {
-    pub(super) fn new(send: SendHalf, traffic: Arc<Traffic>) -> Self {
-        Self { send, traffic }
+    pub(super) fn new(send: SendHalf, traffic: Arc<Traffic>, record: Arc<StreamRecord>) -> Self {
+        Self { send, traffic, record }
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         self.send.stream().write_all(bytes).await.map_err(|_| ClientError::Gone)?;
         self.traffic.sent(bytes.len());
+        self.record.sent(bytes.len());
         Ok(())
     }
 

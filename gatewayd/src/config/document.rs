@@ -92,7 +92,7 @@ impl<'a> Value<'a, '_> {
         texts.map(|text| text.map(str::to_owned)).collect()
     }
 
-    fn integer(self) -> Option<i64> {
+    pub(super) fn integer(self) -> Option<i64> {
         let DeValue::Integer(integer) = self.0 else { return None };
         i64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }

@@ -11,6 +11,7 @@ use gateway_proto::{
         call::AdminCall,
         opening::{ActingUser, KnownBy},
     },
+    audit::record::Event,
     id::{ConnectionId, OrganizationId, ServerId},
     identity::{GatewayKey, GatewayPublicKey, NoiseBinding},
     policy::{
@@ -19,9 +20,10 @@ use gateway_proto::{
     },
 };
 use gatewayd::{
-    admin::{engine::EngineApi, log::AdminLog, owner::OwnerEnd, user::UserEnd},
+    admin::{engine::EngineApi, owner::OwnerEnd, user::UserEnd},
+    audit::{AuditLog, Names},
     authority::Authority,
-    config::EngineConfig,
+    config::{AuditConfig, EngineConfig},
     credentials::AllowedPeers,
     gate::Gate,
     listener::{ListenerContext, serve},
@@ -56,7 +58,7 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     owner: Site,
     user: Site,
-    log: AdminLog,
+    log: AuditLog,
     local: SenderHandle,
     at_user: Arc<Peer>,
     tunnel: Connection,
@@ -206,8 +208,10 @@ impl World {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
 
         let gate = Gate::new(owner.authority.clone());
-        let (log, writer) = AdminLog::open(owner.directory.path()).unwrap();
-        tasks.spawn(writer.run());
+        let (log, writer) = AuditLog::open(owner.directory.path(), &AuditConfig::default()).unwrap();
+        tasks.spawn(writer.run(Names::of(&owner.authority)));
+        let (users_log, writer) = AuditLog::open(user.directory.path(), &AuditConfig::default()).unwrap();
+        tasks.spawn(writer.run(Names::of(&user.authority)));
         tasks.spawn(gate.clone().run(stop.clone()));
         let api = EngineConfig::new(&format!("https://{}", engine.address), None).unwrap();
         let listener = ListenerContext {
@@ -215,6 +219,7 @@ impl World {
             gate: gate.clone(),
             authority: owner.authority.clone(),
             admin: Some(OwnerEnd::new(EngineApi::new(api), log.clone(), gate)),
+            audit: log.clone(),
             traffic: TrafficTable::default(),
             unobserved: Unobserved::default(),
             places: EnginePlaces::new(10, gatewayd::engine::EngineWatch::none()),
@@ -230,6 +235,7 @@ impl World {
             gate,
             authority: user.authority.clone(),
             ports: LocalPorts::open(user.authority.clone()).unwrap(),
+            audit: users_log,
             traffic: TrafficTable::default(),
             unobserved: Unobserved::default(),
             admin: UserEnd::new(&identity, [127, 0, 0, 1].into(), LIMIT),
@@ -275,14 +281,18 @@ impl World {
         Client { stream: stream.await.expect("TLS").unwrap(), buffer: Vec::new() }
     }
 
-    /// The log of admin calls, once it has this many.
+    /// The admin calls of the audit log, once it has this many.
     pub(crate) async fn calls(&self, count: usize) -> Vec<AdminCall> {
         timeout(LIMIT, async {
             loop {
-                let calls = self.log.newest(1000).unwrap();
-                assert!(calls.whole);
-                if calls.calls.len() >= count {
-                    return calls.calls;
+                let newest = self.log.newest(1000, "admin").unwrap();
+                assert!(newest.whole);
+                if newest.lines.len() >= count {
+                    let calls = newest.lines.into_iter().filter_map(|line| {
+                        let Event::AdminCall(call) = line.record.event else { return None };
+                        Some(call)
+                    });
+                    return calls.collect();
                 }
                 sleep(Duration::from_millis(5)).await;
             }

@@ -169,8 +169,8 @@ async fn a_read_only_administrator_browses_and_stops_nothing_until_the_owner_end
     let stranger = executed.iter().find(|call| !call.address.contains("@north.Organization_north"));
     ensure!(stranger.is_none(), "the engine's audit does not name the partner: {stranger:?}");
 
-    let audit =
-        scene.platform.ctl.json(&["gateway", "audit", "--limit", "1000", "--socket", scene.south.socket()]).await?;
+    let audit = ["gateway", "audit", "list", "--act", "admin", "--limit", "1000", "--socket", scene.south.socket()];
+    let audit = scene.platform.ctl.json(&audit).await?;
     let refused = items(&audit)?.iter().find(|call| call["path"] == "/channels/{channelId}/_stop");
     let refused = refused.with_context(|| format!("the refusal is not in the audit: {audit}"))?;
     ensure!(refused["refused"] == "read-only through gateway: stop channel is not permitted", "{refused}");
@@ -198,7 +198,8 @@ async fn a_partners_person_says_who_he_is_and_the_owner_lets_nobody_else_in() ->
     })
     .await?;
     ensure!(administrator.status(Method::GET, "/server/version", None).await? == 200);
-    let audit = scene.platform.ctl.json(&["gateway", "audit", "--socket", scene.south.socket()]).await?;
+    let audit = ["gateway", "audit", "list", "--act", "admin", "--socket", scene.south.socket()];
+    let audit = scene.platform.ctl.json(&audit).await?;
     let last = items(&audit)?.last().context("no call")?;
     ensure!(last["person"].as_str().is_some_and(|person| person.contains('@')), "{last}");
     scene.platform.ctl.json(&["admin", "leave", &id, "--profile", "north"]).await?;

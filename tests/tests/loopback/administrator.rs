@@ -68,7 +68,7 @@ async fn the_message_browser_works_where_patient_data_was_offered_and_says_why_w
         offered.push(id);
     }
     // What was read stands in the owner's log, by operation and never by message.
-    let audit = ["gateway", "audit", "--limit", "1000", "--socket", scene.south.socket()];
+    let audit = ["gateway", "audit", "list", "--act", "admin", "--limit", "1000", "--socket", scene.south.socket()];
     let audit = scene.platform.ctl.json(&audit).await?;
     let read = items(&audit)?.iter().filter(|call| call["path"] == "/channels/{channelId}/messages/{messageId}");
     let read: Vec<_> = read.filter(|call| call["method"] == "GET").collect();

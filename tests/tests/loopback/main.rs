@@ -3,6 +3,7 @@
 mod acceptance;
 mod admin;
 mod administrator;
+mod audit;
 mod crashes;
 mod cutting;
 mod delivery;

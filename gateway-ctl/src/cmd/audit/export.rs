@@ -8,7 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gateway_proto::api::platform::{AuditAnchor, AuditEntry};
+use gateway_proto::{
+    api::{
+        local::AuditLine,
+        platform::{AuditAnchor, AuditEntry},
+    },
+    audit::record::Event,
+};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -19,28 +25,123 @@ use crate::error::CtlError;
 pub(super) fn line(format: Format, source: &Source, entry: &AuditEntry) -> String {
     match format {
         Format::Jsonl => serde_json::to_string(entry).unwrap_or_default(),
-        Format::Fhir => fhir(source, entry).to_string(),
-        Format::Syslog => syslog(source, entry),
+        Format::Fhir => fhir(source, &Item::of_platform(entry)).to_string(),
+        Format::Syslog => syslog(source, &Item::of_platform(entry)),
+    }
+}
+
+/// A record of a gateway in one line, without a line break; `text` is its line in the log.
+pub(crate) fn gateway_line(format: Format, source: &Source, text: &str, line: &AuditLine) -> String {
+    match format {
+        Format::Jsonl => text.to_owned(),
+        Format::Fhir => fhir(source, &Item::of_gateway(line)).to_string(),
+        Format::Syslog => syslog(source, &Item::of_gateway(line)),
+    }
+}
+
+/// What the logs of platform and gateways have in common.
+#[derive(Debug)]
+pub(crate) struct Item {
+    id: String,
+    sequence: u64,
+    /// Unix milliseconds.
+    at: u64,
+    pub(crate) actor: String,
+    act: String,
+    pub(crate) object: String,
+    pub(crate) detail: String,
+    request: String,
+    hash: String,
+    is_refusal: bool,
+}
+
+impl Item {
+    fn of_platform(entry: &AuditEntry) -> Self {
+        Self {
+            id: entry.id.to_string().replace('_', "-"),
+            sequence: entry.sequence,
+            at: entry.at.saturating_mul(1000),
+            actor: entry.actor.clone(),
+            act: entry.act.clone(),
+            object: entry.object.clone(),
+            detail: entry.detail.clone(),
+            request: entry.request_id.clone(),
+            hash: entry.hash.clone(),
+            is_refusal: is_refusal(&entry.act),
+        }
+    }
+
+    /// Who and what by their names; everything else of the record as its detail.
+    pub(crate) fn of_gateway(AuditLine { hash, record }: &AuditLine) -> Self {
+        let mut fields = match serde_json::to_value(&record.event) {
+            Ok(Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        let mut take = |name: &str| match fields.remove(name) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        take("act");
+        let (server, organization, connection) = (take("server"), take("organization"), take("connection"));
+        let endpoint = take("endpoint");
+        let at = match (server.is_empty(), organization.is_empty()) {
+            (true, true) => String::new(),
+            _ => format!("{server}, {organization}"),
+        };
+        let actor = if let Event::AdminCall(call) = &record.event {
+            format!("{} at {at}", call.person.as_ref().unwrap_or(&call.user))
+        } else if at.is_empty() {
+            "gatewayd".to_owned()
+        } else {
+            at
+        };
+        let object = match (connection.is_empty(), endpoint.is_empty()) {
+            (true, _) => "audit log".to_owned(),
+            (false, true) => connection,
+            (false, false) => format!("{endpoint} ({connection})"),
+        };
+        let object = if record.event.is_refusal() && object == "audit log" { "tunnel".to_owned() } else { object };
+        let detail: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
+        Self {
+            // An id of FHIR has 64 characters at most; the hash alone is one of a kind.
+            id: hash.clone(),
+            sequence: record.sequence,
+            at: record.at,
+            actor,
+            act: record.event.act().to_owned(),
+            object,
+            detail: detail.join(" "),
+            request: String::new(),
+            hash: hash.clone(),
+            is_refusal: record.event.is_refusal(),
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 
 /// An AuditEvent of FHIR R4.
-fn fhir(source: &Source, entry: &AuditEntry) -> Value {
+fn fhir(source: &Source, entry: &Item) -> Value {
     let coding = |system: &str, code: &str, display: &str| json!({"system": system, "code": code, "display": display});
     let mut details = vec![json!({"type": "sequence", "valueString": entry.sequence.to_string()})];
-    for (name, value) in [("detail", &entry.detail), ("request", &entry.request_id), ("hash", &entry.hash)] {
+    for (name, value) in [("detail", &entry.detail), ("request", &entry.request), ("hash", &entry.hash)] {
         if !value.is_empty() {
             details.push(json!({"type": name, "valueString": value}));
         }
     }
     json!({
         "resourceType": "AuditEvent",
-        "id": entry.id.to_string().replace('_', "-"),
+        "id": entry.id,
         "type": coding("http://dicom.nema.org/resources/ontology/DCM", "110100", "Application Activity"),
         "subtype": [{"system": "urn:gateway:act", "code": entry.act}],
         "action": action(&entry.act),
         "recorded": instant(entry.at),
-        "outcome": if is_refusal(&entry.act) { "4" } else { "0" },
+        "outcome": if entry.is_refusal { "4" } else { "0" },
         "agent": [{"who": {"display": entry.actor}, "requestor": true}],
         "source": {
             "observer": {"display": source.owner, "identifier": {"value": source.chain}},
@@ -65,22 +166,23 @@ fn is_refusal(act: &str) -> bool {
 }
 
 /// A line of RFC 5424: facility 13 (log audit), severity informational or warning.
-fn syslog(source: &Source, entry: &AuditEntry) -> String {
-    let priority = 13 * 8 + if is_refusal(&entry.act) { 4 } else { 6 };
+fn syslog(source: &Source, entry: &Item) -> String {
+    let priority = 13 * 8 + if entry.is_refusal { 4 } else { 6 };
     let parameters = [
         ("sequence", entry.sequence.to_string()),
-        ("id", entry.id.to_string()),
+        ("id", entry.id.clone()),
         ("actor", entry.actor.clone()),
         ("object", entry.object.clone()),
-        ("request", entry.request_id.clone()),
+        ("request", entry.request.clone()),
         ("hash", entry.hash.clone()),
     ];
     let parameters: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
     let detail: String = entry.detail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!(
-        "<{priority}>1 {} {} gateway-control - {} [gateway@32473 {}] \u{feff}{detail}",
+        "<{priority}>1 {} {} {} - {} [gateway@32473 {}] \u{feff}{detail}",
         instant(entry.at),
         source.chain,
+        source.daemon,
         word(&entry.act),
         parameters.join(" "),
     )
@@ -110,8 +212,9 @@ fn word(text: &str) -> String {
     if word.is_empty() { "-".to_owned() } else { word }
 }
 
-fn instant(secs: u64) -> String {
-    let at = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+fn instant(ms: u64) -> String {
+    let nanos = i128::from(ms) * 1_000_000;
+    let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| "-".to_owned())
 }
 
@@ -182,7 +285,11 @@ mod tests {
     use super::*;
 
     fn source() -> Source {
-        Source { chain: OrganizationId::new(1, [0; 10]).to_string(), owner: "Clinic \"A\"".into() }
+        Source {
+            chain: OrganizationId::new(1, [0; 10]).to_string(),
+            owner: "Clinic \"A\"".into(),
+            daemon: "gateway-control",
+        }
     }
 
     fn entry() -> AuditEntry {
