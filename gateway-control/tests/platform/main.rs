@@ -25,6 +25,7 @@ mod process;
 mod random;
 mod replicas;
 mod requests;
+mod restarts;
 mod roles;
 mod states;
 mod tenants;
