@@ -16,6 +16,7 @@ mod fuzz;
 mod harness;
 mod hygiene;
 mod keys;
+mod kin;
 mod links;
 mod lists;
 mod model;
