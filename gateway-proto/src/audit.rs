@@ -1,6 +1,6 @@
 //! Audit logs and their hash chains: how an entry is hashed, and how whoever holds a log verifies it.
 //!
-//! A gateway's own log of streams, refusals and admin calls: [`record`] (what is written), [`line`] (how, and the chain),
+//! A gateway's own log of streams, refusals and admin calls: [`record`] (what is written), [`line`](mod@line) (how, and the chain),
 //! [`note`] (what the data path says), [`condense`] (floods). The rest of this module is the chain of the control plane's log.
 //!
 //! `hash = SHA-256(hash of the entry before ‖ for each field: its length as 8 bytes, its UTF-8 bytes)` over the fields
