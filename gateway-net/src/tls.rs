@@ -5,6 +5,7 @@
 //! - A pin looks at the key alone. Names and dates are not read: a wrong clock or a moved host does not cut a gateway off, and the key
 //!   still has to sign the handshake.
 
+mod acme;
 mod authorities;
 mod identity;
 mod pin;
@@ -14,6 +15,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+pub use acme::{AcmeCertificates, ChallengeError, acme_server_config, certificate_request, is_for, validity};
 pub use authorities::{AuthoritiesError, foreign_client_config};
 pub use identity::{IdentityError, ServerIdentity};
 pub(crate) use pin::PinVerifier;

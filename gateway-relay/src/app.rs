@@ -18,10 +18,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accept::LimitAcceptor,
+    acme::{Orders, OrdersError},
     budget::Organizations,
     certificate,
     clients::Clients,
-    config::{Config, UdpListen},
+    config::{Config, TlsSource, UdpListen},
     http,
     metrics::Metrics,
     ready::{Identity, Ready, RelayIdentityError},
@@ -89,6 +90,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Certificates cannot be ordered.
+    #[error(transparent)]
+    Orders(#[from] OrdersError),
     /// `ready.json` cannot be written.
     #[error(transparent)]
     Ready(#[from] SecretFileError),
@@ -134,6 +138,13 @@ impl Relay {
         let ready = Ready::new(listen, [first, second], relayed, metrics_listen, &identity);
         ready.write(&config.data_dir)?;
         let metrics = Arc::new(Metrics::new());
+        let orders = match &config.tls {
+            TlsSource::Acme(acme) => {
+                let orders = Orders::new(acme, &config.data_dir, &identity.tls, metrics.clone()).await?;
+                Some(orders)
+            }
+            TlsSource::Files { .. } | TlsSource::Generated { .. } => None,
+        };
         let responder = StunResponder::new(&config.limits, metrics.clone());
         let acceptor = LimitAcceptor::new(&config.limits, metrics.clone());
         let shared = Arc::new(Shared {
@@ -151,13 +162,27 @@ impl Relay {
 
         let server = Handle::new();
         let mut tasks = JoinSet::new();
-        let tls = certificate::tls(&identity.tls);
-        tasks.spawn(serve_relay(listener, tls.clone(), acceptor, server.clone(), shared.clone()));
-        let watch = certificate::watch(shared.config.tls.clone(), tls, identity.tls.pin(), shared.metrics.clone());
-        tasks.spawn(async move {
-            watch.await;
-            Task::Certificate
-        });
+        let tls = match orders {
+            Some(orders) => {
+                let tls = orders.tls();
+                tasks.spawn(async move {
+                    orders.run().await;
+                    Task::Certificate
+                });
+                tls
+            }
+            None => {
+                let tls = certificate::tls(&identity.tls);
+                let (source, pin) = (shared.config.tls.clone(), identity.tls.pin());
+                let watch = certificate::watch(source, tls.clone(), pin, shared.metrics.clone());
+                tasks.spawn(async move {
+                    watch.await;
+                    Task::Certificate
+                });
+                tls
+            }
+        };
+        tasks.spawn(serve_relay(listener, tls, acceptor, server.clone(), shared.clone()));
         let router = http::metrics(shared.clone());
         tasks.spawn(async move { Task::Metrics(axum::serve(metrics_listener, router).await) });
         for local in 0..u8::try_from(shared.udp.len()).unwrap_or(u8::MAX) {

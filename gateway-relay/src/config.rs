@@ -70,6 +70,23 @@ pub enum TlsSource {
         /// Names in the certificate.
         names: Vec<String>,
     },
+    /// `[acme]`: certificates of an authority that speaks ACME, for the key in the data directory.
+    Acme(Acme),
+}
+
+/// How certificates are ordered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The names in the certificate, all of which lead to this relay.
+    pub domains: Vec<String>,
+    /// Addresses the authority may write to, as `mailto:` URLs.
+    pub contact: Vec<String>,
+    /// The authority's directory.
+    pub directory: String,
+    /// PEM file with the authorities that the directory's own TLS certificate may be from; none: the public web PKI.
+    pub root: Option<PathBuf>,
+    /// Where challenges of HTTP-01 are answered; none: TLS-ALPN-01 on the relay's own port.
+    pub http_listen: Option<SocketAddr>,
 }
 
 /// Bounds on what gateways and strangers can make the relay spend.

@@ -12,6 +12,7 @@
 //! tells the gateways to move, waits for them and closes.
 
 mod accept;
+mod acme;
 mod admission;
 mod app;
 mod budget;

@@ -90,6 +90,13 @@ pub(crate) enum StunOutcome {
     SendFailed,
 }
 
+/// What became of an order for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum OrderOutcome {
+    Issued,
+    Failed,
+}
+
 /// What became of a changed certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum ReloadOutcome {
@@ -112,6 +119,7 @@ labels!(
     RejectLabel { reason: RejectReason },
     EndLabel { reason: EndReason },
     StunLabel { outcome: StunOutcome },
+    OrderLabel { outcome: OrderOutcome },
     ReloadLabel { outcome: ReloadOutcome }
 );
 
@@ -129,6 +137,8 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     rejected: Family<RejectLabel, Counter>,
     stun: Family<StunLabel, Counter>,
+    orders: Family<OrderLabel, Counter>,
+    pub(crate) certificate_expires: Gauge,
     reloads: Family<ReloadLabel, Counter>,
 }
 
@@ -146,6 +156,8 @@ impl Metrics {
             accepted: Counter::default(),
             rejected: Family::default(),
             stun: Family::default(),
+            orders: Family::default(),
+            certificate_expires: Gauge::default(),
             reloads: Family::default(),
         };
         let registry = &mut metrics.registry;
@@ -176,6 +188,12 @@ impl Metrics {
             "UDP packets that are not relayed datagrams, by outcome",
             metrics.stun.clone(),
         );
+        registry.register("certificate_orders", "Certificates ordered by ACME, by outcome", metrics.orders.clone());
+        registry.register(
+            "certificate_expires",
+            "When the certificate of the ACME authority expires, Unix seconds; 0: there is none",
+            metrics.certificate_expires.clone(),
+        );
         registry.register(
             "certificate_reloads",
             "Changes of the TLS certificate's files, by outcome",
@@ -186,6 +204,10 @@ impl Metrics {
 
     pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
         self.reloads.get_or_create(&ReloadLabel { outcome }).inc();
+    }
+
+    pub(crate) fn ordered(&self, outcome: OrderOutcome) {
+        self.orders.get_or_create(&OrderLabel { outcome }).inc();
     }
 
     pub(crate) fn forwarded(&self, kind: Kind, bytes: usize) {

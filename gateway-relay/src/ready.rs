@@ -15,7 +15,10 @@ use gateway_net::{
 use gateway_proto::id::RelayId;
 use serde::Serialize;
 
-use crate::config::{Config, TlsSource};
+use crate::{
+    acme,
+    config::{Config, TlsSource},
+};
 
 /// The relay is up; one line of JSON on standard output and in `ready.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,6 +104,7 @@ impl Identity {
         let tls = match &config.tls {
             TlsSource::Files { certificate, key } => ServerIdentity::load(certificate, key)?,
             TlsSource::Generated { names } => ServerIdentity::load_or_generate(path, names)?,
+            TlsSource::Acme(acme) => acme::identity(path, &acme.domains)?,
         };
         let relay_id = match config.relay_id {
             Some(id) => id,

@@ -131,6 +131,11 @@ impl ServerIdentity {
         Self::load(&certificate_path, &key_path)
     }
 
+    /// Loads a certificate for the key that is kept in `data_dir`.
+    pub fn load_for_key_in(data_dir: &Path, certificate: &Path) -> Result<Self, IdentityError> {
+        Self::load(certificate, &data_dir.join(KEY_FILE))
+    }
+
     /// The fingerprint clients pin.
     pub fn pin(&self) -> TlsPin {
         self.pin
@@ -144,6 +149,12 @@ impl ServerIdentity {
     pub(super) fn certified_key(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
     }
+}
+
+/// The key kept in `data_dir`.
+pub(super) fn key_in(data_dir: &Path) -> Result<rcgen::KeyPair, IdentityError> {
+    let text = secret_file::read(&data_dir.join(KEY_FILE))?;
+    rcgen::KeyPair::from_pem(&String::from_utf8_lossy(&text)).map_err(IdentityError::Generate)
 }
 
 impl fmt::Debug for ServerIdentity {

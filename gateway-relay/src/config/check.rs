@@ -13,7 +13,7 @@ use std::{
 use gateway_proto::{identity::GatewayPublicKey, relay::MAX_FRAME};
 use serde::Deserialize;
 
-use super::{Config, Limits, Log, Timing, TlsSource, UdpListen, file};
+use super::{Acme, Config, Limits, Log, Timing, TlsSource, UdpListen, file};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,8 @@ fn lines(mistakes: &[Mistake]) -> String {
 
 const ADDRESS: &str =
     "an IP address and a port is accepted, such as \"0.0.0.0:443\" or \"[::]:443\"; port 0 takes a free one";
+/// Let's Encrypt.
+const DEFAULT_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 /// Upper end of counts, sizes and rates: large enough for any machine, small enough to multiply.
 const MANY: u64 = 1 << 40;
@@ -88,7 +90,7 @@ pub(super) fn check(table: toml::Table) -> Result<Config, Vec<Mistake>> {
         metrics_listen: checker.metrics_listen(file.metrics_listen.as_deref()),
         data_dir: checker.data_dir(file.data_dir),
         control_keys: checker.control_keys(file.control_keys),
-        tls: checker.tls(file.tls),
+        tls: checker.tls_source(file.tls, file.acme),
         limits: checker.limits(&file.limits),
         timing: checker.timing(&file.timing),
         log: checker.log(file.log),
@@ -142,6 +144,13 @@ fn fit_one(
             mistakes.push(Mistake { key, value: Some(value.to_string()), accepted: error.message().to_owned() });
         }
     }
+}
+
+fn is_domain(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.len() <= 253 && name.contains('.') && name.split('.').all(is_label)
 }
 
 struct Checker {
@@ -238,6 +247,54 @@ impl Checker {
             self.mistake(KEY, None, ACCEPTED);
         }
         texts.iter().filter_map(|text| self.parse(KEY, text, ACCEPTED)).collect()
+    }
+
+    fn tls_source(&mut self, tls: file::Tls, acme: file::Acme) -> TlsSource {
+        let ordered = self.acme(acme);
+        let own = tls.certificate.is_some() || tls.key.is_some() || tls.names.is_some();
+        if ordered.is_some() && own {
+            let accepted = "certificates come from [acme] or from [tls], not from both: leave one section out";
+            self.mistake("acme", Some("[…]".to_owned()), accepted);
+        }
+        let given = self.tls(tls);
+        ordered.map_or(given, TlsSource::Acme)
+    }
+
+    /// None: nothing of the section is there.
+    fn acme(&mut self, acme: file::Acme) -> Option<Acme> {
+        const DOMAINS: &str = "a list of 1 to 100 DNS names without `*` is accepted, all of which lead to this relay, such as [\"relay.example.org\"]";
+        const DIRECTORY: &str =
+            "an https:// URL is accepted, such as \"https://acme-v02.api.letsencrypt.org/directory\"";
+        let file::Acme { domains, contact, directory, terms_agreed, root, http_listen } = acme;
+        let is_absent = domains.is_none() && contact.is_none() && directory.is_none() && terms_agreed.is_none();
+        if is_absent && root.is_none() && http_listen.is_none() {
+            return None;
+        }
+        let domains = domains.unwrap_or_default();
+        if domains.is_empty() {
+            self.mistake("acme.domains", None, DOMAINS);
+        } else if domains.len() > 100 || !domains.iter().all(|domain| is_domain(domain)) {
+            self.mistake("acme.domains", Some(format!("{domains:?}")), DOMAINS);
+        }
+        let contact = contact.unwrap_or_default();
+        if contact.len() > 10 || !contact.iter().all(|address| address.starts_with("mailto:") && address.contains('@'))
+        {
+            let accepted = "a list of at most 10 addresses is accepted, such as [\"mailto:ops@example.org\"]";
+            self.mistake("acme.contact", Some(format!("{contact:?}")), accepted);
+        }
+        if terms_agreed != Some(true) {
+            let accepted = "true is accepted, once you have read the terms of service of the certificate authority and agree to them";
+            self.mistake("acme.terms_agreed", terms_agreed.map(|agreed| agreed.to_string()), accepted);
+        }
+        let directory = directory.unwrap_or_else(|| DEFAULT_DIRECTORY.to_owned());
+        if directory.strip_prefix("https://").is_none_or(|rest| rest.len() <= 1) {
+            self.mistake("acme.directory", Some(format!("{directory:?}")), DIRECTORY);
+        }
+        if let Some(root) = root.as_ref().filter(|root| root.as_os_str().is_empty()) {
+            self.mistake("acme.root", Some(format!("{root:?}")), "a PEM file is accepted");
+        }
+        let http_listen = http_listen.and_then(|text| self.parse("acme.http_listen", &text, ADDRESS));
+        Some(Acme { domains, contact, directory, root, http_listen })
     }
 
     fn tls(&mut self, tls: file::Tls) -> TlsSource {

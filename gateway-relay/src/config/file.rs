@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) control_keys: Option<Vec<String>>,
     pub(super) tls: Tls,
+    pub(super) acme: Acme,
     pub(super) limits: Limits,
     pub(super) timing: Timing,
     pub(super) log: Log,
@@ -26,6 +27,17 @@ pub(super) struct Tls {
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) names: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Acme {
+    pub(super) domains: Option<Vec<String>>,
+    pub(super) contact: Option<Vec<String>>,
+    pub(super) directory: Option<String>,
+    pub(super) terms_agreed: Option<bool>,
+    pub(super) root: Option<PathBuf>,
+    pub(super) http_listen: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

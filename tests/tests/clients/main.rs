@@ -4,6 +4,7 @@
 //! `tests/run clients` installs the programs, makes the Python environment of `tests/requirements.txt` and names its
 //! interpreter in `GATEWAY_TEST_PYTHON`.
 
+mod acme;
 mod dicom;
 mod hl7;
 mod http;

@@ -74,7 +74,7 @@ pub(crate) async fn serve(log: &Path, start: impl Fn(u16) -> anyhow::Result<Comm
 
 /// A port nobody listens on. Somebody else may take it before the server does; then the server says so and the test
 /// fails, which the ephemeral range makes unlikely.
-fn free_port() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
