@@ -16,6 +16,7 @@
 //! | [`log`] | log set-up |
 //! | [`shutdown`] | the first signal asks, the second insists |
 //! | [`time`] | the wall clock, read nowhere else |
+//! | [`udp`] | the UDP socket under tunnels and relays |
 //! | [`entropy`] | random bytes |
 
 mod dial;
@@ -28,6 +29,7 @@ pub mod secret_file;
 pub mod shutdown;
 pub mod time;
 pub mod tls;
+pub mod udp;
 pub mod ws;
 
 pub use entropy::random;

@@ -8,16 +8,17 @@ mod session;
 
 use std::{
     array,
+    future::poll_fn,
     io::{self, IoSliceMut},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use gateway_net::udp::UdpIo;
 use gateway_proto::relay::udp::{OVERHEAD, Via, is_relayed};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit};
 pub(crate) use session::{Session, Sessions, Train};
-use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
     app::Shared,
@@ -28,21 +29,17 @@ use crate::{
 
 /// The largest train a kernel hands out.
 const TRAIN: usize = 65_535;
+/// Trains received at once.
+const TRAINS: usize = 8;
 /// Kernel buffer asked for, each way: what a fast path sends while this task waits for its turn.
 const SOCKET_BUFFER: usize = 4 << 20;
 
 /// The ports.
 #[derive(Debug)]
 pub(crate) struct UdpPorts {
-    ports: Vec<UdpPort>,
+    ports: Vec<UdpIo>,
     /// What gateways are told; `None`: nothing is relayed over UDP.
     offered: Option<u16>,
-}
-
-#[derive(Debug)]
-struct UdpPort {
-    io: UdpSocket,
-    state: UdpSocketState,
 }
 
 impl UdpPorts {
@@ -52,14 +49,9 @@ impl UdpPorts {
 
     /// Binds one more port.
     pub(crate) fn bind(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = std::net::UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
-        let state = UdpSocketState::new((&socket).into())?;
-        // Best effort: the kernel grants up to net.core.{r,w}mem_max.
-        let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
-        let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
-        let bound = socket.local_addr()?;
-        self.ports.push(UdpPort { io: UdpSocket::from_std(socket)?, state });
+        let port = UdpIo::new(std::net::UdpSocket::bind(address)?, SOCKET_BUFFER)?;
+        let bound = port.local_addr()?;
+        self.ports.push(port);
         Ok(bound)
     }
 
@@ -80,7 +72,7 @@ impl UdpPorts {
     pub(crate) fn send(&self, via: Via, train: &[u8], segment: usize) -> Result<(), DropReason> {
         let Some(port) = self.ports.get(usize::from(via.local)) else { return Err(DropReason::SendFailed) };
         // A kernel without GSO takes one datagram at a time.
-        for part in train.chunks(segment.max(1) * port.state.max_gso_segments()) {
+        for part in train.chunks(segment.max(1) * port.state().max_gso_segments()) {
             let transmit = Transmit {
                 destination: via.remote,
                 ecn: None,
@@ -88,8 +80,7 @@ impl UdpPorts {
                 segment_size: (part.len() > segment).then_some(segment),
                 src_ip: None,
             };
-            let sent = port.io.try_io(Interest::WRITABLE, || port.state.try_send((&port.io).into(), &transmit));
-            sent.map_err(|error| {
+            port.try_send(&transmit).map_err(|error| {
                 let full = error.kind() == io::ErrorKind::WouldBlock;
                 if full { DropReason::SocketFull } else { DropReason::SendFailed }
             })?;
@@ -101,13 +92,13 @@ impl UdpPorts {
 /// Serves one port; ends only with the task.
 pub(crate) async fn serve(shared: Arc<Shared>, local: u8, stun: StunResponder) {
     let Some(port) = shared.udp.ports.get(usize::from(local)) else { return };
-    let mut memory = vec![0; BATCH_SIZE * TRAIN];
-    let mut metas = [RecvMeta::default(); BATCH_SIZE];
+    let mut memory = vec![0; TRAINS * TRAIN];
+    let mut metas = [RecvMeta::default(); TRAINS];
     loop {
         let mut rest = memory.chunks_exact_mut(TRAIN);
-        let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
+        let mut buffers: [IoSliceMut<'_>; TRAINS] =
             array::from_fn(|_| IoSliceMut::new(rest.next().unwrap_or_default()));
-        match receive(port, &mut buffers, &mut metas).await {
+        match poll_fn(|cx| port.poll_recv(cx, &mut buffers, &mut metas)).await {
             Ok(count) => {
                 let now = Instant::now();
                 for (buffer, meta) in buffers.iter_mut().zip(&metas).take(count) {
@@ -122,16 +113,6 @@ pub(crate) async fn serve(shared: Arc<Shared>, local: u8, stun: StunResponder) {
                 // A broken socket must not become a busy loop.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        }
-    }
-}
-
-async fn receive(port: &UdpPort, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
-    loop {
-        port.io.readable().await?;
-        match port.io.try_io(Interest::READABLE, || port.state.recv((&port.io).into(), buffers, metas)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            received => return received,
         }
     }
 }

@@ -26,15 +26,19 @@ pub(crate) const CHUNKS: usize = 32;
 pub struct EngineSocket(TcpStream);
 
 impl EngineSocket {
-    /// Takes a fresh socket: no delay, TCP keepalive, zero linger.
-    pub fn new(socket: TcpStream, keepalive: Duration) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        let reference = SockRef::from(&socket);
-        reference.set_linger(Some(Duration::ZERO))?;
-        let interval = (keepalive / 3).max(Duration::from_secs(1));
-        reference
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))?;
+    /// Takes a socket that was connected just now.
+    ///
+    /// # Errors
+    /// When the system does not set an option.
+    pub fn connected(socket: TcpStream, keepalive: Duration) -> io::Result<Self> {
+        set_up(SockRef::from(&socket), keepalive)?;
         Ok(Self(socket))
+    }
+
+    /// Takes a socket that was accepted from a listener that was [`set_up`]: it is like that from its first moment, also when it is
+    /// never taken because the daemon is killed.
+    pub fn accepted(socket: TcpStream) -> Self {
+        Self(socket)
     }
 
     /// The socket, set up as before.
@@ -65,11 +69,28 @@ impl EngineSocket {
     }
 }
 
+/// Sets a socket up, or a listener for all it will accept: no delay, TCP keepalive, zero linger.
+///
+/// # Errors
+/// When the system does not set an option.
+pub(crate) fn set_up(socket: SockRef<'_>, keepalive: Duration) -> io::Result<()> {
+    let interval = (keepalive / 3).max(Duration::from_secs(1));
+    socket.set_tcp_nodelay(true)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))
+}
+
 /// What the engine sends.
 #[derive(Debug)]
 pub(crate) struct EngineReader<'a>(ReadHalf<'a>);
 
 impl EngineReader<'_> {
+    /// Resolves when there is something to read, be it an end or an error.
+    pub(crate) async fn readable(&self) {
+        // An error of the wait itself is the next read's to tell.
+        let _ = self.0.readable().await;
+    }
+
     /// Reads what is there into `buffer`, which gets room for `size` bytes when it has little left; 0 at the end.
     pub(crate) async fn read(&mut self, buffer: &mut BytesMut, size: usize) -> io::Result<usize> {
         // Room is made once there is something to read: an idle conversation holds none.

@@ -4,6 +4,7 @@
 //! may carry data. Nothing is latched: after every end the next attempt follows, with jittered backoff.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,11 +24,13 @@ use crate::{
     listener::{ListenerContext, serve},
     peer::Peer,
     proof::{HeartbeatError, Proof, heartbeat},
-    tunnel::{DialError, TunnelEndpoint},
+    tunnel::{DialError, Tunnel, TunnelEndpoint},
 };
 
 /// A handshake takes one round trip of the path and survives a few losses within this.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Changes of the path that begin a handshake anew; after that it is left to its timers.
+const MAX_REDIALS: u32 = 3;
 /// A tunnel that no connection wants any more is closed after this, so that resets of its streams arrive first.
 const LINGER: Duration = Duration::from_millis(500);
 /// A tunnel that lived this long was no accident: after its end the next dial comes without delay.
@@ -69,8 +72,8 @@ impl Keeper {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.keep()).await;
-        if let Some(connection) = self.peer.tunnel.send_replace(None) {
-            connection.close(VarInt::from_u32(0), b"peer removed");
+        if let Some(tunnel) = self.peer.tunnel.send_replace(None) {
+            tunnel.connection().close(VarInt::from_u32(0), b"peer removed");
         }
     }
 
@@ -116,15 +119,16 @@ impl Keeper {
             let Established { connection, control: (send, recv) } = next;
             info!(peer = %self.peer.key.short(), "tunnel up");
             self.peer.set_problem(None);
-            let former = self.peer.tunnel.send_replace(Some(connection.clone()));
+            let tunnel = Tunnel::new(connection.clone());
+            let former = self.peer.tunnel.send_replace(Some(tunnel.clone()));
             if let Some(former) = former {
-                former.close(VarInt::from_u32(0), b"replaced by a newer tunnel");
+                former.connection().close(VarInt::from_u32(0), b"replaced by a newer tunnel");
             }
             let dials = self.dials();
             let end = tokio::select! {
                 error = heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe()) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
-                () = serve(&connection, &self.peer, &self.listener) =>
+                () = serve(&tunnel, &self.peer, &self.listener) =>
                     End::Failed(TunnelError::Ended(connection.closed().await)),
                 reason = connection.closed() => End::Failed(TunnelError::Ended(reason)),
                 () = unwanted(self.peer.wanted.subscribe()) => End::Failed(TunnelError::Unwanted),
@@ -160,8 +164,8 @@ impl Keeper {
                 reached = reachable.wait_for(|reachable| *reachable) => drop(reached),
                 _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
             }
-            let dialled = timeout(HANDSHAKE_TIMEOUT, self.endpoint.dial(self.peer.key, &self.peer.path_epoch)?).await;
-            let connection = dialled.map_err(|_| TunnelError::Timeout)?.map_err(TunnelError::Handshake)?;
+            let dialled = timeout(HANDSHAKE_TIMEOUT, self.dial()).await;
+            let connection = dialled.map_err(|_| TunnelError::Timeout)??;
             let control = connection.open_bi().await.map_err(TunnelError::Ended)?;
             Ok(Established { connection, control })
         } else {
@@ -172,6 +176,24 @@ impl Keeper {
             };
             control_of(connection).await
         }
+    }
+}
+
+impl Keeper {
+    /// A handshake whose packets went a way that was left in the meantime would wait for its timer: it is begun anew.
+    async fn dial(&self) -> Result<Connection, TunnelError> {
+        for _ in 0..MAX_REDIALS {
+            let mut moved = pin!(self.peer.path_moved.notified());
+            moved.as_mut().enable();
+            tokio::select! {
+                biased;
+                dialled = self.endpoint.dial(self.peer.key, &self.peer.path_epoch)? => {
+                    return dialled.map_err(TunnelError::Handshake);
+                }
+                () = moved => {}
+            }
+        }
+        self.endpoint.dial(self.peer.key, &self.peer.path_epoch)?.await.map_err(TunnelError::Handshake)
     }
 }
 
@@ -210,10 +232,10 @@ async fn control_of(connection: Connection) -> Result<Established, TunnelError> 
 /// The other end of a tunnel from this gateway to itself: answers heartbeats and serves streams until it closes.
 pub async fn serve_self(connection: Connection, peer: Arc<Peer>, listener: ListenerContext) {
     let Ok(Established { connection, control: (send, recv) }) = control_of(connection).await else { return };
-    let answered = Proof::default();
+    let (answered, tunnel) = (Proof::default(), Tunnel::new(connection.clone()));
     tokio::select! {
         _ = heartbeat(send, recv, &answered, peer.streams.subscribe()) => {}
-        () = serve(&connection, &peer, &listener) => {}
+        () = serve(&tunnel, &peer, &listener) => {}
     }
     connection.close(VarInt::from_u32(0), b"tunnel ended");
 }

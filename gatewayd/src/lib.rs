@@ -50,4 +50,5 @@ pub mod status;
 pub mod store;
 mod stun_socket;
 pub mod traffic;
+mod trains;
 pub mod tunnel;

@@ -13,7 +13,7 @@ use gateway_proto::{
     policy::{DeniedReason, HL7V2_MLLP, LocalEnd},
     stream::{Answer, HEADER_LEN, HeaderError, RefusalCode, ResetCode, StreamHeader, StreamKind},
 };
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{RecvStream, SendStream, VarInt};
 use tokio::{
     net::TcpStream,
     task::JoinSet,
@@ -32,9 +32,9 @@ use crate::{
     observer::{Observer, Unobserved},
     peer::{Peer, PeerStream},
     places::{EnginePlaces, ListenerFull, Place},
-    splice::{SendHalf, SpliceContext, splice},
+    splice::{Opening, SendHalf, SpliceContext, splice},
     traffic::{Role, StreamGuard, Traffic, TrafficTable, WaitFor},
-    tunnel,
+    tunnel::Tunnel,
 };
 
 /// A peer that opens a stream sends its header at once.
@@ -72,16 +72,16 @@ pub struct ListenerContext {
 }
 
 /// Takes streams until the tunnel ends; streams under way end with it.
-pub async fn serve(connection: &Connection, peer: &Arc<Peer>, context: &ListenerContext) {
+pub async fn serve(tunnel: &Tunnel, peer: &Arc<Peer>, context: &ListenerContext) {
     let mut streams = JoinSet::new();
     // Shared: a copy in the task of every stream would be there several times.
     let context = Arc::new(context.clone());
     loop {
         tokio::select! {
-            accepted = connection.accept_bi() => {
+            accepted = tunnel.connection().accept_bi() => {
                 let Ok((send, recv)) = accepted else { return };
-                let (connection, peer, context) = (connection.clone(), peer.clone(), context.clone());
-                streams.spawn(async move { stream(&connection, &peer, context, SendHalf::new(send), recv).await });
+                let (tunnel, peer, context) = (tunnel.clone(), peer.clone(), context.clone());
+                streams.spawn(async move { stream(&tunnel, &peer, context, SendHalf::new(send), recv).await });
             }
             Some(_) = streams.join_next() => {}
         }
@@ -89,13 +89,13 @@ pub async fn serve(connection: &Connection, peer: &Arc<Peer>, context: &Listener
 }
 
 async fn stream(
-    connection: &Connection,
+    tunnel: &Tunnel,
     peer: &Arc<Peer>,
     context: Arc<ListenerContext>,
     mut send: SendHalf,
     mut recv: RecvStream,
 ) {
-    let admitted = match timeout(HEADER_TIMEOUT, admit(connection, peer, &context, &mut recv)).await {
+    let admitted = match timeout(HEADER_TIMEOUT, admit(tunnel, peer, &context, &mut recv)).await {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(denied)) => {
             context.audit.refused(denied.refusal(peer.key));
@@ -144,17 +144,19 @@ async fn stream(
                 return refuse_with(send, recv, &refusal.answer()).await;
             }
         };
-        if send.stream().write_all(&Answer::Accepted.encode()).await.is_err() {
-            return;
-        }
         traffic.clear_problem();
         record.opened();
         let _open = (guard, peer.stream_opened());
         let observer = Observer::of(traffic.clone(), Role::Listener, &permit.entry, &context.unobserved, true);
         let engine_says = context.engine.clone();
-        let allowed = permit.allowed;
-        let splicing =
-            SpliceContext { traffic: traffic.clone(), observer, record, allowed, answer_by: None, engine_says };
+        let splicing = SpliceContext {
+            traffic: traffic.clone(),
+            observer,
+            record,
+            allowed: permit.allowed,
+            opening: Opening::OwesAnswer,
+            engine_says,
+        };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {
                 traffic.finished.fetch_add(1, Relaxed);
@@ -242,7 +244,7 @@ impl Denied {
 /// Everything that must be true before the engine is dialled. What a stranger to the connection gets wrong, whatever
 /// it is, is answered by one code, so that nothing about other connections can be learned.
 async fn admit(
-    connection: &Connection,
+    tunnel: &Tunnel,
     peer: &Peer,
     context: &ListenerContext,
     recv: &mut RecvStream,
@@ -269,8 +271,7 @@ async fn admit(
         return Err(told(RefusalCode::ShuttingDown));
     }
     let entry = listed.filter(|entry| entry.peer == peer.key).ok_or_else(|| ours(OurReason::UnknownConnection))?;
-    let exporter = tunnel::exporter(connection, &header.connection.to_bytes());
-    let exporter = exporter.ok_or_else(|| ours(OurReason::TunnelLost))?;
+    let exporter = tunnel.exporter(header.connection).ok_or_else(|| ours(OurReason::TunnelLost))?;
     if !StreamHeader::verify(&bytes, entry.valid_secrets(context.authority.now()), &exporter) {
         info!(peer = %peer.key.short(), connection = %header.connection, "stream header with a wrong MAC refused");
         return Err(ours(OurReason::WrongSecret));
@@ -309,7 +310,7 @@ async fn dial(engine: SocketAddr, context: &ListenerContext) -> Result<EngineSoc
         .await
         .map_err(|_| RefusalCode::EngineTimeout)?
         .map_err(|_| RefusalCode::EngineRefused)?;
-    EngineSocket::new(socket, context.keepalive).map_err(|_| RefusalCode::EngineRefused)
+    EngineSocket::connected(socket, context.keepalive).map_err(|_| RefusalCode::EngineRefused)
 }
 
 fn engine_refused(code: RefusalCode) -> bool {
@@ -406,7 +407,7 @@ mod tests {
     use super::*;
 
     fn future_len<'a, F: Future>(
-        _: impl Fn(&'a Connection, &'a Arc<Peer>, Arc<ListenerContext>, SendHalf, RecvStream) -> F,
+        _: impl Fn(&'a Tunnel, &'a Arc<Peer>, Arc<ListenerContext>, SendHalf, RecvStream) -> F,
     ) -> usize {
         size_of::<F>()
     }

@@ -30,6 +30,7 @@ use crate::{
     routes::{Route, Routes},
     side_socket::SideSockets,
     socket::TunnelSocket,
+    tunnel::Tunnel,
 };
 
 /// How long a relay that did not see the peer is avoided, while there is another.
@@ -309,7 +310,9 @@ impl PathActor {
     }
 
     fn watch_traffic(&mut self) {
-        let Some((tunnel, stats)) = self.peer.tunnel.borrow().as_ref().map(|t| (t.stable_id(), t.stats())) else {
+        let Some((tunnel, stats)) =
+            self.peer.tunnel.borrow().as_ref().map(Tunnel::connection).map(|t| (t.stable_id(), t.stats()))
+        else {
             return;
         };
         let (sent, lost, received) = (stats.path.sent_packets, stats.path.lost_packets, stats.udp_rx.datagrams);

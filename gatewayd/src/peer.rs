@@ -15,10 +15,9 @@ use gateway_proto::{
     path::{Candidate, LocalSocket, NatView, PathReason, PathSnapshot},
     policy::ServerName,
 };
-use quinn::Connection;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::{proof::Proof, relay_link::LinkHandle};
+use crate::{proof::Proof, relay_link::LinkHandle, tunnel::Tunnel};
 
 /// Commands that wait for a path actor; a peer or stranger that sends faster loses probes, not ours.
 const COMMANDS: usize = 128;
@@ -66,7 +65,7 @@ pub struct Peer {
     pub is_self: bool,
     name: Mutex<ServerName>,
     /// The tunnel in use.
-    pub tunnel: watch::Sender<Option<Connection>>,
+    pub tunnel: watch::Sender<Option<Tunnel>>,
     /// End-to-end proof.
     pub proof: Proof,
     /// Whether some connection of the pair may carry data.
@@ -80,6 +79,8 @@ pub struct Peer {
     path_changes: Mutex<BTreeMap<PathReason, u64>>,
     /// Counts the same and the doubts between, for whoever must notice that packets take another way.
     pub path_epoch: Arc<AtomicU64>,
+    /// Tells whoever waits that another path was selected.
+    pub path_moved: Notify,
     problem: Mutex<Option<String>>,
     commands: mpsc::Sender<PathCommand>,
     changed: Arc<Notify>,
@@ -109,6 +110,7 @@ impl Peer {
             path: Mutex::new(None),
             path_changes: Mutex::default(),
             path_epoch: Arc::default(),
+            path_moved: Notify::new(),
             problem: Mutex::new(None),
             commands,
         };
@@ -149,6 +151,7 @@ impl Peer {
     pub(crate) fn path_changed(&self, reason: PathReason) {
         *self.path_changes.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
         self.path_epoch.fetch_add(1, Relaxed);
+        self.path_moved.notify_waiters();
         self.changed.notify_one();
     }
 

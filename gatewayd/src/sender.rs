@@ -14,7 +14,8 @@ use gateway_proto::{
     policy::LocalEnd,
     stream::{RefusalCode, StreamHeader, StreamKind},
 };
-use quinn::{Connection, RecvStream};
+use quinn::RecvStream;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -30,15 +31,15 @@ use crate::{
     authority::{Authority, PolicyView},
     config::MAX_HOLD,
     engine::EngineWatch,
-    engine_socket::EngineSocket,
+    engine_socket::{EngineSocket, set_up},
     explain::explain,
     gate::{Gate, Permit},
     observer::{Observer, Unobserved},
     peer::Peer,
     ports::LocalPorts,
-    splice::{SendHalf, SpliceContext, SpliceError, splice},
+    splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
     traffic::{Role, StreamGuard, Traffic, TrafficTable, WaitFor},
-    tunnel,
+    tunnel::Tunnel,
 };
 
 /// Pause before a port that could not be opened is tried again.
@@ -185,11 +186,12 @@ impl Sender {
         let address = SocketAddr::new(bind_ip, port);
         // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
         if port != 0 {
-            return bind(address).map_err(|source| PortError::Bind { address, source });
+            return bind(address, self.context.keepalive).map_err(|source| PortError::Bind { address, source });
         }
         // Not one that belongs to another connection whose port is closed just now: the engine would send it there.
         for _ in 0..PORT_TRIES {
-            let listener = bind(address).map_err(|source| PortError::Bind { address, source })?;
+            let listener =
+                bind(address, self.context.keepalive).map_err(|source| PortError::Bind { address, source })?;
             let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
             if self.context.ports.choose(self.id, chosen).map_err(PortError::Remember)? {
                 return Ok(listener);
@@ -215,7 +217,7 @@ impl Sender {
 
     fn take(&self, socket: TcpStream, streams: &mut JoinSet<()>) {
         // From here on, dropping the socket resets it.
-        let Ok(socket) = EngineSocket::new(socket, self.context.keepalive) else { return };
+        let socket = EngineSocket::accepted(socket);
         let permit = match self.context.gate.enter(self.id, Role::Sender) {
             Ok(permit) => permit,
             Err(denied) => return self.refused(denied, StreamRole::Sender),
@@ -296,12 +298,11 @@ enum PortError {
     Remember(#[source] crate::store::StoreError),
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, keepalive: Duration) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     // The port comes back at once after a restart, although former conversations may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it: one that is never taken, because the daemon is killed, ends with RST.
-    socket.set_linger(Some(Duration::ZERO))?;
+    set_up(SockRef::from(&socket), keepalive)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;
@@ -367,7 +368,7 @@ impl OutboundStream {
             observer: Observer::of(self.traffic.clone(), Role::Sender, &self.permit.entry, &self.unobserved, false),
             record: self.record,
             allowed: self.permit.allowed.clone(),
-            answer_by: Some(answer_by),
+            opening: Opening::AnsweredBy(answer_by),
             engine_says: EngineWatch::none(),
         };
         match splice(socket, send, recv, context).await {
@@ -389,15 +390,15 @@ impl OutboundStream {
     /// Opens the stream and sends its header; the answer is the splice's to read, behind our engine's first bytes.
     async fn open(&self, answer_by: Instant) -> Result<(SendHalf, RecvStream), OpenError> {
         let waiting = self.traffic.wait(WaitFor::Tunnel, Instant::now() + self.hold);
-        let connection = timeout(self.hold, tunnel_up(self.peer.tunnel.subscribe()))
+        let tunnel = timeout(self.hold, tunnel_up(self.peer.tunnel.subscribe()))
             .await
             .map_err(|_| OpenError::NoTunnel(self.hold))?;
         drop(waiting);
-        let opening = timeout_at(answer_by, connection.open_bi());
+        let opening = timeout_at(answer_by, tunnel.connection().open_bi());
         let (send, recv) = opening.await.map_err(|_| OpenError::NoPlace)?.map_err(|_| OpenError::TunnelLost)?;
         let mut send = SendHalf::new(send);
         let id = self.permit.entry.id;
-        let exporter = tunnel::exporter(&connection, &id.to_bytes()).ok_or(OpenError::TunnelLost)?;
+        let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
         let secret = &self.permit.entry.secrets.first().ok_or(OpenError::NotAllowed)?.secret;
         let header = StreamHeader { kind: StreamKind::ChannelData, connection: id, trace: self.trace };
         send.stream().write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
@@ -412,12 +413,12 @@ fn no_stream(traffic: &Traffic, error: &(dyn std::error::Error + 'static)) {
 }
 
 /// The tunnel in use, as soon as there is one.
-pub(crate) async fn tunnel_up(mut tunnel: watch::Receiver<Option<Connection>>) -> Connection {
+pub(crate) async fn tunnel_up(mut tunnel: watch::Receiver<Option<Tunnel>>) -> Tunnel {
     loop {
         if let Ok(up) = tunnel.wait_for(Option::is_some).await
-            && let Some(connection) = &*up
+            && let Some(tunnel) = &*up
         {
-            return connection.clone();
+            return tunnel.clone();
         }
         // The peer was removed; the permission ends with it and takes this stream along.
         std::future::pending::<()>().await;

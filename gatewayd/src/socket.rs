@@ -3,36 +3,35 @@
 //! Outbound, a packet for a peer's made-up address goes to its route: the real address of a direct path, the relay
 //! (over UDP or its WebSocket), or both while the direct path is in doubt. Inbound, packets are told apart by their first byte; QUIC from an
 //! address that a peer authenticated is handed to quinn under that peer's made-up address, QUIC from anywhere else is
-//! dropped and counted, so a stranger never reaches the QUIC stack. Batches (GSO, GRO) stay batches in all directions.
+//! dropped and counted, so a stranger never reaches the QUIC stack. Batches (GSO, GRO) stay batches in all directions, and full
+//! ones are joined (`trains`).
+
+mod inbound;
+mod quic;
 
 use std::{
-    fmt,
-    future::Future,
-    io::{self, IoSliceMut},
-    net::{Ipv6Addr, SocketAddr, SocketAddrV6},
-    pin::Pin,
+    fmt, io,
+    net::{SocketAddr, SocketAddrV6},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
-use gateway_proto::{
-    path::{PacketClass, classify, normalize},
-    relay::udp::{OVERHEAD, is_relayed},
-};
-use quinn::{AsyncUdpSocket, UdpPoller};
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use futures_util::task::AtomicWaker;
+use gateway_net::udp::UdpIo;
+use gateway_proto::path::PacketClass;
+pub use inbound::{Injected, Injector};
+use quic::Outgoing;
+use quinn_udp::Transmit;
 use socket2::SockRef;
-use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
     path_actor::SessionIndex,
     relay_link::{Doubts, RelayInbound},
-    relay_udp::{OverUdp, UdpLeg, UdpLegs},
+    relay_udp::{OverUdp, UdpLegs},
     routes::{Route, Routes},
 };
 
@@ -42,17 +41,6 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const INJECTED_QUEUE: usize = 1024;
 /// Probes and STUN answers that wait for the path agents.
 const PROBE_QUEUE: usize = 512;
-
-/// A batch that did not come from the network socket: relayed, or from ourselves to ourselves.
-#[derive(Debug)]
-pub struct Injected {
-    /// Made-up address of the peer.
-    pub source: SocketAddr,
-    /// One or more datagrams, all but the last of `segment_size` bytes.
-    pub payload: Bytes,
-    /// Size of one datagram, 0 for a single one.
-    pub segment_size: usize,
-}
 
 /// A probe or a STUN answer, with its real source.
 #[derive(Debug)]
@@ -99,8 +87,7 @@ struct Hops {
 
 /// The socket. Shared by quinn (as [`AsyncUdpSocket`]), the path agents and the relay links.
 pub struct TunnelSocket {
-    io: UdpSocket,
-    state: UdpSocketState,
+    io: UdpIo,
     dual_stack: bool,
     /// Hops a packet may make by the kernel's default.
     hops: Hops,
@@ -112,6 +99,9 @@ pub struct TunnelSocket {
     legs: UdpLegs,
     doubts: Mutex<Doubts>,
     hints: OnceLock<mpsc::Sender<RelayInbound>>,
+    trains: Mutex<Outgoing>,
+    /// The task that receives; it also sends what is held.
+    receiver: AtomicWaker,
     counters: Arc<SocketCounters>,
 }
 
@@ -137,17 +127,13 @@ impl TunnelSocket {
             }
         }
         let (socket, dual_stack) = bound?;
-        let state = UdpSocketState::new((&socket).into())?;
-        // Best effort: the kernel grants up to net.core.{r,w}mem_max.
-        let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
-        let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
-        let options = SockRef::from(&socket);
+        let io = UdpIo::new(socket, SOCKET_BUFFER)?;
+        let options = SockRef::from(io.socket());
         let hops = Hops { v4: options.ttl_v4().ok(), v6: options.unicast_hops_v6().ok().filter(|_| dual_stack) };
         let (inject, injected) = mpsc::channel(INJECTED_QUEUE);
         let (probes, probes_rx) = mpsc::channel(PROBE_QUEUE);
         let socket = Self {
-            io: UdpSocket::from_std(socket)?,
-            state,
+            io,
             dual_stack,
             hops,
             routes,
@@ -158,6 +144,8 @@ impl TunnelSocket {
             legs: UdpLegs::default(),
             doubts: Mutex::default(),
             hints: OnceLock::new(),
+            trains: Mutex::default(),
+            receiver: AtomicWaker::new(),
             counters: Arc::default(),
         };
         Ok((Arc::new(socket), probes_rx))
@@ -199,14 +187,14 @@ impl TunnelSocket {
     pub fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
         let Some(destination) = self.real(to) else { return };
         let transmit = Transmit { destination, ecn: None, contents: packet, segment_size: None, src_ip: None };
-        let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
+        let _ = self.io.try_send(&transmit);
     }
 
     /// Sends a probe that shall open our own NAT and die on the way. Not sent where the kernel does not let us: one that
     /// arrives would do what it is meant to avoid.
     pub fn send_short_lived(&self, to: SocketAddr, ttl: u8, packet: &[u8]) {
         // All of the daemon runs on one thread: no other packet leaves before the limit is back.
-        let options = SockRef::from(&self.io);
+        let options = SockRef::from(self.io.socket());
         let limit = |hops: u32| match to {
             SocketAddr::V4(_) => options.set_ttl_v4(hops),
             SocketAddr::V6(_) => options.set_unicast_hops_v6(hops),
@@ -283,131 +271,8 @@ impl TunnelSocket {
         Ok(())
     }
 
-    fn send_direct(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(destination) = self.real(to) else { return Ok(()) };
-        let transmit = Transmit { destination, src_ip: None, ..borrowed(transmit) };
-        self.counters.direct_batches.fetch_add(1, Relaxed);
-        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
-    }
-
-    /// Sends a train to a relay.
-    fn send_train(&self, to: SocketAddr, train: &[u8], segment: usize) -> io::Result<()> {
-        let Some(destination) = self.real(to) else { return Ok(()) };
-        let segment_size = (train.len() > segment).then_some(segment);
-        let transmit = Transmit { destination, ecn: None, contents: train, segment_size, src_ip: None };
-        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
-    }
-
-    /// Hands out relayed and local packets; `None` when there are none (and the task is registered to be woken).
-    fn poll_injected(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Option<usize> {
-        let mut queue = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut count = 0;
-        while count < bufs.len().min(meta.len()) {
-            let Poll::Ready(Some(batch)) = queue.poll_recv(cx) else { break };
-            let length = batch.payload.len();
-            if length > bufs[count].len() {
-                self.counters.injected_dropped.fetch_add(1, Relaxed);
-                continue;
-            }
-            bufs[count][..length].copy_from_slice(&batch.payload);
-            meta[count] = RecvMeta {
-                addr: batch.source,
-                len: length,
-                stride: if batch.segment_size == 0 { length } else { batch.segment_size },
-                ecn: None,
-                dst_ip: None,
-            };
-            count += 1;
-        }
-        (count > 0).then_some(count)
-    }
-
-    /// Rewrites one received batch: what is QUIC of a known peer stays, under that peer's made-up address; the rest is
-    /// taken out (probes and STUN go to the path agents, strangers are counted).
-    fn sort(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
-        let from = normalize(meta.addr);
-        meta.dst_ip = None;
-        let stride = meta.stride.max(1);
-        if buffer.first().is_some_and(|first| is_relayed(*first))
-            && let Some(leg) = self.legs.find(&from)
-        {
-            return self.unpack(&leg, buffer, meta);
-        }
-        let owner = self.routes.owner(&from);
-        let mut kept = 0;
-        let mut at = 0;
-        while at < meta.len {
-            let end = (at + stride).min(meta.len);
-            let class = classify(&buffer[at..end]);
-            match (class, owner) {
-                (PacketClass::Quic, Some(_)) => {
-                    if kept != at {
-                        buffer.copy_within(at..end, kept);
-                    }
-                    kept += end - at;
-                }
-                (PacketClass::Quic, None) => {
-                    self.counters.strangers.fetch_add(1, Relaxed);
-                }
-                // What no path agent can have asked for takes no place in the queue.
-                (PacketClass::Probe, _) if !self.sessions.knows(&buffer[at..end]) => {
-                    self.counters.strangers.fetch_add(1, Relaxed);
-                }
-                (PacketClass::Stun | PacketClass::Probe, _) => {
-                    let packet = PathPacket { from, class, packet: buffer[at..end].to_vec() };
-                    if self.probes.try_send(packet).is_err() {
-                        self.counters.probes_dropped.fetch_add(1, Relaxed);
-                    }
-                }
-                (PacketClass::Unknown, _) => {
-                    self.counters.unknown.fetch_add(1, Relaxed);
-                }
-            }
-            at = end;
-        }
-        meta.len = kept;
-        if let Some(owner) = owner {
-            meta.addr = owner;
-        }
-    }
-}
-
-impl TunnelSocket {
-    /// Takes the relay's headers out of a train: the datagrams of one peer stay, those of others are queued.
-    fn unpack(&self, leg: &UdpLeg, buffer: &mut [u8], meta: &mut RecvMeta) {
-        let now = Instant::now();
-        let unpacked = leg.receive(&mut buffer[..meta.len], meta.stride.max(1), now);
-        self.counters.relayed_refused.fetch_add(unpacked.refused, Relaxed);
-        meta.len = 0;
-        meta.stride = meta.stride.saturating_sub(OVERHEAD);
-        for (source, payload) in unpacked.others {
-            let batch = Injected { source, payload: payload.into(), segment_size: meta.stride };
-            if self.routes.known_at(&source).is_none() || self.inject.try_send(batch).is_err() {
-                self.counters.injected_dropped.fetch_add(1, Relaxed);
-            }
-        }
-        let Some((source, peer)) = unpacked.source else { return };
-        let Some(another_way) = self.routes.known_at(&source) else {
-            self.counters.strangers.fetch_add(1, Relaxed);
-            return;
-        };
-        meta.len = unpacked.kept;
-        meta.addr = source;
-        if another_way
-            && let Some(hints) = self.hints.get()
-            && self.doubts.lock().unwrap_or_else(PoisonError::into_inner).worth_telling(peer, now)
-        {
-            let _ = hints.try_send(RelayInbound::AnotherWay(peer));
-        }
-    }
-}
-
-impl AsyncUdpSocket for TunnelSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(WritablePoller { socket: self, waiting: None })
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+    /// Sends a batch to a peer's made-up address.
+    fn send_routed(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let sent = self.routes.with(&transmit.destination, |route| self.send_on(route, transmit));
         sent.unwrap_or_else(|| {
             self.counters.unroutable.fetch_add(1, Relaxed);
@@ -415,95 +280,19 @@ impl AsyncUdpSocket for TunnelSocket {
         })
     }
 
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        if let Some(count) = self.poll_injected(cx, bufs, meta) {
-            return Poll::Ready(Ok(count));
-        }
-        loop {
-            ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
-            match received {
-                Ok(count) => {
-                    for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()).take(count) {
-                        self.sort(buffer, meta);
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An ICMP answer to one peer's packet is no fault of the socket.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+    fn send_direct(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(destination) = self.real(to) else { return Ok(()) };
+        let transmit = Transmit { destination, src_ip: None, ..borrowed(transmit) };
+        self.counters.direct_batches.fetch_add(1, Relaxed);
+        self.io.send(&transmit)
     }
 
-    /// An IPv6 address whatever the real family: quinn dials made-up IPv6 addresses, and compares the families.
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.local_port()?))
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        // Relayed and local batches carry as many segments as their sender put in.
-        self.state.gro_segments().max(gateway_proto::relay::MAX_SEGMENTS)
-    }
-}
-
-/// Where relay links put the datagrams they receive.
-#[derive(Debug, Clone)]
-pub struct Injector {
-    queue: mpsc::Sender<Injected>,
-    routes: Arc<Routes>,
-    counters: Arc<SocketCounters>,
-}
-
-impl Injector {
-    /// A QUIC datagram that came to a side socket; dropped and counted unless a peer authenticated its source.
-    pub fn direct(&self, from: SocketAddr, packet: &[u8]) {
-        let Some(source) = self.routes.owner(&from) else {
-            self.counters.strangers.fetch_add(1, Relaxed);
-            return;
-        };
-        let batch = Injected { source, payload: Bytes::copy_from_slice(packet), segment_size: 0 };
-        if self.queue.try_send(batch).is_err() {
-            self.counters.injected_dropped.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Counts a probe of no session that came to a side socket.
-    pub fn count_stranger(&self) {
-        self.counters.strangers.fetch_add(1, Relaxed);
-    }
-
-    /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC. True
-    /// when our own packets to that peer go another way: perhaps it lost that way.
-    pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) -> bool {
-        let Some((source, another_way)) = self.routes.known(source) else {
-            self.counters.strangers.fetch_add(1, Relaxed);
-            return false;
-        };
-        let quic = gateway_proto::relay::segments(segment_size, &payload).all(|d| classify(d) == PacketClass::Quic);
-        if !quic {
-            self.counters.unknown.fetch_add(1, Relaxed);
-            return false;
-        }
-        let batch = Injected { source, payload, segment_size: usize::from(segment_size) };
-        if self.queue.try_send(batch).is_err() {
-            self.counters.injected_dropped.fetch_add(1, Relaxed);
-        }
-        another_way
+    /// Sends a train to a relay.
+    fn send_train(&self, to: SocketAddr, train: &[u8], segment: usize) -> io::Result<()> {
+        let Some(destination) = self.real(to) else { return Ok(()) };
+        let segment_size = (train.len() > segment).then_some(segment);
+        let transmit = Transmit { destination, ecn: None, contents: train, segment_size, src_ip: None };
+        self.io.send(&transmit)
     }
 }
 
@@ -514,31 +303,6 @@ fn borrowed<'a>(transmit: &Transmit<'a>) -> Transmit<'a> {
         contents: transmit.contents,
         segment_size: transmit.segment_size,
         src_ip: transmit.src_ip,
-    }
-}
-
-type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
-
-/// Waits for the socket to become writable; one per QUIC connection, so that none takes another's waker.
-struct WritablePoller {
-    socket: Arc<TunnelSocket>,
-    waiting: Option<Writable>,
-}
-
-impl fmt::Debug for WritablePoller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WritablePoller")
-    }
-}
-
-impl UdpPoller for WritablePoller {
-    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let socket = this.socket.clone();
-        let waiting = this.waiting.get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
-        let result = ready!(waiting.as_mut().poll(cx));
-        this.waiting = None;
-        Poll::Ready(result)
     }
 }
 
@@ -562,13 +326,12 @@ mod tests {
             let addresses = [listen, "0.0.0.0:0"].map(|address| address.parse().unwrap());
             let bound = TunnelSocket::bind(addresses.into_iter(), Arc::default(), SessionIndex::default());
             let (socket, _probes) = bound.unwrap();
-            let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            socket.io.writable().await.unwrap();
+            let receiver = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
             assert!(socket.hops.v4.is_some(), "the kernel tells its limit");
             socket.send_short_lived(receiver.local_addr().unwrap(), 4, b"probe");
             let mut buffer = [0; 16];
             assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5, "loopback is no hop");
-            assert_eq!(SockRef::from(&socket.io).ttl_v4().ok(), socket.hops.v4);
+            assert_eq!(SockRef::from(socket.io.socket()).ttl_v4().ok(), socket.hops.v4);
         }
     }
 }

@@ -24,7 +24,7 @@ use gateway_proto::{
 };
 use mllp_sender::MllpSender;
 use quinn::{ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,6 +47,8 @@ const BULK_PRIORITY: i32 = -1;
 /// A reset destroys bytes that are still on their way. After our engine reset its socket, what it sent before (an
 /// acknowledgement) gets this long to arrive.
 const RESET_GRACE: Duration = Duration::from_millis(100);
+/// The far side waits for an answer to its stream this much longer than it must.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(2);
 /// A listener that is full accepts and closes at once; ours closed without a byte within this time.
 const CLOSED_AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -136,11 +138,21 @@ pub struct SpliceContext {
     pub record: Box<StreamRecord>,
     /// Cancelled when the policy stops allowing the connection.
     pub allowed: CancellationToken,
-    /// For a stream we opened: its answer comes first from the far side, by this moment. Our engine's bytes do not wait
-    /// for it (docs/adr/0012).
-    pub answer_by: Option<Instant>,
+    /// What one side still owes the other.
+    pub opening: Opening,
     /// What our engine says of itself: asked again when it does otherwise.
     pub engine_says: EngineWatch,
+}
+
+/// What is still to be said when the copying begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// We opened the stream: its answer comes first from the far side, by this moment. Our engine's bytes do not wait for it
+    /// (docs/adr/0012).
+    AnsweredBy(Instant),
+    /// The far side opened it, and our engine is reached: our answer travels with the engine's first bytes when these come
+    /// within [`ANSWER_PATIENCE`], so that one packet does for both.
+    OwesAnswer,
 }
 
 /// Copies both ways until both directions ended cleanly, or one did not; then both ends are reset.
@@ -244,7 +256,7 @@ async fn copy_both(
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = context.observer.is_mllp_sender().then(|| MllpSender::new(&context.observer));
-    let unanswered = AtomicBool::new(context.answer_by.is_some());
+    let unanswered = AtomicBool::new(context.opening != Opening::OwesAnswer);
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
     // Each is pinned where it is made: a future that is moved into another takes its room twice in every open stream.
@@ -253,7 +265,7 @@ async fn copy_both(
         unless_refused(&unanswered, result).await
     });
     let inbound = pin!(async {
-        if let Some(by) = context.answer_by {
+        if let Opening::AnsweredBy(by) = context.opening {
             let waiting = context.traffic.wait(WaitFor::Answer, by);
             timeout_at(by, answer(recv)).await.map_err(|_| SpliceError::NoAnswer)??;
             drop(waiting);
@@ -327,6 +339,15 @@ fn read_error(error: ReadError) -> SpliceError {
     }
 }
 
+fn write_error(error: WriteError) -> SpliceError {
+    match error {
+        WriteError::Stopped(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
+        WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+            SpliceError::TunnelLost
+        }
+    }
+}
+
 async fn half_open_for_too_long(mllp: Option<&MllpSender<'_>>) {
     match mllp {
         Some(mllp) => mllp.half_open_for_too_long().await,
@@ -340,6 +361,11 @@ async fn engine_to_tunnel(
     context: &SpliceContext,
     mllp: Option<&MllpSender<'_>>,
 ) -> Result<(), SpliceError> {
+    if context.opening == Opening::OwesAnswer {
+        // Also an end or an error is something to read, and is seen below: the answer goes out before it.
+        let _ = timeout(ANSWER_PATIENCE, engine.readable()).await;
+        send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
+    }
     let mut buffer = BytesMut::new();
     let mut size = READ_SIZE;
     let mut moved = 0;
@@ -373,12 +399,7 @@ async fn engine_to_tunnel(
             let _ = send.stream.set_priority(BULK_PRIORITY);
         }
         let chunk = buffer.split().freeze();
-        send.stream.write_chunk(chunk).await.map_err(|error| match error {
-            WriteError::Stopped(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
-            WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
-                SpliceError::TunnelLost
-            }
-        })?;
+        send.stream.write_chunk(chunk).await.map_err(write_error)?;
         context.traffic.sent(count);
         context.record.sent(count);
     }

@@ -1,21 +1,23 @@
 //! QUIC for tunnels: the endpoint over our socket.
 
 use std::{
-    io,
-    sync::{Arc, atomic::AtomicU64},
+    collections::BTreeMap,
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use aws_lc_rs::{digest, hmac};
 use gateway_net::entropy::random;
 use gateway_proto::{
+    id::ConnectionId,
     identity::{GatewayKey, GatewayPublicKey},
     relay::udp::MAX_PAYLOAD,
     stream::EXPORTER_LABEL,
 };
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
+    Connection, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig,
+    VarInt,
 };
 
 use crate::{
@@ -37,6 +39,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const TUNNEL_WINDOW: u32 = 272 << 20;
 /// Length of our connection ids in bytes.
 const CONNECTION_ID_LEN: usize = 8;
+/// Exporters remembered in one tunnel.
+const MAX_EXPORTERS: usize = 1024;
 /// Handshakes of peers that wait to be looked at.
 const MAX_INCOMING: usize = 256;
 
@@ -135,8 +139,8 @@ fn endpoint_config(key: &GatewayKey) -> EndpointConfig {
 struct AnyConnectionId;
 
 impl ConnectionIdGenerator for AnyConnectionId {
-    fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&random::<CONNECTION_ID_LEN>())
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        quinn::ConnectionId::new(&random::<CONNECTION_ID_LEN>())
     }
 
     fn cid_len(&self) -> usize {
@@ -169,9 +173,44 @@ pub fn transport(max_streams: u32, epoch: &Arc<AtomicU64>) -> TransportConfig {
     transport
 }
 
-/// The exporter that binds a stream header to its tunnel.
-pub fn exporter(connection: &Connection, context: &[u8; 16]) -> Option<[u8; 32]> {
-    let mut output = [0; 32];
-    connection.export_keying_material(&mut output, EXPORTER_LABEL, context).ok()?;
-    Some(output)
+/// A tunnel that is up.
+#[derive(Clone)]
+pub struct Tunnel {
+    connection: Connection,
+    exporters: Arc<Mutex<BTreeMap<ConnectionId, [u8; 32]>>>,
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("connection", &self.connection.stable_id()).finish_non_exhaustive()
+    }
+}
+
+impl Tunnel {
+    /// Over a QUIC connection whose handshake is done.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, exporters: Arc::default() }
+    }
+
+    /// The QUIC connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The exporter that binds the stream headers of a connection of the policy to this tunnel. Derived once for each: it is the
+    /// greatest part of what a new stream costs.
+    pub fn exporter(&self, id: ConnectionId) -> Option<[u8; 32]> {
+        let mut known = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(exporter) = known.get(&id) {
+            return Some(*exporter);
+        }
+        let mut exporter = [0; 32];
+        self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &id.to_bytes()).ok()?;
+        // Only connections of the policy come here; those that left it make room at last.
+        if known.len() >= MAX_EXPORTERS {
+            known.pop_first();
+        }
+        known.insert(id, exporter);
+        Some(exporter)
+    }
 }

@@ -22,7 +22,7 @@ use gatewayd::{
     path_actor::SessionIndex,
     routes::{Route, Routes},
     socket::TunnelSocket,
-    splice::{SendHalf, SpliceContext, SpliceError, splice},
+    splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
     traffic::{Role, Traffic},
     tunnel::TunnelEndpoint,
 };
@@ -76,7 +76,7 @@ async fn engine() -> (TcpStream, EngineSocket) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (engine, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (engine.unwrap(), EngineSocket::new(accepted.unwrap().0, Duration::from_secs(30)).unwrap())
+    (engine.unwrap(), EngineSocket::connected(accepted.unwrap().0, Duration::from_secs(30)).unwrap())
 }
 
 /// Two engines joined by one stream of a tunnel between two sites.
@@ -113,7 +113,10 @@ async fn joined(mllp: bool) -> Joined {
         traffic,
         record: Box::default(),
         allowed: allowed.clone(),
-        answer_by: None,
+        opening: match role {
+            Role::Sender => Opening::AnsweredBy(tokio::time::Instant::now() + LIMIT),
+            Role::Listener => Opening::OwesAnswer,
+        },
         engine_says: EngineWatch::none(),
     };
     let sender = start(splice(sending_gateway, SendHalf::new(send), recv, context(Role::Sender, Arc::default())));
@@ -290,6 +293,39 @@ async fn a_large_transfer_both_ways_at_once_arrives_unchanged() {
     assert!(one == bytes && two == bytes, "both directions carry every byte in order");
 }
 
+/// What the far gateway reads first from a gateway whose engine was reached, and how the stream goes on.
+async fn answered(engine_says: &[u8]) -> Vec<u8> {
+    let sites = (site(1, 2), site(2, 1));
+    let tunnel = tunnel(&sites.0, &sites.1).await;
+    let (mut engine, gateway) = engine().await;
+    engine.write_all(engine_says).await.unwrap();
+    let (mut send, mut recv) = tunnel.0.open_bi().await.unwrap();
+    send.write_all(b"h").await.unwrap();
+    let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
+    far_recv.read_exact(&mut [0]).await.unwrap();
+    let traffic: Arc<Traffic> = Arc::default();
+    let context = SpliceContext {
+        observer: Observer::new(traffic.clone(), Role::Listener, HL7V2_MLLP, true),
+        traffic,
+        record: Box::default(),
+        allowed: CancellationToken::new(),
+        opening: Opening::OwesAnswer,
+        engine_says: EngineWatch::none(),
+    };
+    let listener = start(splice(gateway, SendHalf::new(far_send), far_recv, context));
+    let mut first = vec![0; 2 + engine_says.len()];
+    timeout(LIMIT, recv.read_exact(&mut first)).await.expect("an answer").unwrap();
+    listener.abort();
+    first
+}
+
+#[tokio::test]
+async fn the_answer_comes_before_the_engines_bytes_and_without_them() {
+    let accepted = Answer::Accepted.encode();
+    assert_eq!(answered(b"").await, accepted, "an engine that says nothing holds no answer back");
+    assert_eq!(answered(MESSAGE).await, [accepted.as_slice(), MESSAGE].concat());
+}
+
 /// An engine whose bytes already flow while the far gateway, held by the test, has not answered yet.
 struct Unanswered {
     _sites: (Site, Site),
@@ -313,7 +349,7 @@ async fn unanswered(patience: Duration) -> Unanswered {
         traffic,
         record: Box::default(),
         allowed: CancellationToken::new(),
-        answer_by: Some(tokio::time::Instant::now() + patience),
+        opening: Opening::AnsweredBy(tokio::time::Instant::now() + patience),
         engine_says: EngineWatch::none(),
     };
     let sender = start(splice(gateway, SendHalf::new(send), recv, context));

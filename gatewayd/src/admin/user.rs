@@ -12,7 +12,7 @@ use gateway_proto::{
     audit::note::{OurReason, RefusedBy, StreamEnding},
     stream::{Answer, RefusalCode, ResetCode, StreamHeader, StreamKind},
 };
-use quinn::{Connection, RecvStream, VarInt};
+use quinn::{RecvStream, VarInt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
     net::TcpStream,
@@ -24,7 +24,7 @@ use tracing::{debug, info};
 use super::acting::acting_user;
 use crate::{
     audit::StreamRecord, explain::explain, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf,
-    traffic::Traffic, tunnel,
+    traffic::Traffic, tunnel::Tunnel,
 };
 
 /// A local client that connects also speaks.
@@ -157,22 +157,22 @@ impl UserEnd {
         acting: &ActingUser,
         trace: u64,
     ) -> Result<(SendHalf, RecvStream), OpenError> {
-        let connection = timeout(self.hold, tunnel_up(peer.tunnel.subscribe())).await;
-        let connection = connection.map_err(|_| OpenError::NoTunnel(self.hold))?;
-        timeout(ANSWER_TIMEOUT, ask(permit, &connection, acting, trace)).await.map_err(|_| OpenError::NoAnswer)?
+        let tunnel = timeout(self.hold, tunnel_up(peer.tunnel.subscribe())).await;
+        let tunnel = tunnel.map_err(|_| OpenError::NoTunnel(self.hold))?;
+        timeout(ANSWER_TIMEOUT, ask(permit, &tunnel, acting, trace)).await.map_err(|_| OpenError::NoAnswer)?
     }
 }
 
 async fn ask(
     permit: &Permit,
-    connection: &Connection,
+    tunnel: &Tunnel,
     acting: &ActingUser,
     trace: u64,
 ) -> Result<(SendHalf, RecvStream), OpenError> {
-    let (send, mut recv) = connection.open_bi().await.map_err(|_| OpenError::TunnelLost)?;
+    let (send, mut recv) = tunnel.connection().open_bi().await.map_err(|_| OpenError::TunnelLost)?;
     let mut send = SendHalf::new(send);
     let id = permit.entry.id;
-    let exporter = tunnel::exporter(connection, &id.to_bytes()).ok_or(OpenError::TunnelLost)?;
+    let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
     let secret = permit.entry.secrets.first().ok_or(OpenError::Refused(RefusalCode::NotAllowed))?;
     let header = StreamHeader { kind: StreamKind::Admin, connection: id, trace }.encode(&secret.secret, &exporter);
     let opening = [&header[..], &acting.encode()].concat();

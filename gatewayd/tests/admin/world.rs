@@ -37,7 +37,7 @@ use gatewayd::{
     socket::TunnelSocket,
     store::{Enrollment, StateDir},
     traffic::TrafficTable,
-    tunnel::TunnelEndpoint,
+    tunnel::{Tunnel, TunnelEndpoint},
 };
 use quinn::Connection;
 use rustls_pki_types::ServerName as TlsName;
@@ -250,7 +250,7 @@ impl World {
 
         let (tunnel, far) = tunnel(&user, &owner).await;
         let (at_owner, _) = Peer::new(user.key(), false, server("north"), Arc::default());
-        tasks.spawn(async move { serve(&far, &at_owner, &listener).await });
+        tasks.spawn(async move { serve(&Tunnel::new(far), &at_owner, &listener).await });
         let world = Self { engine, owner, user, log, local, at_user, tunnel, stop, _tasks: tasks };
         world.connect_tunnel(true);
         world
@@ -258,7 +258,7 @@ impl World {
 
     /// The tunnel is there for new streams, or is not.
     pub(crate) fn connect_tunnel(&self, up: bool) {
-        self.at_user.tunnel.send_replace(up.then(|| self.tunnel.clone()));
+        self.at_user.tunnel.send_replace(up.then(|| Tunnel::new(self.tunnel.clone())));
     }
 
     /// The owner's policy changes.

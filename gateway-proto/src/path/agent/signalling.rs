@@ -166,9 +166,20 @@ impl PathAgent {
         self.transmit(PathTransmit::Signal { sealed });
         self.counters.answers_sent += 1;
         self.told = self.news();
+        let withdrawn = self.names_no_more(&theirs);
         self.begin_session(Session::new(session_id, &secrets, Role::Responder, channel), &theirs);
+        if withdrawn {
+            self.leave_direct(PathReason::PeerMoved, now);
+        }
         self.start_round(now + self.signal_delay());
         Ok(())
+    }
+
+    /// Whether the peer had named the address that our data goes to, and does not any more: it has restarted, or its network
+    /// has changed. It would not make an offer if it had a direct path, so nothing is lost over the relay meanwhile.
+    fn names_no_more(&self, theirs: &SignalPayload) -> bool {
+        let named = self.direct_remote().filter(|remote| self.pairs.get(*remote).is_some_and(|pair| pair.signalled));
+        named.is_some_and(|remote| theirs.candidates.iter().all(|candidate| candidate.addr != remote))
     }
 
     fn receive_answer(&mut self, envelope: &Envelope<'_>, now: Instant) -> Result<(), SignalError> {

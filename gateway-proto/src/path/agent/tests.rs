@@ -524,6 +524,38 @@ fn a_peer_heard_from_a_new_address_is_followed_when_the_old_one_is_silent() {
 }
 
 #[test]
+fn an_offer_that_names_the_address_in_use_no_more_moves_data_to_the_relay_at_once() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    assert!(is_direct(&b));
+    let at = now + 10_000 * MS;
+    let mut restarted = PathAgent::new(config(0), [3; 32], at);
+    restarted.handle_relay_state(true, Some(20 * MS), at);
+    let elsewhere = Candidate::new(CandidateKind::Host, "198.51.100.1:7001".parse().unwrap());
+    restarted.handle_local_candidates(vec![elsewhere], NatView::default(), at);
+    restarted.wants_direct(true, at);
+    let offer = offer_of(&mut restarted, at, UNIX_MS + 10_000);
+    b.handle_signal(&offer, at, UNIX_MS + 10_000).unwrap();
+    assert_eq!(b.selected(), Selected::Relayed);
+    assert_eq!(b.snapshot().reason, PathReason::PeerMoved);
+}
+
+#[test]
+fn an_offer_that_still_names_the_address_in_use_changes_no_path() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let at = now + 10_000 * MS;
+    let mut again = ready(0, 3, at);
+    let offer = offer_of(&mut again, at, UNIX_MS + 10_000);
+    b.handle_signal(&offer, at, UNIX_MS + 10_000).unwrap();
+    assert!(is_direct(&b));
+}
+
+#[test]
 fn an_offer_that_came_before_the_peer_wanted_a_path_is_made_again_when_the_peer_makes_its_own() {
     let now = start();
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));

@@ -1,0 +1,185 @@
+//! What comes in: from the network, from relay links, and from ourselves.
+
+use std::{
+    io::IoSliceMut,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use gateway_proto::{
+    path::{PacketClass, classify, normalize},
+    relay::udp::{OVERHEAD, is_relayed},
+};
+use quinn_udp::RecvMeta;
+use tokio::sync::mpsc;
+
+use super::{PathPacket, SocketCounters, TunnelSocket};
+use crate::{relay_link::RelayInbound, relay_udp::UdpLeg, routes::Routes};
+
+/// A batch that did not come from the network socket: relayed, or from ourselves to ourselves.
+#[derive(Debug)]
+pub struct Injected {
+    /// Made-up address of the peer.
+    pub source: SocketAddr,
+    /// One or more datagrams, all but the last of `segment_size` bytes.
+    pub payload: Bytes,
+    /// Size of one datagram, 0 for a single one.
+    pub segment_size: usize,
+}
+
+impl TunnelSocket {
+    /// Hands out relayed and local packets; `None` when there are none (and the task is registered to be woken).
+    pub(super) fn poll_injected(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Option<usize> {
+        let mut queue = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        while count < bufs.len().min(meta.len()) {
+            let Poll::Ready(Some(batch)) = queue.poll_recv(cx) else { break };
+            let length = batch.payload.len();
+            if length > bufs[count].len() {
+                self.counters.injected_dropped.fetch_add(1, Relaxed);
+                continue;
+            }
+            bufs[count][..length].copy_from_slice(&batch.payload);
+            meta[count] = RecvMeta {
+                addr: batch.source,
+                len: length,
+                stride: if batch.segment_size == 0 { length } else { batch.segment_size },
+                ecn: None,
+                dst_ip: None,
+            };
+            count += 1;
+        }
+        (count > 0).then_some(count)
+    }
+
+    /// Rewrites one received batch: what is QUIC of a known peer stays, under that peer's made-up address; the rest is
+    /// taken out (probes and STUN go to the path agents, strangers are counted).
+    pub(super) fn sort(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
+        let from = normalize(meta.addr);
+        meta.dst_ip = None;
+        let stride = meta.stride.max(1);
+        if buffer.first().is_some_and(|first| is_relayed(*first))
+            && let Some(leg) = self.legs.find(&from)
+        {
+            return self.unpack(&leg, buffer, meta);
+        }
+        let owner = self.routes.owner(&from);
+        let mut kept = 0;
+        let mut at = 0;
+        while at < meta.len {
+            let end = (at + stride).min(meta.len);
+            let class = classify(&buffer[at..end]);
+            match (class, owner) {
+                (PacketClass::Quic, Some(_)) => {
+                    if kept != at {
+                        buffer.copy_within(at..end, kept);
+                    }
+                    kept += end - at;
+                }
+                (PacketClass::Quic, None) => {
+                    self.counters.strangers.fetch_add(1, Relaxed);
+                }
+                // What no path agent can have asked for takes no place in the queue.
+                (PacketClass::Probe, _) if !self.sessions.knows(&buffer[at..end]) => {
+                    self.counters.strangers.fetch_add(1, Relaxed);
+                }
+                (PacketClass::Stun | PacketClass::Probe, _) => {
+                    let packet = PathPacket { from, class, packet: buffer[at..end].to_vec() };
+                    if self.probes.try_send(packet).is_err() {
+                        self.counters.probes_dropped.fetch_add(1, Relaxed);
+                    }
+                }
+                (PacketClass::Unknown, _) => {
+                    self.counters.unknown.fetch_add(1, Relaxed);
+                }
+            }
+            at = end;
+        }
+        meta.len = kept;
+        if let Some(owner) = owner {
+            meta.addr = owner;
+        }
+    }
+
+    /// Takes the relay's headers out of a train: the datagrams of one peer stay, those of others are queued.
+    fn unpack(&self, leg: &UdpLeg, buffer: &mut [u8], meta: &mut RecvMeta) {
+        let now = Instant::now();
+        let unpacked = leg.receive(&mut buffer[..meta.len], meta.stride.max(1), now);
+        self.counters.relayed_refused.fetch_add(unpacked.refused, Relaxed);
+        meta.len = 0;
+        meta.stride = meta.stride.saturating_sub(OVERHEAD);
+        for (source, payload) in unpacked.others {
+            let batch = Injected { source, payload: payload.into(), segment_size: meta.stride };
+            if self.routes.known_at(&source).is_none() || self.inject.try_send(batch).is_err() {
+                self.counters.injected_dropped.fetch_add(1, Relaxed);
+            }
+        }
+        let Some((source, peer)) = unpacked.source else { return };
+        let Some(another_way) = self.routes.known_at(&source) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return;
+        };
+        meta.len = unpacked.kept;
+        meta.addr = source;
+        if another_way
+            && let Some(hints) = self.hints.get()
+            && self.doubts.lock().unwrap_or_else(PoisonError::into_inner).worth_telling(peer, now)
+        {
+            let _ = hints.try_send(RelayInbound::AnotherWay(peer));
+        }
+    }
+}
+
+/// Where relay links put the datagrams they receive.
+#[derive(Debug, Clone)]
+pub struct Injector {
+    pub(super) queue: mpsc::Sender<Injected>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) counters: Arc<SocketCounters>,
+}
+
+impl Injector {
+    /// A QUIC datagram that came to a side socket; dropped and counted unless a peer authenticated its source.
+    pub fn direct(&self, from: SocketAddr, packet: &[u8]) {
+        let Some(source) = self.routes.owner(&from) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return;
+        };
+        let batch = Injected { source, payload: Bytes::copy_from_slice(packet), segment_size: 0 };
+        if self.queue.try_send(batch).is_err() {
+            self.counters.injected_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts a probe of no session that came to a side socket.
+    pub fn count_stranger(&self) {
+        self.counters.strangers.fetch_add(1, Relaxed);
+    }
+
+    /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC. True
+    /// when our own packets to that peer go another way: perhaps it lost that way.
+    pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) -> bool {
+        let Some((source, another_way)) = self.routes.known(source) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return false;
+        };
+        let quic = gateway_proto::relay::segments(segment_size, &payload).all(|d| classify(d) == PacketClass::Quic);
+        if !quic {
+            self.counters.unknown.fetch_add(1, Relaxed);
+            return false;
+        }
+        let batch = Injected { source, payload, segment_size: usize::from(segment_size) };
+        if self.queue.try_send(batch).is_err() {
+            self.counters.injected_dropped.fetch_add(1, Relaxed);
+        }
+        another_way
+    }
+}
