@@ -85,7 +85,7 @@ struct Hops {
     v6: Option<u32>,
 }
 
-/// The socket. Shared by quinn (as [`AsyncUdpSocket`]), the path agents and the relay links.
+/// The socket. Shared by quinn (as [`quinn::AsyncUdpSocket`]), the path agents and the relay links.
 pub struct TunnelSocket {
     io: UdpIo,
     dual_stack: bool,
