@@ -192,23 +192,7 @@ impl Service {
         let mut work = self.work(Who::System).await?;
         let now = work.now;
         let row = work.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
-        let inviter = work.user(row.invited_by).await?.ok_or_else(unknown)?;
-        if !work.may_invite(&inviter, &row).await? {
-            return Err(unknown());
-        }
-        work.has_room_for_users(row.organization).await?;
-        work.delete_invitation(row.id).await?;
-        let (ms, random) = work.seed();
-        let user = UserRow {
-            id: UserId::new(ms, random),
-            organization: row.organization,
-            email: row.email,
-            name: row.name,
-            role: row.role,
-            password_hash: PasswordHash(password),
-            created_at: work.now,
-        };
-        work.insert_user(&user).await.or_conflict(|| email_taken(&user.email))?;
+        let user = work.user_of_invitation(&row, PasswordHash(password)).await?.ok_or_else(unknown)?;
         let organization = organization_of(work.tx(), &user).await?;
         let actor = Actor::new(user, organization);
         let mut work = work.acting_as(Who::user(&actor));
@@ -276,6 +260,34 @@ fn show_token(row: ApiTokenRow) -> ApiToken {
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,
         created_at: row.created_at,
+    }
+}
+
+impl Work {
+    /// Makes the user whom an invitation is for, and uses it up; none where whoever invited may not do that any more.
+    pub(super) async fn user_of_invitation(
+        &mut self,
+        row: &InvitationRow,
+        password_hash: PasswordHash,
+    ) -> ServiceResult<Option<UserRow>> {
+        let Some(inviter) = self.user(row.invited_by).await? else { return Ok(None) };
+        if !self.may_invite(&inviter, row).await? {
+            return Ok(None);
+        }
+        self.has_room_for_users(row.organization).await?;
+        self.delete_invitation(row.id).await?;
+        let (ms, random) = self.seed();
+        let user = UserRow {
+            id: UserId::new(ms, random),
+            organization: row.organization,
+            email: row.email.clone(),
+            name: row.name.clone(),
+            role: row.role,
+            password_hash,
+            created_at: self.now,
+        };
+        self.insert_user(&user).await.or_conflict(|| email_taken(&user.email))?;
+        Ok(Some(user))
     }
 }
 

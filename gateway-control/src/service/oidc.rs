@@ -15,17 +15,11 @@ use std::time::Duration;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use gateway_proto::{
     api::platform::{FinishOidc, Hidden, OidcProvider, Session, StartOidc, StartedOidc, oidc_challenge},
-    id::{IdentityId, OrganizationId, UserId},
+    id::{IdentityId, OrganizationId},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
-    accounts::{email_taken, organization_of},
-    digest,
-    error::OrConflict,
-    work::Who,
-};
+use super::{Actor, Service, ServiceError, ServiceResult, Work, accounts::organization_of, digest, work::Who};
 use crate::{
     oidc::{Attempt, Provider, ProviderError, Verified},
     storage::{IdentityRow, InvitationRow, PasswordHash, StorageError, UserRow},
@@ -282,25 +276,9 @@ impl Work {
         }
     }
 
-    /// Makes the user whom an invitation is for, without a password, if whoever invited may still do that.
+    /// Makes the user whom an invitation is for, without a password.
     async fn accept_invited(&mut self, row: InvitationRow) -> ServiceResult<UserRow> {
-        let inviter = self.user(row.invited_by).await?.ok_or_else(nobody)?;
-        if !self.may_invite(&inviter, &row).await? {
-            return Err(nobody());
-        }
-        self.has_room_for_users(row.organization).await?;
-        self.delete_invitation(row.id).await?;
-        let (ms, random) = self.seed();
-        let user = UserRow {
-            id: UserId::new(ms, random),
-            organization: row.organization,
-            email: row.email,
-            name: row.name,
-            role: row.role,
-            password_hash: PasswordHash(String::new()),
-            created_at: self.now,
-        };
-        self.insert_user(&user).await.or_conflict(|| email_taken(&user.email))?;
+        let user = self.user_of_invitation(&row, PasswordHash(String::new())).await?.ok_or_else(nobody)?;
         self.audit(&[row.organization], "invitation.accept", row.id, format!("user {}, without a password", user.id))
             .await?;
         Ok(user)
