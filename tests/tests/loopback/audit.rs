@@ -35,14 +35,15 @@ async fn streams_and_refusals_of_a_tunnel_stand_in_both_logs_and_whoever_changes
         let trace = open["trace"].as_str().context("a trace")?.to_owned();
         let ended = |record: &Value| record["act"] == "stream.end" && record["trace"] == trace.as_str();
         let cut = recorded(scene, &scene.south, ended).await?;
-        ensure!(
-            cut["ending"] == "revoked" && cut["messages"] == 1 && cut["bytes_received"].as_u64() > Some(100),
-            "{cut}"
-        );
+        ensure!(cut["messages"] == 1 && cut["bytes_received"].as_u64() > Some(100), "{cut}");
         ensure!(cut["server"] == "north" && cut["endpoint"] == open["endpoint"], "{cut}");
         // The same stream, by the same number, at the other end.
         let there = recorded(scene, &scene.north, ended).await?;
         ensure!(there["role"] == "sender" && there["bytes_sent"] == cut["bytes_received"], "{there} {cut}");
+        // The new policy reaches one of the two first, and that one's reset may be what ends the stream at the other.
+        let endings = [&cut["ending"], &there["ending"]];
+        ensure!(endings.iter().all(|ending| *ending == "revoked" || *ending == "revoked_there"), "{there} {cut}");
+        ensure!(endings.iter().any(|ending| *ending == "revoked"), "{there} {cut}");
         scene.ctl(&["connection", "resume", &id, "--profile", "south"]).await?;
         scene.connected().await?;
         // The engine behind the far gateway goes: a refusal, told by both.
