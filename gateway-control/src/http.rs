@@ -16,6 +16,7 @@ mod devices;
 mod engines;
 mod extract;
 mod gateway;
+mod gateway_audits;
 mod grants;
 mod health;
 mod idempotency;

@@ -1,5 +1,6 @@
 //! The instruments of the control plane: all of them, in one place. Labels come from small closed sets.
 
+use gateway_proto::audit::heads::HeadFault;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -16,6 +17,11 @@ struct Outcome {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fault {
+    fault: &'static str,
+}
+
 /// The instruments.
 #[derive(Debug)]
 pub struct Metrics {
@@ -25,6 +31,7 @@ pub struct Metrics {
     watches: Gauge,
     policies: Counter,
     reports_dropped: Counter,
+    audit_faults: Family<Fault, Counter>,
 }
 
 impl Default for Metrics {
@@ -44,7 +51,13 @@ impl Default for Metrics {
             "Reports about connections that are not in the reporting gateway's policy",
             reports_dropped.clone(),
         );
-        Self { registry, requests, enrollments, watches, policies, reports_dropped }
+        let audit_faults = Family::default();
+        registry.register(
+            "audit_faults",
+            "Heads of gateways' audit logs that contradicted what was reported before, as told to the audit log",
+            audit_faults.clone(),
+        );
+        Self { registry, requests, enrollments, watches, policies, reports_dropped, audit_faults }
     }
 }
 
@@ -67,6 +80,12 @@ impl Metrics {
 
     pub(crate) fn reports_dropped(&self, count: usize) {
         self.reports_dropped.inc_by(count as u64);
+    }
+
+    pub(crate) fn audit_fault(&self, fault: Option<HeadFault>) {
+        if let Some(fault) = fault {
+            self.audit_faults.get_or_create(&Fault { fault: fault.code() }).inc();
+        }
     }
 
     /// The text for Prometheus; none when it cannot be written.

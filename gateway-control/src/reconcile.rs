@@ -39,7 +39,8 @@ pub async fn run(service: Service, shutdown: Shutdown) {
     }
 }
 
-/// Runs the delivery proof until the end is asked for, at every replica: each enters what its own watchers report. Beside
+/// Runs the delivery proof until the end is asked for, and enters heads of audit logs, at every replica: each enters what its own
+/// watchers report. Beside
 /// the reconciler, so that a round with much to enter holds up no policy.
 pub async fn prove(service: Service, shutdown: Shutdown) {
     let mut pending = Pending::default();
@@ -49,13 +50,17 @@ pub async fn prove(service: Service, shutdown: Shutdown) {
             () = shutdown.requested() => return,
             () = tokio::time::sleep(service.delivery_interval()) => {}
         }
-        let proved = tokio::select! {
+        let round = async { (service.prove_deliveries(&mut pending).await, service.enter_heads().await) };
+        let (proved, entered) = tokio::select! {
             biased;
             () = shutdown.requested() => return,
-            proved = service.prove_deliveries(&mut pending) => proved,
+            done = round => done,
         };
         if let Err(error) = proved {
             tracing::warn!(error = &error as &dyn std::error::Error, "a round of the delivery proof failed");
+        }
+        if let Err(error) = entered {
+            tracing::warn!(error = &error as &dyn std::error::Error, "heads of audit logs wait for the next round");
         }
     }
 }

@@ -24,6 +24,7 @@ mod enrollment;
 mod error;
 mod etag;
 mod executions;
+mod gateway_audits;
 mod gateways;
 mod grants;
 mod idempotency;
@@ -75,6 +76,7 @@ pub use self::{
     error::{ServiceError, ServiceResult},
     etag::etag,
     executions::ExecutionsQuery,
+    gateway_audits::KnownAudit,
     gateways::{GatewayCaller, Newest, Proof, WatchStart},
     idempotency::{Claim, Known},
     oidc::{OidcAttempt, OidcReturn},

@@ -18,6 +18,7 @@ use gateway_proto::{
         gateway::ConnectionReport,
         platform::{AuditAnchor, AuditOrder},
     },
+    audit::heads::HeadBook,
     engine::EngineChannel,
     id::{
         AgreementId, ApiTokenId, ChannelId, ConnectionId, DeviceId, DeviceTokenId, GrantId, IdentityId, InvitationId,
@@ -622,6 +623,23 @@ pub trait Deliveries: Send {
     async fn open_deliveries(&mut self, after: &str, limit: u32) -> StorageResult<Vec<ConnectionId>>;
 }
 
+/// Heads of the audit logs of gateways.
+#[async_trait]
+pub trait GatewayAudits: Send {
+    /// What the gateway of a server reported; none: nothing.
+    async fn head_book(&mut self, server: ServerId) -> StorageResult<Option<HeadBook>>;
+    /// Stores it, new or changed.
+    async fn put_head_book(&mut self, server: ServerId, book: &HeadBook) -> StorageResult<()>;
+    /// Whether an alarm stands, for lists of servers.
+    async fn set_audit_alarm(&mut self, server: ServerId, stands: bool) -> StorageResult<()>;
+    /// Adds a head to the history, of which the newest `keep` stay.
+    async fn insert_kept_head(&mut self, row: &KeptHeadRow, keep: u64) -> StorageResult<()>;
+    /// The history before an entry, newest first.
+    async fn kept_heads(&mut self, server: ServerId, before: u64, limit: u32) -> StorageResult<Vec<KeptHeadRow>>;
+    /// Removes heads of the history that were reported before a time.
+    async fn purge_kept_heads(&mut self, before: u64) -> StorageResult<()>;
+}
+
 /// The audit log, and what time alone removes.
 #[async_trait]
 pub trait Audit: Send {
@@ -709,6 +727,7 @@ pub trait Transaction:
     + Channels
     + Connections
     + Deliveries
+    + GatewayAudits
     + Devices
     + DeviceTokens
     + PolicyKeys

@@ -11,8 +11,10 @@ use std::{
 
 use gateway_proto::{
     api::gateway::ConnectionReport,
+    audit::heads::ReportedHead,
     balance::EndCounts,
     id::{ConnectionId, ServerId},
+    identity::GatewayPublicKey,
 };
 use tokio::sync::watch;
 
@@ -43,7 +45,13 @@ struct Registry {
     news: Option<BTreeSet<(ServerId, ConnectionId)>>,
     /// Connections on which something else was counted since [`Watchers::take_counted`]; at most those reported about.
     counted: BTreeSet<ConnectionId>,
+    /// The newest heads of audit logs that are not written down; at most one of each server that watches, because the end of a
+    /// watch writes its own.
+    heads: BTreeMap<ServerId, GatewayHead>,
 }
+
+/// A head of an audit log, and whose it is.
+pub type GatewayHead = (GatewayPublicKey, ReportedHead);
 
 #[derive(Debug)]
 struct Watcher {
@@ -138,6 +146,28 @@ impl Watchers {
         std::mem::take(&mut self.lock().counted)
     }
 
+    /// Takes away the newest head of a gateway's audit log that is not written down; another gateway of the server has its own.
+    pub fn take_head(&self, server: ServerId, gateway: GatewayPublicKey) -> Option<ReportedHead> {
+        let mut registry = self.lock();
+        registry.heads.get(&server).filter(|(whose, _)| *whose == gateway)?;
+        registry.heads.remove(&server).map(|(_, head)| head)
+    }
+
+    /// Takes some of them away.
+    pub fn take_heads(&self, limit: usize) -> Vec<(ServerId, GatewayHead)> {
+        let mut registry = self.lock();
+        let servers: Vec<_> = registry.heads.keys().take(limit).copied().collect();
+        servers.into_iter().filter_map(|server| Some((server, registry.heads.remove(&server)?))).collect()
+    }
+
+    /// Puts back what was taken and could not be written, where nothing newer has come.
+    pub fn return_heads(&self, taken: Vec<(ServerId, GatewayHead)>) {
+        let mut registry = self.lock();
+        for (server, head) in taken {
+            registry.heads.entry(server).or_insert(head);
+        }
+    }
+
     /// Puts names back that [`Watchers::take_news`] took away.
     pub fn return_news(&self, taken: Vec<(ServerId, ConnectionId)>) {
         if let Some(news) = &mut self.lock().news {
@@ -205,6 +235,14 @@ impl WatchSession {
     /// Notes a sign of life.
     pub fn heard(&self, now: u64) {
         self.with(|watcher, _, _| watcher.last_heard = now);
+    }
+
+    /// Keeps the newest head of the gateway's audit log until it is written down.
+    pub fn audit_head(&self, gateway: GatewayPublicKey, head: ReportedHead) {
+        let mut registry = self.watchers.lock();
+        if registry.watchers.get(&self.server).is_some_and(|watcher| watcher.session == self.session) {
+            registry.heads.insert(self.server, (gateway, head));
+        }
     }
 
     /// Keeps reports about connections that `known` names; returns how many were dropped.

@@ -1,7 +1,7 @@
 //! Audit logs and their hash chains: how an entry is hashed, and how whoever holds a log verifies it.
 //!
 //! A gateway's own log of streams, refusals and admin calls: [`record`] (what is written), [`line`](mod@line) (how, and the chain),
-//! [`note`] (what the data path says), [`condense`] (floods). The rest of this module is the chain of the control plane's log.
+//! [`note`] (what the data path says), [`condense`] (floods), [`heads`] (what the control plane keeps of it). The rest of this module is the chain of the control plane's log.
 //!
 //! `hash = SHA-256(hash of the entry before ‖ for each field: its length as 8 bytes, its UTF-8 bytes)` over the fields
 //! chain, sequence, id, at, actor, act, object, detail and, where there is one, request id; numbers in decimal; the first
@@ -9,6 +9,7 @@
 //! seeing anybody else's. Whoever can rewrite the whole storage can rewrite the whole chain: compare with an older export.
 
 pub mod condense;
+pub mod heads;
 pub mod line;
 pub mod note;
 pub mod record;

@@ -258,6 +258,7 @@ impl Daemon {
         let reports = ReportSource {
             connections: Arc::new(move || reporter.reports()),
             engine: Arc::new(move || engine.engine()),
+            audit: Some(self.audit.clone()),
             changed: self.changed.clone(),
             home_relay: self.home.clone(),
         };

@@ -27,7 +27,7 @@ use files::{LogFiles, Retention};
 use gateway_net::time::unix_ms;
 use gateway_proto::{
     admin::call::AdminCall,
-    api::local::{AdminCounters, AuditNewest},
+    api::local::{AdminCounters, AuditComparison, AuditHeld, AuditNewest},
     audit::{
         line::Head,
         note::{Note, Noted, Refusal, StreamKey, StreamRole},
@@ -36,6 +36,7 @@ use gateway_proto::{
 };
 pub use stream::StreamRecord;
 use tokio::sync::mpsc;
+use tracing::warn;
 pub use {names::Names, writer::AuditWriter};
 
 use crate::{config::AuditConfig, traffic::Role};
@@ -67,6 +68,11 @@ type Call = (u64, AdminCall);
 struct Shared {
     dir: PathBuf,
     head: Mutex<Head>,
+    /// The newest record that is on the disk for sure; none: nothing was brought there yet.
+    durable: Mutex<Option<Head>>,
+    /// What the control plane asked for last.
+    compared: Mutex<Option<AuditComparison>>,
+    mismatches: AtomicU64,
     writable: AtomicBool,
     streams: AtomicU64,
     dropped: AtomicU64,
@@ -119,6 +125,9 @@ impl AuditLog {
         let shared = Arc::new(Shared {
             dir,
             head: Mutex::new(files.head()),
+            durable: Mutex::default(),
+            compared: Mutex::default(),
+            mismatches: AtomicU64::default(),
             writable: AtomicBool::new(true),
             streams: AtomicU64::default(),
             dropped: AtomicU64::default(),
@@ -209,6 +218,38 @@ impl AuditLog {
     /// The newest record that was written.
     pub fn head(&self) -> Head {
         self.0.shared.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest record that is on the disk for sure: what a power cut does not take back.
+    pub fn durable_head(&self) -> Option<Head> {
+        self.0.shared.durable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks whether the files hold a record that was reported. Reads a file of the log.
+    pub fn compare(&self, asked: Head) -> io::Result<AuditHeld> {
+        let shared = &self.0.shared;
+        let held = reader::held(&shared.dir, &asked)?;
+        if held.is_alarm() {
+            shared.mismatches.fetch_add(1, Relaxed);
+            warn!(
+                sequence = asked.sequence,
+                hash = asked.hash,
+                "the audit log is not the one that was reported to the control plane: lines of it were removed or changed, or the \
+                 state directory is an older copy"
+            );
+        }
+        *shared.compared.lock().unwrap_or_else(PoisonError::into_inner) = Some(AuditComparison { asked, held });
+        Ok(held)
+    }
+
+    /// What the control plane asked for last, and whether it is there.
+    pub fn compared(&self) -> Option<AuditComparison> {
+        self.0.shared.compared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often the files did not hold what the control plane asked for, since the daemon started.
+    pub fn mismatches(&self) -> u64 {
+        self.0.shared.mismatches.load(Relaxed)
     }
 
     /// The newest `limit` records whose act begins with `act`, oldest first, and whether the files read for them are whole.

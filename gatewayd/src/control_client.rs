@@ -7,6 +7,7 @@
 //! reports, until silence, an error or a newer enrolment ends the link; then again after a jittered [`Backoff`], which
 //! starts over once a heartbeat was heard. [`enroll()`] is the other way in, driven by the local API.
 
+mod audit_reports;
 mod engine_reports;
 mod enroll;
 mod link;
@@ -35,7 +36,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{authority::Authority, explain::explain, store::Enrollment};
+use crate::{audit::AuditLog, authority::Authority, explain::explain, store::Enrollment};
 
 /// Delay before the first new attempt.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -49,6 +50,8 @@ pub struct ReportSource {
     pub connections: Arc<dyn Fn() -> Vec<ConnectionReport> + Send + Sync>,
     /// The engine beside us; none: it is not configured. As quick as `connections`.
     pub engine: Arc<dyn Fn() -> Option<EngineSnapshot> + Send + Sync>,
+    /// The audit log, whose head is reported; none: nothing is.
+    pub audit: Option<AuditLog>,
     /// Wakes the actor before the next poll, for changes people wait for.
     pub changed: Arc<Notify>,
     /// The relay where peers reach us.

@@ -113,7 +113,15 @@ fn audit_log(registry: &mut Registry, audit: &AuditLog) {
     );
     let newest = i64::try_from(log.sequence).unwrap_or(i64::MAX);
     registry.register("audit_sequence", "Sequence of the newest record of the audit log", ConstGauge::new(newest));
+    let is_alarm = audit.compared().is_some_and(|compared| compared.held.is_alarm());
+    registry.register(
+        "audit_head_missing",
+        "1 while the audit log does not hold what was reported of it to the control plane",
+        ConstGauge::new(i64::from(is_alarm)),
+    );
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    let mismatches = audit.mismatches();
+    counter("audit_head_mismatches", "Times the audit log did not hold what was reported of it", mismatches);
     counter("admin_calls_passed", "Calls of partners' administrators that the engine answered", admin.passed);
     counter("admin_calls_refused", "Calls of partners' administrators that the guard refused", admin.refused);
     counter("admin_calls_unanswered", "Admin calls that were cut, or not answered by the engine", admin.unanswered);

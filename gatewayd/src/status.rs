@@ -130,6 +130,7 @@ impl StatusSource {
                 .connections
                 .engine()
                 .map(|snapshot| EngineStatus { head: snapshot.head, channels: snapshot.channels.to_vec() }),
+            audit: self.audit.compared(),
         }
     }
 

@@ -15,13 +15,19 @@ use std::{
 
 use gateway_net::proxy::Proxy;
 use gateway_proto::{
-    api::gateway::{ConnectionReport, Connectivity, Report, WatchEvent, WatchRequest},
+    api::{
+        gateway::{ConnectionReport, Connectivity, Report, WatchEvent, WatchRequest},
+        local::AuditHeld,
+    },
+    audit::line::Head,
     id::RelayId,
     identity::GatewayKey,
     policy::{DeniedReason, RelayEntry},
 };
 use gatewayd::{
+    audit::{AuditLog, Names},
     authority::{Authority, EnrollmentError},
+    config::AuditConfig,
     control_client::{ControlClient, EnrollError, LinkTimes, ReportSource, enroll},
     path_actor::SessionIndex,
     relay_link::{LinkContext, link},
@@ -59,6 +65,10 @@ impl Gateway {
     }
 
     fn start_through(authority: Authority, proxy: Option<Proxy>) -> Self {
+        Self::start_with(authority, proxy, None)
+    }
+
+    fn start_with(authority: Authority, proxy: Option<Proxy>, audit: Option<AuditLog>) -> Self {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let changed = Arc::new(Notify::new());
         let (home_relay, home_receiver) = watch::channel(None);
@@ -66,6 +76,7 @@ impl Gateway {
         let source = ReportSource {
             connections: Arc::new(move || shared.lock().unwrap().clone()),
             engine: Arc::new(|| None),
+            audit,
             changed: changed.clone(),
             home_relay: home_receiver,
         };
@@ -298,12 +309,61 @@ async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen(
     let relay = RelayId::new(1, [2; 10]);
     gateway.home_relay.send_replace(Some(relay));
     gateway.changed.notify_one();
-    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![], engine: None });
+    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), ..Report::default() });
 
     control.beats(None);
     gateway.status(|status| !status.connected).await;
     control.beats(Some(1));
-    assert_eq!(control.heard(next).await, Report { home_relay: Some(relay), connections: vec![entry], engine: None });
+    assert_eq!(
+        control.heard(next).await,
+        Report { home_relay: Some(relay), connections: vec![entry], ..Report::default() }
+    );
+}
+
+#[tokio::test]
+async fn the_head_of_the_audit_log_is_reported_and_what_was_reported_before_is_looked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut control = StandIn::start();
+    let authority = open(directory.path());
+    enroll(&control.code.to_string(), &authority, None).await.unwrap();
+    let config = AuditConfig { sync: Duration::ZERO, ..AuditConfig::default() };
+    let (log, writer) = AuditLog::open(directory.path(), &config).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(writer.run(Names::default()));
+    // The first record is on the disk before anything is reported.
+    within(async {
+        while log.durable_head().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::start_with(authority, None, Some(log.clone()));
+    let next =
+        |request| if let WatchRequest::Report(report) = request { report.audit.map(|audit| *audit) } else { None };
+    let told = control.heard(next).await;
+    assert_eq!((Some(told.head.clone()), told.missing), (log.durable_head(), None));
+    control.send(WatchEvent::AuditHead { head: told.head.clone() });
+    within(async {
+        while log.compared().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(log.compared().unwrap().held, AuditHeld::Held);
+    gateway.stop().await;
+
+    // On a new link it is asked for what it does not hold: that is told at once, and the alarm stands.
+    let authority = open(directory.path());
+    let gateway = Gateway::start_with(authority, None, Some(log.clone()));
+    let asked = Head { sequence: told.head.sequence + 5, ..told.head };
+    control.heard(next).await;
+    control.send(WatchEvent::AuditHead { head: asked.clone() });
+    let told = control.heard(|request| next(request).filter(|told| told.missing.is_some())).await;
+    assert_eq!(told.missing, Some(asked));
+    assert_eq!((log.compared().unwrap().held, log.mismatches()), (AuditHeld::CutOff, 1));
+    gateway.stop().await;
+    drop(log);
+    within(tasks.join_next()).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ impl DaemonControl for Daemon {
             peers: vec![],
             connections: vec![],
             engine: None,
+            audit: None,
         }
     }
 

@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App, accounts, admin, agreements, audit, channels, connections, credentials, device_tokens, devices, engines,
-    gateway, grants, keys, links, oidc, peering, relays, servers, shares, tenants, tiers, totp,
+    gateway, gateway_audits, grants, keys, links, oidc, peering, relays, servers, shares, tenants, tiers, totp,
 };
 
 /// What stands above the routes in the document.
@@ -77,6 +77,9 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(servers::list, servers::create))
         .routes(routes!(servers::show, servers::delete))
         .routes(routes!(servers::create_enrollment_code))
+        .routes(routes!(gateway_audits::show))
+        .routes(routes!(gateway_audits::heads))
+        .routes(routes!(gateway_audits::acknowledge))
         .routes(routes!(engines::show))
         .routes(routes!(engines::publish))
         .routes(routes!(peering::list, peering::create))

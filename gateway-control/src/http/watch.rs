@@ -4,7 +4,9 @@
 //! and a relay token → changes as they come, until either side is silent for too long, the gateway is removed, a newer
 //! watch takes over, or the control plane stops. Nothing is queued for a gateway: a wake-up only says "look again".
 
-use std::{num::NonZeroU32, time::Duration};
+mod audit;
+
+use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 
 use axum::{
     extract::{
@@ -25,6 +27,7 @@ use gateway_proto::{
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::audit::{AuditNews, AuditWatch};
 use super::{App, problem::ApiResult};
 use crate::{
     service::{GatewayCaller, Proof, ServiceError, WatchStart},
@@ -169,9 +172,10 @@ async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64,
         moved_at: None,
         last_heard: Instant::now(),
         heartbeat_at: None,
-        held: None,
+        held: VecDeque::new(),
         held_until: Instant::now(),
         token_due: Instant::now(),
+        audit: AuditWatch::default(),
         messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
     };
     let end = match watch.drive(socket).await {
@@ -206,16 +210,18 @@ struct Watch {
     last_heard: Instant,
     /// When our last heartbeat was sent, or put off.
     heartbeat_at: Option<Instant>,
-    /// What the gateway told and may not tell yet.
-    held: Option<Telling>,
+    /// What the gateway told and may not tell yet: what one report holds, at most.
+    held: VecDeque<Telling>,
     held_until: Instant,
     token_due: Instant,
+    audit: AuditWatch,
     messages: DefaultDirectRateLimiter,
 }
 
 /// What costs a turn to write.
 enum Telling {
     Engine(EngineReport),
+    Audit(Box<AuditNews>),
     Rejected { revision: u64, reason: String },
 }
 
@@ -244,6 +250,9 @@ impl Watch {
                     if self.message(message).await? {
                         self.heartbeat(socket).await?;
                     }
+                    if let Some(question) = self.asks() {
+                        send(socket, &question).await?;
+                    }
                 }
                 Step::Release => self.release().await?,
                 Step::Token => self.send_token(socket).await?,
@@ -270,6 +279,7 @@ impl Watch {
             // What is not known to be the newest is not confirmed as such.
             return Ok(());
         }
+        self.look_at_alarm().await?;
         let now_ms = self.app.service.clock().unix_ms();
         send(socket, &WatchEvent::Heartbeat { revision: self.revision, now_ms }).await
     }
@@ -281,8 +291,8 @@ impl Watch {
             () = self.app.shutdown.requested() => Step::Stop,
             changed = self.session.changes.changed() => Step::Signal(changed.is_ok()),
             // Whoever says too much has to wait before we read on; what we have to say goes out meanwhile.
-            () = sleep_until(self.held_until), if self.held.is_some() => Step::Release,
-            message = socket.recv(), if self.held.is_none() => Step::Message(message),
+            () = sleep_until(self.held_until), if !self.held.is_empty() => Step::Release,
+            message = socket.recv(), if self.held.is_empty() => Step::Message(message),
             () = sleep_until(heartbeat_due) => Step::Heartbeat,
             () = sleep_until(self.token_due) => Step::Token,
             () = sleep_until(self.last_heard + SILENCE) => Step::Silent,
@@ -434,6 +444,11 @@ impl Watch {
         let now = self.app.service.clock().unix_secs();
         let dropped = self.session.report(report.connections, &self.connections, now);
         self.app.metrics.reports_dropped(dropped);
+        if let Some(audit) = report.audit
+            && let Some(news) = self.audit(*audit).await?
+        {
+            self.hold(Telling::Audit(Box::new(news))).await?;
+        }
         match report.engine {
             Some(engine) => self.hold(Telling::Engine(engine)).await,
             None => Ok(()),
@@ -442,25 +457,32 @@ impl Watch {
 
     /// Does what was told, now or when it may be done.
     async fn hold(&mut self, telling: Telling) -> Result<(), End> {
-        self.held = Some(telling);
+        self.held.push_back(telling);
         self.release().await
     }
 
     async fn release(&mut self) -> Result<(), End> {
-        if let Err(wait) = self.app.service.may_tell(&self.caller) {
-            self.held_until = Instant::now() + wait.min(SILENCE / 2);
-            return Ok(());
-        }
-        // It waited because of us, not because it was silent.
-        self.heard();
-        match self.held.take() {
-            Some(Telling::Engine(report)) => Ok(self.app.service.gateway_engine(&self.caller, report).await?),
-            Some(Telling::Rejected { revision, reason }) => {
-                tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
-                Ok(self.app.service.gateway_rejected(&self.caller, revision, &reason).await?)
+        while !self.held.is_empty() {
+            if let Err(wait) = self.app.service.may_tell(&self.caller) {
+                self.held_until = Instant::now() + wait.min(SILENCE / 2);
+                return Ok(());
             }
-            None => Ok(()),
+            // It waited because of us, not because it was silent.
+            self.heard();
+            match self.held.pop_front() {
+                Some(Telling::Engine(report)) => self.app.service.gateway_engine(&self.caller, report).await?,
+                Some(Telling::Audit(news)) => {
+                    let outcome = self.app.service.gateway_audit(&self.caller, news.head, news.missing).await?;
+                    self.app.metrics.audit_fault(outcome.tells);
+                }
+                Some(Telling::Rejected { revision, reason }) => {
+                    tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
+                    self.app.service.gateway_rejected(&self.caller, revision, &reason).await?;
+                }
+                None => {}
+            }
         }
+        Ok(())
     }
 
     fn heard(&mut self) {

@@ -10,6 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use gateway_proto::audit::heads::ReportedHead;
 use tokio::sync::{Mutex as Turn, oneshot};
 
 use super::{GatewayCaller, Proof, Service, ServiceError, ServiceResult, Work, gateways::USED_BEFORE, work::Who};
@@ -27,8 +28,8 @@ pub(super) enum Note {
     Hello { proof: Proof, session: u64, revision: u64, version: String },
     /// It has put a policy into force.
     Applied { revision: u64 },
-    /// The watch with this session ended; it was heard last then.
-    Left { session: u64, last_heard: u64 },
+    /// The watch with this session ended; it was heard last then, and reported this head of its audit log last.
+    Left { session: u64, last_heard: u64, head: Option<ReportedHead> },
 }
 
 #[derive(Debug)]
@@ -125,7 +126,12 @@ impl Work {
                 self.hello(server, proof, *session, *revision, version).await
             }
             Note::Applied { revision } => self.applied(server, *revision).await,
-            Note::Left { session, last_heard } => self.left(server, *session, *last_heard).await,
+            Note::Left { session, last_heard, head } => {
+                if let Some(head) = head {
+                    self.enter_head(server.id, caller.key, head.clone(), true).await?;
+                }
+                self.left(server, *session, *last_heard).await
+            }
         }
     }
 

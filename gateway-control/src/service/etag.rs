@@ -23,6 +23,11 @@ const VOLATILE: &[&str] = &[
     "metrics",
     "delivery",
     "last_used_at",
+    "audit_alarm",
+    "newest",
+    "found",
+    "times",
+    "told_at",
 ];
 
 /// The tag of an object as it is shown, in the quotes of the header.

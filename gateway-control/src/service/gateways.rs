@@ -225,7 +225,8 @@ impl Service {
 
     /// A watch ended: the last sign of life is written down.
     pub async fn gateway_left(&self, caller: &GatewayCaller, session: u64, last_heard: u64) -> ServiceResult<()> {
-        self.note(caller, Note::Left { session, last_heard }).await
+        let head = self.watchers.take_head(caller.server, caller.key);
+        self.note(caller, Note::Left { session, last_heard, head }).await
     }
 
     /// A change on behalf of a gateway; none: it was removed or replaced meanwhile and has nothing to say.

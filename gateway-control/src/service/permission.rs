@@ -97,7 +97,7 @@ matrix! {
     DeleteOrganization = "organization.delete", "Remove the own organization with everything in it": OWNERS on OWN;
     ManageTenant = "tenant.manage", "As the organization that is the tenant itself: make, invite into and remove the others": MANAGERS on OWN;
     ManageUsers = "user.manage", "Add and remove users; owners only by owners": MANAGERS on OWN;
-    ManageServers = "server.manage", "Add and remove servers, make enrolment codes": MANAGERS on OWN;
+    ManageServers = "server.manage", "Add and remove servers, make enrolment codes, acknowledge alarms about audit logs of gateways": MANAGERS on OWN;
     ManageDevices = "device.manage", "Add, change and remove devices": MANAGERS on OWN;
     ManageDeviceTokens = "device_token.manage", "Make and revoke tokens of own devices": OPERATORS on OWN;
     CreateLink = "link.create", "Link an own device to one that may be linked to": MANAGERS on OWN;

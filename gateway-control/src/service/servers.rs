@@ -64,6 +64,7 @@ impl Service {
             home_relay: None,
             applied_revision: 0,
             policy_problem: None,
+            audit_alarm: false,
             stale: false,
             created_at: work.now,
             removed_at: None,
@@ -137,6 +138,7 @@ impl Service {
             policy_revision,
             applied_revision: row.applied_revision,
             policy_problem: row.policy_problem,
+            audit_alarm: row.audit_alarm,
             created_at: row.created_at,
         })
     }

@@ -128,6 +128,7 @@ impl Service {
         work.purge_device_tokens(now).await?;
         work.tend_token_keys().await?;
         work.forget_executions().await?;
+        work.forget_heads().await?;
         work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
         work.delete_replicas(now.saturating_sub(REPLICA_KEPT_SECS)).await?;
         work.commit().await

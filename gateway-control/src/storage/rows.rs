@@ -5,6 +5,7 @@ use gateway_proto::{
         gateway::EngineHead,
         platform::{AdminAccess, AuditEntry, DeviceKind, LinkableBy, Role, ShareLevel},
     },
+    audit::heads::ReportedHead,
     balance::{Balance, Tally},
     engine::plan::EndState,
     id::{
@@ -85,6 +86,8 @@ rows! {
         applied_revision: u64,
         /// Why its gateway refused the newest policy.
         policy_problem: Option<String>,
+        /// The audit log of its gateway is not the one that was reported. Not written with the server.
+        audit_alarm: bool,
         /// Its policy must be compiled.
         stale: bool,
         /// Creation.
@@ -475,6 +478,17 @@ rows! {
         balance: Balance,
         /// A later look may say something else.
         is_open: bool,
+    }
+    /// A head of the history of a gateway's audit log.
+    KeptHeadRow {
+        /// Server.
+        server: ServerId,
+        /// Counts up for each server.
+        entry: u64,
+        /// The gateway that reported it.
+        gateway: GatewayPublicKey,
+        /// The head.
+        head: ReportedHead,
     }
     /// What a server's policy says about one connection, and the other end of it.
     PolicyConnectionRow {

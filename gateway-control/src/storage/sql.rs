@@ -20,6 +20,7 @@ mod deliveries;
 mod device_tokens;
 mod devices;
 mod engines;
+mod gateway_audits;
 mod idempotency;
 mod identities;
 mod line;

@@ -79,5 +79,5 @@ async fn count(watch: &mut Watch, id: &str, messages: u64, accepted: u64) {
         problem: None,
         counts: Some(counts),
     };
-    watch.send(&WatchRequest::Report(Report { connections: vec![report], home_relay: None, engine: None })).await;
+    watch.send(&WatchRequest::Report(Report { connections: vec![report], ..Report::default() })).await;
 }

@@ -49,7 +49,7 @@ fn report(complete: bool, channels: Vec<EngineChannel>, gone: &[&str]) -> WatchR
     };
     let gone = gone.iter().map(|id| (*id).to_owned()).collect();
     let engine = Some(EngineReport { head, complete, more: false, channels, gone });
-    WatchRequest::Report(Report { home_relay: None, connections: Vec::new(), engine })
+    WatchRequest::Report(Report { engine, ..Report::default() })
 }
 
 async fn engine_of(org: &Org<'_>, server: &str, what: &str, is: impl Fn(&ServerEngine) -> bool) -> ServerEngine {

@@ -84,7 +84,7 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
         problem: None,
         counts: None,
     };
-    one.send(&WatchRequest::Report(Report { home_relay: None, connections: vec![report], engine: None })).await;
+    one.send(&WatchRequest::Report(Report { connections: vec![report], ..Report::default() })).await;
     let shown = lab.until(&id.to_string(), "reported", |c| c.sender.report.is_some()).await;
     assert_eq!(shown.sender.report.unwrap().path, Some(PathKind::Direct));
     let servers: Vec<Server> = hospital.list("/servers").await;

@@ -398,6 +398,7 @@ impl Watch {
                     self.store.follow(&links);
                 }
                 WatchEvent::RelayToken { token } => self.tokens.push(token),
+                WatchEvent::AuditHead { .. } => {}
                 WatchEvent::Heartbeat { .. } => self.send(&WatchRequest::Heartbeat).await,
                 WatchEvent::Removed => panic!("removed"),
             }
@@ -423,6 +424,7 @@ impl Watch {
                     return;
                 }
                 WatchEvent::RelayToken { token } => self.tokens.push(token),
+                WatchEvent::AuditHead { .. } => {}
                 WatchEvent::Succession { .. } | WatchEvent::Policy { .. } => panic!("a policy came"),
                 WatchEvent::Removed => panic!("removed"),
             }

@@ -81,7 +81,7 @@ impl Survivor<'_> {
                     }
                 }
                 WatchEvent::Heartbeat { .. } => watch.send(&WatchRequest::Heartbeat).await,
-                WatchEvent::RelayToken { .. } => {}
+                WatchEvent::RelayToken { .. } | WatchEvent::AuditHead { .. } => {}
                 WatchEvent::Removed => panic!("removed"),
             }
         }
@@ -174,7 +174,7 @@ async fn all_replicas_sign_with_a_new_key_from_one_moment_on() {
     let new: GatewayPublicKey = keys[1].key.parse().unwrap();
     let links = loop {
         match watch.event().await.unwrap() {
-            WatchEvent::RelayToken { .. } | WatchEvent::Heartbeat { .. } => {}
+            WatchEvent::RelayToken { .. } | WatchEvent::AuditHead { .. } | WatchEvent::Heartbeat { .. } => {}
             WatchEvent::Succession { links } => break links,
             event @ (WatchEvent::Policy { .. } | WatchEvent::Removed) => {
                 panic!("before it is known whom to trust: {event:?}")

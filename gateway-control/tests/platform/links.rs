@@ -179,6 +179,7 @@ async fn messages_are_metered_once_for_each_side_by_device_behavior_and_day() {
                 counts: Some(counts),
             }],
             engine: None,
+            audit: None,
         })
     };
     let metered = async |number: u64| {

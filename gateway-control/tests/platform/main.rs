@@ -13,6 +13,7 @@ mod engines;
 mod enrollment;
 mod five_steps;
 mod fuzz;
+mod gateway_audits;
 mod harness;
 mod hygiene;
 mod keys;

@@ -48,9 +48,7 @@ async fn what_is_decided_at_one_replica_reaches_the_gateways_at_another() {
         problem: None,
         counts: None,
     };
-    sender
-        .send(&WatchRequest::Report(Report { connections: vec![report.clone()], home_relay: None, engine: None }))
-        .await;
+    sender.send(&WatchRequest::Report(Report { connections: vec![report.clone()], ..Report::default() })).await;
     let shown = pair.lab.until(&id, "reported", |connection| connection.sender.report.is_some()).await;
     assert_eq!(shown.sender.report, Some(report));
 

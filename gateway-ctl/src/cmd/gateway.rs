@@ -1,6 +1,7 @@
 //! `gateway-ctl gateway enroll`, `gateway audit`, `reconnect`, `metrics`: the gatewayd of this machine, over its Unix socket.
 
 mod audit;
+mod reported;
 
 use std::convert::Infallible;
 

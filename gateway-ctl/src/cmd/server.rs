@@ -1,5 +1,7 @@
 //! `gateway-ctl server`: engines with a gateway beside them, and the codes that enrol those gateways.
 
+mod audit;
+
 use clap::{Args, Subcommand};
 use gateway_proto::{
     api::platform::{self, CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode},
@@ -41,10 +43,32 @@ pub(crate) enum Server {
         /// Name or id.
         server: String,
     },
+    /// What its gateway reported of its audit log, and whether the log is still that one.
+    Audit {
+        /// Name or id.
+        server: String,
+        /// The history instead, newest first: a head of each hour.
+        #[arg(long)]
+        heads: bool,
+    },
+    /// Acknowledge that the audit log of its gateway is not the one that was reported.
+    AcknowledgeAudit(AcknowledgeAudit),
     /// Delete a server; its gateway is cut off at once.
     Delete(Delete),
     /// Make a one-time code that enrols the server's gateway; an unused older one ends.
     EnrollmentCode(EnrollmentCode),
+}
+
+/// An alarm to acknowledge.
+#[derive(Debug, Args)]
+pub(crate) struct AcknowledgeAudit {
+    /// Name or id of the server.
+    server: String,
+    /// What was found, for the audit log.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 /// A server to delete.
@@ -94,6 +118,26 @@ impl Server {
                 let entries: Vec<platform::AccessEntry> =
                     control.list(&format!("{PATH}/{id}/access"), &[], None).await?;
                 context.out.list(&entries)
+            }
+            Self::Audit { server, heads: false } => {
+                let id = server_id(&control, &server).await?;
+                let audit: platform::GatewayAudit = control.get(&format!("{PATH}/{id}/gateway-audit")).await?;
+                context.out.item(&audit)
+            }
+            Self::Audit { server, heads: true } => {
+                let id = server_id(&control, &server).await?;
+                let heads: Vec<platform::KeptHead> =
+                    control.list(&format!("{PATH}/{id}/gateway-audit/heads"), &[], None).await?;
+                context.out.list(&heads)
+            }
+            Self::AcknowledgeAudit(AcknowledgeAudit { server, note, confirm }) => {
+                let id = server_id(&control, &server).await?;
+                confirm
+                    .ask(&format!("Acknowledge that the audit log of '{server}' is not the one that was reported"))?;
+                let body = platform::AcknowledgeAudit { note };
+                let audit: platform::GatewayAudit =
+                    control.post(&format!("{PATH}/{id}/gateway-audit/acknowledge"), &body).await?;
+                context.out.item(&audit)
             }
             Self::Delete(Delete { server, confirm }) => {
                 let id = server_id(&control, &server).await?;
@@ -175,7 +219,7 @@ impl View for platform::Server {
             self.name.clone(),
             self.gateway.map_or_else(|| "not enrolled".to_owned(), |key| key.short()),
             online(self, now),
-            policy(self),
+            if self.audit_alarm { format!("{}; audit log differs", policy(self)) } else { policy(self) },
             or_dash(self.gateway_version.as_deref()),
             self.id.to_string(),
         ]
@@ -192,6 +236,9 @@ impl View for platform::Server {
         ];
         if let Some(problem) = &self.policy_problem {
             lines.push(("Problem", problem.clone()));
+        }
+        if self.audit_alarm {
+            lines.push(("Audit log", audit::ALARM.to_owned()));
         }
         lines.push(("Created", time::relative(now, self.created_at)));
         lines
@@ -230,6 +277,7 @@ mod tests {
             policy_revision: 3,
             applied_revision: 2,
             policy_problem: None,
+            audit_alarm: false,
             created_at: 0,
         }
     }

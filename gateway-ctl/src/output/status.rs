@@ -7,7 +7,7 @@ use std::fmt::Write;
 use gateway_proto::{
     api::{
         gateway::{Connectivity, PathKind},
-        local::{ConnectionStatus, EngineStatus, PeerStatus, RelayStatus, Status},
+        local::{AuditComparison, AuditHeld, ConnectionStatus, EngineStatus, PeerStatus, RelayStatus, Status},
     },
     engine::EngineChannelState,
     policy::Activation,
@@ -134,6 +134,17 @@ fn links(status: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
     ];
     if let Some(problem) = &status.policy.problem {
         lines.push(("", format!("the newest policy was refused: {problem}")));
+    }
+    if let Some(AuditComparison { asked, held }) = &status.audit
+        && held.is_alarm()
+    {
+        let how = match held {
+            AuditHeld::CutOff => "its newest lines were removed",
+            AuditHeld::Changed => "lines of it were changed or removed",
+            AuditHeld::Held | AuditHeld::Removed => "",
+        };
+        let text = format!("NOT THE ONE THAT WAS REPORTED: {how} (record {})", asked.sequence);
+        lines.push(("Audit log", text));
     }
     if status.relays.is_empty() {
         lines.push(("Relay", "none known".to_owned()));

@@ -182,6 +182,7 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
         relays: Vec::new(),
         peers: Vec::new(),
         engine: None,
+        audit: None,
         connections: vec![ConnectionStatus {
             id: ConnectionId::new(1, [0; 10]),
             endpoint: "ADT".into(),

@@ -182,6 +182,7 @@ pub(crate) fn server(n: u8, name: &str) -> Server {
         policy_revision: 0,
         applied_revision: 0,
         policy_problem: None,
+        audit_alarm: false,
         created_at: 1_760_000_000,
     }
 }

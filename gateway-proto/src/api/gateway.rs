@@ -11,6 +11,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::{heads::HeadReport, line::Head},
     balance::EndCounts,
     engine::{EngineChannel, EngineState},
     id::{ConnectionId, RelayId},
@@ -206,6 +207,12 @@ pub enum WatchEvent {
         /// Clock of the control plane, Unix milliseconds, for clock skew.
         now_ms: u64,
     },
+    /// The gateway reported this head of its audit log: its files must hold that record, or have removed it when its time was
+    /// over. Comes once on a watch, after the first report of a head, and again when something else is asked for.
+    AuditHead {
+        /// The head.
+        head: Head,
+    },
     /// This gateway was removed, or its server: keep nothing open.
     Removed,
 }
@@ -220,6 +227,10 @@ pub struct Report {
     /// News of the engine beside us; none: nothing new, or no engine is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineReport>,
+    /// The head of our audit log; none: it is the one that was reported last, or that was only
+    /// [`RIDE_SECS`](crate::audit::heads::RIDE_SECS) ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Box<HeadReport>>,
 }
 
 /// News of the engine beside a gateway: states, ports and counts, never a message or a credential.

@@ -5,7 +5,7 @@
 //! - `POST /v1/reconnect` [`ReconnectBody`] → 204: probe every path of a peer anew
 //! - `GET /v1/audit?limit=N&act=PREFIX` → [`AuditNewest`]
 //! - `GET /v1/audit/lines?from=SEQUENCE` → lines of the audit log from that record on, as they are in a file; empty: none
-//! - `GET /v1/audit/head` → [`Head`](crate::audit::line::Head), as the daemon remembers it
+//! - `GET /v1/audit/head` → [`Head`], as the daemon remembers it
 //! - `GET /v1/netcheck` → the last [`Report`](crate::netcheck::Report) on the network; 404 before the first
 //! - `POST /v1/netcheck` [`NetcheckBody`](crate::netcheck::NetcheckBody) → a new one, after up to ten seconds
 //! - `GET /v1/metrics` → Prometheus text
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gateway::{Connectivity, EngineHead, PathKind};
 use crate::{
-    audit::record::Record,
+    audit::{line::Head, record::Record},
     engine::EngineChannel,
     id::ConnectionId,
     identity::GatewayPublicKey,
@@ -116,6 +116,39 @@ pub struct Status {
     /// The engine beside this gateway; none: no `[engine]` user is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineStatus>,
+    /// Our audit log, as the control plane knows it; none: it has not asked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditComparison>,
+}
+
+/// Our audit log beside what the control plane knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditComparison {
+    /// The head that we reported and that the control plane asked for, when we last looked for it.
+    pub asked: Head,
+    /// What the files hold.
+    pub held: AuditHeld,
+}
+
+/// Whether the files of an audit log hold a record that was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditHeld {
+    /// Yes, and the lines before it in its file lead to it.
+    Held,
+    /// It was removed in order, when there was no more room or time for it.
+    Removed,
+    /// The log ends before it: its newest lines were removed.
+    CutOff,
+    /// It is another record, or the lines that lead to it were changed or removed.
+    Changed,
+}
+
+impl AuditHeld {
+    /// Whether somebody has to look.
+    pub fn is_alarm(self) -> bool {
+        matches!(self, Self::CutOff | Self::Changed)
+    }
 }
 
 /// The engine beside this gateway.

@@ -100,6 +100,7 @@ mod access;
 mod admin;
 mod credentials;
 mod devices;
+mod gateway_audit;
 mod keys;
 mod links;
 mod oidc;
@@ -111,6 +112,7 @@ pub use access::*;
 pub use admin::*;
 pub use credentials::*;
 pub use devices::*;
+pub use gateway_audit::*;
 pub use keys::*;
 pub use links::*;
 pub use oidc::*;
@@ -264,6 +266,9 @@ api_types! {
         applied_revision: u64,
         /// Why its gateway refused the newest policy, in its words.
         policy_problem: Option<String>,
+        /// The audit log of its gateway is not the one that was reported; the details are for those who may read audit logs.
+        #[serde(default)]
+        audit_alarm: bool,
         /// Creation, Unix seconds.
         created_at: u64,
     }

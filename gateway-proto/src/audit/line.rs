@@ -7,6 +7,8 @@
 //! removed by somebody else. A tail that is cut off shows against a [`Head`] known from elsewhere: the running daemon's, one
 //! that its log told, an export.
 
+use std::collections::BTreeMap;
+
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -144,7 +146,9 @@ fn split(line: &str) -> Option<([u8; 32], &str)> {
 /// Verifies a log line by line, oldest first, however long it is.
 #[derive(Debug, Default)]
 pub struct LineVerifier {
-    known: Option<Head>,
+    /// Heads known from elsewhere: hashes by sequence.
+    known: BTreeMap<u64, String>,
+    contradicting: Option<u64>,
     chain: LineChain,
     first: Option<u64>,
     next: u64,
@@ -169,9 +173,15 @@ pub struct Verified {
 }
 
 impl LineVerifier {
-    /// For a log that must hold, or have removed when its time was over, a record known from elsewhere.
-    pub fn knowing(known: Option<Head>) -> Self {
-        Self { known, ..Self::default() }
+    /// For a log that must hold, or have removed when their time was over, records known from elsewhere.
+    pub fn knowing(known: impl IntoIterator<Item = Head>) -> Self {
+        let mut verifier = Self::default();
+        for Head { sequence, hash } in known {
+            if verifier.known.insert(sequence, hash.clone()).is_some_and(|other| other != hash) {
+                verifier.contradicting = Some(sequence);
+            }
+        }
+        verifier
     }
 
     /// Takes the next line. After an error nothing is known of those behind it.
@@ -196,8 +206,8 @@ impl LineVerifier {
         }
         let record = self.chain.follow(line).ok_or(LineError::Changed { sequence: claimed.sequence })?;
         self.next = record.sequence.saturating_add(1);
-        if self.known.as_ref().is_some_and(|known| known.sequence == record.sequence && known.hash != self.chain.hash())
-        {
+        let is_other = |hash: &String| *hash != self.chain.hash();
+        if self.contradicting == Some(record.sequence) || self.known.get(&record.sequence).is_some_and(is_other) {
             return Err(LineError::Rewritten { sequence: record.sequence });
         }
         match &record.event {
@@ -228,10 +238,10 @@ impl LineVerifier {
     pub fn finish(self) -> Result<Verified, LineError> {
         let head = self.head();
         let last = head.as_ref().map_or(0, |head| head.sequence);
-        if let Some(known) = &self.known
-            && (head.is_none() || last < known.sequence)
+        if let Some((known, _)) = self.known.last_key_value()
+            && (head.is_none() || last < *known)
         {
-            return Err(LineError::CutOff { last, known: known.sequence });
+            return Err(LineError::CutOff { last, known: *known });
         }
         let first = self.first.unwrap_or(0);
         if first > 0 && !self.removal_explained {
@@ -356,7 +366,7 @@ mod tests {
         let lines = log(&[5]).concat();
         let head = verify(&lines).unwrap().head.unwrap();
         let against = |lines: &[String], known: &Head| {
-            let mut verifier = LineVerifier::knowing(Some(known.clone()));
+            let mut verifier = LineVerifier::knowing([known.clone()]);
             lines.iter().try_for_each(|line| verifier.push(line).map(drop))?;
             verifier.finish()
         };
@@ -367,6 +377,17 @@ mod tests {
         assert_eq!(against(&lines, &other), Err(LineError::Rewritten { sequence: 6 }));
         let earlier = Head { sequence: 2, hash: read(&lines[2]).unwrap().1 };
         assert!(against(&lines, &earlier).is_ok());
+        // Of several, each counts; two that contradict each other are not both true.
+        let (first, last) = (earlier, Head { sequence: 6, hash: read(&lines[6]).unwrap().1 });
+        let all = |known: &[&Head]| {
+            let mut verifier = LineVerifier::knowing(known.iter().copied().cloned());
+            lines.iter().try_for_each(|line| verifier.push(line).map(drop))?;
+            verifier.finish()
+        };
+        assert!(all(&[&first, &last]).is_ok());
+        let wrong = Head { sequence: 2, hash: "0".repeat(64) };
+        assert_eq!(all(&[&wrong, &last]), Err(LineError::Rewritten { sequence: 2 }));
+        assert_eq!(all(&[&wrong, &first]), Err(LineError::Rewritten { sequence: 2 }));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, io, path::Path};
 
 use gateway_proto::{
-    api::local::{AuditLine, AuditNewest},
+    api::local::{AuditHeld, AuditLine, AuditNewest},
     audit::{
-        line::{LineChain, read},
-        record::Event,
+        line::{Head, LineChain, read},
+        record::{Event, Record},
     },
 };
 
@@ -69,6 +69,56 @@ pub(super) fn lines_from(dir: &Path, sequence: u64) -> io::Result<Vec<u8>> {
         }
     }
     Ok(Vec::new())
+}
+
+/// See [`AuditLog::compare`](super::AuditLog::compare). A hash commits to everything before it: of the file that should hold the
+/// record, every line up to it has to lead to it, and from there every line to the newest. Whether the files before that one
+/// are whole is for a verifier to say.
+pub(super) fn held(dir: &Path, asked: &Head) -> io::Result<AuditHeld> {
+    let parts = parts(dir)?;
+    let Some(holding) = parts.iter().rposition(|part| part.first <= asked.sequence) else {
+        return removal(&parts, asked.sequence);
+    };
+    let (mut chain, mut is_found): (Option<LineChain>, bool) = (None, false);
+    for part in &parts[holding..] {
+        // The oldest files are removed first.
+        let Some(text) = text_of(part)? else { return Ok(AuditHeld::Removed) };
+        for line in text.lines() {
+            let Some(mut after) = chain.or_else(|| before(line)) else { return Ok(AuditHeld::Changed) };
+            let Some(record) = after.follow(line) else { return Ok(AuditHeld::Changed) };
+            if record.sequence == asked.sequence {
+                if after.hash() != asked.hash {
+                    return Ok(AuditHeld::Changed);
+                }
+                is_found = true;
+            }
+            chain = Some(after);
+        }
+    }
+    Ok(if is_found { AuditHeld::Held } else { AuditHeld::CutOff })
+}
+
+/// The chain that the first line of a file goes on with.
+fn before(line: &str) -> Option<LineChain> {
+    match read(line)? {
+        (Record { event: Event::File(begun), .. }, _) => LineChain::from_hash(&begun.previous),
+        _ => None,
+    }
+}
+
+/// No file goes back that far: whether a record says that they were removed in order. It is in one of the newest files.
+fn removal(parts: &[Part], sequence: u64) -> io::Result<AuditHeld> {
+    let Some(first) = parts.first().map(|part| part.first) else { return Ok(AuditHeld::CutOff) };
+    for part in parts.iter().rev() {
+        let Some(text) = text_of(part)? else { continue };
+        for line in text.lines().rev().filter(|line| line.contains("\"log.remove\"")) {
+            if let Some((Record { event: Event::Removed(removed), .. }, _)) = read(line) {
+                let is_told = removed.through >= sequence && removed.through.saturating_add(1) >= first;
+                return Ok(if is_told { AuditHeld::Removed } else { AuditHeld::Changed });
+            }
+        }
+    }
+    Ok(AuditHeld::Changed)
 }
 
 /// The whole lines of a file; none: it was removed meanwhile.

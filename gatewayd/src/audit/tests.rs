@@ -192,7 +192,7 @@ async fn only_a_call_that_the_engine_answered_counts_as_passed() {
     assert_eq!(log.admin_counters(), AdminCounters { passed: 2, refused: 2, unanswered: 2, unrecorded: 0 });
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_disk_that_takes_nothing_stops_no_stream_and_the_gap_is_told_when_it_does_again() {
     let directory = tempfile::tempdir().unwrap();
     let (log, mut writer) = AuditLog::open(directory.path(), &AuditConfig::default()).unwrap();
@@ -337,6 +337,99 @@ fn the_newest_records_are_found_across_files_and_lines_come_a_file_at_a_time() {
     let changed = fs::read_to_string(&path).unwrap().replacen("\"at\":1,", "\"at\":2,", 1);
     fs::write(&path, changed).unwrap();
     assert!(!reader::newest(dir, 100, "").unwrap().whole);
+}
+
+#[test]
+fn a_log_that_was_cut_or_written_anew_does_not_hold_what_was_reported_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let mut files = LogFiles::open(dir, PLENTY).unwrap();
+    files.append(1, [Event::Ended, Event::Ended]).unwrap();
+    let early = files.head();
+    turn(&mut files).unwrap();
+    files.append(1, [Event::Ended, Event::Ended]).unwrap();
+    let reported = files.head();
+    files.append(1, [Event::Ended]).unwrap();
+    drop(files);
+    let held = |head: &Head| reader::held(dir, head).unwrap();
+    assert_eq!((held(&early), held(&reported)), (AuditHeld::Held, AuditHeld::Held));
+    assert_eq!(held(&Head { hash: early.hash.clone(), ..reported.clone() }), AuditHeld::Changed);
+    let (first, last) = (parts(dir).unwrap()[0].path.clone(), parts(dir).unwrap()[1].path.clone());
+    let (old, new) = (fs::read_to_string(&first).unwrap(), fs::read_to_string(&last).unwrap());
+    // A line before it, and one between it and the newest.
+    fs::write(&last, new.replacen("\"at\":1,", "\"at\":2,", 1)).unwrap();
+    assert_eq!(held(&reported), AuditHeld::Changed);
+    fs::write(&last, &new).unwrap();
+    fs::write(&first, old.replacen("\"at\":1,", "\"at\":2,", 1)).unwrap();
+    assert_eq!(held(&early), AuditHeld::Changed);
+    assert_eq!(
+        held(&reported),
+        AuditHeld::Held,
+        "the chain of its file stands on a hash, and a verifier reads the rest"
+    );
+    fs::write(&first, &old).unwrap();
+    // The newest lines are gone, and the daemon goes on as if nothing was.
+    let lines: Vec<_> = new.split_inclusive('\n').collect();
+    fs::write(&last, lines[..lines.len() - 2].concat()).unwrap();
+    assert_eq!(held(&reported), AuditHeld::CutOff);
+    let mut files = LogFiles::open(dir, PLENTY).unwrap();
+    assert_eq!(held(&reported), AuditHeld::Changed);
+    files.append(1, [Event::Ended]).unwrap();
+    assert_eq!(held(&reported), AuditHeld::Changed);
+    // A whole file is gone.
+    drop(files);
+    fs::remove_file(&last).unwrap();
+    assert_eq!(held(&reported), AuditHeld::CutOff);
+    fs::remove_file(&first).unwrap();
+    assert_eq!(held(&reported), AuditHeld::CutOff);
+}
+
+#[test]
+fn what_was_removed_when_its_time_was_over_is_not_missed_and_a_new_chain_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let mut files = LogFiles::open(dir, Retention { max_bytes: 1, max_age: None }).unwrap();
+    let reported = files.head();
+    let turns = (0..5).map(|_| turn(&mut files)).collect::<io::Result<Vec<_>>>();
+    assert!(turns.is_ok() && parts(dir).unwrap()[0].first > reported.sequence);
+    assert_eq!(reader::held(dir, &reported).unwrap(), AuditHeld::Removed);
+    // Whoever removes more than the log says is found out.
+    let gone = parts(dir).unwrap()[0].clone();
+    fs::remove_file(&gone.path).unwrap();
+    assert!(reader::held(dir, &reported).unwrap().is_alarm());
+    // The last line does not verify: the daemon begins a new chain, which does not follow from what was reported.
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let mut files = LogFiles::open(dir, PLENTY).unwrap();
+    let reported = files.head();
+    files.append(1, [Event::Ended]).unwrap();
+    drop(files);
+    let path = parts(dir).unwrap()[0].path.clone();
+    fs::write(&path, fs::read_to_string(&path).unwrap().replacen("\"at\":1,", "\"at\":2,", 1)).unwrap();
+    drop(LogFiles::open(dir, PLENTY).unwrap());
+    assert_eq!(reader::held(dir, &reported).unwrap(), AuditHeld::Changed);
+}
+
+#[tokio::test]
+async fn only_what_a_power_cut_does_not_take_back_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = AuditConfig { sync: Duration::from_secs(3600), ..AuditConfig::default() };
+    let (log, writer) = AuditLog::open(directory.path(), &config).unwrap();
+    assert_eq!(log.durable_head(), None);
+    drop(log.stream(connection(), Role::Sender, 7));
+    let looking = log.clone();
+    let dir = ended(log, writer);
+    let looked = async {
+        while looking.counters().written == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let durable = looking.durable_head();
+        drop(looking);
+        durable
+    };
+    let (dir, durable) = tokio::join!(dir, looked);
+    assert_eq!(durable, None, "written, and not on the disk for sure");
+    assert!(verify(&dir).is_ok());
 }
 
 proptest! {

@@ -204,7 +204,11 @@ impl Book {
         let result = appended
             .and_then(|()| if batch.looks { self.files.remove_oldest() } else { Ok(()) })
             .and_then(|()| if batch.syncs { self.files.sync() } else { Ok(()) });
-        *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) = self.files.head();
+        let head = self.files.head();
+        if !self.files.is_unsynced() {
+            *self.shared.durable.lock().unwrap_or_else(PoisonError::into_inner) = Some(head.clone());
+        }
+        *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
         self.tell(&result);
     }
 

@@ -16,6 +16,7 @@ use gateway_proto::{
         gateway::{Report, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
         local::ControlStatus,
     },
+    audit::heads::HeadReport,
     backoff::Backoff,
     policy::{MAX_POLICY_LEN, PolicyError},
     signed::{Assertion, Envelope},
@@ -27,8 +28,14 @@ use tokio::{
 };
 use url::Url;
 
-use super::{LinkTimes, ReportSource, after, engine_reports::EngineReporter, reports::Reporter};
+use super::{
+    LinkTimes, ReportSource, after,
+    audit_reports::{AuditReporter, Compared, Comparison},
+    engine_reports::EngineReporter,
+    reports::Reporter,
+};
 use crate::{
+    audit::AuditLog,
     authority::{AcceptError, Authority},
     explain::explain,
     store::Enrollment,
@@ -115,6 +122,8 @@ pub(super) struct Link<'a> {
     status: &'a watch::Sender<ControlStatus>,
     reporter: Reporter,
     engine_reporter: EngineReporter,
+    audit_reporter: AuditReporter,
+    comparison: Comparison,
     /// Since when the control plane speaks of a policy it did not send.
     behind_since: Option<Instant>,
     /// The revision that was sent and refused: asking for it again would change nothing.
@@ -128,8 +137,20 @@ impl<'a> Link<'a> {
         times: LinkTimes,
         status: &'a watch::Sender<ControlStatus>,
     ) -> Self {
-        let (reporter, engine_reporter) = Default::default();
-        Self { authority, reports, times, status, reporter, engine_reporter, behind_since: None, refused_revision: 0 }
+        let (reporter, engine_reporter, audit_reporter) = Default::default();
+        let comparison = Comparison::of(reports.audit.clone());
+        Self {
+            authority,
+            reports,
+            times,
+            status,
+            reporter,
+            engine_reporter,
+            audit_reporter,
+            comparison,
+            behind_since: None,
+            refused_revision: 0,
+        }
     }
 
     /// Runs until the link ends. Cancel-safe: a policy being accepted is accepted to its end.
@@ -174,6 +195,7 @@ impl<'a> Link<'a> {
                     report_at = after(self.times.report);
                     self.report(outbox);
                 }
+                outcome = self.comparison.outcome() => self.compared(outcome),
                 () = self.reports.changed.notified() => report_at = report_at.min(after(MIN_REPORT_GAP)),
             }
         }
@@ -205,6 +227,10 @@ impl<'a> Link<'a> {
             WatchEvent::Heartbeat { revision, now_ms } => {
                 backoff.reset();
                 self.heartbeat(revision, now_ms, outbox).await
+            }
+            WatchEvent::AuditHead { head } => {
+                self.comparison.ask(head);
+                Ok(())
             }
             WatchEvent::Removed => {
                 tracing::error!("the control plane removed this gateway: everything is closed");
@@ -266,17 +292,38 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
-    /// Reports take half of the outbox at most, so that a heartbeat, or what became of a policy, always finds room; what did not go
-    /// out goes next time.
+    /// What did not go out goes next time.
     fn report(&mut self, outbox: &mpsc::Sender<WatchRequest>) {
-        let push = |report| outbox.capacity() > OUTBOX / 2 && outbox.try_send(WatchRequest::Report(report)).is_ok();
+        let now = std::time::Instant::now();
+        let head = self.reports.audit.as_ref().and_then(AuditLog::durable_head);
+        let due = self.audit_reporter.due(head, gateway_net::time::unix_ms(), now);
+        let mut out = Outgoing { outbox, audit: due, told: None };
         let connections = (self.reports.connections)();
         let home_relay = *self.reports.home_relay.borrow();
-        self.reporter.update(connections, home_relay, push);
+        self.reporter.update(connections, home_relay, |report| out.push(report));
         if let Some(snapshot) = (self.reports.engine)() {
-            self.engine_reporter.update(&snapshot, std::time::Instant::now(), |engine| {
-                push(Report { home_relay, connections: Vec::new(), engine: Some(engine) })
+            self.engine_reporter.update(&snapshot, now, |engine| {
+                out.push(Report { home_relay, engine: Some(engine), ..Report::default() })
             });
+        }
+        if out.audit.is_some() && self.audit_reporter.goes_alone(now) {
+            out.push(Report { home_relay, ..Report::default() });
+        }
+        if let Some(told) = out.told {
+            self.audit_reporter.sent(told, now);
+        }
+    }
+
+    fn compared(&mut self, outcome: Compared) {
+        match outcome {
+            Ok((asked, held)) => {
+                self.audit_reporter.set_missing(held.is_alarm().then_some(asked));
+                self.reports.changed.notify_one();
+            }
+            Err(error) => tracing::warn!(
+                problem = explain(&error),
+                "the audit log cannot be compared with what was reported of it"
+            ),
         }
     }
 
@@ -295,6 +342,26 @@ impl<'a> Link<'a> {
     ) -> Result<T, LinkEnd> {
         let authority = self.authority.clone();
         Ok(tokio::task::spawn_blocking(move || work(&authority)).await?)
+    }
+}
+
+/// Reports take half of the outbox at most, so that a heartbeat, or what became of a policy, always finds room. The first of a
+/// round takes the head of the audit log along.
+struct Outgoing<'a> {
+    outbox: &'a mpsc::Sender<WatchRequest>,
+    audit: Option<HeadReport>,
+    told: Option<HeadReport>,
+}
+
+impl Outgoing<'_> {
+    fn push(&mut self, report: Report) -> bool {
+        let report = Report { audit: self.audit.clone().map(Box::new), ..report };
+        let has_room = self.outbox.capacity() > OUTBOX / 2;
+        let is_taken = has_room && self.outbox.try_send(WatchRequest::Report(report)).is_ok();
+        if is_taken && let Some(audit) = self.audit.take() {
+            self.told = Some(audit);
+        }
+        is_taken
     }
 }
 

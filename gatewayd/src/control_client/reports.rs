@@ -45,7 +45,7 @@ impl Reporter {
                 part.push((id, reports));
             }
             let entries = part.iter().flat_map(|(_, reports)| reports.iter().cloned()).collect();
-            if !send(Report { home_relay, connections: entries, engine: None }) {
+            if !send(Report { home_relay, connections: entries, ..Report::default() }) {
                 return;
             }
             self.home_relay = Some(home_relay);

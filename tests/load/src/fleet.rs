@@ -263,7 +263,7 @@ impl Gateway {
             problem: None,
             counts: None,
         });
-        let report = Report { home_relay: self.home, connections: connections.collect(), engine: None };
+        let report = Report { home_relay: self.home, connections: connections.collect(), ..Report::default() };
         send(stream, &WatchRequest::Report(report)).await
     }
 
@@ -288,7 +288,7 @@ impl Gateway {
                 });
             }
             WatchEvent::Heartbeat { .. } => backoff.reset(),
-            WatchEvent::RelayToken { .. } | WatchEvent::Succession { .. } => {}
+            WatchEvent::RelayToken { .. } | WatchEvent::Succession { .. } | WatchEvent::AuditHead { .. } => {}
             WatchEvent::Removed => anyhow::bail!("removed"),
         }
         self.state.send_if_modified(|state| {

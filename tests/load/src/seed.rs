@@ -186,6 +186,7 @@ impl Seeder {
             home_relay: self.seeded.home,
             applied_revision: 0,
             policy_problem: None,
+            audit_alarm: false,
             stale: false,
             created_at: now,
             removed_at: None,

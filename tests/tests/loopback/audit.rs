@@ -5,9 +5,9 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, ensure};
 use gateway_tests::{
     corpus::{Corpus, MARKER},
-    ctl::items,
-    platform::Site,
-    scene::{Scene, play},
+    ctl::{Outcome, items},
+    platform::{Placement, PlatformOptions, Site},
+    scene::{Scene, play, play_with},
     wait,
 };
 use serde_json::Value;
@@ -57,6 +57,82 @@ async fn streams_and_refusals_of_a_tunnel_stand_in_both_logs_and_whoever_changes
         verified(scene).await
     })
     .await
+}
+
+#[tokio::test]
+async fn a_tail_that_is_cut_off_while_the_daemon_is_down_is_an_alarm_at_the_gateway_and_at_the_control_plane()
+-> anyhow::Result<()> {
+    let options = PlatformOptions { delivery_interval_secs: 2, ..PlatformOptions::default() };
+    play_with(options, [Placement::loopback(), Placement::loopback()], async |scene| {
+        let message = scene.message();
+        scene.deliver(&mut scene.sender(), &message).await?;
+        recorded(scene, &scene.south, |record| record["act"] == "stream.end").await?;
+        // With a new link comes the head as it is.
+        scene.south.gateway.terminate(LIMIT).await?;
+        scene.south.restart().await?;
+        let path = only_file(&scene.south.state_dir().join("audit"))?;
+        let lines = || std::fs::read_to_string(&path);
+        let begun = lines()?.lines().count() as u64 - 1;
+        let known =
+            until(scene, "a head that was reported", |audit| audit["newest"]["sequence"].as_u64() >= Some(begun));
+        let known = known.await?;
+        ensure!(known["alarm"].is_null(), "{known}");
+        let verify = verify_with_control(scene).await?;
+        ensure!(verify.code == Some(0) && verify.stdout.contains("reported to the control plane"), "{verify:?}");
+
+        // Somebody cuts the call off that was not to be seen, and whatever came after it.
+        scene.south.gateway.terminate(LIMIT).await?;
+        let text = lines()?;
+        let kept: Vec<_> = text.split_inclusive('\n').take(2).collect();
+        std::fs::write(&path, kept.concat())?;
+        scene.south.restart().await?;
+        let audit = until(scene, "an alarm", |audit| !audit["alarm"].is_null()).await?;
+        ensure!(audit["alarm"]["known"]["hash"] == known["newest"]["hash"], "{audit}");
+        at_gateway(scene, true).await?;
+        let metrics = scene.metrics_of(&scene.south).await?;
+        ensure!(metrics.contains("gatewayd_audit_head_missing 1"), "{metrics}");
+        let entries = scene.ctl(&["audit", "list", "--profile", "south"]).await?;
+        let told = items(&entries)?.iter().filter(|entry| entry["act"] == "gateway.audit_differs").count();
+        ensure!(told == 1, "{entries}");
+        // The files themselves look whole.
+        let dir = path.parent().and_then(Path::to_str).context("a folder")?;
+        let ctl = &scene.platform.ctl;
+        ensure!(ctl.run(&["gateway", "audit", "verify", "--dir", dir]).await?.code == Some(0));
+        ensure!(verify_with_control(scene).await?.code == Some(1));
+        let copied = ["gateway", "audit", "verify", "--dir", dir, "--server", &scene.south.name, "--profile", "south"];
+        ensure!(ctl.run(&copied).await?.code == Some(1));
+
+        let acknowledge =
+            ["server", "acknowledge-audit", &scene.south.name, "--yes", "--note", "found", "--profile", "south"];
+        ensure!(scene.ctl(&acknowledge).await?["alarm"].is_null());
+        at_gateway(scene, false).await?;
+        ensure!(verify_with_control(scene).await?.code == Some(0));
+        scene.connected().await
+    })
+    .await
+}
+
+/// Waits until the gateway itself knows of an alarm, or of none.
+async fn at_gateway(scene: &Scene, is_alarm: bool) -> anyhow::Result<()> {
+    wait::until(Duration::from_secs(60), "what the gateway found", async || {
+        let status = scene.south.look().await?;
+        Ok(status.audit.filter(|audit| audit.held.is_alarm() == is_alarm).map(drop))
+    })
+    .await
+}
+
+/// What the control plane knows of the log of the south, once it is as wanted.
+async fn until(scene: &Scene, what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    wait::until(LIMIT, what, async || {
+        let audit = scene.platform.ctl.look(&["server", "audit", &scene.south.name, "--profile", "south"]).await?;
+        Ok(Some(audit).filter(|audit| wanted(audit)))
+    })
+    .await
+}
+
+async fn verify_with_control(scene: &Scene) -> anyhow::Result<Outcome> {
+    let args = ["gateway", "audit", "verify", "--socket", scene.south.socket(), "--profile", "south"];
+    scene.platform.ctl.run(&args).await
 }
 
 /// The newest record of a site that is wanted.

@@ -13,6 +13,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("device_tokens", include_str!("device_tokens.rs")),
     ("devices", include_str!("devices.rs")),
     ("engines", include_str!("engines.rs")),
+    ("gateway_audits", include_str!("gateway_audits.rs")),
     ("idempotency", include_str!("idempotency.rs")),
     ("identities", include_str!("identities.rs")),
     ("links", include_str!("links.rs")),

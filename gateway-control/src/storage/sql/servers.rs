@@ -316,6 +316,7 @@ pub(super) fn server(row: &Row) -> StorageResult<ServerRow> {
         home_relay: row.maybe_parsed("home_relay")?,
         applied_revision: row.number("applied_revision")?,
         policy_problem: row.maybe_text("policy_problem")?,
+        audit_alarm: row.flag("audit_alarm")?,
         stale: row.flag("stale")?,
         created_at: row.number("created_at")?,
         removed_at: row.maybe_number("removed_at")?,

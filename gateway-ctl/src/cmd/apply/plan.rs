@@ -214,6 +214,7 @@ mod tests {
             policy_revision: 0,
             applied_revision: 0,
             policy_problem: None,
+            audit_alarm: false,
             created_at: 0,
         }
     }

@@ -15,6 +15,9 @@ use gateway_proto::{
     audit::line::{Head, LineError, LineVerifier, Verified, read},
 };
 
+use serde::{Serialize, Serializer};
+
+use super::reported::{Reported, Wanted};
 use crate::{
     client::Daemon,
     cmd::{
@@ -69,6 +72,13 @@ pub(crate) struct Verify {
     /// A record that the log must hold, as the daemon's own log told it: its sequence and hash.
     #[arg(long, value_name = "SEQUENCE:HASH", value_parser = head)]
     head: Option<Head>,
+    /// Compare with the heads that the gateway of this server, by name or id, reported to the control plane; default: the
+    /// server of this machine's gateway, where somebody is signed in.
+    #[arg(long, value_name = "SERVER")]
+    server: Option<String>,
+    /// Do not ask the control plane.
+    #[arg(long, conflicts_with = "server")]
+    offline: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -117,13 +127,20 @@ async fn export(context: &mut Context, format: Format, place: &Place) -> Result<
 impl Verify {
     async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         // Before the first line is read: what was written then must be among them.
+        let wanted = match (&self.server, self.offline, &self.place.dir) {
+            (Some(server), ..) => Wanted::Server(server),
+            (None, false, None) => Wanted::Own,
+            (None, ..) => Wanted::None,
+        };
+        let reported = Reported::ask(context, wanted).await?;
         let known = match (&self.head, &self.place.dir) {
             (Some(head), _) => Some(head.clone()),
             (None, None) => Some(context.daemon()?.audit_head().await?),
             (None, Some(_)) => None,
         };
         let mut older = self.against.as_deref().map(Older::open).transpose()?;
-        let mut verifier = LineVerifier::knowing(known);
+        let of_control = reported.as_ref().map(Reported::known).unwrap_or_default();
+        let mut verifier = LineVerifier::knowing(known.into_iter().chain(of_control));
         let mut pages = self.place.pages(context)?;
         let no = |error: LineError| CtlError::No(error.to_string());
         while let Some(page) = pages.next().await? {
@@ -135,14 +152,28 @@ impl Verify {
             }
         }
         older.map_or(Ok(()), Older::finish)?;
-        tell(context, &verifier.finish().map_err(no)?)
+        tell(context, &Outcome { verified: verifier.finish().map_err(no)?, control_plane: reported })
     }
 }
 
-fn tell(context: &mut Context, verified: &Verified) -> Result<(), CtlError> {
+/// What a verification found, and what the log was compared with.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    verified: Verified,
+    #[serde(serialize_with = "asked_only")]
+    control_plane: Result<Reported, String>,
+}
+
+fn asked_only<S: Serializer>(reported: &Result<Reported, String>, to: S) -> Result<S::Ok, S::Error> {
+    reported.as_ref().ok().serialize(to)
+}
+
+fn tell(context: &mut Context, outcome: &Outcome) -> Result<(), CtlError> {
     if context.out.is_json() {
-        return context.out.json(verified);
+        return context.out.json(outcome);
     }
+    let Outcome { verified, control_plane } = outcome;
     let Some(head) = &verified.head else { return context.out.line("There are no records.") };
     let Verified { records, first, missing, unclean_starts, .. } = verified;
     context.out.line(&format!("The log is whole: {records} records, newest {}:{}", head.sequence, head.hash))?;
@@ -159,7 +190,10 @@ fn tell(context: &mut Context, verified: &Verified) -> Result<(), CtlError> {
             .out
             .line(&format!("{unclean_starts} times the daemon began after a run that had not stopped in order."))?;
     }
-    Ok(())
+    match control_plane {
+        Ok(reported) => context.out.line(&reported.to_string()),
+        Err(why) => context.out.line(&format!("Not compared with what the control plane knows: {why}.")),
+    }
 }
 
 impl Place {

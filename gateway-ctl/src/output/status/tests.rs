@@ -93,6 +93,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
         }],
         connections,
         engine: None,
+        audit: None,
     }
 }
 
