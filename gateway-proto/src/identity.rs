@@ -25,6 +25,8 @@ pub enum Context {
     NoiseKey,
     /// A policy key, by the policy key before it.
     Succession,
+    /// The keys that relays believe, by the control plane.
+    RelayKeys,
 }
 
 impl Context {
@@ -36,6 +38,7 @@ impl Context {
             Self::RelayAdmission => b"gateway/relay-admission/1",
             Self::NoiseKey => b"gateway/noise-key/1",
             Self::Succession => b"gateway/succession/1",
+            Self::RelayKeys => b"gateway/relay-keys/1",
         }
     }
 

@@ -13,6 +13,7 @@ mod address;
 mod admission;
 mod frame;
 mod home;
+pub mod keys;
 mod rate;
 mod refusal;
 pub mod udp;

@@ -206,7 +206,7 @@ fn renewal(from: SystemTime, to: SystemTime) -> SystemTime {
     from + to.duration_since(from).unwrap_or_default() * 2 / 3
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -20,15 +20,14 @@ pub(crate) async fn admit(socket: &mut WebSocket, shared: &Shared) -> Result<Adm
                 let Ok(ClientFrame::Admit { token, signature }) = ClientFrame::decode(&bytes) else {
                     return Err(End::Refused(RefusalCode::Malformed));
                 };
-                return verify_admission(
-                    token,
-                    &signature,
-                    shared.relay_id,
-                    &nonce,
-                    &shared.config.control_keys,
-                    time::unix_secs(),
-                )
-                .map_err(End::Refused);
+                let now = time::unix_secs();
+                let keys = shared.keys.current(now);
+                let admission = verify_admission(token, &signature, shared.relay_id, &nonce, &keys, now);
+                if admission == Err(RefusalCode::BadToken) {
+                    // Perhaps of a key that we have not heard of.
+                    shared.keys.doubt();
+                }
+                return admission.map_err(End::Refused);
             }
             Ok(Message::Ping(_) | Message::Pong(_)) => {}
             Ok(Message::Text(_)) => return Err(End::Refused(RefusalCode::Malformed)),

@@ -6,7 +6,7 @@ use axum_server::{
     Handle,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
-use gateway_net::{secret_file::SecretFileError, shutdown::Shutdown};
+use gateway_net::{http::HttpSetupError, secret_file::SecretFileError, shutdown::Shutdown};
 use gateway_proto::id::RelayId;
 use hyper_util::rt::TokioTimer;
 use tokio::{
@@ -25,6 +25,7 @@ use crate::{
     config::{Config, TlsSource, UdpListen},
     http,
     metrics::Metrics,
+    policy_keys::PolicyKeys,
     ready::{Identity, Ready, RelayIdentityError},
     stun::StunResponder,
     udp::{self, Sessions, UdpPorts},
@@ -40,6 +41,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) relay_id: RelayId,
+    /// The policy keys that count.
+    pub(crate) keys: PolicyKeys,
     pub(crate) clients: Clients,
     /// Quotas.
     pub(crate) organizations: Organizations,
@@ -72,6 +75,7 @@ enum Task {
     Metrics(io::Result<()>),
     Udp,
     Certificate,
+    Keys,
 }
 
 /// Why the relay did not start.
@@ -93,7 +97,10 @@ pub enum StartError {
     /// Certificates cannot be ordered.
     #[error(transparent)]
     Orders(#[from] OrdersError),
-    /// `ready.json` cannot be written.
+    /// The client for the control plane.
+    #[error("cannot set up the client for the control plane ([control] of the configuration)")]
+    Control(#[from] HttpSetupError),
+    /// `ready.json` cannot be written, or the kept policy keys not read.
     #[error(transparent)]
     Ready(#[from] SecretFileError),
 }
@@ -149,6 +156,7 @@ impl Relay {
         let acceptor = LimitAcceptor::new(&config.limits, metrics.clone());
         let shared = Arc::new(Shared {
             relay_id: identity.relay_id,
+            keys: PolicyKeys::open(&config, metrics.clone())?,
             clients: Clients::new(config.limits.max_clients),
             organizations: Organizations::default(),
             sessions: Sessions::default(),
@@ -183,6 +191,13 @@ impl Relay {
             }
         };
         tasks.spawn(serve_relay(listener, tls, acceptor, server.clone(), shared.clone()));
+        if let Some(control) = shared.config.control.clone() {
+            let asking = shared.keys.asking(&control)?;
+            tasks.spawn(async move {
+                asking.run().await;
+                Task::Keys
+            });
+        }
         let router = http::metrics(shared.clone());
         tasks.spawn(async move { Task::Metrics(axum::serve(metrics_listener, router).await) });
         for local in 0..u8::try_from(shared.udp.len()).unwrap_or(u8::MAX) {
@@ -255,6 +270,7 @@ impl From<Task> for RunError {
             Task::Relay(result) => Self::Server { part: "relay", source: result.err() },
             Task::Metrics(result) => Self::Server { part: "metrics", source: result.err() },
             Task::Certificate => Self::Server { part: "certificate", source: None },
+            Task::Keys => Self::Server { part: "policy keys", source: None },
             Task::Udp => Self::Server { part: "UDP", source: None },
         }
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use check::{ConfigError, Mistake};
-use gateway_net::log::LogFormat;
+use gateway_net::{log::LogFormat, tls::TlsPin};
 use gateway_proto::{id::RelayId, identity::GatewayPublicKey};
 
 /// A validated configuration.
@@ -34,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The policy keys of the control planes whose tokens are accepted.
     pub control_keys: Vec<GatewayPublicKey>,
+    /// Where newer policy keys are asked for; none: those of the configuration are all.
+    pub control: Option<ControlPlane>,
     /// Where certificate and key come from.
     pub tls: TlsSource,
     /// Bounds.
@@ -72,6 +74,17 @@ pub enum TlsSource {
     },
     /// `[acme]`: certificates of an authority that speaks ACME, for the key in the data directory.
     Acme(Acme),
+}
+
+/// The control plane whose keys are asked for. What it answers counts by signature alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlPlane {
+    /// Its base URL, `https://host:port`.
+    pub url: String,
+    /// Fingerprint of its TLS key; none: the web PKI vouches for it.
+    pub pin: Option<TlsPin>,
+    /// Between two questions.
+    pub interval: Duration,
 }
 
 /// How certificates are ordered.

@@ -25,6 +25,7 @@ mod forward;
 mod http;
 mod metrics;
 mod outbound;
+mod policy_keys;
 mod ready;
 mod stun;
 mod udp;

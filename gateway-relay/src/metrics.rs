@@ -104,6 +104,19 @@ pub(crate) enum ReloadOutcome {
     Refused,
 }
 
+/// What became of a question for policy keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum KeysOutcome {
+    /// Other keys count now.
+    Taken,
+    /// The same keys count.
+    Unchanged,
+    /// The answer was not believed, or could not be kept.
+    Refused,
+    /// There was no answer.
+    Failed,
+}
+
 macro_rules! labels {
     ($($name:ident { $field:ident: $kind:ty }),*) => {$(
         #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,7 +133,8 @@ labels!(
     EndLabel { reason: EndReason },
     StunLabel { outcome: StunOutcome },
     OrderLabel { outcome: OrderOutcome },
-    ReloadLabel { outcome: ReloadOutcome }
+    ReloadLabel { outcome: ReloadOutcome },
+    KeysLabel { outcome: KeysOutcome }
 );
 
 /// The instruments, shared by all tasks.
@@ -140,6 +154,9 @@ pub(crate) struct Metrics {
     orders: Family<OrderLabel, Counter>,
     pub(crate) certificate_expires: Gauge,
     reloads: Family<ReloadLabel, Counter>,
+    keys_asked: Family<KeysLabel, Counter>,
+    pub(crate) policy_keys: Gauge,
+    pub(crate) policy_keys_confirmed: Gauge,
 }
 
 impl Metrics {
@@ -159,6 +176,9 @@ impl Metrics {
             orders: Family::default(),
             certificate_expires: Gauge::default(),
             reloads: Family::default(),
+            keys_asked: Family::default(),
+            policy_keys: Gauge::default(),
+            policy_keys_confirmed: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("clients", "Gateways attached now", metrics.clients.clone());
@@ -199,11 +219,26 @@ impl Metrics {
             "Changes of the TLS certificate's files, by outcome",
             metrics.reloads.clone(),
         );
+        registry.register("policy_keys", "Policy keys whose tokens count now", metrics.policy_keys.clone());
+        registry.register(
+            "policy_keys_confirmed",
+            "When the control plane last said which keys count, Unix seconds; 0: not since the start",
+            metrics.policy_keys_confirmed.clone(),
+        );
+        registry.register(
+            "policy_key_questions",
+            "Questions to the control plane for its keys, by outcome",
+            metrics.keys_asked.clone(),
+        );
         metrics
     }
 
     pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
         self.reloads.get_or_create(&ReloadLabel { outcome }).inc();
+    }
+
+    pub(crate) fn keys_asked(&self, outcome: KeysOutcome) {
+        self.keys_asked.get_or_create(&KeysLabel { outcome }).inc();
     }
 
     pub(crate) fn ordered(&self, outcome: OrderOutcome) {

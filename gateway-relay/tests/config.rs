@@ -35,6 +35,11 @@ fn the_full_file_means_what_it_says() {
     assert_eq!(config.timing.heartbeat, Duration::from_millis(100));
     assert!(matches!(config.tls, TlsSource::Files { .. }));
     assert!(config.relay_id.is_some());
+    let control = config.control.unwrap();
+    assert_eq!(
+        (control.url.as_str(), control.interval),
+        ("https://control.example.org:8443", Duration::from_secs(3600))
+    );
 }
 
 /// Each invalid file stands beside the message it gets, all mistakes together.

@@ -106,12 +106,11 @@ impl Platform {
     pub async fn start_with(options: PlatformOptions) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("gateway-").tempdir()?;
         let control = programs::start_control(dir.path(), &options).await?;
-        let key = control.ready("policy_key")?;
-        let relay = programs::start_relay(dir.path(), "relay", &options.relay, &options, key).await?;
+        let relay = programs::start_relay(dir.path(), "relay", &options.relay, &options, &control).await?;
         let mut more_relays = Vec::new();
         for (place, index) in options.more_relays.iter().zip(2..) {
             let name = format!("relay-{index}");
-            more_relays.push(programs::start_relay(dir.path(), &name, place, &options, key).await?);
+            more_relays.push(programs::start_relay(dir.path(), &name, place, &options, &control).await?);
         }
         let ctl = Ctl::new(&dir.path().join("ctl")).in_namespace(options.control.namespace.as_deref());
         Ok(Self { control, relay, more_relays, ctl, options, dir })
@@ -427,7 +426,8 @@ impl Platform {
         self.dir.path().join("control/ready.json")
     }
 
-    fn operator_token_file(&self) -> anyhow::Result<String> {
+    /// The file with the operator's token.
+    pub fn operator_token_file(&self) -> anyhow::Result<String> {
         Ok(self.control.ready("operator_token_file")?.into())
     }
 }

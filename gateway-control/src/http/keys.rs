@@ -7,6 +7,7 @@ use gateway_proto::{
         platform::{PlatformToken, PolicyKey, RotatePlatformToken, RotatePolicyKey, RotatedPlatformToken},
     },
     identity::GatewayPublicKey,
+    relay::keys::RelayKeys,
 };
 
 use super::{
@@ -32,6 +33,13 @@ pub(super) async fn rotate_policy_key(
     Body(body): Body<RotatePolicyKey>,
 ) -> ApiResult<Json<Page<PolicyKey>>> {
     Ok(Json(Page { items: app.service.rotate_policy_key(body).await?, next: None }))
+}
+
+/// The keys that relays believe: a statement signed by the key that signs policies now, and how it follows from those before it.
+/// Public.
+#[utoipa::path(get, path = "/relay-keys", tag = "platform", responses((status = 200, body = RelayKeys)), security(()))]
+pub(super) async fn relay_keys(State(app): State<App>) -> ApiResult<Json<RelayKeys>> {
+    Ok(Json(app.service.relay_keys().await?))
 }
 
 /// Forget a retired key and those before it: a gateway that knows no newer one has to be enrolled anew.

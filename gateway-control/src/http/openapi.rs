@@ -156,6 +156,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(keys::policy_keys))
         .routes(routes!(keys::rotate_policy_key))
         .routes(routes!(keys::forget_policy_key))
+        .routes(routes!(keys::relay_keys))
         .routes(routes!(keys::rotate_token))
         .routes(routes!(audit::platform_anchor))
         .routes(routes!(gateway::enroll));

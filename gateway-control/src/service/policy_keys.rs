@@ -9,6 +9,7 @@ use std::sync::Arc;
 use gateway_proto::{
     api::platform::{PolicyKey, RotatePolicyKey},
     identity::{GatewayKey, GatewayPublicKey},
+    relay::keys::{KeyStatement, RelayKeys, RetiredKey},
     signed::Envelope,
     succession::{KeyRing, PolicyKeyState, RingKey, RotationError, Succession},
 };
@@ -98,6 +99,32 @@ impl Service {
     /// The links that lead from a key to the one that signs now.
     pub async fn links_from(&self, key: &GatewayPublicKey) -> ServiceResult<Vec<Envelope>> {
         Ok(ring(&self.storage.read_for_gateways().await?.policy_keys().await?).links_from(key))
+    }
+
+    /// What relays are told: the keys that count now, signed by the one that signs, and how they follow from each other.
+    pub async fn relay_keys(&self) -> ServiceResult<RelayKeys> {
+        let now = self.clock.unix_secs();
+        let mut tx = self.storage.read_for_gateways().await?;
+        let signer = self.signer(&mut *tx).await?;
+        let rows = tx.policy_keys().await?;
+        drop(tx);
+        let statement = KeyStatement { keys: signer.ring.named(), retired: self.in_overlap(&rows, now), at: now };
+        let statement = statement.sign(&signer.key);
+        let statement = statement.map_err(|_| ServiceError::Internal("a statement of keys has no JSON form"))?;
+        Ok(RelayKeys { statement, links: signer.ring.links() })
+    }
+
+    /// Keys that were replaced in order, and signed tokens that have not expired. One that was replaced at once, because others may
+    /// know it, is not among them.
+    fn in_overlap(&self, rows: &[PolicyKeyRow], now: u64) -> Vec<RetiredKey> {
+        let pairs = rows.iter().zip(rows.iter().skip(1));
+        let retired =
+            pairs.filter(|(row, next)| row.state == PolicyKeyState::Retired && next.signs_from > next.created_at);
+        let until = |next: &PolicyKeyRow| next.signs_from.saturating_add(self.settings.relay_token_secs);
+        retired
+            .map(|(row, next)| RetiredKey { key: row.key, until: until(next) })
+            .filter(|retired| now < retired.until)
+            .collect()
     }
 
     /// The first key of a platform is the file.

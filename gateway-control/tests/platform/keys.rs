@@ -8,8 +8,9 @@ use gateway_proto::{
         gateway::{WatchEvent, WatchRequest},
         platform::{PolicyKey, PolicyKeyState, RotatedPlatformToken, Server},
     },
-    identity::GatewayPublicKey,
+    identity::{GatewayKey, GatewayPublicKey},
     policy::PolicyStore,
+    relay::keys::{KeyBook, RelayKeys},
     signed::{Assertion, Envelope, RelayToken},
     succession::follow,
 };
@@ -257,4 +258,45 @@ async fn a_token_of_the_platform_is_replaced_with_an_overlap_or_at_once() {
     let control = Control::start_in(directory, "").await;
     let lists = operator(&control, &control.operator, "GET", "/policy-keys", json!({})).await;
     assert_eq!(lists.status(), 200);
+}
+
+#[tokio::test]
+async fn relays_are_told_by_the_key_that_signs_which_keys_count_and_for_how_long_the_one_before_it_does() {
+    let control = Control::start_with("relay_token_secs = 600").await;
+    let told = async || -> RelayKeys {
+        let answer = control.request("GET", "/api/v1/relay-keys").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.json().await.unwrap()
+    };
+    let first: GatewayPublicKey = control.ready.policy_key.parse().unwrap();
+    let mut book = KeyBook::new(vec![first], None);
+    let now = || control.clock.unix_secs();
+    assert_eq!(book.take(&told().await, now()), Ok(true));
+    assert_eq!(book.keys(now()), [first]);
+    // In order: the next key counts before it signs, and the old one for as long as its tokens live.
+    control.rotate(json!({"lead_secs": 60})).await;
+    assert_eq!(book.take(&told().await, now()), Ok(true));
+    assert_eq!(book.keys(now()).len(), 2);
+    control.clock.advance(Duration::from_secs(61));
+    let turned = async {
+        while told().await.statement.key == first {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), turned).await.expect("the next key never signs");
+    assert_eq!(book.take(&told().await, now()), Ok(true));
+    assert!(book.keys(now()).contains(&first) && book.keys(now()).len() == 2);
+    assert!(!book.keys(now() + 600).contains(&first));
+    // At once: the one before it is of no account any more, and neither is what it signs.
+    let second = told().await.statement.key;
+    control.rotate(json!({"at_once": true})).await;
+    let third = told().await;
+    assert_eq!(book.take(&third, now()), Ok(true));
+    assert!(!book.keys(now()).contains(&second) && book.keys(now()).contains(&third.statement.key));
+    // One that was away for all of it follows.
+    let mut late = KeyBook::new(vec![first], None);
+    assert_eq!(late.take(&third, now()), Ok(true));
+    assert_eq!(late.keys(now()), book.keys(now()));
+    let mut stranger = KeyBook::new(vec![GatewayKey::from_seed(&[9; 32]).public()], None);
+    assert!(stranger.take(&third, now()).is_err());
 }

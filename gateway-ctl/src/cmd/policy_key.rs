@@ -23,8 +23,8 @@ pub(crate) enum PolicyKey {
         #[command(flatten)]
         operator: Operator,
     },
-    /// Make a new key: policies name it from now on, and it signs after the lead. Until then every relay has to have it
-    /// among its `control_keys`.
+    /// Make a new key: policies name it from now on, and it signs after the lead. Relays that ask the control plane learn it by
+    /// themselves; others must have it among their `control_keys` by then.
     Rotate(Rotate),
     /// Forget a retired key and those before it: gateways that were away since then have to be enrolled anew.
     Forget(Forget),
@@ -37,7 +37,7 @@ pub(crate) struct Rotate {
     #[arg(long, value_name = "TIME", conflicts_with = "at_once")]
     lead: Option<Span>,
     /// The old key became known to others: the new one signs now, and gateways believe the old one no more as soon as they
-    /// are reached. Relays refuse new relay tokens until they have the new key.
+    /// are reached. Relays refuse new relay tokens until they have the new key: those that ask, for seconds.
     #[arg(long)]
     at_once: bool,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use std::{
 use gateway_proto::{identity::GatewayPublicKey, relay::MAX_FRAME};
 use serde::Deserialize;
 
-use super::{Acme, Config, Limits, Log, Timing, TlsSource, UdpListen, file};
+use super::{Acme, Config, ControlPlane, Limits, Log, Timing, TlsSource, UdpListen, file};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,7 @@ pub(super) fn check(table: toml::Table) -> Result<Config, Vec<Mistake>> {
         metrics_listen: checker.metrics_listen(file.metrics_listen.as_deref()),
         data_dir: checker.data_dir(file.data_dir),
         control_keys: checker.control_keys(file.control_keys),
+        control: checker.control(file.control),
         tls: checker.tls_source(file.tls, file.acme),
         limits: checker.limits(&file.limits),
         timing: checker.timing(&file.timing),
@@ -247,6 +248,33 @@ impl Checker {
             self.mistake(KEY, None, ACCEPTED);
         }
         texts.iter().filter_map(|text| self.parse(KEY, text, ACCEPTED)).collect()
+    }
+
+    /// None: nothing of the section is there.
+    fn control(&mut self, control: file::Control) -> Option<ControlPlane> {
+        const URL: &str =
+            "the https:// base URL of the control plane is accepted, such as \"https://control.example.org:8443\"";
+        const PIN: &str = "the fingerprint of the control plane's TLS key is accepted, 64 lower-case hex digits";
+        let file::Control { url, tls_pin, interval } = control;
+        if url.is_none() && tls_pin.is_none() && interval.is_none() {
+            return None;
+        }
+        let pin = tls_pin.and_then(|text| self.parse("control.tls_pin", &text, PIN));
+        let (minute, day) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+        let interval =
+            self.duration("control.interval", interval.as_deref(), 15 * minute, Duration::from_secs(5)..=day);
+        let Some(url) = url else {
+            self.mistake("control.url", None, URL);
+            return None;
+        };
+        let is_base = url.strip_prefix("https://").is_some_and(|rest| {
+            let rest = rest.strip_suffix('/').unwrap_or(rest);
+            !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' '])
+        });
+        if !is_base {
+            self.mistake("control.url", Some(format!("{url:?}")), URL);
+        }
+        Some(ControlPlane { url: url.trim_end_matches('/').to_owned(), pin, interval })
     }
 
     fn tls_source(&mut self, tls: file::Tls, acme: file::Acme) -> TlsSource {

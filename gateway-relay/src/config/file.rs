@@ -14,11 +14,20 @@ pub(super) struct File {
     pub(super) metrics_listen: Option<String>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) control_keys: Option<Vec<String>>,
+    pub(super) control: Control,
     pub(super) tls: Tls,
     pub(super) acme: Acme,
     pub(super) limits: Limits,
     pub(super) timing: Timing,
     pub(super) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Control {
+    pub(super) url: Option<String>,
+    pub(super) tls_pin: Option<String>,
+    pub(super) interval: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -95,7 +95,7 @@ pub(super) async fn start_relay(
     name: &str,
     placement: &Placement,
     options: &PlatformOptions,
-    policy_key: &str,
+    control: &Process,
 ) -> anyhow::Result<Process> {
     let config = relay_config(dir, name);
     let (ip, data_dir) = (placement.ip, dir.join(name));
@@ -103,10 +103,12 @@ pub(super) async fn start_relay(
         Some(_) => "listen = \"[::]:443\"\nstun_listen = [\"[::]:3478\", \"[::]:3479\"]\n".to_owned(),
         None => format!("listen = \"{ip}:0\"\nstun_listen = [\"{ip}:0\", \"{ip}:0\"]\n"),
     };
+    let (policy_key, url, pin) = (control.ready("policy_key")?, control.ready("url")?, control.ready("tls_pin")?);
     fs::write(
         &config,
         format!(
-            "{listen}metrics_listen = \"127.0.0.1:0\"\ndata_dir = {}\ncontrol_keys = [\"{policy_key}\"]\n",
+            "{listen}metrics_listen = \"127.0.0.1:0\"\ndata_dir = {}\ncontrol_keys = [\"{policy_key}\"]\n\
+             [control]\nurl = \"{url}\"\ntls_pin = \"{pin}\"\ninterval = \"1m\"\n",
             quoted(&data_dir)?,
         ),
     )?;

@@ -1,5 +1,7 @@
 //! Strangers at the relay: each is refused with its code, and nobody else notices.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use gateway_proto::{
     id::{OrganizationId, RelayId},
@@ -8,9 +10,16 @@ use gateway_proto::{
 };
 use gateway_tests::{
     platform::Platform,
-    scene::play,
+    scene::{Scene, play},
     stranger::{Challenged, Knock, Stranger},
+    wait,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_relay_admits_only_the_owner_of_a_token_of_its_control_plane() -> anyhow::Result<()> {
@@ -61,28 +70,72 @@ async fn a_client_that_says_nothing_is_closed_within_the_admission_limit() -> an
 async fn a_relay_that_restarts_is_attached_again_and_messages_go_on() -> anyhow::Result<()> {
     play(async |scene| {
         scene.connected().await?;
-        let status = scene.platform.relay.terminate(std::time::Duration::from_secs(20)).await?;
+        let status = scene.platform.relay.terminate(Duration::from_secs(20)).await?;
         ensure!(status.success(), "the relay ended with {status}");
         let message = scene.message();
         let mut sender = scene.sender();
         scene.platform.restart_relay().await?;
-        gateway_tests::wait::until_true(gateway_tests::scene::PATH_LIMIT, "messages go on", async || {
+        wait::until_true(gateway_tests::scene::PATH_LIMIT, "messages go on", async || {
             let verdict = sender.send(&message.bytes).await;
             ensure!(!matches!(verdict, gateway_tests::mllp::Verdict::Refused { .. }), "{verdict}");
             Ok(verdict == gateway_tests::mllp::Verdict::Acknowledged)
         })
         .await?;
         for site in [&scene.north, &scene.south] {
-            gateway_tests::wait::until_true(
-                gateway_tests::scene::PATH_LIMIT,
-                "the relay is attached again",
-                async || Ok(site.status(&scene.platform.ctl).await?.relays.iter().any(|relay| relay.attached)),
-            )
+            wait::until_true(gateway_tests::scene::PATH_LIMIT, "the relay is attached again", async || {
+                Ok(site.status(&scene.platform.ctl).await?.relays.iter().any(|relay| relay.attached))
+            })
             .await?;
         }
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_policy_key_that_is_replaced_at_once_counts_at_a_relay_that_is_never_told_by_hand() -> anyhow::Result<()> {
+    play(async |scene| {
+        scene.connected().await?;
+        let pid = scene.platform.relay.pid();
+        let token = scene.platform.operator_token_file()?;
+        let control = scene.platform.dir().join("control").join("ready.json");
+        let place = ["--control-ready-file", control.to_str().context("a path")?];
+        let rotate = ["policy-key", "rotate", "--at-once", "--yes", "--operator-token-file", &token];
+        scene.ctl(&[&rotate[..], &place[..]].concat()).await?;
+        // Whoever comes now shows a token that the new key signed: the relay asks who that is.
+        scene.south.gateway.terminate(LIMIT).await?;
+        scene.south.restart().await?;
+        attached(scene).await?;
+        ensure!(scene.platform.relay.pid() == pid, "the relay was not restarted");
+        let metrics = relay_metrics(&scene.platform).await?;
+        for line in ["gateway_relay_policy_keys 1", "gateway_relay_policy_key_questions_total{outcome=\"Taken\"}"] {
+            ensure!(metrics.contains(line), "{line} is not in\n{metrics}");
+        }
+        // What it believed it believes after a restart, with nobody to ask and the old key in its configuration.
+        scene.platform.control.kill_and_reap();
+        scene.platform.relay.terminate(LIMIT).await?;
+        scene.platform.restart_relay().await?;
+        attached(scene).await?;
+        let metrics = relay_metrics(&scene.platform).await?;
+        ensure!(metrics.contains("gateway_relay_policy_keys 1"), "{metrics}");
+        scene.platform.restart_control().await
+    })
+    .await
+}
+
+async fn attached(scene: &Scene) -> anyhow::Result<()> {
+    wait::until_true(LIMIT, "the relay is attached", async || {
+        Ok(scene.south.look().await?.relays.iter().any(|relay| relay.attached))
+    })
+    .await
+}
+
+async fn relay_metrics(platform: &Platform) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(platform.relay.ready("metrics")?).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n").await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
 }
 
 fn challenged_relay(platform: &Platform) -> anyhow::Result<RelayId> {
