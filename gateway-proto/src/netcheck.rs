@@ -10,6 +10,7 @@
 
 mod date;
 mod judge;
+mod lease;
 
 use std::{
     fmt,
@@ -18,6 +19,7 @@ use std::{
 
 pub use date::http_date;
 pub use judge::judge;
+pub use lease::{LEASE, Lease, LeaseError, outer_ipv4};
 use serde::{Deserialize, Serialize};
 
 use crate::signal::NatMapping;
@@ -44,10 +46,41 @@ pub struct Observations {
     pub proxy: Option<String>,
     /// The control plane's clock minus ours, milliseconds.
     pub clock_skew_ms: Option<i64>,
-    /// The address the tunnel socket is bound to, when this machine does not have it any more.
-    pub lost_listen: Option<IpAddr>,
+    /// Why the tunnel socket carries nothing.
+    pub socket: Option<SocketProblem>,
     /// The router's port; none: not configured, or not yet tried.
     pub port_mapping: Option<PortMapping>,
+}
+
+/// Why a tunnel socket that is bound to one address carries nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketProblem {
+    /// This machine does not have the address any more, or its interface is down.
+    AddressGone(IpAddr),
+    /// The address is back, and the socket could not be opened there again.
+    NotOpened {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        problem: String,
+    },
+}
+
+impl fmt::Display for SocketProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressGone(address) => write!(
+                f,
+                "its address {address} ([tunnel] listen) is gone or down: everything goes over relays, and the socket is \
+                 opened again as soon as the address is back"
+            ),
+            Self::NotOpened { address, problem } => write!(
+                f,
+                "it cannot be opened at {address} ([tunnel] listen): {problem}. Everything goes over relays, and it is \
+                 tried again and again"
+            ),
+        }
+    }
 }
 
 /// How a router was asked for a port.

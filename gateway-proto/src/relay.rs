@@ -21,7 +21,7 @@ pub mod udp;
 pub use address::RelayAddress;
 pub use admission::{Admission, sign_admission, verify_admission};
 pub use frame::{ClientFrame, FrameError, RelayFrame, readdress, segments};
-pub use home::{HomeChooser, MAX_RELAYS};
+pub use home::{HomeChooser, HomeReason, MAX_RELAYS};
 pub use rate::{SourceLimiter, TokenBucket, aggregate};
 pub use refusal::RefusalCode;
 

@@ -225,7 +225,7 @@ impl Daemon {
             mapped,
         };
         if config.tunnel.port_mapping {
-            let port = NonZeroU16::new(daemon.socket.local_port()?).context("the tunnel socket has no port")?;
+            let port = NonZeroU16::new(daemon.socket.local_port()).context("the tunnel socket has no port")?;
             daemon.spawn("port mapping", PortMapper { port, network, mapped: mapped_tx }.run(stop.clone()));
         }
         schedules::restore(authority, &daemon.traffic);
@@ -234,7 +234,7 @@ impl Daemon {
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
-        daemon.spawn("network watch", watch_network(network_tx, config.tunnel.listen.ip(), stop.clone()));
+        daemon.spawn("network watch", watch_network(network_tx, daemon.socket.clone(), stop.clone()));
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
         daemon.spawn("audit log", audit_writer.run(Names::of(authority)));
         if let Some(asking) = asking {
@@ -263,19 +263,15 @@ impl Daemon {
             home_relay: self.home.clone(),
         };
         let client = ControlClient::new(authority.clone(), reports, LinkTimes::default(), proxy.clone());
-        let netcheck = Netcheck::new(
-            authority.clone(),
-            proxy.clone(),
-            config.tunnel.listen.ip(),
-            self.mapped.clone(),
-            client.status(),
-        );
+        let netcheck =
+            Netcheck::new(authority.clone(), proxy.clone(), self.socket.clone(), self.mapped.clone(), client.status());
         self.spawn("netcheck", netcheck.clone().run(self.stop.clone()));
         let status = StatusSource {
             connections,
             control: client.status(),
             home: self.home.clone(),
             socket: self.socket.clone(),
+            mapped: self.mapped.clone(),
             netcheck,
             started_at: unix_ms(),
             audit: self.audit.clone(),
@@ -308,7 +304,7 @@ impl Daemon {
             "event": "ready",
             "socket": config.socket,
             "key": authority.gateway_key().public(),
-            "tunnel_port": self.socket.local_port()?,
+            "tunnel_port": self.socket.local_port(),
         });
         secret_file::write_public(&config.state_dir.join("ready.json"), ready.to_string().as_bytes())?;
         writeln!(std::io::stdout(), "{ready}").context("cannot write to standard output")?;

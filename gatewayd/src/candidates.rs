@@ -129,14 +129,14 @@ impl Gatherer {
     }
 
     fn host_addresses(&self) -> BTreeSet<SocketAddr> {
-        let Ok(port) = self.socket.local_port() else { return BTreeSet::new() };
+        let port = self.socket.local_port();
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         interfaces
             .iter()
             .filter(|interface| self.allow_loopback || !interface.is_loopback())
             .filter(|interface| !interface.is_link_local() && interface.is_oper_up())
+            .filter(|interface| self.socket.takes(interface.ip()))
             .map(|interface| SocketAddr::new(interface.ip(), port))
-            .filter(|address| address.is_ipv4() || self.socket.has_ipv6())
             .collect()
     }
 
@@ -147,7 +147,7 @@ impl Gatherer {
         for answer in resolved {
             match answer {
                 Ok(Ok(addresses)) => {
-                    let usable = addresses.map(normalize).filter(|a| a.is_ipv4() || self.socket.has_ipv6());
+                    let usable = addresses.map(normalize).filter(|address| self.socket.reaches(address));
                     for address in usable.take(2) {
                         if waiting.iter().all(|(_, other)| *other != address) {
                             waiting.push((random(), address));
@@ -193,8 +193,8 @@ impl Gatherer {
     fn publish(&self, hosts: &BTreeSet<SocketAddr>, mapped: &Reflections) {
         let nat = mapped.nat();
         let mut reflexive: BTreeSet<_> = mapped.seen().filter(|seen| !hosts.contains(seen)).collect();
-        if let (true, Ok(port)) = (self.fixed_port, self.socket.local_port()) {
-            reflexive.extend(forwarded(&reflexive, nat.mapping, port));
+        if self.fixed_port {
+            reflexive.extend(forwarded(&reflexive, nat.mapping, self.socket.local_port()));
         }
         let forwarded = self.mapped.borrow().as_ref().and_then(|mapping| mapping.outer);
         let next = LocalCandidates {

@@ -26,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     authority::{Authority, PolicyView},
@@ -35,7 +35,7 @@ use crate::{
     listener::ListenerContext,
     path_actor::{PathActor, PathContext},
     peer::{Links, PathCommand, Peer},
-    registry::Registry,
+    registry::{self, Registry},
     relay_link::{LinkContext, LinkHandle, RelayInbound, link},
     relay_probe,
     routes::{Route, Routes},
@@ -251,7 +251,13 @@ impl Mesh {
         }
         let ordered: Vec<_> = chosen.iter().filter_map(|relay| self.relays.get(&relay.id)).collect();
         let links: Links = Arc::new(ordered.iter().map(|r| (r.entry.id, r.handle.clone())).collect());
-        self.registry.lock().relays = ordered.iter().map(|r| (r.entry.clone(), r.handle.clone())).collect();
+        let now = Instant::now();
+        let running = |relay: &&RunningRelay| registry::RunningRelay {
+            entry: relay.entry.clone(),
+            link: relay.handle.clone(),
+            latency: self.chooser.latency(relay.entry.id, now),
+        };
+        self.registry.lock().relays = ordered.iter().map(running).collect();
         self.context.links.send_replace(links);
         let stun = relays.iter().flat_map(|relay| relay.stun.iter().cloned()).collect::<Vec<_>>();
         self.context.stun_servers.send_if_modified(|current| {
@@ -278,7 +284,12 @@ impl Mesh {
         };
         let attached: Vec<_> = links.iter().filter(|(_, link)| standing(link)).map(|(id, _)| *id).collect();
         let next = self.chooser.decide(&attached, Instant::now());
-        self.context.home.send_if_modified(|home| std::mem::replace(home, next) != next);
+        let reason = self.chooser.reason();
+        self.registry.lock().home_reason = reason;
+        let changed = self.context.home.send_if_modified(|home| std::mem::replace(home, next) != next);
+        if let (true, Some(relay), Some(reason)) = (changed, next, reason) {
+            info!(%relay, reason = reason.code(), "home relay: {reason}");
+        }
     }
 
     fn reconcile_peers(&mut self, policy: Option<&Policy>) {

@@ -148,5 +148,6 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
     );
     counter("stranger_packets", "QUIC packets from addresses nobody authenticated", &counters.strangers);
     counter("unknown_packets", "Packets of no known kind", &counters.unknown);
+    counter("socket_reopened", "Times the tunnel's socket was opened anew", &counters.reopened);
     counter("probes_dropped", "Probes dropped: the path agents were behind", &counters.probes_dropped);
 }

@@ -7,19 +7,25 @@
 //! that the machine slept, a look that comes far too late that this process was not run: peers and NATs have forgotten
 //! it meanwhile.
 //!
-//! A tunnel socket that is bound to one address follows no change: when that address goes, it is said in the log and by
-//! netcheck what to do.
+//! A tunnel socket that is bound to one address follows no change. When that address goes, everything goes over relays and
+//! status says why; when it is back the socket is opened anew, again and again until the kernel lets it. An address that went
+//! and came back between two looks shows in the socket: the kernel refused what was sent meanwhile.
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use gateway_net::entropy::random;
+use gateway_proto::{backoff::Backoff, netcheck::SocketProblem};
 use nix::time::{ClockId, clock_gettime};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use crate::socket::TunnelSocket;
 
 /// Between two looks; also the longest wait for a way out.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -29,17 +35,25 @@ const FIRST_OFFLINE_INTERVAL: Duration = Duration::from_millis(100);
 /// the process was stopped.
 const SLEPT: Duration = Duration::from_secs(2);
 
+/// After the first failure to open the tunnel socket at its address again; an IPv6 address takes about a second to be usable.
+const FIRST_REOPENING: Duration = Duration::from_millis(100);
+const REOPENING_LIMIT: Duration = Duration::from_secs(10);
+/// Between two reopenings for what the socket itself shows: a device may be without batches for good.
+const FIRST_REPAIR: Duration = Duration::from_secs(1);
+const REPAIR_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// Addresses of documentation (RFC 5737, RFC 3849): the kernel is asked for the way there, nothing is ever sent.
 const FAR_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 const FAR_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9);
 
-/// Looks at the network until `stop`, and counts its changes in `changes`. `listen` is the address of the tunnel socket.
-pub async fn watch_network(changes: watch::Sender<u64>, listen: IpAddr, stop: CancellationToken) {
-    stop.run_until_cancelled(look(changes, listen)).await;
+/// Looks at the network until `stop`, counts its changes in `changes`, and keeps the tunnel socket open.
+pub async fn watch_network(changes: watch::Sender<u64>, socket: Arc<TunnelSocket>, stop: CancellationToken) {
+    stop.run_until_cancelled(look(changes, socket)).await;
 }
 
-async fn look(changes: watch::Sender<u64>, listen: IpAddr) {
+async fn look(changes: watch::Sender<u64>, socket: Arc<TunnelSocket>) {
     let mut network = Network::now();
+    let mut opener = Opener::new(socket, &network);
     let (mut asleep, mut looked) = (time_asleep(), Instant::now());
     let mut offline = FIRST_OFFLINE_INTERVAL;
     loop {
@@ -51,28 +65,103 @@ async fn look(changes: watch::Sender<u64>, listen: IpAddr) {
             offline = (offline * 2).min(LOOK_INTERVAL);
             pause
         };
+        let pause = opener.due().map_or(pause, |due| pause.min(due.saturating_duration_since(looked)));
         sleep(pause).await;
         let (next, next_asleep, now) = (Network::now(), time_asleep(), Instant::now());
         let slept = next_asleep.saturating_sub(asleep) + now.saturating_duration_since(looked + pause);
-        if next != network || slept > SLEPT {
+        let changed = next != network || slept > SLEPT;
+        // The socket first: whoever hears of the change sends at once.
+        let opened = opener.look(&next, changed, now);
+        if changed {
             info!(slept_s = slept.as_secs(), way_out = next.has_way_out(), "the network changed or the machine slept");
-            changes.send_modify(|count| *count = count.wrapping_add(1));
         }
-        match (network.has(listen), next.has(listen)) {
-            (true, false) => warn!(
-                "the address of the tunnel socket ([tunnel] listen) is gone or down: everything goes over relays until it is back; set \
-                 listen to \"[::]:PORT\" and restart gatewayd, so that it follows every address"
-            ),
-            (false, true) => info!("the address of the tunnel socket ([tunnel] listen) is back"),
-            (true, true) | (false, false) => {}
+        if changed || opened {
+            changes.send_modify(|count| *count = count.wrapping_add(1));
         }
         (network, asleep, looked) = (next, next_asleep, now);
     }
 }
 
-/// Whether a socket bound to this address can still send: it is an address of this machine, or any.
-pub(crate) fn can_send_from(address: IpAddr) -> bool {
-    address.is_unspecified() || Network::now().has(address)
+/// Opens the tunnel socket anew when it is time.
+struct Opener {
+    socket: Arc<TunnelSocket>,
+    /// Whether its address was there when it was looked at last.
+    present: bool,
+    /// When to try again.
+    retry_at: Option<Instant>,
+    retries: Backoff,
+    /// Not before, for what the socket itself shows.
+    repair_at: Option<Instant>,
+    repairs: Backoff,
+}
+
+impl Opener {
+    fn new(socket: Arc<TunnelSocket>, network: &Network) -> Self {
+        Self {
+            present: socket.pinned().is_none_or(|address| network.has(address)),
+            socket,
+            retry_at: None,
+            retries: Backoff::new(FIRST_REOPENING, REOPENING_LIMIT),
+            repair_at: None,
+            repairs: Backoff::new(FIRST_REPAIR, REPAIR_LIMIT),
+        }
+    }
+
+    /// When it wants to look again at the latest.
+    fn due(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Looks after the socket; true: it was opened anew.
+    fn look(&mut self, network: &Network, changed: bool, now: Instant) -> bool {
+        let Some(address) = self.socket.pinned() else {
+            // It follows every address, but what the kernel refused on the former network it may take on this one.
+            return changed && !self.socket.is_sound() && self.reopen(now);
+        };
+        let was_present = std::mem::replace(&mut self.present, network.has(address));
+        if !self.present {
+            self.retry_at = None;
+            if was_present {
+                let problem = SocketProblem::AddressGone(address);
+                warn!(%problem, "the tunnel socket carries nothing");
+                self.socket.set_problem(Some(problem));
+            }
+            return false;
+        }
+        if !was_present {
+            self.retries.reset();
+            return self.reopen(now);
+        }
+        match self.retry_at {
+            Some(at) => now >= at && self.reopen(now),
+            None => self.repair(now),
+        }
+    }
+
+    /// The kernel refused packets: the address went and came back unseen.
+    fn repair(&mut self, now: Instant) -> bool {
+        if self.socket.is_sound() || self.repair_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        self.repair_at = Some(now + self.repairs.next_delay(u32::from_be_bytes(random())));
+        self.reopen(now)
+    }
+
+    fn reopen(&mut self, now: Instant) -> bool {
+        match self.socket.reopen() {
+            Ok(()) => {
+                info!("the tunnel socket was opened anew");
+                self.retry_at = None;
+                true
+            }
+            Err(error) => {
+                let pause = self.retries.next_delay(u32::from_be_bytes(random()));
+                warn!(%error, retry_ms = pause.as_millis(), "the tunnel socket cannot be opened at its address ([tunnel] listen)");
+                self.retry_at = Some(now + pause);
+                false
+            }
+        }
+    }
 }
 
 /// Whether the kernel would now send from another address than `local` to `remote`; a connection from there is dead or
@@ -101,7 +190,7 @@ impl Network {
     }
 
     fn has(&self, address: IpAddr) -> bool {
-        address.is_unspecified() || self.addresses.contains(&address)
+        self.addresses.contains(&address)
     }
 
     fn has_way_out(&self) -> bool {
@@ -129,6 +218,7 @@ fn time_asleep() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path_actor::SessionIndex;
 
     #[test]
     fn a_look_is_stable_while_nothing_changes_and_every_part_of_it_counts() {
@@ -145,8 +235,6 @@ mod tests {
         let (local, remote) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         assert!(!has_moved(local, remote));
         assert!(has_moved("203.0.113.77:1".parse().unwrap(), remote));
-        assert!(can_send_from(local.ip()) && can_send_from(Ipv6Addr::UNSPECIFIED.into()));
-        assert!(!can_send_from("203.0.113.77".parse().unwrap()));
     }
 
     #[test]
@@ -155,10 +243,47 @@ mod tests {
         assert!(time_asleep().saturating_sub(before) < SLEPT);
     }
 
+    fn bound(address: &str) -> Arc<TunnelSocket> {
+        let address: SocketAddr = address.parse().unwrap();
+        TunnelSocket::bind([address].into_iter(), Arc::default(), SessionIndex::default()).unwrap().0
+    }
+
+    fn network(addresses: &[&str]) -> Network {
+        Network {
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            ways_out: [None, None],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pinned_socket_is_opened_anew_when_its_address_is_back_and_says_meanwhile_why_not() {
+        let (there, gone) = (network(&["127.0.0.1"]), network(&["10.0.0.1"]));
+        let socket = bound("127.0.0.1:0");
+        let port = socket.local_port();
+        let (mut opener, now) = (Opener::new(socket.clone(), &there), Instant::now());
+        assert!(!opener.look(&there, false, now) && socket.status().problem.is_none());
+        assert!(!opener.look(&gone, true, now));
+        let problem = socket.status().problem.unwrap();
+        assert!(problem.contains("127.0.0.1 ") && problem.contains("gone"), "{problem}");
+        assert!(!opener.look(&gone, false, now) && socket.status().reopened == 0);
+        assert!(opener.look(&there, true, now));
+        let status = socket.status();
+        assert_eq!((status.address.port(), status.reopened, status.problem), (port, 1, None));
+        assert!(!opener.look(&there, false, now), "once is enough");
+    }
+
+    #[tokio::test]
+    async fn a_socket_for_every_address_is_left_alone() {
+        let socket = bound("0.0.0.0:0");
+        let (mut opener, now) = (Opener::new(socket.clone(), &network(&["127.0.0.1"])), Instant::now());
+        assert!(!opener.look(&network(&[]), true, now) && !opener.look(&network(&["127.0.0.1"]), true, now));
+        assert_eq!((socket.status().reopened, socket.status().problem), (0, None));
+    }
+
     #[tokio::test]
     async fn a_stopped_watch_ends() {
         let stop = CancellationToken::new();
         stop.cancel();
-        watch_network(watch::Sender::new(0), Ipv4Addr::UNSPECIFIED.into(), stop).await;
+        watch_network(watch::Sender::new(0), bound("127.0.0.1:0"), stop).await;
     }
 }

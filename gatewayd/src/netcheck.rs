@@ -8,7 +8,7 @@
 mod hosts;
 mod reflect;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use gateway_net::{
     http,
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::{authority::Authority, net_watch};
+use crate::{authority::Authority, socket::TunnelSocket};
 use hosts::Target;
 
 /// Between two looks of the daemon's own.
@@ -47,8 +47,7 @@ pub struct Netcheck(Arc<Shared>);
 struct Shared {
     authority: Authority,
     proxy: Option<Proxy>,
-    /// The address of the tunnel socket.
-    listen: IpAddr,
+    socket: Arc<TunnelSocket>,
     mapped: watch::Receiver<Option<PortMapping>>,
     control: watch::Receiver<ControlStatus>,
     last: watch::Sender<Option<Report>>,
@@ -57,17 +56,17 @@ struct Shared {
 }
 
 impl Netcheck {
-    /// Looks with the policy's servers, through `proxy`. `listen` is the address of the tunnel socket, `mapped` the port that
-    /// the router forwards to it.
+    /// Looks with the policy's servers, through `proxy`. `mapped` is the port that the router forwards to the tunnel
+    /// socket.
     pub fn new(
         authority: Authority,
         proxy: Option<Proxy>,
-        listen: IpAddr,
+        socket: Arc<TunnelSocket>,
         mapped: watch::Receiver<Option<PortMapping>>,
         control: watch::Receiver<ControlStatus>,
     ) -> Self {
         let last = watch::Sender::new(None);
-        Self(Arc::new(Shared { authority, proxy, listen, mapped, control, last, turn: Mutex::new(()) }))
+        Self(Arc::new(Shared { authority, proxy, socket, mapped, control, last, turn: Mutex::new(()) }))
     }
 
     /// The last report.
@@ -116,7 +115,7 @@ impl Netcheck {
             hosts,
             proxy: proxy.map(ToString::to_string),
             clock_skew_ms: skew,
-            lost_listen: Some(self.0.listen).filter(|listen| !net_watch::can_send_from(*listen)),
+            socket: self.0.socket.problem(),
             port_mapping: self.0.mapped.borrow().clone(),
         }
     }

@@ -1,8 +1,8 @@
 //! A port that the router forwards to us (`[tunnel] port_mapping`), asked for by PCP, NAT-PMP or UPnP IGD.
 //!
-//! One task asks, renews long before the mapping ends (a router that was restarted has it again within two minutes), asks anew
-//! after a change of the network, and gives the port back at the end. What it has is in [`Mapped`]: the address becomes a
-//! candidate, netcheck shows both address and failure. Off unless configured: a router that opens ports to whoever asks is
+//! One task asks, renews long before the mapping ends (a router that was restarted has it again within two minutes; how, says
+//! [`gateway_proto::netcheck::Lease`]), asks anew after a change of the network, and gives the port back at the end. What it has is in [`Mapped`]: the address becomes a
+//! candidate, status and netcheck show both address and failure. Off unless configured: a router that opens ports to whoever asks is
 //! for the administrator to allow. IPv4 only.
 //!
 //! Everything the router says is a claim of the local network: the outer address is only ever offered to partners, who
@@ -13,15 +13,17 @@ mod router;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     num::NonZeroU16,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp};
+use crab_nat::{
+    InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp,
+    pcp::{self, BaseMapRequest},
+};
 use gateway_net::entropy::random;
 use gateway_proto::{
     backoff::Backoff,
-    netcheck::{MappingProtocol, PortMapping as Mapped},
-    path::is_public,
+    netcheck::{LEASE, Lease, LeaseError, MappingProtocol, PortMapping as Mapped, outer_ipv4},
 };
 use igd_next::{
     AddPortError, PortMappingProtocol, SearchOptions,
@@ -32,15 +34,11 @@ use igd_next::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// A mapping of a daemon that was killed lives on for so long.
-const LEASE: Duration = Duration::from_secs(600);
-/// Between two renewals.
-const RENEWAL: Duration = Duration::from_secs(120);
 /// After a failure; doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 const RETRY_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -70,10 +68,8 @@ pub struct PortMapper {
 enum MappingError {
     #[error("there is no IPv4 default route, so no router to ask")]
     NoRouter,
-    #[error("the router gives no port (PCP and NAT-PMP: {pmp}; UPnP: {upnp})")]
-    Refused { pmp: String, upnp: String },
-    #[error("the router's own outer address is not public: it is behind another NAT, where no port can be asked for")]
-    NotPublic,
+    #[error("the router gives no port (PCP: {pcp}; NAT-PMP: {nat_pmp}; UPnP: {upnp})")]
+    Refused { pcp: String, nat_pmp: String, upnp: String },
     #[error("the router did not renew the mapping: {0}")]
     NotRenewed(String),
 }
@@ -82,7 +78,7 @@ enum MappingError {
 #[derive(Debug)]
 struct Mapping {
     kind: Kind,
-    outer: SocketAddrV4,
+    lease: Lease,
 }
 
 #[derive(Debug)]
@@ -122,13 +118,17 @@ impl PortMapper {
     /// Renews until the network changes, `stop`, or the router does not want any more: then the error says why.
     async fn keep(&mut self, mut mapping: Mapping, stop: &CancellationToken) -> Option<MappingError> {
         loop {
-            let problem = (!is_public(*mapping.outer.ip())).then(|| MappingError::NotPublic.to_string());
-            let outer = problem.is_none().then_some(mapping.outer.into());
-            self.tell(Mapped { protocol: Some(mapping.protocol()), outer, problem });
+            let outer = mapping.lease.outer();
+            let problem = outer.as_ref().err().map(LeaseError::to_string);
+            self.tell(Mapped { protocol: Some(mapping.protocol()), outer: outer.ok(), problem });
             tokio::select! {
-                () = sleep(RENEWAL) => {
+                () = sleep_until(mapping.lease.renew_at().into()) => {
+                    let former = mapping.lease;
                     if let Err(error) = mapping.renew().await {
                         return Some(error);
+                    }
+                    if former.was_forgotten_before(&mapping.lease) {
+                        info!("the router was restarted; it forwards a port again");
                     }
                 }
                 // The router may be another one; the one before forgets by itself if it is out of reach.
@@ -166,22 +166,20 @@ impl Mapping {
     async fn ask(port: NonZeroU16) -> Result<Self, MappingError> {
         let router = router::default_router().ok_or(MappingError::NoRouter)?;
         let local = router::source_towards(router).ok_or(MappingError::NoRouter)?;
-        let options = PortMappingOptions {
-            external_port: Some(port),
-            lifetime_seconds: u32::try_from(LEASE.as_secs()).ok(),
-            timeout_config: Some(QUESTION),
+        let base = BaseMapRequest::new(router.into(), local.into(), InternetProtocol::Udp, port);
+        let pcp = match granted(pcp::port_mapping(base, None, None, options(port)).await).await {
+            Ok(mapping) => return Ok(mapping),
+            Err(problem) => problem,
         };
-        let asked = PortMapping::new(router.into(), local.into(), InternetProtocol::Udp, port, options).await;
-        let pmp = match asked {
-            Ok(mapping) => match outer_of(&mapping).await {
-                Ok(outer) => return Ok(Self { kind: Kind::Pmp(Box::new(mapping)), outer }),
-                Err(problem) => problem,
-            },
-            Err(error) => error.to_string(),
+        // Whatever it said: routers of before PCP say nothing to it, or nonsense.
+        let asked = natpmp::port_mapping(router.into(), InternetProtocol::Udp, port, options(port)).await;
+        let nat_pmp = match granted(asked).await {
+            Ok(mapping) => return Ok(mapping),
+            Err(problem) => problem,
         };
-        debug!(problem = %pmp, "no mapping by PCP or NAT-PMP");
+        debug!(%pcp, %nat_pmp, "no mapping by PCP or NAT-PMP");
         let local = SocketAddr::new(local.into(), port.get());
-        upnp(router, local).await.map_err(|upnp| MappingError::Refused { pmp, upnp })
+        upnp(router, local).await.map_err(|upnp| MappingError::Refused { pcp, nat_pmp, upnp })
     }
 
     fn protocol(&self) -> MappingProtocol {
@@ -196,23 +194,23 @@ impl Mapping {
 
     async fn renew(&mut self) -> Result<(), MappingError> {
         let renewed = match &mut self.kind {
-            Kind::Pmp(mapping) => match mapping.renew().await {
-                Ok(()) => outer_of(mapping).await,
-                Err(error) => Err(error.to_string()),
+            Kind::Pmp(mapping) => match renewed(mapping).await {
+                Ok(()) => lease_of(mapping).await,
+                Err(problem) => Err(problem),
             },
             Kind::Upnp { router, local, lease } => {
-                let port = self.outer.port();
+                let port = self.lease.port();
                 let added = router
                     .add_port(PortMappingProtocol::UDP, port, *local, *lease, DESCRIPTION)
                     .await
                     .map_err(|e| e.to_string());
                 match added {
-                    Ok(()) => outer_ip(router).await.map(|ip| SocketAddrV4::new(ip, port)),
+                    Ok(()) => outer_ip(router).await.map(|ip| lasting(ip, port)),
                     Err(problem) => Err(problem),
                 }
             }
         };
-        self.outer = renewed.map_err(MappingError::NotRenewed)?;
+        self.lease = renewed.map_err(MappingError::NotRenewed)?;
         Ok(())
     }
 
@@ -222,7 +220,7 @@ impl Mapping {
             match self.kind {
                 Kind::Pmp(mapping) => mapping.try_drop().await.map_err(|(error, _)| error.to_string()),
                 Kind::Upnp { router, .. } => {
-                    let removed = router.remove_port(PortMappingProtocol::UDP, self.outer.port()).await;
+                    let removed = router.remove_port(PortMappingProtocol::UDP, self.lease.port()).await;
                     removed.map_err(|error| error.to_string())
                 }
             }
@@ -235,19 +233,53 @@ impl Mapping {
     }
 }
 
-/// The outer address of a mapping by PCP, which names it, or NAT-PMP, where it is another question.
-async fn outer_of(mapping: &PortMapping) -> Result<SocketAddrV4, String> {
-    let port = mapping.external_port().get();
-    let ip = match mapping.mapping_type() {
-        PortMappingType::Pcp { external_ip: IpAddr::V4(ip), .. } => ip,
-        PortMappingType::Pcp { external_ip: IpAddr::V6(ip), .. } => {
-            ip.to_ipv4_mapped().ok_or("the outer address is IPv6")?
+fn options(port: NonZeroU16) -> PortMappingOptions {
+    PortMappingOptions {
+        external_port: Some(port),
+        lifetime_seconds: u32::try_from(LEASE.as_secs()).ok(),
+        timeout_config: Some(QUESTION),
+    }
+}
+
+/// A mapping as it was granted; what cannot be kept is none.
+async fn granted<E: std::fmt::Display>(asked: Result<PortMapping, E>) -> Result<Mapping, String> {
+    let mapping = asked.map_err(|error| error.to_string())?;
+    let lease = lease_of(&mapping).await?;
+    Ok(Mapping { kind: Kind::Pmp(Box::new(mapping)), lease })
+}
+
+/// Asks for the same again, for as long as at first: a router that was in trouble may have granted little.
+async fn renewed(mapping: &mut PortMapping) -> Result<(), String> {
+    let options = options(mapping.external_port());
+    let (router, port) = (mapping.gateway(), mapping.internal_port());
+    let next = match mapping.mapping_type() {
+        PortMappingType::Pcp { client, nonce, external_ip } => {
+            let base = BaseMapRequest::new(router, client, InternetProtocol::Udp, port);
+            pcp::port_mapping(base, Some(nonce), Some(external_ip), options).await.map_err(|error| error.to_string())
         }
+        PortMappingType::NatPmp => {
+            natpmp::port_mapping(router, InternetProtocol::Udp, port, options).await.map_err(|error| error.to_string())
+        }
+    };
+    *mapping = next?;
+    Ok(())
+}
+
+/// What a mapping is worth. PCP names the outer address, with NAT-PMP it is another question.
+async fn lease_of(mapping: &PortMapping) -> Result<Lease, String> {
+    let now = Instant::now();
+    let ip = match mapping.mapping_type() {
+        PortMappingType::Pcp { external_ip, .. } => outer_ipv4(external_ip).ok_or("the outer address is IPv6")?,
         PortMappingType::NatPmp => {
             natpmp::external_address(mapping.gateway(), Some(QUESTION)).await.map_err(|e| e.to_string())?
         }
     };
-    Ok(SocketAddrV4::new(ip, port))
+    let outer = SocketAddrV4::new(ip, mapping.external_port().get());
+    Lease::new(outer, mapping.lifetime(), Some(mapping.gateway_epoch()), now).map_err(|error| error.to_string())
+}
+
+fn lasting(ip: Ipv4Addr, port: u16) -> Lease {
+    Lease::lasting(SocketAddrV4::new(ip, port), Instant::now())
 }
 
 /// The first device that answers may be anybody's: only the router of the default route is asked for a port.
@@ -274,7 +306,7 @@ async fn upnp(default_router: Ipv4Addr, local: SocketAddr) -> Result<Mapping, St
         }
         Err(error) => return Err(error.to_string()),
     };
-    Ok(Mapping { kind: Kind::Upnp { router: Box::new(router), local, lease }, outer: SocketAddrV4::new(ip, port) })
+    Ok(Mapping { kind: Kind::Upnp { router: Box::new(router), local, lease }, lease: lasting(ip, port) })
 }
 
 async fn outer_ip(router: &Gateway<Tokio>) -> Result<Ipv4Addr, String> {

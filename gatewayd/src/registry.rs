@@ -4,9 +4,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use gateway_proto::{id::ConnectionId, identity::GatewayPublicKey, policy::RelayEntry};
+use gateway_proto::{id::ConnectionId, identity::GatewayPublicKey, policy::RelayEntry, relay::HomeReason};
 
 use crate::{peer::Peer, relay_link::LinkHandle, sender::SenderHandle};
 
@@ -18,7 +19,19 @@ pub struct Registry(Arc<Mutex<RegistryState>>);
 pub(crate) struct RegistryState {
     pub(crate) peers: BTreeMap<GatewayPublicKey, Arc<Peer>>,
     pub(crate) senders: HashMap<ConnectionId, SenderHandle>,
-    pub(crate) relays: Vec<(RelayEntry, LinkHandle)>,
+    pub(crate) relays: Vec<RunningRelay>,
+    pub(crate) home_reason: Option<HomeReason>,
+}
+
+/// A relay that is attached to, or to be.
+#[derive(Debug, Clone)]
+pub struct RunningRelay {
+    /// As the policy lists it.
+    pub entry: RelayEntry,
+    /// The link.
+    pub link: LinkHandle,
+    /// How far it is: the median of the last minutes.
+    pub latency: Option<Duration>,
 }
 
 impl Registry {
@@ -42,7 +55,12 @@ impl Registry {
     }
 
     /// The relay links.
-    pub fn relays(&self) -> Vec<(RelayEntry, LinkHandle)> {
+    pub fn relays(&self) -> Vec<RunningRelay> {
         self.lock().relays.clone()
+    }
+
+    /// Why the home relay is home.
+    pub fn home_reason(&self) -> Option<HomeReason> {
+        self.lock().home_reason
     }
 }

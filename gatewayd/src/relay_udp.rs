@@ -350,9 +350,8 @@ async fn take(attachment: &Attachment<'_>, socket: &TunnelSocket, offer: &Offer)
         attachment.legs.remove(former, attachment.leg);
     }
     let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(&offer.address)).await;
-    let usable = |address: &SocketAddr| address.is_ipv4() || socket.has_ipv6();
     let addresses = resolved.ok().and_then(Result::ok);
-    let Some(remote) = addresses.into_iter().flatten().map(normalize).find(usable) else {
+    let Some(remote) = addresses.into_iter().flatten().map(normalize).find(|address| socket.reaches(address)) else {
         debug!("the relay's UDP address is not usable");
         attachment.leg.end(CarrierReason::NoAddress);
         return;

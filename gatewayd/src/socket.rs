@@ -6,26 +6,26 @@
 //! dropped and counted, so a stranger never reaches the QUIC stack. Batches (GSO, GRO) stay batches in all directions, and full
 //! ones are joined (`trains`).
 
+mod binding;
 mod inbound;
 mod quic;
 
 use std::{
     fmt, io,
-    net::{SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+use binding::Binding;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use gateway_net::udp::UdpIo;
-use gateway_proto::path::PacketClass;
+use gateway_proto::{api::local::SocketStatus, netcheck::SocketProblem, path::PacketClass};
 pub use inbound::{Injected, Injector};
 use quic::Outgoing;
 use quinn_udp::Transmit;
-use socket2::SockRef;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -35,8 +35,6 @@ use crate::{
     routes::{Route, Routes},
 };
 
-/// Kernel buffer asked for, each way: the default of about 200 KiB loses packets of one burst (measured, design notes).
-const SOCKET_BUFFER: usize = 4 << 20;
 /// Packets that wait for quinn when they come from a relay or from ourselves; above that they are dropped and counted.
 const INJECTED_QUEUE: usize = 1024;
 /// Probes and STUN answers that wait for the path agents.
@@ -76,6 +74,8 @@ pub struct SocketCounters {
     pub relayed_udp_batches: AtomicU64,
     /// Datagrams from relays over UDP that were no session's, no peer's or no QUIC.
     pub relayed_refused: AtomicU64,
+    /// Times the kernel's socket was opened anew.
+    pub reopened: AtomicU64,
 }
 
 /// The kernel's defaults for both protocols; `None`: not known, and then never changed.
@@ -87,8 +87,9 @@ struct Hops {
 
 /// The socket. Shared by quinn (as [`quinn::AsyncUdpSocket`]), the path agents and the relay links.
 pub struct TunnelSocket {
-    io: UdpIo,
-    dual_stack: bool,
+    io: Binding,
+    /// Why the kernel's socket carries nothing, if that is known.
+    problem: Mutex<Option<SocketProblem>>,
     /// Hops a packet may make by the kernel's default.
     hops: Hops,
     routes: Arc<Routes>,
@@ -107,7 +108,7 @@ pub struct TunnelSocket {
 
 impl fmt::Debug for TunnelSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TunnelSocket").field("dual_stack", &self.dual_stack).finish_non_exhaustive()
+        f.debug_struct("TunnelSocket").field("local", &self.io.local()).finish_non_exhaustive()
     }
 }
 
@@ -121,20 +122,19 @@ impl TunnelSocket {
     ) -> io::Result<(Arc<Self>, mpsc::Receiver<PathPacket>)> {
         let mut bound = Err(io::ErrorKind::InvalidInput.into());
         for address in addresses {
-            bound = bind_udp(address).map(|socket| (socket, address.is_ipv6()));
+            bound = Binding::open(address);
             if bound.is_ok() {
                 break;
             }
         }
-        let (socket, dual_stack) = bound?;
-        let io = UdpIo::new(socket, SOCKET_BUFFER)?;
-        let options = SockRef::from(io.socket());
-        let hops = Hops { v4: options.ttl_v4().ok(), v6: options.unicast_hops_v6().ok().filter(|_| dual_stack) };
+        let io = bound?;
+        let hops = io.with_options(|options| Hops { v4: options.ttl_v4().ok(), v6: options.unicast_hops_v6().ok() });
+        let hops = hops.unwrap_or(Hops { v4: None, v6: None });
         let (inject, injected) = mpsc::channel(INJECTED_QUEUE);
         let (probes, probes_rx) = mpsc::channel(PROBE_QUEUE);
         let socket = Self {
             io,
-            dual_stack,
+            problem: Mutex::default(),
             hops,
             routes,
             sessions,
@@ -157,13 +157,69 @@ impl TunnelSocket {
     }
 
     /// The port peers and NATs see packets come from.
-    pub fn local_port(&self) -> io::Result<u16> {
-        Ok(self.io.local_addr()?.port())
+    pub fn local_port(&self) -> u16 {
+        self.io.local().port()
     }
 
-    /// Whether IPv6 candidates make sense.
-    pub fn has_ipv6(&self) -> bool {
-        self.dual_stack
+    /// The one address it is bound to; none: it takes every address.
+    pub fn pinned(&self) -> Option<IpAddr> {
+        Some(self.io.local().ip()).filter(|ip| !ip.is_unspecified())
+    }
+
+    /// Whether what is sent to this address of ours arrives here.
+    pub fn takes(&self, own: IpAddr) -> bool {
+        match self.pinned() {
+            Some(pinned) => pinned == own,
+            None => own.is_ipv4() || self.io.local().is_ipv6(),
+        }
+    }
+
+    /// Whether packets can go to addresses of this family.
+    pub fn reaches(&self, to: &SocketAddr) -> bool {
+        self.real(*to).is_some()
+    }
+
+    /// Whether the kernel's socket stands and does all that it could at first.
+    pub fn is_sound(&self) -> bool {
+        self.io.is_sound()
+    }
+
+    /// Opens the kernel's socket anew, at the same address and port. When that fails it is closed, and everything goes
+    /// over relays.
+    pub fn reopen(&self) -> io::Result<()> {
+        let opened = self.io.reopen();
+        self.set_problem(
+            opened
+                .as_ref()
+                .err()
+                .map(|error| SocketProblem::NotOpened { address: self.io.local(), problem: error.to_string() }),
+        );
+        if opened.is_ok() {
+            self.counters.reopened.fetch_add(1, Relaxed);
+        }
+        // Whoever receives waits for the former one.
+        self.receiver.wake();
+        opened
+    }
+
+    /// Why the kernel's socket carries nothing, as far as that is known; for people.
+    pub fn set_problem(&self, problem: Option<SocketProblem>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> SocketStatus {
+        let problem = self.problem();
+        SocketStatus {
+            address: self.io.local(),
+            reopened: self.counters.reopened.load(Relaxed),
+            problem: problem.map(|problem| problem.to_string()),
+        }
+    }
+
+    /// Why it carries nothing.
+    pub fn problem(&self) -> Option<SocketProblem> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where relay links put what they receive.
@@ -194,27 +250,32 @@ impl TunnelSocket {
     /// arrives would do what it is meant to avoid.
     pub fn send_short_lived(&self, to: SocketAddr, ttl: u8, packet: &[u8]) {
         // All of the daemon runs on one thread: no other packet leaves before the limit is back.
-        let options = SockRef::from(self.io.socket());
-        let limit = |hops: u32| match to {
-            SocketAddr::V4(_) => options.set_ttl_v4(hops),
-            SocketAddr::V6(_) => options.set_unicast_hops_v6(hops),
+        let limit = |hops: u32| {
+            let set = self.io.with_options(|options| match to {
+                SocketAddr::V4(_) => options.set_ttl_v4(hops),
+                SocketAddr::V6(_) => options.set_unicast_hops_v6(hops),
+            });
+            set.is_some_and(|set| set.is_ok())
         };
         let usual = match to {
             SocketAddr::V4(_) => self.hops.v4,
             SocketAddr::V6(_) => self.hops.v6,
         };
-        let Some(usual) = usual.filter(|_| limit(ttl.into()).is_ok()) else { return };
+        let Some(usual) = usual.filter(|_| limit(ttl.into())) else { return };
         self.send_probe(to, packet);
         // It was set a moment ago, so it can be set again.
-        let _ = limit(usual);
+        limit(usual);
     }
 
     /// The form of a real address that this socket's family can send to.
     fn real(&self, to: SocketAddr) -> Option<SocketAddr> {
-        match (to, self.dual_stack) {
-            (SocketAddr::V4(v4), true) => Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()),
-            (SocketAddr::V6(_), false) => None,
-            (to, _) => Some(to),
+        match (to, self.io.local().ip()) {
+            (SocketAddr::V4(_), IpAddr::V4(_)) | (SocketAddr::V6(_), IpAddr::V6(_)) => Some(to),
+            // One that is bound to an IPv6 address of its own has no IPv4.
+            (SocketAddr::V4(v4), IpAddr::V6(local)) if local.is_unspecified() => {
+                Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into())
+            }
+            (SocketAddr::V4(_), IpAddr::V6(_)) | (SocketAddr::V6(_), IpAddr::V4(_)) => None,
         }
     }
 
@@ -306,16 +367,6 @@ fn borrowed<'a>(transmit: &Transmit<'a>) -> Transmit<'a> {
     }
 }
 
-fn bind_udp(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(listen), socket2::Type::DGRAM, None)?;
-    if listen.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&listen.into())?;
-    Ok(socket.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,7 +382,7 @@ mod tests {
             socket.send_short_lived(receiver.local_addr().unwrap(), 4, b"probe");
             let mut buffer = [0; 16];
             assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5, "loopback is no hop");
-            assert_eq!(SockRef::from(socket.io.socket()).ttl_v4().ok(), socket.hops.v4);
+            assert_eq!(socket.io.with_options(|options| options.ttl_v4().ok()).flatten(), socket.hops.v4);
         }
     }
 }

@@ -29,7 +29,7 @@ use gateway_proto::{
         advice::{advise, users},
     },
     id::RelayId,
-    netcheck::{NetcheckBody, Report},
+    netcheck::{NetcheckBody, PortMapping, Report},
     path::Selected,
     policy::{ConnectionEntry, DeniedReason, LocalEnd},
 };
@@ -50,7 +50,7 @@ use crate::{
     peer::{PathCommand, Peer},
     places::EnginePlaces,
     proof::HEARTBEAT_LIMIT,
-    registry::Registry,
+    registry::{Registry, RunningRelay},
     socket::TunnelSocket,
     traffic::{Role, TrafficTable},
 };
@@ -87,8 +87,10 @@ pub struct StatusSource {
     pub control: watch::Receiver<ControlStatus>,
     /// The relay where peers find us.
     pub home: watch::Receiver<Option<RelayId>>,
-    /// The socket's counters.
+    /// The socket of the tunnels.
     pub socket: Arc<TunnelSocket>,
+    /// The port that the router forwards to it.
+    pub mapped: watch::Receiver<Option<PortMapping>>,
     /// Looks at the network.
     pub netcheck: Netcheck,
     /// When the daemon started, Unix milliseconds.
@@ -126,6 +128,8 @@ impl StatusSource {
                 .flat_map(|p| &p.connections)
                 .map(|entry| self.connections.connection(&view, entry))
                 .collect(),
+            socket: Some(self.socket.status()),
+            port_mapping: self.mapped.borrow().clone(),
             engine: self
                 .connections
                 .engine()
@@ -163,8 +167,9 @@ impl StatusSource {
 
     fn relays(&self) -> Vec<RelayStatus> {
         let home = *self.home.borrow();
-        let links = self.connections.registry.relays();
-        let status = |(entry, link): &(gateway_proto::policy::RelayEntry, crate::relay_link::LinkHandle)| {
+        let (relays, reason) = (self.connections.registry.relays(), self.connections.registry.home_reason());
+        let status = |RunningRelay { entry, link, latency }: &RunningRelay| {
+            let reason = reason.filter(|_| home == Some(entry.id));
             let state = link.state().borrow().clone();
             let carrier = state.attached.then(|| link.carrier());
             RelayStatus {
@@ -172,6 +177,9 @@ impl StatusSource {
                 url: entry.url.clone(),
                 region: entry.region.clone(),
                 home: home == Some(entry.id),
+                home_reason: reason.map(|reason| reason.code().to_owned()),
+                home_reason_text: reason.map(|reason| reason.to_string()),
+                latency_ms: latency.map(millis),
                 attached: state.attached,
                 rtt_ms: state.rtt.map(millis),
                 carrier: carrier.map(|carrier| carrier.code().to_owned()),
@@ -179,7 +187,7 @@ impl StatusSource {
                 problem: state.problem,
             }
         };
-        links.iter().map(status).collect()
+        relays.iter().map(status).collect()
     }
 
     fn peer(&self, peer: &Peer) -> PeerStatus {

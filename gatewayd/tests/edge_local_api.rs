@@ -47,6 +47,8 @@ impl DaemonControl for Daemon {
             connections: vec![],
             engine: None,
             audit: None,
+            socket: None,
+            port_mapping: None,
         }
     }
 

@@ -57,7 +57,7 @@ fn site(seed: u8, other: u8) -> Site {
 }
 
 fn direct(from: &Site, to: &Site) {
-    let address = SocketAddr::from(([127, 0, 0, 1], to.socket.local_port().unwrap()));
+    let address = SocketAddr::from(([127, 0, 0, 1], to.socket.local_port()));
     from.routes.set(to.key, Route { direct: Some(address), ..Route::NONE });
     from.routes.admit(address, to.key);
 }

@@ -17,6 +17,7 @@
 //! Names of namespaces carry our process id, so that labs do not meet; everything goes on drop. Needs root.
 
 mod kind;
+mod mapper;
 mod matrix;
 mod proxy;
 mod report;
@@ -34,6 +35,7 @@ use std::{
 use anyhow::{Context, ensure};
 
 pub use kind::{RouterKind, Rung};
+pub use mapper::Mapper;
 pub use matrix::{Matrix, Outcome};
 pub use proxy::Proxy;
 pub use report::Report;
@@ -65,6 +67,7 @@ pub struct NatLab {
 struct LabSite {
     kind: RouterKind,
     _proxy: Option<Proxy>,
+    _mapper: Option<Mapper>,
     wire: Option<BadWire>,
 }
 
@@ -191,7 +194,7 @@ impl NatLab {
         let address = Address::site(kind, index);
         if kind == RouterKind::Public {
             let wire = self.uplink(index, &to_site, (&site, "eth0"), families, bad_wire)?;
-            self.sites.push(LabSite { kind, _proxy: None, wire });
+            self.sites.push(LabSite { kind, _proxy: None, _mapper: None, wire });
             return Ok(index.into());
         }
         let router = self.namespace(&format!("r{index}"))?;
@@ -212,8 +215,21 @@ impl NatLab {
             let names = self.services().map(|(name, address)| (name, address.v4)).collect();
             Proxy::start(&router, SocketAddr::new(address.gateway().v4.into(), proxy::PORT), names)
         });
-        self.sites.push(LabSite { kind, _proxy: proxy.transpose()?, wire });
+        let mapper = (kind == RouterKind::MappedPort).then(|| self.mapper(index.into(), Mapper::EVERYTHING));
+        self.sites.push(LabSite { kind, _proxy: proxy.transpose()?, _mapper: mapper.transpose()?, wire });
         Ok(index.into())
+    }
+
+    /// Lets the router of a site forward ports when it is asked; `protocols` in the words of miniupnpd's configuration.
+    pub fn mapper(&self, site: usize, protocols: &str) -> anyhow::Result<Mapper> {
+        let index = u8::try_from(site).ok().filter(|index| *index < MAX_SITES).context("no such site")?;
+        let (core, router) = (self.name("core"), self.name(&format!("r{index}")));
+        // One more outer address: miniupnpd forwards nothing at those of documentation, which the lab has otherwise.
+        let outer = format!("{}/32", Mapper::outer(site));
+        ip(&["-n", &router, "addr", "add", &outer, "dev", "wan"])?;
+        ip(&["-n", &core, "route", "add", &outer, "via", &Address::wan(index).v4.to_string()])?;
+        nft(&router, "insert rule inet lab through ct status dnat accept")?;
+        Mapper::start(&router, Mapper::outer(site), protocols)
     }
 
     /// Where the gateway of a site runs.
@@ -231,6 +247,7 @@ impl NatLab {
         GatewayOptions {
             listen: Some(format!("[::]:{}", rules::INNER_PORT)),
             proxy: (kind == RouterKind::OnlyProxy).then(|| proxy::url(proxy)),
+            port_mapping: kind == RouterKind::MappedPort,
             ..GatewayOptions::default()
         }
     }

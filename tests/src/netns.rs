@@ -197,8 +197,13 @@ pub fn tcp_socket(namespace: Option<&str>) -> anyhow::Result<TcpSocket> {
 
 /// A UDP socket that lives at a place.
 pub fn udp_socket(place: &Placement) -> anyhow::Result<UdpSocket> {
+    udp_socket_at(place, 0)
+}
+
+/// The same at a port that is known.
+pub fn udp_socket_at(place: &Placement, port: u16) -> anyhow::Result<UdpSocket> {
     let socket = socket(place.namespace.as_deref().context("a place in a lab")?, Type::DGRAM)?;
-    socket.bind(&SocketAddr::new(place.ip, 0).into())?;
+    socket.bind(&SocketAddr::new(place.ip, port).into())?;
     Ok(UdpSocket::from_std(socket.into())?)
 }
 

@@ -47,10 +47,19 @@ pub async fn play(scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) 
 
 /// Plays a scenario in the lab: one site behind each NAT, control plane and relay on the public segment.
 pub async fn play_in(lab: &Lab, scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let options = PlatformOptions { control: lab.public(), relay: lab.public(), ..PlatformOptions::default() };
     // One socket for every address of the machine, as by default.
-    let gateway = GatewayOptions { listen: Some("[::]:0".into()), ..GatewayOptions::default() };
-    let gateways = [0, 1].map(|site| (lab.site(site), gateway.clone()));
+    let gateway = |_| GatewayOptions { listen: Some("[::]:0".into()), ..GatewayOptions::default() };
+    play_in_with(lab, gateway, scenario).await
+}
+
+/// The same, with a configuration for the gateway of each site.
+pub async fn play_in_with(
+    lab: &Lab,
+    gateway: impl Fn(usize) -> GatewayOptions,
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let options = PlatformOptions { control: lab.public(), relay: lab.public(), ..PlatformOptions::default() };
+    let gateways = [0, 1].map(|site| (lab.site(site), gateway(site)));
     play_out(Scene::set(options, gateways).await?, scenario).await
 }
 

@@ -10,6 +10,7 @@ use gateway_proto::{
         local::{AuditComparison, AuditHeld, ConnectionStatus, EngineStatus, PeerStatus, RelayStatus, Status},
     },
     engine::EngineChannelState,
+    netcheck::PortMapping,
     policy::Activation,
 };
 
@@ -150,6 +151,11 @@ fn links(status: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
         lines.push(("Relay", "none known".to_owned()));
     }
     lines.extend(status.relays.iter().map(|each| ("Relay", relay(each))));
+    if let Some((socket, problem)) = status.socket.as_ref().and_then(|socket| Some((socket, socket.problem.as_ref()?)))
+    {
+        lines.push(("Tunnel socket", format!("{} carries nothing: {problem}", socket.address)));
+    }
+    lines.extend(status.port_mapping.iter().map(|mapping| ("Port mapping", port_mapping(mapping))));
     lines.push((
         "Daemon",
         format!("gatewayd {}, started {}", status.version, time::relative_ms(now_ms, status.started_at)),
@@ -222,6 +228,12 @@ fn relay(relay: &RelayStatus) -> String {
     if relay.home {
         text.push_str(", home");
     }
+    if let Some(reason) = relay.home_reason_text.as_ref().filter(|_| relay.attached) {
+        let _ = write!(text, " ({reason})");
+    }
+    if let Some(latency) = relay.latency_ms.filter(|_| relay.attached) {
+        let _ = write!(text, ", {} away", milliseconds(latency));
+    }
     if let Some(rtt) = relay.rtt_ms.filter(|_| relay.attached) {
         let _ = write!(text, ", round trip {}", milliseconds(rtt));
     }
@@ -232,6 +244,15 @@ fn relay(relay: &RelayStatus) -> String {
         let _ = write!(text, ": {problem}");
     }
     text
+}
+
+fn port_mapping(mapping: &PortMapping) -> String {
+    let asked = mapping.protocol.map(|protocol| format!(" by {protocol}")).unwrap_or_default();
+    match (mapping.outer, &mapping.problem) {
+        (Some(outer), None) => format!("the router forwards {outer}{asked}"),
+        (_, Some(problem)) => format!("NONE{asked}: {problem}"),
+        (None, None) => "none yet".to_owned(),
+    }
 }
 
 fn connection_lines(

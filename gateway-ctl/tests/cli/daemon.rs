@@ -181,6 +181,8 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
         policy: PolicyStatus { revision: 1, issued_at: None, confirmed_at: None, age_secs: None, problem: None },
         relays: Vec::new(),
         peers: Vec::new(),
+        socket: None,
+        port_mapping: None,
         engine: None,
         audit: None,
         connections: vec![ConnectionStatus {

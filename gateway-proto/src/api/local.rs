@@ -10,7 +10,7 @@
 //! - `POST /v1/netcheck` [`NetcheckBody`](crate::netcheck::NetcheckBody) → a new one, after up to ten seconds
 //! - `GET /v1/metrics` → Prometheus text
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ use crate::{
     engine::EngineChannel,
     id::ConnectionId,
     identity::GatewayPublicKey,
+    netcheck::PortMapping,
     policy::{Activation, AdminScope, ConnectionKind},
 };
 
@@ -113,6 +114,12 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Connections.
     pub connections: Vec<ConnectionStatus>,
+    /// The UDP socket of the tunnels; none from a daemon that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketStatus>,
+    /// The port that the router forwards to it; none: not configured, or not yet tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_mapping: Option<PortMapping>,
     /// The engine beside this gateway; none: no `[engine]` user is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineStatus>,
@@ -149,6 +156,17 @@ impl AuditHeld {
     pub fn is_alarm(self) -> bool {
         matches!(self, Self::CutOff | Self::Changed)
     }
+}
+
+/// The UDP socket of the tunnels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketStatus {
+    /// Its own address.
+    pub address: SocketAddr,
+    /// Times it was opened anew since start.
+    pub reopened: u64,
+    /// Why it carries nothing.
+    pub problem: Option<String>,
 }
 
 /// The engine beside this gateway.
@@ -205,6 +223,15 @@ pub struct RelayStatus {
     pub region: Option<String>,
     /// Whether peers look for us here.
     pub home: bool,
+    /// Why it is home: `map_order`, `nearest`, `nearer`, `much_nearer`, `former_failed`; none: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_reason: Option<String>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_reason_text: Option<String>,
+    /// How far it is, by STUN: the median of the last five minutes, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
     /// Attached now.
     pub attached: bool,
     /// Round-trip time of the last heartbeat, milliseconds.

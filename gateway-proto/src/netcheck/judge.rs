@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     HostCheck, HostOutcome, HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report,
-    TUNNEL_DATAGRAM, Verdict,
+    SocketProblem, TUNNEL_DATAGRAM, Verdict,
 };
 use crate::{path::NatView, signal::NatMapping};
 
@@ -16,7 +16,7 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
     let facts = Facts::of(seen);
     let mut problems = Vec::new();
     problems.extend(clock(seen));
-    problems.extend(lost_listen(seen));
+    problems.extend(socket(seen));
     problems.extend(seen.hosts.iter().filter_map(|host| host_problem(host, seen)));
     problems.extend(udp(seen, &facts));
     problems.extend(large(seen));
@@ -122,16 +122,19 @@ fn clock(seen: &Observations) -> Option<Problem> {
     })
 }
 
-fn lost_listen(seen: &Observations) -> Option<Problem> {
-    let listen = seen.lost_listen?;
-    Some(Problem {
-        code: "listen_address_gone".into(),
-        text: format!(
-            "The tunnel socket is bound to {listen} ([tunnel] listen), which is no address of this machine any more. \
-             Everything goes over relays. Set listen to \"[::]:PORT\" and restart gatewayd, so that it follows every address."
+fn socket(seen: &Observations) -> Option<Problem> {
+    let problem = seen.socket.as_ref()?;
+    let (code, advice) = match problem {
+        SocketProblem::AddressGone(_) => (
+            "listen_address_gone",
+            "If it will not come back, set listen to \"[::]:PORT\" and restart gatewayd: then it follows every address.",
         ),
-        request: None,
-    })
+        SocketProblem::NotOpened { .. } => {
+            ("listen_address_refused", "Look which program has that port (ss -ulpn), or choose another one.")
+        }
+    };
+    let text = format!("The tunnel socket carries nothing: {problem}. {advice}");
+    Some(Problem { code: code.into(), text, request: None })
 }
 
 fn host_problem(host: &HostCheck, seen: &Observations) -> Option<Problem> {
@@ -340,10 +343,14 @@ mod tests {
 
     #[test]
     fn a_listen_address_that_is_gone_is_told_with_what_to_do() {
-        let lost = Observations { lost_listen: Some(SITE.parse().unwrap()), ..seen_as(["203.0.113.1:7000"; 3]) };
-        let report = judge(&lost, 1);
+        let with = |problem| judge(&Observations { socket: Some(problem), ..seen_as(["203.0.113.1:7000"; 3]) }, 1);
+        let report = with(SocketProblem::AddressGone(SITE.parse().unwrap()));
         assert_eq!((report.problems[0].code.as_str(), report.verdict), ("listen_address_gone", Verdict::Limited));
         assert!(report.problems[0].text.contains("10.1.0.2") && report.problems[0].text.contains("[::]:PORT"));
+        let address = "10.1.0.2:7000".parse().unwrap();
+        let report = with(SocketProblem::NotOpened { address, problem: "Address already in use".into() });
+        assert_eq!(report.problems[0].code, "listen_address_refused");
+        assert!(report.problems[0].text.contains("10.1.0.2:7000") && report.problems[0].text.contains("in use"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which relay is home, and which are attached to: by measured latency, calmly.
 //!
 //! Latency is the median of what was measured within [`WINDOW`]. Home changes at once when it fails or is about to stop; else only to a relay
-//! that is a third better, and not within [`CALM`] of the last change; a home that was not measured (its STUN is blocked, say) but is alive is kept. While
+//! that is a third better, and not within [`CALM`] of the last change, or three times as near as the last [`ENOUGH`] measurements
+//! of home, and then not within [`SHORT_CALM`]; a home that was not measured (its STUN is blocked, say) but is alive is kept. While
 //! nothing is measured the order of the relay map decides.
 //!
 //! Home is chosen by latency alone. The spares are of other regions than home, where the map has them: what takes one relay of a region away (a
@@ -9,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -18,12 +20,60 @@ use crate::id::RelayId;
 const WINDOW: Duration = Duration::from_secs(300);
 /// At least so long between two changes of a home that works.
 const CALM: Duration = Duration::from_secs(300);
+/// A third of next to nothing is nothing.
+const LEAST: Duration = Duration::from_millis(5);
+/// The same when another is so much nearer that people notice.
+const SHORT_CALM: Duration = Duration::from_secs(60);
+/// What counts for that: [`ENOUGH`] measurements at the longest pauses between them.
+const RECENT: Duration = Duration::from_secs(75);
+/// Nobody notices less.
+const NOTICEABLE: Duration = Duration::from_millis(30);
 /// Medians of fewer samples do not unseat a home that works.
 const ENOUGH: usize = 3;
 /// Samples kept per relay: one per 20 s of the window, and some.
 const SAMPLES: usize = 32;
 /// Relays measured; a map with more is cut.
 pub const MAX_RELAYS: usize = 64;
+
+/// Why a relay is home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HomeReason {
+    /// Nothing was measured: the order of the relay map.
+    MapOrder,
+    /// It had the lowest latency of those attached.
+    Nearest,
+    /// It was a third nearer than the former home.
+    Nearer,
+    /// It was at least three times as near as the former home, lately.
+    MuchNearer,
+    /// The former home failed, was about to stop, or left the map.
+    FormerFailed,
+}
+
+impl HomeReason {
+    /// A stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::MapOrder => "map_order",
+            Self::Nearest => "nearest",
+            Self::Nearer => "nearer",
+            Self::MuchNearer => "much_nearer",
+            Self::FormerFailed => "former_failed",
+        }
+    }
+}
+
+impl fmt::Display for HomeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MapOrder => "the first of the map: no latency is known",
+            Self::Nearest => "the lowest latency",
+            Self::Nearer => "a third nearer than the one before",
+            Self::MuchNearer => "the one before became more than three times as far",
+            Self::FormerFailed => "the one before failed or was stopped",
+        })
+    }
+}
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -33,6 +83,7 @@ pub struct HomeChooser {
     regions: BTreeMap<RelayId, String>,
     samples: BTreeMap<RelayId, VecDeque<(Instant, Duration)>>,
     home: Option<RelayId>,
+    reason: Option<HomeReason>,
     changed_at: Option<Instant>,
     /// Attached to, or to be.
     chosen: Vec<RelayId>,
@@ -66,7 +117,12 @@ impl HomeChooser {
 
     /// The median latency of a relay, if it was measured lately.
     pub fn latency(&self, relay: RelayId, now: Instant) -> Option<Duration> {
-        self.median(relay, 1, now)
+        self.median(relay, 1, WINDOW, now)
+    }
+
+    /// Why home is home.
+    pub fn reason(&self) -> Option<HomeReason> {
+        self.reason
     }
 
     /// The relays to attach to, `count` of them where the map has so many, the home first. One that was chosen stays until
@@ -114,22 +170,58 @@ impl HomeChooser {
     pub fn decide(&mut self, attached: &[RelayId], now: Instant) -> Option<RelayId> {
         let best = self.map.iter().filter(|relay| attached.contains(relay)).min_by_key(|relay| self.rank(**relay, now));
         let Some(best) = best.copied() else { return self.home };
-        let next = match self.home.filter(|home| attached.contains(home)) {
-            Some(home) if self.unseats(best, home, now) => best,
-            Some(home) => home,
-            None => best,
+        let measured = self.latency(best, now).is_some();
+        let reason = match self.home {
+            Some(home) if attached.contains(&home) => match self.unseats(home, attached, now) {
+                Some((better, reason)) => return self.settle(better, reason, now),
+                None => {
+                    // A guess that turned out to be right.
+                    let enough = self.median(home, ENOUGH, WINDOW, now).is_some();
+                    if self.reason == Some(HomeReason::MapOrder) && home == best && enough {
+                        return self.settle(home, HomeReason::Nearest, now);
+                    }
+                    return self.home;
+                }
+            },
+            Some(_) => HomeReason::FormerFailed,
+            None if measured => HomeReason::Nearest,
+            None => HomeReason::MapOrder,
         };
-        if self.home != Some(next) {
-            self.home = Some(next);
-            // One that nothing was known of was a guess, and may be corrected at once.
-            self.changed_at = self.latency(next, now).map(|_| now);
-        }
+        self.settle(best, reason, now)
+    }
+
+    fn settle(&mut self, home: RelayId, reason: HomeReason, now: Instant) -> Option<RelayId> {
+        self.home = Some(home);
+        self.reason = Some(reason);
+        // One that nothing was known of was a guess, and may be corrected at once.
+        self.changed_at = self.latency(home, now).map(|_| now);
         self.home
     }
 
-    fn unseats(&self, best: RelayId, home: RelayId, now: Instant) -> bool {
-        let calm = self.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
-        calm && self.clearly_better(best, home, now)
+    /// A relay that is so much better than a home that works, and why.
+    fn unseats(&self, home: RelayId, attached: &[RelayId], now: Instant) -> Option<(RelayId, HomeReason)> {
+        let since = self.changed_at.map(|at| now.saturating_duration_since(at));
+        let nearest = |window: Duration| {
+            let latency = |relay: &RelayId| Some((self.median(*relay, ENOUGH, window, now)?, *relay));
+            let others = self.map.iter().filter(|relay| **relay != home && attached.contains(relay));
+            let ((best, relay), (own, _)) = (others.filter_map(latency).min()?, latency(&home)?);
+            Some((relay, best, own))
+        };
+        if since.is_none_or(|since| since >= CALM)
+            && let Some((relay, best, own)) = nearest(WINDOW)
+            && is_clearly_better(best, own)
+        {
+            return Some((relay, HomeReason::Nearer));
+        }
+        if since.is_none_or(|since| since >= SHORT_CALM)
+            && let Some((relay, best, _)) = nearest(RECENT)
+            && let Some(own) = self.lowest_of_the_last(home, now)
+            && best * 3 < own
+            && own - best >= NOTICEABLE
+        {
+            return Some((relay, HomeReason::MuchNearer));
+        }
+        None
     }
 
     fn together(&self, one: RelayId, other: RelayId) -> bool {
@@ -138,8 +230,8 @@ impl HomeChooser {
 
     /// A third better, both measured often enough.
     fn clearly_better(&self, best: RelayId, other: RelayId, now: Instant) -> bool {
-        match (self.median(best, ENOUGH, now), self.median(other, ENOUGH, now)) {
-            (Some(best), Some(other)) => best * 3 < other * 2,
+        match (self.median(best, ENOUGH, WINDOW, now), self.median(other, ENOUGH, WINDOW, now)) {
+            (Some(best), Some(other)) => is_clearly_better(best, other),
             (_, None) | (None, _) => false,
         }
     }
@@ -150,8 +242,16 @@ impl HomeChooser {
         (latency.is_none(), latency)
     }
 
-    fn median(&self, relay: RelayId, enough: usize, now: Instant) -> Option<Duration> {
-        let recent = |at: Instant| now.saturating_duration_since(at) <= WINDOW;
+    /// Of the last [`ENOUGH`] measurements, if there were so many lately.
+    fn lowest_of_the_last(&self, relay: RelayId, now: Instant) -> Option<Duration> {
+        let samples = self.samples.get(&relay)?;
+        let recent = samples.iter().rev().take_while(|(at, _)| now.saturating_duration_since(*at) <= RECENT);
+        let last: Vec<_> = recent.take(ENOUGH).map(|(_, rtt)| *rtt).collect();
+        last.iter().min().copied().filter(|_| last.len() == ENOUGH)
+    }
+
+    fn median(&self, relay: RelayId, enough: usize, window: Duration, now: Instant) -> Option<Duration> {
+        let recent = |at: Instant| now.saturating_duration_since(at) <= window;
         let samples = self.samples.get(&relay)?;
         let mut rtts: Vec<_> = samples.iter().filter(|(at, _)| recent(*at)).map(|(_, rtt)| *rtt).collect();
         rtts.sort_unstable();
@@ -159,9 +259,15 @@ impl HomeChooser {
     }
 }
 
+fn is_clearly_better(best: Duration, other: Duration) -> bool {
+    best * 3 < other * 2 && other - best >= LEAST
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    use proptest::prelude::*;
+
     use super::*;
 
     const ALL: [RelayId; 3] =
@@ -218,6 +324,52 @@ mod tests {
     }
 
     #[test]
+    fn a_home_that_becomes_many_times_as_far_is_left_after_a_minute_and_the_reason_is_told() {
+        let (mut chooser, now) = chooser();
+        let at = |secs| now + Duration::from_secs(secs);
+        let round = |chooser: &mut HomeChooser, home: u64, other: u64, secs| {
+            measure(chooser, ALL[0], home, 1, at(secs));
+            measure(chooser, ALL[1], other, 1, at(secs));
+            chooser.decide(&ALL, at(secs))
+        };
+        assert_eq!((round(&mut chooser, 10, 40, 0), chooser.reason()), (Some(ALL[0]), Some(HomeReason::Nearest)));
+        for secs in [20, 40, 60] {
+            assert_eq!(round(&mut chooser, 10, 40, secs), Some(ALL[0]));
+        }
+        for secs in [80, 100] {
+            assert_eq!(round(&mut chooser, 200, 40, secs), Some(ALL[0]), "a short trouble is borne");
+        }
+        assert_eq!((round(&mut chooser, 200, 40, 120), chooser.reason()), (Some(ALL[1]), Some(HomeReason::MuchNearer)));
+        for secs in [140, 160] {
+            assert_eq!(round(&mut chooser, 1, 900, secs), Some(ALL[1]), "not back at once");
+        }
+        assert_eq!(chooser.decide(&[ALL[0]], at(161)), Some(ALL[0]));
+        assert_eq!(chooser.reason(), Some(HomeReason::FormerFailed));
+    }
+
+    proptest! {
+        /// Each measurement of either relay is up to half again as long as its wire.
+        #[test]
+        fn under_jitter_home_stays_where_it_is(own in 1_u64..200, more in 0_u64..100, jitter in prop::collection::vec((0_u64..=50, 0_u64..=50), 60)) {
+            let (mut chooser, now) = chooser();
+            for (round, (one, another)) in jitter.into_iter().enumerate() {
+                let at = now + Duration::from_secs(20 * round as u64);
+                for (relay, ms, percent) in [(ALL[0], own, one), (ALL[1], own + more, another)] {
+                    chooser.measured(relay, Duration::from_micros(ms * (1000 + 10 * percent)), at);
+                }
+                let home = chooser.decide(&ALL[..2], at);
+                // Of two that are about as near, whichever came first stays.
+                if more * 2 >= own {
+                    prop_assert_eq!(home, Some(ALL[0]));
+                }
+                if round > 0 {
+                    prop_assert!(!matches!(chooser.reason(), Some(HomeReason::Nearer | HomeReason::MuchNearer)));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_home_that_cannot_be_measured_but_is_attached_stays() {
         let (mut chooser, now) = chooser();
         assert_eq!(chooser.decide(&ALL, now), Some(ALL[0]));
@@ -241,6 +393,29 @@ mod tests {
         measure(&mut chooser, ALL[1], 1, 32, now);
         assert_eq!(chooser.attach(2, now), [ALL[2], ALL[0]], "no exchange shortly after another");
         assert_eq!(chooser.attach(2, now + CALM), [ALL[2], ALL[1]]);
+    }
+
+    #[test]
+    fn a_guess_that_was_right_becomes_a_choice() {
+        let (mut chooser, now) = chooser();
+        chooser.decide(&ALL, now);
+        for (count, reason) in [(0, HomeReason::MapOrder), (2, HomeReason::MapOrder), (1, HomeReason::Nearest)] {
+            measure(&mut chooser, ALL[0], 10, count, now);
+            assert_eq!((chooser.decide(&ALL, now), chooser.reason()), (Some(ALL[0]), Some(reason)));
+        }
+        measure(&mut chooser, ALL[1], 1, 3, now);
+        assert_eq!(chooser.decide(&ALL, now), Some(ALL[0]), "calmly from now on");
+    }
+
+    #[test]
+    fn on_one_lan_a_third_is_nothing() {
+        let (mut chooser, now) = chooser();
+        measure(&mut chooser, ALL[0], 4, 5, now);
+        assert_eq!(chooser.decide(&ALL, now), Some(ALL[0]));
+        let later = now + CALM;
+        measure(&mut chooser, ALL[0], 4, 5, later);
+        measure(&mut chooser, ALL[1], 0, 5, later);
+        assert_eq!(chooser.decide(&ALL, later), Some(ALL[0]));
     }
 
     #[test]

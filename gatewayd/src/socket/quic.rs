@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     io::{self, IoSliceMut},
     net::{Ipv6Addr, SocketAddr},
     pin::Pin,
@@ -13,10 +12,8 @@ use std::{
 use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_udp::{RecvMeta, Transmit};
 
-use super::TunnelSocket;
+use super::{TunnelSocket, binding::Room};
 use crate::trains::{Offered, Trains};
-
-type Room = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// What waits to be sent.
 #[derive(Default)]
@@ -32,7 +29,7 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let most = self.io.state().max_gso_segments();
+        let most = self.io.max_gso_segments();
         let mut outgoing = self.trains.lock().unwrap_or_else(PoisonError::into_inner);
         let mut offered = outgoing.trains.offer(transmit, most);
         if offered == Offered::Apart {
@@ -79,20 +76,20 @@ impl AsyncUdpSocket for TunnelSocket {
 
     /// An IPv6 address whatever the real family: quinn dials made-up IPv6 addresses, and compares the families.
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.local_port()?))
+        Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.local_port()))
     }
 
     fn may_fragment(&self) -> bool {
-        self.io.state().may_fragment()
+        self.io.may_fragment()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.io.state().max_gso_segments()
+        self.io.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
         // Relayed and local batches carry as many segments as their sender put in.
-        self.io.state().gro_segments().max(gateway_proto::relay::MAX_SEGMENTS)
+        self.io.gro_segments().max(gateway_proto::relay::MAX_SEGMENTS)
     }
 }
 
@@ -123,7 +120,7 @@ impl TunnelSocket {
             if self.send_held(trains).is_ok() {
                 return;
             }
-            *room = Some(Box::pin(self.io.writable()));
+            *room = Some(self.io.writable());
         }
     }
 }
@@ -146,7 +143,7 @@ impl UdpPoller for WritablePoller {
         if this.waiting.is_none() && !this.socket.io.is_full() {
             return Poll::Ready(Ok(()));
         }
-        let waiting = this.waiting.get_or_insert_with(|| Box::pin(this.socket.io.writable()));
+        let waiting = this.waiting.get_or_insert_with(|| this.socket.io.writable());
         ready!(waiting.as_mut().poll(cx));
         this.waiting = None;
         Poll::Ready(Ok(()))

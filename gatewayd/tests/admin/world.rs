@@ -310,7 +310,7 @@ impl Drop for World {
 
 async fn tunnel(from: &Site, to: &Site) -> (Connection, Connection) {
     for (a, b) in [(from, to), (to, from)] {
-        let address = SocketAddr::from(([127, 0, 0, 1], b.socket.local_port().unwrap()));
+        let address = SocketAddr::from(([127, 0, 0, 1], b.socket.local_port()));
         a.routes.set(b.key(), Route { direct: Some(address), ..Route::NONE });
         a.routes.admit(address, b.key());
     }

@@ -23,6 +23,8 @@ pub enum RouterKind {
     PreservedPort,
     /// Linux `masquerade fully-random`: another outer port for every destination ("symmetric").
     RandomPort,
+    /// The same, and a router that forwards a port when it is asked by UPnP, PCP or NAT-PMP; the gateway asks.
+    MappedPort,
     /// A home router behind a carrier's NAT.
     CarrierGrade,
     /// No IPv4 at all; IPv6 behind a firewall that keeps state.
@@ -59,7 +61,7 @@ pub enum Rung {
 
 impl RouterKind {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Public,
         Self::Firewall,
         Self::OpenFilter,
@@ -67,6 +69,7 @@ impl RouterKind {
         Self::PortFilter,
         Self::PreservedPort,
         Self::RandomPort,
+        Self::MappedPort,
         Self::CarrierGrade,
         Self::Ipv6Only,
         Self::NoUdp,
@@ -84,6 +87,7 @@ impl RouterKind {
             Self::PortFilter => "port",
             Self::PreservedPort => "preserved",
             Self::RandomPort => "random",
+            Self::MappedPort => "mapped",
             Self::CarrierGrade => "carrier",
             Self::Ipv6Only => "ipv6",
             Self::NoUdp => "no-udp",
@@ -102,6 +106,7 @@ impl RouterKind {
             Self::PortFilter => "NAT, one outer port, open to address and port sent to (port restricted)",
             Self::PreservedPort => "Linux masquerade: a mapping per destination that keeps the port",
             Self::RandomPort => "masquerade fully-random: a random port per destination (symmetric)",
+            Self::MappedPort => "the same, and a router that forwards a port when asked (miniupnpd); the gateway asks",
             Self::CarrierGrade => "double NAT: a masquerading router behind a carrier's NAT",
             Self::Ipv6Only => "IPv6 only, behind a stateful firewall",
             Self::NoUdp => "NAT, UDP blocked",
@@ -123,7 +128,8 @@ impl RouterKind {
     /// Mapping and filtering of UDP over IPv4; none where there is no such thing.
     fn udp4(self) -> Option<(Mapping, Filtering)> {
         match self {
-            Self::Public | Self::OpenFilter => Some((Mapping::Independent, Filtering::Open)),
+            // Everybody may send to the forwarded port; what leaves from others is answered there.
+            Self::Public | Self::OpenFilter | Self::MappedPort => Some((Mapping::Independent, Filtering::Open)),
             Self::AddressFilter => Some((Mapping::Independent, Filtering::Address)),
             // `masquerade` maps per destination, but a lone host always gets its own port: independent in effect.
             Self::Firewall | Self::PortFilter | Self::PreservedPort | Self::CarrierGrade => {
@@ -196,8 +202,8 @@ mod tests {
 
     #[test]
     fn random_ports_meet_only_who_lets_unknown_ports_in() {
-        use RouterKind::{AddressFilter, Firewall, OpenFilter, PortFilter, Public, RandomPort};
-        for open in [Public, OpenFilter, AddressFilter] {
+        use RouterKind::{AddressFilter, Firewall, MappedPort, OpenFilter, PortFilter, Public, RandomPort};
+        for open in [Public, OpenFilter, AddressFilter, MappedPort] {
             assert_eq!(RandomPort.best_rung(open), Rung::Direct, "{open}");
         }
         for closed in [PortFilter, Firewall, RandomPort] {

@@ -67,7 +67,7 @@ impl<'a> Report<'a> {
              pair. The oracle (`tests/src/natlab/kind.rs`) says which pairs can be direct without guessing ports.\n\n\
              A cell shows the path reached and the time until both gateways showed it, counted from the moment the \
              engine connected to its gateway. `own` is the far gateway's own address, `punched` one that its NAT \
-             gave it, v4 and v6 the protocol; `relay` with its carrier is as it must be, the first carrier that of the \
+             gave it, `mapped` a port that its router forwards because the gateway asked for it, v4 and v6 the protocol; `relay` with its carrier is as it must be, the first carrier that of the \
              side that dials; **missed** can be direct and was not; **better** was direct though the oracle knows no \
              way. The way of `proxy` to its relay is TLS through the proxy.\n\n",
         );

@@ -21,6 +21,7 @@ pub(super) fn router(kind: RouterKind, index: u8) -> String {
     );
     let inwards = format!("iifname \"wan\" udp dport {OUTER_PORT} dnat ip to {site}:{INNER_PORT};");
     let masquerade = "oifname \"wan\" masquerade;";
+    let random = "oifname \"wan\" masquerade fully-random;";
     let closed = "iifname \"wan\" ct state new drop;";
     match kind {
         RouterKind::Public => String::new(),
@@ -38,7 +39,7 @@ pub(super) fn router(kind: RouterKind, index: u8) -> String {
         }
         RouterKind::PortFilter => table("", &one_port, closed),
         RouterKind::PreservedPort | RouterKind::CarrierGrade => table("", masquerade, closed),
-        RouterKind::RandomPort => table("", "oifname \"wan\" masquerade fully-random;", closed),
+        RouterKind::RandomPort | RouterKind::MappedPort => table("", random, closed),
         RouterKind::NoUdp => table("", masquerade, &format!("meta l4proto udp drop; {closed}")),
         RouterKind::OnlyHttps => {
             let https = "iifname \"lan\" meta l4proto != tcp drop; iifname \"lan\" tcp dport != 443 drop;";

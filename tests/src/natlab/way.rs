@@ -7,6 +7,8 @@ use std::{
 
 use gateway_proto::api::local::{PeerStatus, Status};
 
+use super::Mapper;
+
 /// How the packets of a pair travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
@@ -14,6 +16,8 @@ pub enum Way {
     Own(Family),
     /// To an address that the far side's NAT gave it.
     Punched(Family),
+    /// To a port that the far side's router forwards.
+    Mapped(Family),
     /// Over a relay, between the two sides and it.
     Relayed(Carrier, Carrier),
 }
@@ -44,6 +48,9 @@ impl Way {
             // The lab translates no IPv6.
             IpAddr::V6(_) => Self::Own(Family::V6),
             v4 if v4 == own => Self::Own(Family::V4),
+            IpAddr::V4(v4) if (0..usize::from(u8::MAX)).any(|site| Mapper::outer(site) == v4) => {
+                Self::Mapped(Family::V4)
+            }
             IpAddr::V4(_) => Self::Punched(Family::V4),
         })
     }
@@ -66,6 +73,7 @@ impl fmt::Display for Way {
         match self {
             Self::Own(family) => write!(f, "own {family}"),
             Self::Punched(family) => write!(f, "punched {family}"),
+            Self::Mapped(family) => write!(f, "mapped {family}"),
             Self::Relayed(near, far) if near == far => write!(f, "relay {near}"),
             Self::Relayed(near, far) => write!(f, "relay {near}/{far}"),
         }

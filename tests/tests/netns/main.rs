@@ -3,7 +3,9 @@
 mod bad_wires;
 mod disk;
 mod matrix;
+mod nat_pmp;
 mod netcheck;
+mod pinned;
 mod port_mapping;
 mod relays;
 mod roaming;

@@ -7,14 +7,14 @@ use gateway_tests::{
     measured,
     natlab::{
         Matrix, Report,
-        RouterKind::{AddressFilter, CarrierGrade, Ipv6Only, OnlyProxy, PortFilter, Public, RandomPort},
+        RouterKind::{AddressFilter, CarrierGrade, Ipv6Only, MappedPort, OnlyProxy, PortFilter, Public, RandomPort},
     },
 };
 
 #[tokio::test]
 async fn networks_of_every_sort_meet_as_far_up_the_ladder_as_possible() -> anyhow::Result<()> {
     let callers = [PortFilter, RandomPort, CarrierGrade, OnlyProxy, Ipv6Only];
-    let listeners = [Public, AddressFilter, PortFilter, Ipv6Only];
+    let listeners = [Public, AddressFilter, PortFilter, MappedPort, Ipv6Only];
     let matrix = Matrix::start(&callers, &listeners).await?;
     let pairs = [
         (PortFilter, Public),
@@ -24,6 +24,8 @@ async fn networks_of_every_sort_meet_as_far_up_the_ladder_as_possible() -> anyho
         (RandomPort, Public),
         (RandomPort, AddressFilter),
         (RandomPort, PortFilter),
+        (RandomPort, MappedPort),
+        (PortFilter, MappedPort),
         (CarrierGrade, AddressFilter),
         (CarrierGrade, PortFilter),
         (OnlyProxy, Public),

@@ -1,10 +1,8 @@
 //! A router that forwards a port when it is asked: two NATs with random ports meet directly all the same.
 
 use std::{
-    fs::{self, File},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -15,7 +13,7 @@ use gateway_proto::{
 };
 use gateway_tests::{
     measured,
-    natlab::{NatLab, RouterKind::RandomPort},
+    natlab::{Mapper, NatLab, RouterKind::RandomPort},
     platform::Site,
     scene::play_between_with,
     wait,
@@ -23,61 +21,8 @@ use gateway_tests::{
 
 use crate::{LIMIT, exchange};
 
-/// The router's outer address; miniupnpd forwards nothing at the addresses of documentation that the lab has otherwise.
-const OUTER: &str = "11.22.33.44";
-
 /// Where the administrator forwards a port from.
 const STATIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)), 9000);
-
-/// A running miniupnpd; it ends on drop.
-struct Router(Child);
-
-impl Router {
-    fn start(lab: &NatLab, dir: &Path, protocols: &str) -> anyhow::Result<Self> {
-        let (core, router) = (lab.name("core"), lab.name("r0"));
-        run(&["ip", "-n", &router, "addr", "add", &format!("{OUTER}/32"), "dev", "wan"])?;
-        run(&["ip", "-n", &core, "route", "add", &format!("{OUTER}/32"), "via", "203.0.113.2"])?;
-        lab.nft(
-            "r0",
-            "table inet filter {
-               chain miniupnpd { }
-               chain forward { type filter hook forward priority 0; jump miniupnpd; }
-               chain prerouting_miniupnpd { }
-               chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
-               chain postrouting_miniupnpd { }
-               chain postrouting { type nat hook postrouting priority 100; jump postrouting_miniupnpd; }
-             }
-             insert rule inet lab through ct status dnat accept",
-        )?;
-        let config = dir.join("miniupnpd.conf");
-        fs::write(
-            &config,
-            format!(
-                "ext_ifname=wan\next_ip={OUTER}\nlistening_ip=lan\nipv6_disable=yes\nsecure_mode=yes\n{protocols}\n\
-                 uuid=6b473c46-13e1-4e76-80e5-2d37cd495526\nallow 1024-65535 10.0.0.0/8 1024-65535\n"
-            ),
-        )?;
-        let log = File::create(dir.join("miniupnpd.log"))?;
-        let child = Command::new("ip")
-            .args(["netns", "exec", &router, "miniupnpd", "-d", "-f"])
-            .arg(&config)
-            .arg("-P")
-            .arg(dir.join("miniupnpd.pid"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start miniupnpd")?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
 
 /// Whether the router forwards a port to somebody.
 fn forwards(lab: &NatLab) -> anyhow::Result<bool> {
@@ -91,8 +36,7 @@ async fn meets(protocols: &str, expected: MappingProtocol) -> anyhow::Result<()>
     for _ in 0..2 {
         lab.add_site(RandomPort)?;
     }
-    let dir = tempfile::tempdir()?;
-    let _router = Router::start(&lab, dir.path(), protocols)?;
+    let router = lab.mapper(0, protocols)?;
     let told = play_between_with(
         &lab,
         |site, options| options.port_mapping = site == 0,
@@ -103,7 +47,9 @@ async fn meets(protocols: &str, expected: MappingProtocol) -> anyhow::Result<()>
             let report: Report = serde_json::from_str(&outcome.stdout).with_context(|| format!("{outcome:?}"))?;
             let mapping = report.port_mapping.context("no port mapping in the report")?;
             let outer = mapping.outer.with_context(|| format!("{mapping:?}"))?;
-            ensure!(mapping.protocol == Some(expected) && outer.ip().to_string() == OUTER, "{mapping:?}");
+            ensure!(mapping.protocol == Some(expected) && outer.ip() == Mapper::outer(0), "{mapping:?}");
+            let told = scene.north.look().await?.port_mapping;
+            ensure!(told.as_ref() == Some(&mapping), "status: {told:?}, netcheck: {mapping:?}");
             ensure!(forwards(&lab)?, "the router forwards nothing");
             measured!("two NATs with random ports, one with a mapping by {expected}: direct");
             scene.north.gateway.terminate(LIMIT).await?;
@@ -111,10 +57,7 @@ async fn meets(protocols: &str, expected: MappingProtocol) -> anyhow::Result<()>
         },
     )
     .await;
-    told.map_err(|error| {
-        let log = fs::read_to_string(dir.path().join("miniupnpd.log")).unwrap_or_default();
-        anyhow::anyhow!("{error:#}\nlog of miniupnpd:\n{log}")
-    })
+    told.map_err(|error| anyhow::anyhow!("{error:#}\nlog of miniupnpd:\n{}", router.log()))
 }
 
 #[tokio::test]
@@ -165,8 +108,7 @@ async fn nobody_is_asked_unless_configured_and_a_router_that_gives_none_is_named
     for _ in 0..2 {
         lab.add_site(RandomPort)?;
     }
-    let dir = tempfile::tempdir()?;
-    let _router = Router::start(&lab, dir.path(), "enable_natpmp=yes\nenable_upnp=yes")?;
+    let _router = lab.mapper(0, Mapper::EVERYTHING)?;
     play_between_with(
         &lab,
         |site, options| options.port_mapping = site == 1,
@@ -186,10 +128,4 @@ async fn nobody_is_asked_unless_configured_and_a_router_that_gives_none_is_named
         },
     )
     .await
-}
-
-fn run(command: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new(command[0]).args(&command[1..]).status()?;
-    ensure!(status.success(), "{command:?}");
-    Ok(())
 }

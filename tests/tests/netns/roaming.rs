@@ -128,7 +128,7 @@ async fn a_gateway_that_slept_and_woke_up_elsewhere_loses_no_byte() -> anyhow::R
 
 /// Sends a large message and small ones beside it, changes something in the middle, and insists on every byte, on the longest
 /// wait for an acknowledgement, and on the pace afterwards.
-async fn roam(
+pub(crate) async fn roam(
     scene: &mut Scene,
     what: &str,
     stall_limit: Duration,
@@ -201,13 +201,13 @@ fn remote_of(status: &gateway_proto::api::local::Status) -> anyhow::Result<Socke
 }
 
 /// A link between two namespaces, up on both ends.
-fn wire(one: &str, one_name: &str, other: &str, other_name: &str) -> anyhow::Result<()> {
+pub(crate) fn wire(one: &str, one_name: &str, other: &str, other_name: &str) -> anyhow::Result<()> {
     ip(&["link", "add", one_name, "netns", one, "type", "veth", "peer", "name", other_name, "netns", other])?;
     ip(&["-n", one, "link", "set", one_name, "up"])?;
     ip(&["-n", other, "link", "set", other_name, "up"])
 }
 
-fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn ip(arguments: &[&str]) -> anyhow::Result<()> {
     run(Command::new("ip").args(arguments))
 }
 

@@ -1,7 +1,8 @@
 use gateway_proto::{
-    api::local::{ControlStatus, PolicyStatus},
+    api::local::{ControlStatus, PolicyStatus, SocketStatus},
     id::ConnectionId,
     identity::GatewayKey,
+    netcheck::{MappingProtocol, SocketProblem},
     policy::ConnectionKind,
 };
 
@@ -70,6 +71,9 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             url: "wss://relay.example/relay".into(),
             region: Some("eu-north".into()),
             home: true,
+            home_reason: Some("nearest".into()),
+            home_reason_text: Some("the lowest latency".into()),
+            latency_ms: Some(11.7),
             attached: true,
             rtt_ms: Some(12.4),
             carrier: Some("passes".into()),
@@ -92,6 +96,8 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             key_exchange: Some("X25519MLKEM768".into()),
         }],
         connections,
+        socket: None,
+        port_mapping: None,
         engine: None,
         audit: None,
     }
@@ -109,7 +115,7 @@ Organization  Clinic A
 Key           {}
 Control link  connected to https://control.example through the proxy proxy.example:3128, heard 2 s ago
 Policy        revision 12, signed 5 min ago, confirmed 2 s ago
-Relay         attached to wss://relay.example/relay (eu-north), home, round trip 12 ms, relayed over UDP
+Relay         attached to wss://relay.example/relay (eu-north), home (the lowest latency), 12 ms away, round trip 12 ms, relayed over UDP
 Daemon        gatewayd 0.1.0, started 2 h ago
 
 ADT  p2p  {}
@@ -218,4 +224,24 @@ fn sizes_stay_readable() {
     let round: Status =
         serde_json::from_str(&serde_json::to_string(&status(vec![connection("ADT")])).unwrap()).unwrap();
     assert_eq!(round.connections.len(), 1);
+}
+
+#[test]
+fn a_tunnel_socket_without_its_address_and_a_port_mapping_are_told() {
+    let problem = SocketProblem::AddressGone("192.0.2.10".parse().unwrap()).to_string();
+    let socket = SocketStatus { address: "192.0.2.10:7070".parse().unwrap(), reopened: 0, problem: Some(problem) };
+    let outer = Some("203.0.113.7:7070".parse().unwrap());
+    let mapping = PortMapping { protocol: Some(MappingProtocol::NatPmp), outer, problem: None };
+    let told = Status { socket: Some(socket.clone()), port_mapping: Some(mapping), ..status(Vec::new()) };
+    let text = render(&told, &[], NOW, Style::PLAIN);
+    assert!(text.contains("192.0.2.10:7070 carries nothing: its address 192.0.2.10"), "{text}");
+    assert!(text.contains("the router forwards 203.0.113.7:7070 by NAT-PMP"), "{text}");
+    let refused = PortMapping { protocol: None, outer: None, problem: Some("the router gives no port".into()) };
+    let sound = Status {
+        socket: Some(SocketStatus { problem: None, ..socket }),
+        port_mapping: Some(refused),
+        ..status(Vec::new())
+    };
+    let text = render(&sound, &[], NOW, Style::PLAIN);
+    assert!(!text.contains("carries nothing") && text.contains("NONE: the router gives no port"), "{text}");
 }
