@@ -11,6 +11,7 @@
 
 mod address;
 mod admission;
+mod doubt;
 mod frame;
 mod home;
 pub mod keys;
@@ -20,6 +21,7 @@ pub mod udp;
 
 pub use address::RelayAddress;
 pub use admission::{Admission, sign_admission, verify_admission};
+pub use doubt::{Doubt, Standing};
 pub use frame::{ClientFrame, FrameError, RelayFrame, readdress, segments};
 pub use home::{HomeChooser, HomeReason, MAX_RELAYS};
 pub use rate::{SourceLimiter, TokenBucket, aggregate};

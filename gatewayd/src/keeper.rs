@@ -126,7 +126,7 @@ impl Keeper {
             }
             let dials = self.dials();
             let end = tokio::select! {
-                error = heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe()) =>
+                error = heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe(), dials) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
                 () = serve(&tunnel, &self.peer, &self.listener) =>
                     End::Failed(TunnelError::Ended(connection.closed().await)),
@@ -234,7 +234,7 @@ pub async fn serve_self(connection: Connection, peer: Arc<Peer>, listener: Liste
     let Ok(Established { connection, control: (send, recv) }) = control_of(connection).await else { return };
     let (answered, tunnel) = (Proof::default(), Tunnel::new(connection.clone()));
     tokio::select! {
-        _ = heartbeat(send, recv, &answered, peer.streams.subscribe()) => {}
+        _ = heartbeat(send, recv, &answered, peer.streams.subscribe(), false) => {}
         () = serve(&tunnel, &peer, &listener) => {}
     }
     connection.close(VarInt::from_u32(0), b"tunnel ended");

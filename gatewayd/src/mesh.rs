@@ -436,6 +436,11 @@ impl Mesh {
                     running.peer.command(PathCommand::Doubt);
                 }
             }
+            RelayInbound::AnotherRelay { relay, peer } => {
+                if let Some(running) = self.peers.get(&peer) {
+                    running.peer.command(PathCommand::HeardOver(relay));
+                }
+            }
             // A hint, not a proof: silence on the wire decides (design notes, rule on relay presence).
             RelayInbound::Absent { relay, peer } => {
                 if let Some(running) = self.peers.get(&peer) {

@@ -138,6 +138,11 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
     counter("direct_batches", "Packet batches sent on direct paths", &counters.direct_batches);
     counter("relayed_batches", "Packet batches handed to relay links over TLS", &counters.relayed_batches);
     counter("relayed_udp_batches", "Packet batches sent to relays over UDP", &counters.relayed_udp_batches);
+    counter(
+        "relayed_twice_batches",
+        "Packet batches sent over a second relay too: the first gave no sign of life",
+        &counters.spared_batches,
+    );
     counter("relayed_refused_packets", "Datagrams from relays over UDP that were refused", &counters.relayed_refused);
     counter("relay_dropped_batches", "Batches dropped: a relay link was full", &counters.relay_dropped);
     counter("unroutable_batches", "Batches dropped: the peer has no path", &counters.unroutable);

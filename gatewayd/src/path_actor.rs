@@ -15,6 +15,7 @@ use gateway_proto::{
     identity::{GatewayPublicKey, NoiseKey},
     path::{LocalSocket, PathAgent, PathConfig, PathEvent, PathTransmit, Selected, probe_session_id},
     policy::PeerEntry,
+    relay::Standing,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -35,6 +36,10 @@ use crate::{
 
 /// How long a relay that did not see the peer is avoided, while there is another.
 const ABSENT_MEMORY: Duration = Duration::from_secs(10);
+
+/// A peer that is heard over another relay than before is sent to over that one too for so long: the relay that we use for
+/// it may be gone, and is asked meanwhile.
+const HEARD_OVER_MEMORY: Duration = Duration::from_secs(1);
 
 /// How often the loss and the silence of a path that carries data are looked at.
 const TRAFFIC_INTERVAL: Duration = Duration::from_millis(250);
@@ -137,6 +142,10 @@ pub struct PathActor {
     context: PathContext,
     mailbox: mpsc::Receiver<PathCommand>,
     link: Option<(RelayId, LinkHandle)>,
+    /// Used beside it while it gives no sign of life.
+    spare: Option<(RelayId, LinkHandle)>,
+    /// A relay over which the peer was heard, and not over another before; and when.
+    heard_over: Option<(RelayId, Instant)>,
     /// How often UDP to that relay had stopped passing when it was looked at last.
     carrier_falls: u64,
     sessions: Vec<[u8; 8]>,
@@ -164,6 +173,8 @@ impl PathActor {
             context,
             mailbox,
             link: None,
+            spare: None,
+            heard_over: None,
             carrier_falls: 0,
             sessions: Vec::new(),
             side,
@@ -211,7 +222,7 @@ impl PathActor {
                     self.ask_relay();
                 }
                 () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
-                _ = traffic.tick(), if self.carries_data() => self.watch_traffic(),
+                _ = traffic.tick(), if self.carries_data() || self.heard_over.is_some() => self.watch_traffic(),
                 Ok(()) = self.entries.changed() => self.take_entry(),
                 Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
                 Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
@@ -243,6 +254,13 @@ impl PathActor {
                 self.choose_link();
             }
             PathCommand::Doubt => self.agent.peer_doubts(now),
+            PathCommand::HeardOver(relay) => {
+                self.heard_over = Some((relay, now));
+                if self.link.as_ref().is_some_and(|(used, _)| *used != relay) {
+                    self.ask_relay();
+                }
+                self.choose_link();
+            }
             PathCommand::Relook => self.agent.relook(now),
         }
     }
@@ -268,25 +286,38 @@ impl PathActor {
 
     /// The peer's home relay if we are attached there, else the first relay we are attached to; one that does not see the
     /// peer, gives no sign of life or is about to stop only when there is no other.
+    ///
+    /// One that is suspected stays, and another goes beside it; so does the one over which the peer was heard anew.
     fn choose_link(&mut self) {
         let links = self.context.links.borrow().clone();
         let absent = self.absent.filter(|(_, at)| at.elapsed() < ABSENT_MEMORY).map(|(relay, _)| relay);
-        let attached = links.iter().filter(|(_, link)| link.state().borrow().attached);
-        let rank = |id: &RelayId, link: &LinkHandle| {
-            let state = link.state();
-            let state = state.borrow();
-            (absent == Some(*id), state.doubtful, state.restarting, self.home_relay != Some(*id))
-        };
-        let best = attached.min_by_key(|(id, link)| rank(id, link)).cloned();
+        let mut attached: Vec<_> = links.iter().filter(|(_, link)| link.state().borrow().attached).collect();
+        let standing = |link: &LinkHandle| link.state().borrow().standing;
+        attached.sort_by_key(|(id, link)| {
+            let doubtful = standing(link) == Standing::Doubtful;
+            let restarting = link.state().borrow().restarting;
+            (absent == Some(*id), doubtful, restarting, self.home_relay != Some(*id))
+        });
+        let best = attached.first().map(|best| (*best).clone());
+        let beside = attached.into_iter().skip(1);
+        self.heard_over = self.heard_over.filter(|(_, at)| at.elapsed() < HEARD_OVER_MEMORY);
+        let suspected = best.as_ref().is_some_and(|(_, link)| standing(link) == Standing::Suspected);
+        let mut spares = beside.filter(|(id, link)| match self.heard_over {
+            Some((heard, _)) if heard == *id => true,
+            Some(_) | None => suspected && standing(link) == Standing::Sound,
+        });
+        let spare = spares.next().cloned();
         let id = |link: &Option<(RelayId, LinkHandle)>| link.as_ref().map(|(id, _)| *id);
-        let another = id(&self.link) != id(&best) && self.link.is_some();
-        self.link = best;
+        // One that was used beside the former one already has a congestion window of its own.
+        let another = id(&self.link) != id(&best) && self.link.is_some() && id(&self.spare) != id(&best);
+        let beside = spare.is_some() && self.spare.is_none();
+        (self.link, self.spare) = (best, spare);
         let rtt = self.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
         self.agent.handle_relay_state(self.link.is_some(), rtt, Instant::now());
         self.write_route();
         let falls = self.link.as_ref().map_or(0, |(_, link)| link.state().borrow().carrier_falls);
         let fell = std::mem::replace(&mut self.carrier_falls, falls) < falls;
-        if (fell || another) && self.agent.selected() == Selected::Relayed {
+        if (fell || another || beside) && self.agent.selected() == Selected::Relayed {
             self.doubt_path();
         }
     }
@@ -310,6 +341,12 @@ impl PathActor {
     }
 
     fn watch_traffic(&mut self) {
+        if self.heard_over.is_some_and(|(_, at)| at.elapsed() >= HEARD_OVER_MEMORY) {
+            self.choose_link();
+        }
+        if !self.carries_data() {
+            return;
+        }
         let Some((tunnel, stats)) =
             self.peer.tunnel.borrow().as_ref().map(Tunnel::connection).map(|t| (t.stable_id(), t.stats()))
         else {
@@ -392,12 +429,16 @@ impl PathActor {
     }
 
     fn write_route(&self) {
-        let relay = self.link.as_ref().map(|(_, link)| link.datagrams_to(self.peer.key.into()));
+        let to_peer = |link: &Option<(RelayId, LinkHandle)>| {
+            link.as_ref().map(|(_, link)| link.datagrams_to(self.peer.key.into()))
+        };
+        let (relay, spare) = (to_peer(&self.link), to_peer(&self.spare));
         let route = match self.agent.selected() {
             Selected::None => Route::NONE,
-            Selected::Relayed => Route { relay, ..Route::NONE },
+            Selected::Relayed => Route { relay, spare, ..Route::NONE },
             Selected::Direct { remote, socket, duplicate, .. } => {
-                Route { direct: Some(remote), side: self.side.get(socket), relay, duplicate, local: false }
+                let side = self.side.get(socket);
+                Route { direct: Some(remote), side, relay, spare, duplicate, local: false }
             }
         };
         let reachable = route.direct.is_some() || route.relay.is_some();

@@ -52,6 +52,8 @@ pub enum PathCommand {
     Absent(RelayId),
     /// The peer's packets come over the relay although a direct path is selected.
     Doubt,
+    /// The peer's packets come over another relay than before, this one.
+    HeardOver(RelayId),
     /// Probe everything now.
     Relook,
 }

@@ -12,13 +12,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 /// Heartbeat while streams are open.
 const ACTIVE_HEARTBEAT: Duration = Duration::from_secs(1);
-/// Heartbeat while none is: it also keeps the tunnel from idling out, which takes 8 s.
-const IDLE_HEARTBEAT: Duration = Duration::from_millis(7_200);
-/// A ping of ours that is due this soon goes out with the answer to the peer's: both proofs cost one exchange.
-const TOGETHER: Duration = Duration::from_millis(4_000);
-/// The side whose ping went out with an answer waits so much longer for its next one: else both pings leave in the same
-/// moment, cross, and cost two exchanges.
-const BEHIND: Duration = Duration::from_millis(400);
+/// Heartbeat while none is, after the last ping of either side: it also keeps the tunnel from idling out, which takes 8 s.
+const IDLE_HEARTBEAT: Duration = Duration::from_millis(7_000);
+/// The side that asked last waits so much longer, so that they take turns: three packets every time, where a question of
+/// both would cost twice as many. The side that was dialled waits twice as much, so that two that asked in one moment part
+/// again.
+const BEHIND: Duration = Duration::from_millis(300);
+/// A peer that asks again this soon while idle did not get our answer: our way to it is in question.
+const ASKED_AGAIN: Duration = Duration::from_millis(3_500);
 /// A heartbeat unanswered for this long means: not connected.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(2500);
 /// Pings of the peer that wait for their answer.
@@ -145,12 +146,13 @@ impl Proof {
 
 /// Runs a tunnel's control stream until it fails; then the tunnel is of no use and its owner closes it.
 ///
-/// `active` is the number of open streams. Returns why it ended.
+/// `active` is the number of open streams; one of the two sides leads, the one that dialled. Returns why it ended.
 pub async fn heartbeat(
     send: SendStream,
     recv: RecvStream,
     proof: &Proof,
     active: watch::Receiver<u32>,
+    leads: bool,
 ) -> HeartbeatError {
     let (pongs, pongs_rx) = mpsc::channel(PONG_QUEUE);
     let pinged = Mutex::new((0, Instant::now()));
@@ -159,7 +161,7 @@ pub async fn heartbeat(
     let _down = TunnelDown(proof);
     tokio::select! {
         error = read_frames(recv, proof, pongs, &pinged) => error,
-        error = write_frames(send, proof, pongs_rx, active, &pinged) => error,
+        error = write_frames(send, proof, pongs_rx, active, &pinged, leads) => error,
     }
 }
 
@@ -219,21 +221,28 @@ async fn write_frames(
     mut pongs: mpsc::Receiver<u64>,
     mut active: watch::Receiver<u32>,
     pinged: &Mutex<(u64, Instant)>,
+    leads: bool,
 ) -> HeartbeatError {
     // Messages wait for nothing, and the proof of life waits for no message.
     let _ = send.set_priority(1);
+    let own_pause = IDLE_HEARTBEAT + if leads { BEHIND } else { 2 * BEHIND };
     let mut last_ping: Option<tokio::time::Instant> = None;
-    let mut follows = false;
+    let mut asked_at: Option<tokio::time::Instant> = None;
+    let mut idle_at = tokio::time::Instant::now();
     loop {
         let busy = *active.borrow_and_update() > 0;
-        let idle = if follows { IDLE_HEARTBEAT + BEHIND } else { IDLE_HEARTBEAT };
-        let interval = if busy { ACTIVE_HEARTBEAT } else { idle };
         let after = |pause| last_ping.map_or_else(tokio::time::Instant::now, |at| at + pause);
-        let next_ping = after(interval);
-        let mut together = false;
+        let next_ping = if busy { after(ACTIVE_HEARTBEAT) } else { idle_at };
+        let mut asks_too = false;
         let frame = tokio::select! {
             Some(sequence) = pongs.recv() => {
-                together = !busy && next_ping <= tokio::time::Instant::now() + TOGETHER;
+                let now = tokio::time::Instant::now();
+                let again = asked_at.replace(now).is_some_and(|at| now - at < ASKED_AGAIN);
+                asks_too = again && !busy && after(ACTIVE_HEARTBEAT) <= now;
+                // While our own question is open, theirs crossed it and takes no turn away.
+                if !proof.is_unanswered() {
+                    idle_at = now + IDLE_HEARTBEAT;
+                }
                 ControlFrame::Pong { sequence }
             }
             () = proof.ping.notified() => ping(proof, pinged),
@@ -251,12 +260,13 @@ async fn write_frames(
             },
         };
         let mut frames = frame.encode();
-        if together {
+        if asks_too {
             frames.extend(ping(proof, pinged).encode());
         }
-        if together || matches!(frame, ControlFrame::Ping { .. }) {
-            last_ping = Some(tokio::time::Instant::now());
-            follows = together;
+        if asks_too || matches!(frame, ControlFrame::Ping { .. }) {
+            let now = tokio::time::Instant::now();
+            last_ping = Some(now);
+            idle_at = now + own_pause;
         }
         if send.write_all(&frames).await.is_err() {
             return HeartbeatError::Closed;

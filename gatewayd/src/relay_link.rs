@@ -27,8 +27,8 @@ use gateway_proto::{
     id::RelayId,
     policy::RelayEntry,
     relay::{
-        ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, VERSION, sign_admission,
-        udp::CarrierReason,
+        ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, Standing, VERSION,
+        sign_admission, udp::CarrierReason,
     },
 };
 use tokio::{
@@ -58,9 +58,6 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(11);
 /// After a change of our network a link from an address that is no longer used is given up at once, for it never fails by
 /// itself; the relay at the other end of any other must answer a ping within this time.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
-/// A link that carries packets nobody answers is asked for a sign of life; without one for so long, and two round trips,
-/// others are used where there are any.
-const ASK_PATIENCE: Duration = Duration::from_millis(700);
 /// One that is asked meanwhile too is not asked again.
 const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
@@ -76,8 +73,8 @@ pub struct LinkState {
     pub attached: bool,
     /// The relay said it is about to stop; it carries while it can.
     pub restarting: bool,
-    /// It was asked for a sign of life and gave none yet: another is better, where there is one.
-    pub doubtful: bool,
+    /// Whether it gives signs of life when it is asked: another is better, or used beside it, where there is one.
+    pub standing: Standing,
     /// Round trip of the last ping.
     pub rtt: Option<Duration>,
     /// How often UDP to the relay stopped passing on this attachment.
@@ -98,6 +95,13 @@ pub enum RelayInbound {
     },
     /// A peer's packets come over the relay while ours go to it directly; a hint that it lost the direct path.
     AnotherWay(RelayAddress),
+    /// A peer's packets come over another relay than before; a hint that it lost the former one.
+    AnotherRelay {
+        /// The relay they come over now.
+        relay: RelayId,
+        /// The peer.
+        peer: RelayAddress,
+    },
     /// A relay does not see a peer; a hint.
     Absent {
         /// The relay.
@@ -211,7 +215,7 @@ pub fn link(
     let (datagrams, datagrams_rx) = mpsc::channel(DATAGRAM_LANE);
     let (signals, signals_rx) = mpsc::channel(SIGNAL_LANE);
     let (state_tx, state) = watch::channel(LinkState::default());
-    let (asked, leg) = (watch::Sender::new(0), Arc::new(UdpLeg::default()));
+    let (asked, leg) = (watch::Sender::new(0), Arc::new(UdpLeg::of(relay.id)));
     let link = Link {
         relay,
         context,

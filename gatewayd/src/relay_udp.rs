@@ -13,6 +13,7 @@ use std::{
 };
 
 use gateway_proto::{
+    id::RelayId,
     path::{PacketClass, classify, normalize},
     relay::{
         ClientFrame, RelayAddress,
@@ -43,8 +44,9 @@ pub(crate) struct Offer {
 }
 
 /// See the module's description.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UdpLeg {
+    relay: RelayId,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -105,6 +107,16 @@ struct Work {
 }
 
 impl UdpLeg {
+    /// One to this relay, not used yet.
+    pub(crate) fn of(relay: RelayId) -> Self {
+        Self { relay, state: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// The relay.
+    pub(crate) fn relay(&self) -> RelayId {
+        self.relay
+    }
+
     /// Why datagrams travel as they do.
     pub fn reason(&self) -> CarrierReason {
         self.lock().carrier.reason()

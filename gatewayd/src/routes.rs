@@ -5,18 +5,26 @@
 //! addresses their path agents authenticate, both capped elsewhere; nothing a stranger sends adds an entry.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
-use gateway_proto::{identity::GatewayPublicKey, relay::RelayAddress};
+use gateway_proto::{id::RelayId, identity::GatewayPublicKey, relay::RelayAddress};
 use sha2::{Digest, Sha256};
 
-use crate::{relay_link::DatagramSender, side_socket::SideSocket};
+use crate::{
+    relay_link::{DatagramSender, RelayInbound},
+    side_socket::SideSocket,
+};
 
 /// Every made-up address has this port.
 const PORT: u16 = 7;
+/// A relay over which a peer was heard within this time is no other one than before.
+const RECENT: Duration = Duration::from_secs(10);
+/// Relays remembered per peer: more than a gateway is attached to.
+const MAX_HEARD_OVER: usize = 16;
 /// First byte of unique local addresses with the L bit (RFC 4193).
 const PREFIX: u8 = 0xfd;
 
@@ -39,6 +47,8 @@ pub struct Route {
     pub side: Option<Arc<SideSocket>>,
     /// The relay link where the peer can be reached.
     pub relay: Option<DatagramSender>,
+    /// Another one, while that is in doubt: what is relayed goes over both.
+    pub spare: Option<DatagramSender>,
     /// Send on both: the direct path is in doubt.
     pub duplicate: bool,
     /// Packets go back to ourselves: both ends of the tunnel are this gateway.
@@ -47,20 +57,78 @@ pub struct Route {
 
 impl Route {
     /// No way to the peer yet: packets are dropped and counted, QUIC sends them again.
-    pub const NONE: Self = Self { direct: None, side: None, relay: None, duplicate: false, local: false };
+    pub const NONE: Self = Self { direct: None, side: None, relay: None, spare: None, duplicate: false, local: false };
+}
+
+/// How a relayed packet of a peer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Our packets to it go another way than over a relay.
+    pub another_way: bool,
+    /// Its packets of late came over another relay, and none over this one. Whoever sends over two because of that is no
+    /// news again to the other side: copies call for no copies.
+    pub another_relay: bool,
+}
+
+impl Arrival {
+    /// What there is to tell of it.
+    pub(crate) fn hint(self, peer: RelayAddress, relay: RelayId) -> Option<RelayInbound> {
+        match self {
+            Self { another_way: true, .. } => Some(RelayInbound::AnotherWay(peer)),
+            Self { another_relay: true, .. } => Some(RelayInbound::AnotherRelay { relay, peer }),
+            Self { another_way: false, another_relay: false } => None,
+        }
+    }
+}
+
+/// A peer that packets go to.
+#[derive(Debug)]
+struct Outbound {
+    peer: GatewayPublicKey,
+    route: Route,
+    /// The relays over which its packets came, and when they did last.
+    heard_over: Mutex<HeardOver>,
+}
+
+/// When a peer was heard over which relay; as many relays as a gateway has links to.
+#[derive(Debug, Default)]
+struct HeardOver(Vec<(RelayId, Instant)>);
+
+impl HeardOver {
+    /// Notes it. True when this relay is another one than those of late.
+    fn note(&mut self, relay: RelayId, now: Instant) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < RECENT;
+        let was_recent = match self.0.iter_mut().find(|(known, _)| *known == relay) {
+            Some((_, at)) => recent(std::mem::replace(at, now)),
+            None => {
+                self.0.retain(|(_, at)| recent(*at));
+                if self.0.len() < MAX_HEARD_OVER {
+                    self.0.push((relay, now));
+                }
+                false
+            }
+        };
+        !was_recent && self.0.iter().any(|(other, at)| *other != relay && recent(*at))
+    }
 }
 
 /// The two tables.
 #[derive(Debug, Default)]
 pub struct Routes {
-    outbound: RwLock<HashMap<SocketAddr, (GatewayPublicKey, Route)>>,
+    outbound: RwLock<HashMap<SocketAddr, Outbound>>,
     inbound: RwLock<HashMap<SocketAddr, SocketAddr>>,
 }
 
 impl Routes {
     /// Sets the route of a peer.
     pub fn set(&self, peer: GatewayPublicKey, route: Route) {
-        self.outbound.write().unwrap_or_else(PoisonError::into_inner).insert(peer_address(&peer.into()), (peer, route));
+        let mut outbound = self.outbound.write().unwrap_or_else(PoisonError::into_inner);
+        match outbound.entry(peer_address(&peer.into())) {
+            Entry::Occupied(mut entry) => entry.get_mut().route = route,
+            Entry::Vacant(entry) => {
+                entry.insert(Outbound { peer, route, heard_over: Mutex::default() });
+            }
+        }
     }
 
     /// Forgets a peer and every address it authenticated.
@@ -72,13 +140,13 @@ impl Routes {
 
     /// The peer behind a made-up address.
     pub fn peer(&self, address: &SocketAddr) -> Option<GatewayPublicKey> {
-        self.outbound.read().unwrap_or_else(PoisonError::into_inner).get(address).map(|(peer, _)| *peer)
+        self.outbound.read().unwrap_or_else(PoisonError::into_inner).get(address).map(|entry| entry.peer)
     }
 
     /// Does something with the route of a made-up address, without a copy of it; `act` must be quick and not block.
     pub fn with<T>(&self, address: &SocketAddr, act: impl FnOnce(&Route) -> T) -> Option<T> {
         let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        outbound.get(address).map(|(_, route)| act(route))
+        outbound.get(address).map(|entry| act(&entry.route))
     }
 
     /// Packets from `real` belong to `peer`, unless they are another peer's already: an authentic packet proves who sent
@@ -108,18 +176,18 @@ impl Routes {
         self.inbound.read().unwrap_or_else(PoisonError::into_inner).get(real).copied()
     }
 
-    /// Whether a relayed packet's source is a peer of ours: its made-up address, and whether our packets to it go another
-    /// way than over the relay.
-    pub fn known(&self, source: &RelayAddress) -> Option<(SocketAddr, bool)> {
+    /// Whether the source of a packet that came over `relay` is a peer of ours: its made-up address, and how it came.
+    pub fn known(&self, source: &RelayAddress, relay: RelayId, now: Instant) -> Option<(SocketAddr, Arrival)> {
         let address = peer_address(source);
-        Some((address, self.known_at(&address)?))
+        Some((address, self.known_at(&address, relay, now)?))
     }
 
     /// Like [`Self::known`], by the made-up address.
-    pub fn known_at(&self, address: &SocketAddr) -> Option<bool> {
+    pub fn known_at(&self, address: &SocketAddr, relay: RelayId, now: Instant) -> Option<Arrival> {
         let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        let (_, route) = outbound.get(address)?;
-        Some(route.direct.is_some() && !route.duplicate)
+        let Outbound { route, heard_over, .. } = outbound.get(address)?;
+        let another_relay = heard_over.lock().unwrap_or_else(PoisonError::into_inner).note(relay, now);
+        Some(Arrival { another_way: route.direct.is_some() && !route.duplicate, another_relay })
     }
 }
 
@@ -127,6 +195,8 @@ impl Routes {
 mod tests {
     use super::*;
     use gateway_proto::identity::GatewayKey;
+
+    const RELAYS: [RelayId; 2] = [RelayId::from_bytes([1; 16]), RelayId::from_bytes([2; 16])];
 
     fn key(n: u8) -> GatewayPublicKey {
         GatewayKey::from_seed(&[n; 32]).public()
@@ -140,7 +210,21 @@ mod tests {
         assert_eq!(routes.owner(&real), Some(peer_address(&key(1).into())));
         routes.remove(key(1));
         assert_eq!(routes.owner(&real), None);
-        assert!(routes.known(&key(1).into()).is_none());
+        assert!(routes.known(&key(1).into(), RELAYS[0], Instant::now()).is_none());
+    }
+
+    #[test]
+    fn a_peer_whose_packets_come_over_another_relay_is_noticed_once() {
+        let (routes, start) = (Routes::default(), Instant::now());
+        routes.set(key(1), Route::NONE);
+        let arrives = |(relay, secs): (usize, u64)| {
+            let now = start + Duration::from_secs(secs);
+            routes.known(&key(1).into(), RELAYS[relay], now).unwrap().1.another_relay
+        };
+        assert_eq!([(0, 0), (0, 8), (1, 9), (1, 9)].map(arrives), [false, false, true, false]);
+        routes.set(key(1), Route::NONE);
+        assert_eq!([(0, 10), (1, 11), (0, 15), (1, 20)].map(arrives), [false; 4], "copies over both are no news");
+        assert_eq!([(1, 29), (0, 30), (0, 99)].map(arrives), [false, true, false], "nor is a long silence");
     }
 
     #[test]

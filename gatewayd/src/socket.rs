@@ -72,6 +72,8 @@ pub struct SocketCounters {
     pub relayed_batches: AtomicU64,
     /// Batches sent to relays over UDP.
     pub relayed_udp_batches: AtomicU64,
+    /// Batches that went over a second relay too, while the first was in doubt.
+    pub spared_batches: AtomicU64,
     /// Datagrams from relays over UDP that were no session's, no peer's or no QUIC.
     pub relayed_refused: AtomicU64,
     /// Times the kernel's socket was opened anew.
@@ -303,6 +305,16 @@ impl TunnelSocket {
             if !route.duplicate {
                 return Ok(());
             }
+        }
+        if let Some(spare) = &route.spare {
+            let over_udp = spare.over_udp(transmit.contents, transmit.segment_size, |to, train, segment| {
+                self.send_train(to, train, segment)
+            });
+            // A second copy is not worth waiting for.
+            if !matches!(over_udp, OverUdp::Sent(Ok(()))) {
+                spare.send(transmit.contents, transmit.segment_size);
+            }
+            self.counters.spared_batches.fetch_add(1, Relaxed);
         }
         match &route.relay {
             Some(relay) => {

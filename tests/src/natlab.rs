@@ -60,6 +60,8 @@ pub struct NatLab {
     stem: String,
     namespaces: Vec<String>,
     sites: Vec<LabSite>,
+    /// Between the core and the relays, where they are far.
+    relay_wires: Vec<BadWire>,
 }
 
 /// One site of a lab.
@@ -119,15 +121,27 @@ fn carrier_lan(index: u8) -> (Ipv4Addr, Ipv4Addr) {
 impl NatLab {
     /// The internet: core, control plane and relays.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with([None, None])
+    }
+
+    /// The same with a bad wire between each relay and the rest; see [`crate::hop`] for the settings.
+    pub fn start_with_relays_behind(wires: [&str; 2]) -> anyhow::Result<Self> {
+        Self::start_with(wires.map(Some))
+    }
+
+    fn start_with(wires: [Option<&str>; 2]) -> anyhow::Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root");
         let stem = format!("gl{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
-        let mut lab = Self { stem, namespaces: Vec::new(), sites: Vec::new() };
+        let mut lab = Self { stem, namespaces: Vec::new(), sites: Vec::new(), relay_wires: Vec::new() };
         let core = lab.namespace("core")?;
         nft(&core, rules::CORE)?;
-        for (name, index) in SERVICES.into_iter().zip(0..) {
+        let wires = [None, wires[0], wires[1]];
+        for ((name, index), wire) in SERVICES.into_iter().zip(0..).zip(wires) {
             let service = lab.namespace(name)?;
-            let address = Address::service(index);
-            lab.link((&core, &format!("to-{name}")), (&service, "eth0"), address, (true, true))?;
+            let (device, address) = (format!("to-{name}"), Address::service(index));
+            let (upper, lower) = ((core.as_str(), device.as_str()), (service.as_str(), "eth0"));
+            let wire = lab.wired(&format!("h{name}"), upper, lower, address, (true, true), wire)?;
+            lab.relay_wires.extend(wire);
         }
         Ok(lab)
     }
@@ -155,6 +169,12 @@ impl NatLab {
     /// The bad wire of a site, to change it while the lab is in use; without its owner the wire is cut.
     pub fn take_wire(&mut self, site: usize) -> anyhow::Result<BadWire> {
         self.sites.get_mut(site).and_then(|site| site.wire.take()).context("this site has no bad wire")
+    }
+
+    /// The bad wires of the relays, to change them while the lab is in use; without their owner they are cut.
+    pub fn take_relay_wires(&mut self) -> anyhow::Result<[BadWire; 2]> {
+        let wires = std::mem::take(&mut self.relay_wires);
+        wires.try_into().ok().context("the relays have no bad wires")
     }
 
     /// Sets a kernel parameter of a part of the lab, for example of the router `r0`.
@@ -283,7 +303,7 @@ impl NatLab {
         Ok(name)
     }
 
-    /// Between the core and the outermost machine of a site; a hop in the middle if the wire is to be bad.
+    /// Between the core and the outermost machine of a site.
     fn uplink(
         &mut self,
         index: u8,
@@ -292,13 +312,25 @@ impl NatLab {
         families: (bool, bool),
         bad_wire: Option<&str>,
     ) -> anyhow::Result<Option<BadWire>> {
-        let (core, address) = (self.name("core"), Address::wan(index));
-        let upper = (core.as_str(), device);
+        let core = self.name("core");
+        self.wired(&format!("h{index}"), (&core, device), lower, Address::wan(index), families, bad_wire)
+    }
+
+    /// A link, with a hop called `hop` in the middle if the wire is to be bad.
+    fn wired(
+        &mut self,
+        hop: &str,
+        upper: (&str, &str),
+        lower: (&str, &str),
+        address: Address,
+        families: (bool, bool),
+        bad_wire: Option<&str>,
+    ) -> anyhow::Result<Option<BadWire>> {
         let Some(settings) = bad_wire else {
             self.link(upper, lower, address, families)?;
             return Ok(None);
         };
-        let hop = self.namespace(&format!("h{index}"))?;
+        let hop = self.namespace(hop)?;
         for (end, own) in [(upper, "outer"), (lower, "inner")] {
             veth(end, (&hop, own))?;
             batch(&hop, &format!("link set {own} up\n"))?;

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between heartbeats when idle: below the 30 s after which common NATs forget a mapping.
-const IDLE_INTERVAL: Duration = Duration::from_secs(25);
+const IDLE_INTERVAL: Duration = Duration::from_secs(24);
+/// Whoever asked last waits so much longer when idle, so that the peer asks next: either question and its answer hold the
+/// path open for both. The side that does not lead waits twice as much, so that two that asked in one moment part again.
+const BEHIND: Duration = Duration::from_secs(2);
 
 /// Between heartbeats once an answer is missing: loss is told from death by asking more often.
 const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
@@ -30,7 +33,7 @@ const DEMOTE_AFTER: u32 = 3;
 /// One heartbeat in so many has full size: small packets may pass where data does not.
 const PADDED_EVERY: u32 = 10;
 /// The same when idle, where such a heartbeat is most of what an idle path costs.
-const PADDED_EVERY_IDLE: u32 = 80;
+const PADDED_EVERY_IDLE: u32 = 40;
 
 /// What has to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,7 @@ pub(super) enum Beat {
 /// The heartbeat of one selected path.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
+    leads: bool,
     next_ping_at: Instant,
     silence: Option<Silence>,
     sent: u32,
@@ -90,9 +94,9 @@ struct Silence {
 }
 
 impl Heartbeat {
-    /// For a path just promoted: the proof was its first heartbeat.
-    pub(super) fn new(active: bool, now: Instant) -> Self {
-        Self { next_ping_at: now + interval(active), silence: None, sent: 0, suspicion: None }
+    /// For a path just promoted: the proof was its first heartbeat. One of the two sides leads.
+    pub(super) fn new(leads: bool, active: bool, now: Instant) -> Self {
+        Self { leads, next_ping_at: now + interval(active, leads), silence: None, sent: 0, suspicion: None }
     }
 
     /// Whether data has to be duplicated.
@@ -109,6 +113,13 @@ impl Heartbeat {
     pub(super) fn set_active(&mut self, active: bool, now: Instant) {
         if active && self.next_ping_at > now {
             self.next_ping_at = now;
+        }
+    }
+
+    /// The peer asked on this path: when idle, our own question can wait its turn.
+    pub(super) fn peer_asked(&mut self, active: bool, now: Instant) {
+        if !active && self.silence.is_none() && self.suspicion.is_none() {
+            self.next_ping_at = self.next_ping_at.max(now + IDLE_INTERVAL);
         }
     }
 
@@ -172,7 +183,7 @@ impl Heartbeat {
             }
         };
         self.sent = self.sent.wrapping_add(1);
-        self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active) };
+        self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active, self.leads) };
         let suspicion = self.suspicion.take();
         let silence = self.silence.get_or_insert(Silence {
             since: now,
@@ -199,7 +210,7 @@ impl Heartbeat {
         let was_distrusted = self.is_distrusted();
         self.silence = None;
         if missed {
-            self.next_ping_at = now + interval(active);
+            self.next_ping_at = now + interval(active, self.leads);
         }
         was_distrusted
     }
@@ -216,8 +227,12 @@ fn patience(misses: u32, suspicion: Option<Suspicion>, rtt: Duration) -> Duratio
     (rtt * 3 / 2).clamp(least, most)
 }
 
-fn interval(active: bool) -> Duration {
-    if active { ACTIVE_INTERVAL } else { IDLE_INTERVAL }
+fn interval(active: bool, leads: bool) -> Duration {
+    match (active, leads) {
+        (true, _) => ACTIVE_INTERVAL,
+        (false, true) => IDLE_INTERVAL + BEHIND,
+        (false, false) => IDLE_INTERVAL + 2 * BEHIND,
+    }
 }
 
 #[cfg(test)]
@@ -245,7 +260,7 @@ mod tests {
     #[test]
     fn an_active_path_that_dies_is_distrusted_after_two_seconds_and_left_after_two_and_a_half() {
         let start = start();
-        let mut heartbeat = Heartbeat::new(true, start);
+        let mut heartbeat = Heartbeat::new(true, true, start);
         let beats = run_silent(&mut heartbeat, true, start);
         let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
         assert_eq!(
@@ -259,7 +274,7 @@ mod tests {
     #[test]
     fn after_a_change_of_our_network_data_is_duplicated_at_once_and_the_path_is_left_no_sooner_than_usual() {
         let start = start();
-        let mut heartbeat = Heartbeat::new(true, start);
+        let mut heartbeat = Heartbeat::new(true, true, start);
         heartbeat.suspect(Suspicion::NetworkChanged, RTT, start);
         let beats = run_silent(&mut heartbeat, true, start);
         let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
@@ -271,7 +286,7 @@ mod tests {
     #[test]
     fn a_slow_path_is_duplicated_within_two_and_a_half_seconds_too() {
         let (start, slow) = (start(), Duration::from_secs(4));
-        let mut heartbeat = Heartbeat::new(true, start);
+        let mut heartbeat = Heartbeat::new(true, true, start);
         let mut now = start;
         while !heartbeat.is_distrusted() {
             now = heartbeat.next_at();
@@ -283,7 +298,7 @@ mod tests {
     #[test]
     fn a_process_that_stood_still_asks_again_before_it_gives_the_path_up() {
         let start = start();
-        let mut heartbeat = Heartbeat::new(true, start);
+        let mut heartbeat = Heartbeat::new(true, true, start);
         let asked = start + ACTIVE_INTERVAL;
         assert_eq!(heartbeat.poll(RTT, true, asked), Some(Beat::Ping { padded: false }));
         let woken = asked + Duration::from_secs(60);
@@ -294,16 +309,75 @@ mod tests {
     #[test]
     fn an_idle_path_is_asked_rarely_and_at_once_when_streams_open() {
         let start = start();
-        let mut heartbeat = Heartbeat::new(false, start);
-        assert_eq!(heartbeat.next_at(), start + IDLE_INTERVAL);
+        let mut heartbeat = Heartbeat::new(true, false, start);
+        assert_eq!(heartbeat.next_at(), start + IDLE_INTERVAL + BEHIND);
         heartbeat.set_active(true, start + RTT);
         assert_eq!(heartbeat.next_at(), start + RTT);
+    }
+
+    /// Two idle ends of a path; gives how many questions each asked, and the longest time without any.
+    fn run_idle(delay: Duration, begun: [Instant; 2], until: Instant) -> ([u32; 2], Duration) {
+        let mut sides = [(true, begun[0]), (false, begun[1])].map(|(leads, at)| Heartbeat::new(leads, false, at));
+        let (mut asked, mut last, mut longest) = ([0, 0], begun[0].max(begun[1]), Duration::ZERO);
+        let mut arriving: Vec<(Instant, usize)> = Vec::new();
+        loop {
+            let due = sides.iter().map(Heartbeat::next_at).chain(arriving.iter().map(|(at, _)| *at)).min().unwrap();
+            if due > until {
+                return (asked, longest);
+            }
+            let (now_here, later): (Vec<_>, Vec<_>) = arriving.into_iter().partition(|(at, _)| *at <= due);
+            arriving = later;
+            for (_, side) in now_here {
+                sides[side].peer_asked(false, due);
+                // Answered at once, and the answer is there before anything is due.
+                sides[1 - side].answered(true, false, due);
+            }
+            for (side, heartbeat) in sides.iter_mut().enumerate() {
+                while let Some(beat) = heartbeat.poll(delay * 2, false, due) {
+                    assert!(matches!(beat, Beat::Ping { .. }), "{beat:?}");
+                    asked[side] += 1;
+                    longest = longest.max(due - last);
+                    last = due;
+                    arriving.push((due + delay, 1 - side));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_idle_sides_take_turns_and_the_path_is_never_silent_for_longer_than_a_nat_remembers() {
+        let start = start();
+        let day = Duration::from_secs(86_400);
+        for delay in [1, 20, 150].map(Duration::from_millis) {
+            for apart in [0, 1, 30, 700, 9_000].map(Duration::from_millis) {
+                let (asked, longest) = run_idle(delay, [start, start + apart], start + day);
+                let all = asked[0] + asked[1];
+                assert!(longest < Duration::from_secs(30), "{longest:?}");
+                assert!((3_000..3_700).contains(&all), "{asked:?} in a day, not twice as many");
+                assert!(asked[0].abs_diff(asked[1]) <= 2, "{asked:?}: each proves the path for itself");
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_asks_does_not_put_off_a_question_that_is_open() {
+        let start = start();
+        let mut heartbeat = Heartbeat::new(true, false, start);
+        heartbeat.suspect(Suspicion::PeerDoubts, RTT, start);
+        heartbeat.peer_asked(false, start);
+        assert_eq!(heartbeat.next_at(), start);
+        assert_eq!(heartbeat.poll(RTT, false, start), Some(Beat::Ping { padded: false }));
+        heartbeat.peer_asked(false, start + RTT);
+        assert_eq!(heartbeat.next_at(), start + MIN_SUSPECT_MISS);
+        let mut active = Heartbeat::new(true, true, start);
+        active.peer_asked(true, start);
+        assert_eq!(active.next_at(), start + ACTIVE_INTERVAL);
     }
 
     #[test]
     fn an_answer_ends_the_silence_and_says_when_trust_returns() {
         let start = start();
-        let mut heartbeat = Heartbeat::new(true, start);
+        let mut heartbeat = Heartbeat::new(true, true, start);
         let mut now = start;
         while !heartbeat.is_distrusted() {
             now = heartbeat.next_at();
@@ -318,7 +392,7 @@ mod tests {
     #[test]
     fn a_path_that_only_carries_small_packets_is_left() {
         let start = start();
-        let mut heartbeat = Heartbeat::new(true, start);
+        let mut heartbeat = Heartbeat::new(true, true, start);
         for _ in 0..100 {
             let now = heartbeat.next_at();
             while let Some(beat) = heartbeat.poll(RTT, true, now) {

@@ -10,7 +10,7 @@ use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use gateway_net::ws::{Bytes, Message};
 use gateway_proto::{
     policy::RelayEntry,
-    relay::{ClientFrame, RelayAddress, RelayFrame},
+    relay::{ClientFrame, Doubt, RelayAddress, RelayFrame},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -18,9 +18,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{
-    ASK_INTERVAL, ASK_PATIENCE, CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream,
-};
+use super::{ASK_INTERVAL, CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
 use crate::{
     net_watch::has_moved,
     relay_udp::{Offer, UdpLeg},
@@ -56,29 +54,28 @@ impl Receiver<'_> {
         let mut network = self.context.network.clone();
         network.mark_unchanged();
         let mut answer_by: Option<tokio::time::Instant> = None;
-        let mut doubt_at: Option<tokio::time::Instant> = None;
-        let mut doubtful = false;
+        let mut doubt = Doubt::default();
         let mut heard = tokio::time::Instant::now();
         loop {
             let silent_at = heard + SILENCE_LIMIT;
             let limit = answer_by.map_or(silent_at, |at| at.min(silent_at));
             let doubted = async {
-                match doubt_at {
-                    Some(at) => sleep_until(at).await,
+                match doubt.poll_timeout() {
+                    Some(at) => sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
             let received = tokio::select! {
                 received = timeout_at(limit, source.next()) => received,
                 () = doubted => {
-                    doubt_at = None;
-                    doubtful = true;
-                    self.doubt(true);
+                    if doubt.handle_timeout(Instant::now()) {
+                        self.tell(&doubt);
+                    }
                     continue;
                 }
                 Ok(()) = self.asked.changed() => {
                     let rtt = self.state.borrow().rtt.unwrap_or_default();
-                    doubt_at.get_or_insert(tokio::time::Instant::now() + (ASK_PATIENCE + 2 * rtt).min(CHANGE_PATIENCE));
+                    doubt.ask(rtt, Instant::now());
                     continue;
                 }
                 Ok(()) = network.changed() => {
@@ -95,9 +92,8 @@ impl Receiver<'_> {
                 Ok(_) => return restarting.map_or(LinkError::Ended, |pause| LinkError::Restarting { pause }),
             };
             heard = tokio::time::Instant::now();
-            doubt_at = None;
-            if std::mem::take(&mut doubtful) {
-                self.doubt(false);
+            if doubt.heard() {
+                self.tell(&doubt);
             }
             let Message::Binary(bytes) = message else { continue };
             match RelayFrame::decode(&bytes) {
@@ -105,10 +101,12 @@ impl Receiver<'_> {
                     let at = bytes.len() - payload.len();
                     let now = Instant::now();
                     self.leg.active(now);
-                    if self.context.injector.relayed(&source, segment_size, bytes.slice(at..))
+                    let relay = self.relay.id;
+                    let way = self.context.injector.relayed(relay, &source, segment_size, bytes.slice(at..), now);
+                    if let Some(hint) = way.and_then(|way| way.hint(source, relay))
                         && doubts.worth_telling(source, now)
                     {
-                        let _ = self.context.inbound.try_send(RelayInbound::AnotherWay(source));
+                        let _ = self.context.inbound.try_send(hint);
                     }
                 }
                 Ok(RelayFrame::RecvSignal { source, sealed }) => {
@@ -147,9 +145,10 @@ impl Receiver<'_> {
         }
     }
 
-    fn doubt(&self, doubtful: bool) {
-        debug!(relay = %self.relay.id, doubtful, "the relay was asked for a sign of life");
-        self.state.send_modify(|state| state.doubtful = doubtful);
+    fn tell(&self, doubt: &Doubt) {
+        let standing = doubt.standing();
+        debug!(relay = %self.relay.id, ?standing, "the relay was asked for a sign of life");
+        self.state.send_modify(|state| state.standing = standing);
         self.context.changed();
     }
 }

@@ -11,7 +11,7 @@ fn peer(number: u8) -> RelayAddress {
 
 /// A leg that uses UDP, and the relay's end of its session.
 fn up(now: Instant) -> (UdpLeg, UdpSession) {
-    let leg = UdpLeg::default();
+    let leg = UdpLeg::of(RelayId::from_bytes([1; 16]));
     let remote: SocketAddr = "192.0.2.1:3478".parse().unwrap();
     leg.start(&Offer { session: 1, secret: SECRET, address: String::new() }, remote, now);
     let (mut relay, mut reach) = (UdpSession::of_relay(1, &SECRET), UdpReach::new(&[1; 16]));

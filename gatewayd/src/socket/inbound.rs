@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use gateway_proto::{
+    id::RelayId,
     path::{PacketClass, classify, normalize},
     relay::udp::{OVERHEAD, is_relayed},
 };
@@ -17,7 +18,10 @@ use quinn_udp::RecvMeta;
 use tokio::sync::mpsc;
 
 use super::{PathPacket, SocketCounters, TunnelSocket};
-use crate::{relay_link::RelayInbound, relay_udp::UdpLeg, routes::Routes};
+use crate::{
+    relay_udp::UdpLeg,
+    routes::{Arrival, Routes},
+};
 
 /// A batch that did not come from the network socket: relayed, or from ourselves to ourselves.
 #[derive(Debug)]
@@ -118,22 +122,22 @@ impl TunnelSocket {
         meta.stride = meta.stride.saturating_sub(OVERHEAD);
         for (source, payload) in unpacked.others {
             let batch = Injected { source, payload: payload.into(), segment_size: meta.stride };
-            if self.routes.known_at(&source).is_none() || self.inject.try_send(batch).is_err() {
+            if self.routes.known_at(&source, leg.relay(), now).is_none() || self.inject.try_send(batch).is_err() {
                 self.counters.injected_dropped.fetch_add(1, Relaxed);
             }
         }
         let Some((source, peer)) = unpacked.source else { return };
-        let Some(another_way) = self.routes.known_at(&source) else {
+        let Some(way) = self.routes.known_at(&source, leg.relay(), now) else {
             self.counters.strangers.fetch_add(1, Relaxed);
             return;
         };
         meta.len = unpacked.kept;
         meta.addr = source;
-        if another_way
+        if let Some(hint) = way.hint(peer, leg.relay())
             && let Some(hints) = self.hints.get()
             && self.doubts.lock().unwrap_or_else(PoisonError::into_inner).worth_telling(peer, now)
         {
-            let _ = hints.try_send(RelayInbound::AnotherWay(peer));
+            let _ = hints.try_send(hint);
         }
     }
 }
@@ -164,22 +168,29 @@ impl Injector {
         self.counters.strangers.fetch_add(1, Relaxed);
     }
 
-    /// A relayed batch; dropped and counted unless its source is a peer of ours and every datagram looks like QUIC. True
-    /// when our own packets to that peer go another way: perhaps it lost that way.
-    pub fn relayed(&self, source: &gateway_proto::relay::RelayAddress, segment_size: u16, payload: Bytes) -> bool {
-        let Some((source, another_way)) = self.routes.known(source) else {
+    /// A batch that came over `relay`; dropped and counted unless its source is a peer of ours and every datagram looks like
+    /// QUIC. How it came, if it was taken.
+    pub fn relayed(
+        &self,
+        relay: RelayId,
+        source: &gateway_proto::relay::RelayAddress,
+        segment_size: u16,
+        payload: Bytes,
+        now: Instant,
+    ) -> Option<Arrival> {
+        let Some((source, way)) = self.routes.known(source, relay, now) else {
             self.counters.strangers.fetch_add(1, Relaxed);
-            return false;
+            return None;
         };
         let quic = gateway_proto::relay::segments(segment_size, &payload).all(|d| classify(d) == PacketClass::Quic);
         if !quic {
             self.counters.unknown.fetch_add(1, Relaxed);
-            return false;
+            return None;
         }
         let batch = Injected { source, payload, segment_size: usize::from(segment_size) };
         if self.queue.try_send(batch).is_err() {
             self.counters.injected_dropped.fetch_add(1, Relaxed);
         }
-        another_way
+        Some(way)
     }
 }

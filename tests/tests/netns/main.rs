@@ -2,6 +2,7 @@
 
 mod bad_wires;
 mod disk;
+mod home_relay;
 mod matrix;
 mod nat_pmp;
 mod netcheck;

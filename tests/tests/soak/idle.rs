@@ -14,11 +14,12 @@ use gateway_tests::{
 const SETTLED: Duration = Duration::from_secs(90);
 /// Several heartbeats of every kind fit.
 const WATCHED: Duration = Duration::from_secs(300);
-/// Both directions together, with IP and UDP headers.
-const BYTES_PER_SECOND: f64 = 60.0;
+/// Both directions together, with IP and UDP headers. Three packets of the tunnel every 7 s and two of the path every 24 s
+/// are some 37; the rest is for acknowledgements that a busy machine sends apart.
+const BYTES_PER_SECOND: f64 = 45.0;
 
 #[tokio::test]
-async fn an_idle_pair_costs_at_most_sixty_bytes_a_second() -> anyhow::Result<()> {
+async fn an_idle_pair_costs_at_most_forty_five_bytes_a_second() -> anyhow::Result<()> {
     let mut lab = NatLab::start()?;
     for _ in 0..2 {
         lab.add_site(PortFilter)?;

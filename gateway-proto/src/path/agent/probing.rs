@@ -86,6 +86,7 @@ impl PathAgent {
         match body {
             ProbeBody::Ping { transaction } => {
                 self.hear(socket, from, now);
+                self.peer_asked(from, now);
                 self.pong(socket, from, session_id, transaction, padded, now);
             }
             ProbeBody::Pong { transaction, observed: _ } => {

@@ -119,6 +119,20 @@ impl PathAgent {
         }
     }
 
+    /// Of the two sides, that with the smaller key.
+    fn leads(&self) -> bool {
+        self.keys.local_key < self.keys.remote_key
+    }
+
+    /// The peer asked whether we are here.
+    pub(super) fn peer_asked(&mut self, from: SocketAddr, now: Instant) {
+        if let Current::Direct { remote, heartbeat } = &mut self.current
+            && *remote == from
+        {
+            heartbeat.peer_asked(self.active, now);
+        }
+    }
+
     /// The peer was heard from an address for the first time: if the selected path is silent, it has moved there.
     pub(super) fn suspect_move(&mut self, heard: SocketAddr, now: Instant) {
         let Current::Direct { remote, heartbeat } = &mut self.current else { return };
@@ -200,7 +214,7 @@ impl PathAgent {
             pair.fail();
         }
         self.counters.promotions += 1;
-        self.select(Current::Direct { remote, heartbeat: Heartbeat::new(self.active, now) }, reason, now);
+        self.select(Current::Direct { remote, heartbeat: Heartbeat::new(self.leads(), self.active, now) }, reason, now);
         if matches!(self.punch.phase, Phase::Backoff { .. } | Phase::OfferDue { .. }) {
             self.punch.phase = Phase::Idle;
         }
