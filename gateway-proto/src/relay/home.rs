@@ -352,18 +352,16 @@ mod tests {
         #[test]
         fn under_jitter_home_stays_where_it_is(own in 1_u64..200, more in 0_u64..100, jitter in prop::collection::vec((0_u64..=50, 0_u64..=50), 60)) {
             let (mut chooser, now) = chooser();
+            let mut first = None;
             for (round, (one, another)) in jitter.into_iter().enumerate() {
                 let at = now + Duration::from_secs(20 * round as u64);
                 for (relay, ms, percent) in [(ALL[0], own, one), (ALL[1], own + more, another)] {
                     chooser.measured(relay, Duration::from_micros(ms * (1000 + 10 * percent)), at);
                 }
                 let home = chooser.decide(&ALL[..2], at);
-                // Of two that are about as near, whichever came first stays.
-                if more * 2 >= own {
+                // One that jitter put there may be corrected; the nearer one stays.
+                if *first.get_or_insert(home) == Some(ALL[0]) {
                     prop_assert_eq!(home, Some(ALL[0]));
-                }
-                if round > 0 {
-                    prop_assert!(!matches!(chooser.reason(), Some(HomeReason::Nearer | HomeReason::MuchNearer)));
                 }
             }
         }
