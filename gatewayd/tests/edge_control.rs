@@ -82,7 +82,7 @@ impl Gateway {
         };
         let times = LinkTimes {
             heartbeat: Duration::from_millis(50),
-            silence: Duration::from_millis(600),
+            silence: Duration::from_secs(3),
             report: Duration::from_secs(3600),
             missing_policy: Duration::from_millis(300),
         };

@@ -15,10 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
-use gateway_proto::{
-    api::local,
-    policy::{Activation, HL7V2_MLLP},
-};
+use gateway_proto::policy::{Activation, HL7V2_MLLP};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -276,7 +273,8 @@ impl Platform {
         Ok(text(request.with_context(|| format!("no request waits: {requests}"))?, "id")?.into())
     }
 
-    /// Steps 4 and 5: `listener` publishes its engine, grants it, `sender` approves; waits for the open local port.
+    /// Steps 4 and 5: `listener` publishes its engine, grants it, `sender` approves; waits until the listener lets data in
+    /// and the local port is open. Each gateway has its own policy, and neither waits for the other's.
     pub async fn link(
         &self,
         agreement: &str,
@@ -287,6 +285,7 @@ impl Platform {
         let name = format!("adt-{}", engine.port());
         let grant = self.offer(agreement, listener, &name, engine).await?;
         let connection = self.approve(&grant, sender).await?;
+        listener.live(&connection).await?;
         let sender = self.opened(&connection, sender).await?;
         Ok(Link { connection, grant, agreement: agreement.into(), sender })
     }
@@ -303,6 +302,7 @@ impl Platform {
         let channel = self.publish_as(listener, &format!("{behavior}-{}", engine.port()), engine, behavior).await?;
         let grant = self.grant(agreement, listener, &channel, None).await?;
         let connection = self.approve(&grant, sender).await?;
+        listener.live(&connection).await?;
         let sender = self.opened(&connection, sender).await?;
         Ok(Link { connection, grant, agreement: agreement.into(), sender })
     }
@@ -325,6 +325,7 @@ impl Platform {
             Some(connection) => connection.into(),
             None => self.approve(&id, sender).await?,
         };
+        listener.live(&connection).await?;
         let sender = self.opened(&connection, sender).await?;
         Ok(Link { connection, grant: id, agreement: agreement.into(), sender })
     }
@@ -391,12 +392,12 @@ impl Platform {
         Ok(text(&self.ctl.json(&args).await?, "connection_id")?.into())
     }
 
-    /// Step 5: waits until the sending gateway opened its local port.
+    /// Step 5: waits until the sending gateway opened its local port. Data passes once the listener is
+    /// [live](Site::live) too.
     pub async fn opened(&self, connection: &str, sender: &Site) -> anyhow::Result<SocketAddr> {
         wait::until(POLICY_LIMIT, format!("{} opens the local port of {connection}", sender.name), async || {
-            let status = sender.status(&self.ctl).await?;
-            let found = status.connections.iter().find(|entry| entry.id.to_string() == connection);
-            let open = found.filter(|entry| entry.activation == Activation::Active && entry.role == "sender");
+            let found = sender.seen(connection).await?;
+            let open = found.as_ref().filter(|entry| entry.activation == Activation::Active && entry.role == "sender");
             let Some(address) = open.and_then(|entry| entry.local_address.as_deref()) else { return Ok(None) };
             Ok(Some(address.parse().with_context(|| format!("local address '{address}'"))?))
         })
@@ -406,12 +407,6 @@ impl Platform {
     /// What `gateway-ctl` says about a connection on the control plane.
     pub async fn connection(&self, profile: &str, id: &str) -> anyhow::Result<Value> {
         self.ctl.look(&["connection", "show", id, "--profile", profile]).await
-    }
-
-    /// A connection seen by the gateway of `site`; none once its policy no longer has it.
-    pub async fn seen_by(&self, site: &Site, connection: &str) -> anyhow::Result<Option<local::ConnectionStatus>> {
-        let status = site.status(&self.ctl).await?;
-        Ok(status.connections.into_iter().find(|entry| entry.id.to_string() == connection))
     }
 
     /// The tails of the logs of control plane and relay, for a failure report.

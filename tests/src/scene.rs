@@ -39,10 +39,16 @@ pub struct Scene {
     corpus: Corpus,
 }
 
-/// Plays a scenario on loopback. When it fails, the tails of all logs stand in the error; an ERROR line or a panic in a
+/// Plays a scenario on loopback, with the tunnel up. When it fails, the tails of all logs stand in the error; an ERROR line or a panic in a
 /// log fails it too.
 pub async fn play(scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
     play_with(PlatformOptions::default(), [Placement::loopback(), Placement::loopback()], scenario).await
+}
+
+/// The same from the moment at which both ends let data pass; whether the tunnel is up is the scenario's to see.
+pub async fn play_cold(scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let gateways = [0, 1].map(|_| (Placement::loopback(), GatewayOptions::default()));
+    play_out_cold(Scene::set(PlatformOptions::default(), gateways).await?, scenario).await
 }
 
 /// Plays a scenario in the lab: one site behind each NAT, control plane and relay on the public segment.
@@ -77,6 +83,18 @@ pub async fn play_between_with(
     change: impl Fn(usize, &mut GatewayOptions),
     scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    play_out(set_between(lab, change).await?, scenario).await
+}
+
+/// Like [`play_between`] from the moment at which both ends let data pass.
+pub async fn play_between_cold(
+    lab: &NatLab,
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    play_out_cold(set_between(lab, |_, _| {}).await?, scenario).await
+}
+
+async fn set_between(lab: &NatLab, change: impl Fn(usize, &mut GatewayOptions)) -> anyhow::Result<Scene> {
     let [relay, second] = lab.relays();
     let control = lab.control();
     let options = PlatformOptions { control, relay, more_relays: vec![second], ..PlatformOptions::default() };
@@ -85,7 +103,7 @@ pub async fn play_between_with(
         change(site, &mut options);
         (lab.site(site), options)
     });
-    play_out(Scene::set(options, gateways).await?, scenario).await
+    Scene::set(options, gateways).await
 }
 
 /// Plays a scenario on loopback with a configuration of the gateways' own.
@@ -107,7 +125,16 @@ pub async fn play_with(
     play_out(Scene::set(options, gateways).await?, scenario).await
 }
 
-async fn play_out(
+/// What a first message meets depends on how far the tunnel is; most scenarios are about something else.
+async fn play_out(scene: Scene, scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    play_out_cold(scene, async |scene: &mut Scene| {
+        scene.connected().await?;
+        scenario(scene).await
+    })
+    .await
+}
+
+async fn play_out_cold(
     mut scene: Scene,
     scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -181,7 +208,7 @@ impl Scene {
 
     async fn both(&self, connectivity: Connectivity, path: Option<PathKind>) -> anyhow::Result<()> {
         for site in [&self.north, &self.south] {
-            site.wait_for(&self.platform.ctl, &self.link.connection, connectivity, path, PATH_LIMIT).await?;
+            site.wait_for(&self.link.connection, connectivity, path, PATH_LIMIT).await?;
         }
         Ok(())
     }

@@ -170,6 +170,8 @@ async fn strangers_and_replays_are_dropped_and_nothing_is_answered() {
     stranger.send_to(&[0x30, 1, 2], target).await.unwrap();
     relay.until_metric("dropped_frames_total{reason=\"NoSession\"}", |count| count == 2).await;
 
+    // An address must have been proved lately, or its data comes over the link.
+    two.prove().await;
     let mut train = Vec::new();
     one.session.seal_train(0, b"once", 0, &mut train);
     one.socket.send_to(&train, target).await.unwrap();
@@ -179,6 +181,7 @@ async fn strangers_and_replays_are_dropped_and_nothing_is_answered() {
 
     one.send(7, b"no such slot").await;
     until_dropped(&relay, "NoSlot").await;
+    one.prove().await;
     two.send(0, b"to one, not to the stranger").await;
     assert_eq!(one.receive_data().await.1, b"to one, not to the stranger");
     assert!(stranger.try_recv(&mut [0; 100]).is_err(), "a stranger hears nothing");

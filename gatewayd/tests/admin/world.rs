@@ -379,11 +379,6 @@ impl Client {
         timeout(LIMIT, self.read_head()).await.expect("an answer or an end in time")
     }
 
-    /// Whether the gateway closes the connection within this time, without another answer.
-    pub(crate) async fn ends_within(&mut self, limit: Duration) -> bool {
-        matches!(timeout(limit, self.reply()).await, Ok(None))
-    }
-
     async fn read_head(&mut self) -> Option<Reply> {
         let end = self.until(|buffer| buffer.windows(4).position(|part| part == b"\r\n\r\n")).await?;
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();

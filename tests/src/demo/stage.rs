@@ -145,14 +145,14 @@ impl Stage {
         let platform = self.platform.as_ref().context("the platform runs")?;
         for (index, link) in self.links.iter_mut().enumerate() {
             let (sender, listener) = (&self.sites[index], &self.sites[1 - index]);
+            listener.live(&link.connection).await?;
             link.sender = platform.opened(&link.connection, sender).await?;
             let engine = self.engines[index].address();
             say(&format!(
                 "      {}: engine → {} → {} ⇒ {} → {engine}",
                 link.connection, link.sender, sender.name, listener.name
             ));
-            let status =
-                sender.wait_for(&platform.ctl, &link.connection, Connectivity::Connected, None, PATH_LIMIT).await?;
+            let status = sender.wait_for(&link.connection, Connectivity::Connected, None, PATH_LIMIT).await?;
             say(&format!("      proved end to end; {}", path_line(&status)));
         }
         Ok(())
@@ -173,11 +173,9 @@ impl Stage {
         let first = Instant::now();
         traffic::first_messages(&directions, &self.engines).await?;
         say(&format!("      first message each way acknowledged after {:.0} ms", first.elapsed().as_secs_f64() * 1e3));
-        let platform = self.platform()?;
         for (site, link) in self.pairs() {
             let direct = Some(PathKind::Direct);
-            let status =
-                site.wait_for(&platform.ctl, &link.connection, Connectivity::Connected, direct, PATH_LIMIT).await?;
+            let status = site.wait_for(&link.connection, Connectivity::Connected, direct, PATH_LIMIT).await?;
             say(&format!("      {}: {}", site.name, path_line(&status)));
         }
         let report = traffic::corpus(&directions, &self.engines).await?;

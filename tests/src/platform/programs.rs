@@ -38,6 +38,8 @@ pub struct GatewayOptions {
     pub port_mapping: bool,
     /// No direct paths: everything goes over the relay.
     pub relayed: bool,
+    /// How long a stream waits for a place in a full listener; none: as by default.
+    pub listener_hold: Option<&'static str>,
     /// Further lines of the configuration, sections of their own.
     pub more: String,
 }
@@ -138,11 +140,12 @@ impl GatewayFiles {
             }
             None => String::new(),
         };
+        let listener_hold = options.listener_hold.map(|hold| format!("hold = \"{hold}\"\n")).unwrap_or_default();
         fs::write(
             &files.config,
             format!(
                 "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\nport_mapping = {}\naddresses = {:?}\ndirect = {}\n\n{network}\
-                 [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n\n{}",
+                 [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n{listener_hold}\n{}",
                 quoted(&files.state_dir)?,
                 quoted(&files.socket)?,
                 ip.is_loopback(),

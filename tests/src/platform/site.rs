@@ -8,12 +8,12 @@ use gateway_proto::{
         gateway::{Connectivity, PathKind},
         local,
     },
-    id::ConnectionId,
+    policy::Activation,
 };
 use serde_json::Value;
 
 use super::{
-    GatewayOptions, Placement, Platform, START_LIMIT,
+    GatewayOptions, POLICY_LIMIT, Placement, Platform, START_LIMIT,
     programs::{self, GatewayFiles},
 };
 use crate::{ctl::Ctl, process::Process, wait};
@@ -103,6 +103,20 @@ impl Site {
         Ok(answer.with_context(|| format!("{} does not answer", self.name))?.json().await?)
     }
 
+    /// A connection as the daemon sees it now, asked as by [`look`](Self::look); none once its policy no longer has it.
+    pub async fn seen(&self, id: &str) -> anyhow::Result<Option<local::ConnectionStatus>> {
+        Ok(self.look().await?.connections.into_iter().find(|entry| entry.id.to_string() == id))
+    }
+
+    /// Waits until this gateway's own policy lets data of the connection pass.
+    pub async fn live(&self, id: &str) -> anyhow::Result<()> {
+        wait::until_true(POLICY_LIMIT, format!("{} lets data of {id} pass", self.name), async || {
+            let seen = self.seen(id).await?;
+            Ok(seen.is_some_and(|entry| entry.activation == Activation::Active && entry.authorized))
+        })
+        .await
+    }
+
     /// What `gateway-ctl status` says about one connection.
     pub async fn connection(&self, ctl: &Ctl, id: &str) -> anyhow::Result<local::ConnectionStatus> {
         let status = self.status(ctl).await?;
@@ -113,17 +127,14 @@ impl Site {
     /// Waits until a connection shows this connectivity and, if one is given, this path.
     pub async fn wait_for(
         &self,
-        ctl: &Ctl,
         id: &str,
         connectivity: Connectivity,
         path: Option<PathKind>,
         limit: std::time::Duration,
     ) -> anyhow::Result<local::ConnectionStatus> {
-        let id: ConnectionId = id.parse().ok().with_context(|| format!("'{id}' is no connection id"))?;
         let mut last = None;
         let waited = wait::until(limit, format!("{} shows {connectivity:?} {path:?}", self.name), async || {
-            let status = self.status(ctl).await?;
-            last = status.connections.into_iter().find(|entry| entry.id == id);
+            last = self.seen(id).await?;
             Ok(last
                 .clone()
                 .filter(|entry| entry.connectivity == connectivity && (path.is_none() || entry.path == path)))

@@ -127,22 +127,17 @@ fn data_set(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// Both gateways saw so many associations, all accepted, and the titles of the programs.
 async fn associations(scene: &Scene, link: &Link, count: u64) -> anyhow::Result<()> {
     for site in [&scene.north, &scene.south] {
-        let seen = dicom_at(scene, site, link, |dicom| dicom.accepted == count).await?;
+        let seen = dicom_at(site, link, |dicom| dicom.accepted == count).await?;
         ensure!((seen.requested, seen.rejected, seen.aborted, seen.unreadable) == (count, 0, 0, 0), "{seen:?}");
         ensure!(seen.called.as_deref() == Some("SOUTH") && seen.calling.as_deref() == Some("NORTH"), "{seen:?}");
     }
     Ok(())
 }
 
-async fn dicom_at(
-    scene: &Scene,
-    site: &Site,
-    link: &Link,
-    is: impl Fn(&DicomStatus) -> bool,
-) -> anyhow::Result<DicomStatus> {
+async fn dicom_at(site: &Site, link: &Link, is: impl Fn(&DicomStatus) -> bool) -> anyhow::Result<DicomStatus> {
     let mut last = None;
     let found = wait::until(LIMIT, format!("{} counts the associations", site.name), async || {
-        last = site.connection(&scene.platform.ctl, &link.connection).await?.exchange;
+        last = site.seen(&link.connection).await?.and_then(|entry| entry.exchange);
         let Some(ExchangeStatus::Dicom(dicom)) = &last else { return Ok(None) };
         Ok(Some(dicom.clone()).filter(|dicom| is(dicom)))
     });

@@ -69,7 +69,7 @@ async fn counted_at_both_ends(scene: &Scene, messages: u64) -> anyhow::Result<()
     for site in [&scene.north, &scene.south] {
         let mut last = None;
         let counted = wait::until_true(LIMIT, format!("{} counts {messages} messages", site.name), async || {
-            last = site.connection(&scene.platform.ctl, &scene.link.connection).await?.exchange;
+            last = site.seen(&scene.link.connection).await?.and_then(|entry| entry.exchange);
             let Some(ExchangeStatus::Mllp(mllp)) = &last else { return Ok(false) };
             Ok((mllp.messages, mllp.accepted, mllp.outstanding) == (messages, messages, 0))
         });

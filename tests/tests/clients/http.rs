@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context, ensure};
 use gateway_proto::api::local::{ExchangeStatus, HttpStatus};
-use gateway_tests::{corpus::MARKER, platform::Link, scene::Scene, scene::play, wait};
+use gateway_tests::{corpus::MARKER, platform::Link, scene::play, wait};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::programs::{LIMIT, Server, command, finish, serve};
@@ -47,12 +47,17 @@ async fn curl_stores_and_reads_fhir_resources_through_the_tunnel() -> anyhow::Re
         missing.args(["-sS", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"]).arg(url("none"));
         ensure!(finish(&mut missing).await? == "404");
 
-        let log = fs::read_to_string(dir.path().join("access.log"))?;
+        // nginx writes the line after the answer.
+        let log = wait::until(LIMIT, "28 requests are in nginx's log", async || {
+            let log = fs::read_to_string(dir.path().join("access.log"))?;
+            Ok(Some(log).filter(|log| log.ends_with('\n') && log.lines().count() >= 28))
+        })
+        .await?;
         let counts = |word: &str| log.lines().filter(|line| line.contains(word)).count() as u64;
         ensure!((counts("\"PUT "), counts("\"GET "), counts("\"HEAD ")) == (3, 24, 1), "{log}");
         let seen = [&scene.north, &scene.south];
         for site in seen {
-            let http = http_at(scene, site, &link, |http| http.reads == 25).await?;
+            let http = http_at(site, &link, |http| http.reads == 25).await?;
             ensure!(http.writes == 3 && http.unanswered == 0 && http.unreadable == 0, "{}: {http:?}", site.name);
             ensure!(http.statuses[1] == 27 && http.statuses[3] == 1, "{}: {http:?}", site.name);
         }
@@ -68,14 +73,13 @@ fn curl() -> Command {
 }
 
 async fn http_at(
-    scene: &Scene,
     site: &gateway_tests::platform::Site,
     link: &Link,
     is: impl Fn(&HttpStatus) -> bool,
 ) -> anyhow::Result<HttpStatus> {
     let mut last = None;
     let found = wait::until(LIMIT, format!("{} counts the requests", site.name), async || {
-        last = site.connection(&scene.platform.ctl, &link.connection).await?.exchange;
+        last = site.seen(&link.connection).await?.and_then(|entry| entry.exchange);
         let Some(ExchangeStatus::Http(http)) = &last else { return Ok(None) };
         Ok(Some(http.clone()).filter(|http| is(http)))
     });

@@ -48,14 +48,15 @@ impl Scene {
         Ok(Self { engine, north, south, platform })
     }
 
-    /// Offers, accepts, and waits for the local port: the connection and its address.
+    /// Offers, accepts, and waits until both ends let calls pass: the connection and its address.
     pub(super) async fn connect(&self, options: &[&str]) -> anyhow::Result<(String, String)> {
         let offer = ["admin", "offer", "--profile", "south", "--server", "south", "--to", "Organization north"];
         let offered = self.platform.ctl.json(&[&offer, options].concat()).await?;
         let id = text(&offered, "id")?.to_owned();
         self.platform.ctl.json(&["admin", "accept", &id, "--profile", "north", "--server", "north"]).await?;
+        self.south.live(&id).await?;
         let address = wait::until(LIMIT, format!("north opens the local port of {id}"), async || {
-            let seen = self.platform.seen_by(&self.north, &id).await?;
+            let seen = self.north.seen(&id).await?;
             let open = seen.filter(|entry| entry.activation == Activation::Active && entry.role == "admin_user");
             Ok(open.and_then(|entry| entry.local_address))
         })

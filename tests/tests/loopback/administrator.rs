@@ -62,7 +62,7 @@ async fn the_message_browser_works_where_patient_data_was_offered_and_says_why_w
         for (profile, site) in [("north", &scene.north), ("south", &scene.south)] {
             let shown = scene.platform.ctl.json(&["admin", "show", &id, "--profile", profile]).await?;
             ensure!(shown["admin"]["scope"]["patient_data"] == patient_data, "{profile}: {shown}");
-            let seen = scene.platform.seen_by(site, &id).await?.context("the connection")?;
+            let seen = site.seen(&id).await?.context("the connection")?;
             ensure!(seen.admin.is_some_and(|scope| scope.patient_data == patient_data), "{}: {seen:?}", site.name);
         }
         offered.push(id);

@@ -25,11 +25,12 @@ async fn streams_and_refusals_of_a_tunnel_stand_in_both_logs_and_whoever_changes
         let mut kept = scene.keeping_sender();
         let message = corpus.adt("A02");
         scene.deliver(&mut kept, &message).await?;
-        for site in [&scene.north, &scene.south] {
-            recorded(scene, site, |record| record["act"] == "stream.end" && record["ending"] == "clean").await?;
-        }
+        let clean = |record: &Value| record["act"] == "stream.end" && record["ending"] == "clean";
+        recorded(scene, &scene.north, clean).await?;
+        let clean = recorded(scene, &scene.south, clean).await?;
         let id = scene.link.connection.clone();
-        let open = recorded(scene, &scene.south, |record| record["act"] == "stream.open").await?;
+        let other = |record: &Value| record["act"] == "stream.open" && record["trace"] != clean["trace"];
+        let open = recorded(scene, &scene.south, other).await?;
         ensure!(open["connection"] == id.as_str() && open["role"] == "listener", "{open}");
         scene.ctl(&["connection", "pause", &id, "--profile", "south"]).await?;
         let trace = open["trace"].as_str().context("a trace")?.to_owned();

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use gateway_proto::policy::Activation;
 use gateway_tests::{
     measured,
     mllp::{Broken, Connection, Ending, Engine, Manners, Sender, Verdict},
@@ -72,6 +73,13 @@ async fn a_pause_of_both_sides_ends_only_when_both_resumed() -> anyhow::Result<(
         for profile in ["south", "north"] {
             scene.ctl(&["connection", "pause", &id, "--profile", profile]).await?;
         }
+        // Until then a message may pass, and be acknowledged as it should.
+        for site in [&scene.north, &scene.south] {
+            wait::until_true(LIMIT, format!("{} knows of the pause", site.name), async || {
+                Ok(site.seen(&id).await?.is_some_and(|entry| entry.activation == Activation::Paused))
+            })
+            .await?;
+        }
         closed(scene).await?;
         scene.ctl(&["connection", "resume", &id, "--profile", "south"]).await?;
         let shown = scene.platform.connection("south", &id).await?;
@@ -112,6 +120,7 @@ async fn a_grant_that_expires_resets_both_engines_at_its_second() -> anyhow::Res
         let grant =
             scene.platform.offer_until(&scene.link.agreement, &scene.south, engine.address(), Some("15s")).await?;
         let connection = scene.platform.approve(&grant, &scene.north).await?;
+        scene.south.live(&connection).await?;
         let address = scene.platform.opened(&connection, &scene.north).await?;
         let mut connection = Connection::open(address).await.map_err(|e| anyhow::anyhow!("connect: {e:?}"))?;
         connection.write(b"\x0bMSH|^~\\&|").await.map_err(|e| anyhow::anyhow!("write: {e:?}"))?;

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use gateway_proto::{
-    api::{gateway::Connectivity, local::EngineStatus},
+    api::{
+        gateway::{Connectivity, PathKind},
+        local::EngineStatus,
+    },
     engine::EngineState,
 };
 use gateway_tests::{
@@ -76,9 +79,9 @@ impl Beside {
 }
 
 /// What the gateway itself says of its engine, once it is in this state.
-async fn engine_is(scene: &Scene, site: &Site, state: EngineState) -> anyhow::Result<EngineStatus> {
+async fn engine_is(site: &Site, state: EngineState) -> anyhow::Result<EngineStatus> {
     wait::until(LIMIT, format!("the engine beside {} is {state}", site.name), async || {
-        Ok(site.status(&scene.platform.ctl).await?.engine.filter(|engine| engine.head.state == state))
+        Ok(site.look().await?.engine.filter(|engine| engine.head.state == state))
     })
     .await
 }
@@ -102,7 +105,7 @@ fn link_state<'a>(engine: &'a Value, engine_channel: &str) -> &'a str {
     link.and_then(|link| link["state"].as_str()).unwrap_or_default()
 }
 
-/// Publishes the proposal `name` of south's engine, grants it to north, and waits for the open port.
+/// Publishes the proposal `name` of south's engine, grants it to north, and waits until both ends let data pass.
 pub(super) async fn publish_and_link(scene: &Scene, name: &str) -> anyhow::Result<(String, Link)> {
     let args =
         ["channel", "publish", name, "--server", "south", "--public-name", "ADT feed", "--description", "visits"];
@@ -111,6 +114,7 @@ pub(super) async fn publish_and_link(scene: &Scene, name: &str) -> anyhow::Resul
     let offer = ["grant", "offer", "--channel", &channel, "--to", &scene.link.agreement, "--profile", "south"];
     let grant = text(&scene.ctl(&offer).await?, "id")?.to_owned();
     let connection = scene.platform.approve(&grant, &scene.north).await?;
+    scene.south.live(&connection).await?;
     let sender = scene.platform.opened(&connection, &scene.north).await?;
     Ok((channel, Link { connection, grant, agreement: scene.link.agreement.clone(), sender }))
 }
@@ -193,7 +197,7 @@ async fn a_wrong_password_is_told_once_locks_nobody_out_and_is_shown_nowhere() -
         let wrong = "not-the-password-either";
         let channels = vec![ChannelDefinition::mllp_listener(ADT, "adt_in")];
         let beside = Beside::start(&scene.platform, &mut scene.south, wrong, channels).await?;
-        let engine = engine_is(scene, &scene.south, EngineState::LoginRefused).await?;
+        let engine = engine_is(&scene.south, EngineState::LoginRefused).await?;
         let problem = engine.head.problem.context("a problem")?;
         ensure!(problem.contains("refuses the login of user 'gateway'"), "{problem}");
         // Several intervals later it is still one try.
@@ -201,7 +205,7 @@ async fn a_wrong_password_is_told_once_locks_nobody_out_and_is_shown_nowhere() -
         wait::until_true(LIMIT, "five seconds passed", async || Ok(Instant::now() > until)).await?;
         ensure!(beside.engine.logins().await? == [0, 1], "{:?}", beside.engine.logins().await?);
         beside.write_password(PASSWORD)?;
-        let engine = engine_is(scene, &scene.south, EngineState::Up).await?;
+        let engine = engine_is(&scene.south, EngineState::Up).await?;
         ensure!(engine.channels.len() == 1 && engine.head.version.as_deref() == Some("4.5.2"), "{engine:?}");
         ensure!(beside.engine.logins().await? == [1, 1], "{:?}", beside.engine.logins().await?);
         let log = scene.south.gateway.log();
@@ -220,11 +224,12 @@ async fn an_engine_restart_leaves_the_tunnel_up_and_its_ports_and_session_come_b
     play(async |scene| {
         let channels = vec![ChannelDefinition::mllp_listener(ADT, "adt_in")];
         let mut beside = Beside::start(&scene.platform, &mut scene.south, PASSWORD, channels).await?;
-        engine_is(scene, &scene.south, EngineState::Up).await?;
+        engine_is(&scene.south, EngineState::Up).await?;
         discovered(scene, "a proposal", |engine| engine["proposals"].as_array().is_some_and(|all| all.len() == 1))
             .await?;
         let (_, link) = publish_and_link(scene, "adt_in").await?;
-        scene.connected().await?;
+        // Changes of path are counted below: the last one of the beginning must be over.
+        scene.on_path(PathKind::Direct).await?;
         let mut corpus = Corpus::new("RS", 9);
         let mut deliver = async || Sender::new(link.sender, false).send(&corpus.adt("A01").bytes).await;
         ensure!(deliver().await == Verdict::Acknowledged);
@@ -235,7 +240,7 @@ async fn an_engine_restart_leaves_the_tunnel_up_and_its_ports_and_session_come_b
         beside.engine.process.kill_and_reap();
         let verdict = deliver().await;
         ensure!(!verdict.marked_sent_without_validation(), "{verdict}");
-        engine_is(scene, &scene.south, EngineState::Down).await?;
+        engine_is(&scene.south, EngineState::Down).await?;
         ensure!(deliver().await != Verdict::Acknowledged);
         let problem = scene.north.connection(&scene.platform.ctl, &link.connection).await?.problem;
         ensure!(problem.as_deref() == Some("the partner's engine is not running"), "{problem:?}");
@@ -253,14 +258,14 @@ async fn an_engine_restart_leaves_the_tunnel_up_and_its_ports_and_session_come_b
             killed.elapsed().as_secs_f64()
         );
         ensure!(back.elapsed() < Duration::from_secs(15), "{:?}", back.elapsed());
-        engine_is(scene, &scene.south, EngineState::Up).await?;
+        engine_is(&scene.south, EngineState::Up).await?;
         ensure!(peer_changes(scene).await? == changes, "the path never changed");
 
         // Restarted inside: the same process, but sessions die.
         let before = beside.engine.logins().await?[0];
         beside.engine.restart_inside().await?;
-        engine_is(scene, &scene.south, EngineState::Down).await?;
-        engine_is(scene, &scene.south, EngineState::Up).await?;
+        engine_is(&scene.south, EngineState::Down).await?;
+        engine_is(&scene.south, EngineState::Up).await?;
         ensure!(beside.engine.logins().await? == [before + 1, 0], "one new session");
         Ok(())
     })
@@ -283,7 +288,7 @@ async fn destinations_stand_beside_the_local_port_they_use_with_what_would_lose_
         channel.destinations.push(to_gateway("to lab too", true));
         let beside = Beside::start(&scene.platform, &mut scene.north, PASSWORD, vec![channel]).await?;
         let head = wait::until(LIMIT, "both destinations are seen", async || {
-            let engine = scene.north.status(&scene.platform.ctl).await?.engine;
+            let engine = scene.north.look().await?.engine;
             let is_there = |engine: &EngineStatus| {
                 engine
                     .head

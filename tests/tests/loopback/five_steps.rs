@@ -6,7 +6,7 @@ use gateway_tests::{
     ctl::{items, text},
     mllp::{Engine, Manners, Sender, Verdict},
     platform::{Placement, Platform},
-    scene::{PATH_LIMIT, play},
+    scene::{PATH_LIMIT, play, play_cold},
 };
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn five_steps_carry_messages_both_ways_over_one_tunnel() -> anyhow::Result
 
 #[tokio::test]
 async fn data_starts_on_whatever_path_there_is_and_moves_to_the_direct_one() -> anyhow::Result<()> {
-    play(async |scene| scene.on_path(PathKind::Direct).await).await
+    play_cold(async |scene| scene.on_path(PathKind::Direct).await).await
 }
 
 #[tokio::test]
@@ -60,11 +60,11 @@ async fn an_organization_peers_with_itself_between_two_servers_and_within_one() 
         let link = platform.link_within(&agreement, listener, sender, engine.address()).await?;
         let mut corpus = gateway_tests::corpus::Corpus::new("SELF", 1);
         let message = corpus.oru(20);
+        sender.wait_for(&link.connection, Connectivity::Connected, None, PATH_LIMIT).await?;
         let verdict = Sender::new(link.sender, false).send(&message.bytes).await;
         ensure!(verdict == Verdict::Acknowledged, "{path:?}: {verdict}");
         ensure!(engine.received()[0].bytes == message.bytes, "{path:?}: other bytes");
-        let status =
-            sender.wait_for(&platform.ctl, &link.connection, Connectivity::Connected, Some(path), PATH_LIMIT).await?;
+        let status = sender.wait_for(&link.connection, Connectivity::Connected, Some(path), PATH_LIMIT).await?;
         ensure!(status.peer_organization == "Self", "{status:?}");
     }
     Ok(())

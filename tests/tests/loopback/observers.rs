@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use gateway_proto::api::local::{ConnectionStatus, ExchangeStatus, MllpStatus};
 use gateway_tests::{
     mllp::{Broken, Connection, Ending, Manners, Verdict},
-    platform::Site,
-    scene::{Scene, play},
+    platform::{GatewayOptions, Site},
+    scene::{Scene, play, play_as},
     wait,
 };
 
@@ -72,11 +72,13 @@ async fn a_partner_that_acknowledges_too_late_is_shown_as_the_cause_of_duplicate
 
 #[tokio::test]
 async fn the_eleventh_connection_waits_for_a_place_and_then_works() -> anyhow::Result<()> {
-    play(async |scene| {
+    // As long as possible: what is waited for must be seen in this time.
+    let options = GatewayOptions { listener_hold: Some("4500ms"), ..GatewayOptions::default() };
+    play_as(&options, async |scene| {
         scene.connected().await?;
         let mut held = fill(scene).await?;
         let message = scene.message();
-        let mut sender = scene.sender();
+        let mut sender = scene.sender().with_response_timeout(LIMIT);
         let eleventh = sender.send(&message.bytes);
         let leaves = async {
             let status = wait::until(LIMIT, "the receiving gateway says what is waited for", async || {
@@ -201,7 +203,7 @@ async fn fill(scene: &mut Scene) -> anyhow::Result<Vec<Connection>> {
 }
 
 async fn connection(scene: &Scene, site: &Site) -> anyhow::Result<ConnectionStatus> {
-    site.connection(&scene.platform.ctl, &scene.link.connection).await
+    site.seen(&scene.link.connection).await?.context("the connection")
 }
 
 async fn wait_for_mllp(scene: &Scene, site: &Site, is: impl Fn(&MllpStatus) -> bool) -> anyhow::Result<MllpStatus> {

@@ -28,7 +28,7 @@ async fn places_are(scene: &Scene, link: &Link, most: u32, taken: u32) -> anyhow
     let mut last = None;
     let wanted = PlacesStatus { most: Some(most), told_by: PlacesToldBy::Engine, taken, waiting: 0 };
     let waited = wait::until_true(LIMIT, format!("{taken} of {most} places are taken"), async || {
-        last = scene.south.connection(&scene.platform.ctl, &link.connection).await?.places;
+        last = scene.south.seen(&link.connection).await?.and_then(|entry| entry.places);
         Ok(last == Some(wanted))
     });
     waited.await.with_context(|| format!("last: {last:?}"))
@@ -71,7 +71,7 @@ async fn a_listener_is_opened_as_often_as_its_engine_says_and_a_change_is_follow
         let port = beside.engine.port(ADT)?.to_string();
         beside.engine.store(&listener(&port, 1000)).await?;
         wait::until_true(LIMIT, "the gateway saw that something was saved", async || {
-            let engine = scene.south.status(&scene.platform.ctl).await?.engine.context("an engine")?;
+            let engine = scene.south.look().await?.engine.context("an engine")?;
             Ok(engine.channels.iter().any(|channel| channel.undeployed_changes))
         })
         .await?;

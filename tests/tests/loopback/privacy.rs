@@ -66,7 +66,10 @@ async fn no_payload_byte_is_in_any_log_file_or_state_file_even_at_the_finest_log
             scene.platform.connection("north", &scene.link.connection).await?.to_string().as_bytes(),
         )?;
         for path in files(scene.platform.dir())? {
-            clean(&path.display().to_string(), &std::fs::read(&path)?)?;
+            // The programs go on: a file that was being written may have got its name since.
+            if let Some(bytes) = there(std::fs::read(&path))? {
+                clean(&path.display().to_string(), &bytes)?;
+            }
         }
         Ok(())
     })
@@ -81,11 +84,20 @@ fn clean(place: &str, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// None for what is gone.
+fn there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
+    for entry in there(std::fs::read_dir(dir))?.into_iter().flatten() {
         let entry = entry?;
-        let kind = entry.file_type()?;
+        let Some(kind) = there(entry.file_type())? else { continue };
         if kind.is_dir() {
             found.extend(files(&entry.path())?);
         } else if kind.is_file() {

@@ -64,7 +64,7 @@ async fn a_connection_that_may_carry_no_data_never_shows_as_connected() -> anyho
             scene.ctl(&[&stop[..], &["--profile", "south"]].concat()).await?;
             for site in [&scene.north, &scene.south] {
                 wait::until_true(NOTICE_LIMIT, format!("{} shows {activation:?}", site.name), async || {
-                    Ok(site.connection(&scene.platform.ctl, &id).await?.activation == activation)
+                    Ok(site.seen(&id).await?.is_some_and(|entry| entry.activation == activation))
                 })
                 .await?;
             }
@@ -128,6 +128,6 @@ async fn the_control_plane_shows_what_both_ends_report() -> anyhow::Result<()> {
 
 async fn disconnected(scene: &Scene) -> anyhow::Result<()> {
     let id = &scene.link.connection;
-    scene.north.wait_for(&scene.platform.ctl, id, Connectivity::Disconnected, None, NOTICE_LIMIT).await?;
+    scene.north.wait_for(id, Connectivity::Disconnected, None, NOTICE_LIMIT).await?;
     Ok(())
 }

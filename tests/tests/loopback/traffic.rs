@@ -52,7 +52,10 @@ async fn small_messages_do_not_wait_behind_a_big_one() -> anyhow::Result<()> {
         let mut small = scene.keeping_sender();
         let messages: Vec<_> = (0..20).map(|_| scene.message()).collect();
         let before = scene.engine.bytes();
-        let sending = bulk.send(&big.bytes);
+        let sending = async {
+            let begun = std::time::Instant::now();
+            (bulk.send(&big.bytes).await, begun.elapsed())
+        };
         let meanwhile = async {
             scene.engine.wait_for_bytes(before + (1 << 20), LIMIT).await?;
             let mut worst = Duration::ZERO;
@@ -63,11 +66,11 @@ async fn small_messages_do_not_wait_behind_a_big_one() -> anyhow::Result<()> {
             }
             anyhow::Ok(worst)
         };
-        let (verdict, worst) = tokio::join!(sending, meanwhile);
+        let ((verdict, took), worst) = tokio::join!(sending, meanwhile);
         let worst = worst?;
-        measured!("worst small message beside 56 MB: {:.1} ms", worst.as_secs_f64() * 1e3);
+        measured!("worst small message beside 56 MB in {took:.1?}: {:.1} ms", worst.as_secs_f64() * 1e3);
         ensure!(verdict == Verdict::Acknowledged, "the big one was {verdict}");
-        ensure!(worst < Duration::from_secs(2), "a small message took {worst:?}");
+        ensure!(worst < Duration::from_secs(5) && worst < took / 2, "a small message took {worst:?}, all {took:?}");
         Ok(())
     })
     .await

@@ -10,7 +10,7 @@ use gateway_tests::{
         NatLab,
         RouterKind::{self, PortFilter, PreservedPort, Public, RandomPort},
     },
-    scene::{Scene, play_between},
+    scene::{Scene, play_between, play_between_cold},
     wait,
 };
 
@@ -19,6 +19,9 @@ use crate::exchange;
 const LIMIT: Duration = Duration::from_secs(60);
 /// A stall of a stream, on a machine that compiles beside it; what was measured is printed.
 const STALL_LIMIT: Duration = Duration::from_secs(6);
+
+/// A first message is held so long while there is no path.
+const FIRST_LIMIT: Duration = Duration::from_secs(3);
 
 fn lab(sites: [(RouterKind, &str); 2]) -> anyhow::Result<NatLab> {
     let mut lab = NatLab::start()?;
@@ -29,10 +32,10 @@ fn lab(sites: [(RouterKind, &str); 2]) -> anyhow::Result<NatLab> {
 }
 
 #[tokio::test]
-async fn the_first_answer_is_there_within_a_second_on_a_50_ms_network() -> anyhow::Result<()> {
+async fn the_first_answer_is_there_within_the_hold_time_on_a_50_ms_network() -> anyhow::Result<()> {
     let wire = "delay=12.5ms jitter=2ms";
     let lab = lab([(PortFilter, wire), (PreservedPort, wire)])?;
-    play_between(&lab, async |scene| {
+    play_between_cold(&lab, async |scene| {
         let begun = Instant::now();
         let message = scene.message();
         scene.deliver(&mut scene.sender().with_response_timeout(LIMIT), &message).await?;
@@ -41,7 +44,7 @@ async fn the_first_answer_is_there_within_a_second_on_a_50_ms_network() -> anyho
         let direct = begun.elapsed();
         let secs = |time: Duration| time.as_secs_f64();
         measured!("50 ms network: first answer {:.2} s, direct after {:.2} s", secs(first), secs(direct));
-        ensure!(first <= Duration::from_secs(1), "the first answer took {first:?}");
+        ensure!(first <= FIRST_LIMIT, "the first answer took {first:?}");
         exchange(scene, 10).await
     })
     .await

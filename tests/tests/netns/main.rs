@@ -29,8 +29,10 @@ use gateway_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// The longest wait for an acknowledgement when a path dies while another one lives: an engine gives up after 5 s.
-const STALL_LIMIT: Duration = Duration::from_millis(2_500);
+/// The longest wait for an acknowledgement when a path dies while another one lives: an engine gives up after 5 s. The paths
+/// themselves promise 2.5 s, tested in virtual time; here the machine's own time comes on top, and what was measured is
+/// printed.
+const STALL_LIMIT: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_lab_leaves_nothing_behind() -> anyhow::Result<()> {
