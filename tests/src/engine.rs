@@ -50,6 +50,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::{access::Access, channels::Channels, definition::EngineDefinition, rest::Origin, rest::Shared};
+use crate::held_port::HeldPort;
 
 #[cfg(test)]
 mod tests;
@@ -80,10 +81,9 @@ impl StandIn {
 
     /// Starts an engine; ready when this returns.
     pub async fn start(mut definition: EngineDefinition, file: Option<PathBuf>) -> anyhow::Result<Self> {
-        let https = listen(definition.https_port)?;
-        let http = listen(definition.http_port)?;
-        let back_door = listen(0)?;
-        let (https_at, http_at) = (https.local_addr()?, http.local_addr()?);
+        let ports = [HeldPort::loopback(definition.https_port)?, HeldPort::loopback(definition.http_port)?];
+        let [https_at, http_at] = [ports[0].address(), ports[1].address()];
+        let (https, http, back_door) = (listen(https_at.port())?, listen(http_at.port())?, listen(0)?);
         (definition.https_port, definition.http_port) = (https_at.port(), http_at.port());
         let urls = [
             format!("https://{https_at}{}", definition.context_path),
@@ -103,7 +103,7 @@ impl StandIn {
         let (restart, restarts) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         tasks.spawn(back_door::serve(back_door, shared.clone(), restart));
-        tasks.spawn(live(shared, (https, http), tls, restarts, boot));
+        tasks.spawn(live(shared, ports, (https, http), tls, restarts, boot));
         let [https, http, back_door] = urls;
         Ok(Self { https, http, back_door, tasks })
     }
@@ -117,12 +117,12 @@ impl StandIn {
 /// Serves; at each restart everything closes, sessions are forgotten, and all comes back after `boot`.
 async fn live(
     shared: Arc<Shared>,
+    ports: [HeldPort; 2],
     (https, http): (TcpListener, TcpListener),
     tls: TlsAcceptor,
     mut restarts: mpsc::Receiver<()>,
     boot: Duration,
 ) {
-    let addresses = (https.local_addr(), http.local_addr());
     let mut listeners = (https, http);
     loop {
         let mut serving = JoinSet::new();
@@ -135,8 +135,7 @@ async fn live(
         shared.channels.lock().await.halt().await;
         shared.access.close_all();
         tokio::time::sleep(boot).await;
-        let (Ok(https), Ok(http)) = &addresses else { return };
-        let (Ok(https), Ok(http)) = (listen(https.port()), listen(http.port())) else { return };
+        let (Ok(https), Ok(http)) = (listen(ports[0].port()), listen(ports[1].port())) else { return };
         listeners = (https, http);
         if shared.channels.lock().await.boot().await.is_err() {
             return;

@@ -10,6 +10,7 @@
 //! | [`mllp`] | the engine's two MLLP ends as measured on a running one, polite and hostile |
 //! | [`engine`] | the engine as a whole: channels, queues, REST API; also as a process |
 //! | [`corpus`] | deterministic synthetic HL7 v2 messages |
+//! | [`held_port`] | a port that stays ours while nobody listens on it |
 //! | [`hop`] | a bad wire: delay, jitter, loss, rate, a largest packet; the program `gateway-hop` |
 //! | [`natlab`] | sites behind every kind of router, two relays, and the matrix of all pairs |
 //! | [`netns`] | two sites behind a NAT each and a public segment, in network namespaces |
@@ -25,6 +26,7 @@ pub mod corpus;
 pub mod ctl;
 pub mod demo;
 pub mod engine;
+pub mod held_port;
 pub mod hop;
 pub mod mllp;
 pub mod natlab;

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom},
+    net::SocketAddrV4,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::wait;
+use crate::{held_port::HeldPort, wait};
 
 /// The programs of the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub struct Process {
     child: Child,
     ready: Value,
     started_in: Duration,
+    /// While a control plane or relay is gone nobody else gets its port.
+    port: Option<HeldPort>,
 }
 
 impl Process {
@@ -108,7 +111,7 @@ impl Process {
             .stderr(append(&err)?)
             .spawn()
             .with_context(|| format!("cannot start {}", launch.name))?;
-        let mut process = Self { launch, child, ready: Value::Null, started_in: Duration::ZERO };
+        let mut process = Self { launch, child, ready: Value::Null, started_in: Duration::ZERO, port: None };
         let ready = wait::until(limit, format!("{} is ready", process.launch.name), async || {
             if let Some(ready) = ready_line(&out, offset)? {
                 return Ok(Some(ready));
@@ -160,9 +163,24 @@ impl Process {
 
     /// SIGKILL, and the process is gone when this returns.
     pub fn kill_and_reap(&mut self) {
+        self.end();
+        self.hold_port();
+    }
+
+    fn end(&mut self) {
         // A child that ended by itself is fine here: what is wanted is that it is gone.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// Until it is started again.
+    fn hold_port(&mut self) {
+        let listen = self.ready("listen").ok().and_then(|address| address.parse::<SocketAddrV4>().ok());
+        let comes_back = matches!(self.launch.program, Program::Control | Program::Relay) && self.port.is_none();
+        if let Some(address) = listen.filter(|_| comes_back) {
+            // Who got it first in this moment keeps it, and the restart says so.
+            self.port = HeldPort::take(self.launch.namespace.as_deref(), address.into()).ok();
+        }
     }
 
     /// SIGTERM, then waits for the end.
@@ -173,7 +191,10 @@ impl Process {
         let pid = i32::try_from(self.child.id()).context("process id")?;
         kill(Pid::from_raw(pid), Signal::SIGTERM)?;
         let name = self.launch.name.clone();
-        wait::until(limit, format!("{name} ends after SIGTERM"), async || Ok(self.child.try_wait()?)).await
+        let ended =
+            wait::until(limit, format!("{name} ends after SIGTERM"), async || Ok(self.child.try_wait()?)).await?;
+        self.hold_port();
+        Ok(ended)
     }
 
     /// Stops the process without ending it (SIGSTOP), as a machine that hangs.
@@ -205,7 +226,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill_and_reap();
+        self.end();
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     listeners,
 };
 use crate::{
+    held_port::HeldPort,
     mllp::{Engine, Manners},
     platform::Placement,
 };
@@ -31,6 +32,8 @@ pub struct Channels {
     pub definition: EngineDefinition,
     file: Option<PathBuf>,
     deployed: BTreeMap<String, Deployed>,
+    /// The ports that were chosen here.
+    ports: Vec<HeldPort>,
     next_message: u64,
 }
 
@@ -61,12 +64,8 @@ enum Listener {
 impl Channels {
     /// The channels of a definition, kept in `file` from now on. Ports that are 0 become free ones.
     pub fn new(mut definition: EngineDefinition, file: Option<PathBuf>) -> anyhow::Result<Self> {
-        let mut held = Vec::new();
-        for channel in &mut definition.channels {
-            choose_port(channel, &mut held)?;
-        }
-        drop(held);
-        let channels = Self { definition, file, deployed: BTreeMap::new(), next_message: 0 };
+        let ports = choose_ports(&mut definition)?;
+        let channels = Self { definition, file, deployed: BTreeMap::new(), ports, next_message: 0 };
         channels.save()?;
         Ok(channels)
     }
@@ -100,7 +99,7 @@ impl Channels {
 
     /// Stores a channel with a higher revision. It takes effect at its next deployment.
     pub fn store(&mut self, mut channel: ChannelDefinition) -> anyhow::Result<()> {
-        choose_port(&mut channel, &mut Vec::new())?;
+        self.ports.extend(choose_port(&mut channel)?);
         match self.definition.channels.iter_mut().find(|stored| stored.id == channel.id) {
             Some(stored) => {
                 channel.revision = stored.revision + 1;
@@ -267,17 +266,19 @@ impl Deployed {
     }
 }
 
-/// Puts a free port where there is none. `held` keeps those taken so far, so that no two channels get the same.
-fn choose_port(channel: &mut ChannelDefinition, held: &mut Vec<std::net::TcpListener>) -> anyhow::Result<()> {
+/// Puts a free port wherever a channel has none; they stay the engine's as long as they are held.
+pub(super) fn choose_ports(definition: &mut EngineDefinition) -> anyhow::Result<Vec<HeldPort>> {
+    let chosen = definition.channels.iter_mut().map(choose_port);
+    chosen.filter_map(Result::transpose).collect()
+}
+
+fn choose_port(channel: &mut ChannelDefinition) -> anyhow::Result<Option<HeldPort>> {
     if !channel.source.is_listener() || channel.source.port != "0" {
-        return Ok(());
+        return Ok(None);
     }
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let port = listener.local_addr()?.port();
-    ensure!(port != 0, "no free port");
-    channel.source.port = port.to_string();
-    held.push(listener);
-    Ok(())
+    let held = HeldPort::loopback(0)?;
+    channel.source.port = held.port().to_string();
+    Ok(Some(held))
 }
 
 /// The clock in answers.

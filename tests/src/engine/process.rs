@@ -15,9 +15,13 @@ use serde_json::Value;
 use super::{
     access::Executed,
     back_door::ReceivedMessage,
+    channels::choose_ports,
     definition::{ChannelDefinition, EngineDefinition},
 };
-use crate::process::{Launch, Process, Program};
+use crate::{
+    held_port::HeldPort,
+    process::{Launch, Process, Program},
+};
 
 /// It is ready within this time, the time to boot included.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -29,13 +33,22 @@ pub struct EngineProcess {
     pub process: Process,
     client: reqwest::Client,
     file: PathBuf,
+    /// While the process is gone nobody else gets its ports.
+    _ports: Vec<HeldPort>,
 }
 
 impl EngineProcess {
     /// Starts an engine that keeps itself in `dir`, where its logs go too.
     pub async fn start(dir: &Path, name: &str, definition: &EngineDefinition) -> anyhow::Result<Self> {
         let (first, file) = (dir.join(format!("{name}.json")), dir.join(format!("{name}-kept.json")));
-        std::fs::write(&first, serde_json::to_vec(definition)?)?;
+        let mut definition = definition.clone();
+        let mut ports = choose_ports(&mut definition)?;
+        for port in [&mut definition.https_port, &mut definition.http_port] {
+            let held = HeldPort::loopback(*port)?;
+            *port = held.port();
+            ports.push(held);
+        }
+        std::fs::write(&first, serde_json::to_vec(&definition)?)?;
         let text = |path: &Path| path.to_str().map(str::to_owned).context("path");
         let launch = Launch {
             program: Program::Engine,
@@ -48,7 +61,7 @@ impl EngineProcess {
         };
         let client =
             reqwest::Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
-        Ok(Self { process: Process::start(launch, START_LIMIT).await?, client, file })
+        Ok(Self { process: Process::start(launch, START_LIMIT).await?, client, file, _ports: ports })
     }
 
     /// Kills it and starts it again: sessions are gone, ports and API come back after the time to boot.

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{acknowledge, control_id, frame, take_frame};
-use crate::{netns::tcp_socket, platform::Placement, wait};
+use crate::{held_port::HeldPort, netns::tcp_socket, platform::Placement, wait};
 
 /// Connections the engine serves at once (its default).
 pub const MAX_CONNECTIONS: usize = 10;
@@ -84,7 +84,7 @@ struct Closed {
 /// The engine's listening end. Dropping it closes everything.
 #[derive(Debug)]
 pub struct Engine {
-    address: SocketAddr,
+    port: HeldPort,
     namespace: Option<String>,
     shared: Arc<Shared>,
     /// Owns the accept loop, which owns the connections.
@@ -134,16 +134,16 @@ impl Engine {
             closing: watch::Sender::new(false),
         });
         let namespace = placement.namespace.clone();
-        let listener = listen(namespace.as_deref(), (Ipv4Addr::LOCALHOST, port).into())?;
-        let address = listener.local_addr()?;
+        let port = HeldPort::take(namespace.as_deref(), (Ipv4Addr::LOCALHOST, port).into())?;
+        let listener = listen(namespace.as_deref(), port.address())?;
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { address, namespace, shared, tasks })
+        Ok(Self { port, namespace, shared, tasks })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Changes how it treats messages from now on.
@@ -164,7 +164,7 @@ impl Engine {
 
     /// Listens again where it did before.
     pub fn resume(&mut self) -> anyhow::Result<()> {
-        let listener = listen(self.namespace.as_deref(), self.address).context("the engine cannot listen again")?;
+        let listener = listen(self.namespace.as_deref(), self.address()).context("the engine cannot listen again")?;
         self.shared.closing.send_replace(false);
         self.tasks.spawn(accept(listener, Arc::clone(&self.shared)));
         Ok(())

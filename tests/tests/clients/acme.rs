@@ -9,6 +9,7 @@ use gateway_net::{
 };
 use gateway_proto::identity::GatewayKey;
 use gateway_tests::{
+    held_port::HeldPort,
     process::{Launch, Process, Program},
     wait,
 };
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::programs::{LIMIT, Server, command, free_port, serve};
+use crate::programs::{LIMIT, Server, command, serve};
 
 /// How long pebble's certificates are valid: renewed after two thirds of it.
 const LIFE_SECS: u64 = 24;
@@ -36,6 +37,7 @@ struct Relay {
 struct Authority {
     _pebble: Child,
     _dns: Server,
+    _management: [HeldPort; 2],
 }
 
 async fn relay(dir: &Path, name: &str, directory: SocketAddr, more: &str) -> anyhow::Result<Relay> {
@@ -71,10 +73,11 @@ async fn relay(dir: &Path, name: &str, directory: SocketAddr, more: &str) -> any
 }
 
 async fn authority(dir: &Path, api: SocketAddr, tls_port: u16, http_port: u16) -> anyhow::Result<Authority> {
+    let management = [HeldPort::loopback(0)?, HeldPort::loopback(0)?];
     let dns = serve(&dir.join("dns.log"), |port| {
         let mut dns = command("pebble-challtestsrv");
         dns.args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01"]);
-        dns.arg(format!("127.0.0.1:{port}")).arg("-management").arg(free_port()?.to_string());
+        dns.arg(format!("127.0.0.1:{port}")).arg("-management").arg(management[0].address().to_string());
         Ok(dns)
     })
     .await?;
@@ -82,7 +85,7 @@ async fn authority(dir: &Path, api: SocketAddr, tls_port: u16, http_port: u16) -
     let config = dir.join("pebble.json");
     let text = serde_json::json!({ "pebble": {
         "listenAddress": api.to_string(),
-        "managementListenAddress": free_port()?.to_string(),
+        "managementListenAddress": management[1].address().to_string(),
         "certificate": files.join("tls-certificate.pem"),
         "privateKey": files.join("tls-key.pem"),
         "httpPort": http_port,
@@ -100,7 +103,7 @@ async fn authority(dir: &Path, api: SocketAddr, tls_port: u16, http_port: u16) -
         .stdout(output.try_clone()?)
         .stderr(output)
         .spawn()?;
-    Ok(Authority { _pebble: pebble, _dns: dns })
+    Ok(Authority { _pebble: pebble, _dns: dns, _management: management })
 }
 
 /// A connection and what the relay showed on it, its own certificate first.
@@ -137,7 +140,8 @@ async fn certificates_are_ordered_once_the_authority_is_there_and_renewed_under_
     let files = dir.join("authority");
     fs::create_dir(&files)?;
     ServerIdentity::load_or_generate(&files, &["localhost".to_owned()])?;
-    let (api, http) = (free_port()?, free_port()?);
+    let held = [HeldPort::loopback(0)?, HeldPort::loopback(0)?];
+    let [api, http] = [held[0].address(), held[1].address()];
 
     // The authority is not there yet: the relay says so, and shows its own key to those who pin it.
     let first = relay(dir, "relay", api, "").await?;

@@ -3,14 +3,14 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use gateway_tests::wait;
+use gateway_tests::{held_port::HeldPort, wait};
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -52,12 +52,14 @@ pub(crate) async fn finish(command: &mut Command) -> anyhow::Result<String> {
 /// A server with a port that it cannot choose by itself.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    _port: HeldPort,
     _child: Child,
 }
 
 /// Starts a server that is told its port, and waits until it listens. Its output goes to `log`.
 pub(crate) async fn serve(log: &Path, start: impl Fn(u16) -> anyhow::Result<Command>) -> anyhow::Result<Server> {
-    let address = free_port()?;
+    let port = HeldPort::loopback(0)?;
+    let address = port.address();
     let mut command = start(address.port())?;
     let output = File::create(log)?;
     let mut child =
@@ -69,13 +71,7 @@ pub(crate) async fn serve(log: &Path, start: impl Fn(u16) -> anyhow::Result<Comm
         Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
     })
     .await?;
-    Ok(Server { address, _child: child })
-}
-
-/// A port nobody listens on. Somebody else may take it before the server does; then the server says so and the test
-/// fails, which the ephemeral range makes unlikely.
-pub(crate) fn free_port() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    Ok(Server { address, _port: port, _child: child })
 }
 
 /// Deterministic bytes that nothing can compress or mistake.
