@@ -318,6 +318,11 @@ impl Ledger {
     /// One of each sort, the last of it.
     fn warn(&mut self, warning: Warning, now: Instant) {
         let sort = std::mem::discriminant(&warning);
+        // Broken framing shows with every frame: what repeats itself costs next to nothing.
+        if let Some(last) = self.warnings.back_mut().filter(|(last, _)| std::mem::discriminant(last) == sort) {
+            *last = (warning, now);
+            return;
+        }
         self.warnings.retain(|(other, _)| std::mem::discriminant(other) != sort);
         self.warnings.push_back((warning, now));
     }
