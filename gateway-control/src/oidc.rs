@@ -12,7 +12,7 @@ mod fetch;
 mod setup;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -174,6 +174,11 @@ impl Provider {
     /// Whether it signs users of this organization in.
     pub fn serves(&self, organization: OrganizationId) -> bool {
         self.config.organizations.is_empty() || self.config.organizations.contains(&organization)
+    }
+
+    /// The organizations whose users it signs in; none: those of all.
+    pub fn organizations(&self) -> &BTreeSet<OrganizationId> {
+        &self.config.organizations
     }
 
     /// Whether users linked to it may sign in with a password.

@@ -391,6 +391,8 @@ pub trait Credentials: Send {
     async fn api_token_used(&mut self, id: ApiTokenId, at: u64) -> StorageResult<()>;
     /// Removes one.
     async fn delete_api_token(&mut self, id: ApiTokenId) -> StorageResult<()>;
+    /// Removes the tokens of a user.
+    async fn delete_api_tokens(&mut self, user: UserId) -> StorageResult<()>;
     /// Changes a user's password; the user's tokens go.
     async fn set_password(&mut self, user: UserId, hash: &PasswordHash) -> StorageResult<()>;
     /// Ends the sessions of a user, but for one.

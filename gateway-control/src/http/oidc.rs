@@ -54,15 +54,17 @@ pub(super) struct Callback {
 }
 
 /// Where the provider sends the browser: to the client that waits on this machine, or a page with the code for it.
-#[utoipa::path(get, path = "/oidc/callback", tag = "accounts", params(Callback), responses(
+#[utoipa::path(get, path = "/oidc/callback/{provider}", tag = "accounts",
+    params(("provider" = String, Path, description = "Its name"), Callback), responses(
     (status = 200, content_type = "text/html", body = String), (status = 303)), security(()))]
 pub(super) async fn callback(
     State(app): State<App>,
     Address(address): Address,
+    At(provider): At<String>,
     Ask(query): Ask<Callback>,
 ) -> ApiResult<Response> {
     app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
-    let attempt = app.service.oidc_attempt(&query.state.0).await?;
+    let attempt = app.service.oidc_attempt(&provider, &query.state.0).await?;
     let back = OidcReturn { code: query.code, error: query.error, issuer: query.iss };
     let code = app.service.return_oidc(&attempt, back).await;
     match (attempt.loopback(), code) {
@@ -100,7 +102,7 @@ pub(super) async fn identities(
     Ok(Json(app.service.identities(&actor, id).await?))
 }
 
-/// Take an account at a provider off a user, whose sessions end.
+/// Take an account at a provider off a user, whose sessions and tokens end.
 #[utoipa::path(delete, path = "/users/{id}/identities/{identity}", tag = "accounts",
     params(("id" = UserId, Path), ("identity" = IdentityId, Path)), responses((status = 204)))]
 pub(super) async fn unlink(

@@ -33,7 +33,7 @@ impl Service {
         Ok(rows.into_iter().map(|row| self.show_identity(row)).collect())
     }
 
-    /// Takes an account off a user, whose sessions end. The next sign-in links anew, by the address.
+    /// Takes an account off a user, whose sessions and tokens end. The next sign-in links anew, by the address.
     pub async fn unlink(&self, actor: &Actor, user: UserId, identity: IdentityId) -> ServiceResult<()> {
         actor.may(Act::ManageUsers)?;
         actor.in_person()?;
@@ -47,6 +47,8 @@ impl Service {
         let linked = linked.ok_or(ServiceError::NotFound("identity"))?;
         work.delete_identity(identity).await?;
         work.delete_other_sessions(user, "").await?;
+        // Whoever the address means next must not find what another person made.
+        work.delete_api_tokens(user).await?;
         let detail = format!("{} from account {} of {}", row.email, linked.subject, linked.issuer);
         work.audit(&[actor.id()], "user.unlink", user, detail).await?;
         work.commit().await

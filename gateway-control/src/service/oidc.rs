@@ -29,10 +29,10 @@ use crate::{
 const ATTEMPT: Duration = Duration::from_secs(600);
 /// How long the client may take to fetch the session: a person may have to paste the code.
 const CODE: Duration = Duration::from_secs(120);
-/// Users and invitations that one address may have before it is taken for several.
-const CANDIDATES: u32 = 100;
-/// Where providers send browsers, below the public URL; registered with them.
-pub(crate) const CALLBACK: &str = "/api/v1/oidc/callback";
+/// With more than one user or invitation an address is ambiguous.
+const CANDIDATES: u32 = 2;
+/// Where providers send browsers, below the public URL and with the provider's name; registered with them.
+const CALLBACK: &str = "/api/v1/oidc/callback";
 
 const STATE: &str = "oidc state";
 const RETURNED: &str = "oidc code";
@@ -112,14 +112,16 @@ impl Service {
             end: now + ATTEMPT.as_secs(),
         };
         let state = self.seal_step(STATE, &attempt)?;
-        let url = provider.authorization(self.asked(&attempt, &self.oidc_redirect()), &state, now).await?;
+        let redirect = self.oidc_redirect(provider);
+        let url = provider.authorization(self.asked(&attempt, &redirect), &state, now).await?;
         Ok(StartedOidc { provider: attempt.provider, authorization_url: url.into(), expires_at: attempt.end })
     }
 
-    /// What a `state` is about, which is good once.
-    pub async fn oidc_attempt(&self, state: &str) -> ServiceResult<OidcAttempt> {
+    /// What a `state` is about, which is good once, and where browsers from this provider come to only: a code of one must
+    /// never be redeemed at another, who could then use it himself (mix-up, RFC 9700 §4.4).
+    pub async fn oidc_attempt(&self, provider: &str, state: &str) -> ServiceResult<OidcAttempt> {
         let attempt: OidcAttempt = self.open_step(STATE, state).ok_or(UNKNOWN)?;
-        if self.clock.unix_secs() >= attempt.end {
+        if attempt.provider != provider || self.clock.unix_secs() >= attempt.end {
             return Err(UNKNOWN);
         }
         let mut tx = self.storage.begin().await?;
@@ -142,7 +144,7 @@ impl Service {
         }
         let code = back.code.ok_or_else(|| ServiceError::Invalid("there is neither code nor error".to_owned()))?;
         let now = self.clock.unix_secs();
-        let redirect = self.oidc_redirect();
+        let redirect = self.oidc_redirect(provider);
         let Verified { subject, address } =
             provider.redeem(self.asked(attempt, &redirect), code.0.clone(), now).await?;
         let returned = Returned {
@@ -202,8 +204,8 @@ impl Service {
         Attempt { nonce: &attempt.nonce, verifier: &attempt.verifier, redirect }
     }
 
-    fn oidc_redirect(&self) -> String {
-        format!("{}{CALLBACK}", self.settings.public_url)
+    fn oidc_redirect(&self, provider: &Provider) -> String {
+        format!("{}{CALLBACK}/{}", self.settings.public_url, provider.name())
     }
 
     /// A value that only we can read or make, as it may stand in a URL.
@@ -253,7 +255,7 @@ impl Work {
             Ok(address) => address,
             Err(why) => return Err(ProviderError::Refused(why.clone()).into()),
         };
-        let user = match self.candidate(address, meant).await? {
+        let user = match self.candidate(address, provider, organization).await? {
             Candidate::User(user) => user,
             Candidate::Invited(invitation) => self.accept_invited(invitation).await?,
         };
@@ -262,13 +264,29 @@ impl Work {
     }
 
     /// The one whom an address means.
-    async fn candidate(&mut self, address: &str, meant: impl Fn(OrganizationId) -> bool) -> ServiceResult<Candidate> {
+    async fn candidate(
+        &mut self,
+        address: &str,
+        provider: &Provider,
+        organization: Option<OrganizationId>,
+    ) -> ServiceResult<Candidate> {
         let now = self.now;
-        let users = self.users_with_address(address, CANDIDATES).await?;
-        let invitations = self.invitations_to_address(address, now, CANDIDATES).await?;
-        let users = users.into_iter().filter(|user| meant(user.organization)).map(Candidate::User);
-        let invited = invitations.into_iter().filter(|row| meant(row.organization)).map(Candidate::Invited);
-        let mut candidates = users.chain(invited);
+        let organizations: Vec<_> = match organization {
+            Some(named) => provider.serves(named).then_some(named).into_iter().collect(),
+            None => provider.organizations().iter().copied().collect(),
+        };
+        let (mut users, mut invitations) = (Vec::new(), Vec::new());
+        if organization.is_none() && organizations.is_empty() {
+            users = self.users_with_address(address, CANDIDATES).await?;
+            invitations = self.invitations_to_address(address, now, CANDIDATES).await?;
+        }
+        // Asked one by one: an address that is in many other organizations hides none of these.
+        for id in organizations {
+            users.extend(self.user_of(id, address).await?);
+            invitations.extend(self.invitation_to(id, address).await?.filter(|row| row.expires_at > now));
+        }
+        let mut candidates =
+            users.into_iter().map(Candidate::User).chain(invitations.into_iter().map(Candidate::Invited));
         match (candidates.next(), candidates.next()) {
             (None, _) => Err(nobody()),
             (Some(candidate), None) => Ok(candidate),

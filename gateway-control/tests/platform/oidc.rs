@@ -206,6 +206,29 @@ async fn an_address_in_several_organizations_asks_for_a_name_and_keeps_each_apar
 }
 
 #[tokio::test]
+async fn invitations_of_many_others_keep_nobody_out() {
+    let provider = Provider::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let control = Control::start_in(data, FAST).await;
+    for number in 0..3 {
+        invite(&control.organization(&format!("Stranger {number}")).await, "maria@care.example", "viewer").await;
+    }
+    let hospital = control.organization("Hospital").await;
+    invite(&hospital, "maria@care.example", "operator").await;
+    let (id, claims) = (hospital.id.clone(), verified("1", "maria@care.example"));
+    let data = control.stop().await;
+    let only = format!("organizations = ['{id}']");
+    let control = Control::start_in(data, &format!("{FAST}{}", provider.section(&only))).await;
+    assert_eq!(sign_in(&control, &provider, claims).await.unwrap().organization.name, "Hospital");
+    let data = control.stop().await;
+    let control = Control::start_in(data, &format!("{FAST}{}", provider.section(""))).await;
+    let other = verified("2", "maria@care.example");
+    assert_eq!(code(sign_in(&control, &provider, other.clone()).await), "oidc_organization");
+    let session = sign_in_to(&control, &provider, other, Some("Stranger 2")).await.unwrap();
+    assert_eq!(session.organization.name, "Stranger 2");
+}
+
+#[tokio::test]
 async fn an_address_that_changed_hands_opens_nothing_until_who_manages_users_unlinks() {
     let provider = Provider::start().await;
     let control = control_for(&provider, "").await;
@@ -231,6 +254,7 @@ async fn an_address_that_changed_hands_opens_nothing_until_who_manages_users_unl
     assert_eq!(hospital.refused("DELETE", &other, None).await.code, "not_found", "another user's");
     assert_eq!(hospital.send("DELETE", &path, None).await.status(), 204);
     assert_eq!(old.refused("GET", "/me", None).await.code, "unauthenticated", "the sessions end");
+    assert_eq!(automation.refused("GET", "/me", None).await.code, "unauthenticated", "and the tokens");
     let new = org(&control, sign_in(&control, &provider, verified("2", &email)).await.unwrap());
     assert_eq!(code(sign_in(&control, &provider, verified("1", &email)).await), "oidc_unknown");
     let log: Vec<AuditEntry> = new.list("/audit").await;

@@ -16,7 +16,7 @@
 //! | `GET /api-tokens` · `POST` · `DELETE …/{id}` | [`ApiToken`] · [`CreateApiToken`] → [`CreatedApiToken`] |
 //! | `POST /me/password` | [`ChangePassword`] |
 //! | `GET /me/totp` · `POST` · `POST …/confirm` · `POST …/disable` · `DELETE /users/{id}/totp` | [`TotpStatus`] · [`EnrollTotp`] → [`TotpEnrollment`] · [`ConfirmTotp`] → [`ConfirmedTotp`] · [`DisableTotp`] |
-//! | `GET /oidc/providers` · `POST /oidc/start` · `GET /oidc/callback` · `POST /oidc/sessions` | [`OidcProvider`] · [`StartOidc`] → [`StartedOidc`] · where the provider sends the browser · [`FinishOidc`] → [`Session`] |
+//! | `GET /oidc/providers` · `POST /oidc/start` · `GET /oidc/callback/{provider}` · `POST /oidc/sessions` | [`OidcProvider`] · [`StartOidc`] → [`StartedOidc`] · where the provider sends the browser · [`FinishOidc`] → [`Session`] |
 //! | `GET /me/sign-in` · `GET /users/{id}/identities` · `DELETE …/{identity}` | [`SignInWays`] · [`Identity`] |
 //! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
 //! | `POST /servers/{id}/enrollment-codes` | [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |

@@ -73,14 +73,18 @@ impl Credentials for SqlTransaction {
         Ok(())
     }
 
+    async fn delete_api_tokens(&mut self, user: UserId) -> StorageResult<()> {
+        query("DELETE FROM api_tokens WHERE user_id = $1").bind(user.to_string()).execute(self.db()).await?;
+        Ok(())
+    }
+
     async fn set_password(&mut self, user: UserId, hash: &PasswordHash) -> StorageResult<()> {
         query("UPDATE users SET password_hash = $2 WHERE id = $1")
             .bind(user.to_string())
             .bind(&hash.0)
             .execute(self.db())
             .await?;
-        query("DELETE FROM api_tokens WHERE user_id = $1").bind(user.to_string()).execute(self.db()).await?;
-        Ok(())
+        self.delete_api_tokens(user).await
     }
 
     async fn delete_other_sessions(&mut self, user: UserId, keep: &str) -> StorageResult<()> {

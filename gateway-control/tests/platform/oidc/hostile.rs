@@ -47,11 +47,17 @@ async fn a_sign_in_is_finished_once_in_time_and_by_whoever_started_it() {
     );
     let state = one.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
     let foreign = two.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned();
-    let mixed = Url::parse_with_params("https://x.example/api/v1/oidc/callback", [("state", state), ("code", foreign)]);
+    let mixed = Url::parse_with_params(
+        "https://x.example/api/v1/oidc/callback/corporate",
+        [("state", state), ("code", foreign)],
+    );
     assert_eq!(come_back(&control, &mixed.unwrap()).await.unwrap_err()["code"], "oidc_attempt");
     // Made up, empty, or of another kind.
     for state in ["", "x", "AAAA", first.as_str()] {
-        let url = Url::parse_with_params("https://x.example/api/v1/oidc/callback", [("state", state), ("code", "c")]);
+        let url = Url::parse_with_params(
+            "https://x.example/api/v1/oidc/callback/corporate",
+            [("state", state), ("code", "c")],
+        );
         assert_eq!(come_back(&control, &url.unwrap()).await.unwrap_err()["code"], "oidc_attempt", "{state}");
     }
     // The person declines; another provider answers.
@@ -60,7 +66,7 @@ async fn a_sign_in_is_finished_once_in_time_and_by_whoever_started_it() {
     let state = back.query_pairs().next().unwrap().1.into_owned();
     let url = |more: (&str, &str)| {
         let pairs = [("state", state.as_str()), more];
-        Url::parse_with_params("https://x.example/api/v1/oidc/callback", pairs).unwrap()
+        Url::parse_with_params("https://x.example/api/v1/oidc/callback/corporate", pairs).unwrap()
     };
     let declined = come_back(&control, &url(("error", "access_denied"))).await.unwrap_err();
     assert_eq!(declined["code"], "oidc_refused");
@@ -83,6 +89,33 @@ async fn a_sign_in_is_finished_once_in_time_and_by_whoever_started_it() {
     for secret in [first.as_str(), late.as_str(), "an-access-token", VERIFIER] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is in the database");
     }
+}
+
+#[tokio::test]
+async fn a_code_of_one_provider_never_reaches_another() {
+    let (honest, hostile) = (Provider::start().await, Provider::start().await);
+    let control = control_for(&honest, &hostile.section_named("hostile", "")).await;
+    let hospital = control.organization("Hospital").await;
+    let claims = verified("1", &hospital.session.user.email);
+    let start = async |provider: &str| {
+        let body = json!({"challenge": oidc_challenge(VERIFIER), "provider": provider});
+        answer(control.request("POST", "/api/v1/oidc/start").json(&body)).await.1["authorization_url"].clone()
+    };
+    // The victim signs in at the honest provider, and comes back with the state of a sign-in at the hostile one.
+    let (at_honest, at_hostile) = (start("corporate").await, start("hostile").await);
+    let back = honest.sign_in(at_honest.as_str().unwrap(), claims.clone());
+    assert_eq!(back.path(), "/api/v1/oidc/callback/corporate", "an address of its own for each provider");
+    let query = |url: &Url, name: &str| url.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+    let foreign = query(&hostile.sign_in(at_hostile.as_str().unwrap(), claims), "state");
+    let genuine = query(&back, "code");
+    let mixed = Url::parse_with_params(
+        "https://x.example/api/v1/oidc/callback/corporate",
+        [("state", foreign.as_str()), ("code", genuine.as_str())],
+    );
+    assert_eq!(come_back(&control, &mixed.unwrap()).await.unwrap_err()["code"], "oidc_attempt");
+    assert_eq!(hostile.asked("/token"), 0, "the hostile provider was shown the code");
+    // Neither was spent: both sign-ins go on where they belong.
+    assert!(come_back(&control, &back).await.is_ok());
 }
 
 #[tokio::test]

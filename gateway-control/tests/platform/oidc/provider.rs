@@ -174,10 +174,15 @@ impl Provider {
 
     /// Its section of the control plane's configuration, named `corporate`.
     pub(crate) fn section(&self, more: &str) -> String {
+        self.section_named("corporate", more)
+    }
+
+    /// The same under another name.
+    pub(crate) fn section_named(&self, name: &str, more: &str) -> String {
         let secret = self.directory.path().join("client-secret");
         secret_file::write(&secret, format!("{SECRET}\n").as_bytes()).unwrap();
         format!(
-            "[[oidc]]\nname = 'corporate'\nissuer = '{}'\nclient_id = '{CLIENT}'\nclient_secret_file = '{}'\nca_file = '{}'\n{more}\n",
+            "[[oidc]]\nname = '{name}'\nissuer = '{}'\nclient_id = '{CLIENT}'\nclient_secret_file = '{}'\nca_file = '{}'\n{more}\n",
             self.issuer,
             secret.display(),
             self.directory.path().join("ca.pem").display()
