@@ -32,12 +32,17 @@ use tokio::{
 };
 
 use crate::{
+    accept::LimitAcceptor,
     config::Acme,
     metrics::{Metrics, OrderOutcome},
 };
 
 /// File name of the certificate in the data directory.
 const CERTIFICATE_FILE: &str = "acme-certificate.pem";
+/// Holds room on the disk for what an order leaves.
+const ROOM_FILE: &str = "acme-certificate.room";
+/// Enough for a chain, an account and what replaces them.
+const ROOM: usize = 64 << 10;
 /// Nothing is awaited longer than this at once: the clock may be set meanwhile.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// A whole order, with the authority's look at the challenge.
@@ -137,11 +142,11 @@ impl Orders {
     }
 
     /// Orders whenever it is time; ends only with the task.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, acceptor: LimitAcceptor) {
         let (tokens, listener) = (self.tokens.clone(), self.listener.take());
         tokio::select! {
             () = self.order_for_ever() => {}
-            () = challenge::serve(listener, tokens) => {}
+            () = challenge::serve(listener, acceptor, tokens) => {}
         }
     }
 
@@ -152,9 +157,8 @@ impl Orders {
             while let Ok(left) = self.renew_at.duration_since(SystemTime::now()) {
                 sleep(left.clamp(Duration::from_millis(10), MAX_WAIT)).await;
             }
-            let ordered =
-                timeout(ORDER_LIMIT, place(&self.acme, &self.data_dir, &self.http, &self.tokens, &self.certificates));
-            let taken = ordered.await.unwrap_or(Err(OrderError::TooLong)).and_then(|chain| self.take(&chain));
+            let taken = self.order().await;
+            self.give_room_back();
             self.certificates.forget_challenges();
             self.tokens.clear();
             let Err(error) = taken else {
@@ -172,6 +176,19 @@ impl Orders {
             );
             sleep(pause).await;
         }
+    }
+
+    /// Authorities count what they issue: nothing is asked for that could not be kept.
+    async fn order(&mut self) -> Result<(), OrderError> {
+        secret_file::write_public(&self.data_dir.join(ROOM_FILE), &[0; ROOM]).map_err(OrderError::Room)?;
+        let ordered = place(&self.acme, &self.data_dir, &self.http, &self.tokens, &self.certificates);
+        let chain = timeout(ORDER_LIMIT, ordered).await.unwrap_or(Err(OrderError::TooLong))?;
+        self.give_room_back();
+        self.take(&chain)
+    }
+
+    fn give_room_back(&self) {
+        give_room_back(&self.data_dir);
     }
 
     /// Keeps what was issued, and shows it.
@@ -199,6 +216,11 @@ impl Orders {
         let expires = to.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         self.metrics.certificate_expires.set(i64::try_from(expires).unwrap_or(i64::MAX));
     }
+}
+
+/// A file that is not there gives nothing back.
+fn give_room_back(data_dir: &Path) {
+    let _ = std::fs::remove_file(data_dir.join(ROOM_FILE));
 }
 
 /// After two thirds of its life, so that a third is left for whatever goes wrong.

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A request head that takes longer is no gateway's.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last words of links that were still there after the grace period.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -143,7 +143,10 @@ impl Relay {
         }
 
         let ready = Ready::new(listen, [first, second], relayed, metrics_listen, &identity);
-        ready.write(&config.data_dir)?;
+        // A relay whose disk is full relays.
+        if let Err(error) = ready.write(&config.data_dir) {
+            tracing::warn!(%error, "ready.json of the data directory is the one of an earlier start");
+        }
         let metrics = Arc::new(Metrics::new());
         let orders = match &config.tls {
             TlsSource::Acme(acme) => {
@@ -173,8 +176,9 @@ impl Relay {
         let tls = match orders {
             Some(orders) => {
                 let tls = orders.tls();
+                let acceptor = acceptor.clone();
                 tasks.spawn(async move {
-                    orders.run().await;
+                    orders.run(acceptor).await;
                     Task::Certificate
                 });
                 tls

@@ -24,6 +24,7 @@ use crate::{
     control_client::{ControlClient, LinkTimes, ReportSource},
     credentials::AllowedPeers,
     engine::{EngineClient, EngineWatch},
+    explain::explain,
     gate::Gate,
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
@@ -306,7 +307,12 @@ impl Daemon {
             "key": authority.gateway_key().public(),
             "tunnel_port": self.socket.local_port(),
         });
-        secret_file::write_public(&config.state_dir.join("ready.json"), ready.to_string().as_bytes())?;
+        // Data passes on a full disk, and after a restart too.
+        if let Err(error) =
+            secret_file::write_public(&config.state_dir.join("ready.json"), ready.to_string().as_bytes())
+        {
+            warn!(error = explain(&error), "ready.json of the state directory is the one of an earlier start");
+        }
         writeln!(std::io::stdout(), "{ready}").context("cannot write to standard output")?;
         info!(key = %authority.gateway_key().public(), "gatewayd is ready");
         Ok(())

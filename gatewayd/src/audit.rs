@@ -128,7 +128,7 @@ impl AuditLog {
             durable: Mutex::default(),
             compared: Mutex::default(),
             mismatches: AtomicU64::default(),
-            writable: AtomicBool::new(true),
+            writable: AtomicBool::new(!files.is_behind()),
             streams: AtomicU64::default(),
             dropped: AtomicU64::default(),
             dropped_since: AtomicU64::new(u64::MAX),

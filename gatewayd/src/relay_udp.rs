@@ -17,7 +17,7 @@ use gateway_proto::{
     path::{PacketClass, classify, normalize},
     relay::{
         ClientFrame, RelayAddress,
-        udp::{CarrierReason, Kind, OVERHEAD, Slots, UdpCarrier, UdpSecret, UdpSession},
+        udp::{CarrierReason, Kind, OVERHEAD, Slots, UdpCarrier, UdpSecret, UdpSession, is_relayed},
     },
 };
 use tokio::{
@@ -81,6 +81,8 @@ pub(crate) struct Unpacked {
     pub(crate) kept: usize,
     /// Datagrams of other peers in the same train.
     pub(crate) others: Vec<(SocketAddr, Vec<u8>)>,
+    /// Datagrams without a relay's header, which the kernel has joined to the train: its STUN answers come from the same address.
+    pub(crate) bare: Vec<Vec<u8>>,
     /// Datagrams that were dropped.
     pub(crate) refused: u64,
 }
@@ -174,6 +176,11 @@ impl UdpLeg {
         let (mut at, mut wake) = (0, false);
         while at < buffer.len() {
             let end = (at + segment).min(buffer.len());
+            if !is_relayed(buffer[at]) {
+                unpacked.bare.push(buffer[at..end].to_vec());
+                at = end;
+                continue;
+            }
             match session.wire.open(&buffer[at..end]) {
                 Ok(opened) if opened.kind == Kind::Data => {
                     let source = session.sources.get(usize::from(opened.slot)).copied();

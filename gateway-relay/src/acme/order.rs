@@ -47,6 +47,8 @@ pub(super) enum OrderError {
     Request(#[source] IdentityError),
     #[error("the issued certificate is not usable")]
     Unusable(#[source] IdentityError),
+    #[error("there is no room for a certificate in the data directory, so none is ordered")]
+    Room(#[source] SecretFileError),
     #[error("the issued certificate cannot be kept")]
     Keep(#[source] SecretFileError),
     #[error("the issued certificate cannot take the place of the old one")]
@@ -58,7 +60,16 @@ pub(super) enum OrderError {
 impl OrderError {
     /// Whether the authority counts it.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::NoChallenge(..) | Self::Challenge { .. } | Self::Unusable(_))
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::NoChallenge(..)
+                | Self::Challenge { .. }
+                | Self::Unusable(_)
+                | Self::Keep(_)
+                | Self::Rename(_)
+                | Self::Account(_)
+        )
     }
 
     /// What to do, in words.
@@ -75,9 +86,12 @@ impl OrderError {
             Self::Account(_) | Self::AccountFile(_) => {
                 "restore the account file, or remove it: another account is made then"
             }
-            Self::Answer(_) | Self::Request(_) | Self::Unusable(_) | Self::Keep(_) | Self::Rename(_) => {
-                "check the files and the room of the data directory"
-            }
+            Self::Answer(_)
+            | Self::Request(_)
+            | Self::Unusable(_)
+            | Self::Room(_)
+            | Self::Keep(_)
+            | Self::Rename(_) => "check the files and the room of the data directory",
         }
     }
 }
@@ -187,6 +201,7 @@ async fn account(acme: &Acme, data_dir: &Path, http: &reqwest::Client) -> Result
     let credentials = serde_json::to_value(&credentials).map_err(OrderError::AccountFile)?;
     let kept = Kept { directory: acme.directory.clone(), credentials };
     let text = serde_json::to_vec(&kept).map_err(OrderError::AccountFile)?;
+    super::give_room_back(data_dir);
     secret_file::write(&path, &text).map_err(OrderError::Account)?;
     Ok(account)
 }

@@ -44,6 +44,8 @@ pub(super) struct LogFiles {
     is_torn: bool,
     /// Written, and not on the disk for sure.
     is_unsynced: bool,
+    /// That the daemon began, while the disk takes nothing: it comes before whatever is written next.
+    waiting: Option<(u64, Event)>,
 }
 
 /// One file of the log.
@@ -80,7 +82,7 @@ struct Tail {
 }
 
 impl LogFiles {
-    /// Opens the log, goes on where it ends, and writes that the daemon begins.
+    /// Opens the log, goes on where it ends, and writes that the daemon begins. A full disk is no reason not to begin, and [`is_behind`](Self::is_behind) then.
     pub(super) fn open(dir: &Path, retention: Retention) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let (tail, mut torn_bytes) = tail(dir)?;
@@ -98,7 +100,8 @@ impl LogFiles {
                         let (length, next) = (tail.length, tail.next);
                         let dir = dir.to_owned();
                         let is_torn = tail.torn_bytes > 0;
-                        Self { dir, retention, file, length, begun, chain, next, is_torn, is_unsynced: false }
+                        let is_unsynced = false;
+                        Self { dir, retention, file, length, begun, chain, next, is_torn, is_unsynced, waiting: None }
                     }
                     None => {
                         begun.broken = true;
@@ -109,7 +112,9 @@ impl LogFiles {
             None => Self::begin(dir, retention, LineChain::default(), 0)?,
         };
         begun.torn_bytes = torn_bytes;
-        log.append(gateway_net::time::unix_ms(), [Event::Begun(begun)])?;
+        log.waiting = Some((gateway_net::time::unix_ms(), Event::Begun(begun)));
+        // What fails here fails again with the next write, and is told then.
+        let _ = log.append_all([]);
         Ok(log)
     }
 
@@ -132,6 +137,7 @@ impl LogFiles {
             next: next + 1,
             is_torn: false,
             is_unsynced: true,
+            waiting: None,
         })
     }
 
@@ -147,11 +153,25 @@ impl LogFiles {
 
     /// Appends records, each with its time, all or none of them.
     pub(super) fn append_all(&mut self, events: impl IntoIterator<Item = (u64, Event)>) -> io::Result<()> {
+        let waiting = self.waiting.take();
+        let written = self.write(waiting.clone().into_iter().chain(events));
+        if written.is_err() {
+            self.waiting = waiting;
+        }
+        written
+    }
+
+    /// Whether something waits to be written since the log was opened.
+    pub(super) fn is_behind(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    fn write(&mut self, events: impl Iterator<Item = (u64, Event)>) -> io::Result<()> {
         if self.is_torn {
             self.file.set_len(self.length)?;
             self.is_torn = false;
         }
-        if self.length >= MAX_FILE_LEN || self.begun.elapsed().is_ok_and(|age| age >= MAX_FILE_AGE) {
+        if self.is_full() {
             self.turn()?;
         }
         let (mut text, mut chain, mut next) = (String::new(), self.chain, self.next);
@@ -182,6 +202,10 @@ impl LogFiles {
         self.is_unsynced
     }
 
+    fn is_full(&self) -> bool {
+        self.length >= MAX_FILE_LEN || self.begun.elapsed().is_ok_and(|age| age >= MAX_FILE_AGE)
+    }
+
     /// The next file. One that cannot be made leaves everything as it was.
     fn turn(&mut self) -> io::Result<()> {
         self.sync()?;
@@ -196,8 +220,26 @@ impl LogFiles {
         self.begun = SystemTime::UNIX_EPOCH;
     }
 
+    /// The disk takes nothing, as when it was full at the start: what is written now waits.
+    #[cfg(test)]
+    pub(super) fn on_a_full_disk(&mut self, event: Event) -> io::Result<File> {
+        let full = OpenOptions::new().append(true).open("/dev/full")?;
+        self.waiting = Some((1, event));
+        Ok(std::mem::replace(&mut self.file, full))
+    }
+
+    /// It takes something again.
+    #[cfg(test)]
+    pub(super) fn with_room(&mut self, file: File) {
+        self.file = file;
+    }
+
     /// Removes what is too much or too old, the file that grows never.
     pub(super) fn remove_oldest(&mut self) -> io::Result<()> {
+        if self.is_full() {
+            // That comes back here, with a file that takes the record of it.
+            return self.turn();
+        }
         let parts = parts(&self.dir)?;
         let mut lengths = Vec::with_capacity(parts.len());
         for part in &parts {

@@ -8,7 +8,7 @@ use gateway_proto::{
     audit::{
         line::{LineError, LineVerifier, Verified},
         note::{OurReason, RefusedBy, StreamEnding},
-        record::{Event, Record},
+        record::{Begun, Event, Record},
     },
     stream::RefusalCode,
 };
@@ -73,6 +73,28 @@ async fn ended(log: AuditLog, writer: AuditWriter) -> PathBuf {
 fn turn(files: &mut LogFiles) -> io::Result<()> {
     files.fill();
     files.append(1, [Event::Ended])
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_at_the_start_comes_first_when_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut files = LogFiles::open(directory.path(), PLENTY).unwrap();
+    assert!(!files.is_behind());
+    let before = files.head();
+    let begun = Event::Begun(Begun { version: "1".into(), in_order: true, torn_bytes: 0, broken: false });
+    let file = files.on_a_full_disk(begun.clone()).unwrap();
+    for _ in 0..2 {
+        files.append(2, [Event::Ended]).unwrap_err();
+        assert!(files.is_behind());
+        assert_eq!(files.head(), before);
+    }
+    files.with_room(file);
+    files.append(3, [Event::Ended]).unwrap();
+    assert!(!files.is_behind());
+    let records = records(directory.path());
+    let last: Vec<_> = records.iter().rev().take(2).map(|record| record.event.clone()).collect();
+    assert_eq!(last, [Event::Ended, begun]);
+    verify(directory.path()).unwrap();
 }
 
 #[tokio::test]

@@ -91,6 +91,12 @@ impl AuditWriter {
         self.book.names = names;
         let head = self.book.files.head();
         info!(sequence = head.sequence, hash = head.hash, "the audit log goes on");
+        if self.book.files.is_behind() {
+            error!(
+                dir = %self.book.shared.dir.display(),
+                "the audit log cannot be written; data passes, no admin call does until it can: make room on the disk"
+            );
+        }
         loop {
             let mut batch = self.gather().await;
             let now = Instant::now();
@@ -194,7 +200,8 @@ impl Book {
         if batch.is_last {
             events.push((unix_ms(), Event::Ended));
         }
-        let appended = if events.is_empty() { Ok(()) } else { self.files.append_all(events) };
+        let nothing = events.is_empty() && !self.files.is_behind();
+        let appended = if nothing { Ok(()) } else { self.files.append_all(events) };
         if appended.is_ok() {
             self.gap = Gap::default();
             self.shared.written.fetch_add(count, Relaxed);

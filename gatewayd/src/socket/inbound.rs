@@ -73,7 +73,7 @@ impl TunnelSocket {
         if buffer.first().is_some_and(|first| is_relayed(*first))
             && let Some(leg) = self.legs.find(&from)
         {
-            return self.unpack(&leg, buffer, meta);
+            return self.unpack(&leg, from, buffer, meta);
         }
         let owner = self.routes.owner(&from);
         let mut kept = 0;
@@ -91,18 +91,8 @@ impl TunnelSocket {
                 (PacketClass::Quic, None) => {
                     self.counters.strangers.fetch_add(1, Relaxed);
                 }
-                // What no path agent can have asked for takes no place in the queue.
-                (PacketClass::Probe, _) if !self.sessions.knows(&buffer[at..end]) => {
-                    self.counters.strangers.fetch_add(1, Relaxed);
-                }
-                (PacketClass::Stun | PacketClass::Probe, _) => {
-                    let packet = PathPacket { from, class, packet: buffer[at..end].to_vec() };
-                    if self.probes.try_send(packet).is_err() {
-                        self.counters.probes_dropped.fetch_add(1, Relaxed);
-                    }
-                }
-                (PacketClass::Unknown, _) => {
-                    self.counters.unknown.fetch_add(1, Relaxed);
+                (PacketClass::Stun | PacketClass::Probe | PacketClass::Unknown, _) => {
+                    self.for_the_agents(from, class, &buffer[at..end]);
                 }
             }
             at = end;
@@ -113,11 +103,32 @@ impl TunnelSocket {
         }
     }
 
+    /// A packet that is not QUIC, of a peer or a STUN server. What no path agent can have asked for takes no place in the queue.
+    fn for_the_agents(&self, from: SocketAddr, class: PacketClass, packet: &[u8]) {
+        match class {
+            PacketClass::Probe if !self.sessions.knows(packet) => {
+                self.counters.strangers.fetch_add(1, Relaxed);
+            }
+            PacketClass::Stun | PacketClass::Probe => {
+                let packet = PathPacket { from, class, packet: packet.to_vec() };
+                if self.probes.try_send(packet).is_err() {
+                    self.counters.probes_dropped.fetch_add(1, Relaxed);
+                }
+            }
+            PacketClass::Quic | PacketClass::Unknown => {
+                self.counters.unknown.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
     /// Takes the relay's headers out of a train: the datagrams of one peer stay, those of others are queued.
-    fn unpack(&self, leg: &UdpLeg, buffer: &mut [u8], meta: &mut RecvMeta) {
+    fn unpack(&self, leg: &UdpLeg, from: SocketAddr, buffer: &mut [u8], meta: &mut RecvMeta) {
         let now = Instant::now();
         let unpacked = leg.receive(&mut buffer[..meta.len], meta.stride.max(1), now);
         self.counters.relayed_refused.fetch_add(unpacked.refused, Relaxed);
+        for packet in &unpacked.bare {
+            self.for_the_agents(from, classify(packet), packet);
+        }
         meta.len = 0;
         meta.stride = meta.stride.saturating_sub(OVERHEAD);
         for (source, payload) in unpacked.others {

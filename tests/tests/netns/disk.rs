@@ -1,34 +1,49 @@
-//! The disk below the control plane's database is full: a small file system of its own, so the tests need root.
+//! The disk below the control plane's database, or a gateway's state, is full: a small file system of its own, so the tests
+//! need root.
 
 use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use gateway_tests::{
     ctl::{items, text},
     platform::{Platform, PlatformOptions},
+    scene::{Scene, play},
+    wait,
 };
 
+const LIMIT: Duration = Duration::from_secs(20);
+
 /// A tmpfs that is gone with the test.
-struct SmallDisk(tempfile::TempDir);
+struct SmallDisk {
+    path: PathBuf,
+    _directory: Option<tempfile::TempDir>,
+}
 
 impl SmallDisk {
     fn mount(size: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let options = format!("size={size},mode=700");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "gateway-test"]).arg(directory.path());
-        let status = mount.status().context("cannot run mount")?;
-        ensure!(status.success(), "a tmpfs cannot be mounted: {status}");
-        Ok(Self(directory))
+        mount_at(directory.path(), size)?;
+        Ok(Self { path: directory.path().to_owned(), _directory: Some(directory) })
+    }
+
+    /// In the place of a directory, with what is in it.
+    fn over(path: &Path, size: &str) -> anyhow::Result<Self> {
+        let aside = tempfile::tempdir()?;
+        copy(path, aside.path())?;
+        mount_at(path, size)?;
+        let disk = Self { path: path.to_owned(), _directory: None };
+        copy(aside.path(), path)?;
+        Ok(disk)
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     fn filler(&self) -> PathBuf {
@@ -56,6 +71,20 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
     }
+}
+
+fn mount_at(path: &Path, size: &str) -> anyhow::Result<()> {
+    let options = format!("size={size},mode=700");
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "gateway-test"]).arg(path).status();
+    let status = status.context("cannot run mount")?;
+    ensure!(status.success(), "a tmpfs cannot be mounted: {status}");
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().context("cannot run cp")?;
+    ensure!(status.success(), "{} cannot be copied: {status}", from.display());
+    Ok(())
 }
 
 #[tokio::test]
@@ -101,4 +130,45 @@ async fn a_full_disk_refuses_changes_keeps_what_was_acknowledged_and_is_left_beh
     let names = listed(&platform).await?;
     ensure!(expected.iter().all(|name| names.contains(name)) && names.contains(&"late engine".to_owned()), "{names:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_on_a_full_disk_carries_messages_and_its_log_goes_on_when_there_is_room()
+-> anyhow::Result<()> {
+    play(async |scene| {
+        let writable = async |scene: &Scene, value: &str| {
+            let line = format!("gatewayd_audit_writable {value}");
+            anyhow::Ok(scene.metrics_of(&scene.south).await?.lines().any(|found| found == line).then_some(()))
+        };
+        scene.connected().await?;
+        scene.south.gateway.kill_and_reap();
+        let disk = SmallDisk::over(&scene.south.state_dir(), "8m")?;
+        scene.south.gateway.restart(LIMIT).await?;
+        scene.connected().await?;
+        disk.fill()?;
+        // The last block of the log's file has room for some records yet.
+        while writable(scene, "0").await?.is_none() {
+            let message = scene.message();
+            scene.deliver(&mut scene.sender(), &message).await?;
+        }
+        scene.south.gateway.kill_and_reap();
+        scene.south.gateway.restart(LIMIT).await?;
+        scene.connected().await?;
+        let message = scene.message();
+        scene.deliver(&mut scene.sender(), &message).await?;
+        scene.arrived_once(&message)?;
+        while writable(scene, "0").await?.is_none() {
+            let message = scene.message();
+            scene.deliver(&mut scene.sender(), &message).await?;
+        }
+
+        disk.make_room()?;
+        wait::until(LIMIT, "the log is written again", async || writable(scene, "1").await).await?;
+        let socket = scene.south.socket();
+        let verify = scene.ctl(&["gateway", "audit", "verify", "--socket", socket]).await?;
+        ensure!(verify["unclean_starts"] == 2, "{verify}");
+        scene.south.gateway.terminate(LIMIT).await?;
+        Ok(())
+    })
+    .await
 }
