@@ -171,6 +171,7 @@ impl Daemon {
                 unobserved: config.unobserved.clone(),
                 engine: engine.clone(),
                 places: places.clone(),
+                max_streams: config.limits.streams,
                 hold: config.listener.hold,
                 dial_timeout: config.listener.dial_timeout,
                 keepalive: config.listener.keepalive,

@@ -34,7 +34,7 @@ use crate::{
     places::{EnginePlaces, ListenerFull, Place},
     splice::{Opening, SendHalf, SpliceContext, splice},
     traffic::{Role, StreamGuard, Traffic, TrafficTable, WaitFor},
-    tunnel::Tunnel,
+    tunnel::{StreamRoom, Tunnel},
 };
 
 /// A peer that opens a stream sends its header at once.
@@ -61,6 +61,8 @@ pub struct ListenerContext {
     pub engine: EngineWatch,
     /// Places in our engine's listeners.
     pub places: EnginePlaces,
+    /// Streams of one peer at most.
+    pub max_streams: u32,
     /// How long a stream waits for one.
     pub hold: Duration,
     /// How long the engine may take to accept.
@@ -74,6 +76,7 @@ pub struct ListenerContext {
 /// Takes streams until the tunnel ends; streams under way end with it.
 pub async fn serve(tunnel: &Tunnel, peer: &Arc<Peer>, context: &ListenerContext) {
     let mut streams = JoinSet::new();
+    let mut room = StreamRoom::new(context.max_streams);
     // Shared: a copy in the task of every stream would be there several times.
     let context = Arc::new(context.clone());
     loop {
@@ -81,6 +84,9 @@ pub async fn serve(tunnel: &Tunnel, peer: &Arc<Peer>, context: &ListenerContext)
             accepted = tunnel.connection().accept_bi() => {
                 let Ok((send, recv)) = accepted else { return };
                 let (tunnel, peer, context) = (tunnel.clone(), peer.clone(), context.clone());
+                if let Some(streams) = room.grow(streams.len() + 1) {
+                    tunnel.make_room(streams);
+                }
                 streams.spawn(async move { stream(&tunnel, &peer, context, SendHalf::new(send), recv).await });
             }
             Some(_) = streams.join_next() => {}

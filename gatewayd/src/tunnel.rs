@@ -39,6 +39,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const TUNNEL_WINDOW: u32 = 272 << 20;
 /// Length of our connection ids in bytes.
 const CONNECTION_ID_LEN: usize = 8;
+/// Streams of the peer that a tunnel has room for at first: QUIC keeps an entry of some 80 bytes for each that may come.
+const FIRST_STREAMS: u32 = 64;
 /// Exporters remembered in one tunnel.
 const MAX_EXPORTERS: usize = 1024;
 /// Handshakes of peers that wait to be looked at.
@@ -161,8 +163,7 @@ pub fn transport(max_streams: u32, epoch: &Arc<AtomicU64>) -> TransportConfig {
     transport
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32).into()))
         .initial_rtt(INITIAL_RTT)
-        // One more than the data streams: the control stream.
-        .max_concurrent_bidi_streams(VarInt::from_u32(max_streams.saturating_add(1)))
+        .max_concurrent_bidi_streams(with_control(max_streams.min(FIRST_STREAMS)))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(TUNNEL_WINDOW))
@@ -171,6 +172,36 @@ pub fn transport(max_streams: u32, epoch: &Arc<AtomicU64>) -> TransportConfig {
         .mtu_discovery_config(Some(mtu))
         .congestion_controller_factory(Arc::new(PathAware::new(epoch.clone())));
     transport
+}
+
+/// One more than the data streams: the control stream.
+fn with_control(streams: u32) -> VarInt {
+    VarInt::from_u32(streams.saturating_add(1))
+}
+
+/// How many streams the peer may have open: few at first, twice as many whenever half of them are. A burst beyond that waits
+/// a round trip for each doubling.
+#[derive(Debug)]
+pub struct StreamRoom {
+    now: u32,
+    most: u32,
+}
+
+impl StreamRoom {
+    /// The room that a tunnel begins with, and what it may become: the limit of the configuration.
+    pub fn new(most: u32) -> Self {
+        Self { now: most.min(FIRST_STREAMS), most }
+    }
+
+    /// The room from now on, if so many open streams ask for more.
+    pub fn grow(&mut self, open: usize) -> Option<u32> {
+        let half = usize::try_from(self.now / 2).unwrap_or(usize::MAX);
+        if self.now == self.most || open < half {
+            return None;
+        }
+        self.now = self.now.saturating_mul(2).min(self.most);
+        Some(self.now)
+    }
 }
 
 /// A tunnel that is up.
@@ -190,6 +221,11 @@ impl Tunnel {
     /// Over a QUIC connection whose handshake is done.
     pub fn new(connection: Connection) -> Self {
         Self { connection, exporters: Arc::default() }
+    }
+
+    /// The peer may have so many streams open.
+    pub fn make_room(&self, streams: u32) {
+        self.connection.set_max_concurrent_bi_streams(with_control(streams));
     }
 
     /// The QUIC connection.
@@ -212,5 +248,23 @@ impl Tunnel {
         }
         known.insert(id, exporter);
         Some(exporter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_for_streams_doubles_when_half_of_it_is_used_and_ends_at_the_limit() {
+        let mut room = StreamRoom::new(300);
+        assert_eq!((0..32).find_map(|open| room.grow(open)), None);
+        assert_eq!(
+            [room.grow(32), room.grow(33), room.grow(64), room.grow(128)],
+            [Some(128), None, Some(256), Some(300)]
+        );
+        assert_eq!(room.grow(300), None);
+        assert_eq!(StreamRoom::new(8).grow(8), None, "the limit is less than the first room");
+        assert_eq!(StreamRoom::new(u32::MAX).grow(usize::MAX), Some(128));
     }
 }

@@ -223,6 +223,7 @@ impl World {
             traffic: TrafficTable::default(),
             unobserved: Unobserved::default(),
             places: EnginePlaces::new(10, gatewayd::engine::EngineWatch::none()),
+            max_streams: 64,
             hold: LIMIT,
             dial_timeout: LIMIT,
             keepalive: LIMIT,
