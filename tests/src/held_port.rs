@@ -46,7 +46,6 @@ impl HeldPort {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use std::{
         io::ErrorKind,

@@ -135,7 +135,7 @@ impl Lab {
             nft(
                 router,
                 "table inet nat {
-                   chain forward { type filter hook forward priority 0; iifname \"wan\" ct state new drop; }
+                   chain forward { type filter hook forward priority 0; ct state invalid drop; iifname \"wan\" ct state new drop; }
                    chain input { type filter hook input priority 0; iifname \"wan\" ct state new drop; }
                    chain postrouting { type nat hook postrouting priority 100; oifname \"wan\" masquerade; }
                  }",

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use gateway_proto::{
     api::gateway::PathKind,
     netcheck::{MappingProtocol, PortMapping},
@@ -176,7 +176,7 @@ async fn play(
 }
 
 async fn told(scene: &Scene) -> anyhow::Result<PortMapping> {
-    scene.north.look().await?.port_mapping.context("nothing is told of the mapping")
+    wait::until(LIMIT, "something is told of the mapping", async || Ok(scene.north.look().await?.port_mapping)).await
 }
 
 async fn is_mapped(scene: &mut Scene, router: &Router) -> anyhow::Result<()> {
