@@ -33,6 +33,7 @@ use tokio::{
 
 use crate::{
     accept::LimitAcceptor,
+    causes::with_causes,
     config::Acme,
     metrics::{Metrics, OrderOutcome},
 };
@@ -158,7 +159,7 @@ impl Orders {
                 sleep(left.clamp(Duration::from_millis(10), MAX_WAIT)).await;
             }
             let taken = self.order().await;
-            self.give_room_back();
+            give_room_back(&self.data_dir);
             self.certificates.forget_challenges();
             self.tokens.clear();
             let Err(error) = taken else {
@@ -183,12 +184,8 @@ impl Orders {
         secret_file::write_public(&self.data_dir.join(ROOM_FILE), &[0; ROOM]).map_err(OrderError::Room)?;
         let ordered = place(&self.acme, &self.data_dir, &self.http, &self.tokens, &self.certificates);
         let chain = timeout(ORDER_LIMIT, ordered).await.unwrap_or(Err(OrderError::TooLong))?;
-        self.give_room_back();
-        self.take(&chain)
-    }
-
-    fn give_room_back(&self) {
         give_room_back(&self.data_dir);
+        self.take(&chain)
     }
 
     /// Keeps what was issued, and shows it.
@@ -226,11 +223,6 @@ fn give_room_back(data_dir: &Path) {
 /// After two thirds of its life, so that a third is left for whatever goes wrong.
 fn renewal(from: SystemTime, to: SystemTime) -> SystemTime {
     from + to.duration_since(from).unwrap_or_default() * 2 / 3
-}
-
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    causes::with_causes,
     config::TlsSource,
     metrics::{Metrics, ReloadOutcome},
 };
@@ -109,9 +110,4 @@ impl Files {
             }
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

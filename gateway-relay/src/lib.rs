@@ -16,6 +16,7 @@ mod acme;
 mod admission;
 mod app;
 mod budget;
+mod causes;
 mod certificate;
 pub mod cli;
 mod client;

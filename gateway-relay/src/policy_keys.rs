@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    acme::with_causes,
+    causes::with_causes,
     config::{Config, ControlPlane},
     metrics::{KeysOutcome, Metrics},
 };
