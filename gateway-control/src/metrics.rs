@@ -7,6 +7,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::storage::queries_run;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Class {
     status: String,
@@ -57,6 +59,7 @@ impl Default for Metrics {
             "Heads of gateways' audit logs that contradicted what was reported before, as told to the audit log",
             audit_faults.clone(),
         );
+        registry.register("database_queries", "Queries run by this process", queries_run());
         Self { registry, requests, enrollments, watches, policies, reports_dropped, audit_faults }
     }
 }

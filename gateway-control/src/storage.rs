@@ -10,7 +10,10 @@ mod news;
 mod rows;
 mod sql;
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use async_trait::async_trait;
 use gateway_proto::{
@@ -30,6 +33,7 @@ use gateway_proto::{
 };
 pub use news::{Heard, News, NewsLine};
 pub use rows::*;
+pub use sql::queries_run;
 pub use sql::{BackupError, KeptFile, Location, LocationError, PostgresServer, SqlStorage, Unpacked, back_up, unpack};
 
 /// Why the storage did not do it.
@@ -720,6 +724,49 @@ pub trait PolicyKeys: Send {
     async fn put_platform_token(&mut self, kind: &str, row: &PlatformTokenRow) -> StorageResult<()>;
 }
 
+/// What is going to be asked for one by one.
+#[derive(Debug, Clone)]
+pub enum Ahead {
+    /// [`Accounts::organization`].
+    Organizations(BTreeSet<OrganizationId>),
+    /// [`Accounts::user`].
+    Users(BTreeSet<UserId>),
+    /// [`Servers::server`].
+    Servers(BTreeSet<ServerId>),
+    /// [`Servers::policy_revision`].
+    Revisions(BTreeSet<ServerId>),
+    /// [`Channels::channel`].
+    Channels(BTreeSet<ChannelId>),
+    /// [`Channels::open_grants_of_channel`].
+    GrantsOfChannels(BTreeSet<ChannelId>),
+    /// [`Peering::agreement`].
+    Agreements(BTreeSet<AgreementId>),
+    /// [`Peering::agreement_between`] the one and each of the others.
+    AgreementsWith(OrganizationId, BTreeSet<OrganizationId>),
+    /// [`Peering::pending_between`] the one and each of the others, at this time.
+    RequestsWith(OrganizationId, BTreeSet<OrganizationId>, u64),
+    /// [`Connections::connection_of_grant`].
+    ConnectionsOfGrants(BTreeSet<GrantId>),
+    /// [`Shares::open_connections_of_share`].
+    ConnectionsOfShares(BTreeSet<ShareId>),
+    /// [`Deliveries::delivery`].
+    Deliveries(BTreeSet<ConnectionId>),
+    /// [`Devices::device`].
+    Devices(BTreeSet<DeviceId>),
+    /// [`Replicas::watch_heard`] since a time.
+    Watches(BTreeSet<ServerId>, u64),
+    /// [`Replicas::report`] since a time.
+    Reports(BTreeSet<(ServerId, ConnectionId)>, u64),
+}
+
+/// Lists.
+#[async_trait]
+pub trait ReadAhead: Send {
+    /// Reads in one query what is going to be asked for one by one: those questions cost nothing then. In a transaction that
+    /// writes it does nothing.
+    async fn read_ahead(&mut self, what: Ahead) -> StorageResult<()>;
+}
+
 /// A transaction: every query, and the commit. Dropped without commit, nothing happened.
 #[async_trait]
 pub trait Transaction:
@@ -743,6 +790,7 @@ pub trait Transaction:
     + Idempotency
     + Audit
     + Replicas
+    + ReadAhead
     + Send
 {
     /// Tells the other replicas, with the commit.

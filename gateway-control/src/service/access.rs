@@ -18,7 +18,7 @@ use super::{
     permission::Act,
     servers::own_server,
 };
-use crate::storage::{ChannelRow, Transaction};
+use crate::storage::{Ahead, ChannelRow, Transaction};
 
 impl Service {
     /// Who may use a channel, and who waits for it.
@@ -47,7 +47,9 @@ impl Service {
         let mut tx = self.storage.read().await?;
         own_server(&mut *tx, own, id).await?;
         let mut entries = Vec::new();
-        for channel in tx.channels_of_server(id).await? {
+        let channels = tx.channels_of_server(id).await?;
+        tx.read_ahead(Ahead::GrantsOfChannels(channels.iter().map(|channel| channel.id).collect())).await?;
+        for channel in channels {
             entries.extend(granted(&mut *tx, &channel).await?);
         }
         for share in tx.open_shares_of_server(id).await? {
@@ -95,6 +97,7 @@ async fn named_page(
     entries.sort_unstable_by(|one, other| one.id.cmp(&other.id));
     entries.retain(|entry| entry.id > slice.after);
     let (mut items, next) = cut(entries, &slice, |entry| entry.id.clone());
+    tx.read_ahead(Ahead::Organizations(items.iter().map(|entry| entry.organization_id).collect())).await?;
     for entry in &mut items {
         entry.organization_name = name_of(tx, entry.organization_id, own).await?;
     }

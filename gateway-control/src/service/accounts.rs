@@ -1,5 +1,7 @@
 //! Organizations, users, sessions, the directory.
 
+use std::collections::BTreeSet;
+
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::{
@@ -20,7 +22,7 @@ use super::{
     validate,
     work::{Who, changes},
 };
-use crate::storage::{OrganizationRow, PasswordHash, Transaction, UserRow};
+use crate::storage::{Ahead, OrganizationRow, PasswordHash, Transaction, UserRow};
 
 /// Who may create an organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,35 +346,39 @@ impl Service {
         let search = validate::single_line("q", search, 120)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
+        let now = self.clock.unix_secs();
         let rows = tx.directory(&search, &slice).await?;
         let (rows, next) = cut(rows, &slice, |row| row.name.to_lowercase());
+        let others: BTreeSet<_> = rows.iter().map(|row| row.id).collect();
+        tx.read_ahead(Ahead::AgreementsWith(actor.id(), others.clone())).await?;
+        tx.read_ahead(Ahead::RequestsWith(actor.id(), others, now)).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            let relation = self.relation(&mut *tx, actor.id(), row.id).await?.to_owned();
+            let relation = relation(&mut *tx, actor.id(), row.id, now).await?.to_owned();
             items.push(DirectoryEntry { id: row.id, name: row.name, description: row.description, relation });
         }
         Ok(Page { items, next })
     }
+}
 
-    async fn relation(
-        &self,
-        tx: &mut dyn Transaction,
-        own: OrganizationId,
-        other: OrganizationId,
-    ) -> ServiceResult<&'static str> {
-        if own == other {
-            return Ok("self");
-        }
-        if tx.agreement_between(own, other).await?.is_some() {
-            return Ok("peer");
-        }
-        let pending = tx.pending_between(own, other, self.clock.unix_secs()).await?;
-        Ok(match pending {
-            Some(request) if request.from == own => "requested",
-            Some(_) => "invited",
-            None => "none",
-        })
+/// What two organizations have to do with each other.
+async fn relation(
+    tx: &mut dyn Transaction,
+    own: OrganizationId,
+    other: OrganizationId,
+    now: u64,
+) -> ServiceResult<&'static str> {
+    if own == other {
+        return Ok("self");
     }
+    if tx.agreement_between(own, other).await?.is_some() {
+        return Ok("peer");
+    }
+    Ok(match tx.pending_between(own, other, now).await? {
+        Some(request) if request.from == own => "requested",
+        Some(_) => "invited",
+        None => "none",
+    })
 }
 
 pub(super) async fn organization_of(tx: &mut dyn Transaction, user: &UserRow) -> ServiceResult<OrganizationRow> {

@@ -13,7 +13,7 @@ use super::{
     permission::Act,
     work::changes,
 };
-use crate::storage::{AgreementRow, Transaction};
+use crate::storage::{AgreementRow, Ahead, Transaction};
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,7 @@ impl Service {
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let (rows, next) = cut(tx.agreements(actor.id(), status, &slice).await?, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Organizations(rows.iter().map(|row| row.other(actor.id())).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(show(&mut *tx, actor.id(), row).await?);

@@ -1,5 +1,7 @@
 //! Connections: what both organizations see of them, and what each side may do.
 
+use std::collections::BTreeSet;
+
 use gateway_proto::{
     api::{
         Page,
@@ -19,7 +21,7 @@ use super::{
     permission::Act,
     work::changes,
 };
-use crate::storage::{ADMIN_BEHAVIOR, ConnectionFilter, ConnectionRow, EndRow, ServerRow, Transaction};
+use crate::storage::{ADMIN_BEHAVIOR, Ahead, ConnectionFilter, ConnectionRow, EndRow, ServerRow, Transaction};
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,7 @@ impl Service {
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let (rows, next) = cut(tx.connections(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
+        self.ahead_of_connections(&mut *tx, &rows).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             let shown = self.show_connection(&mut *tx, actor.id(), row).await?;
@@ -57,6 +60,24 @@ impl Service {
             }
         }
         Ok(Page { items, next })
+    }
+
+    /// Reads what a page of them names, in one query of each kind.
+    async fn ahead_of_connections(&self, tx: &mut dyn Transaction, rows: &[ConnectionRow]) -> ServiceResult<()> {
+        let ends = || rows.iter().flat_map(|row| row.ends().map(|end| (row, end)));
+        let servers: BTreeSet<_> = ends().filter_map(|(_, end)| end.server).collect();
+        let reports = ends().filter_map(|(row, end)| Some((end.server?, row.id))).collect();
+        let people = rows.iter().filter_map(|row| row.admin.as_ref()?.approval.as_ref());
+        let people = people.flat_map(|approval| {
+            [approval.offered_by, approval.approved.as_ref().map(|(by, _)| *by)].into_iter().flatten()
+        });
+        tx.read_ahead(Ahead::Users(people.collect())).await?;
+        tx.read_ahead(Ahead::Servers(servers)).await?;
+        tx.read_ahead(Ahead::Channels(rows.iter().filter_map(|row| row.channel).collect())).await?;
+        tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
+        tx.read_ahead(Ahead::Deliveries(rows.iter().map(|row| row.id).collect())).await?;
+        tx.read_ahead(Ahead::Organizations(ends().map(|(_, end)| end.organization).collect())).await?;
+        self.reports_ahead(tx, reports).await
     }
 
     /// One connection.

@@ -15,7 +15,7 @@ use super::{
     page::{Paging, cut},
     permission::Act,
 };
-use crate::storage::{ConnectionRow, EndRow, ExecutionsFilter, ExecutionsRow};
+use crate::storage::{Ahead, ConnectionRow, EndRow, ExecutionsFilter, ExecutionsRow};
 
 /// For how long days are kept, seconds: a year and a month.
 const KEPT_SECS: u64 = 400 * DAY_SECS;
@@ -70,6 +70,7 @@ impl Service {
         tx.organization(organization).await?.ok_or(ServiceError::NotFound("organization"))?;
         let rows = tx.executions(organization, &filter, &slice).await?;
         let (rows, next) = cut(rows, &slice, |row| format!("{} {} {}", row.day, row.device, row.behavior));
+        tx.read_ahead(Ahead::Devices(rows.iter().map(|row| row.device).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             let device_name = tx.device(row.device).await?.map(|device| device.name).unwrap_or_default();

@@ -20,7 +20,7 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{ConnectionRow, EndRow, GrantFilter, GrantRow, Slice, Transaction};
+use crate::storage::{Ahead, ConnectionRow, EndRow, GrantFilter, GrantRow, Slice, Transaction};
 
 const DEFAULT_MAX_STREAMS: u32 = 64;
 
@@ -31,6 +31,9 @@ impl Service {
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let (rows, next) = cut(tx.grants(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Channels(rows.iter().map(|row| row.channel).collect())).await?;
+        tx.read_ahead(Ahead::ConnectionsOfGrants(rows.iter().map(|row| row.id).collect())).await?;
+        tx.read_ahead(Ahead::Organizations(rows.iter().flat_map(|row| [row.owner, row.peer]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             let shown = self.show_grant(&mut *tx, actor.id(), row).await?;

@@ -21,7 +21,7 @@ use super::{
     peering::name_of,
     permission::Act,
 };
-use crate::storage::{DeviceRow, LinkRow, Transaction};
+use crate::storage::{Ahead, DeviceRow, LinkRow, Transaction};
 
 /// Links of one device, from it and to it.
 const LINKS_PER_DEVICE: u64 = 1_000;
@@ -33,6 +33,7 @@ impl Service {
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let (rows, next) = cut(tx.links(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Devices(rows.iter().flat_map(|row| [row.source, row.target]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(show(&mut *tx, row).await?);
@@ -55,6 +56,7 @@ impl Service {
         let mut tx = self.storage.read().await?;
         let rows = tx.linkable_devices(actor.id(), actor.organization.tenant, &slice).await?;
         let (rows, next) = cut(rows, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Organizations(rows.iter().filter_map(|row| row.organization).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             let organization_name = match row.organization {

@@ -19,7 +19,7 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{AgreementRow, PeeringFilter, PeeringRequestRow, Transaction};
+use crate::storage::{AgreementRow, Ahead, PeeringFilter, PeeringRequestRow, Transaction};
 
 /// A peering request or grant that nobody answers for so long expires.
 pub(super) const ANSWER_SECS: u64 = 14 * 24 * 3600;
@@ -39,6 +39,7 @@ impl Service {
         let mut tx = self.storage.read().await?;
         let (rows, next) =
             cut(tx.peering_requests(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Organizations(rows.iter().flat_map(|row| [row.from, row.to]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             let shown = self.show_request(&mut *tx, actor.id(), row).await?;

@@ -1,6 +1,6 @@
 //! What this replica tells the others, and asks of them, through the storage.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use gateway_proto::{
     api::gateway::ConnectionReport,
@@ -10,7 +10,7 @@ use gateway_proto::{
 use super::{Service, ServiceResult};
 use crate::{
     replica::{REPLICA_SILENCE_SECS, SYNC_LIMIT},
-    storage::{NewsLine, Transaction},
+    storage::{Ahead, NewsLine, Transaction},
 };
 
 /// Reports written in one transaction.
@@ -93,6 +93,30 @@ impl Service {
             None if self.shared => Ok(tx.watch_heard(server, self.alive_since()).await?),
             here => Ok(here),
         }
+    }
+
+    /// Reads ahead what [`Service::last_heard`] will ask for.
+    pub(super) async fn watches_ahead(
+        &self,
+        tx: &mut dyn Transaction,
+        servers: BTreeSet<ServerId>,
+    ) -> ServiceResult<()> {
+        if self.shared {
+            tx.read_ahead(Ahead::Watches(servers, self.alive_since())).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads ahead what [`Service::last_report`] will ask for.
+    pub(super) async fn reports_ahead(
+        &self,
+        tx: &mut dyn Transaction,
+        ends: BTreeSet<(ServerId, ConnectionId)>,
+    ) -> ServiceResult<()> {
+        if self.shared {
+            tx.read_ahead(Ahead::Reports(ends, self.alive_since())).await?;
+        }
+        Ok(())
     }
 
     /// What the watching gateway of a server last reported about a connection, wherever it watches.

@@ -1,5 +1,7 @@
 //! Servers and their enrolment codes.
 
+use std::collections::BTreeSet;
+
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::{
@@ -19,7 +21,7 @@ use super::{
     tiers::Counted,
     validate,
 };
-use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow, Transaction};
+use crate::storage::{Ahead, ConnectionRow, EnrollmentCodeRow, ServerRow, Transaction};
 
 /// How long an enrolment code is valid: an hour by default, a week at most.
 const CODE_SECS: (u64, u64, u64) = (60, 3_600, 604_800);
@@ -31,6 +33,9 @@ impl Service {
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let (rows, next) = cut(tx.servers(actor.id(), &slice).await?, &slice, |row| row.id.to_string());
+        let ids: BTreeSet<_> = rows.iter().map(|row| row.id).collect();
+        self.watches_ahead(&mut *tx, ids.clone()).await?;
+        tx.read_ahead(Ahead::Revisions(ids)).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(self.show_server(&mut *tx, row).await?);
@@ -127,7 +132,7 @@ impl Service {
 
     pub(super) async fn show_server(&self, tx: &mut dyn Transaction, row: ServerRow) -> ServiceResult<Server> {
         let watching = self.last_heard(tx, row.id).await?;
-        let policy_revision = tx.policy(row.id).await?.map_or(0, |policy| policy.revision);
+        let policy_revision = tx.policy_revision(row.id).await?;
         Ok(Server {
             id: row.id,
             name: row.name,

@@ -21,7 +21,7 @@ use super::{
     permission::Act,
     servers::own_server,
 };
-use crate::storage::{AdminTermsRow, ConnectionRow, ServerRow, ShareRow, Slice, Transaction};
+use crate::storage::{AdminTermsRow, Ahead, ConnectionRow, ServerRow, ShareRow, Slice, Transaction};
 
 /// Requests of a shared server at the same time.
 const MAX_STREAMS: u32 = 64;
@@ -43,6 +43,10 @@ impl Service {
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let (rows, next) = cut(tx.shares(actor.id(), ended, &slice).await?, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Servers(rows.iter().map(|row| row.server).collect())).await?;
+        tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
+        tx.read_ahead(Ahead::ConnectionsOfShares(rows.iter().map(|row| row.id).collect())).await?;
+        tx.read_ahead(Ahead::Organizations(rows.iter().flat_map(|row| [row.owner, row.peer]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(self.show_share(&mut *tx, actor.id(), row, Figures::LeftOut).await?);

@@ -11,6 +11,7 @@
 //! BIGINT, BOOLEAN, `$1` placeholders, `ON CONFLICT`, partial indexes.
 
 mod accounts;
+mod ahead;
 mod audit;
 mod backup;
 mod channels;
@@ -48,9 +49,11 @@ use tokio::sync::Mutex;
 
 pub use self::backup::{BackupError, KeptFile, Unpacked, back_up, unpack};
 pub use self::location::{Location, LocationError, PostgresServer};
+pub use self::query::queries_run;
 use self::{
+    ahead::Shelf,
     line::{CHANNEL, Leadership, PostgresLine, SERVERS_IN_NEWS},
-    query::{Columns, Db, Row, query, unreadable},
+    query::{Columns, Connection, Db, Row, query, unreadable},
 };
 use super::{News, NewsLine, Slice, Storage, StorageError, StorageResult, Transaction};
 
@@ -86,29 +89,33 @@ struct Postgres {
 impl Storage for SqlStorage {
     async fn read(&self) -> StorageResult<Box<dyn Transaction>> {
         Ok(Box::new(match &self.pools {
-            Pools::Sqlite { readers, .. } => SqlTransaction::Sqlite(readers.begin().await?),
-            Pools::Postgres(Postgres { readers, .. }) => SqlTransaction::Postgres(readers.begin_with(SNAPSHOT).await?),
+            Pools::Sqlite { readers, .. } => SqlTransaction::snapshot(Inner::Sqlite(readers.begin().await?)),
+            Pools::Postgres(Postgres { readers, .. }) => {
+                SqlTransaction::snapshot(Inner::Postgres(readers.begin_with(SNAPSHOT).await?))
+            }
         }))
     }
 
     async fn read_for_gateways(&self) -> StorageResult<Box<dyn Transaction>> {
         Ok(Box::new(match &self.pools {
-            Pools::Sqlite { gateways, .. } => SqlTransaction::Sqlite(gateways.begin().await?),
+            Pools::Sqlite { gateways, .. } => SqlTransaction::snapshot(Inner::Sqlite(gateways.begin().await?)),
             Pools::Postgres(Postgres { gateways, .. }) => {
-                SqlTransaction::Postgres(gateways.begin_with(SNAPSHOT).await?)
+                SqlTransaction::snapshot(Inner::Postgres(gateways.begin_with(SNAPSHOT).await?))
             }
         }))
     }
 
     async fn begin(&self) -> StorageResult<Box<dyn Transaction>> {
         Ok(Box::new(match &self.pools {
-            Pools::Sqlite { writer, .. } => SqlTransaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { writer, .. } => {
+                SqlTransaction::writing(Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
+            }
             Pools::Postgres(Postgres { writer, .. }) => {
                 // READ COMMITTED: what is read after the lock was granted is what the writer before has committed.
                 let mut inner = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
                 let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS_LOCK);
                 lock.execute(&mut *inner).await?;
-                SqlTransaction::Postgres(inner)
+                SqlTransaction::writing(Inner::Postgres(inner))
             }
         }))
     }
@@ -158,7 +165,14 @@ impl Storage for SqlStorage {
 }
 
 /// A running transaction; rolled back when it is dropped.
-enum SqlTransaction {
+struct SqlTransaction {
+    inner: Inner,
+    /// It reads, and nothing changes meanwhile.
+    is_snapshot: bool,
+    shelf: Shelf,
+}
+
+enum Inner {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
@@ -166,7 +180,7 @@ enum SqlTransaction {
 #[async_trait]
 impl Transaction for SqlTransaction {
     async fn announce(&mut self, news: News) -> StorageResult<()> {
-        let Self::Postgres(inner) = self else { return Ok(()) };
+        let Inner::Postgres(inner) = &mut self.inner else { return Ok(()) };
         for piece in news.pieces(SERVERS_IN_NEWS) {
             let text = json(&piece);
             sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(text).execute(&mut **inner).await?;
@@ -175,20 +189,29 @@ impl Transaction for SqlTransaction {
     }
 
     async fn commit(self: Box<Self>) -> StorageResult<()> {
-        match *self {
-            Self::Sqlite(inner) => inner.commit().await?,
-            Self::Postgres(inner) => inner.commit().await?,
+        match self.inner {
+            Inner::Sqlite(inner) => inner.commit().await?,
+            Inner::Postgres(inner) => inner.commit().await?,
         }
         Ok(())
     }
 }
 
 impl SqlTransaction {
+    fn snapshot(inner: Inner) -> Self {
+        Self { inner, is_snapshot: true, shelf: Shelf::default() }
+    }
+
+    fn writing(inner: Inner) -> Self {
+        Self { inner, is_snapshot: false, shelf: Shelf::default() }
+    }
+
     fn db(&mut self) -> Db<'_> {
-        match self {
-            Self::Sqlite(inner) => Db::Sqlite(inner),
-            Self::Postgres(inner) => Db::Postgres(inner),
-        }
+        let connection = match &mut self.inner {
+            Inner::Sqlite(inner) => Connection::Sqlite(inner),
+            Inner::Postgres(inner) => Connection::Postgres(inner),
+        };
+        Db { connection, shelf: &self.shelf }
     }
 }
 

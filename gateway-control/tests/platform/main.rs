@@ -19,6 +19,7 @@ mod hygiene;
 mod keys;
 mod kin;
 mod links;
+mod list_costs;
 mod lists;
 mod model;
 mod oidc;

@@ -6,11 +6,20 @@ use gateway_proto::id::{OrganizationId, TenantId, UserId};
 use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query, word};
 use crate::storage::{Accounts, OrganizationRow, PasswordHash, Slice, StorageResult, UserRow};
 
+/// One organization.
+pub(super) const ORGANIZATION: &str = "SELECT * FROM organizations WHERE id = $1";
+/// Many.
+pub(super) const ORGANIZATIONS: &str = "SELECT * FROM organizations WHERE id IN ({})";
+
+/// One user.
+pub(super) const USER: &str = "SELECT * FROM users WHERE id = $1";
+/// Many.
+pub(super) const USERS: &str = "SELECT * FROM users WHERE id IN ({})";
+
 #[async_trait]
 impl Accounts for SqlTransaction {
     async fn organization(&mut self, id: OrganizationId) -> StorageResult<Option<OrganizationRow>> {
-        let row =
-            query("SELECT * FROM organizations WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(ORGANIZATION).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(organization).transpose()
     }
 
@@ -125,7 +134,7 @@ impl Accounts for SqlTransaction {
     }
 
     async fn user(&mut self, id: UserId) -> StorageResult<Option<UserRow>> {
-        let row = query("SELECT * FROM users WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(USER).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(user).transpose()
     }
 

@@ -6,10 +6,22 @@ use gateway_proto::id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerI
 use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query};
 use crate::storage::{ChannelFilter, ChannelRow, Channels, GrantFilter, GrantRow, Slice, StorageResult};
 
+/// One channel.
+pub(super) const CHANNEL: &str = "SELECT * FROM channels WHERE id = $1";
+/// Many.
+pub(super) const CHANNELS: &str = "SELECT * FROM channels WHERE id IN ({})";
+
+/// Open grants of a channel.
+pub(super) const GRANTS_OF: &str =
+    "SELECT * FROM grants WHERE channel_id = $1 AND status IN ('pending', 'requested', 'active') ORDER BY id";
+/// Of many.
+pub(super) const GRANTS_OF_ALL: &str =
+    "SELECT * FROM grants WHERE channel_id IN ({}) AND status IN ('pending', 'requested', 'active') ORDER BY id";
+
 #[async_trait]
 impl Channels for SqlTransaction {
     async fn channel(&mut self, id: ChannelId) -> StorageResult<Option<ChannelRow>> {
-        let row = query("SELECT * FROM channels WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(CHANNEL).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(channel).transpose()
     }
 
@@ -162,12 +174,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn open_grants_of_channel(&mut self, channel: ChannelId) -> StorageResult<Vec<GrantRow>> {
-        let rows = query(
-            "SELECT * FROM grants WHERE channel_id = $1 AND status IN ('pending', 'requested', 'active') ORDER BY id",
-        )
-        .bind(channel.to_string())
-        .fetch_all(self.db())
-        .await?;
+        let rows = query(GRANTS_OF).bind(channel.to_string()).fetch_all(self.db()).await?;
         each(rows, grant)
     }
 

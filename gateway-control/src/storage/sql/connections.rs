@@ -38,6 +38,11 @@ const ALL_CONNECTIONS: &str = "SELECT * FROM (
          ORDER BY id LIMIT $3) AS received
      ORDER BY id LIMIT $3";
 
+/// That of a grant.
+pub(super) const OF_GRANT: &str = "SELECT * FROM connections WHERE grant_id = $1";
+/// Those of many.
+pub(super) const OF_GRANTS: &str = "SELECT * FROM connections WHERE grant_id IN ({})";
+
 #[async_trait]
 impl Connections for SqlTransaction {
     async fn connection(&mut self, id: ConnectionId) -> StorageResult<Option<ConnectionRow>> {
@@ -47,10 +52,7 @@ impl Connections for SqlTransaction {
     }
 
     async fn connection_of_grant(&mut self, grant: GrantId) -> StorageResult<Option<ConnectionRow>> {
-        let row = query("SELECT * FROM connections WHERE grant_id = $1")
-            .bind(grant.to_string())
-            .fetch_optional(self.db())
-            .await?;
+        let row = query(OF_GRANT).bind(grant.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(connection).transpose()
     }
 

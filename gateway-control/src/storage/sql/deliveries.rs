@@ -6,13 +6,15 @@ use gateway_proto::id::ConnectionId;
 use super::{Columns, Row, SqlTransaction, each, query, unreadable};
 use crate::storage::{Deliveries, DeliveryRow, StorageResult};
 
+/// Of one connection.
+pub(super) const DELIVERY: &str = "SELECT * FROM deliveries WHERE connection_id = $1";
+/// Of many.
+pub(super) const DELIVERIES: &str = "SELECT * FROM deliveries WHERE connection_id IN ({})";
+
 #[async_trait]
 impl Deliveries for SqlTransaction {
     async fn delivery(&mut self, connection: ConnectionId) -> StorageResult<Option<DeliveryRow>> {
-        let row = query("SELECT * FROM deliveries WHERE connection_id = $1")
-            .bind(connection.to_string())
-            .fetch_optional(self.db())
-            .await?;
+        let row = query(DELIVERY).bind(connection.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(delivery).transpose()
     }
 

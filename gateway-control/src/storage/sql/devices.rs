@@ -6,10 +6,15 @@ use gateway_proto::id::{DeviceId, OrganizationId, ServerId};
 use super::{Columns, Row, SqlTransaction, big, each, json, key, limit, query, word};
 use crate::storage::{BehaviorRow, DeviceRow, Devices, Slice, StorageResult};
 
+/// One device.
+pub(super) const DEVICE: &str = "SELECT * FROM devices WHERE id = $1";
+/// Many.
+pub(super) const DEVICES: &str = "SELECT * FROM devices WHERE id IN ({})";
+
 #[async_trait]
 impl Devices for SqlTransaction {
     async fn device(&mut self, id: DeviceId) -> StorageResult<Option<DeviceRow>> {
-        let row = query("SELECT * FROM devices WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(DEVICE).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(device).transpose()
     }
 

@@ -9,6 +9,33 @@ use gateway_proto::{
 use super::{Columns, Row, SqlTransaction, big, each, limit, query};
 use crate::storage::{AgreementRow, Peering, PeeringFilter, PeeringRequestRow, Slice, StorageResult};
 
+/// One agreement.
+pub(super) const AGREEMENT: &str = "SELECT * FROM agreements WHERE id = $1";
+/// Many.
+pub(super) const AGREEMENTS: &str = "SELECT * FROM agreements WHERE id IN ({})";
+
+/// Between two.
+pub(super) const AGREEMENT_BETWEEN: &str = "SELECT * FROM agreements WHERE ended_at IS NULL
+             AND ((first_organization = $1 AND second_organization = $2)
+               OR (first_organization = $2 AND second_organization = $1)) ORDER BY id LIMIT 1";
+/// Between one and many.
+pub(super) const AGREEMENTS_WITH: &str =
+    "SELECT * FROM agreements WHERE ended_at IS NULL AND first_organization = $1 AND second_organization IN ({})
+     UNION SELECT * FROM agreements WHERE ended_at IS NULL AND second_organization = $1 AND first_organization IN ({})
+     ORDER BY id";
+
+/// Between two.
+pub(super) const PENDING_BETWEEN: &str = "SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at > $3
+             AND ((from_organization = $1 AND to_organization = $2) OR (from_organization = $2 AND to_organization = $1))
+             ORDER BY id LIMIT 1";
+/// Between one and many.
+pub(super) const PENDING_WITH: &str =
+    "SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at > $2 AND from_organization = $1
+     AND to_organization IN ({})
+     UNION SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at > $2 AND to_organization = $1
+     AND from_organization IN ({})
+     ORDER BY id";
+
 #[async_trait]
 impl Peering for SqlTransaction {
     async fn peering_request(&mut self, id: PeeringRequestId) -> StorageResult<Option<PeeringRequestRow>> {
@@ -51,16 +78,12 @@ impl Peering for SqlTransaction {
         other: OrganizationId,
         now: u64,
     ) -> StorageResult<Option<PeeringRequestRow>> {
-        let row = query(
-            "SELECT * FROM peering_requests WHERE status = 'pending' AND expires_at > $3
-             AND ((from_organization = $1 AND to_organization = $2) OR (from_organization = $2 AND to_organization = $1))
-             ORDER BY id LIMIT 1",
-        )
-        .bind(one.to_string())
-        .bind(other.to_string())
-        .bind(big(now))
-        .fetch_optional(self.db())
-        .await?;
+        let row = query(PENDING_BETWEEN)
+            .bind(one.to_string())
+            .bind(other.to_string())
+            .bind(big(now))
+            .fetch_optional(self.db())
+            .await?;
         row.as_ref().map(request).transpose()
     }
 
@@ -105,8 +128,7 @@ impl Peering for SqlTransaction {
     }
 
     async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>> {
-        let row =
-            query("SELECT * FROM agreements WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(AGREEMENT).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(agreement).transpose()
     }
 
@@ -139,15 +161,8 @@ impl Peering for SqlTransaction {
         one: OrganizationId,
         other: OrganizationId,
     ) -> StorageResult<Option<AgreementRow>> {
-        let row = query(
-            "SELECT * FROM agreements WHERE ended_at IS NULL
-             AND ((first_organization = $1 AND second_organization = $2)
-               OR (first_organization = $2 AND second_organization = $1)) ORDER BY id LIMIT 1",
-        )
-        .bind(one.to_string())
-        .bind(other.to_string())
-        .fetch_optional(self.db())
-        .await?;
+        let row =
+            query(AGREEMENT_BETWEEN).bind(one.to_string()).bind(other.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(agreement).transpose()
     }
 

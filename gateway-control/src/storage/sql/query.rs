@@ -3,40 +3,74 @@
 //! Three kinds of values are all the schema knows: text, numbers, flags. `sqlx::Any` would be the same in fewer lines,
 //! but cannot read a BOOLEAN column of SQLite.
 
-use std::str::FromStr;
+use std::{
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use gateway_proto::policy::Secret;
+use prometheus_client::metrics::counter::Counter;
 use sqlx::{
-    PgConnection, Row as _, SqliteConnection,
+    AssertSqlSafe, PgConnection, Row as _, SqliteConnection,
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
 };
 
+use super::ahead::Shelf;
 use crate::storage::{StorageError, StorageResult};
+
+static RUN: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// The queries that this process has run, in all its databases.
+pub fn queries_run() -> Counter {
+    RUN.clone()
+}
 
 /// A query with `$1` placeholders.
 pub(super) fn query(text: &'static str) -> Query {
-    Query { text, values: Vec::new() }
+    Query { text, long: None, values: Vec::new() }
+}
+
+/// A query with a list in the place of each `{}`, behind the values from `$1` on. The list gets one of few lengths, so that there
+/// are few statements to prepare; it must not be empty.
+pub(super) fn query_in(text: &'static str, same: Vec<Value>, mut list: Vec<String>) -> Query {
+    if let Some(last) = list.last().cloned() {
+        list.resize(list.len().next_power_of_two().max(8), last);
+    }
+    let first = same.len() + 1;
+    let places: Vec<_> = (first..first + list.len()).map(|place| format!("${place}")).collect();
+    let long = Some(text.replace("{}", &places.join(", ")));
+    let values = same.into_iter().chain(list.into_iter().map(Value::from)).collect();
+    Query { text, long, values }
 }
 
 /// A query and the values of its placeholders.
 #[derive(Debug)]
 pub(super) struct Query {
     text: &'static str,
+    /// The text where a list was put into it.
+    long: Option<String>,
     values: Vec<Value>,
 }
 
 /// What a column can hold; a NULL knows its type, which PostgreSQL wants to hear.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Value {
     Text(Option<String>),
     Number(Option<i64>),
     Flag(bool),
 }
 
+/// Where a query is answered: on a connection, or from what was read ahead.
+#[derive(Debug)]
+pub(super) struct Db<'c> {
+    pub(super) connection: Connection<'c>,
+    pub(super) shelf: &'c Shelf,
+}
+
 /// The connection a query runs on.
 #[derive(Debug)]
-pub(super) enum Db<'c> {
+pub(super) enum Connection<'c> {
     Sqlite(&'c mut SqliteConnection),
     Postgres(&'c mut PgConnection),
 }
@@ -45,6 +79,14 @@ pub(super) enum Db<'c> {
 pub(super) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
+    /// Read ahead.
+    Shelved(Arc<Self>),
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Row")
+    }
 }
 
 impl Query {
@@ -57,20 +99,25 @@ impl Query {
     /// Runs it; how many rows it changed.
     pub(super) async fn execute(self, db: Db<'_>) -> StorageResult<u64> {
         self.check()?;
-        Ok(match db {
-            Db::Sqlite(connection) => self.for_sqlite().execute(connection).await?.rows_affected(),
-            Db::Postgres(connection) => self.for_postgres().execute(connection).await?.rows_affected(),
+        RUN.inc();
+        Ok(match db.connection {
+            Connection::Sqlite(connection) => self.for_sqlite().execute(connection).await?.rows_affected(),
+            Connection::Postgres(connection) => self.for_postgres().execute(connection).await?.rows_affected(),
         })
     }
 
     /// All rows.
     pub(super) async fn fetch_all(self, db: Db<'_>) -> StorageResult<Vec<Row>> {
         self.check()?;
-        Ok(match db {
-            Db::Sqlite(connection) => {
+        if let Some(rows) = db.shelf.rows(self.text, &self.values) {
+            return Ok(rows);
+        }
+        RUN.inc();
+        Ok(match db.connection {
+            Connection::Sqlite(connection) => {
                 self.for_sqlite().fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Db::Postgres(connection) => {
+            Connection::Postgres(connection) => {
                 self.for_postgres().fetch_all(connection).await?.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -79,9 +126,15 @@ impl Query {
     /// The first row, if there is one.
     pub(super) async fn fetch_optional(self, db: Db<'_>) -> StorageResult<Option<Row>> {
         self.check()?;
-        Ok(match db {
-            Db::Sqlite(connection) => self.for_sqlite().fetch_optional(connection).await?.map(Row::Sqlite),
-            Db::Postgres(connection) => self.for_postgres().fetch_optional(connection).await?.map(Row::Postgres),
+        if let Some(rows) = db.shelf.rows(self.text, &self.values) {
+            return Ok(rows.into_iter().next());
+        }
+        RUN.inc();
+        Ok(match db.connection {
+            Connection::Sqlite(connection) => self.for_sqlite().fetch_optional(connection).await?.map(Row::Sqlite),
+            Connection::Postgres(connection) => {
+                self.for_postgres().fetch_optional(connection).await?.map(Row::Postgres)
+            }
         })
     }
 
@@ -97,7 +150,11 @@ impl Query {
     }
 
     fn for_sqlite(self) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
-        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+        let query = match self.long {
+            Some(long) => sqlx::query(AssertSqlSafe(long)),
+            None => sqlx::query(self.text),
+        };
+        self.values.into_iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Number(number) => query.bind(number),
             Value::Flag(flag) => query.bind(flag),
@@ -105,7 +162,11 @@ impl Query {
     }
 
     fn for_postgres(self) -> sqlx::query::Query<'static, sqlx::Postgres, PgArguments> {
-        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+        let query = match self.long {
+            Some(long) => sqlx::query(AssertSqlSafe(long)),
+            None => sqlx::query(self.text),
+        };
+        self.values.into_iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Number(number) => query.bind(number),
             Value::Flag(flag) => query.bind(flag),
@@ -211,6 +272,7 @@ impl Columns for Row {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
+            Self::Shelved(row) => return row.maybe_text(column),
         })
     }
 
@@ -218,6 +280,7 @@ impl Columns for Row {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
+            Self::Shelved(row) => return row.flag(column),
         })
     }
 
@@ -225,6 +288,7 @@ impl Columns for Row {
         let number: Option<i64> = match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
+            Self::Shelved(row) => return row.maybe_number(column),
         };
         number.map(|number| u64::try_from(number).map_err(|_| unreadable(column))).transpose()
     }

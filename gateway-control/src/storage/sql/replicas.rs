@@ -9,6 +9,27 @@ use gateway_proto::{
 use super::{Columns, SqlTransaction, big, json, limit_of, query};
 use crate::storage::{Replicas, StorageResult};
 
+/// When the replica of a watch was heard.
+pub(super) const WATCH_HEARD: &str =
+    "SELECT replicas.heard_at FROM watches JOIN replicas ON replicas.id = watches.replica_id
+             WHERE watches.server_id = $1 AND replicas.heard_at >= $2";
+/// Of many.
+pub(super) const WATCHES_HEARD: &str =
+    "SELECT watches.server_id, replicas.heard_at FROM watches JOIN replicas ON replicas.id = watches.replica_id
+     WHERE replicas.heard_at >= $1 AND watches.server_id IN ({})";
+
+/// What was reported of an end of a connection.
+pub(super) const REPORT: &str = "SELECT reports.report, reports.reported_at FROM reports
+             JOIN watches ON watches.server_id = reports.server_id
+             JOIN replicas ON replicas.id = watches.replica_id
+             WHERE reports.server_id = $1 AND reports.connection_id = $2 AND replicas.heard_at >= $3";
+/// Of many.
+pub(super) const REPORTS: &str =
+    "SELECT reports.server_id, reports.connection_id, reports.report, reports.reported_at FROM reports
+     JOIN watches ON watches.server_id = reports.server_id
+     JOIN replicas ON replicas.id = watches.replica_id
+     WHERE replicas.heard_at >= $1 AND reports.connection_id IN ({})";
+
 #[async_trait]
 impl Replicas for SqlTransaction {
     async fn fact(&mut self, name: &str, fresh: &str) -> StorageResult<String> {
@@ -73,14 +94,7 @@ impl Replicas for SqlTransaction {
     }
 
     async fn watch_heard(&mut self, server: ServerId, alive_since: u64) -> StorageResult<Option<u64>> {
-        let row = query(
-            "SELECT replicas.heard_at FROM watches JOIN replicas ON replicas.id = watches.replica_id
-             WHERE watches.server_id = $1 AND replicas.heard_at >= $2",
-        )
-        .bind(server.to_string())
-        .bind(big(alive_since))
-        .fetch_optional(self.db())
-        .await?;
+        let row = query(WATCH_HEARD).bind(server.to_string()).bind(big(alive_since)).fetch_optional(self.db()).await?;
         row.map(|row| row.number("heard_at")).transpose()
     }
 
@@ -114,17 +128,12 @@ impl Replicas for SqlTransaction {
         connection: ConnectionId,
         alive_since: u64,
     ) -> StorageResult<Option<(ConnectionReport, u64)>> {
-        let row = query(
-            "SELECT reports.report, reports.reported_at FROM reports
-             JOIN watches ON watches.server_id = reports.server_id
-             JOIN replicas ON replicas.id = watches.replica_id
-             WHERE reports.server_id = $1 AND reports.connection_id = $2 AND replicas.heard_at >= $3",
-        )
-        .bind(server.to_string())
-        .bind(connection.to_string())
-        .bind(big(alive_since))
-        .fetch_optional(self.db())
-        .await?;
+        let row = query(REPORT)
+            .bind(server.to_string())
+            .bind(connection.to_string())
+            .bind(big(alive_since))
+            .fetch_optional(self.db())
+            .await?;
         row.map(|row| Ok((row.json("report")?, row.number("reported_at")?))).transpose()
     }
 

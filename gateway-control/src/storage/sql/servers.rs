@@ -14,10 +14,20 @@ use crate::storage::{
     EnrollmentCodeRow, PolicyRow, RelayRow, Sealed, ServerRow, Servers, Slice, StorageError, StorageResult,
 };
 
+/// One server.
+pub(super) const SERVER: &str = "SELECT * FROM servers WHERE id = $1";
+/// Many.
+pub(super) const SERVERS: &str = "SELECT * FROM servers WHERE id IN ({})";
+
+/// The revision of a policy.
+pub(super) const REVISION: &str = "SELECT revision FROM policies WHERE server_id = $1";
+/// Of many.
+pub(super) const REVISIONS: &str = "SELECT server_id, revision FROM policies WHERE server_id IN ({})";
+
 #[async_trait]
 impl Servers for SqlTransaction {
     async fn server(&mut self, id: ServerId) -> StorageResult<Option<ServerRow>> {
-        let row = query("SELECT * FROM servers WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(SERVER).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(server).transpose()
     }
 
@@ -195,10 +205,7 @@ impl Servers for SqlTransaction {
     }
 
     async fn policy_revision(&mut self, server: ServerId) -> StorageResult<u64> {
-        let row = query("SELECT revision FROM policies WHERE server_id = $1")
-            .bind(server.to_string())
-            .fetch_optional(self.db())
-            .await?;
+        let row = query(REVISION).bind(server.to_string()).fetch_optional(self.db()).await?;
         row.map_or(Ok(0), |row| row.number("revision"))
     }
 

@@ -6,6 +6,12 @@ use gateway_proto::id::{AgreementId, OrganizationId, ServerId, ShareId};
 use super::{Columns, Row, SqlTransaction, big, connections::connection, each, json, limit, query, word};
 use crate::storage::{ConnectionRow, ShareRow, Shares, Slice, StorageResult};
 
+/// Those of a share.
+pub(super) const CONNECTIONS_OF: &str = "SELECT * FROM connections WHERE NOT ended AND share_id = $1 ORDER BY id";
+/// Of many.
+pub(super) const CONNECTIONS_OF_ALL: &str =
+    "SELECT * FROM connections WHERE NOT ended AND share_id IN ({}) ORDER BY id";
+
 #[async_trait]
 impl Shares for SqlTransaction {
     async fn share(&mut self, id: ShareId) -> StorageResult<Option<ShareRow>> {
@@ -66,10 +72,7 @@ impl Shares for SqlTransaction {
     }
 
     async fn open_connections_of_share(&mut self, share: ShareId) -> StorageResult<Vec<ConnectionRow>> {
-        let rows = query("SELECT * FROM connections WHERE NOT ended AND share_id = $1 ORDER BY id")
-            .bind(share.to_string())
-            .fetch_all(self.db())
-            .await?;
+        let rows = query(CONNECTIONS_OF).bind(share.to_string()).fetch_all(self.db()).await?;
         each(rows, connection)
     }
 
