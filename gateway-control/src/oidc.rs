@@ -18,6 +18,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use gateway_net::causes::with_causes;
 use gateway_proto::{api::platform::Hidden, id::OrganizationId};
 use openidconnect::{
     AccessToken, AdditionalClaims, AuthType, AuthenticationContextClass, AuthenticationFlow, AuthorizationCode,
@@ -350,12 +351,5 @@ fn is_about_keys(error: &ClaimsVerificationError) -> bool {
 
 /// The words of an error and of what is behind it.
 fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+    with_causes(error).chars().filter(|c| !c.is_control()).take(300).collect()
 }

@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use gateway_net::causes::with_causes;
+
 use crate::{
     client::ClientError, output::text::printable_lines, profile::ProfileError, ready::ReadyError,
     resolve::ResolveError, secret::SecretError,
@@ -100,20 +102,9 @@ impl CtlError {
     }
 }
 
-/// The error and its causes in one text. A cause that its parent already spelled out is not said twice; control characters that came
-/// from elsewhere do not reach the terminal.
+/// The error and its causes in one text; control characters that came from elsewhere do not reach the terminal.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    printable_lines(&text)
+    printable_lines(&with_causes(error))
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@
 //! | [`time`] | the wall clock, read nowhere else |
 //! | [`udp`] | the UDP socket under tunnels and relays |
 //! | [`entropy`] | random bytes |
+//! | [`causes`] | an error with its causes in one line |
 
+pub mod causes;
 mod dial;
 pub mod entropy;
 pub mod http;

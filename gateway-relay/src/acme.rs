@@ -19,6 +19,7 @@ use std::{
 use axum_server::tls_rustls::RustlsConfig;
 use challenge::Tokens;
 use gateway_net::{
+    causes::with_causes,
     entropy::random,
     http::{ForeignSetupError, foreign_client},
     secret_file,
@@ -33,7 +34,6 @@ use tokio::{
 
 use crate::{
     accept::LimitAcceptor,
-    causes::with_causes,
     config::Acme,
     metrics::{Metrics, OrderOutcome},
 };

@@ -13,14 +13,16 @@ use std::{
 };
 
 use axum_server::tls_rustls::RustlsConfig;
-use gateway_net::tls::{ALPN_HTTP1, ServerIdentity, TlsPin, server_config};
+use gateway_net::{
+    causes::with_causes,
+    tls::{ALPN_HTTP1, ServerIdentity, TlsPin, server_config},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::interval,
 };
 
 use crate::{
-    causes::with_causes,
     config::TlsSource,
     metrics::{Metrics, ReloadOutcome},
 };

@@ -16,7 +16,6 @@ mod acme;
 mod admission;
 mod app;
 mod budget;
-mod causes;
 mod certificate;
 pub mod cli;
 mod client;

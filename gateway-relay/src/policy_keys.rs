@@ -12,6 +12,7 @@ use std::{
 };
 
 use gateway_net::{
+    causes::with_causes,
     http::{HttpSetupError, client},
     secret_file::{self, SecretFileError},
     time,
@@ -28,7 +29,6 @@ use tokio::{
 };
 
 use crate::{
-    causes::with_causes,
     config::{Config, ControlPlane},
     metrics::{KeysOutcome, Metrics},
 };

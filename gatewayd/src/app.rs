@@ -3,7 +3,9 @@
 use std::{io::Write, num::NonZeroU16, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use gateway_net::{proxy::Proxy, secret_file, shutdown::Shutdown, time::unix_ms, tls::ServerIdentity};
+use gateway_net::{
+    causes::with_causes, proxy::Proxy, secret_file, shutdown::Shutdown, time::unix_ms, tls::ServerIdentity,
+};
 use gateway_proto::{id::RelayId, netcheck::PortMapping};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -24,7 +26,6 @@ use crate::{
     control_client::{ControlClient, LinkTimes, ReportSource},
     credentials::AllowedPeers,
     engine::{EngineClient, EngineWatch},
-    explain::explain,
     gate::Gate,
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
@@ -312,7 +313,7 @@ impl Daemon {
         if let Err(error) =
             secret_file::write_public(&config.state_dir.join("ready.json"), ready.to_string().as_bytes())
         {
-            warn!(error = explain(&error), "ready.json of the state directory is the one of an earlier start");
+            warn!(error = with_causes(&error), "ready.json of the state directory is the one of an earlier start");
         }
         writeln!(std::io::stdout(), "{ready}").context("cannot write to standard output")?;
         info!(key = %authority.gateway_key().public(), "gatewayd is ready");

@@ -18,6 +18,7 @@ use std::{
 };
 
 use clock::Clock;
+use gateway_net::causes::with_causes;
 use gateway_proto::{
     id::ConnectionId,
     identity::{GatewayKey, NoiseKey},
@@ -28,10 +29,7 @@ use gateway_proto::{
 use tokio::sync::watch;
 pub use view::PolicyView;
 
-use crate::{
-    explain::explain,
-    store::{Contact, Enrollment, StateDir, StoreError},
-};
+use crate::store::{Contact, Enrollment, StateDir, StoreError};
 
 /// A confirmation is written to disk at most this often: it is lost in a crash at worst, and then data stops earlier.
 const CONTACT_SAVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -106,18 +104,18 @@ impl Authority {
     pub fn open(state: Arc<StateDir>, now: u64) -> Result<Self, StoreError> {
         let enrollment = state.load_enrollment()?;
         let saved_contact = state.load_contact().unwrap_or_else(|error| {
-            tracing::warn!(error = explain(&error), "the last contact with the control plane is not known");
+            tracing::warn!(error = with_causes(&error), "the last contact with the control plane is not known");
             None
         });
         let relay_token = state.load_relay_token().unwrap_or_else(|error| {
-            tracing::warn!(error = explain(&error), "the saved relay token cannot be used");
+            tracing::warn!(error = with_causes(&error), "the saved relay token cannot be used");
             None
         });
         let loaded = enrollment.as_ref().map_or(Ok(None), |enrollment| trust::load_policy(&state, enrollment));
         let (store, problem) = match loaded {
             Ok(store) => (store, None),
             Err(problem) => {
-                let problem = format!("the policy on disk was refused, nothing is allowed: {}", explain(&problem));
+                let problem = format!("the policy on disk was refused, nothing is allowed: {}", with_causes(&problem));
                 tracing::error!(path = %state.path().display(), "{problem}");
                 (None, Some(problem))
             }
@@ -197,7 +195,7 @@ impl Authority {
             Some(store) => store.clone(),
             None => trust::empty_store(self.gateway_key().public(), &enrollment, &envelope),
         };
-        let changed = store.accept(&envelope).inspect_err(|error| self.publish_problem(Some(explain(error))))?;
+        let changed = store.accept(&envelope).inspect_err(|error| self.publish_problem(Some(with_causes(error))))?;
         let retried = inner.unsaved.is_some();
         let saved = if changed || retried { self.save_policy(&inner, &enrollment, &envelope, &store) } else { Ok(()) };
 
@@ -212,7 +210,7 @@ impl Authority {
             inner.refused_on_disk = false;
             self.save_contact(&mut inner);
         }
-        let problem = saved.as_ref().err().map(|error| format!("the policy is not saved: {}", explain(error)));
+        let problem = saved.as_ref().err().map(|error| format!("the policy is not saved: {}", with_causes(error)));
         self.publish(&inner, problem);
         saved.map_err(AcceptError::NotSaved)?;
         Ok(changed || retried || returned)
@@ -358,7 +356,9 @@ impl Authority {
         inner.contact.clock_floor = self.0.clock.floor(Instant::now());
         match self.0.state.save_contact(&inner.contact) {
             Ok(()) => inner.contact_saved_at = Some(Instant::now()),
-            Err(error) => tracing::warn!(error = explain(&error), "the contact with the control plane is not saved"),
+            Err(error) => {
+                tracing::warn!(error = with_causes(&error), "the contact with the control plane is not saved")
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use engine_reports::EngineSnapshot;
 pub use enroll::{EnrollError, enroll};
 use gateway_net::{
+    causes::with_causes,
     proxy::Proxy,
     ws::{StatusCode, WsError},
 };
@@ -36,7 +37,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{audit::AuditLog, authority::Authority, explain::explain, store::Enrollment};
+use crate::{audit::AuditLog, authority::Authority, store::Enrollment};
 
 /// Delay before the first new attempt.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -180,7 +181,7 @@ impl ControlClient {
     }
 
     fn ended(&self, end: &LinkEnd, delay: Duration) {
-        let problem = explain(end);
+        let problem = with_causes(end);
         let was_connected = self.status.borrow().connected;
         if was_connected {
             tracing::warn!(problem, retry_in = ?delay, "the link to the control plane ended");

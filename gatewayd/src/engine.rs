@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use gateway_net::causes::with_causes;
 use gateway_proto::{
     backoff::Backoff,
     engine::{
@@ -36,7 +37,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{config::EngineConfig, explain::explain};
+use crate::config::EngineConfig;
 
 /// Requests for details in one round: 200 channels; the others have their turn in the next one.
 const MAX_DETAIL_REQUESTS: usize = 200 / DETAILS_AT_ONCE;
@@ -256,7 +257,7 @@ impl EngineClient {
 
     /// The channels stay as they were last seen.
     fn failed(&mut self, error: &AskError) {
-        let (state, problem) = (error.state(), explain(error));
+        let (state, problem) = (error.state(), with_causes(error));
         if state == EngineState::Down {
             // It comes back as another version, perhaps.
             self.session.forget_version();

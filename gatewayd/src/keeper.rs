@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gateway_net::entropy::random;
+use gateway_net::{causes::with_causes, entropy::random};
 use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
-    explain::explain,
     listener::{ListenerContext, serve},
     peer::Peer,
     proof::{HeartbeatError, Proof, heartbeat},
@@ -92,12 +91,12 @@ impl Keeper {
             match ended {
                 Err(TunnelError::Unwanted) => {}
                 Err(error @ (TunnelError::Ended(_) | TunnelError::Control(_))) => {
-                    info!(peer = %self.peer.key.short(), reason = explain(&error), "tunnel down");
-                    self.peer.set_problem(Some(explain(&error)));
+                    info!(peer = %self.peer.key.short(), reason = with_causes(&error), "tunnel down");
+                    self.peer.set_problem(Some(with_causes(&error)));
                 }
                 Err(error) => {
-                    debug!(peer = %self.peer.key.short(), reason = explain(&error), "no tunnel yet");
-                    self.peer.set_problem(Some(explain(&error)));
+                    debug!(peer = %self.peer.key.short(), reason = with_causes(&error), "no tunnel yet");
+                    self.peer.set_problem(Some(with_causes(&error)));
                 }
                 Ok(never) => match never {},
             }

@@ -20,7 +20,6 @@ pub mod control_client;
 pub mod credentials;
 pub mod engine;
 pub mod engine_socket;
-mod explain;
 pub mod gate;
 pub mod keeper;
 pub mod listener;

@@ -15,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::future::BoxFuture;
-use gateway_net::proxy::Proxy;
+use gateway_net::{causes::with_causes, proxy::Proxy};
 use gateway_proto::api::{
     Problem,
     local::{AuditNewest, EnrollBody, Enrolled, ReconnectBody, Status},
@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authority::Authority,
     control_client::{EnrollError, enroll},
-    explain::explain,
 };
 
 /// The largest request body: an enrolment code is well below it.
@@ -271,7 +270,7 @@ impl From<EnrollError> for ProblemAnswer {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
         };
-        Self::new(status, code, explain(&error))
+        Self::new(status, code, with_causes(&error))
     }
 }
 

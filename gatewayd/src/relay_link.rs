@@ -18,6 +18,7 @@ pub(crate) use exchange::Doubts;
 use exchange::{Lanes, Receiver, transmit};
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
+    causes::with_causes,
     proxy::Proxy,
     tls::{ServerTrust, TlsPin},
     ws::{self, HeaderMap, Message, WsOptions},
@@ -40,7 +41,6 @@ use tracing::{debug, info, warn};
 
 use crate::{
     authority::Authority,
-    explain::explain,
     relay_udp::{self, OverUdp, UdpLeg},
     socket::{Injector, TunnelSocket},
 };
@@ -297,7 +297,7 @@ impl Link {
                 }
                 Err(error) => error,
             };
-            let problem = explain(&error);
+            let problem = with_causes(&error);
             let known = self.state.borrow().problem.as_ref() == Some(&problem);
             if known {
                 debug!(relay = %self.relay.id, %problem, "still not attached to the relay");

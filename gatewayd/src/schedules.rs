@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use gateway_net::causes::with_causes;
 use gateway_proto::observe::Schedule;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,6 @@ use tracing::warn;
 
 use crate::{
     authority::Authority,
-    explain::explain,
     traffic::{End, Role, TrafficTable},
 };
 
@@ -23,7 +23,7 @@ pub fn restore(authority: &Authority, traffic: &TrafficTable) {
             let known = saved.into_iter().filter(|(_, schedule)| schedule.is_sound());
             traffic.restore_schedules(known.filter_map(|(name, schedule)| Some((end(&name)?, schedule))).collect());
         }
-        Err(error) => warn!(problem = explain(&error), "the learned schedules could not be read"),
+        Err(error) => warn!(problem = with_causes(&error), "the learned schedules could not be read"),
     }
 }
 
@@ -49,7 +49,7 @@ async fn write(authority: Authority, learned: Arc<BTreeMap<End, Schedule>>) {
     // Joined at once; a panic in there has nothing to say but that it was not written.
     match spawn_blocking(move || authority.state().save_schedules(&file)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(problem = explain(&error), "the learned schedules could not be written"),
+        Ok(Err(error)) => warn!(problem = with_causes(&error), "the learned schedules could not be written"),
         Err(_) => warn!("the learned schedules could not be written"),
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::entropy::random;
+use gateway_net::{causes::with_causes, entropy::random};
 use gateway_proto::{
     audit::note::{OurReason, Reason, Refusal, RefusedBy, StreamRole},
     id::ConnectionId,
@@ -32,7 +32,6 @@ use crate::{
     config::MAX_HOLD,
     engine::EngineWatch,
     engine_socket::{EngineSocket, set_up},
-    explain::explain,
     gate::{Gate, Permit},
     observer::{Observer, Unobserved},
     peer::Peer,
@@ -142,8 +141,8 @@ impl Sender {
         let listener = match self.open_port(&permit) {
             Ok(listener) => listener,
             Err(error) => {
-                self.traffic.note_problem(explain(&error));
-                warn!(connection = %self.id, error = explain(&error), "cannot open the local port");
+                self.traffic.note_problem(with_causes(&error));
+                warn!(connection = %self.id, error = with_causes(&error), "cannot open the local port");
                 allowed.run_until_cancelled(sleep(BIND_RETRY)).await;
                 return;
             }
@@ -408,8 +407,8 @@ impl OutboundStream {
 
 fn no_stream(traffic: &Traffic, error: &(dyn std::error::Error + 'static)) {
     traffic.refused.fetch_add(1, Relaxed);
-    traffic.note_problem(explain(error));
-    info!(reason = explain(error), "the engine's connection was reset: no stream");
+    traffic.note_problem(with_causes(error));
+    info!(reason = with_causes(error), "the engine's connection was reset: no stream");
 }
 
 /// The tunnel in use, as soon as there is one.

@@ -1,5 +1,6 @@
 //! One admin stream at the owner's gateway: requests judged, written anew to the engine, answers led back.
 
+use gateway_net::causes::with_causes;
 use gateway_proto::{
     admin::{
         answer::{AnswerHead, own_answer, rewrite_start_file},
@@ -24,7 +25,6 @@ use super::{
     sessions::{Session, SessionKey, account_in, account_of_form, clean, key_of, key_of_cookie},
     wire::{ClientError, ClientReader, ClientWriter},
 };
-use crate::explain::explain;
 
 /// The largest start file that is rewritten, in bytes.
 const MAX_START_FILE: usize = 4 << 20;
@@ -134,7 +134,7 @@ impl<'a> Exchange<'a> {
                 refusal
             }
             Err(Stop::Engine(error)) => {
-                info!(reason = explain(&error), "the engine's admin API did not answer");
+                info!(reason = with_causes(&error), "the engine's admin API did not answer");
                 self.engine = None;
                 let answer = own_answer(502, &format!("gateway: {error}"), true);
                 record.status(502);

@@ -6,7 +6,10 @@
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
-use gateway_net::tls::{ServerIdentity, local_server_config};
+use gateway_net::{
+    causes::with_causes,
+    tls::{ServerIdentity, local_server_config},
+};
 use gateway_proto::{
     admin::{answer::own_answer, opening::ActingUser},
     audit::note::{OurReason, RefusedBy, StreamEnding},
@@ -23,8 +26,8 @@ use tracing::{debug, info};
 
 use super::acting::acting_user;
 use crate::{
-    audit::StreamRecord, explain::explain, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf,
-    traffic::Traffic, tunnel::Tunnel,
+    audit::StreamRecord, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf, traffic::Traffic,
+    tunnel::Tunnel,
 };
 
 /// A local client that connects also speaks.
@@ -133,11 +136,11 @@ impl UserEnd {
                     Err(CarryError::Client(_)) => StreamEnding::ResetHere,
                     Err(CarryError::Far) => StreamEnding::ResetThere,
                 });
-                carried.map_err(|error| explain(&error))
+                carried.map_err(|error| with_causes(&error))
             }
             Err(error) => {
                 error.record(record);
-                info!(reason = explain(&error), "no admin stream");
+                info!(reason = with_causes(&error), "no admin stream");
                 // The request is read first: an answer before it would be none.
                 let mut request = vec![0; PART];
                 if tls.read(&mut request).await.is_ok_and(|read| read > 0) {
@@ -145,7 +148,7 @@ impl UserEnd {
                     let _ = tls.shutdown().await;
                     close_cleanly(tls.get_ref().0);
                 }
-                Err(explain(&error))
+                Err(with_causes(&error))
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use gateway_net::{
+    causes::with_causes,
     proxy::Proxy,
     tls::{PinError, ServerTrust},
     ws::{HeaderMap, HeaderValue, Message, WsError, WsOptions, WsStream, WsStreamError},
@@ -37,7 +38,6 @@ use super::{
 use crate::{
     audit::AuditLog,
     authority::{AcceptError, Authority},
-    explain::explain,
     store::Enrollment,
 };
 
@@ -213,14 +213,14 @@ impl<'a> Link<'a> {
             WatchEvent::Succession { links } => {
                 let result = self.blocking(move |authority| authority.follow(&links)).await?;
                 if let Err(error) = result {
-                    tracing::warn!(problem = explain(&error), "a new policy key is trusted but could not be saved");
+                    tracing::warn!(problem = with_causes(&error), "a new policy key is trusted but could not be saved");
                 }
                 Ok(())
             }
             WatchEvent::RelayToken { token } => {
                 let result = self.blocking(move |authority| authority.set_relay_token(token, authority.now())).await?;
                 if let Err(error) = result {
-                    tracing::warn!(problem = explain(&error), "a relay token was not taken");
+                    tracing::warn!(problem = with_causes(&error), "a relay token was not taken");
                 }
                 Ok(())
             }
@@ -252,7 +252,7 @@ impl<'a> Link<'a> {
                 self.reports.changed.notify_one();
             }
             Err(error) => {
-                let reason = explain(&error);
+                let reason = with_causes(&error);
                 tracing::error!(offered, in_force = revision, reason, "a policy was not accepted");
                 self.refused_revision = offered;
                 push(outbox, WatchRequest::Rejected { revision: refused(&error, offered), reason })?;
@@ -321,7 +321,7 @@ impl<'a> Link<'a> {
                 self.reports.changed.notify_one();
             }
             Err(error) => tracing::warn!(
-                problem = explain(&error),
+                problem = with_causes(&error),
                 "the audit log cannot be compared with what was reported of it"
             ),
         }

@@ -4,14 +4,13 @@ use std::{error::Error, time::Duration};
 
 use futures_util::future::join_all;
 use gateway_net::{
+    causes::with_causes,
     inspect::{InspectError, Sight, inspect},
     proxy::Proxy,
     tls::ServerTrust,
 };
 use gateway_proto::netcheck::{HostCheck, HostOutcome, HostRole, split_host};
 use url::Host;
-
-use crate::explain::explain;
 
 /// For everything up to the end of the handshake.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -47,7 +46,7 @@ async fn try_one(target: &Target, proxy: Option<&Proxy>) -> HostCheck {
 }
 
 fn outcome(sight: Result<Sight, InspectError>, trust: Option<ServerTrust>) -> HostOutcome {
-    let text = |error: &(dyn Error + 'static)| explain(error);
+    let text = |error: &(dyn Error + 'static)| with_causes(error);
     match sight {
         Ok(sight) if sight.genuine => HostOutcome::Reached { connect_ms: sight.connect.as_secs_f64() * 1e3 },
         Ok(sight) => HostOutcome::Intercepted {

@@ -36,6 +36,7 @@ impl Callgrind {
             .collect::<anyhow::Result<_>>()?;
         let [dump] = &dumps[..] else { bail!("callgrind left {dumps:?}") };
         let text = fs::read_to_string(dump)?;
+        fs::remove_file(dump)?;
         let counts = text.lines().filter_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")));
         let count = counts.map(str::trim).next_back().with_context(|| format!("{} has no sum", dump.display()))?;
         Ok(count.parse()?)

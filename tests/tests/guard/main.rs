@@ -1,7 +1,9 @@
 //! What the data path costs in instructions, counted by callgrind: a guard that a busy machine does not disturb.
 //!
-//! Not in the default layers, because only optimised programs say anything: `tests/run guard`. One program at a time runs under callgrind, everything else at full speed; what is counted is
-//! the work between two looks, divided by what was done in it. `baseline.toml` holds what is expected.
+//! Not in the default layers, because it needs optimised programs: `tests/run guard`, which CI runs after the demo has built them.
+//! One program at a time runs under callgrind, everything else at full speed; what is counted is the work between two looks,
+//! divided by what was done in it. A busy machine makes smaller trains of packets and more wake-ups of the same work, never
+//! fewer: the least of some rounds counts. `baseline.toml` holds what is expected.
 
 mod callgrind;
 
@@ -27,6 +29,8 @@ const DOCUMENT: usize = 4 << 20;
 
 /// How much more than expected is a failure, and how much less asks for a new baseline, in percent.
 const TOLERANCE: f64 = 20.0;
+/// Rounds at most until one is as cheap as expected.
+const ROUNDS: usize = 4;
 
 #[tokio::test]
 async fn a_message_costs_the_sending_gateway_what_it_did() -> anyhow::Result<()> {
@@ -36,9 +40,13 @@ async fn a_message_costs_the_sending_gateway_what_it_did() -> anyhow::Result<()>
         scene.connected().await?;
         scene.on_path(PathKind::Direct).await?;
         exchange(scene, WARM_UP, true).await?;
-        callgrind.reset(&scene.north.gateway).await?;
-        exchange(scene, MESSAGES, true).await?;
-        compare("message, sending gateway", callgrind.look(&scene.north.gateway).await?, MESSAGES)
+        let mut least = Least::of("message, sending gateway", MESSAGES)?;
+        while least.may_be_less() {
+            callgrind.reset(&scene.north.gateway).await?;
+            exchange(scene, MESSAGES, true).await?;
+            least.counted(callgrind.look(&scene.north.gateway).await?);
+        }
+        least.compare()
     })
     .await
 }
@@ -51,13 +59,13 @@ async fn a_connection_with_one_message_costs_the_receiving_gateway_what_it_did()
         scene.connected().await?;
         scene.on_path(PathKind::Direct).await?;
         exchange(scene, WARM_UP, false).await?;
-        callgrind.reset(&scene.south.gateway).await?;
-        exchange(scene, CONNECTIONS, false).await?;
-        compare(
-            "connection with a message, receiving gateway",
-            callgrind.look(&scene.south.gateway).await?,
-            CONNECTIONS,
-        )
+        let mut least = Least::of("connection with a message, receiving gateway", CONNECTIONS)?;
+        while least.may_be_less() {
+            callgrind.reset(&scene.south.gateway).await?;
+            exchange(scene, CONNECTIONS, false).await?;
+            least.counted(callgrind.look(&scene.south.gateway).await?);
+        }
+        least.compare()
     })
     .await
 }
@@ -70,9 +78,13 @@ async fn a_mebibyte_costs_the_sending_gateway_what_it_did() -> anyhow::Result<()
         scene.connected().await?;
         scene.on_path(PathKind::Direct).await?;
         documents(scene, 1).await?;
-        callgrind.reset(&scene.north.gateway).await?;
-        documents(scene, DOCUMENTS).await?;
-        compare("MiB, sending gateway", callgrind.look(&scene.north.gateway).await?, (DOCUMENTS * DOCUMENT) >> 20)
+        let mut least = Least::of("MiB, sending gateway", (DOCUMENTS * DOCUMENT) >> 20)?;
+        while least.may_be_less() {
+            callgrind.reset(&scene.north.gateway).await?;
+            documents(scene, DOCUMENTS).await?;
+            least.counted(callgrind.look(&scene.north.gateway).await?);
+        }
+        least.compare()
     })
     .await
 }
@@ -84,9 +96,13 @@ async fn a_relayed_message_costs_the_relay_what_it_did() -> anyhow::Result<()> {
         scene.platform.restart_relay().await?;
         scene.connected().await?;
         exchange(scene, WARM_UP, true).await?;
-        callgrind.reset(&scene.platform.relay).await?;
-        exchange(scene, MESSAGES, true).await?;
-        compare("message, relay", callgrind.look(&scene.platform.relay).await?, MESSAGES)
+        let mut least = Least::of("message, relay", MESSAGES)?;
+        while least.may_be_less() {
+            callgrind.reset(&scene.platform.relay).await?;
+            exchange(scene, MESSAGES, true).await?;
+            least.counted(callgrind.look(&scene.platform.relay).await?);
+        }
+        least.compare()
     })
     .await
 }
@@ -112,21 +128,53 @@ async fn documents(scene: &mut Scene, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compares with the baseline.
-fn compare(what: &str, instructions: u64, count: usize) -> anyhow::Result<()> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guard/baseline.toml");
-    let baseline: BTreeMap<String, f64> = toml::from_str(&fs::read_to_string(path)?)?;
-    let each = instructions as f64 / count as f64;
-    let expected = baseline.get(what).with_context(|| format!("'{what}' ({each:.0}) is not in {path}"))?;
-    let change = (each / expected - 1.0) * 100.0;
-    measured!("{each:.0} instructions a {what} ({change:+.1} %)");
-    if change < -TOLERANCE {
-        measured!("{what}: so much less that {path} should be written anew");
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guard/baseline.toml");
+
+/// The least that something cost in the rounds so far, beside what is expected.
+#[derive(Debug)]
+struct Least {
+    what: &'static str,
+    /// How many of them each round makes.
+    count: usize,
+    expected: f64,
+    /// Of each round: how much more than expected one of them cost, in percent.
+    changes: Vec<f64>,
+}
+
+impl Least {
+    fn of(what: &'static str, count: usize) -> anyhow::Result<Self> {
+        let baseline: BTreeMap<String, f64> = toml::from_str(&fs::read_to_string(BASELINE)?)?;
+        let expected = *baseline.get(what).with_context(|| format!("'{what}' is not in {BASELINE}"))?;
+        Ok(Self { what, count, expected, changes: Vec::new() })
     }
-    ensure!(
-        change <= TOLERANCE,
-        "a {what} costs {each:.0} instructions, {change:.1} % more than the {expected:.0} of {path}: find out why, or \
-         write there what it may cost from now on"
-    );
-    Ok(())
+
+    fn may_be_less(&self) -> bool {
+        self.changes.len() < ROUNDS && self.change() > TOLERANCE
+    }
+
+    fn counted(&mut self, instructions: u64) {
+        let each = instructions as f64 / self.count as f64;
+        self.changes.push((each / self.expected - 1.0) * 100.0);
+    }
+
+    fn change(&self) -> f64 {
+        self.changes.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// Compares with the baseline.
+    fn compare(&self) -> anyhow::Result<()> {
+        let (what, change, rounds) = (self.what, self.change(), self.changes.len());
+        let each = self.expected * (1.0 + change / 100.0);
+        measured!("{each:.0} instructions a {what} ({change:+.1} %, least of {rounds})");
+        if change < -TOLERANCE {
+            measured!("{what}: so much less that {BASELINE} should be written anew");
+        }
+        ensure!(
+            change <= TOLERANCE,
+            "a {what} costs {each:.0} instructions, {change:.1} % more than the {:.0} of {BASELINE}: find out why, or \
+             write there what it may cost from now on",
+            self.expected,
+        );
+        Ok(())
+    }
 }
