@@ -25,6 +25,7 @@
 //! | [`observe`] | what is known of an exchange without keeping a byte of it |
 //! | [`places`] | the places of an engine's listener, and who waits for one |
 //! | [`balance`] | compares what the two ends of a connection counted |
+//! | [`pulse`] | whether the other end of a tunnel is there, and when to ask it |
 //! | [`stream`] | stream header, answers, control frames and application codes of a tunnel |
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
 //! | [`audit`] | the hash chains of audit logs, and what a gateway's log holds |
@@ -48,6 +49,7 @@ pub mod path;
 pub mod peering;
 pub mod places;
 pub mod policy;
+pub mod pulse;
 pub mod relay;
 pub mod signal;
 pub mod signed;

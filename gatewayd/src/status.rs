@@ -32,6 +32,7 @@ use gateway_proto::{
     netcheck::{NetcheckBody, PortMapping, Report},
     path::Selected,
     policy::{ConnectionEntry, DeniedReason, LocalEnd},
+    pulse::ANSWER_LIMIT,
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -49,7 +50,6 @@ use crate::{
     observer::Unobserved,
     peer::{PathCommand, Peer},
     places::EnginePlaces,
-    proof::HEARTBEAT_LIMIT,
     registry::{Registry, RunningRelay},
     socket::TunnelSocket,
     traffic::{Role, TrafficTable},
@@ -57,7 +57,7 @@ use crate::{
 
 /// How long `status` waits for a fresh round trip to every peer, so that it is true at the moment it is read: a little more
 /// than the heartbeat limit, so that a peer that does not answer is not connected when the wait is over.
-const FRESH_PROOF: Duration = HEARTBEAT_LIMIT.saturating_add(Duration::from_millis(50));
+const FRESH_PROOF: Duration = ANSWER_LIMIT.saturating_add(Duration::from_millis(50));
 
 /// What is known of the connections. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,0 +1,161 @@
+//! How people and programs show who they are: API tokens, invitations, second factors, identities at other providers.
+
+use async_trait::async_trait;
+use gateway_proto::{
+    api::platform::Role,
+    id::{ApiTokenId, IdentityId, InvitationId, OrganizationId, UserId},
+};
+
+use super::{PasswordHash, Sealed, Slice, StorageResult, UserRow, rows::rows};
+
+/// Tokens of automation, invitations, passwords.
+#[async_trait]
+pub trait Credentials: Send {
+    /// One token.
+    async fn api_token(&mut self, id: ApiTokenId) -> StorageResult<Option<ApiTokenRow>>;
+    /// A token that has not ended, by its hash.
+    async fn api_token_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<ApiTokenRow>>;
+    /// Tokens of an organization's users.
+    async fn api_tokens(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ApiTokenRow>>;
+    /// How many a user has.
+    async fn count_api_tokens(&mut self, user: UserId) -> StorageResult<u64>;
+    /// Adds one.
+    async fn insert_api_token(&mut self, row: &ApiTokenRow, hash: &str) -> StorageResult<()>;
+    /// Notes its use.
+    async fn api_token_used(&mut self, id: ApiTokenId, at: u64) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_api_token(&mut self, id: ApiTokenId) -> StorageResult<()>;
+    /// Removes the tokens of a user.
+    async fn delete_api_tokens(&mut self, user: UserId) -> StorageResult<()>;
+    /// Changes a user's password; the user's tokens go.
+    async fn set_password(&mut self, user: UserId, hash: &PasswordHash) -> StorageResult<()>;
+    /// Ends the sessions of a user, but for one.
+    async fn delete_other_sessions(&mut self, user: UserId, keep: &str) -> StorageResult<()>;
+    /// One invitation.
+    async fn invitation(&mut self, id: InvitationId) -> StorageResult<Option<InvitationRow>>;
+    /// An invitation that has not ended, by the hash of its code.
+    async fn invitation_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<InvitationRow>>;
+    /// Invitations of an organization.
+    async fn invitations(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<InvitationRow>>;
+    /// How many invitations of an organization there are.
+    async fn count_invitations(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// The invitation of an address into an organization.
+    async fn invitation_to(
+        &mut self,
+        organization: OrganizationId,
+        email: &str,
+    ) -> StorageResult<Option<InvitationRow>>;
+    /// Adds one, in the place of an older one to the same address.
+    async fn insert_invitation(&mut self, row: &InvitationRow, hash: &str) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_invitation(&mut self, id: InvitationId) -> StorageResult<()>;
+    /// Removes tokens and invitations that have ended.
+    async fn purge_credentials(&mut self, now: u64) -> StorageResult<()>;
+}
+
+/// Second factors of users.
+#[async_trait]
+pub trait SecondFactors: Send {
+    /// That of a user, confirmed or not.
+    async fn totp(&mut self, user: UserId) -> StorageResult<Option<TotpRow>>;
+    /// Stores it, new or changed.
+    async fn put_totp(&mut self, row: &TotpRow) -> StorageResult<()>;
+    /// Removes it with the recovery codes.
+    async fn delete_totp(&mut self, user: UserId) -> StorageResult<()>;
+    /// Adds a recovery code.
+    async fn insert_recovery_code(&mut self, user: UserId, hash: &str) -> StorageResult<()>;
+    /// Spends a recovery code; whether it was there.
+    async fn use_recovery_code(&mut self, user: UserId, hash: &str) -> StorageResult<bool>;
+    /// How many are left.
+    async fn count_recovery_codes(&mut self, user: UserId) -> StorageResult<u64>;
+}
+
+/// Accounts at providers of OpenID Connect, linked to users.
+#[async_trait]
+pub trait Identities: Send {
+    /// Those of an account, one in each organization at most.
+    async fn identities_of_account(&mut self, issuer: &str, subject: &str) -> StorageResult<Vec<IdentityRow>>;
+    /// Those of a user, one of each issuer at most.
+    async fn identities_of_user(&mut self, user: UserId) -> StorageResult<Vec<IdentityRow>>;
+    /// Adds one; [`super::StorageError::Duplicate`] when the account or the user is linked already.
+    async fn insert_identity(&mut self, row: &IdentityRow) -> StorageResult<()>;
+    /// Notes its use.
+    async fn identity_used(&mut self, id: IdentityId, at: u64) -> StorageResult<()>;
+    /// Removes one.
+    async fn delete_identity(&mut self, id: IdentityId) -> StorageResult<()>;
+    /// Users of all organizations with this address, oldest first, so many at most.
+    async fn users_with_address(&mut self, email: &str, limit: u32) -> StorageResult<Vec<UserRow>>;
+    /// Invitations of all organizations to this address that have not ended, oldest first, so many at most.
+    async fn invitations_to_address(&mut self, email: &str, now: u64, limit: u32) -> StorageResult<Vec<InvitationRow>>;
+}
+
+rows! {
+    /// A token of automation.
+    ApiTokenRow {
+        /// Id.
+        id: ApiTokenId,
+        /// The user it acts as.
+        user: UserId,
+        /// That user's organization.
+        organization: OrganizationId,
+        /// What it is for.
+        name: String,
+        /// What it may do.
+        scopes: Vec<String>,
+        /// End.
+        expires_at: u64,
+        /// When it was last used, to the hour.
+        last_used_at: Option<u64>,
+        /// Creation.
+        created_at: u64,
+    }
+    /// An invitation that waits.
+    InvitationRow {
+        /// Id.
+        id: InvitationId,
+        /// Organization.
+        organization: OrganizationId,
+        /// Who invited.
+        invited_by: UserId,
+        /// Sign-in name, lower case.
+        email: String,
+        /// Name.
+        name: String,
+        /// Role.
+        role: Role,
+        /// End.
+        expires_at: u64,
+        /// Creation.
+        created_at: u64,
+    }
+    /// The second factor of a user.
+    TotpRow {
+        /// User.
+        user: UserId,
+        /// The secret, sealed.
+        secret: Sealed,
+        /// It is needed at sign-in.
+        confirmed: bool,
+        /// The step of the last code that was accepted.
+        last_step: u64,
+        /// Creation.
+        created_at: u64,
+    }
+    /// An account at a provider of OpenID Connect, linked to a user.
+    IdentityRow {
+        /// Id.
+        id: IdentityId,
+        /// Who issued it.
+        issuer: String,
+        /// The account there.
+        subject: String,
+        /// The user's organization.
+        organization: OrganizationId,
+        /// The user.
+        user: UserId,
+        /// Unix seconds.
+        linked_at: u64,
+        /// Unix seconds.
+        last_used_at: u64,
+    }
+}

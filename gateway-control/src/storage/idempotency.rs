@@ -1,0 +1,45 @@
+//! Mutating requests that came with a key.
+
+use async_trait::async_trait;
+use gateway_proto::id::UserId;
+
+use super::{StorageResult, rows::rows};
+
+/// Mutating requests that came with a key.
+#[async_trait]
+pub trait Idempotency: Send {
+    /// What is known of a key that was used since then.
+    async fn idempotency_key(&mut self, user: UserId, key: &str, since: u64) -> StorageResult<Option<IdempotencyRow>>;
+    /// Claims a key; [`super::StorageError::Duplicate`] when it is claimed already. The oldest of the user above `keep` go.
+    async fn insert_idempotency_key(
+        &mut self,
+        user: UserId,
+        key: &str,
+        request_hash: &str,
+        now: u64,
+        keep: u32,
+    ) -> StorageResult<()>;
+    /// Keeps the answer to a claimed key.
+    async fn put_idempotent_answer(
+        &mut self,
+        user: UserId,
+        key: &str,
+        request_hash: &str,
+        status: u16,
+        answer: Option<&str>,
+    ) -> StorageResult<()>;
+    /// Removes keys from before.
+    async fn purge_idempotency_keys(&mut self, before: u64) -> StorageResult<()>;
+}
+
+rows! {
+    /// A mutating request that came with a key.
+    IdempotencyRow {
+        /// What was asked for, hashed.
+        request_hash: String,
+        /// The status of the answer, once it is known.
+        status: Option<u16>,
+        /// The answer, unless it is not kept.
+        answer: Option<String>,
+    }
+}

@@ -1,0 +1,75 @@
+//! Tiers and what counts against them.
+
+use async_trait::async_trait;
+use gateway_proto::id::{OrganizationId, ServerId};
+
+use super::{Slice, StorageResult, rows::rows};
+
+/// Subscription tiers, and how many of what there are.
+#[async_trait]
+pub trait Tiers: Send {
+    /// All tiers, ordered by name.
+    async fn tiers(&mut self) -> StorageResult<Vec<TierRow>>;
+    /// Adds or replaces one; an initial one takes that from the others.
+    async fn put_tier(&mut self, row: &TierRow) -> StorageResult<()>;
+    /// The tier of an organization.
+    async fn tier_of(&mut self, organization: OrganizationId) -> StorageResult<Option<TierRow>>;
+    /// Puts an organization into a tier.
+    async fn assign_tier(&mut self, organization: OrganizationId, name: &str) -> StorageResult<()>;
+    /// Servers of an organization that are not removed.
+    async fn count_servers(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// Agreements of an organization with others that have not ended.
+    async fn count_peers(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// Channels of a server that are not removed.
+    async fn count_channels(&mut self, server: ServerId) -> StorageResult<u64>;
+    /// The servers of an organization with the most channels, the fullest first.
+    async fn fullest_servers(&mut self, organization: OrganizationId, most: u32) -> StorageResult<Vec<ServerCountRow>>;
+    /// All organizations.
+    async fn platform_organizations(&mut self, slice: &Slice) -> StorageResult<Vec<PlatformOrganizationRow>>;
+    /// When an organization asked another one without success since then, newest first, so many at most.
+    async fn vain_requests(
+        &mut self,
+        from: OrganizationId,
+        to: OrganizationId,
+        since: u64,
+        most: u32,
+    ) -> StorageResult<Vec<u64>>;
+}
+
+rows! {
+    /// A subscription tier.
+    TierRow {
+        /// Its name.
+        name: String,
+        /// Servers of an organization.
+        max_servers: Option<u32>,
+        /// Agreements of an organization with others.
+        max_peers: Option<u32>,
+        /// Channels of a server.
+        max_channels_per_server: Option<u32>,
+        /// Whether admin connections may be read-write.
+        admin_read_write: bool,
+        /// Whether new organizations begin with it.
+        initial: bool,
+    }
+    /// How many channels a server has.
+    ServerCountRow {
+        /// Server.
+        server: ServerId,
+        /// Its name.
+        name: String,
+        /// Its channels.
+        channels: u64,
+    }
+    /// An organization and its tier.
+    PlatformOrganizationRow {
+        /// Id.
+        id: OrganizationId,
+        /// Name.
+        name: String,
+        /// Name of its tier.
+        tier: String,
+        /// Creation.
+        created_at: u64,
+    }
+}

@@ -1,0 +1,194 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use proptest::{prop_assert, proptest};
+
+use super::*;
+
+/// What arrives at an end.
+#[derive(Debug, Clone, Copy)]
+enum Frame {
+    Ask(u64),
+    Answer(u64),
+}
+
+/// Two ends, and what is on its way between them; end 0 dialled.
+struct Pair {
+    began: Instant,
+    now: Instant,
+    ends: [Pulse; 2],
+    /// By arrival and order: to whom, and what.
+    wire: BTreeMap<(Instant, usize), (usize, Frame)>,
+    sent: usize,
+    /// Who asked, and when.
+    asked: Vec<(usize, Duration)>,
+    /// When something arrived at each end.
+    heard: [Vec<Duration>; 2],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Instant::now();
+        let ends = [Pulse::new(true, now), Pulse::new(false, now)];
+        Self {
+            began: now,
+            now,
+            ends,
+            wire: BTreeMap::new(),
+            sent: 0,
+            asked: Vec::new(),
+            heard: [Vec::new(), Vec::new()],
+        }
+    }
+
+    fn send(&mut self, to: usize, frame: Frame, delay: Duration) {
+        self.sent += 1;
+        // A stream: nothing overtakes.
+        let before = self.wire.iter().filter(|(_, (end, _))| *end == to).map(|((at, _), _)| *at).max();
+        let at = (self.now + delay).max(before.unwrap_or(self.now));
+        self.wire.insert((at, self.sent), (to, frame));
+    }
+
+    fn ask(&mut self, end: usize, question: Question, delay: Duration) {
+        self.asked.push((end, self.now - self.began));
+        self.send(1 - end, Frame::Ask(question.sequence), delay);
+    }
+
+    /// Lets time pass; `delay` says how long each frame takes.
+    fn run(&mut self, time: Duration, mut delay: impl FnMut() -> Duration) {
+        let until = self.now + time;
+        loop {
+            let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
+            let timer = self.ends[0].next_at().min(self.ends[1].next_at());
+            let next = arrival.map_or(timer, |at| at.min(timer));
+            if next > until {
+                break;
+            }
+            self.now = self.now.max(next);
+            if arrival == Some(next) {
+                let (_, (to, frame)) = self.wire.pop_first().unwrap();
+                self.heard[to].push(self.now - self.began);
+                match frame {
+                    Frame::Ask(sequence) => {
+                        let question = self.ends[to].on_question(self.now);
+                        self.send(1 - to, Frame::Answer(sequence), delay());
+                        if let Some(question) = question {
+                            self.ask(to, question, delay());
+                        }
+                    }
+                    Frame::Answer(sequence) => assert!(self.ends[to].on_answer(sequence, self.now)),
+                }
+                continue;
+            }
+            for end in [0, 1] {
+                if let Some(question) = self.ends[end].on_timer(self.now) {
+                    self.ask(end, question, delay());
+                }
+            }
+        }
+        self.now = until;
+    }
+}
+
+const LATENCY: Duration = Duration::from_millis(40);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn idle_ends_take_turns_asking() {
+    let mut pair = Pair::new();
+    pair.run(HOUR, || LATENCY);
+    let asked = &pair.asked[2..];
+    assert!(asked.windows(2).filter(|two| two[0].0 == two[1].0).count() <= 1, "{asked:?}");
+    // One question about every seven seconds, of either.
+    assert!((480..=520).contains(&asked.len()), "{}", asked.len());
+    assert!(pair.ends.iter().all(|end| end.is_connected(pair.now) && end.rtt() == Some(2 * LATENCY)));
+}
+
+#[test]
+fn ends_that_asked_in_one_moment_part_again() {
+    // Both ask at the start, so each pair of questions crosses until they part.
+    let mut pair = Pair::new();
+    pair.run(Duration::from_secs(60), || LATENCY);
+    let crossed = pair.asked.windows(2).filter(|two| two[1].1 - two[0].1 < LATENCY).count();
+    assert!(crossed <= 2, "{:?}", pair.asked);
+}
+
+#[test]
+fn an_active_end_asks_every_second() {
+    let mut pair = Pair::new();
+    pair.ends[0].set_active(true);
+    pair.run(Duration::from_secs(60), || LATENCY);
+    let by_active = pair.asked.iter().filter(|(end, _)| *end == 0).count();
+    assert!((60..=62).contains(&by_active), "{by_active}");
+}
+
+#[test]
+fn what_is_not_answered_is_asked_again_and_counts_as_lost_after_the_limit() {
+    let now = Instant::now();
+    let at = |ms| now + Duration::from_millis(ms);
+    let mut pulse = Pulse::new(true, now);
+    assert!(!pulse.is_connected(now));
+    let first = pulse.on_timer(now).unwrap();
+    assert_eq!(first, Question { sequence: 1, is_repeated: false });
+    assert!(pulse.on_answer(1, at(80)));
+    assert_eq!(pulse.rtt(), Some(Duration::from_millis(80)));
+    assert!(pulse.is_connected(at(80)));
+    assert_eq!(pulse.ask(at(1_000)), Question { sequence: 2, is_repeated: false });
+    assert_eq!(pulse.next_at(), at(2_000));
+    assert_eq!(pulse.on_timer(at(1_999)), None);
+    assert_eq!(pulse.on_timer(at(2_000)), Some(Question { sequence: 3, is_repeated: true }));
+    assert!(pulse.is_connected(at(3_500)));
+    assert!(!pulse.is_connected(at(3_501)));
+    // A late answer to what was asked before the silence proves nothing about it.
+    assert!(pulse.on_answer(1, at(3_600)));
+    assert!(!pulse.is_connected(at(3_600)));
+    // One to the last question ends it, for those before as well.
+    assert!(pulse.on_answer(3, at(3_700)));
+    assert!(pulse.is_connected(at(60_000)));
+}
+
+#[test]
+fn an_answer_to_a_question_that_was_never_asked_proves_nothing() {
+    let now = Instant::now();
+    let mut pulse = Pulse::new(false, now);
+    for sequence in [0, 1, u64::MAX] {
+        assert!(!pulse.on_answer(sequence, now));
+    }
+    pulse.ask(now);
+    for sequence in [0, 2, u64::MAX] {
+        assert!(!pulse.on_answer(sequence, now));
+    }
+    assert!(!pulse.is_connected(now));
+}
+
+#[test]
+fn a_peer_that_asks_again_at_once_is_asked_too_but_once_a_second_at_most() {
+    let now = Instant::now();
+    let mut pulse = Pulse::new(true, now);
+    pulse.ask(now);
+    pulse.on_answer(1, now + LATENCY);
+    let flood = (0..10_000).map(|n| now + Duration::from_secs(5) + Duration::from_millis(n));
+    let asked = flood.filter_map(|at| pulse.on_question(at)).count();
+    assert!((9..=10).contains(&asked), "{asked}");
+}
+
+proptest! {
+    #[test]
+    fn however_long_frames_take_neither_end_hears_nothing_for_as_long_as_a_tunnel_lives_without_a_packet(
+        delays in proptest::collection::vec(1_u64..200, 1..100),
+        active in 0..3_usize,
+    ) {
+        let mut pair = Pair::new();
+        if let Some(end) = pair.ends.get_mut(active) {
+            end.set_active(true);
+        }
+        let mut delays = delays.into_iter().cycle();
+        pair.run(Duration::from_secs(600), || Duration::from_millis(delays.next().unwrap()));
+        for heard in &pair.heard {
+            prop_assert!(heard.windows(2).all(|two| two[1] - two[0] < Duration::from_secs(8)), "{heard:?}");
+        }
+        let most = if active < 2 { 1_300 } else { 200 };
+        prop_assert!(pair.asked.len() < most, "{}", pair.asked.len());
+    }
+}
