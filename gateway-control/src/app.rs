@@ -8,7 +8,7 @@ use std::{
 };
 
 use gateway_net::{
-    secret_file::{self, SecretFileError},
+    secret_file,
     shutdown::Shutdown,
     tls::{ALPN_HTTP1, server_config},
 };
@@ -58,9 +58,6 @@ pub enum StartError {
     /// The service.
     #[error("cannot set the service up")]
     Service(#[from] ServiceError),
-    /// `ready.json`.
-    #[error("cannot say that it is ready")]
-    Ready(#[from] SecretFileError),
     /// A task ended that should not have.
     #[error("the task '{0}' ended unexpectedly")]
     TaskEnded(&'static str),
@@ -124,7 +121,9 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
     service.claim_storage().await?;
     service.look_at_token_files().await?;
-    let metrics = Arc::new(Metrics::default());
+    let mut metrics = Metrics::default();
+    metrics.show_turns(service.turns());
+    let metrics = Arc::new(metrics);
     let rates = Rates {
         requests_per_second: config.limits.requests_per_second,
         logins_per_minute: config.limits.logins_per_minute,
@@ -177,7 +176,13 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         metrics_listen,
     };
     let text = serde_json::to_vec(&ready).unwrap_or_default();
-    secret_file::write_public(&data.ready_file, &text)?;
+    // A full disk is no reason to be away: what is there can be read.
+    if let Err(error) = secret_file::write_public(&data.ready_file, &text) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "ready.json of the data directory is the one of an earlier start"
+        );
+    }
     tracing::info!(%listen, "control plane is ready");
     Ok(Running { ready, service, shutdown, watches: app.watches().clone(), tasks, _data: data })
 }
@@ -185,6 +190,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
+    gateway_net::mss::limit(&listener);
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

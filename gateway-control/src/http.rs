@@ -40,6 +40,7 @@ use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Bytes,
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware,
     routing::get,
@@ -77,7 +78,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     watches: TaskTracker,
-    document: Arc<str>,
+    document: Bytes,
 }
 
 #[derive(Debug)]

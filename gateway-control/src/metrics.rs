@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::storage::queries_run;
+use crate::{storage::queries_run, turns::AllTurns};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Class {
@@ -65,6 +65,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows how many requests have turns, wait for one and got none.
+    pub(crate) fn show_turns(&mut self, turns: &AllTurns) {
+        for (kind, counts) in turns.counts() {
+            let name = |what: &str| format!("{kind}_{what}");
+            let at_work = "Requests of this kind that have a turn at the database";
+            self.registry.register(name("at_work"), at_work, counts.at_work);
+            let waiting = "Requests of this kind that wait for others of their organization";
+            self.registry.register(name("waiting"), waiting, counts.waiting);
+            let refused = "Requests of this kind that were refused, because too many of their organization waited";
+            self.registry.register(name("refused"), refused, counts.refused);
+        }
+    }
+
     pub(crate) fn request(&self, status: u16) {
         self.requests.get_or_create(&Class { status: format!("{}xx", status / 100) }).inc();
     }

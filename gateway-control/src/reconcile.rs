@@ -6,30 +6,45 @@ use std::{collections::BTreeSet, time::Duration};
 use gateway_net::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use crate::service::{Pending, Service, ServiceResult};
+use crate::service::{Backlog, Overdue, Pending, Service, ServiceResult};
 
 /// How late an expiry may be written down. (Gateways cut expired connections by themselves, to the second.)
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How often what nobody needs any more is removed.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Portions of policies between two looks at what else is to be done.
+const PORTIONS: usize = 20;
+
+/// Where a round is.
+#[derive(Debug, Default)]
+struct Round {
+    backlog: Backlog,
+    /// What is overdue and cannot be ended.
+    passed_over: BTreeSet<Overdue>,
+}
+
 /// Runs until the end is asked for.
 pub async fn run(service: Service, shutdown: Shutdown) {
     let mut purge_at = Instant::now();
+    let mut round = Round::default();
     loop {
         let leads = service.leads().await.unwrap_or_else(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot find out who the reconciler is");
             false
         });
-        if leads && let Err(error) = round(&service, &shutdown).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a round of the reconciler failed");
-        }
+        let has_more = leads && step(&service, &mut round, &shutdown).await;
         if leads && Instant::now() >= purge_at {
             purge_at = Instant::now() + PURGE_INTERVAL;
-            if let Err(error) = sweep(&service, &shutdown).await {
+            if let Err(error) = sweep(&service, &mut round, &shutdown).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what ended");
             }
         }
+        if has_more && !shutdown.is_requested() {
+            continue;
+        }
+        round.backlog.begin_round();
+        round.passed_over.clear();
         tokio::select! {
             biased;
             () = shutdown.requested() => return,
@@ -65,22 +80,36 @@ pub async fn prove(service: Service, shutdown: Shutdown) {
     }
 }
 
-async fn sweep(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
+async fn sweep(service: &Service, round: &mut Round, shutdown: &Shutdown) -> ServiceResult<()> {
     service.purge().await?;
-    while service.retain_audit().await? && !shutdown.is_requested() {}
+    while service.retain_audit().await? && !shutdown.is_requested() {
+        // However much there is to remove: gateways wait for their policies.
+        service.compile_backlog(&mut round.backlog).await?;
+    }
     Ok(())
 }
 
-/// Policies first: they are what gateways wait for. What one of the two cannot do holds up nothing of the other.
-async fn round(service: &Service, shutdown: &Shutdown) -> ServiceResult<()> {
-    let turned = service.turn_policy_key().await;
-    let mut after = String::new();
+/// A part of a round; whether there is more. Policies first: they are what gateways wait for. But they may come without an end,
+/// so what is overdue has its turn between them. What one of the two cannot do holds up nothing of the other.
+async fn step(service: &Service, round: &mut Round, shutdown: &Shutdown) -> bool {
+    let turned = service.turn_policy_key().await.map(|()| false);
     let compiled = async {
-        while service.compile_backlog(&mut after).await? && !shutdown.is_requested() {}
-        ServiceResult::Ok(())
+        for _ in 0..PORTIONS {
+            if shutdown.is_requested() || !service.compile_backlog(&mut round.backlog).await? {
+                return Ok(false);
+            }
+        }
+        ServiceResult::Ok(true)
     };
     let compiled = compiled.await;
-    let mut passed_over = BTreeSet::new();
-    while service.expire_overdue(&mut passed_over).await? && !shutdown.is_requested() {}
-    turned.and(compiled)
+    let expired = service.expire_overdue(&mut round.passed_over).await;
+    [turned, compiled, expired].into_iter().fold(false, |has_more, part| has_more | said(part))
+}
+
+/// What failed is for the next round.
+fn said(part: ServiceResult<bool>) -> bool {
+    part.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a round of the reconciler failed");
+        false
+    })
 }

@@ -11,6 +11,7 @@ mod admin;
 mod admin_people;
 mod agreements;
 pub mod audit;
+mod backlog;
 mod behaviors;
 mod channels;
 mod connections;
@@ -40,6 +41,7 @@ mod policy;
 mod policy_keys;
 mod relays;
 mod replicas;
+mod roles;
 mod servers;
 mod shares;
 mod tenants;
@@ -60,7 +62,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::platform::Hidden,
-    id::{AgreementId, ApiTokenId, OrganizationId, ServerId, UserId},
+    id::{AgreementId, ApiTokenId, ChannelId, OrganizationId, ServerId, UserId},
     identity::{GatewayKey, GatewayPublicKey},
 };
 use sha2::{Digest, Sha256};
@@ -70,15 +72,16 @@ use tokio_util::task::TaskTracker;
 pub use self::{
     accounts::Registration,
     agreements::AgreementChange,
+    backlog::Backlog,
     connections::ConnectionChange,
     delivery::{DeliverySettings, Pending},
     device_tokens::TokenVerifier,
     error::{ServiceError, ServiceResult},
-    etag::etag,
+    etag::{Condition, etag},
     executions::ExecutionsQuery,
     gateway_audits::KnownAudit,
     gateways::{GatewayCaller, Newest, Proof, WatchStart},
-    idempotency::{Claim, Known},
+    idempotency::{Claim, GivenAnswer, Known},
     oidc::{OidcAttempt, OidcReturn},
     page::{MAX_LIMIT, Paging},
     password::Passwords,
@@ -94,6 +97,7 @@ use crate::{
     limits::{KeyedLimiter, Nonces},
     oidc::Providers,
     storage::{OrganizationRow, Storage, UserRow},
+    turns::{AllTurns, Turn},
     vault::Vault,
     watchers::Watchers,
 };
@@ -142,6 +146,8 @@ pub struct Service {
     openings: Arc<KeyedLimiter<GatewayPublicKey>>,
     /// How often one gateway may say what costs a turn to write: news of its engine, refused policies.
     tellings: Arc<KeyedLimiter<ServerId>>,
+    /// How often it is written down that the engine's end of one channel was stopped, deleted or started.
+    engine_ends: Arc<KeyedLimiter<ChannelId>>,
     /// How often one organization may change, inside one agreement, what the other one's gateways are told.
     disturbances: Arc<KeyedLimiter<(OrganizationId, AgreementId)>>,
     /// How often one organization may change its name.
@@ -156,6 +162,10 @@ pub struct Service {
     uses: Arc<KeyedLimiter<ApiTokenId>>,
     /// How many codes of a second factor one user may try.
     code_attempts: Arc<KeyedLimiter<UserId>>,
+    /// How often one session may show the password of its user.
+    password_attempts: Arc<KeyedLimiter<String>>,
+    /// How much of one organization is at work at once.
+    turns: Arc<AllTurns>,
     /// Name of this process among its kind.
     replica: Arc<str>,
     /// Other replicas may be at work on the storage.
@@ -176,8 +186,11 @@ const OPENINGS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
 const TELLINGS: NonZeroU32 = NonZeroU32::new(60).expect("invariant: not zero");
 /// Then one each.
 const TELLING_EACH: Duration = Duration::from_secs(3);
-/// Pauses, offers, shares and the like inside one agreement at once; then one a second. Each makes a policy and an entry in
-/// the log of the other side, which did not ask for it.
+/// Stops, deletions and starts of one channel in the engine that are written into the audit log in an hour: enough for a
+/// day of maintenance, too few for an engine that flaps to push out what else is in the log.
+const ENGINE_ENDS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
+/// Pauses, offers, shares and the like inside one agreement at once; then one a second. Each makes a policy or an entry in
+/// the log of the other side, which did not ask for it. What takes access away is counted and never refused.
 const DISTURBANCES: NonZeroU32 = NonZeroU32::new(300).expect("invariant: not zero");
 /// New names of one organization in an hour: each concerns all its partners, and a refused one tells that a name is taken.
 const RENAMES: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
@@ -188,6 +201,8 @@ const KNOWN_GATEWAYS: usize = 50_000;
 const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
 /// Codes of a second factor that one user may try in an hour: who guesses has one chance in 30,000 a day for each replica.
 const CODES: NonZeroU32 = NonZeroU32::new(10).expect("invariant: not zero");
+/// Passwords that one session may show in an hour, to change the password or the second factor.
+const PASSWORDS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
 /// Users whose refusals are counted.
 const KNOWN_USERS: usize = 50_000;
 
@@ -204,10 +219,12 @@ pub struct Actor {
     pub scopes: Option<BTreeSet<String>>,
     /// The request, for the audit log.
     pub request: String,
-    /// The condition of the request: tags of which one must be the object's.
-    pub if_match: Option<String>,
+    /// The condition of the request.
+    pub if_match: Option<Condition>,
     /// The key of a request that may be sent twice.
     pub claim: Option<Claim>,
+    /// The turn of a request that reads; the next one's when this is dropped.
+    pub reading: Option<Arc<Turn>>,
 }
 
 /// What a user was recognised by.
@@ -222,7 +239,16 @@ pub enum Credential {
 impl Actor {
     /// A user, without any particular request.
     pub fn new(user: UserRow, organization: OrganizationRow) -> Self {
-        Self { user, organization, credential: None, scopes: None, request: String::new(), if_match: None, claim: None }
+        Self {
+            user,
+            organization,
+            credential: None,
+            scopes: None,
+            request: String::new(),
+            if_match: None,
+            claim: None,
+            reading: None,
+        }
     }
 
     /// Refuses what the user's role does not allow.
@@ -272,6 +298,12 @@ impl Service {
             desk: Arc::default(),
             openings: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, Duration::from_secs(1), OPENINGS, KNOWN_GATEWAYS)),
             tellings: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, TELLING_EACH, TELLINGS, KNOWN_GATEWAYS)),
+            engine_ends: Arc::new(KeyedLimiter::new(
+                ENGINE_ENDS,
+                Duration::from_secs(3600),
+                ENGINE_ENDS,
+                KNOWN_GATEWAYS,
+            )),
             disturbances: Arc::new(KeyedLimiter::new(
                 NonZeroU32::MIN,
                 Duration::from_secs(1),
@@ -284,6 +316,13 @@ impl Service {
             refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
             uses: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, Duration::from_secs(60), NonZeroU32::MIN, KNOWN_USERS)),
             code_attempts: Arc::new(KeyedLimiter::new(CODES, Duration::from_secs(3600), CODES, KNOWN_USERS)),
+            password_attempts: Arc::new(KeyedLimiter::new(
+                PASSWORDS,
+                Duration::from_secs(3600),
+                PASSWORDS,
+                KNOWN_USERS,
+            )),
+            turns: Arc::default(),
             backlog: Arc::default(),
             commits: TaskTracker::new(),
         }
@@ -343,19 +382,56 @@ impl Service {
         self.disturbances.check(&(actor.id(), agreement)).map_err(ServiceError::RateLimited)
     }
 
+    /// Counts what takes access away, which is never refused: what comes after it may be.
+    fn disturbs(&self, actor: &Actor, agreement: AgreementId) {
+        let _ = self.may_disturb(actor, agreement);
+    }
+
     /// Whether a gateway may tell now what costs a turn to write, or how long it has to wait.
     pub(crate) fn may_tell(&self, caller: &GatewayCaller) -> Result<(), Duration> {
         self.tellings.check(&caller.server)
     }
 
+    /// How much of one organization is at work at once.
+    pub fn turns(&self) -> &AllTurns {
+        &self.turns
+    }
+
+    /// Lets a request read when it is the turn of its organization; it is given back with the actor.
+    pub(crate) async fn may_read(&self, actor: &mut Actor) -> ServiceResult<()> {
+        actor.reading = Some(Arc::new(self.turns.reads.turn(actor.id()).await?));
+        Ok(())
+    }
+
+    /// A turn to write for an organization.
+    async fn turn_to_write(&self, organization: OrganizationId) -> ServiceResult<Turn> {
+        Ok(self.turns.writes.turn(organization).await?)
+    }
+
+    /// The same for its gateways.
+    async fn turn_to_tell(&self, organization: OrganizationId) -> ServiceResult<Turn> {
+        self.turns.tells.turn(organization).await.map_err(|_| ServiceError::Busy)
+    }
+
     async fn work(&self, who: Who) -> ServiceResult<Work> {
-        Work::begin(self, who).await
+        let turn = match who.organization() {
+            Some(organization) => Some(self.turn_to_write(organization).await?),
+            None => None,
+        };
+        Work::begin(self, who, turn).await
+    }
+
+    /// A change by what a gateway tells.
+    async fn work_told_by(&self, caller: &GatewayCaller) -> ServiceResult<Work> {
+        let turn = self.turn_to_tell(caller.organization).await?;
+        Work::begin(self, Who::Gateway(caller.server), Some(turn)).await
     }
 
     /// A change on behalf of a user, who is looked at again: a request may have waited for its body or for a place while
     /// its user was removed or given another role, or while its session or token ended.
     async fn work_of(&self, actor: &Actor) -> ServiceResult<Work> {
         let mut work = self.work(Who::user(actor)).await?;
+        work.condition.clone_from(&actor.if_match);
         let now = work.now;
         let is_alive = match &actor.credential {
             None => true,

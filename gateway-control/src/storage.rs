@@ -63,6 +63,9 @@ pub enum StorageError {
     /// The database cannot be reached, or is stopping or starting.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),
+    /// It can be read, and not be changed.
+    #[error("the disk of the database is full")]
+    Full(#[source] sqlx::Error),
     /// Others were at work for longer than we wait.
     #[error("the database is busy")]
     Busy,

@@ -2,7 +2,7 @@
 //!
 //! A watcher is woken by name, never by broadcast: the cost of a change is that of the gateways it concerns. A newer
 //! watch of the same server takes the place of the older one. What a gateway reported is kept as long as it watches: a
-//! report of somebody who is out of reach would be a guess.
+//! report of somebody who is out of reach would be a guess. Only what it counted last stays until it is entered.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,10 +45,19 @@ struct Registry {
     news: Option<BTreeSet<(ServerId, ConnectionId)>>,
     /// Connections on which something else was counted since [`Watchers::take_counted`]; at most those reported about.
     counted: BTreeSet<ConnectionId>,
+    /// What gateways that have left since had counted last on these, oldest first; at most [`LEFT_MOST`] of them, and
+    /// [`PARTINGS`] of one.
+    left: BTreeMap<ConnectionId, Vec<(ServerId, EndCounts)>>,
     /// The newest heads of audit logs that are not written down; at most one of each server that watches, because the end of a
     /// watch writes its own.
     heads: BTreeMap<ServerId, GatewayHead>,
 }
+
+/// Connections whose last counts wait to be entered. A round of the delivery proof takes them all; what finds no room is seen as
+/// a difference.
+const LEFT_MOST: usize = 100_000;
+/// So often the gateways of a connection may leave between two rounds.
+const PARTINGS: usize = 16;
 
 /// A head of an audit log, and whose it is.
 pub type GatewayHead = (GatewayPublicKey, ReportedHead);
@@ -88,6 +97,7 @@ impl Watchers {
             // A newer one was faster.
             watcher.signal.send_replace(Signal::Replaced);
         } else if let Some(older) = registry.watchers.insert(server, watcher) {
+            registry.part(server, &older);
             older.signal.send_replace(Signal::Replaced);
         }
         WatchSession { watchers: self.clone(), server, session, changes }
@@ -114,7 +124,9 @@ impl Watchers {
 
     /// Tells the watch of a server that the gateway watches elsewhere now, and forgets it.
     pub fn replace(&self, server: ServerId) {
-        if let Some(watcher) = self.lock().watchers.remove(&server) {
+        let mut registry = self.lock();
+        if let Some(watcher) = registry.watchers.remove(&server) {
+            registry.part(server, &watcher);
             watcher.signal.send_replace(Signal::Replaced);
         }
     }
@@ -136,9 +148,22 @@ impl Watchers {
         self.lock().watchers.get(&server)?.reports.get(&connection).cloned()
     }
 
-    /// What the watching gateway of a server last counted on a connection.
-    pub fn counts(&self, server: ServerId, connection: ConnectionId) -> Option<EndCounts> {
-        self.lock().watchers.get(&server)?.reports.get(&connection)?.0.counts
+    /// What the gateway of a server counted on a connection: before it left, if it did, and as it watches now. Oldest first.
+    pub fn counts(&self, server: ServerId, connection: ConnectionId) -> Vec<EndCounts> {
+        let registry = self.lock();
+        let left = registry.left.get(&connection).into_iter().flatten().filter(|(of, _)| *of == server);
+        let mut counts: Vec<_> = left.map(|(_, counts)| *counts).collect();
+        let report = registry.watchers.get(&server).and_then(|watcher| watcher.reports.get(&connection));
+        counts.extend(report.and_then(|(report, _)| report.counts));
+        counts
+    }
+
+    /// Forgets what gateways that have left had counted on a connection: it is entered. What came meanwhile stays.
+    pub fn entered(&self, connection: ConnectionId) {
+        let mut registry = self.lock();
+        if !registry.counted.contains(&connection) {
+            registry.left.remove(&connection);
+        }
     }
 
     /// Takes away the names of the connections on which something else was counted since the last time.
@@ -193,6 +218,20 @@ impl Watchers {
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registry {
+    /// Keeps what a gateway that leaves counted last and nobody has entered.
+    fn part(&mut self, server: ServerId, watcher: &Watcher) {
+        let counted = watcher.reports.iter().filter(|(id, _)| self.counted.contains(id));
+        for (id, counts) in counted.filter_map(|(id, (report, _))| Some((*id, report.counts?))) {
+            if self.left.len() < LEFT_MOST {
+                let left = self.left.entry(id).or_default();
+                left.push((server, counts));
+                left.drain(..left.len().saturating_sub(PARTINGS));
+            }
+        }
     }
 }
 
@@ -296,7 +335,8 @@ impl Drop for WatchSession {
     fn drop(&mut self) {
         let mut registry = self.watchers.lock();
         if registry.watchers.get(&self.server).is_some_and(|watcher| watcher.session == self.session) {
-            registry.watchers.remove(&self.server);
+            let left = registry.watchers.remove(&self.server);
+            left.into_iter().for_each(|watcher| registry.part(self.server, &watcher));
         }
     }
 }

@@ -1,43 +1,121 @@
 //! TCP to a host: resolve, then happy eyeballs (RFC 8305).
+//!
+//! DNS may be out of order while everything else works, so a connection that matters remembers the addresses at which a host
+//! was reached last, and uses them when its name does not resolve. Invariants: the memory is bounded and holds only addresses
+//! to which a connection was made; addresses from DNS always come before it. Who answers there proves itself by its TLS key.
+
+mod names;
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use url::Host;
+
+use crate::mss;
 
 /// Head start of one address over the next (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses tried of one name: more are a misconfiguration or an attack through DNS.
 const MAX_ADDRESSES: usize = 16;
+/// For an answer of the name servers, when other addresses are at hand, and when there are none.
+const RESOLVE_WITHIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Which half of it failed.
 #[derive(Debug)]
 pub(crate) enum DialError {
-    /// The name has no address.
+    /// The name has no address, or no name server answers.
     Resolve(io::Error),
-    /// No address accepts a connection; the error of the last one tried.
+    /// No address accepts a connection; the error of the one that says most.
     Connect(io::Error),
 }
 
-/// A connection to the host, without Nagle's delay. The caller sets the time limit.
-pub(crate) async fn dial(host: &Host<&str>, port: u16) -> Result<TcpStream, DialError> {
-    let addresses = resolve(host, port).await.map_err(DialError::Resolve)?;
-    let tcp = race(interleave(addresses)).await.map_err(DialError::Connect)?;
+/// What is done when the name does not resolve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unresolved {
+    /// The addresses at which the host was reached last are tried.
+    Remember,
+    /// It is an error: somebody wants to know.
+    Fail,
+}
+
+/// What to call the two steps of it, for the time limit of the caller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    pub(crate) resolve: &'static str,
+    pub(crate) connect: &'static str,
+}
+
+impl Steps {
+    /// Straight to the host.
+    pub(crate) const DIRECT: Self = Self { resolve: "name resolution", connect: "TCP connect" };
+    /// To the proxy on the way.
+    pub(crate) const PROXY: Self =
+        Self { resolve: "name resolution of the proxy", connect: "TCP connect to the proxy" };
+}
+
+/// A connection to the host, without Nagle's delay. The caller sets the time limit; `step` says what is under way.
+pub(crate) async fn dial(
+    host: &Host<&str>,
+    port: u16,
+    unresolved: Unresolved,
+    steps: Steps,
+    step: &mut &'static str,
+) -> Result<TcpStream, DialError> {
+    *step = steps.resolve;
+    let (addresses, problem) = match host {
+        Host::Domain(name) => resolve(name, port, unresolved).await.map_err(DialError::Resolve)?,
+        Host::Ipv4(ip) => (vec![SocketAddr::new((*ip).into(), port)], None),
+        Host::Ipv6(ip) => (vec![SocketAddr::new((*ip).into(), port)], None),
+    };
+    *step = steps.connect;
+    let tcp = match race(interleave(addresses)).await {
+        Ok(tcp) => tcp,
+        Err(error) => {
+            // Whoever reads it looks at the name servers first: the host may have moved.
+            return Err(match problem {
+                Some(problem) => DialError::Resolve(io::Error::new(
+                    problem.kind(),
+                    format!("{problem}; at the addresses it had last: {error}"),
+                )),
+                None => DialError::Connect(error),
+            });
+        }
+    };
     tcp.set_nodelay(true).map_err(DialError::Connect)?;
+    if let (Host::Domain(name), Ok(reached)) = (host, tcp.peer_addr()) {
+        names::KNOWN.reached(name, reached.ip());
+    }
     Ok(tcp)
 }
 
-async fn resolve(target: &Host<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses = match target {
-        Host::Domain(name) => tokio::net::lookup_host((*name, port)).await?.take(MAX_ADDRESSES).collect(),
-        Host::Ipv4(ip) => vec![SocketAddr::new((*ip).into(), port)],
-        Host::Ipv6(ip) => vec![SocketAddr::new((*ip).into(), port)],
+/// The addresses of a name; with them, why they are not from DNS.
+async fn resolve(name: &str, port: u16, unresolved: Unresolved) -> io::Result<(Vec<SocketAddr>, Option<io::Error>)> {
+    let known: Vec<_> = match unresolved {
+        Unresolved::Remember => names::KNOWN.of(name).into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+        Unresolved::Fail => Vec::new(),
     };
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    let limit = if known.is_empty() { RESOLVE_WITHIN[1] } else { RESOLVE_WITHIN[0] };
+    let error = match tokio::time::timeout(limit, tokio::net::lookup_host((name, port))).await {
+        Ok(Ok(found)) => {
+            let addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
+            if addresses.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            }
+            return Ok((addresses, None));
+        }
+        // That there is no such name and that no server could be asked look alike here.
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the DNS servers of this machine did not answer within {} s", limit.as_secs()),
+        ),
+    };
+    if known.is_empty() {
+        return Err(error);
     }
-    Ok(addresses)
+    tracing::warn!(host = name, %error, "the name does not resolve: the addresses at which it was reached last are tried");
+    Ok((known, Some(error)))
 }
 
 /// The families in turn, the resolver's first choice first (RFC 8305 §4).
@@ -56,23 +134,47 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     }
 }
 
-/// Starts one attempt after the other, [`ATTEMPT_DELAY`] apart or as soon as one fails; the first connection wins.
+/// Starts one attempt after the other, [`ATTEMPT_DELAY`] apart or as soon as one fails; the first connection wins. Of the
+/// errors that counts which says most.
 async fn race(mut waiting: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
     let mut attempts = FuturesUnordered::new();
-    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
+    let mut telling = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
     loop {
         match waiting.pop_front() {
-            Some(address) => attempts.push(TcpStream::connect(address)),
-            None if attempts.is_empty() => return Err(last_error),
+            Some(address) => attempts.push(connect(address)),
+            None if attempts.is_empty() => return Err(telling),
             None => {}
         }
         tokio::select! {
             Some(result) = attempts.next() => match result {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last_error = error,
+                Err(error) if weight(&error) >= weight(&telling) => telling = error,
+                Err(_) => {}
             },
             () = tokio::time::sleep(ATTEMPT_DELAY), if !waiting.is_empty() => {}
         }
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if !address.ip().is_loopback() {
+        mss::limit(&socket);
+    }
+    socket.connect(address).await
+}
+
+/// How much an error tells of the host: nothing, when it is only that this machine has no such network.
+fn weight(error: &io::Error) -> u8 {
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable, NotFound, TimedOut, Unsupported};
+    if matches!(error.kind(), ConnectionRefused | TimedOut) {
+        3
+    } else if error.kind() == NotFound {
+        0
+    } else if matches!(error.kind(), NetworkUnreachable | AddrNotAvailable | Unsupported) {
+        1
+    } else {
+        2
     }
 }
 
@@ -95,5 +197,31 @@ mod tests {
         let all = ["[::1]:1", "[::2]:1", "10.0.0.1:1", "[::3]:1"].map(|text| text.parse().unwrap()).to_vec();
         let order: Vec<_> = interleave(all).iter().map(ToString::to_string).collect();
         assert_eq!(order, ["[::1]:1", "10.0.0.1:1", "[::2]:1", "[::3]:1"]);
+    }
+
+    #[test]
+    fn that_a_host_refuses_says_more_than_that_there_is_no_network_of_the_other_family() {
+        let of = |kind: io::ErrorKind| weight(&kind.into());
+        assert!(of(io::ErrorKind::NotFound) < of(io::ErrorKind::NetworkUnreachable));
+        assert!(of(io::ErrorKind::NetworkUnreachable) < of(io::ErrorKind::HostUnreachable));
+        assert!(of(io::ErrorKind::HostUnreachable) < of(io::ErrorKind::ConnectionRefused));
+        assert_eq!(of(io::ErrorKind::ConnectionRefused), of(io::ErrorKind::TimedOut), "the later one counts");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_any_more_is_tried_where_it_was_reached_last() {
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (name, port) = ("relay.invalid", open.local_addr().unwrap().port());
+        let dial = async |unresolved| {
+            let mut step = "";
+            dial(&Host::Domain(name), port, unresolved, Steps::DIRECT, &mut step).await
+        };
+        assert!(matches!(dial(Unresolved::Remember).await, Err(DialError::Resolve(_))));
+        names::KNOWN.reached(name, open.local_addr().unwrap().ip());
+        assert!(dial(Unresolved::Remember).await.is_ok());
+        assert!(matches!(dial(Unresolved::Fail).await, Err(DialError::Resolve(_))), "a diagnosis says what is wrong");
+        drop(open);
+        let Err(DialError::Resolve(error)) = dial(Unresolved::Remember).await else { panic!("nobody listens") };
+        assert!(error.to_string().contains("at the addresses it had last"), "{error}");
     }
 }

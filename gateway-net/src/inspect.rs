@@ -22,10 +22,13 @@ use tokio_rustls::TlsConnector;
 use url::Host;
 
 use crate::{
-    dial::{self, DialError},
+    dial::{self, DialError, Steps, Unresolved},
     proxy::{Proxy, ProxyError},
     tls::{self, ALPN_HTTP1, PinVerifier, ServerTrust, TlsPin, provider, server_name, spki_pin},
 };
+
+/// The step that packets which are too large for the way never survive.
+const TLS_HANDSHAKE: &str = "TLS handshake";
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,20 @@ pub enum InspectError {
         /// What was under way.
         step: &'static str,
     },
+    /// The time is up, and the proxy was the hop that did not answer.
+    #[error("no answer within {} s (last step: {step})", limit.as_secs())]
+    ProxyTimeout {
+        /// The limit.
+        limit: Duration,
+        /// What was under way.
+        step: &'static str,
+    },
+    /// The time is up: a TCP connection was made, and TLS over it comes to no end.
+    #[error("no answer within {} s (last step: {})", limit.as_secs(), TLS_HANDSHAKE)]
+    TlsTimeout {
+        /// The limit.
+        limit: Duration,
+    },
 }
 
 /// Connects, looks and hangs up, within `limit`. Without `trust`, whatever is shown is genuine.
@@ -73,10 +90,12 @@ pub async fn inspect(
     proxy: Option<&Proxy>,
     limit: Duration,
 ) -> Result<Sight, InspectError> {
-    let mut step = "TCP connect";
+    let mut step = Steps::DIRECT.resolve;
     let look = look(host, port, trust, proxy, &mut step);
     match tokio::time::timeout(limit, look).await {
         Ok(result) => result,
+        Err(_) if step == TLS_HANDSHAKE => Err(InspectError::TlsTimeout { limit }),
+        Err(_) if proxy.is_some_and(|proxy| proxy.covers(host)) => Err(InspectError::ProxyTimeout { limit, step }),
         Err(_) => Err(InspectError::Timeout { limit, step }),
     }
 }
@@ -91,12 +110,12 @@ async fn look(
     let begun = Instant::now();
     let tcp = match proxy.filter(|proxy| proxy.covers(host)) {
         Some(proxy) => proxy.tunnel(host, port, step).await?,
-        None => dial::dial(host, port).await.map_err(|error| match error {
+        None => dial::dial(host, port, Unresolved::Fail, Steps::DIRECT, step).await.map_err(|error| match error {
             DialError::Resolve(source) => InspectError::Resolve(source),
             DialError::Connect(source) => InspectError::Connect(source),
         })?,
     };
-    *step = "TLS handshake";
+    *step = TLS_HANDSHAKE;
     let name = server_name(host).ok_or_else(|| {
         InspectError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "the name cannot be that of a server"))
     })?;
@@ -212,6 +231,7 @@ mod tests {
         let portal = inspect(&HERE, port, None, None, LIMIT).await.unwrap_err();
         assert!(matches!(portal, InspectError::Tls(_)), "{portal:?}");
         let silent = inspect(&HERE, port, None, None, Duration::from_millis(100)).await.unwrap_err();
-        assert!(matches!(silent, InspectError::Timeout { step: "TLS handshake", .. }), "{silent:?}");
+        assert!(matches!(silent, InspectError::TlsTimeout { .. }), "{silent:?}");
+        assert!(silent.to_string().ends_with("(last step: TLS handshake)"), "{silent}");
     }
 }

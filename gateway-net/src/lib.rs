@@ -12,6 +12,7 @@
 //! | [`ws`] | the WebSocket client for relay links |
 //! | [`inspect`] | a look at a TLS server, for diagnosis |
 //! | [`proxy`] | the HTTP proxy on the way out of both |
+//! | [`mss`] | the largest TCP segment, for paths that swallow large packets |
 //! | [`secret_file`] | files written atomically and readable by their owner only |
 //! | [`log`] | log set-up |
 //! | [`shutdown`] | the first signal asks, the second insists |
@@ -26,6 +27,7 @@ pub mod entropy;
 pub mod http;
 pub mod inspect;
 pub mod log;
+pub mod mss;
 pub mod proxy;
 pub mod secret_file;
 pub mod shutdown;

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 use url::Url;
 
 use crate::{
-    dial::{self, DialError},
+    dial::{self, DialError, Steps, Unresolved},
     proxy::{Proxy, ProxyError},
     tls::{ALPN_HTTP1, ServerTrust, client_config, server_name},
 };
@@ -69,7 +69,7 @@ pub enum WsError {
         host: String,
         /// The port.
         port: u16,
-        /// The error of the last address tried.
+        /// The error of the address that says most.
         source: io::Error,
     },
     /// There is no way through the proxy.
@@ -113,7 +113,7 @@ pub enum WsError {
 
 /// Connects within [`CONNECT_TIMEOUT`]. Dropping the future gives up.
 pub async fn connect(options: &WsOptions) -> Result<WsStream, WsError> {
-    let mut step = "TCP connect";
+    let mut step = Steps::DIRECT.resolve;
     let host = options.url.host_str().unwrap_or_default().to_owned();
     let result = tokio::time::timeout(CONNECT_TIMEOUT, connect_steps(options, &host, &mut step)).await;
     result.unwrap_or_else(|_| Err(WsError::Timeout { host, step }))
@@ -127,10 +127,12 @@ async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str)
     let port = url.port_or_known_default().unwrap_or(443);
     let tcp = match options.proxy.as_ref().filter(|proxy| proxy.covers(&target)) {
         Some(proxy) => proxy.tunnel(&target, port, step).await?,
-        None => dial::dial(&target, port).await.map_err(|error| match error {
-            DialError::Resolve(source) => WsError::Resolve { host: host.to_owned(), source },
-            DialError::Connect(source) => WsError::Tcp { host: host.to_owned(), port, source },
-        })?,
+        None => {
+            dial::dial(&target, port, Unresolved::Remember, Steps::DIRECT, step).await.map_err(|error| match error {
+                DialError::Resolve(source) => WsError::Resolve { host: host.to_owned(), source },
+                DialError::Connect(source) => WsError::Tcp { host: host.to_owned(), port, source },
+            })?
+        }
     };
 
     *step = "TLS handshake";

@@ -8,6 +8,7 @@
 //! | [`discovery`] | the state machine: answers in, channels out, and whose details are wanted next |
 //! | [`advice`] | what loses messages or cannot work, in words |
 //! | [`plan`] | what differs between the channels found and those registered on the platform |
+//! | [`port_owner`] | whether behind a registered channel's port there is that channel |
 //!
 //! What comes from an engine is never trusted further than this: names are cut and cleaned, numbers have their range,
 //! lists have a cap, and nothing found is ever published by itself. Secrets of connectors are not read at all.
@@ -17,6 +18,7 @@ pub mod answers;
 pub mod discovery;
 pub mod lossy;
 pub mod plan;
+pub mod port_owner;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -111,6 +111,8 @@ ids! {
     ApiTokenId = "tok";
     /// An invitation of a user.
     InvitationId = "inv";
+    /// A one-time code that enrols the gateway of a server.
+    EnrollmentCodeId = "enc";
     /// A person's account at a provider of OpenID Connect, linked to a user.
     IdentityId = "idn";
     /// A server shared with a partner.

@@ -9,12 +9,13 @@
 //! Framing (HL7 Minimal Lower Layer Protocol): `0x0B` message `0x1C 0x0D`. Bytes between frames are ignored, as
 //! engines do. Of a message only the first segment is read (of an answer the first few), byte by byte as it passes;
 //! what is kept of it is a restricted type, a keyed hash of the control id and the code of an acknowledgement. The rest is
-//! skipped with `memchr`. The state of a conversation is a few hundred bytes, whatever passes.
+//! skipped with `memchr`. A frame of one byte, 0x06 or 0x15, is a commit block of release 2 of the protocol and no message
+//! ([`Commit`]). The state of a conversation is a few hundred bytes, whatever passes.
 
 mod conversation;
 mod frames;
 mod header;
 
 pub use conversation::{Conversation, End};
-pub use frames::{Fault, FrameReader, Seen};
+pub use frames::{Commit, Fault, FrameReader, Seen};
 pub use header::{AckCode, Answer, Content, ControlHash, HashKey, Header, MessageKind};

@@ -181,7 +181,17 @@ pub enum HostOutcome {
         /// What it said.
         problem: String,
     },
-    /// The name does not resolve.
+    /// The HTTP proxy is not reached, or does not answer.
+    ProxySilent {
+        /// What happened.
+        problem: String,
+    },
+    /// A TCP connection was made, and nothing came of TLS over it.
+    TlsSilent {
+        /// What happened.
+        problem: String,
+    },
+    /// The name does not resolve, or no name server answers.
     Unresolved {
         /// What the resolver said.
         problem: String,
@@ -201,7 +211,7 @@ pub enum Verdict {
     Good,
     /// Data flows, but not as well as it could.
     Limited,
-    /// No data can flow.
+    /// The control plane, or every relay, is out of reach: no new connection may come up. A tunnel that stands goes on.
     Blocked,
 }
 

@@ -10,6 +10,7 @@
 //! - [`http::HttpExchange`]: method classes, status classes, times
 //! - [`dicom::Association`]: associations, their application entities, data units
 //! - [`Latency`]: how long answers take
+//! - [`Uncounted`]: what passed before the far side took the stream, for all of them
 //! - [`Schedule`]: how long this channel is usually silent, by the hour, working days and weekends apart
 
 mod book;
@@ -18,8 +19,10 @@ pub mod http;
 mod latency;
 mod ledger;
 mod schedule;
+mod uncounted;
 
 pub use book::{Book, Exchange, Protocol};
 pub use latency::{BOUNDS, Latency};
 pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, Wait, Warning};
 pub use schedule::{Schedule, Silence};
+pub(crate) use uncounted::Uncounted;

@@ -21,7 +21,8 @@
 //! **Leaving.** The selected direct path carries heartbeats, every second while streams are open. Half a second
 //! without an answer is a miss; at the first the path is asked four times a second, at the second it is distrusted
 //! (data is duplicated onto the relay) 2.5 s after the last answer at the latest, at the third it is demoted. Only
-//! answers to our own probes count as life, because nothing else proves both directions.
+//! answers to our own probes count as life, because nothing else proves both directions. That packets are too large for
+//! a path is said only when small probes are answered that were sent after the first full-size one without an answer.
 //!
 //! **Restart of the peer.** Its new offer makes a new session. The old one keeps answering until the new one has proved
 //! a path, and heartbeats stay on it until the peer was heard in the new one, so a lost answer breaks nothing.

@@ -202,13 +202,17 @@ pub struct ConnectionSecret {
 }
 
 /// Our end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum LocalEnd {
     /// We receive streams and dial the engine's port.
     Listener {
         /// Where the engine listens; a loopback address unless the operator of this server chose otherwise.
         engine: SocketAddr,
+        /// The engine's id of the channel that is meant: nothing goes to another one that has its port. None: the channel was
+        /// registered by hand, and the engine did not say which it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine_channel: Option<String>,
     },
     /// We open a local port for the engine and send streams.
     Sender {

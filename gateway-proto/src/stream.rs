@@ -167,11 +167,12 @@ pub enum RefusalCode {
     /// The far engine's listener serves as many connections as it can, and none ended in time.
     #[error("the partner's listener is full")]
     ListenerFull = 17,
-    /// The far engine says that the channel is stopped, paused or not deployed.
+    /// The far engine says that the channel is stopped, paused, not deployed or deleted; whatever else has its port then is
+    /// not what the stream is for.
     #[error("the partner's channel is stopped")]
     ChannelStopped = 18,
-    /// The far engine's own API does not answer either.
-    #[error("the partner's engine is not running")]
+    /// The far engine's port is closed, and its own API does not answer either.
+    #[error("the partner's engine does not run, or the channel is stopped")]
     EngineDown = 19,
 }
 

@@ -9,7 +9,7 @@ mod sim;
 
 use std::{net::SocketAddr, time::Duration};
 
-use gateway_proto::path::{CandidateKind, PathReason, Selected};
+use gateway_proto::path::{CandidateKind, Obstacle, PathReason, Selected};
 use nat::{Filtering, Mapping, Nat};
 use proptest::prelude::*;
 use sim::{Link, World};
@@ -111,7 +111,8 @@ fn an_active_path_that_dies_is_replaced_by_the_relay_within_three_seconds() {
 fn a_path_that_carries_small_packets_only_is_never_promoted() {
     let mut world = World::new([easy(1), easy(2)], Link { mtu: 900, ..Link::default() }, 1);
     world.start_both();
-    world.run(120 * SECOND);
+    assert!(world.run_until(20 * SECOND, both_say_too_small), "and both sides know why");
+    world.run(100 * SECOND);
     for site in &world.sites {
         assert_eq!(site.agent.selected(), Selected::Relayed);
         let snapshot = site.agent.snapshot();
@@ -125,6 +126,32 @@ fn a_path_whose_packet_size_shrinks_is_left() {
     let mut world = direct_world();
     world.link.mtu = 900;
     assert!(world.run_until(30 * SECOND, |w| !w.is_direct(0) && !w.is_direct(1)));
+    for site in &world.sites {
+        assert_eq!(site.history.last().unwrap().2, PathReason::PacketsTooSmall, "{:?}", site.history);
+    }
+    assert!(world.run_until(30 * SECOND, both_say_too_small), "and stays the reason after all was tried again");
+}
+
+fn both_say_too_small(world: &World) -> bool {
+    world.sites.iter().all(|site| site.agent.snapshot().obstacle == Some(Obstacle::PacketsTooSmall))
+}
+
+#[test]
+fn a_peer_that_stands_still_is_never_taken_for_a_path_of_small_packets() {
+    // One heartbeat in ten has full size: whatever is on its way when the peer stops.
+    for ms in (0..11_000).step_by(310) {
+        let mut world = direct_world();
+        world.run(Duration::from_millis(ms));
+        world.sites[1].frozen = true;
+        assert!(world.run_until(10 * SECOND, |w| w.sites[0].agent.selected() == Selected::Relayed));
+        assert_eq!(world.sites[0].history.last().unwrap().2, PathReason::HeartbeatLost, "stopped after {ms} ms");
+        for _ in 0..100 {
+            let obstacle = world.sites[0].agent.snapshot().obstacle;
+            assert_ne!(obstacle, Some(Obstacle::PacketsTooSmall), "stopped after {ms} ms");
+            world.run(SECOND);
+        }
+        assert_eq!(world.sites[0].agent.snapshot().obstacle, Some(Obstacle::NoAnswer));
+    }
 }
 
 #[test]
@@ -460,6 +487,42 @@ fn a_guessed_path_carries_data_and_outlives_the_idle_time_of_the_nat() {
     assert_ne!(socket, gateway_proto::path::LocalSocket::MAIN);
     assert_eq!(world.sites[1].extra_sockets.len(), 1, "the others are closed");
     assert!(world.sites.iter().all(|site| site.longest_gap < Duration::from_millis(300)));
+}
+
+/// What a plain masquerading router does: an early packet occupies the port for half a minute, and anew each time.
+fn masquerading(site: u8) -> Option<Nat> {
+    let mut nat = easy(site).unwrap();
+    nat.offence = Some(30 * SECOND);
+    Some(nat)
+}
+
+#[test]
+fn near_sites_behind_plain_masquerading_routers_go_direct_on_the_first_attempt() {
+    for (latency_us, relay_us) in [(100, 200), (100, 20_000), (1_000, 1_000), (5_000, 3_000)] {
+        let [latency, relay_latency] = [latency_us, relay_us].map(Duration::from_micros);
+        let link = Link { latency, relay_latency, hops: 3, ..Link::default() };
+        let mut world = World::new([masquerading(1), masquerading(2)], link, 1);
+        world.start_both();
+        assert!(world.run_until(2 * SECOND, World::both_direct), "{latency:?} {relay_latency:?}");
+        assert!(world.sites.iter().all(|site| site.agent.snapshot().attempts == 1));
+    }
+}
+
+#[test]
+fn a_router_that_was_reached_too_early_is_left_in_peace_until_it_has_forgotten() {
+    let link = Link { latency: Duration::from_millis(1), hops: 3, ..Link::default() };
+    let mut world = World::new([masquerading(1), masquerading(2)], link, 1);
+    // The first answer is late by more than the opener's head start.
+    world.link.answer_delay = Duration::from_millis(300);
+    world.start_both();
+    world.run(12 * SECOND);
+    assert!(!world.is_direct(0) && !world.is_direct(1), "the port is occupied");
+    world.link.answer_delay = Duration::ZERO;
+    assert!(
+        world.run_until(80 * SECOND, World::both_direct),
+        "{:?}",
+        world.sites.each_ref().map(|s| s.agent.snapshot())
+    );
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::{
     credentials::AllowedPeers,
     engine::{EngineClient, EngineWatch},
     gate::Gate,
+    generations::Generations,
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
     mesh::{Mesh, MeshContext, MeshQueues, STUN_QUEUE},
@@ -134,6 +135,7 @@ impl Daemon {
             config.engine.clone().map(|engine| OwnerEnd::new(EngineApi::new(engine), audit.clone(), gate.clone()));
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let identity = ServerIdentity::load_or_generate(authority.state().path(), &names)?;
+        let generations = Generations::open(authority.clone());
         let context = MeshContext {
             authority: authority.clone(),
             endpoint: endpoint.clone(),
@@ -147,6 +149,7 @@ impl Daemon {
                 links: links_rx,
                 link_changes: link_changes.clone(),
                 network: network.clone(),
+                generations: generations.clone(),
                 allow_loopback: config.tunnel.allow_loopback,
                 direct: config.tunnel.direct,
                 guessing: config.tunnel.port_guessing,
@@ -232,6 +235,7 @@ impl Daemon {
             daemon.spawn("port mapping", PortMapper { port, network, mapped: mapped_tx }.run(stop.clone()));
         }
         schedules::restore(authority, &daemon.traffic);
+        daemon.spawn("generations", generations.keep(stop.clone()));
         daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
         daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));

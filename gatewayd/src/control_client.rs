@@ -43,6 +43,8 @@ use crate::{audit::AuditLog, authority::Authority, store::Enrollment};
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// Delay between attempts at most.
 const MAX_RETRY: Duration = Duration::from_secs(30);
+/// At a shutdown, for the last report.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where reports come from.
 #[derive(Clone)]
@@ -118,13 +120,24 @@ impl ControlClient {
         self.status.subscribe()
     }
 
-    /// Keeps the link until `shutdown`.
+    /// Keeps the link until `shutdown`, and then a moment longer: what was counted last is reported, or the other end of a
+    /// connection would seem to have counted too much.
     pub async fn run(self, shutdown: CancellationToken) {
         // Everything below is cancel-safe: writes to disk finish in their own threads.
-        let _ = shutdown.run_until_cancelled(self.keep_linked()).await;
+        tokio::select! {
+            () = self.keep_linked(&shutdown) => {}
+            () = self.said_enough(&shutdown) => {}
+        }
     }
 
-    async fn keep_linked(&self) {
+    async fn said_enough(&self, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        if self.status.borrow().connected {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+    }
+
+    async fn keep_linked(&self, shutdown: &CancellationToken) {
         let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
         let mut enrollment = self.authority.enrollment();
         loop {
@@ -136,9 +149,12 @@ impl ControlClient {
                     .map(Proxy::to_string);
             });
             let end = tokio::select! {
-                end = self.link(&current, &mut backoff) => end,
+                end = self.link(&current, &mut backoff, shutdown) => end,
                 () = moved(enrollment.clone(), &current) => LinkEnd::Moved,
             };
+            if shutdown.is_cancelled() {
+                return;
+            }
             let delay = if matches!(end, LinkEnd::Moved) {
                 Duration::ZERO
             } else {
@@ -161,7 +177,7 @@ impl ControlClient {
         enrollment.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    async fn link(&self, enrollment: &Enrollment, backoff: &mut Backoff) -> LinkEnd {
+    async fn link(&self, enrollment: &Enrollment, backoff: &mut Backoff, shutdown: &CancellationToken) -> LinkEnd {
         let trust = match enrollment.trust() {
             Ok(trust) => trust,
             Err(error) => return LinkEnd::Pin(error),
@@ -177,7 +193,8 @@ impl ControlClient {
             }
             Err(error) => return LinkEnd::Connect(error),
         };
-        Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status).run(stream, backoff).await
+        let link = Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status);
+        link.run(stream, backoff, shutdown).await
     }
 
     fn ended(&self, end: &LinkEnd, delay: Duration) {

@@ -6,14 +6,17 @@
 //! A login that was refused is not tried again until the password file changes, or an hour has passed: guessing is what a
 //! thief does, and an engine with a retry limit would lock the user out.
 //!
-//! Everything else in the daemon sees [`EngineWatch`]: who listens on a port and in which state, and how many connections it
-//! takes. Without an `[engine]` section it knows nothing, and nobody needs it to.
+//! Everything else in the daemon sees [`EngineWatch`]: who listens on a port and in which state, how many connections it
+//! takes, and whether it is the channel that was granted. Without an `[engine]` section it knows nothing, and nobody needs
+//! it to.
 
+mod port_owner;
 mod session;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +28,7 @@ use gateway_proto::{
         EngineChannel, EngineChannelState, EngineState,
         answers::AnswerError,
         discovery::{DETAILS_AT_ONCE, Discovery},
+        port_owner::PortBook,
     },
     stream::RefusalCode,
 };
@@ -32,7 +36,7 @@ use session::{AskError, Session};
 use tokio::{
     sync::{Notify, watch},
     task::spawn_blocking,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -67,7 +71,10 @@ pub struct EngineView {
     pub channels: Arc<Vec<EngineChannel>>,
     /// Channels beyond the limit, of which nothing is known.
     pub left_out: usize,
+    /// When the look began that this is from; none: there was none yet.
+    looked_at: Option<Instant>,
     by_address: Arc<BTreeMap<SocketAddr, usize>>,
+    ports: Arc<PortBook>,
 }
 
 impl Default for EngineView {
@@ -78,7 +85,9 @@ impl Default for EngineView {
             problem: None,
             channels: Arc::default(),
             left_out: 0,
+            looked_at: None,
             by_address: Arc::default(),
+            ports: Arc::default(),
         }
     }
 }
@@ -136,7 +145,8 @@ impl EngineWatch {
         self.look_again();
         let channel = view.at(engine);
         if view.state == EngineState::Down {
-            return Some((RefusalCode::EngineDown, "our engine is not running, or its API does not answer".to_owned()));
+            let problem = "our engine does not run, or the channel is stopped: neither its port nor its API answers";
+            return Some((RefusalCode::EngineDown, problem.to_owned()));
         }
         let channel = channel.filter(|_| view.state == EngineState::Up)?;
         let name = &channel.name;
@@ -195,14 +205,16 @@ impl EngineClient {
     async fn keep_asking(&mut self) {
         let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
         loop {
-            let pause = match self.round().await {
+            self.take_nudges();
+            let begun = Instant::now();
+            let pause = match self.round(begun).await {
                 Ok(()) => {
                     backoff.reset();
                     // A fifth more or less: engines of one site are not asked all at once.
                     self.interval.mul_f64(0.8 + 0.4 * f64::from(random()) / f64::from(u32::MAX))
                 }
                 Err(error) => {
-                    self.failed(&error);
+                    self.failed(&error, begun);
                     if error.is_refusal() {
                         self.wait_for_another_password().await;
                         continue;
@@ -210,14 +222,21 @@ impl EngineClient {
                     backoff.next_delay(random())
                 }
             };
+            let next = Instant::now() + MIN_PAUSE.min(pause);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.nudge.notified() => sleep(MIN_PAUSE.min(pause)).await,
+                () = self.nudge.notified() => sleep_until(next).await,
             }
         }
     }
 
-    async fn round(&mut self) -> Result<(), AskError> {
+    /// The look that begins now is for all who asked for one so far.
+    fn take_nudges(&self) {
+        let mut nudged = pin!(self.nudge.notified());
+        nudged.as_mut().enable();
+    }
+
+    async fn round(&mut self, begun: Instant) -> Result<(), AskError> {
         if self.session.version().is_none() {
             self.session.ask_version().await?;
         }
@@ -235,6 +254,7 @@ impl EngineClient {
             version: self.session.version().map(str::to_owned),
             problem: None,
             left_out: self.discovery.left_out(),
+            looked_at: Some(begun),
             ..channels
         });
         Ok(())
@@ -256,7 +276,7 @@ impl EngineClient {
     }
 
     /// The channels stay as they were last seen.
-    fn failed(&mut self, error: &AskError) {
+    fn failed(&mut self, error: &AskError, begun: Instant) {
         let (state, problem) = (error.state(), with_causes(error));
         if state == EngineState::Down {
             // It comes back as another version, perhaps.
@@ -266,7 +286,8 @@ impl EngineClient {
             // Once a reason, not once an attempt.
             warn!(problem, "the engine's channels cannot be read");
         }
-        let view = EngineView { state, problem: Some(problem), ..EngineView::clone(&self.view.borrow()) };
+        let before = EngineView::clone(&self.view.borrow());
+        let view = EngineView { state, problem: Some(problem), looked_at: Some(begun), ..before };
         self.publish(view);
     }
 
@@ -295,7 +316,9 @@ impl EngineClient {
     }
 }
 
-fn index(channels: Vec<EngineChannel>) -> EngineView {
+fn index(mut channels: Vec<EngineChannel>) -> EngineView {
+    // They come in this order already; whoever looks one up relies on it.
+    channels.sort_by(|one, other| one.id.cmp(&other.id));
     let mut by_address = BTreeMap::new();
     for (position, channel) in channels.iter().enumerate() {
         let Some(address) = channel.listening().and_then(|listener| listener.address) else { continue };
@@ -304,7 +327,8 @@ fn index(channels: Vec<EngineChannel>) -> EngineView {
             by_address.insert(address, position);
         }
     }
-    EngineView { channels: Arc::new(channels), by_address: Arc::new(by_address), ..EngineView::default() }
+    let ports = Arc::new(PortBook::new(&channels));
+    EngineView { channels: Arc::new(channels), by_address: Arc::new(by_address), ports, ..EngineView::default() }
 }
 
 fn random() -> u32 {

@@ -163,6 +163,8 @@ impl Keeper {
                 reached = reachable.wait_for(|reachable| *reachable) => drop(reached),
                 _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
             }
+            // While it lives the path is asked whether it still answers: a handshake into a dead one would find out nothing.
+            let _dialling = self.peer.dial_begins();
             let dialled = timeout(HANDSHAKE_TIMEOUT, self.dial()).await;
             let connection = dialled.map_err(|_| TunnelError::Timeout)??;
             let control = connection.open_bi().await.map_err(TunnelError::Ended)?;

@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod engine;
 pub mod engine_socket;
 pub mod gate;
+pub mod generations;
 pub mod keeper;
 pub mod listener;
 pub mod local_api;

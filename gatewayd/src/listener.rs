@@ -1,4 +1,5 @@
-//! Streams that a peer opens: read the header, authorize against the policy in force, dial the engine, answer, copy.
+//! Streams that a peer opens: read the header, authorize against the policy in force, see whether the engine's port is still
+//! that of the channel that was granted, dial the engine, answer, copy.
 
 use std::{
     net::SocketAddr,
@@ -8,6 +9,7 @@ use std::{
 
 use gateway_proto::{
     audit::note::{OurReason, Reason, Refusal, RefusedBy, StreamRole},
+    engine::port_owner::NotOurs,
     id::ConnectionId,
     identity::GatewayPublicKey,
     policy::{DeniedReason, HL7V2_MLLP, LocalEnd},
@@ -142,7 +144,10 @@ async fn stream(
                     engine_refused(refusal.code()).then(|| context.engine.explain_refusal(engine)).flatten();
                 let (refusal, problem) = match explained {
                     Some((code, problem)) => (code.into(), problem),
-                    None => (refusal, refusal.problem(engine)),
+                    None => {
+                        let problem = refusal.problem(engine);
+                        (refusal, problem)
+                    }
                 };
                 traffic.note_problem(problem);
                 record.refused(RefusedBy::Us, refusal.code());
@@ -289,8 +294,8 @@ async fn admit(
         told(reason.into())
     };
     let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;
-    let destination = match (permit.entry.local, header.kind) {
-        (LocalEnd::Listener { engine }, StreamKind::ChannelData) => Destination::Engine(engine),
+    let destination = match (&permit.entry.local, header.kind) {
+        (LocalEnd::Listener { engine, .. }, StreamKind::ChannelData) => Destination::Engine(*engine),
         (LocalEnd::AdminOwner, StreamKind::Admin) => {
             let Some(owner) = &context.admin else {
                 traffic.refused.fetch_add(1, Relaxed);
@@ -324,10 +329,12 @@ fn engine_refused(code: RefusalCode) -> bool {
 }
 
 /// Why there is no conversation with our engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Unreached {
     Code(RefusalCode),
     Full(ListenerFull),
+    /// On the heap: the task of every stream would be as large as this.
+    NotOurs(Box<NotOurs>),
 }
 
 impl From<RefusalCode> for Unreached {
@@ -337,23 +344,25 @@ impl From<RefusalCode> for Unreached {
 }
 
 impl Unreached {
-    fn code(self) -> RefusalCode {
+    fn code(&self) -> RefusalCode {
         match self {
-            Self::Code(code) => code,
+            Self::Code(code) => *code,
             Self::Full(_) => RefusalCode::ListenerFull,
+            Self::NotOurs(_) => RefusalCode::ChannelStopped,
         }
     }
 
-    fn answer(self) -> Vec<u8> {
+    fn answer(&self) -> Vec<u8> {
         match self {
-            Self::Code(code) => Answer::Refused(code).encode(),
+            Self::Code(_) | Self::NotOurs(_) => Answer::Refused(self.code()).encode(),
             Self::Full(full) => Answer::listener_full(full.most),
         }
     }
 
-    fn problem(self, engine: SocketAddr) -> String {
+    fn problem(&self, engine: SocketAddr) -> String {
         let what = match self {
             Self::Full(full) => return full.to_string(),
+            Self::NotOurs(not_ours) => return not_ours.to_string(),
             Self::Code(RefusalCode::EngineTimeout) => "does not answer",
             Self::Code(RefusalCode::EngineRefused) => "refuses the connection",
             Self::Code(code) => return code.to_string(),
@@ -376,6 +385,7 @@ async fn reach_engine(
     traffic: &Arc<Traffic>,
     context: &ListenerContext,
 ) -> Result<(EngineSocket, Option<Place>), Unreached> {
+    is_granted(permit, engine, context).await?;
     if !has_places(&permit.entry.behavior, engine, &context.places) {
         return Ok((dial(engine, context).await?, None));
     }
@@ -384,6 +394,10 @@ async fn reach_engine(
     let place = context.places.take(engine, peer, deadline).await.map_err(Unreached::Full)?;
     drop(waiting);
     loop {
+        if place.was_waited_for {
+            // It may have been stopped meanwhile.
+            is_granted(permit, engine, context).await?;
+        }
         let socket = dial(engine, context).await?;
         if !place.was_waited_for || !socket.closes_within(CLOSED_AT_ONCE).await {
             return Ok((socket, Some(place)));
@@ -393,6 +407,17 @@ async fn reach_engine(
         }
         sleep(CLOSED_AT_ONCE).await;
     }
+}
+
+/// Whether what listens at `engine` is the channel that the grant is for, as far as the engine's own word is known.
+async fn is_granted(permit: &Permit, engine: SocketAddr, context: &ListenerContext) -> Result<(), Unreached> {
+    let Some(id) = permit.entry.local.engine_channel() else { return Ok(()) };
+    if context.engine.agrees(id, engine) {
+        return Ok(());
+    }
+    // Apart, on the heap: nearly no stream comes here.
+    let checked = Box::pin(context.engine.check_owner(id, engine)).await;
+    checked.map_err(|not_ours| Unreached::NotOurs(Box::new(not_ours)))
 }
 
 /// Answers, finishes, and stops what the peer still sends.
@@ -421,6 +446,6 @@ mod tests {
     #[test]
     fn the_task_of_a_channel_data_stream_carries_its_copy_loops_and_little_else() {
         let length = future_len(stream);
-        assert!(length < 5 << 10, "{length} bytes");
+        assert!(length < 5_500, "{length} bytes");
     }
 }

@@ -23,7 +23,7 @@ use quinn::{Connection, ConnectionError};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
@@ -45,7 +45,7 @@ use crate::{
     tunnel::TunnelEndpoint,
 };
 
-/// Relays of our own that we attach to at once: the home relay, and a spare that is ready when it fails.
+/// Relays that we attach to for their latency: the home relay, and a spare that is ready when it fails. The heir of the home comes on top.
 const OWN_RELAYS: usize = 2;
 /// Links at most, with the home relays of peers.
 const MAX_LINKS: usize = 8;
@@ -124,6 +124,8 @@ pub struct Mesh {
     senders: HashMap<ConnectionId, (GatewayPublicKey, CancellationToken)>,
     relays: BTreeMap<RelayId, RunningRelay>,
     chooser: HomeChooser,
+    /// Relays of our own, as they were chosen last.
+    own: Vec<RelayId>,
     handshakes: JoinSet<Option<(RelayAddress, Connection)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -139,6 +141,7 @@ impl Mesh {
             senders: HashMap::new(),
             relays: BTreeMap::new(),
             chooser: HomeChooser::default(),
+            own: Vec::new(),
             handshakes: JoinSet::new(),
             tasks: TaskTracker::new(),
             stop,
@@ -160,6 +163,13 @@ impl Mesh {
         // Permissions also end by time. The gate cuts streams and ports then; the tunnel may follow a little later.
         let mut again = tokio::time::interval(LOOK_AGAIN);
         loop {
+            let falls_at = self.chooser.poll_timeout(Instant::now());
+            let fallen = async {
+                match falls_at {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = views.changed() => match changed {
                     Ok(()) => {
@@ -171,13 +181,17 @@ impl Mesh {
                 _ = again.tick() => {
                     let view = self.context.authority.view();
                     self.mark_wanted(&view);
+                    self.choose_relays();
                 }
                 Some(packet) = queues.path_packets.recv() => self.route_path_packet(packet),
                 Some(inbound) = queues.relay_inbound.recv() => self.route_relay_inbound(inbound),
                 Ok(()) = queues.link_changes.changed() => {
                     queues.link_changes.mark_unchanged();
                     self.choose_home();
+                    self.choose_relays();
                 }
+                // A link has not been attached for long.
+                () = fallen => self.choose_relays(),
                 Some((relay, rtt)) = queues.latencies.recv() => {
                     self.chooser.measured(relay, rtt, Instant::now());
                     let view = self.context.authority.view();
@@ -224,11 +238,13 @@ impl Mesh {
 
     fn reconcile_relays(&mut self, relays: &[RelayEntry], peers: &[PeerEntry]) {
         self.chooser.set_map(relays.iter().map(|relay| (relay.id, relay.region.as_deref())));
-        let own = self.chooser.attach(OWN_RELAYS, Instant::now());
+        self.see_links();
+        self.own = self.chooser.wanted(OWN_RELAYS, MAX_LINKS, Instant::now());
+        let own = &self.own;
         let homes: BTreeSet<_> = peers.iter().filter_map(|peer| peer.home_relay).collect();
         let mut chosen: Vec<_> =
             relays.iter().filter(|relay| own.contains(&relay.id) || homes.contains(&relay.id)).collect();
-        chosen.sort_by_key(|relay| own.iter().position(|id| *id == relay.id).unwrap_or(OWN_RELAYS));
+        chosen.sort_by_key(|relay| own.iter().position(|id| *id == relay.id).unwrap_or(MAX_LINKS));
         chosen.truncate(MAX_LINKS);
         self.relays.retain(|_, running| {
             let same = |relay: &&&RelayEntry| {
@@ -271,18 +287,32 @@ impl Mesh {
             *current = targets;
             changed
         });
+        self.see_links();
         self.choose_home();
+    }
+
+    /// Tells the chooser how the links stand.
+    fn see_links(&mut self) {
+        let running = self.relays.iter().map(|(id, running)| (*id, stands(&running.handle)));
+        self.chooser.links(running, Instant::now());
+    }
+
+    /// Attaches to other relays, if the links that stand or fell ask for it.
+    fn choose_relays(&mut self) {
+        self.see_links();
+        if self.chooser.wanted(OWN_RELAYS, MAX_LINKS, Instant::now()) == self.own {
+            return;
+        }
+        let view = self.context.authority.view();
+        if let Some(policy) = &view.policy {
+            self.reconcile_relays(&policy.relays, &policy.peers);
+        }
     }
 
     /// The relay where peers find us.
     fn choose_home(&mut self) {
         let links = self.context.links.borrow().clone();
-        let standing = |link: &LinkHandle| {
-            let state = link.state();
-            let state = state.borrow();
-            state.attached && !state.restarting
-        };
-        let attached: Vec<_> = links.iter().filter(|(_, link)| standing(link)).map(|(id, _)| *id).collect();
+        let attached: Vec<_> = links.iter().filter(|(_, link)| stands(link)).map(|(id, _)| *id).collect();
         let next = self.chooser.decide(&attached, Instant::now());
         let reason = self.chooser.reason();
         self.registry.lock().home_reason = reason;
@@ -507,6 +537,13 @@ impl Mesh {
             older.close(quinn::VarInt::from_u32(0), b"replaced by a newer tunnel");
         }
     }
+}
+
+/// Attached, to a relay that is not about to stop.
+fn stands(link: &LinkHandle) -> bool {
+    let state = link.state();
+    let state = state.borrow();
+    state.attached && !state.restarting
 }
 
 impl std::fmt::Debug for Mesh {

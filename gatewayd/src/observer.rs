@@ -177,3 +177,39 @@ impl Drop for Observer {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::observe::http::HttpCounts;
+
+    use super::*;
+
+    fn http(traffic: &Traffic) -> HttpCounts {
+        let book = traffic.book(Protocol::Http);
+        let book = lock(&book);
+        let Book::Http(ledger) = &*book else { panic!("an HTTP book") };
+        ledger.counts
+    }
+
+    #[test]
+    fn a_request_that_the_far_side_refuses_is_counted_as_little_here_as_there() {
+        let traffic = Arc::new(Traffic::default());
+        let observer = |accepted| Observer::new(Arc::clone(&traffic), Role::Sender, "http", accepted);
+        let refused = observer(false);
+        assert_eq!(refused.from_engine(b"GET / HTTP/1.1\r\n\r\n"), 1);
+        refused.ended(End::Refused);
+        drop(refused);
+        assert_eq!(http(&traffic), HttpCounts::default());
+        // Also when nobody says how it ended, as long as the far side has not taken it.
+        let dropped = observer(false);
+        dropped.from_engine(b"GET / HTTP/1.1\r\n\r\n");
+        drop(dropped);
+        assert_eq!(http(&traffic), HttpCounts::default());
+        let taken = observer(false);
+        taken.from_engine(b"GET / HTTP/1.1\r\n\r\n");
+        taken.accepted();
+        assert_eq!(http(&traffic).reads, 1);
+        drop(taken);
+        assert_eq!((http(&traffic).reads, http(&traffic).unanswered), (1, 1));
+    }
+}

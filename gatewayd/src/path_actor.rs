@@ -13,9 +13,9 @@ use gateway_net::{entropy::random, time::unix_ms};
 use gateway_proto::{
     id::RelayId,
     identity::{GatewayPublicKey, NoiseKey},
-    path::{LocalSocket, PathAgent, PathConfig, PathEvent, PathTransmit, Selected, probe_session_id},
+    path::{LocalSocket, Obstacle, PathAgent, PathConfig, PathEvent, PathTransmit, Selected, probe_session_id},
     policy::PeerEntry,
-    relay::Standing,
+    relay::{Hearing, Standing},
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -26,6 +26,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use crate::{
+    generations::Generations,
     peer::{Links, LocalCandidates, PathCommand, Peer},
     relay_link::LinkHandle,
     routes::{Route, Routes},
@@ -37,11 +38,7 @@ use crate::{
 /// How long a relay that did not see the peer is avoided, while there is another.
 const ABSENT_MEMORY: Duration = Duration::from_secs(10);
 
-/// A peer that is heard over another relay than before is sent to over that one too for so long: the relay that we use for
-/// it may be gone, and is asked meanwhile.
-const HEARD_OVER_MEMORY: Duration = Duration::from_secs(1);
-
-/// How often the loss and the silence of a path that carries data are looked at.
+/// How often the loss and the silence of a path that carries data are looked at, and a handshake without an answer.
 const TRAFFIC_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Which peers a probe's session id may belong to. Ids are chosen by the offering side, so two peers may share one.
@@ -93,6 +90,8 @@ pub struct PathContext {
     pub link_changes: watch::Receiver<u64>,
     /// Told whenever the machine's network changes or it slept.
     pub network: watch::Receiver<u64>,
+    /// Which generations of our offers were used up.
+    pub generations: Generations,
     /// Whether loopback addresses are candidates.
     pub allow_loopback: bool,
     /// Whether direct paths may be used at all.
@@ -144,8 +143,13 @@ pub struct PathActor {
     link: Option<(RelayId, LinkHandle)>,
     /// Used beside it while it gives no sign of life.
     spare: Option<(RelayId, LinkHandle)>,
-    /// A relay over which the peer was heard, and not over another before; and when.
-    heard_over: Option<(RelayId, Instant)>,
+    /// The relay that is used when the peer's packets say nothing else, and what they say.
+    usual: Option<RelayId>,
+    hearing: Hearing,
+    /// Since when a tunnel is being dialled.
+    dialled_at: Option<Instant>,
+    /// The generation of the last offer or answer that was sent.
+    generation: u64,
     /// How often UDP to that relay had stopped passing when it was looked at last.
     carrier_falls: u64,
     sessions: Vec<[u8; 8]>,
@@ -162,7 +166,9 @@ impl PathActor {
         context: PathContext,
         mailbox: mpsc::Receiver<PathCommand>,
     ) -> Self {
-        let agent = PathAgent::new(context.config(entry), random(), Instant::now());
+        let mut agent = PathAgent::new(context.config(entry), random(), Instant::now());
+        let generation = context.generations.former();
+        agent.resume_above(generation);
         let side = SideSockets::new(context.guess_runs.clone());
         Self {
             peer,
@@ -174,7 +180,10 @@ impl PathActor {
             mailbox,
             link: None,
             spare: None,
-            heard_over: None,
+            usual: None,
+            hearing: Hearing::Usual,
+            dialled_at: None,
+            generation,
             carrier_falls: 0,
             sessions: Vec::new(),
             side,
@@ -193,13 +202,14 @@ impl PathActor {
     async fn drive(&mut self) {
         let peer = self.peer.clone();
         let mut wanted = self.peer.wanted.subscribe();
-        let mut streams = self.peer.streams.subscribe();
+        let (mut streams, mut dialling) = (self.peer.streams.subscribe(), self.peer.dialling.subscribe());
         let mut candidates = self.context.candidates.clone();
         let mut links = self.context.links.clone();
         let mut link_changes = self.context.link_changes.clone();
         let mut network = self.context.network.clone();
         let mut traffic = tokio::time::interval(TRAFFIC_INTERVAL);
         traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.context.routes.meet(self.peer.key, self.context.local < self.peer.key);
         self.want_direct(&mut wanted);
         self.take_candidates(&mut candidates);
         self.choose_link();
@@ -222,10 +232,11 @@ impl PathActor {
                     self.ask_relay();
                 }
                 () = timer => self.agent.handle_timeout(Instant::now(), unix_ms()),
-                _ = traffic.tick(), if self.carries_data() || self.heard_over.is_some() => self.watch_traffic(),
+                _ = traffic.tick(), if self.is_watched() => self.watch_traffic(),
                 Ok(()) = self.entries.changed() => self.take_entry(),
                 Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
-                Ok(()) = streams.changed() => self.agent.set_active(*streams.borrow_and_update() > 0, Instant::now()),
+                Ok(()) = streams.changed() => { streams.mark_unchanged(); self.take_activity() }
+                Ok(()) = dialling.changed() => { dialling.mark_unchanged(); self.take_activity() }
                 Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
                 Ok(()) = links.changed() => { links.mark_unchanged(); self.choose_link() }
                 Ok(()) = network.changed() => { network.mark_unchanged(); self.agent.network_changed(Instant::now()) }
@@ -255,7 +266,6 @@ impl PathActor {
             }
             PathCommand::Doubt => self.agent.peer_doubts(now),
             PathCommand::HeardOver(relay) => {
-                self.heard_over = Some((relay, now));
                 if self.link.as_ref().is_some_and(|(used, _)| *used != relay) {
                     self.ask_relay();
                 }
@@ -287,7 +297,8 @@ impl PathActor {
     /// The peer's home relay if we are attached there, else the first relay we are attached to; one that does not see the
     /// peer, gives no sign of life or is about to stop only when there is no other.
     ///
-    /// One that is suspected stays, and another goes beside it; so does the one over which the peer was heard anew.
+    /// One that is suspected stays, and another goes beside it; so does the one over which the peer is heard anew. That takes
+    /// its place when the peer is heard over nothing else: what a relay says of itself is true for our half of the way.
     fn choose_link(&mut self) {
         let links = self.context.links.borrow().clone();
         let absent = self.absent.filter(|(_, at)| at.elapsed() < ABSENT_MEMORY).map(|(relay, _)| relay);
@@ -298,13 +309,23 @@ impl PathActor {
             let restarting = link.state().borrow().restarting;
             (absent == Some(*id), doubtful, restarting, self.home_relay != Some(*id))
         });
+        self.usual = attached.first().map(|(id, _)| *id);
+        self.hearing = self.context.routes.hearing(self.peer.key, self.usual, Instant::now());
+        if let Hearing::Instead(relay) = self.hearing
+            && absent != Some(relay)
+            && let Some(at) = attached.iter().position(|(id, link)| {
+                *id == relay && standing(link) != Standing::Doubtful && !link.state().borrow().restarting
+            })
+        {
+            attached[..=at].rotate_right(1);
+        }
         let best = attached.first().map(|best| (*best).clone());
         let beside = attached.into_iter().skip(1);
-        self.heard_over = self.heard_over.filter(|(_, at)| at.elapsed() < HEARD_OVER_MEMORY);
         let suspected = best.as_ref().is_some_and(|(_, link)| standing(link) == Standing::Suspected);
-        let mut spares = beside.filter(|(id, link)| match self.heard_over {
-            Some((heard, _)) if heard == *id => true,
-            Some(_) | None => suspected && standing(link) == Standing::Sound,
+        let hearing = self.hearing;
+        let mut spares = beside.filter(|(id, link)| match hearing {
+            Hearing::Beside(heard) if heard == *id => true,
+            Hearing::Usual | Hearing::Beside(_) | Hearing::Instead(_) => suspected && standing(link) == Standing::Sound,
         });
         let spare = spares.next().cloned();
         let id = |link: &Option<(RelayId, LinkHandle)>| link.as_ref().map(|(id, _)| *id);
@@ -340,9 +361,28 @@ impl PathActor {
         *self.peer.streams.borrow() > 0 && self.agent.selected() != Selected::None
     }
 
+    /// Whether something of it is looked at four times a second.
+    fn is_watched(&self) -> bool {
+        self.carries_data() || self.dialled_at.is_some() || matches!(self.hearing, Hearing::Beside(_))
+    }
+
+    /// Streams opened or closed, or a tunnel begins to be dialled: meanwhile nobody else would miss an answer.
+    fn take_activity(&mut self) {
+        let (now, dialling) = (Instant::now(), *self.peer.dialling.borrow());
+        self.dialled_at = dialling.then(|| self.dialled_at.unwrap_or(now));
+        self.agent.set_active(dialling || *self.peer.streams.borrow() > 0, now);
+        if dialling {
+            self.agent.check(now);
+        }
+    }
+
     fn watch_traffic(&mut self) {
-        if self.heard_over.is_some_and(|(_, at)| at.elapsed() >= HEARD_OVER_MEMORY) {
+        if self.context.routes.hearing(self.peer.key, self.usual, Instant::now()) != self.hearing {
             self.choose_link();
+        }
+        if self.dialled_at.is_some_and(|at| at.elapsed() >= TRAFFIC_INTERVAL) {
+            self.agent.dialled_in_vain(Instant::now());
+            self.ask_relay();
         }
         if !self.carries_data() {
             return;
@@ -378,6 +418,10 @@ impl PathActor {
                 }
                 PathTransmit::Probe { socket, to, ttl: _, packet } => self.side.send_probe(socket, to, &packet),
                 PathTransmit::Signal { sealed } => {
+                    let generation = self.agent.generation();
+                    if std::mem::replace(&mut self.generation, generation) != generation {
+                        self.context.generations.reserve(generation);
+                    }
                     if let Some((_, link)) = &self.link {
                         link.signal(self.peer.key.into(), &sealed);
                     }
@@ -399,6 +443,7 @@ impl PathActor {
                     // The relay is another path: nothing that was lost on this one holds back what goes there.
                     self.write_route();
                     self.doubt_path();
+                    self.peer.handshake_doubted();
                 }
                 PathEvent::Trusted => self.write_route(),
                 PathEvent::AddressAuthenticated(address) => self.context.routes.admit(address, self.peer.key),
@@ -425,7 +470,11 @@ impl PathActor {
                 ),
             }
         }
-        self.peer.set_path(self.agent.snapshot());
+        let mut snapshot = self.agent.snapshot();
+        if !self.context.direct {
+            snapshot.obstacle = snapshot.obstacle.map(|_| Obstacle::SwitchedOff);
+        }
+        self.peer.set_path(snapshot);
     }
 
     fn write_route(&self) {

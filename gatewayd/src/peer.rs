@@ -52,7 +52,7 @@ pub enum PathCommand {
     Absent(RelayId),
     /// The peer's packets come over the relay although a direct path is selected.
     Doubt,
-    /// The peer's packets come over another relay than before, this one.
+    /// The peer's packets come over another relay than before, this one; or over the usual one again.
     HeardOver(RelayId),
     /// Probe everything now.
     Relook,
@@ -72,6 +72,8 @@ pub struct Peer {
     pub proof: Proof,
     /// Whether some connection of the pair may carry data.
     pub wanted: watch::Sender<bool>,
+    /// Whether a tunnel is being dialled and has no answer yet.
+    pub dialling: watch::Sender<bool>,
     /// Open streams; watchers are told when it becomes zero or leaves it.
     pub streams: watch::Sender<u32>,
     /// Whether packets have some way to the peer.
@@ -107,6 +109,7 @@ impl Peer {
             proof: Proof::new(changed.clone()),
             changed,
             wanted: watch::Sender::new(false),
+            dialling: watch::Sender::new(false),
             streams: watch::Sender::new(0),
             reachable: watch::Sender::new(is_self),
             path: Mutex::new(None),
@@ -162,6 +165,20 @@ impl Peer {
         self.path_epoch.fetch_add(1, Relaxed);
     }
 
+    /// Packets take another path beside the selected one, and none of a tunnel that is being dialled was answered: it is
+    /// dialled anew rather than when its timer is up.
+    pub(crate) fn handshake_doubted(&self) {
+        if *self.dialling.borrow() {
+            self.path_moved.notify_waiters();
+        }
+    }
+
+    /// A tunnel is being dialled for as long as the guard lives.
+    pub(crate) fn dial_begins(self: &Arc<Self>) -> Dialling {
+        self.dialling.send_replace(true);
+        Dialling(self.clone())
+    }
+
     /// Why there is no tunnel, in words.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -179,6 +196,16 @@ impl Peer {
             *open == 1
         });
         PeerStream(self.clone())
+    }
+}
+
+/// A tunnel is being dialled.
+#[derive(Debug)]
+pub(crate) struct Dialling(Arc<Peer>);
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.0.dialling.send_replace(false);
     }
 }
 

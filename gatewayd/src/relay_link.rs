@@ -1,36 +1,32 @@
 //! One attachment to a relay: connect, prove who we are, then signals and datagrams both ways until it ends.
 //!
 //! The link is supervised by [`link`]: it attaches again with jittered backoff, for ever, and says in [`LinkState`] how
-//! it stands. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
+//! it stands. While the relay gives no sign of life on a connection, a second one is tried beside it and takes its place once it is admitted: a
+//! firewall that forgot the first lets the second through. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
 //! when their lane is full (QUIC sends them again). Where UDP to the relay passes, datagrams go there instead
 //! ([`crate::relay_udp`]). A relay that announces a restart keeps carrying while it can.
 
+mod attach;
 mod exchange;
 
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use attach::{attach, beside};
 pub(crate) use exchange::Doubts;
 use exchange::{Lanes, Receiver, transmit};
-use futures_util::{SinkExt, StreamExt};
-use gateway_net::{
-    causes::with_causes,
-    proxy::Proxy,
-    tls::{ServerTrust, TlsPin},
-    ws::{self, HeaderMap, Message, WsOptions},
-};
+use futures_util::StreamExt;
+use gateway_net::{causes::with_causes, proxy::Proxy, ws};
 use gateway_proto::{
     backoff::Backoff,
     id::RelayId,
     policy::RelayEntry,
-    relay::{
-        ClientFrame, MAX_FRAME, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, Standing, VERSION,
-        sign_admission, udp::CarrierReason,
-    },
+    relay::{ClientFrame, RefusalCode, RelayAddress, Standing, VERSION, udp::CarrierReason},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -63,6 +59,10 @@ const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
+/// After an admitted attachment the pause is never longer; by chance it is down to half of this: the relay is there.
+const AFTER_ADMISSION: Duration = Duration::from_secs(2);
+/// The relay ends the older connection when it admits the newer one, and either may be heard of first.
+const REPLACED_PATIENCE: Duration = Duration::from_secs(1);
 /// The relay must admit us within this time.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,7 +77,7 @@ pub struct LinkState {
     pub standing: Standing,
     /// Round trip of the last ping.
     pub rtt: Option<Duration>,
-    /// How often UDP to the relay stopped passing on this attachment.
+    /// How often UDP to the relay stopped passing on this attachment, or another connection took the place of a silent one.
     pub carrier_falls: u64,
     /// Why it is not attached, in words.
     pub problem: Option<String>,
@@ -273,26 +273,35 @@ enum LinkError {
 
 type Stream = ws::WsStream;
 
+/// How an attachment's connection ended.
+enum Carried {
+    Ended(LinkError),
+    /// Another one was admitted in its place.
+    Replaced(Box<Stream>),
+}
+
 impl Link {
     async fn run(mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
         let mut network = self.context.network.clone();
         loop {
             network.mark_unchanged();
+            let mut admitted = false;
             let attached = tokio::select! {
-                attached = self.attach() => attached,
+                attached = attach(&self.relay, &self.context) => attached,
                 // What was begun on the former network is not waited for.
                 Ok(()) = network.changed() => Err(LinkError::Moved),
             };
             let error = match attached {
                 Ok(stream) => {
                     info!(relay = %self.relay.id, "attached to the relay");
-                    self.set_state(LinkState { attached: true, ..LinkState::default() });
                     let attached_at = Instant::now();
-                    let error = self.carry(stream).await;
+                    let error = self.stay(stream).await;
                     if attached_at.elapsed() > PROVEN_ALIVE {
                         backoff.reset();
                     }
+                    // One that refuses us, because another took our place, say, is not pressed.
+                    admitted = !matches!(error, LinkError::Refused { .. });
                     error
                 }
                 Err(error) => error,
@@ -310,7 +319,8 @@ impl Link {
             while self.signals.try_recv().is_ok() {}
             let asked =
                 if let LinkError::Restarting { pause } = error { pause.min(MAX_ASKED_PAUSE) } else { Duration::ZERO };
-            let pause = asked.max(backoff.next_delay(u32::from_be_bytes(gateway_net::entropy::random())));
+            let random = u32::from_be_bytes(gateway_net::entropy::random());
+            let pause = asked.max(pause_after(admitted, &mut backoff, random));
             network.mark_unchanged();
             tokio::select! {
                 () = sleep(pause) => {}
@@ -325,57 +335,24 @@ impl Link {
         self.context.changed();
     }
 
-    async fn attach(&mut self) -> Result<Stream, LinkError> {
-        let token = self.context.authority.relay_token().borrow().clone().ok_or(LinkError::NoToken)?;
-        let options = WsOptions {
-            url: self.relay.url.parse().map_err(|_| LinkError::Entry("its URL"))?,
-            trust: match &self.relay.tls_pin {
-                Some(pin) => ServerTrust::Pin(pin.parse::<TlsPin>().map_err(|_| LinkError::Entry("its TLS pin"))?),
-                None => ServerTrust::WebPki,
-            },
-            proxy: self.context.proxy.clone(),
-            protocol: SUB_PROTOCOL,
-            headers: HeaderMap::new(),
-            max_message: MAX_FRAME,
-        };
-        if options.url.path() != PATH {
-            return Err(LinkError::Entry("the path of its URL must be /relay"));
-        }
-        let mut stream = ws::connect(&options).await?;
-        timeout(ADMISSION_TIMEOUT, self.admission(&mut stream, &token))
-            .await
-            .map_err(|_| LinkError::AdmissionTimeout)??;
-        Ok(stream)
-    }
-
-    async fn admission(&self, stream: &mut Stream, token: &str) -> Result<(), LinkError> {
-        while let Some(Ok(message)) = stream.next().await {
-            let Message::Binary(bytes) = message else { continue };
-            match RelayFrame::decode(&bytes) {
-                Ok(RelayFrame::Challenge { version, relay, nonce }) => {
-                    if version != VERSION {
-                        return Err(LinkError::Version(version));
-                    }
-                    // The proof names the relay: one made for another relay is worth nothing here, and vice versa.
-                    if relay != self.relay.id {
-                        return Err(LinkError::OtherRelay);
-                    }
-                    let signature = sign_admission(self.context.authority.gateway_key(), relay, &nonce);
-                    let admit = ClientFrame::Admit { token, signature }.encode();
-                    stream.send(Message::Binary(admit.into())).await.map_err(|_| LinkError::Ended)?;
+    /// Stays attached, on one connection after the other, until the relay is lost; says why it was.
+    async fn stay(&mut self, mut stream: Stream) -> LinkError {
+        self.set_state(LinkState { attached: true, ..LinkState::default() });
+        loop {
+            match self.carry(stream).await {
+                Carried::Ended(error) => return error,
+                Carried::Replaced(newer) => {
+                    info!(relay = %self.relay.id, "another connection takes the place of one that fell silent");
+                    stream = *newer;
+                    let carrier_falls = self.state.borrow().carrier_falls + 1;
+                    self.set_state(LinkState { attached: true, carrier_falls, ..LinkState::default() });
                 }
-                Ok(RelayFrame::Admitted { .. }) => return Ok(()),
-                Ok(RelayFrame::Refused { code, detail }) => {
-                    return Err(LinkError::Refused { code, detail: detail.to_owned() });
-                }
-                Ok(_) | Err(_) => {}
             }
         }
-        Err(LinkError::Ended)
     }
 
-    /// Carries frames until the link ends; says why it did.
-    async fn carry(&mut self, stream: Stream) -> LinkError {
+    /// Carries frames until the connection ends or another takes its place.
+    async fn carry(&mut self, stream: Stream) -> Carried {
         let tcp = stream.get_ref().get_ref().0;
         let way = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).ok();
         let (sink, source) = stream.split();
@@ -408,10 +385,47 @@ impl Link {
             // The relay may be gone as a whole.
             ask(&self.asked);
         };
-        tokio::select! {
+        let mut beside = pin!(beside(&self.relay, &self.context, self.state.subscribe()));
+        let websocket = way.map(|(_, remote)| remote.ip());
+        let ended = tokio::select! {
             error = receiver.run(source) => error,
             error = transmit(sink, lanes, started) => error,
-            () = relay_udp::drive(&self.leg, &self.context.socket, offers, own_tx, fell) => LinkError::Ended,
+            () = relay_udp::drive(&self.leg, &self.context.socket, websocket, offers, own_tx, fell) => LinkError::Ended,
+            newer = &mut beside => return Carried::Replaced(Box::new(newer)),
+        };
+        if let LinkError::Refused { code: RefusalCode::Replaced, .. } = ended
+            && let Ok(newer) = timeout(REPLACED_PATIENCE, beside).await
+        {
+            return Carried::Replaced(Box::new(newer));
         }
+        Carried::Ended(ended)
+    }
+}
+
+/// The pause before the next attempt; a relay that admitted us is there, and is not stayed away from for long.
+fn pause_after(admitted: bool, backoff: &mut Backoff, random: u32) -> Duration {
+    let pause = backoff.next_delay(random);
+    if !admitted {
+        return pause;
+    }
+    pause.min(AFTER_ADMISSION / 2 + jitter(AFTER_ADMISSION / 2, random))
+}
+
+fn jitter(most: Duration, random: u32) -> Duration {
+    most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_admitted_us_is_not_stayed_away_from_for_long_and_others_are() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
+        for random in [0, u32::MAX / 2, u32::MAX].repeat(5) {
+            assert!(pause_after(true, &mut backoff, random) <= AFTER_ADMISSION);
+        }
+        assert!(pause_after(true, &mut backoff, 0) >= AFTER_ADMISSION / 2, "no storm either");
+        assert!(pause_after(false, &mut backoff, u32::MAX) > Duration::from_secs(10));
     }
 }

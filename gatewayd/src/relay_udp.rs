@@ -2,12 +2,13 @@
 //!
 //! A leg belongs to one link and lives as long as it; a session comes with each admission and goes with the attachment. The
 //! [`UdpCarrier`] decides whether UDP is used; what it does not carry goes over the WebSocket, batch by batch. Sending and receiving happen under
-//! the socket, one lock per train; [`drive`] keeps the time, sends the pings and tells the relay what passes.
+//! the socket, one lock per train; [`drive`] keeps the time, sends the pings and tells the relay what passes. Of the relay's addresses those of the
+//! WebSocket's family come first, for they are known to work; a try that brings nothing moves on to the next.
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -31,6 +32,8 @@ use crate::{routes::peer_address, socket::TunnelSocket};
 
 /// Resolving the relay's name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Addresses of a relay that are tried in turn.
+const MAX_ADDRESSES: usize = 4;
 /// The largest train a kernel takes.
 const MAX_TRAIN: usize = 65_000;
 
@@ -63,7 +66,8 @@ struct State {
 
 #[derive(Debug)]
 struct Session {
-    remote: SocketAddr,
+    /// The relay's addresses, the one in use first; never empty.
+    remotes: VecDeque<SocketAddr>,
     wire: UdpSession,
     slots: Slots,
     /// Made-up addresses by slot.
@@ -163,7 +167,8 @@ impl UdpLeg {
         if !sealed || session.train.len() > MAX_TRAIN {
             return OverUdp::No;
         }
-        let sent = send(session.remote, &session.train, longest + OVERHEAD);
+        let Some(remote) = session.remotes.front() else { return OverUdp::No };
+        let sent = send(*remote, &session.train, longest + OVERHEAD);
         if carrier.in_doubt(now) { OverUdp::Doubtful } else { OverUdp::Sent(sent) }
     }
 
@@ -173,7 +178,7 @@ impl UdpLeg {
         let mut state = self.lock();
         let State { carrier, session, .. } = &mut *state;
         let Some(session) = session.as_mut() else { return unpacked };
-        let (mut at, mut wake) = (0, false);
+        let (mut at, mut wake, mut longest) = (0, false, 0);
         while at < buffer.len() {
             let end = (at + segment).min(buffer.len());
             if !is_relayed(buffer[at]) {
@@ -186,6 +191,7 @@ impl UdpLeg {
                     let source = session.sources.get(usize::from(opened.slot)).copied();
                     match source.zip(session.slots.peer(opened.slot)) {
                         Some(source) if classify(&buffer[at + OVERHEAD..end]) == PacketClass::Quic => {
+                            longest = longest.max(end - at - OVERHEAD);
                             unpacked.keep(source, buffer, at + OVERHEAD, end);
                         }
                         Some(_) | None => unpacked.refused += 1,
@@ -202,7 +208,7 @@ impl UdpLeg {
             at = end;
         }
         if unpacked.source.is_some() {
-            wake |= carrier.active(0, now);
+            wake |= carrier.active(longest, now);
         }
         if wake {
             self.wake.notify_one();
@@ -217,10 +223,10 @@ impl UdpLeg {
         }
     }
 
-    fn start(&self, offer: &Offer, remote: SocketAddr, now: Instant) {
+    fn start(&self, offer: &Offer, remotes: &[SocketAddr], now: Instant) {
         let mut state = self.lock();
         state.session = Some(Session {
-            remote,
+            remotes: remotes.iter().copied().collect(),
             wire: UdpSession::of_gateway(offer.session, &offer.secret),
             slots: Slots::default(),
             sources: Vec::new(),
@@ -231,24 +237,27 @@ impl UdpLeg {
         state.carrier.start(now);
     }
 
-    /// Nothing goes over UDP any more; the address that was used.
-    fn end(&self, reason: CarrierReason) -> Option<SocketAddr> {
+    /// Nothing goes over UDP any more; the addresses that were used.
+    fn end(&self, reason: CarrierReason) -> VecDeque<SocketAddr> {
         let mut state = self.lock();
         state.carrier.stop(reason);
         state.frames.clear();
-        state.session.take().map(|session| session.remote)
+        state.session.take().map(|session| session.remotes).unwrap_or_default()
     }
 
     fn work(&self, now: Instant) -> Work {
         let mut state = self.lock();
         let State { carrier, session, told, frames } = &mut *state;
-        let before = carrier.reason();
+        let (before, failed) = (carrier.reason(), carrier.failed_tries());
         carrier.handle_timeout(now, u32::from_be_bytes(gateway_net::entropy::random()));
         if carrier.reason() != before {
             info!(reason = carrier.reason().code(), "{}", carrier.reason());
         }
         let mut pings = Vec::new();
         if let Some(session) = session {
+            if carrier.failed_tries() != failed {
+                session.remotes.rotate_left(1);
+            }
             while let Some(ping) = carrier.poll_transmit() {
                 pings.push(session.wire.ping(ping.id, ping.echo, ping.payload));
             }
@@ -258,8 +267,8 @@ impl UdpLeg {
             }
         }
         Work {
-            fell: carrier.reason() == CarrierReason::StoppedPassing && before == CarrierReason::Passes,
-            remote: session.as_ref().map(|session| session.remote),
+            fell: carrier.reason() != CarrierReason::Passes && before == CarrierReason::Passes,
+            remote: session.as_ref().and_then(|session| session.remotes.front().copied()),
             pings,
             frames: std::mem::take(frames),
             due: carrier.poll_timeout(),
@@ -313,26 +322,35 @@ impl UdpLegs {
 struct Attachment<'a> {
     leg: &'a Arc<UdpLeg>,
     legs: UdpLegs,
+    /// Where the WebSocket goes: the relay, or a proxy.
+    websocket: Option<IpAddr>,
 }
 
-impl Drop for Attachment<'_> {
-    fn drop(&mut self) {
-        if let Some(remote) = self.leg.end(CarrierReason::NotOffered) {
+impl Attachment<'_> {
+    fn end(&self, reason: CarrierReason) {
+        for remote in self.leg.end(reason) {
             self.legs.remove(remote, self.leg);
         }
     }
 }
 
-/// Keeps a leg going for one attachment: never ends by itself. Frames for the relay go to `frames`; `fell` is told when UDP
-/// stops passing.
+impl Drop for Attachment<'_> {
+    fn drop(&mut self) {
+        self.end(CarrierReason::NotOffered);
+    }
+}
+
+/// Keeps a leg going for one attachment, whose WebSocket goes to `websocket`: never ends by itself. Frames for the relay go to `frames`; `fell` is
+/// told when UDP stops passing.
 pub(crate) async fn drive(
     leg: &Arc<UdpLeg>,
     socket: &TunnelSocket,
+    websocket: Option<IpAddr>,
     mut offers: mpsc::Receiver<Offer>,
     frames: mpsc::Sender<Vec<u8>>,
     fell: impl Fn(),
 ) {
-    let attachment = Attachment { leg, legs: socket.legs().clone() };
+    let attachment = Attachment { leg, legs: socket.legs().clone(), websocket };
     loop {
         let work = leg.work(Instant::now());
         if work.fell {
@@ -365,18 +383,34 @@ pub(crate) async fn drive(
 
 async fn take(attachment: &Attachment<'_>, socket: &TunnelSocket, offer: &Offer) {
     // Whether or not there is a new one: nothing is sent or taken there any more.
-    if let Some(former) = attachment.leg.end(CarrierReason::NotOffered) {
-        attachment.legs.remove(former, attachment.leg);
-    }
+    attachment.end(CarrierReason::NotOffered);
     let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(&offer.address)).await;
-    let addresses = resolved.ok().and_then(Result::ok);
-    let Some(remote) = addresses.into_iter().flatten().map(normalize).find(|address| socket.reaches(address)) else {
+    let found = resolved.ok().and_then(Result::ok).into_iter().flatten().map(normalize);
+    let remotes = in_order(found.filter(|address| socket.reaches(address)), attachment.websocket);
+    if remotes.is_empty() {
         debug!("the relay's UDP address is not usable");
-        attachment.leg.end(CarrierReason::NoAddress);
+        attachment.end(CarrierReason::NoAddress);
         return;
-    };
-    attachment.leg.start(offer, remote, Instant::now());
-    attachment.legs.insert(remote, attachment.leg.clone());
+    }
+    attachment.leg.start(offer, &remotes, Instant::now());
+    for remote in remotes {
+        attachment.legs.insert(remote, attachment.leg.clone());
+    }
+}
+
+/// The addresses to try: those of the WebSocket's family first, else in the resolver's order, none twice.
+fn in_order(found: impl Iterator<Item = SocketAddr>, websocket: Option<IpAddr>) -> Vec<SocketAddr> {
+    let mut remotes: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if !remotes.contains(&address) {
+            remotes.push(address);
+        }
+    }
+    if let Some(websocket) = websocket {
+        remotes.sort_by_key(|address| address.is_ipv4() != websocket.to_canonical().is_ipv4());
+    }
+    remotes.truncate(MAX_ADDRESSES);
+    remotes
 }
 
 #[cfg(test)]

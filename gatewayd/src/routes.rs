@@ -8,10 +8,14 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use gateway_proto::{id::RelayId, identity::GatewayPublicKey, relay::RelayAddress};
+use gateway_proto::{
+    id::RelayId,
+    identity::GatewayPublicKey,
+    relay::{Heard, Hearing, RelayAddress},
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -21,10 +25,6 @@ use crate::{
 
 /// Every made-up address has this port.
 const PORT: u16 = 7;
-/// A relay over which a peer was heard within this time is no other one than before.
-const RECENT: Duration = Duration::from_secs(10);
-/// Relays remembered per peer: more than a gateway is attached to.
-const MAX_HEARD_OVER: usize = 16;
 /// First byte of unique local addresses with the L bit (RFC 4193).
 const PREFIX: u8 = 0xfd;
 
@@ -65,8 +65,7 @@ impl Route {
 pub struct Arrival {
     /// Our packets to it go another way than over a relay.
     pub another_way: bool,
-    /// Its packets of late came over another relay, and none over this one. Whoever sends over two because of that is no
-    /// news again to the other side: copies call for no copies.
+    /// Over which relay it is heard is another matter than before ([`Heard`]).
     pub another_relay: bool,
 }
 
@@ -86,30 +85,8 @@ impl Arrival {
 struct Outbound {
     peer: GatewayPublicKey,
     route: Route,
-    /// The relays over which its packets came, and when they did last.
-    heard_over: Mutex<HeardOver>,
-}
-
-/// When a peer was heard over which relay; as many relays as a gateway has links to.
-#[derive(Debug, Default)]
-struct HeardOver(Vec<(RelayId, Instant)>);
-
-impl HeardOver {
-    /// Notes it. True when this relay is another one than those of late.
-    fn note(&mut self, relay: RelayId, now: Instant) -> bool {
-        let recent = |at: Instant| now.saturating_duration_since(at) < RECENT;
-        let was_recent = match self.0.iter_mut().find(|(known, _)| *known == relay) {
-            Some((_, at)) => recent(std::mem::replace(at, now)),
-            None => {
-                self.0.retain(|(_, at)| recent(*at));
-                if self.0.len() < MAX_HEARD_OVER {
-                    self.0.push((relay, now));
-                }
-                false
-            }
-        };
-        !was_recent && self.0.iter().any(|(other, at)| *other != relay && recent(*at))
-    }
+    /// The relays over which its packets came.
+    heard: Mutex<Heard>,
 }
 
 /// The two tables.
@@ -126,9 +103,24 @@ impl Routes {
         match outbound.entry(peer_address(&peer.into())) {
             Entry::Occupied(mut entry) => entry.get_mut().route = route,
             Entry::Vacant(entry) => {
-                entry.insert(Outbound { peer, route, heard_over: Mutex::default() });
+                entry.insert(Outbound { peer, route, heard: Mutex::default() });
             }
         }
+    }
+
+    /// A peer to which there is no way yet. `follows`: we use the relay over which it is heard, not it the one over which it
+    /// hears us ([`Heard::new`]).
+    pub fn meet(&self, peer: GatewayPublicKey, follows: bool) {
+        let heard = Mutex::new(Heard::new(follows));
+        let mut outbound = self.outbound.write().unwrap_or_else(PoisonError::into_inner);
+        outbound.insert(peer_address(&peer.into()), Outbound { peer, route: Route::NONE, heard });
+    }
+
+    /// Which relay to use for a peer, as far as its packets say; `usual` is the one chosen otherwise.
+    pub fn hearing(&self, peer: GatewayPublicKey, usual: Option<RelayId>, now: Instant) -> Hearing {
+        let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
+        let heard = outbound.get(&peer_address(&peer.into())).map(|entry| &entry.heard);
+        heard.map_or(Hearing::Usual, |heard| heard.lock().unwrap_or_else(PoisonError::into_inner).hearing(usual, now))
     }
 
     /// Forgets a peer and every address it authenticated.
@@ -185,14 +177,16 @@ impl Routes {
     /// Like [`Self::known`], by the made-up address.
     pub fn known_at(&self, address: &SocketAddr, relay: RelayId, now: Instant) -> Option<Arrival> {
         let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        let Outbound { route, heard_over, .. } = outbound.get(address)?;
-        let another_relay = heard_over.lock().unwrap_or_else(PoisonError::into_inner).note(relay, now);
+        let Outbound { route, heard, .. } = outbound.get(address)?;
+        let another_relay = heard.lock().unwrap_or_else(PoisonError::into_inner).note(relay, now);
         Some(Arrival { another_way: route.direct.is_some() && !route.duplicate, another_relay })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use gateway_proto::identity::GatewayKey;
 
@@ -214,17 +208,20 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_whose_packets_come_over_another_relay_is_noticed_once() {
+    fn what_is_heard_of_a_peer_outlives_a_change_of_its_route() {
         let (routes, start) = (Routes::default(), Instant::now());
-        routes.set(key(1), Route::NONE);
-        let arrives = |(relay, secs): (usize, u64)| {
+        routes.meet(key(1), true);
+        let arrives = |relay: usize, secs: u64| {
             let now = start + Duration::from_secs(secs);
             routes.known(&key(1).into(), RELAYS[relay], now).unwrap().1.another_relay
         };
-        assert_eq!([(0, 0), (0, 8), (1, 9), (1, 9)].map(arrives), [false, false, true, false]);
+        assert_eq!(routes.hearing(key(1), Some(RELAYS[0]), start), Hearing::Usual);
+        assert!(!arrives(0, 0) && arrives(1, 1));
         routes.set(key(1), Route::NONE);
-        assert_eq!([(0, 10), (1, 11), (0, 15), (1, 20)].map(arrives), [false; 4], "copies over both are no news");
-        assert_eq!([(1, 29), (0, 30), (0, 99)].map(arrives), [false, true, false], "nor is a long silence");
+        assert!(arrives(1, 3), "and over that one only");
+        let now = start + Duration::from_secs(3);
+        assert_eq!(routes.hearing(key(1), Some(RELAYS[0]), now), Hearing::Instead(RELAYS[1]));
+        assert_eq!(routes.hearing(key(2), Some(RELAYS[0]), now), Hearing::Usual, "of a stranger nothing is known");
     }
 
     #[test]

@@ -43,9 +43,9 @@ use crate::{
 
 /// Pause before a port that could not be opened is tried again.
 const BIND_RETRY: Duration = Duration::from_secs(1);
-/// From the accept to the far side's answer, the hold included: below the 5 s after which an engine gives up, so that it
-/// sees our reset and not its own timeout.
-const ANSWER_TIMEOUT: Duration = MAX_HOLD;
+/// The far side's answer has so much longer than the hold. Both together stay below the 5 s after which an engine gives up, so
+/// that it sees our reset and not its own timeout.
+const ANSWER_TIME: Duration = Duration::from_millis(1_500);
 /// Ports asked of the system before giving up for this time.
 const PORT_TRIES: u32 = 16;
 /// Pause after `accept` failed, so that a lack of file descriptors is no busy loop.
@@ -348,7 +348,7 @@ impl OpenError {
 impl OutboundStream {
     async fn run(self, socket: EngineSocket) {
         let _open = self.peer.stream_opened();
-        let answer_by = Instant::now() + ANSWER_TIMEOUT;
+        let answer_by = Instant::now() + (self.hold + ANSWER_TIME).min(MAX_HOLD);
         let opened = tokio::select! {
             () = self.permit.allowed.cancelled() => Err(OpenError::NotAllowed),
             () = socket.gone() => Err(OpenError::EngineGone),

@@ -279,7 +279,7 @@ impl Connections {
         let local_address = match entry.local {
             LocalEnd::Sender { .. } => self.registry.local_address(entry.id).map(|a| a.to_string()),
             LocalEnd::AdminUser { .. } => self.registry.local_address(entry.id).map(|a| format!("https://{a}")),
-            LocalEnd::Listener { engine } => Some(engine.to_string()),
+            LocalEnd::Listener { engine, .. } => Some(engine.to_string()),
             LocalEnd::AdminOwner => self.engine_api.clone(),
         };
         ConnectionStatus {
@@ -314,7 +314,7 @@ impl Connections {
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
             waiting: traffic.waiting(),
             places: match entry.local {
-                LocalEnd::Listener { engine } if has_places(&entry.behavior, engine, &self.places) => {
+                LocalEnd::Listener { engine, .. } if has_places(&entry.behavior, engine, &self.places) => {
                     Some(self.places.status(engine))
                 }
                 LocalEnd::Listener { .. }

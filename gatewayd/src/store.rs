@@ -11,6 +11,7 @@
 //! | `contact.json` | when the control plane last confirmed the policy, and the clock floor |
 //! | `ports.json` | local ports we chose for senders |
 //! | `schedules.json` | how long each connection is usually silent, learned from its traffic |
+//! | `offers.json` | up to which generation our offers of addresses to partners were used up |
 //!
 //! Every file has mode 0600 and is replaced atomically (written, synced, renamed, directory synced), so `kill -9` or a
 //! power cut leaves the old or the new content. All calls block for the time of a disk write.
@@ -27,7 +28,7 @@ use std::{
 
 pub(crate) use files::trust;
 pub use files::{Contact, Enrollment};
-use files::{KeyFile, Ports};
+use files::{KeyFile, Offers, Ports};
 use gateway_net::secret_file::{self, SecretFileError};
 use gateway_proto::{
     id::ConnectionId,
@@ -48,8 +49,9 @@ const RELAY_TOKEN_FILE: &str = "relay-token";
 const CONTACT_FILE: &str = "contact.json";
 const PORTS_FILE: &str = "ports.json";
 const SCHEDULES_FILE: &str = "schedules.json";
-const FILES: [&str; 7] =
-    [KEY_FILE, ENROLLMENT_FILE, POLICY_FILE, RELAY_TOKEN_FILE, CONTACT_FILE, PORTS_FILE, SCHEDULES_FILE];
+const OFFERS_FILE: &str = "offers.json";
+const FILES: [&str; 8] =
+    [KEY_FILE, ENROLLMENT_FILE, POLICY_FILE, RELAY_TOKEN_FILE, CONTACT_FILE, PORTS_FILE, SCHEDULES_FILE, OFFERS_FILE];
 
 /// The state directory, locked for as long as this value lives.
 #[derive(Debug)]
@@ -228,6 +230,17 @@ impl StateDir {
     /// Replaces what was learned.
     pub fn save_schedules(&self, schedules: &BTreeMap<String, Schedule>) -> Result<(), StoreError> {
         self.save(SCHEDULES_FILE, schedules)
+    }
+
+    /// Up to which generation our offers may have been used up; `None` before the first one.
+    pub fn load_generation(&self) -> Result<Option<u64>, StoreError> {
+        let offers: Option<Offers> = self.load(OFFERS_FILE, "remove it; it is made again with the next offer")?;
+        Ok(offers.map(|offers| offers.generation))
+    }
+
+    /// Replaces it.
+    pub fn save_generation(&self, generation: u64) -> Result<(), StoreError> {
+        self.save(OFFERS_FILE, &Offers { generation })
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str, advice: &'static str) -> Result<Option<T>, StoreError> {

@@ -144,6 +144,33 @@ async fn before_the_sign_in_no_body_reaches_the_engine_but_the_form() {
 }
 
 #[tokio::test]
+async fn an_engine_in_trouble_signs_nobody_out() {
+    let world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    let cookie = client.sign_in().await;
+    for (trouble, told) in [
+        ("500 Server Error", "502 gateway: the engine answered 500 when asked whether the session is signed in"),
+        ("503 Service Unavailable", "503 gateway: the engine is not ready to say whether the session is signed in"),
+        ("403 Forbidden", "403 gateway: the engine does not let this account see its own session"),
+        ("401 Unauthorized", "401 sign in at the engine first"),
+    ] {
+        world.engine.ails(Some(trouble));
+        let answer = world.client().await.post("/api/codeTemplates/_getSummary", &cookie, XML, "<map/>").await;
+        assert_eq!(answer.line, format!("HTTP/1.1 {told}"));
+    }
+    assert!(world.engine.seen().iter().all(|seen| seen.path != "/api/codeTemplates/_getSummary"), "no body passed");
+    let calls = world.calls(5).await;
+    let told = calls[1..].iter().map(|call| (call.status, call.path.as_ref(), call.refused.is_some()));
+    let told: Vec<_> = told.collect();
+    let expected = [502, 503, 403, 401].map(|status| (status, "/codeTemplates/_getSummary", true));
+    assert_eq!(told, expected);
+    // The session is as good as before.
+    world.engine.ails(None);
+    let answer = client.post("/api/codeTemplates/_getSummary", &cookie, XML, "<map/>").await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
 async fn guessing_passwords_is_slowed_down() {
     let world = World::new(Terms::READ_ONLY).await;
     let mut client = world.client().await;
@@ -210,6 +237,48 @@ async fn a_connection_is_held_until_the_tunnel_is_back() {
     assert!(world.engine.seen().is_empty());
     world.connect_tunnel(true);
     assert_eq!(client.reply().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_call_over_a_tunnel_that_turns_out_to_be_dead_is_held_and_made_once() {
+    let mut world = World::new(Terms { kind: ConnectionKind::AdminReadWrite, ..Terms::READ_ONLY }).await;
+    let cookie = world.client().await.sign_in().await;
+    world.engine.forget();
+    world.break_tunnel();
+    let mut client = world.client().await;
+    let body = "channelId=a";
+    let request = format!(
+        "POST /api/channels/_stop HTTP/1.1\r\nHost: h\r\nX-Requested-With: t\r\nCookie: {cookie}\r\nContent-Type: {FORM}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.send(request.as_bytes()).await;
+    world.mend_tunnel().await;
+    let answer = client.reply().await.unwrap();
+    assert_eq!(answer.line, "HTTP/1.1 200 OK");
+    let stops = world.engine.seen().iter().filter(|seen| seen.path == "/api/channels/_stop").count();
+    assert_eq!(stops, 1);
+}
+
+#[tokio::test]
+async fn a_call_that_reached_the_engine_is_never_made_again() {
+    let mut world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    // This answer stays half done for ever.
+    client.send(b"GET /api/system/stats HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let reached = async {
+        while world.engine.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(world::LIMIT, reached).await.unwrap();
+    world.break_tunnel();
+    world.mend_tunnel().await;
+    assert!(client.reply().await.is_none(), "half an answer is none");
+    // The next connection has a tunnel, and the engine saw the first call once.
+    assert_eq!(world.client().await.get("/api/server/version", "").await.status(), 200);
+    let paths: Vec<_> = world.engine.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/api/system/stats", "/api/server/version"]);
 }
 
 #[tokio::test]

@@ -239,6 +239,21 @@ async fn half_an_acknowledgement_and_a_fin_is_a_reset_too() {
 }
 
 #[tokio::test]
+async fn a_commit_block_that_accepts_takes_responsibility_and_one_that_refuses_does_not() {
+    for (block, expected) in [(b"\x0b\x06\x1c\r", FIN), (b"\x0b\x15\x1c\r", RST)] {
+        let mut joined = joined(true).await;
+        joined.sending.write_all(MESSAGE).await.unwrap();
+        assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+        joined.sending.shutdown().await.unwrap();
+        assert_eq!(end(&mut joined.receiving).await, FIN);
+        joined.receiving.write_all(block).await.unwrap();
+        assert_eq!(read(&mut joined.sending, block.len()).await, block, "the block itself passes unchanged");
+        joined.receiving.shutdown().await.unwrap();
+        assert_eq!(end(&mut joined.sending).await, expected, "after {block:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_mllp_a_fin_is_mirrored_as_it_is() {
     let mut joined = joined(false).await;
     joined.sending.write_all(MESSAGE).await.unwrap();

@@ -84,6 +84,14 @@ impl Lab {
         nft(&self.public, "add rule inet lab output meta l4proto udp drop")
     }
 
+    /// UDP above `longest` bytes of payload reaches the relay no more, nor leaves it, silently; IPv4.
+    pub fn drop_large_udp_at_the_relay(&self, longest: usize) -> anyhow::Result<()> {
+        // Headers of IPv4 and UDP.
+        let length = longest + 28;
+        nft(&self.public, &format!("add rule inet lab input meta l4proto udp meta length > {length} drop"))?;
+        nft(&self.public, &format!("add rule inet lab output meta l4proto udp meta length > {length} drop"))
+    }
+
     /// UDP reaches the relay again.
     pub fn heal_the_relay(&self) -> anyhow::Result<()> {
         nft(&self.public, "flush chain inet lab input; flush chain inet lab output")

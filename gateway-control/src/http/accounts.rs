@@ -5,7 +5,8 @@ use gateway_proto::{
     api::{
         Page,
         platform::{
-            CreateOrganization, CreateUser, DirectoryEntry, Login, Me, Organization, Session, UpdateOrganization, User,
+            CreateOrganization, CreateUser, DirectoryEntry, Login, Me, Organization, Session, UpdateOrganization,
+            UpdateUser, User,
         },
     },
     id::UserId,
@@ -99,7 +100,30 @@ pub(super) async fn create_user(
     Ok((StatusCode::CREATED, Tagged(app.service.create_user(&actor, body).await?)))
 }
 
-/// Remove a user and end their sessions.
+/// One user.
+#[utoipa::path(get, path = "/users/{id}", tag = "accounts", params(("id" = UserId, Path)),
+    responses((status = 200, body = User)))]
+pub(super) async fn user(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<UserId>,
+) -> ApiResult<Tagged<User>> {
+    Ok(Tagged(app.service.user(&actor, id).await?))
+}
+
+/// Give a user another role; what the new role may not keep ends.
+#[utoipa::path(patch, path = "/users/{id}", tag = "accounts", params(("id" = UserId, Path)),
+    request_body = UpdateUser, responses((status = 200, body = User)))]
+pub(super) async fn update_user(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<UserId>,
+    Body(body): Body<UpdateUser>,
+) -> ApiResult<Tagged<User>> {
+    Ok(Tagged(app.service.update_user(&actor, id, body).await?))
+}
+
+/// Remove a user; sessions, tokens and unused enrolment codes of the user end.
 #[utoipa::path(delete, path = "/users/{id}", tag = "accounts", params(("id" = UserId, Path)),
     responses((status = 204)))]
 pub(super) async fn delete_user(
@@ -116,9 +140,9 @@ pub(super) async fn delete_user(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DirectoryQuery {
-    /// Part of a name or description, case does not matter.
-    #[serde(default)]
-    q: String,
+    /// Part of a name or description, case does not matter. Older clients say `q`.
+    #[serde(default, alias = "q")]
+    search: String,
     /// The `next` of the page before.
     cursor: Option<String>,
     /// Entries of a page at most, 1–200.
@@ -134,5 +158,5 @@ pub(super) async fn directory(
     Ask(query): Ask<DirectoryQuery>,
 ) -> ApiResult<Json<Page<DirectoryEntry>>> {
     let paging = Paging { cursor: query.cursor, limit: query.limit };
-    Ok(Json(app.service.directory(&actor, &query.q, &paging).await?))
+    Ok(Json(app.service.directory(&actor, &query.search, &paging).await?))
 }

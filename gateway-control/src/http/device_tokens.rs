@@ -20,7 +20,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{Ask, At, Body, Operator, SignedIn, Somebody, Verifier},
+    extract::{Ask, At, Body, Operator, SignedIn, Somebody, Verifier, Whole},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -86,7 +86,7 @@ pub(super) async fn introspect(
 /// The keys that sign tokens, on one page.
 #[utoipa::path(get, path = "/token-keys", tag = "devices", responses((status = 200, body = Page<TokenKey>)),
     security(("operator" = [])))]
-pub(super) async fn keys(State(app): State<App>, _: Operator) -> ApiResult<Json<Page<TokenKey>>> {
+pub(super) async fn keys(State(app): State<App>, _: Operator, _: Whole) -> ApiResult<Json<Page<TokenKey>>> {
     Ok(Json(Page { items: app.service.token_keys().await?, next: None }))
 }
 
@@ -119,8 +119,8 @@ pub(super) async fn put_terms(
 }
 
 /// The public keys with which device tokens are verified (RFC 7517).
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "devices", responses((status = 200, body = JwkSet)),
-    security(()))]
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "devices", security(()),
+    responses((status = 200, body = JwkSet, content_type = "application/jwk-set+json")))]
 pub(super) async fn jwks(State(app): State<App>) -> ApiResult<impl IntoResponse> {
     // Half the time that a new key is published before it signs.
     let headers = [(header::CACHE_CONTROL, "public, max-age=300"), (header::CONTENT_TYPE, "application/jwk-set+json")];

@@ -11,7 +11,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{Ask, At, Body, Operator, SignedIn, Somebody, Tagged},
+    extract::{Ask, At, Body, Operator, SignedIn, Somebody, Tagged, Whole},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -105,7 +105,7 @@ pub(super) async fn delete_system(State(app): State<App>, _: Operator, At(id): A
 
 /// All behaviors, on one page.
 #[utoipa::path(get, path = "/behaviors", tag = "devices", responses((status = 200, body = Page<Behavior>)))]
-pub(super) async fn behaviors(State(app): State<App>, _: Somebody) -> ApiResult<Json<Page<Behavior>>> {
+pub(super) async fn behaviors(State(app): State<App>, _: Somebody, _: Whole) -> ApiResult<Json<Page<Behavior>>> {
     Ok(Json(Page { items: app.service.behaviors().await?, next: None }))
 }
 

@@ -13,7 +13,7 @@ use super::{
     App, ClientAddress,
     problem::{ApiError, RequestId},
 };
-use crate::service::{Actor, Claim, ServiceError, TokenVerifier, etag, permission::Act};
+use crate::service::{Actor, Claim, Condition, ServiceError, TokenVerifier, etag, permission::Act};
 
 /// A signed-in user, and the token of the session.
 pub(super) struct SignedIn(pub(super) Actor, pub(super) String);
@@ -22,22 +22,25 @@ impl FromRequestParts<App> for SignedIn {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let token = authorization(parts, "Bearer ").ok_or(ServiceError::Unauthenticated(
+        let token = authorization(parts, "Bearer").ok_or(ServiceError::Unauthenticated(
             "sign in first: POST /api/v1/sessions, then send its token as 'Authorization: Bearer …'",
         ))?;
         let mut actor = app.service.authenticate(&token).await?;
         actor.request = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         actor.claim = parts.extensions.get::<Claim>().cloned();
         actor.if_match = match parts.headers.get(header::IF_MATCH) {
-            Some(value) => Some(
-                value
-                    .to_str()
-                    .map_err(|_| ServiceError::Invalid("If-Match is not a list of entity tags".to_owned()))?
-                    .to_owned(),
-            ),
+            Some(value) => {
+                let tags = value.to_str();
+                let tags =
+                    tags.map_err(|_| ServiceError::Invalid("If-Match is not a list of entity tags".to_owned()))?;
+                Some(Condition::new(tags.to_owned()))
+            }
             None => None,
         };
         app.limits.users.check(&actor.user.id).map_err(ServiceError::RateLimited)?;
+        if parts.method.is_safe() {
+            app.service.may_read(&mut actor).await?;
+        }
         Ok(Self(actor, token))
     }
 }
@@ -49,10 +52,17 @@ impl FromRequestParts<App> for Operator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let token = authorization(parts, "Operator ").ok_or(ServiceError::Unauthenticated(
+        let token = authorization(parts, "Operator").ok_or(ServiceError::Unauthenticated(
             "this is for the platform's operator: send the operator token as 'Authorization: Operator …'",
         ))?;
-        if app.service.is_operator(&token).await? { Ok(Self) } else { Err(app.service.note_refused_operator().into()) }
+        if !app.service.is_operator(&token).await? {
+            return Err(app.service.note_refused_operator().into());
+        }
+        // Nothing that the operator changes has a tag.
+        if !parts.method.is_safe() && parts.headers.contains_key(header::IF_MATCH) {
+            return Err(ServiceError::Unconditional.into());
+        }
+        Ok(Self)
     }
 }
 
@@ -63,7 +73,7 @@ impl FromRequestParts<App> for Somebody {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        if authorization(parts, "Operator ").is_some() {
+        if authorization(parts, "Operator").is_some() {
             Operator::from_request_parts(parts, app).await?;
         } else {
             SignedIn::from_request_parts(parts, app).await?.0.may(Act::Read)?;
@@ -79,26 +89,29 @@ impl FromRequestParts<App> for Verifier {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Ok(Self(match authorization(parts, "Gateway ") {
+        Ok(Self(match authorization(parts, "Gateway") {
             Some(token) => TokenVerifier::Gateway(app.service.authenticate_introspection(&token).await?),
             None => TokenVerifier::User(Box::new(SignedIn::from_request_parts(parts, app).await?.0)),
         }))
     }
 }
 
-/// The text after the scheme of the Authorization header.
+/// The same, of a request.
 pub(super) fn authorization(parts: &Parts, scheme: &str) -> Option<String> {
     after_scheme(&parts.headers, scheme)
 }
 
 /// The token of a session.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
-    after_scheme(headers, "Bearer ")
+    after_scheme(headers, "Bearer")
 }
 
-fn after_scheme(headers: &HeaderMap, scheme: &str) -> Option<String> {
+/// The text after the scheme of the Authorization header.
+pub(super) fn after_scheme(headers: &HeaderMap, scheme: &str) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix(scheme).map(|token| token.trim().to_owned())
+    let (named, token) = value.split_once(' ')?;
+    // Schemes know no case (RFC 9110, 11.1).
+    named.eq_ignore_ascii_case(scheme).then(|| token.trim().to_owned())
 }
 
 /// An object with its entity tag.
@@ -161,6 +174,21 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Ask<T> {
             .await
             .map_err(|error| ServiceError::Invalid(format!("the query is not understood: {}", error.body_text())))?;
         Ok(Self(value))
+    }
+}
+
+/// A list that comes whole: nothing can be asked of it.
+pub(super) struct Whole;
+
+impl FromRequestParts<App> for Whole {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        if parts.uri.query().is_none_or(str::is_empty) {
+            return Ok(Self);
+        }
+        let told = "this list comes on one page and has no filter: leave the query out";
+        Err(ServiceError::Invalid(told.to_owned()).into())
     }
 }
 

@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{App, MAX_BODY, extract::bearer, problem::ApiError};
-use crate::service::{Claim, Known, ServiceError};
+use crate::service::{Claim, GivenAnswer, Known, ServiceError};
 
 const KEY: &str = "idempotency-key";
 /// Set on an answer that was given before.
@@ -52,21 +52,30 @@ async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step,
         .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
     let condition = parts.headers.get(header::IF_MATCH).map(|value| value.as_bytes()).unwrap_or_default();
     let request_hash = app.service.request_hash(&actor, parts.method.as_str(), parts.uri.path(), condition, &body);
-    let claim = Claim { user: actor.user.id, key: key.to_owned(), request_hash };
+    let claim = Claim { organization: actor.organization.id, user: actor.user.id, key: key.to_owned(), request_hash };
     match app.service.look_up(&claim).await? {
-        Known::Answered(status, answer) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-            let mut response = (status, answer).into_response();
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(REPLAYED, HeaderValue::from_static("true"));
-            Ok(Step::Done(response))
-        }
+        Known::Answered(answer) => Ok(Step::Done(again(answer))),
         Known::New => {
             parts.extensions.insert(claim.clone());
             Ok(Step::Do(Request::from_parts(parts, Body::from(body)), Some(claim)))
         }
     }
+}
+
+/// The answer as it was, and that it was given before.
+fn again(answer: GivenAnswer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let mut response = Response::new(Body::from(answer.text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if status != StatusCode::NO_CONTENT {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(tag) = answer.etag.and_then(|tag| HeaderValue::try_from(tag).ok()) {
+        headers.insert(header::ETAG, tag);
+    }
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 /// Keeps the answer to what was done. That it cannot be kept is no reason to withhold it.
@@ -76,8 +85,10 @@ async fn keep(app: &App, claim: &Claim, response: Response, secret: bool) -> Res
     }
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|_| ServiceError::Internal("an answer has no end"))?;
-    let text = String::from_utf8_lossy(&body);
-    if let Err(error) = app.service.keep_answer(claim, parts.status.as_u16(), &text, secret).await {
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let etag = parts.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+    let answer = GivenAnswer { status: parts.status.as_u16(), text, etag };
+    if let Err(error) = app.service.keep_answer(claim, answer, secret).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the answer to an idempotent request is not kept");
     }
     Ok(Response::from_parts(parts, Body::from(body)))

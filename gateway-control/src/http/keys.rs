@@ -12,7 +12,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{At, Body, Operator},
+    extract::{At, Body, Operator, Whole},
     problem::ApiResult,
 };
 use crate::service::ServiceError;
@@ -20,7 +20,7 @@ use crate::service::ServiceError;
 /// The keys that sign policies, oldest first, on one page.
 #[utoipa::path(get, path = "/policy-keys", tag = "platform", responses((status = 200, body = Page<PolicyKey>)),
     security(("operator" = [])))]
-pub(super) async fn policy_keys(State(app): State<App>, _: Operator) -> ApiResult<Json<Page<PolicyKey>>> {
+pub(super) async fn policy_keys(State(app): State<App>, _: Operator, _: Whole) -> ApiResult<Json<Page<PolicyKey>>> {
     Ok(Json(Page { items: app.service.policy_keys().await?, next: None }))
 }
 

@@ -72,11 +72,12 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tenants::show, tenants::delete))
         .routes(routes!(tenants::invite))
         .routes(routes!(accounts::users, accounts::create_user))
-        .routes(routes!(accounts::delete_user))
+        .routes(routes!(accounts::user, accounts::update_user, accounts::delete_user))
         .routes(routes!(accounts::directory))
         .routes(routes!(servers::list, servers::create))
         .routes(routes!(servers::show, servers::delete))
-        .routes(routes!(servers::create_enrollment_code))
+        .routes(routes!(servers::enrollment_codes, servers::create_enrollment_code))
+        .routes(routes!(servers::delete_enrollment_code))
         .routes(routes!(gateway_audits::show))
         .routes(routes!(gateway_audits::heads))
         .routes(routes!(gateway_audits::acknowledge))
@@ -186,5 +187,6 @@ fn problem() -> Response {
 
 /// The document, for whoever asks.
 pub(super) async fn serve(State(app): State<App>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], app.document.to_string())
+    let document = app.document;
+    ([(header::CONTENT_TYPE, "application/json")], document)
 }

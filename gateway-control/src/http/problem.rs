@@ -71,7 +71,7 @@ impl IntoResponse for ApiError {
         let (status, code) = class(&self.0);
         let retry_after = match &self.0 {
             ServiceError::RateLimited(wait) => Some(*wait),
-            ServiceError::Busy | ServiceError::Unavailable(_) => Some(Duration::from_secs(1)),
+            ServiceError::Busy | ServiceError::Crowded | ServiceError::Unavailable(_) => Some(Duration::from_secs(1)),
             ServiceError::NotFound(_)
             | ServiceError::Forbidden(_)
             | ServiceError::Invalid(_)
@@ -79,6 +79,7 @@ impl IntoResponse for ApiError {
             | ServiceError::Limit(_)
             | ServiceError::IdempotencyKey(_)
             | ServiceError::Changed
+            | ServiceError::Unconditional
             | ServiceError::WrongState(_)
             | ServiceError::Blocked(_)
             | ServiceError::Unauthenticated(_)
@@ -112,6 +113,7 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Limit(_) => (StatusCode::CONFLICT, "tier_limit"),
         ServiceError::IdempotencyKey(_) => (StatusCode::CONFLICT, "idempotency_key"),
         ServiceError::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
+        ServiceError::Unconditional => (StatusCode::UNPROCESSABLE_ENTITY, "unconditional"),
         ServiceError::WrongState(_) | ServiceError::Blocked(_) => (StatusCode::CONFLICT, "wrong_state"),
         ServiceError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
         ServiceError::TotpRequired => (StatusCode::UNAUTHORIZED, "totp_required"),
@@ -126,6 +128,7 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::OidcOrganization => (StatusCode::CONFLICT, "oidc_organization"),
         ServiceError::OidcRequired(_) => (StatusCode::FORBIDDEN, "oidc_required"),
         ServiceError::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+        ServiceError::Crowded => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         ServiceError::EnrollmentCode(_) => (StatusCode::FORBIDDEN, "enrollment_code"),
         ServiceError::Replay(_) => (StatusCode::UNAUTHORIZED, "replay"),
         ServiceError::Busy | ServiceError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),

@@ -11,13 +11,13 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{At, Body, Operator, Somebody},
+    extract::{At, Body, Operator, Somebody, Whole},
     problem::ApiResult,
 };
 
 /// The relay map; it is short and comes on one page.
 #[utoipa::path(get, path = "/relays", tag = "relays", responses((status = 200, body = Page<Relay>)))]
-pub(super) async fn list(State(app): State<App>, _: Somebody) -> ApiResult<Json<Page<Relay>>> {
+pub(super) async fn list(State(app): State<App>, _: Somebody, _: Whole) -> ApiResult<Json<Page<Relay>>> {
     Ok(Json(Page { items: app.service.relays().await?, next: None }))
 }
 

@@ -1,12 +1,21 @@
-//! The listener: TLS 1.3, HTTP/1.1, bounded connections, time limits at every step, orderly end.
+//! The listener: TLS 1.3, HTTP/1.1 only, bounded connections, time and size limits at every step ([`paced`]), orderly end.
+//!
+//! HTTP/2 is not offered: gateways keep one WebSocket each, people's clients ask little, and what HTTP/2 adds is memory that a
+//! stranger can take (streams, tables of headers, resets).
 
-use std::{sync::Arc, time::Duration};
+mod leftover;
+mod paced;
 
-use axum::{Router, body::Body, extract::Request};
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request, http::StatusCode};
 use gateway_net::shutdown::Shutdown;
 use gateway_proto::relay::aggregate;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -16,8 +25,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
+use self::paced::{Course, Paced, Stage};
 use super::{
     ClientAddress,
     sources::{SourceGuard, Sources},
@@ -25,8 +34,8 @@ use super::{
 
 /// A client that has not finished its TLS handshake by then is a stranger.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for the head of a request, and how long an idle connection is kept.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The head of a request, and what is read or written in one go. Bodies pass through it piece by piece.
+const BUFFER: usize = 16 << 10;
 /// What running requests get to finish when the end was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors, mostly) trying again at once would only burn the processor.
@@ -114,19 +123,38 @@ async fn http<S>(stream: S, router: Router, client: ClientAddress, shutdown: Shu
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let course = Course::new();
+    let told = course.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client);
-        router.clone().oneshot(request.map(Body::new))
+        told.begin();
+        let (router, told) = (router.clone(), told.clone());
+        async move {
+            let response = leftover::answered(router, request).await;
+            told.end(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        // The course knows what is late.
+        .header_read_timeout(None::<Duration>)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(Paced::new(stream, course.clone())), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.requested() => {
+            course.hurry();
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        stage = course.overdue() => {
+            tracing::debug!(?stage, "a connection took too long");
+            // Whoever has been answered before is at rest, and closed in order; a stranger, or half a head, is dropped.
+            if stage != Stage::Idle {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -4,14 +4,16 @@ use axum::{Json, extract::State, http::StatusCode};
 use gateway_proto::{
     api::{
         Page,
-        platform::{AccessEntry, CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Server},
+        platform::{
+            AccessEntry, CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, OpenEnrollmentCode, Server,
+        },
     },
-    id::ServerId,
+    id::{EnrollmentCodeId, ServerId},
 };
 
 use super::{
     App,
-    extract::{Ask, At, Body, SignedIn, Tagged},
+    extract::{Ask, At, Body, SignedIn, Tagged, Whole},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -71,6 +73,30 @@ pub(super) async fn create_enrollment_code(
     Body(body): Body<CreateEnrollmentCode>,
 ) -> ApiResult<(StatusCode, Json<CreatedEnrollmentCode>)> {
     Ok((StatusCode::CREATED, Json(app.service.create_enrollment_code(&actor, id, body).await?)))
+}
+
+/// The enrolment code of the server that can still be used, on one page; not the code itself.
+#[utoipa::path(get, path = "/servers/{id}/enrollment-codes", tag = "servers", params(("id" = ServerId, Path)),
+    responses((status = 200, body = Page<OpenEnrollmentCode>)))]
+pub(super) async fn enrollment_codes(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ServerId>,
+    _: Whole,
+) -> ApiResult<Json<Page<OpenEnrollmentCode>>> {
+    Ok(Json(Page { items: app.service.enrollment_codes(&actor, id).await?, next: None }))
+}
+
+/// Revoke an enrolment code that nobody used.
+#[utoipa::path(delete, path = "/servers/{id}/enrollment-codes/{code}", tag = "servers",
+    params(("id" = ServerId, Path), ("code" = EnrollmentCodeId, Path)), responses((status = 204)))]
+pub(super) async fn delete_enrollment_code(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At((id, code)): At<(ServerId, EnrollmentCodeId)>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_enrollment_code(&actor, id, code).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Who has access to it, and who was offered or asked for it.

@@ -11,7 +11,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{Ask, At, Body, Operator, SignedIn, Somebody},
+    extract::{Ask, At, Body, Operator, SignedIn, Somebody, Whole},
     problem::ApiResult,
 };
 use crate::service::Paging;
@@ -24,7 +24,7 @@ pub(super) async fn usage(State(app): State<App>, SignedIn(actor, _): SignedIn) 
 
 /// All tiers, on one page.
 #[utoipa::path(get, path = "/tiers", tag = "tiers", responses((status = 200, body = Page<Tier>)))]
-pub(super) async fn list(State(app): State<App>, _: Somebody) -> ApiResult<Json<Page<Tier>>> {
+pub(super) async fn list(State(app): State<App>, _: Somebody, _: Whole) -> ApiResult<Json<Page<Tier>>> {
     Ok(Json(Page { items: app.service.tiers().await?, next: None }))
 }
 

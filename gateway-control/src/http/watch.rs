@@ -13,7 +13,7 @@ use axum::{
         State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::Response,
 };
 use gateway_proto::{
@@ -28,7 +28,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::audit::{AuditNews, AuditWatch};
-use super::{App, problem::ApiResult};
+use super::{App, extract::after_scheme, problem::ApiResult};
 use crate::{
     service::{GatewayCaller, Proof, ServiceError, WatchStart},
     watchers::{Signal, WatchSession, brief},
@@ -63,11 +63,10 @@ pub(super) async fn watch(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> ApiResult<Response> {
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Gateway "));
-    let token = token.ok_or(ServiceError::Unauthenticated(
+    let token = after_scheme(&headers, "Gateway").ok_or(ServiceError::Unauthenticated(
         "a gateway proves its key with 'Authorization: Gateway …' (docs/protocol.md §1)",
     ))?;
-    let start = app.service.authenticate_gateway(token).await?;
+    let start = app.service.authenticate_gateway(&token).await?;
     let upgrade = upgrade.protocols([WATCH_PROTOCOL]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
     let upgrade = upgrade.read_buffer_size(READ_BUFFER);
     if upgrade.selected_protocol().is_none() {

@@ -19,6 +19,7 @@ use super::{
     error::OrConflict,
     page::{Paging, cut, page},
     permission::{self, Act},
+    roles::{own_user, with_tokens},
     validate,
     work::{Who, changes},
 };
@@ -321,12 +322,11 @@ impl Service {
         Ok(show_user(row))
     }
 
-    /// Removes a user and ends their sessions; the last owner stays.
+    /// Removes a user with sessions, tokens, and what else the user made that lets others in; the last owner stays.
     pub async fn delete_user(&self, actor: &Actor, id: UserId) -> ServiceResult<()> {
         actor.may(Act::ManageUsers)?;
         let mut work = self.work_of(actor).await?;
-        let row = work.user(id).await?.filter(|row| row.organization == actor.id());
-        let row = row.ok_or(ServiceError::NotFound("user"))?;
+        let row = own_user(work.tx(), actor.id(), id).await?;
         actor.check_match(&show_user(row.clone()))?;
         if !permission::may_manage(actor.user.role, row.role) {
             return Err(ServiceError::Forbidden("an owner is removed by an owner only".to_owned()));
@@ -334,26 +334,26 @@ impl Service {
         if row.role == Role::Owner && work.owners(actor.id()).await? <= 1 {
             return Err(ServiceError::Conflict("this is the last owner; make another owner first".to_owned()));
         }
-        work.forget_person(actor.id(), id).await?;
+        let tokens = work.end_with_user(&row).await?;
         work.delete_user(id).await?;
-        work.audit(&[actor.id()], "user.delete", id, row.email).await?;
+        work.audit(&[actor.id()], "user.delete", id, with_tokens(row.email, tokens)).await?;
         work.commit().await
     }
 
     /// Organizations that chose to be found.
     pub async fn directory(&self, actor: &Actor, search: &str, paging: &Paging) -> ServiceResult<Page<DirectoryEntry>> {
         actor.may(Act::ReadDirectory)?;
-        let search = validate::single_line("q", search, 120)?;
+        let search = validate::single_line("search", search, 120)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let now = self.clock.unix_secs();
         let rows = tx.directory(&search, &slice).await?;
-        let (rows, next) = cut(rows, &slice, |row| row.name.to_lowercase());
-        let others: BTreeSet<_> = rows.iter().map(|row| row.id).collect();
+        let (rows, next) = cut(rows, &slice, |(key, _)| key.clone());
+        let others: BTreeSet<_> = rows.iter().map(|(_, row)| row.id).collect();
         tx.read_ahead(Ahead::AgreementsWith(actor.id(), others.clone())).await?;
         tx.read_ahead(Ahead::RequestsWith(actor.id(), others, now)).await?;
         let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
+        for (_, row) in rows {
             let relation = relation(&mut *tx, actor.id(), row.id, now).await?.to_owned();
             items.push(DirectoryEntry { id: row.id, name: row.name, description: row.description, relation });
         }
@@ -413,6 +413,6 @@ pub(super) fn show_organization(row: OrganizationRow) -> Organization {
     }
 }
 
-fn show_user(row: UserRow) -> User {
+pub(super) fn show_user(row: UserRow) -> User {
     User { id: row.id, email: row.email, name: row.name, role: row.role, created_at: row.created_at }
 }

@@ -17,7 +17,7 @@ use gateway_proto::{
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work, connections::status_at, permission::Act, servers::own_server,
-    validate,
+    tiers::Counted, validate,
 };
 use crate::storage::{
     AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow, Transaction,
@@ -157,6 +157,7 @@ impl Service {
             work.allows_read_write(row.listener.organization).await?;
         }
         let server = work.using_server(own, body.server_id).await?;
+        work.has_room(own, Counted::Connections(server.id)).await?;
         row.sender.server = Some(server.id);
         row.sender_port = body.port.unwrap_or(0);
         row.auto_activate = body.auto_activate.unwrap_or(true);
@@ -234,9 +235,10 @@ pub(super) fn sound_scope(access: AdminAccess, scope: AdminScope) -> ServiceResu
     Ok(scope)
 }
 
-/// Refuses an end that is over already.
+/// Refuses an end that is over already, and one that no calendar has.
 pub(super) fn in_future(end: Option<u64>, now: u64) -> ServiceResult<()> {
-    if end.is_some_and(|end| end <= now) {
+    let Some(end) = end else { return Ok(()) };
+    if validate::moment("expires_at", end)? <= now {
         return Err(ServiceError::Invalid("expires_at is in the past".to_owned()));
     }
     Ok(())
@@ -281,6 +283,7 @@ impl Work {
         if let Some((server, port)) = new.user_end {
             self.check_port(server, port).await?;
         }
+        self.has_room_at_ends(&row).await?;
         self.insert_connection(&row).await?;
         let waits = row.admin.as_ref().is_some_and(|admin| !is_approved(admin));
         let detail =

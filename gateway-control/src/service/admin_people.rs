@@ -73,6 +73,9 @@ impl Service {
         if admin.people == before {
             return self.unchanged_connection(work, own, row).await;
         }
+        if act == "admin.leave" {
+            work.cuts();
+        }
         work.put_people(&row).await?;
         work.audit(&[row.sender.organization, row.listener.organization], act, id, what).await?;
         self.changed_connection(work, own, row).await
@@ -89,6 +92,7 @@ impl Work {
             let before = admin.people.len();
             admin.people.retain(|person| person.user != user);
             if admin.people.len() != before {
+                self.cuts();
                 self.put_people(&row).await?;
             }
         }

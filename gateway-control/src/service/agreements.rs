@@ -9,7 +9,7 @@ use gateway_proto::{
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
-    peering::name_of,
+    peering::name_in,
     permission::Act,
     work::changes,
 };
@@ -96,11 +96,14 @@ impl Service {
             self.may_disturb(actor, id)?;
         }
         if row.ended_at.is_some() {
-            work.end_agreement(&row).await?;
+            work.end_agreement(&mut row).await?;
         } else {
             work.update_agreement(&row).await?;
             for connection in work.open_connections_of_agreement(id).await? {
                 work.touch_ends(&connection);
+            }
+            if change == AgreementChange::Suspend {
+                work.cuts();
             }
         }
         let act = match change {
@@ -138,8 +141,10 @@ pub(super) async fn own_agreement(
 }
 
 impl Work {
-    /// Stores an agreement that has ended: what stood on it ends with it.
-    pub(super) async fn end_agreement(&mut self, row: &AgreementRow) -> ServiceResult<()> {
+    /// Stores an agreement that has ended: what stood on it ends with it, and the two are strangers again, who see each
+    /// other under the names they have now.
+    pub(super) async fn end_agreement(&mut self, row: &mut AgreementRow) -> ServiceResult<()> {
+        row.kept_names = Some(self.names_now(row.first, row.second).await?);
         self.update_agreement(row).await?;
         for grant in self.open_grants_of_agreement(row.id).await? {
             self.end_grant(grant, GrantAct::Close, Side::System).await?;
@@ -175,7 +180,7 @@ async fn show(tx: &mut dyn Transaction, viewer: OrganizationId, row: AgreementRo
     Ok(Agreement {
         id: row.id,
         peer_id: peer,
-        peer_name: name_of(tx, peer, viewer).await?,
+        peer_name: name_in(tx, &row, peer, viewer).await?,
         status: row.status,
         suspended_by_us: us,
         suspended_by_peer: them,

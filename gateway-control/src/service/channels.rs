@@ -1,5 +1,7 @@
 //! Listener channels and the endpoints published to peers.
 
+use std::collections::BTreeSet;
+
 use gateway_proto::{
     api::{
         Page,
@@ -60,6 +62,10 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let mut row = own_channel(work.tx(), actor.id(), id).await?;
         actor.check_match(&show(row.clone()))?;
+        if body.engine.is_some() && body.engine_channel.is_some() {
+            let fault = "engine and engine_channel exclude each other: the one follows from the other";
+            return Err(ServiceError::Invalid(fault.to_owned()));
+        }
         let before = row.clone();
         if let Some(name) = &body.name {
             row.name = validate::name("name", name)?;
@@ -73,23 +79,35 @@ impl Service {
         if let Some(description) = &body.public_description {
             row.public_description = validate::text("public_description", description, 500)?;
         }
+        let bound = match &body.engine_channel {
+            Some(engine_channel) => work.bind_engine_channel(&mut row, engine_channel).await?,
+            None => None,
+        };
         row.published = body.published.unwrap_or(row.published);
         if row.published && row.public_name.is_empty() {
             return Err(ServiceError::Invalid("a published channel needs a public_name".to_owned()));
         }
-        if row == before {
+        if row == before && bound.is_none() {
             work.unchanged().await?;
             return Ok(show(row));
         }
-        work.update_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
-        for connection in work.open_connections_of_server(row.server).await? {
-            if connection.channel == Some(id) {
-                work.touch_ends(&connection);
+        let (bound_before, bound) = bound.unwrap_or_default();
+        let mut connections = work.open_connections_of_server(row.server).await?;
+        connections.retain(|connection| connection.channel == Some(id));
+        if row.public_name != before.public_name {
+            // It stands in the policies of everybody who was granted it.
+            for agreement in connections.iter().map(|connection| connection.agreement).collect::<BTreeSet<_>>() {
+                self.may_disturb(actor, agreement)?;
             }
+        }
+        work.update_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
+        for connection in &connections {
+            work.touch_ends(connection);
         }
         let changes = changes(&[
             ("name", &before.name, &row.name),
             ("engine", &before.engine, &row.engine),
+            ("engine_channel", &bound_before, &bound),
             ("published", &before.published, &row.published),
             ("public_name", &before.public_name, &row.public_name),
             ("public_description", &before.public_description, &row.public_description),

@@ -15,13 +15,15 @@ use gateway_proto::{
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     admin::show_terms,
-    delivery,
+    delivery, grants,
     page::{Paging, cut},
-    peering::name_of,
+    peering::name_in,
     permission::Act,
     work::changes,
 };
-use crate::storage::{ADMIN_BEHAVIOR, Ahead, ConnectionFilter, ConnectionRow, EndRow, ServerRow, Transaction};
+use crate::storage::{
+    ADMIN_BEHAVIOR, AgreementRow, Ahead, ConnectionFilter, ConnectionRow, EndRow, GrantRow, ServerRow, Transaction,
+};
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,7 @@ impl Service {
         tx.read_ahead(Ahead::Servers(servers)).await?;
         tx.read_ahead(Ahead::Channels(rows.iter().filter_map(|row| row.channel).collect())).await?;
         tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
+        tx.read_ahead(Ahead::Grants(rows.iter().filter_map(|row| row.grant).collect())).await?;
         tx.read_ahead(Ahead::Deliveries(rows.iter().map(|row| row.id).collect())).await?;
         tx.read_ahead(Ahead::Organizations(ends().map(|(_, end)| end.organization).collect())).await?;
         self.reports_ahead(tx, reports).await
@@ -142,6 +145,9 @@ impl Service {
             self.may_disturb(actor, row.agreement)?;
             work.update_connection(&row).await?;
             work.touch_ends(&row);
+            if change == ConnectionChange::Pause {
+                work.cuts();
+            }
         }
         let word = match change {
             ConnectionChange::Activate => "connection.activate",
@@ -165,7 +171,8 @@ impl Service {
     ) -> ServiceResult<(ConnectionRow, Side)> {
         let own = actor.id();
         let mut row = own_connection(work.tx(), own, id).await?;
-        row.status = status_at(&row, work.now);
+        let grant = grant_of(work.tx(), &row).await?;
+        row.status = status_under(&row, grant.as_ref(), work.now);
         if actor.is_conditional() {
             actor.check_match(&self.show_connection(work.tx(), own, row.clone()).await?)?;
         }
@@ -203,9 +210,11 @@ impl Service {
         viewer: OrganizationId,
         row: ConnectionRow,
     ) -> ServiceResult<Connection> {
-        let (endpoint, behavior) = endpoint(tx, &row).await?;
+        let grant = grant_of(tx, &row).await?;
+        let (endpoint, behavior) = endpoint(tx, &row, grant.as_ref()).await?;
         let (user, owner) = if row.admin.is_some() { ("admin_user", "admin_owner") } else { ("sender", "listener") };
         let agreement = tx.agreement(row.agreement).await?;
+        let agreement = agreement.ok_or(ServiceError::Internal("a connection without agreement"))?;
         let terms = match &row.admin {
             Some(admin) => {
                 let own = row.listener.organization == viewer;
@@ -213,8 +222,8 @@ impl Service {
             }
             None => None,
         };
-        let sender = self.show_end(tx, viewer, &row, &row.sender, user).await?;
-        let listener = self.show_end(tx, viewer, &row, &row.listener, owner).await?;
+        let sender = self.show_end(tx, viewer, &agreement, &row, (&row.sender, user)).await?;
+        let listener = self.show_end(tx, viewer, &agreement, &row, (&row.listener, owner)).await?;
         Ok(Connection {
             id: row.id,
             grant_id: row.grant,
@@ -222,8 +231,8 @@ impl Service {
             kind: row.kind,
             endpoint,
             behavior,
-            status: status_at(&row, self.clock.unix_secs()),
-            suspended: agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Suspended),
+            status: status_under(&row, grant.as_ref(), self.clock.unix_secs()),
+            suspended: agreement.status == AgreementStatus::Suspended,
             auto_activate: row.auto_activate,
             policy_in_force_since: sender
                 .policy_in_force_since
@@ -242,9 +251,9 @@ impl Service {
         &self,
         tx: &mut dyn Transaction,
         viewer: OrganizationId,
+        agreement: &AgreementRow,
         row: &ConnectionRow,
-        end: &EndRow,
-        role: &str,
+        (end, role): (&EndRow, &str),
     ) -> ServiceResult<ConnectionEnd> {
         let server = match end.server {
             Some(id) => Some(tx.server(id).await?.ok_or(ServiceError::Internal("a connection without server"))?),
@@ -264,7 +273,7 @@ impl Service {
             policy_in_force: in_force,
             policy_in_force_since: end.in_force_at.filter(|_| in_force),
             server_name: server.map(|server| server.name).unwrap_or_default(),
-            organization_name: name_of(tx, end.organization, viewer).await?,
+            organization_name: name_in(tx, agreement, end.organization, viewer).await?,
             role: role.to_owned(),
             paused: end.paused,
             report,
@@ -273,11 +282,25 @@ impl Service {
     }
 }
 
-/// What is at the receiving end, under the name both sides know it by, and the kind of exchange.
-async fn endpoint(tx: &mut dyn Transaction, row: &ConnectionRow) -> ServiceResult<(String, String)> {
+/// The grant that a connection was made from; none: it is an admin connection.
+async fn grant_of(tx: &mut dyn Transaction, row: &ConnectionRow) -> ServiceResult<Option<GrantRow>> {
+    Ok(match row.grant {
+        Some(id) => tx.grant(id).await?,
+        None => None,
+    })
+}
+
+/// What is at the receiving end, under the name both sides know it by (knew it by, when that is over), and the kind of
+/// exchange.
+async fn endpoint(
+    tx: &mut dyn Transaction,
+    row: &ConnectionRow,
+    grant: Option<&GrantRow>,
+) -> ServiceResult<(String, String)> {
     if let Some(channel) = row.channel {
         let channel = tx.channel(channel).await?.ok_or(ServiceError::Internal("a connection without channel"))?;
-        return Ok((channel.public_name, channel.behavior));
+        let kept = grant.and_then(|grant| grant.kept_endpoint.clone());
+        return Ok((kept.unwrap_or(channel.public_name), channel.behavior));
     }
     let server = row.listener.server.ok_or(ServiceError::Internal("an admin connection to no server"))?;
     let name = tx.server(server).await?.map(|server| server.name).unwrap_or_default();
@@ -290,6 +313,13 @@ pub(super) fn status_at(row: &ConnectionRow, now: u64) -> ConnectionStatus {
     let waits = matches!(row.status, ConnectionStatus::Provisioning | ConnectionStatus::Offered);
     let over = admin.expires_at.is_some_and(|end| now >= end) || (waits && now >= admin.answer_by);
     if over && !row.status.is_ended() { ConnectionStatus::Expired } else { row.status }
+}
+
+/// The same, with the end of the grant it was made from.
+fn status_under(row: &ConnectionRow, grant: Option<&GrantRow>, now: u64) -> ConnectionStatus {
+    let status = status_at(row, now);
+    let over = grant.is_some_and(|grant| grants::is_overdue(grant, now));
+    if over && !status.is_ended() { ConnectionStatus::Expired } else { status }
 }
 
 /// Whether time ended it, and it is not written down yet.
@@ -328,12 +358,12 @@ impl Work {
         row.ended_at = Some(self.now);
         self.update_connection(&row).await?;
         self.touch_ends(&row);
+        self.cuts();
         if let (Some(act), Some(id)) = (grant_act, row.grant)
             && let Some(mut grant) = self.grant(id).await?
         {
             let before = grant.status;
-            grant.status = next(before, act, side)?;
-            self.update_grant(&grant).await?;
+            self.finish_grant(&mut grant, act, side).await?;
             let changes = changes(&[("status", &before, &grant.status)]);
             self.audit(&[grant.owner, grant.peer], &format!("grant.{act}"), id, changes).await?;
         }
@@ -360,10 +390,7 @@ impl Work {
     pub(super) async fn confirm(&mut self, server: &ServerRow) -> ServiceResult<()> {
         let now = self.now;
         self.put_in_force(server.id, server.applied_revision, now).await?;
-        for mut row in self.ready_connections_of_server(server.id).await? {
-            if !row.auto_activate || !self.is_confirmed(&row).await? {
-                continue;
-            }
+        for mut row in self.confirmed_connections_of_server(server.id).await? {
             row.status = next(row.status, ConnectionAct::Activate, Side::System)?;
             self.update_connection(&row).await?;
             self.touch_ends(&row);
@@ -371,16 +398,5 @@ impl Work {
             self.audit(&organizations, "connection.activate", row.id, "both gateways confirmed the policy").await?;
         }
         Ok(())
-    }
-
-    async fn is_confirmed(&mut self, row: &ConnectionRow) -> ServiceResult<bool> {
-        for end in row.ends() {
-            let Some(server) = end.server else { return Ok(false) };
-            let applied = self.server(server).await?.map_or(0, |server| server.applied_revision);
-            if end.revision == 0 || applied < end.revision {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }

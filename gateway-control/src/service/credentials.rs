@@ -208,11 +208,9 @@ impl Service {
             return Err(ServiceError::Forbidden("a password is changed by its user, not by an API token".to_owned()));
         }
         validate::password(&body.new.0)?;
+        self.may_try_password(actor)?;
         let current = Some(actor.user.password_hash.0.clone());
         if !self.passwords.verify(body.current.clone(), current).await? {
-            if self.refusals.check(&actor.user.id).is_err() {
-                return Err(ServiceError::RateLimited(std::time::Duration::from_secs(60)));
-            }
             return Err(ServiceError::Forbidden("the current password is wrong".to_owned()));
         }
         let hash = PasswordHash(self.passwords.hash(body.new.clone()).await?);
@@ -222,6 +220,17 @@ impl Service {
         work.delete_other_sessions(actor.user.id, &digest(token)).await?;
         work.audit(&[actor.id()], "user.change_password", actor.user.id, "").await?;
         work.commit().await
+    }
+
+    /// Takes one attempt at the own password from the allowance of the session, before it is looked whether it is right: a
+    /// guess must learn nothing any more. Whoever guesses with a stolen session does not hold up the user, who signs in
+    /// anew and changes the password.
+    pub(super) fn may_try_password(&self, actor: &Actor) -> ServiceResult<()> {
+        let session = match &actor.credential {
+            Some(Credential::Session(hash)) => hash.clone(),
+            Some(Credential::ApiToken(_)) | None => actor.user.id.to_string(),
+        };
+        self.password_attempts.check(&session).map_err(ServiceError::RateLimited)
     }
 }
 

@@ -40,6 +40,7 @@ impl Service {
             work.commit().await?;
             for connection in batch {
                 pending.0.remove(connection);
+                self.watchers.entered(*connection);
             }
         }
         Ok(())
@@ -75,7 +76,8 @@ impl Service {
         let now = work.now;
         let times = self.settings.delivery.times();
         for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
-            if let Some(counts) = end.server.and_then(|server| self.watchers.counts(server, id)) {
+            let Some(server) = end.server else { continue };
+            for counts in self.watchers.counts(server, id) {
                 if tally.is_news(&counts) {
                     let before = tally.messages();
                     tally.report(&counts, now);

@@ -1,8 +1,8 @@
 //! Tokens of devices: issued to whoever may act for the device's organization, short-lived, for one audience, revocable.
 //!
 //! A token itself is never kept; what is known of it is, until it ends. Asked about a token, we answer for whom it concerns
-//! only: the device's own organization, its gateways, and the gateways of those it is linked to. To everybody else every
-//! token is an unknown one.
+//! only: the device's own organization, its gateways, and the gateways of those it is linked to, who learn of their own
+//! devices among those linked and of no others. To everybody else every token is an unknown one.
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
@@ -164,10 +164,13 @@ impl Service {
         };
         let row = tx.device_token(claims.jti).await?.filter(|row| row.device == claims.sub);
         let device = tx.device(claims.sub).await?.filter(|device| device.organization == Some(claims.organization_id));
-        // What is not for the one who asks looks like what nobody made.
-        let linked = linked(&mut *tx, claims.sub).await?;
-        let concerns = claims.organization_id == asking
-            || (is_gateway && linked.iter().any(|target| target.organization_id == Some(asking)));
+        // What is not for the one who asks looks like what nobody made: the token, and with whom else its device is linked.
+        let mut linked = linked(&mut *tx, claims.organization_id, claims.sub).await?;
+        let is_own = claims.organization_id == asking;
+        if !is_own {
+            linked.retain(|target| target.organization_id == Some(asking));
+        }
+        let concerns = is_own || (is_gateway && !linked.is_empty());
         let (Some(row), Some(device)) = (row.filter(|_| concerns), device) else {
             return Ok(Err("the token is not known here".to_owned()));
         };
@@ -182,7 +185,7 @@ impl Service {
         });
         match claims.check_proof(&body.token.0, proof.as_ref(), now) {
             Ok(None) => {}
-            Ok(Some(jti)) if self.spend_proof(&claims, &jti, now).await? => {}
+            Ok(Some(jti)) if self.spend_proof(asking, &claims, &jti, now).await? => {}
             Ok(Some(_)) => return Ok(Err(format!("{}: it was used before", DeviceTokenError::Proof))),
             Err(error) => return Ok(Err(error.to_string())),
         }
@@ -196,10 +199,17 @@ impl Service {
     }
 
     /// Accepts a proof once, at whichever replica it is shown.
-    async fn spend_proof(&self, claims: &DeviceClaims, jti: &str, now: u64) -> ServiceResult<bool> {
+    async fn spend_proof(
+        &self,
+        asking: OrganizationId,
+        claims: &DeviceClaims,
+        jti: &str,
+        now: u64,
+    ) -> ServiceResult<bool> {
         let mut digest = Sha256::new_with_prefix("device proof\0");
         digest.update(claims.jti.to_bytes());
         digest.update(jti);
+        let _turn = self.turn_to_tell(asking).await?;
         let mut tx = self.storage.begin().await?;
         let until = now.saturating_add(2 * PROOF_WINDOW_SECS + 1);
         let fresh = tx.spend_nonce(&HEXLOWER.encode(&digest.finalize()), until).await?;

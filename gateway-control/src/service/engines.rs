@@ -2,7 +2,12 @@
 //!
 //! A registered channel is linked to a channel of the engine by the engine's own id. When that one is renamed the internal
 //! name follows, when its port moves the policy follows, when it is stopped or deleted its owner sees which, and partners
-//! see that it is stopped. What is new in the engine is a proposal: publishing takes a person.
+//! see that it is stopped. What is new in the engine is a proposal: publishing takes a person. So does binding a registered
+//! channel to another one of the engine, for example to the same one that was deleted and imported anew under another id.
+//!
+//! The policy names the engine's id: the gateway lets nothing through to another channel on the same port.
+
+use std::net::SocketAddr;
 
 use gateway_proto::{
     api::{
@@ -12,7 +17,7 @@ use gateway_proto::{
     },
     engine::{
         EngineChannel, MAX_CHANNELS, MAX_DESTINATIONS, clean,
-        plan::{Plan, Registered, plan},
+        plan::{EndState, Plan, Registered, plan},
     },
     id::{ChannelId, ServerId},
 };
@@ -22,7 +27,7 @@ use super::{
     servers::own_server, validate,
 };
 use crate::{
-    storage::{EngineLinkRow, EngineRow, Transaction},
+    storage::{ChannelRow, EngineLinkRow, EngineRow, Transaction},
     watchers::brief,
 };
 
@@ -102,20 +107,12 @@ impl Service {
         if links.iter().any(|link| link.engine_channel == found.id) {
             return Err(ServiceError::Conflict(format!("the engine's channel '{}' is registered already", found.name)));
         }
-        let listener = found.listening().ok_or_else(|| {
-            ServiceError::Invalid(format!("the engine's channel '{}' listens on no port", found.name))
-        })?;
-        let (Some(address), Some(behavior)) = (listener.address, listener.behavior.clone()) else {
-            return Err(ServiceError::Invalid(format!(
-                "where the engine's channel '{}' is reached is not known; register it by hand with its ip:port",
-                found.name
-            )));
-        };
+        let (address, behavior) = reached(found)?;
         let body = CreateChannel {
             server_id: server.id,
             name: body.name.unwrap_or_else(|| found.name.clone()),
             engine: address.to_string(),
-            behavior: Some(behavior),
+            behavior: Some(behavior.to_owned()),
             public_name: Some(body.public_name),
             public_description: body.public_description,
         };
@@ -129,6 +126,39 @@ impl Service {
 }
 
 impl Work {
+    /// Binds a registered channel to another one of its server's engine, and has it reached where that one listens; the
+    /// engine's ids before and after, none if it is that one already.
+    pub(super) async fn bind_engine_channel(
+        &mut self,
+        row: &mut ChannelRow,
+        wanted: &str,
+    ) -> ServiceResult<Option<(String, String)>> {
+        let channels = self.engine_channels(row.server).await?;
+        let found = channels.iter().find(|channel| channel.id == wanted);
+        let found = found.ok_or(ServiceError::NotFound("channel of the engine"))?;
+        let links = self.engine_links(row.server).await?;
+        if links.iter().any(|link| link.engine_channel == found.id && link.channel != row.id) {
+            return Err(ServiceError::Conflict(format!("the engine's channel '{}' is registered already", found.name)));
+        }
+        let (address, behavior) = reached(found)?;
+        // What partners were granted is a kind of exchange; a listener of plain TCP may be for any.
+        if behavior != row.behavior && behavior != "tcp" {
+            return Err(ServiceError::Invalid(format!(
+                "the engine's channel '{}' is for {behavior}, and this one was published for {}",
+                found.name, row.behavior
+            )));
+        }
+        row.engine = validate::engine(&address.to_string())?;
+        let before = links.into_iter().find(|link| link.channel == row.id).map(|link| link.engine_channel);
+        if before.as_ref() == Some(&found.id) {
+            return Ok(None);
+        }
+        let state = compare_one(&row.id, found);
+        let engine_channel = found.id.clone();
+        self.put_engine_link(&EngineLinkRow { channel: row.id, server: row.server, engine_channel, state }).await?;
+        Ok(Some((before.unwrap_or_default(), found.id.clone())))
+    }
+
     /// Registered channels follow what the engine says of them.
     async fn keep_in_step(&mut self, server: ServerId) -> ServiceResult<()> {
         let channels = self.engine_channels(server).await?;
@@ -136,16 +166,25 @@ impl Work {
         let Plan { steps, .. } = compare(self.tx(), server, &channels).await?;
         for step in steps {
             let before = links.iter().find(|link| link.channel == step.key);
-            if before.is_none_or(|link| link.state != step.state) {
+            let is_other_state = before.is_none_or(|link| link.state != step.state);
+            if !is_other_state && step.name.is_none() && step.address.is_none() {
+                continue;
+            }
+            if is_other_state {
                 let engine_channel = step.engine_channel.clone();
                 self.put_engine_link(&EngineLinkRow { channel: step.key, server, engine_channel, state: step.state })
                     .await?;
             }
-            if step.name.is_none() && step.address.is_none() {
-                continue;
-            }
             let Some(mut row) = self.channel(step.key).await? else { continue };
             let mut news = Vec::new();
+            if before.is_none() {
+                // From now on the policy says which channel of the engine it is for.
+                news.push(format!("recognised as the engine's channel {}", step.engine_channel));
+                self.touch(server);
+            } else if is_other_state && row.published && self.service().engine_ends.check(&row.id).is_ok() {
+                news.push(became(step.state).to_owned());
+            }
+            let known = row.clone();
             // What cannot be a name or an address here is left as it was.
             if let Some(name) = step.name.as_deref().and_then(|name| validate::name("name", name).ok()) {
                 news.push(format!("renamed from '{}' to '{name}'", row.name));
@@ -160,13 +199,35 @@ impl Work {
                     }
                 }
             }
-            if news.is_empty() {
-                continue;
+            if row != known {
+                self.update_channel(&row).await?;
             }
-            self.update_channel(&row).await?;
-            self.audit(&[row.organization], "channel.follow", row.id, news.join(", ")).await?;
+            if !news.is_empty() {
+                self.audit(&[row.organization], "channel.follow", row.id, news.join(", ")).await?;
+            }
         }
         Ok(())
+    }
+}
+
+/// Where a channel of an engine is reached, and its behavior.
+fn reached(found: &EngineChannel) -> ServiceResult<(SocketAddr, &str)> {
+    let listener = found
+        .listening()
+        .ok_or_else(|| ServiceError::Invalid(format!("the engine's channel '{}' listens on no port", found.name)))?;
+    listener.address.zip(listener.behavior.as_deref()).ok_or_else(|| {
+        ServiceError::Invalid(format!(
+            "where the engine's channel '{}' is reached is not known; register it by hand with its ip:port",
+            found.name
+        ))
+    })
+}
+
+fn became(state: EndState) -> &'static str {
+    match state {
+        EndState::Started => "started in the engine",
+        EndState::Stopped => "stopped in the engine",
+        EndState::Missing => "deleted in the engine, or it listens no more",
     }
 }
 
@@ -196,8 +257,7 @@ async fn compare(
     Ok(plan(&registered, found))
 }
 
-fn compare_one(channel: &ChannelId, found: &EngineChannel) -> gateway_proto::engine::plan::EndState {
-    use gateway_proto::engine::plan::EndState;
+fn compare_one(channel: &ChannelId, found: &EngineChannel) -> EndState {
     let registered = found.listening().and_then(|listener| listener.address).map(|address| Registered {
         key: *channel,
         name: found.name.clone(),

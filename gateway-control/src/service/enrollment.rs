@@ -11,7 +11,8 @@ use gateway_proto::{
 use super::{Service, ServiceError, ServiceResult, Work, digest, policy, validate, work::Who};
 use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow};
 
-const UNKNOWN: &str = "this enrolment code is unknown: it was replaced by a newer one, or is from another platform";
+const UNKNOWN: &str =
+    "this enrolment code is unknown: it was revoked or replaced by a newer one, or is from another platform";
 const EXPIRED: &str = "this enrolment code has expired; ask for a new one";
 const REPEATED: &str =
     "this enrolment code was used by this gateway already; if its answer was lost, ask for a new code";
@@ -106,6 +107,7 @@ impl Work {
             self.insert_removed_gateway(older, now).await?;
             self.delete_pair_secrets(older).await?;
             self.remove_gateway(server.id);
+            self.cuts();
         }
         self.delete_removed_gateway(request.key).await?;
         server.gateway = Some(request.key);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_proto::peering::TransitionError;
 
-use crate::{oidc::ProviderError, storage::StorageError};
+use crate::{oidc::ProviderError, storage::StorageError, turns::NoTurn};
 
 /// Why the service did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,11 @@ pub enum ServiceError {
     /// The object is not what the user saw.
     #[error("the object was changed meanwhile: get it again, and decide anew")]
     Changed,
+    /// The request is on a condition, and what it does is not.
+    #[error(
+        "If-Match is for changes of one object that has a tag; this request has no such object: send it without the condition"
+    )]
+    Unconditional,
     /// Not possible in this status.
     #[error(transparent)]
     WrongState(#[from] TransitionError),
@@ -69,8 +74,11 @@ pub enum ServiceError {
     /// Too much work is waiting already.
     #[error("the platform is busy; try again in a moment")]
     Busy,
-    /// The storage cannot be reached now.
-    #[error("the database cannot be reached; try again in a moment")]
+    /// Too much work of the same organization is waiting already.
+    #[error("too many requests of your organization wait already; send fewer at a time, and this one again")]
+    Crowded,
+    /// The storage cannot be reached now, or has no room for a change.
+    #[error("{}", unavailable(.0))]
     Unavailable(#[source] StorageError),
     /// The data directory belongs to another database.
     #[error(
@@ -99,11 +107,30 @@ impl From<StorageError> for ServiceError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Busy => Self::Busy,
-            StorageError::Unavailable(_) => Self::Unavailable(error),
+            StorageError::Unavailable(_) | StorageError::Full(_) => Self::Unavailable(error),
             StorageError::Nul => Self::Invalid(error.to_string()),
             StorageError::Duplicate => Self::Conflict(error.to_string()),
             StorageError::Database(_) | StorageError::Migrate(_) | StorageError::Unreadable(_) => Self::Storage(error),
         }
+    }
+}
+
+impl From<NoTurn> for ServiceError {
+    fn from(why: NoTurn) -> Self {
+        match why {
+            NoTurn::Full => Self::Crowded,
+            NoTurn::Late => Self::Busy,
+        }
+    }
+}
+
+/// What somebody is told who can do nothing about it.
+fn unavailable(cause: &StorageError) -> &'static str {
+    if matches!(cause, StorageError::Full(_)) {
+        "the disk of the database is full: what is there can be read, nothing can be changed and nobody can sign in until \
+         the operator of the platform makes room"
+    } else {
+        "the database cannot be reached; try again in a moment"
     }
 }
 
@@ -118,6 +145,7 @@ impl<T> OrConflict<T> for Result<T, StorageError> {
             StorageError::Duplicate => ServiceError::Conflict(detail()),
             StorageError::Database(_)
             | StorageError::Unavailable(_)
+            | StorageError::Full(_)
             | StorageError::Busy
             | StorageError::Nul
             | StorageError::Migrate(_)

@@ -1,5 +1,12 @@
 //! Entity tags: what an object is, in a few characters, so that a change can be made on the condition that nobody else
 //! made one (`If-Match`). They are made from what is shown, without what changes by itself.
+//!
+//! A condition is never passed over: a change that did not look at it is not committed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
@@ -39,6 +46,31 @@ pub fn etag(shown: &impl Serialize) -> String {
     format!("\"{}\"", HEXLOWER.encode(&digest[..16]))
 }
 
+/// The condition of a request: tags of which one must be the object's.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    tags: String,
+    /// It was compared with an object, by whoever has a clone of it.
+    looked_at: Arc<AtomicBool>,
+}
+
+impl Condition {
+    /// The content of `If-Match`.
+    pub fn new(tags: String) -> Self {
+        Self { tags, looked_at: Arc::default() }
+    }
+
+    /// Refuses what was done without a look at it.
+    pub(super) fn must_be_looked_at(&self) -> ServiceResult<()> {
+        if self.looked_at.load(Ordering::Relaxed) { Ok(()) } else { Err(ServiceError::Unconditional) }
+    }
+
+    fn fits(&self, own: &str) -> bool {
+        self.looked_at.store(true, Ordering::Relaxed);
+        self.tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == own)
+    }
+}
+
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -59,9 +91,7 @@ impl Actor {
     /// Refuses a change of an object that is not what the user saw.
     pub(super) fn check_match(&self, shown: &impl Serialize) -> ServiceResult<()> {
         let Some(condition) = &self.if_match else { return Ok(()) };
-        let own = etag(shown);
-        let fits = condition.split(',').map(str::trim).any(|tag| tag == "*" || tag == own);
-        if fits { Ok(()) } else { Err(ServiceError::Changed) }
+        if condition.fits(&etag(shown)) { Ok(()) } else { Err(ServiceError::Changed) }
     }
 }
 
@@ -70,6 +100,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_condition_that_nobody_looked_at_does_not_count_as_kept() {
+        let condition = Condition::new("\"x\", \"y\"".to_owned());
+        let kept = condition.clone();
+        assert!(matches!(kept.must_be_looked_at(), Err(ServiceError::Unconditional)));
+        assert!(condition.fits("\"y\"") && !condition.fits("\"z\""));
+        assert!(kept.must_be_looked_at().is_ok());
+        assert!(Condition::new("*".to_owned()).fits("\"z\""));
+    }
 
     #[test]
     fn a_tag_tells_what_people_changed_and_not_what_gateways_report() {

@@ -49,7 +49,7 @@ impl Service {
     pub async fn known_audit(&self, caller: &GatewayCaller) -> ServiceResult<KnownAudit> {
         // What an older watch of it left behind here comes first.
         if let Some(head) = self.watchers.take_head(caller.server, caller.key) {
-            let mut work = self.work(Who::Gateway(caller.server)).await?;
+            let mut work = self.work_told_by(caller).await?;
             work.enter_head(caller.server, caller.key, head, true).await?;
             work.commit().await?;
         }

@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Service, ServiceError, ServiceResult, Work, desk::Note, policy, work::Who};
+use super::{Service, ServiceError, ServiceResult, Work, desk::Note, policy};
 use crate::{limits::NonceRefusal, storage::ServerRow, watchers::brief};
 
 /// A gateway that proved its key.
@@ -231,7 +231,7 @@ impl Service {
 
     /// A change on behalf of a gateway; none: it was removed or replaced meanwhile and has nothing to say.
     pub(super) async fn work_of_gateway(&self, caller: &GatewayCaller) -> ServiceResult<Option<(Work, ServerRow)>> {
-        let mut work = self.work(Who::Gateway(caller.server)).await?;
+        let mut work = self.work_told_by(caller).await?;
         let server = work.server(caller.server).await?.filter(|server| server.gateway == Some(caller.key));
         Ok(server.map(|server| (work, server)))
     }

@@ -13,10 +13,12 @@ use gateway_proto::{
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
+    admin::in_future,
     page::{Paging, cut},
-    peering::{ANSWER_SECS, name_of},
+    peering::{ANSWER_SECS, name_in},
     permission::Act,
     servers::own_server,
+    tiers::Counted,
     validate,
     work::changes,
 };
@@ -33,6 +35,7 @@ impl Service {
         let (rows, next) = cut(tx.grants(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
         tx.read_ahead(Ahead::Channels(rows.iter().map(|row| row.channel).collect())).await?;
         tx.read_ahead(Ahead::ConnectionsOfGrants(rows.iter().map(|row| row.id).collect())).await?;
+        tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
         tx.read_ahead(Ahead::Organizations(rows.iter().flat_map(|row| [row.owner, row.peer]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
@@ -61,9 +64,7 @@ impl Service {
         let staleness = body.staleness_secs.unwrap_or(DEFAULT_STALENESS_SECS);
         let staleness_secs = validate::range("staleness_secs", staleness, 60, 2_592_000)?;
         let mut work = self.work_of(actor).await?;
-        if body.expires_at.is_some_and(|end| end <= work.now) {
-            return Err(ServiceError::Invalid("expires_at is in the past".to_owned()));
-        }
+        in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
         let other = agreement.other(own);
         let channel = work.channel(body.channel_id).await?.filter(|row| {
@@ -80,11 +81,13 @@ impl Service {
                 "staleness_secs is above {DEFAULT_STALENESS_SECS}: only the channel's owner may offer more"
             )));
         }
+        self.may_disturb(actor, agreement.id)?;
         let peer = if offered { other } else { own };
         let now = work.now;
         if let Some(open) = work.waiting_grant(channel.id, agreement.id, now).await? {
             return Err(ServiceError::Conflict(format!("a grant of this channel is waiting already: {}", open.id)));
         }
+        work.has_room_there(channel.organization, Counted::Grants(channel.id)).await?;
         // Whoever will send names the sending server: now, or with the approval.
         let sender_server = if peer == own {
             Some(work.sender_server(own, body.sender_server_id).await?)
@@ -108,6 +111,7 @@ impl Service {
             require_post_quantum: body.require_post_quantum,
             sender_server,
             sender_port: body.sender_port.unwrap_or(0),
+            kept_endpoint: None,
             created_at: work.now,
         };
         if let Some(server) = sender_server {
@@ -170,6 +174,7 @@ impl Service {
             work.unchanged().await?;
             return Ok(shown);
         }
+        self.disturbs(actor, row.agreement);
         let before = row.status;
         let row = work.end_grant(row, act, side).await?;
         let changes = changes(&[("status", &before, &row.status)]);
@@ -186,6 +191,8 @@ impl Service {
         row: GrantRow,
     ) -> ServiceResult<Grant> {
         let channel = tx.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
+        let agreement = tx.agreement(row.agreement).await?;
+        let agreement = agreement.ok_or(ServiceError::Internal("a grant without agreement"))?;
         let connection = tx.connection_of_grant(row.id).await?;
         let (direction, peer) = match (row.owner == viewer, row.peer == viewer) {
             (true, true) => ("self", viewer),
@@ -196,11 +203,11 @@ impl Service {
             id: row.id,
             agreement_id: row.agreement,
             channel_id: row.channel,
-            endpoint: channel.public_name,
             direction: direction.to_owned(),
-            peer_name: name_of(tx, peer, viewer).await?,
+            peer_name: name_in(tx, &agreement, peer, viewer).await?,
             behavior: channel.behavior,
             status: status_at(&row, self.clock.unix_secs()),
+            endpoint: row.kept_endpoint.unwrap_or(channel.public_name),
             connection_id: connection.map(|connection| connection.id),
             expires_at: row.expires_at,
             max_streams: row.max_streams,
@@ -254,8 +261,7 @@ impl Work {
     /// Ends a grant, and its connection with it.
     pub(super) async fn end_grant(&mut self, mut row: GrantRow, act: GrantAct, side: Side) -> ServiceResult<GrantRow> {
         let before = row.status;
-        row.status = next(before, act, side)?;
-        self.update_grant(&row).await?;
+        self.finish_grant(&mut row, act, side).await?;
         if act == GrantAct::Close {
             // What it stood on is gone; whoever ends a grant itself says so.
             let changes = changes(&[("status", &before, &row.status)]);
@@ -267,6 +273,14 @@ impl Work {
             self.close_connection(connection, act, None, Side::System).await?;
         }
         Ok(row)
+    }
+
+    /// Takes a grant out of force. What the channel is called from then on is for those to see who may use it.
+    pub(super) async fn finish_grant(&mut self, row: &mut GrantRow, act: GrantAct, side: Side) -> ServiceResult<()> {
+        row.status = next(row.status, act, side)?;
+        let channel = self.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
+        row.kept_endpoint = Some(channel.public_name);
+        Ok(self.update_grant(row).await?)
     }
 
     async fn approve(&mut self, row: &mut GrantRow, side: Side, auto_activate: bool) -> ServiceResult<()> {
@@ -297,6 +311,7 @@ impl Work {
             created_at: self.now,
             ended_at: None,
         };
+        self.has_room_at_ends(&connection).await?;
         self.insert_connection(&connection).await?;
         self.audit(&[row.owner, row.peer], "grant.approve", row.id, format!("connection {}", connection.id)).await?;
         self.provision(connection).await?;

@@ -3,11 +3,11 @@
 //! one of the two is done. A request that was refused changed nothing and leaves no claim: it is tried anew.
 
 use data_encoding::HEXLOWER;
-use gateway_proto::id::UserId;
+use gateway_proto::id::{OrganizationId, UserId};
 use sha2::{Digest, Sha256};
 
 use super::{Actor, Service, ServiceError, ServiceResult, Work};
-use crate::storage::StorageError;
+use crate::storage::{KeptAnswer, StorageError};
 
 /// A key is remembered for a day.
 const KEPT_SECS: u64 = 24 * 3600;
@@ -19,6 +19,8 @@ const MAX_ANSWER: usize = 64 << 10;
 /// A request with a key.
 #[derive(Debug, Clone)]
 pub struct Claim {
+    /// Whose user asks.
+    pub organization: OrganizationId,
     /// Who asks.
     pub user: UserId,
     /// The key, the user's own choice.
@@ -27,13 +29,24 @@ pub struct Claim {
     pub request_hash: String,
 }
 
+/// An answer that was given, and is given again.
+#[derive(Debug)]
+pub struct GivenAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its text.
+    pub text: String,
+    /// The entity tag that came with it.
+    pub etag: Option<String>,
+}
+
 /// What is known of a key.
 #[derive(Debug)]
 pub enum Known {
     /// Nothing: the request is to be done.
     New,
     /// It was done, and this was the answer.
-    Answered(u16, String),
+    Answered(GivenAnswer),
 }
 
 impl Service {
@@ -64,17 +77,22 @@ impl Service {
                 "this Idempotency-Key was used for another request; a new request needs a new key",
             ));
         }
-        match (known.status, known.answer) {
-            (Some(status), Some(answer)) => Ok(Known::Answered(status, answer)),
-            (_, None) | (None, Some(_)) => Err(ServiceError::IdempotencyKey(DONE)),
+        match known.answer {
+            Some(KeptAnswer { status, text: Some(text), etag }) => {
+                Ok(Known::Answered(GivenAnswer { status, text, etag }))
+            }
+            Some(KeptAnswer { text: None, .. }) | None => Err(ServiceError::IdempotencyKey(DONE)),
         }
     }
 
     /// Keeps the answer to a request that was done; `secret`: only that it was done.
-    pub async fn keep_answer(&self, claim: &Claim, status: u16, answer: &str, secret: bool) -> ServiceResult<()> {
-        let answer = Some(answer).filter(|answer| !secret && answer.len() <= MAX_ANSWER);
+    pub async fn keep_answer(&self, claim: &Claim, answer: GivenAnswer, secret: bool) -> ServiceResult<()> {
+        let GivenAnswer { status, text, etag } = answer;
+        let text = Some(text).filter(|text| !secret && text.len() <= MAX_ANSWER);
+        let answer = KeptAnswer { status, text, etag };
+        let _turn = self.turn_to_write(claim.organization).await?;
         let mut tx = self.storage.begin().await?;
-        tx.put_idempotent_answer(claim.user, &claim.key, &claim.request_hash, status, answer).await?;
+        tx.put_idempotent_answer(claim.user, &claim.key, &claim.request_hash, &answer).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -86,7 +104,9 @@ impl Work {
     /// Claims the key of a request, once and for all with this change.
     pub(super) async fn claim(&mut self, claim: &Claim) -> ServiceResult<()> {
         let now = self.now;
-        if let Some(known) = self.idempotency_key(claim.user, &claim.key, 0).await? {
+        // A key from before is free again, whether it was swept already or not.
+        let since = now.saturating_sub(KEPT_SECS);
+        if let Some(known) = self.idempotency_key(claim.user, &claim.key, since).await? {
             return Err(ServiceError::IdempotencyKey(if known.request_hash == claim.request_hash {
                 DONE
             } else {
@@ -94,7 +114,7 @@ impl Work {
             }));
         }
         let inserted =
-            self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, KEYS_PER_USER).await;
+            self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, since, KEYS_PER_USER).await;
         self.claimed = true;
         inserted.map_err(|error| {
             if matches!(error, StorageError::Duplicate) { ServiceError::IdempotencyKey(DONE) } else { error.into() }
@@ -104,7 +124,7 @@ impl Work {
     /// Ends a change that found nothing to change: a claimed key stays claimed, so that the same request sent again changes
     /// nothing either, whatever happened in between.
     pub(super) async fn unchanged(self) -> ServiceResult<()> {
-        if self.claimed { self.commit().await } else { Ok(()) }
+        if self.claimed || self.condition.is_some() { self.commit().await } else { Ok(()) }
     }
 
     /// Forgets keys that are older than a day.

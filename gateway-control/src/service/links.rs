@@ -2,7 +2,10 @@
 //!
 //! Who may link to a device is its owner's choice ([`LinkableBy`]); by that choice the owner has agreed, and may remove any
 //! link to it. A link lasts as long as both devices, and as long as it would be allowed anew: when an agreement ends, or
-//! a device is not linkable any more, the links that stood on it go in the same transaction.
+//! a device is not linkable any more, the links that stood on it go in the same transaction. While an agreement is
+//! suspended, the links that stand on it stay and count for nothing.
+
+use std::collections::BTreeSet;
 
 use gateway_proto::{
     api::{
@@ -205,17 +208,33 @@ async fn may_link(
     })
 }
 
-/// The devices that a device is linked to, for the gateway that acts for it.
-pub(super) async fn linked(tx: &mut dyn Transaction, source: DeviceId) -> ServiceResult<Vec<LinkedDevice>> {
-    let devices = tx.linked_devices(source).await?.into_iter().map(|row| LinkedDevice {
-        id: row.id,
-        organization_id: row.organization,
-        kind: row.kind,
-        name: row.name,
-        behaviors: row.behaviors,
-        server_id: row.server,
-    });
-    Ok(devices.collect())
+/// The devices that a device of an organization is linked to now, for the gateways that act for them.
+pub(super) async fn linked(
+    tx: &mut dyn Transaction,
+    organization: OrganizationId,
+    source: DeviceId,
+) -> ServiceResult<Vec<LinkedDevice>> {
+    let rows = tx.linked_devices(source).await?;
+    let others: BTreeSet<_> =
+        rows.iter().filter_map(|row| row.organization).filter(|owner| *owner != organization).collect();
+    if !others.is_empty() {
+        tx.read_ahead(Ahead::AgreementsWith(organization, others.clone())).await?;
+        tx.read_ahead(Ahead::Organizations(others.into_iter().chain([organization]).collect())).await?;
+    }
+    let mut devices = Vec::with_capacity(rows.len());
+    for row in rows {
+        if may_link(tx, organization, &row, true).await? {
+            devices.push(LinkedDevice {
+                id: row.id,
+                organization_id: row.organization,
+                kind: row.kind,
+                name: row.name,
+                behaviors: row.behaviors,
+                server_id: row.server,
+            });
+        }
+    }
+    Ok(devices)
 }
 
 async fn own_link(tx: &mut dyn Transaction, own: OrganizationId, id: LinkId) -> ServiceResult<LinkRow> {

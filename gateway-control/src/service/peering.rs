@@ -39,6 +39,7 @@ impl Service {
         let mut tx = self.storage.read().await?;
         let (rows, next) =
             cut(tx.peering_requests(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
+        tx.read_ahead(Ahead::Agreements(rows.iter().filter_map(|row| row.agreement).collect())).await?;
         tx.read_ahead(Ahead::Organizations(rows.iter().flat_map(|row| [row.from, row.to]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
@@ -97,6 +98,7 @@ impl Service {
             message,
             status: PeeringStatus::Pending,
             agreement: None,
+            kept_names: None,
             created_at: work.now,
             expires_at: work.now + ANSWER_SECS,
         };
@@ -141,7 +143,7 @@ impl Service {
             work.accept(&mut row, side).await?;
         } else {
             row.status = next(status, act, side)?;
-            work.update_peering_request(&row).await?;
+            work.close_request(&mut row).await?;
             let changes = changes(&[("status", &status, &row.status)]);
             work.audit(&[row.from, row.to], &format!("peering_request.{act}"), id, changes).await?;
         }
@@ -162,11 +164,21 @@ impl Service {
             (true, false) => "outgoing",
             (false, _) => "incoming",
         };
+        let agreement = match row.agreement {
+            Some(id) => tx.agreement(id).await?,
+            None => None,
+        };
+        let peer_name = match (&agreement, &row.kept_names) {
+            (Some(agreement), _) => name_in(tx, agreement, peer, viewer).await?,
+            (None, Some((from, _))) if row.from == peer => from.clone(),
+            (None, Some((_, to))) => to.clone(),
+            (None, None) => name_of(tx, peer, viewer).await?,
+        };
         Ok(PeeringRequest {
             id: row.id,
             direction: direction.to_owned(),
             peer_id: peer,
-            peer_name: name_of(tx, peer, viewer).await?,
+            peer_name,
             status: status_at(&row, self.clock.unix_secs()),
             message: row.message,
             agreement_id: row.agreement,
@@ -195,10 +207,43 @@ pub(super) async fn name_of(
     if organization == viewer {
         return Ok(SELF.to_owned());
     }
+    plain_name(tx, organization).await
+}
+
+/// The same for what stands on an agreement. Once that has ended, the two are strangers: what they are called since then
+/// is for those to see who may find them.
+pub(super) async fn name_in(
+    tx: &mut dyn Transaction,
+    agreement: &AgreementRow,
+    organization: OrganizationId,
+    viewer: OrganizationId,
+) -> ServiceResult<String> {
+    match agreement.kept_name(organization).filter(|_| organization != viewer) {
+        Some(name) => Ok(name.to_owned()),
+        None => name_of(tx, organization, viewer).await,
+    }
+}
+
+async fn plain_name(tx: &mut dyn Transaction, organization: OrganizationId) -> ServiceResult<String> {
     Ok(tx.organization(organization).await?.map(|row| row.name).unwrap_or_default())
 }
 
 impl Work {
+    /// Stores a request that came to nothing: each side is shown to the other under the name it has now from then on.
+    pub(super) async fn close_request(&mut self, row: &mut PeeringRequestRow) -> ServiceResult<()> {
+        row.kept_names = Some(self.names_now(row.from, row.to).await?);
+        Ok(self.update_peering_request(row).await?)
+    }
+
+    /// What two organizations are called now.
+    pub(super) async fn names_now(
+        &mut self,
+        one: OrganizationId,
+        other: OrganizationId,
+    ) -> ServiceResult<(String, String)> {
+        Ok((plain_name(self.tx(), one).await?, plain_name(self.tx(), other).await?))
+    }
+
     async fn accept(&mut self, row: &mut PeeringRequestRow, side: Side) -> ServiceResult<()> {
         row.status = next(row.status, PeeringAct::Accept, side)?;
         if row.from != row.to {
@@ -219,6 +264,7 @@ impl Work {
             status: AgreementStatus::Active,
             first_suspends: false,
             second_suspends: false,
+            kept_names: None,
             created_at: self.now,
             ended_at: None,
         };

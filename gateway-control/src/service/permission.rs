@@ -10,6 +10,8 @@ mod document;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 pub use document::document;
 use gateway_proto::api::platform::Role::{self, Admin, Auditor, Operator, Owner, Viewer};
 
@@ -96,8 +98,8 @@ matrix! {
     ChangeOrganization = "organization.update", "Change name, description and visibility of the organization": MANAGERS on OWN;
     DeleteOrganization = "organization.delete", "Remove the own organization with everything in it": OWNERS on OWN;
     ManageTenant = "tenant.manage", "As the organization that is the tenant itself: make, invite into and remove the others": MANAGERS on OWN;
-    ManageUsers = "user.manage", "Add and remove users; owners only by owners": MANAGERS on OWN;
-    ManageServers = "server.manage", "Add and remove servers, make enrolment codes, acknowledge alarms about audit logs of gateways": MANAGERS on OWN;
+    ManageUsers = "user.manage", "Add and remove users, change their roles; owners only by owners": MANAGERS on OWN;
+    ManageServers = "server.manage", "Add and remove servers, make, see and revoke enrolment codes, acknowledge alarms about audit logs of gateways": MANAGERS on OWN;
     ManageDevices = "device.manage", "Add, change and remove devices": MANAGERS on OWN;
     ManageDeviceTokens = "device_token.manage", "Make and revoke tokens of own devices": OPERATORS on OWN;
     CreateLink = "link.create", "Link an own device to one that may be linked to": MANAGERS on OWN;
@@ -139,6 +141,11 @@ pub fn scopes() -> Vec<&'static str> {
     scopes
 }
 
+/// The scopes in which a role may do anything at all.
+pub(super) fn scopes_of(role: Role) -> BTreeSet<&'static str> {
+    MATRIX.iter().filter(|rule| rule.roles.contains(&role)).map(|rule| rule.act.scope()).collect()
+}
+
 /// The row of an act.
 pub fn rule(act: Act) -> &'static Rule {
     // The macro makes a row for every act, in the same order.
@@ -151,7 +158,7 @@ pub fn allows(role: Role, relation: Relation, act: Act) -> bool {
     rule.roles.contains(&role) && rule.relations.contains(&relation)
 }
 
-/// Whether a user of one role may add or remove a user of another: owners everybody, admins everybody below owner.
+/// Whether a user of one role may add, change or remove a user of another: owners everybody, admins everybody below owner.
 pub fn may_manage(role: Role, other: Role) -> bool {
     match role {
         Owner => true,

@@ -43,7 +43,9 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     {
         return Ok(false);
     }
-    remember_revision(work, &policy, in_force.as_ref()).await?;
+    // Written to our end of every connection about which this policy says something else than the one before, those included
+    // that are not in it any more.
+    work.put_revision(id, revision, &changed(&policy, in_force.as_ref())).await?;
     let envelope =
         policy.sign(&work.signer().await?.key).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
@@ -142,6 +144,7 @@ fn local_ends(server: ServerId, row: &PolicyConnectionRow) -> ServiceResult<Vec<
         ends.push(match &row.engine {
             Some(engine) => LocalEnd::Listener {
                 engine: engine.parse().map_err(|_| ServiceError::Internal("a stored engine port is unreadable"))?,
+                engine_channel: row.engine_channel.clone(),
             },
             None => LocalEnd::AdminOwner,
         });
@@ -155,6 +158,7 @@ fn entry(
     peer: GatewayPublicKey,
     local: LocalEnd,
 ) -> ConnectionEntry {
+    let people = if local == LocalEnd::AdminOwner { people(row) } else { Vec::new() };
     ConnectionEntry {
         id: row.connection.id,
         kind: row.connection.kind,
@@ -164,7 +168,7 @@ fn entry(
         endpoint: row.endpoint.clone(),
         behavior: row.behavior.clone(),
         admin: row.connection.admin.as_ref().map(|admin| admin.terms.scope).unwrap_or_default(),
-        people: if local == LocalEnd::AdminOwner { people(row) } else { Vec::new() },
+        people,
         secrets: vec![ConnectionSecret { secret: row.connection.secret.clone(), until: None }],
         expires_at: row.expires_at,
         staleness_secs: row.staleness_secs,
@@ -179,33 +183,27 @@ fn people(row: &PolicyConnectionRow) -> Vec<AdminPerson> {
     people.map(|person| person.entry.clone()).collect()
 }
 
-/// Writes the revision to our end of every connection about which this policy says something else than the one before,
-/// those included that are not in it any more.
-async fn remember_revision(work: &mut Work, policy: &Policy, in_force: Option<&Policy>) -> ServiceResult<()> {
+/// The connections about which a policy says something else than the one in force.
+fn changed(policy: &Policy, in_force: Option<&Policy>) -> Vec<ConnectionId> {
     // Another gateway has nothing of the old policy in force.
     let in_force = in_force.filter(|old| old.gateway == policy.gateway);
-    let both = policy.connections.iter().chain(in_force.iter().flat_map(|old| &old.connections));
-    for id in both.map(|entry| entry.id).collect::<BTreeSet<_>>() {
-        if in_force.is_some_and(|old| about(old, id) == about(policy, id)) {
-            continue;
-        }
-        let Some(mut connection) = work.connection(id).await? else { continue };
-        for end in [&mut connection.sender, &mut connection.listener] {
-            if end.server == Some(policy.server.id) {
-                end.revision = policy.revision;
-                end.in_force_at = None;
-            }
-        }
-        work.update_connection(&connection).await?;
-    }
-    Ok(())
+    let (now, before) = (by_connection(policy), in_force.map(by_connection).unwrap_or_default());
+    let all: BTreeSet<_> = now.keys().chain(before.keys()).copied().collect();
+    all.into_iter().filter(|id| in_force.is_none() || now.get(id) != before.get(id)).collect()
 }
 
 /// All that a policy says about one connection: its entries and the key and secret of its peer.
-fn about(policy: &Policy, id: ConnectionId) -> (Vec<&ConnectionEntry>, Option<(GatewayPublicKey, &Secret)>) {
-    let entries: Vec<_> = policy.connections.iter().filter(|entry| entry.id == id).collect();
-    let peer = entries.first().and_then(|entry| policy.peer(&entry.peer)).map(|peer| (peer.key, &peer.pair_secret));
-    (entries, peer)
+type About<'a> = (Vec<&'a ConnectionEntry>, Option<(GatewayPublicKey, &'a Secret)>);
+
+/// The same of all of them: a policy may have thousands.
+fn by_connection(policy: &Policy) -> BTreeMap<ConnectionId, About<'_>> {
+    let secrets: BTreeMap<_, _> = policy.peers.iter().map(|peer| (peer.key, &peer.pair_secret)).collect();
+    let mut all = BTreeMap::<ConnectionId, About<'_>>::new();
+    for entry in &policy.connections {
+        let peer = secrets.get(&entry.peer).map(|secret| (entry.peer, *secret));
+        all.entry(entry.id).or_insert_with(|| (Vec::with_capacity(1), peer)).0.push(entry);
+    }
+    all
 }
 
 impl Service {
@@ -223,7 +221,81 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use super::next_revision;
+    use gateway_proto::{
+        id::OrganizationId,
+        identity::{GatewayKey, NoiseBinding, NoiseKey},
+        policy::{AdminScope, ConnectionKind, HL7V2_MLLP},
+    };
+
+    use super::*;
+
+    fn key(number: u8) -> GatewayKey {
+        GatewayKey::from_seed(&[number; 32])
+    }
+
+    fn id(number: u8) -> ConnectionId {
+        ConnectionId::new(1, [number; 10])
+    }
+
+    /// One connection with each of so many peers.
+    fn policy(peers: u8) -> Policy {
+        let server = ServerName {
+            id: ServerId::new(1, [0; 10]),
+            name: String::new(),
+            organization: OrganizationId::new(1, [0; 10]),
+            organization_name: String::new(),
+        };
+        let peer = |number: u8| PeerEntry {
+            key: key(number).public(),
+            noise: NoiseBinding::new(&key(number), &NoiseKey::from_bytes([number; 32])),
+            server: server.clone(),
+            home_relay: None,
+            pair_secret: Secret::from_bytes([number; 32]),
+        };
+        let connection = |number: u8| ConnectionEntry {
+            id: id(number),
+            kind: ConnectionKind::P2p,
+            activation: Activation::Active,
+            peer: key(number).public(),
+            local: LocalEnd::Sender { port: 0 },
+            endpoint: String::new(),
+            behavior: HL7V2_MLLP.to_owned(),
+            admin: AdminScope::default(),
+            people: Vec::new(),
+            secrets: Vec::new(),
+            expires_at: None,
+            staleness_secs: 60,
+            max_streams: 1,
+            require_post_quantum: true,
+        };
+        Policy {
+            gateway: key(0).public(),
+            revision: 1,
+            issued_at: 1,
+            server: server.clone(),
+            control_keys: Vec::new(),
+            relays: Vec::new(),
+            peers: (1..=peers).map(peer).collect(),
+            connections: (1..=peers).map(connection).collect(),
+        }
+    }
+
+    #[test]
+    fn what_a_policy_says_anew_is_found_connection_by_connection() {
+        let (before, mut now) = (policy(4), policy(4));
+        assert!(changed(&now, Some(&before)).is_empty());
+        now.connections[0].endpoint = "renamed".to_owned();
+        now.connections.remove(1);
+        now.peers[2].pair_secret = Secret::from_bytes([9; 32]);
+        now.connections.push(ConnectionEntry { id: id(5), ..now.connections[0].clone() });
+        assert_eq!(changed(&now, Some(&before)), [id(1), id(2), id(3), id(5)], "renamed, gone, another secret, new");
+        // Both ends at one server are one connection.
+        now.connections.push(ConnectionEntry { local: LocalEnd::Sender { port: 7 }, ..before.connections[3].clone() });
+        assert_eq!(changed(&now, Some(&before)).len(), 5);
+        assert_eq!(changed(&before, None), [id(1), id(2), id(3), id(4)]);
+        let other = Policy { gateway: key(9).public(), ..before.clone() };
+        assert_eq!(changed(&other, Some(&before)).len(), 4, "another gateway has nothing in force");
+    }
 
     #[test]
     fn revisions_never_go_back() {

@@ -7,9 +7,9 @@ use gateway_proto::{
     api::{
         Page,
         gateway::EnrollmentCode,
-        platform::{CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Hidden, Server},
+        platform::{CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Hidden, OpenEnrollmentCode, Server},
     },
-    id::{OrganizationId, ServerId},
+    id::{EnrollmentCodeId, OrganizationId, ServerId},
     peering::{ConnectionAct, GrantAct, Side},
 };
 
@@ -117,17 +117,56 @@ impl Service {
             secret: HEXLOWER.encode(&gateway_net::random::<16>()),
         };
         let expires_at = work.now + valid;
+        let (ms, random) = work.seed();
         let row = EnrollmentCodeRow {
+            id: EnrollmentCodeId::new(ms, random),
             secret_hash: digest(&code.secret),
             server: id,
+            issued_by: Some(actor.user.id),
             expires_at,
             used_by: None,
             used_at: None,
         };
         work.insert_enrollment_code(&row).await?;
-        work.audit(&[actor.id()], "enrollment_code.create", server.id, format!("valid for {valid} s")).await?;
+        let detail = format!("{}, valid for {valid} s", row.id);
+        work.audit(&[actor.id()], "enrollment_code.create", server.id, detail).await?;
         work.commit().await?;
         Ok(CreatedEnrollmentCode { code: Hidden(code.to_string()), expires_at })
+    }
+
+    /// The enrolment codes of a server that can still be used: one at most.
+    pub async fn enrollment_codes(&self, actor: &Actor, id: ServerId) -> ServiceResult<Vec<OpenEnrollmentCode>> {
+        actor.may(Act::ManageServers)?;
+        let mut tx = self.storage.read().await?;
+        own_server(&mut *tx, actor.id(), id).await?;
+        let mut codes = Vec::new();
+        for row in tx.open_enrollment_codes(id, self.clock.unix_secs()).await? {
+            let issued_by = match row.issued_by {
+                Some(user) => tx.user(user).await?.map(|user| user.email),
+                None => None,
+            };
+            codes.push(OpenEnrollmentCode { id: row.id, issued_by, expires_at: row.expires_at });
+        }
+        Ok(codes)
+    }
+
+    /// Revokes an enrolment code that nobody used.
+    pub async fn delete_enrollment_code(
+        &self,
+        actor: &Actor,
+        id: ServerId,
+        code: EnrollmentCodeId,
+    ) -> ServiceResult<()> {
+        actor.may(Act::ManageServers)?;
+        let mut work = self.work_of(actor).await?;
+        own_server(work.tx(), actor.id(), id).await?;
+        let now = work.now;
+        if !work.open_enrollment_codes(id, now).await?.iter().any(|row| row.id == code) {
+            return Err(ServiceError::NotFound("open enrolment code"));
+        }
+        work.delete_enrollment_code(code).await?;
+        work.audit(&[actor.id()], "enrollment_code.delete", id, code.to_string()).await?;
+        work.commit().await
     }
 
     pub(super) async fn show_server(&self, tx: &mut dyn Transaction, row: ServerRow) -> ServiceResult<Server> {
@@ -165,6 +204,10 @@ impl Work {
         let id = row.id;
         for channel in self.channels_of_server(id).await? {
             self.remove_channel(channel).await?;
+        }
+        for grant in self.waiting_grants_of_sender(id).await? {
+            // Nobody could approve it any more.
+            self.end_grant(grant, GrantAct::Close, Side::System).await?;
         }
         for connection in self.open_connections_of_server(id).await? {
             let grant_act = connection.grant.map(|_| GrantAct::Surrender);

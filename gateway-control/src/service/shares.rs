@@ -17,7 +17,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     admin::{NewAdmin, in_future, sound_scope},
     page::{Paging, cut},
-    peering::name_of,
+    peering::name_in,
     permission::Act,
     servers::own_server,
 };
@@ -126,6 +126,9 @@ impl Service {
         if row.peer != own {
             return Err(ServiceError::Blocked("this is your own server: the peer opens tunnels to it".to_owned()));
         }
+        if actor.is_conditional() {
+            actor.check_match(&self.show_share(work.tx(), own, row.clone(), Figures::Shown).await?)?;
+        }
         if row.ended_at.is_some() || row.expires_at.is_some_and(|end| work.now >= end) {
             return Err(ServiceError::Blocked("the share has ended".to_owned()));
         }
@@ -180,9 +183,10 @@ impl Service {
             (false, _) => ("received", row.owner),
         };
         let agreement = tx.agreement(row.agreement).await?;
+        let agreement = agreement.ok_or(ServiceError::Internal("a share without agreement"))?;
         let in_force = row.ended_at.is_none()
             && row.expires_at.is_none_or(|end| self.clock.unix_secs() < end)
-            && agreement.is_some_and(|agreement| agreement.status == AgreementStatus::Active);
+            && agreement.status == AgreementStatus::Active;
         let metrics =
             if in_force && figures == Figures::Shown { Some(self.server_metrics(tx, &server).await?) } else { None };
         let connections = tx.open_connections_of_share(row.id).await?;
@@ -192,7 +196,7 @@ impl Service {
             server_id: row.server,
             server_name: server.name,
             direction: direction.to_owned(),
-            peer_name: name_of(tx, other, viewer).await?,
+            peer_name: name_in(tx, &agreement, other, viewer).await?,
             level: row.level,
             scope: row.scope,
             connections: connections.iter().map(|connection| connection.id).collect(),

@@ -70,6 +70,8 @@ impl Service {
         if work.count_organizations(tenant).await? >= MAX_ORGANIZATIONS {
             return Err(ServiceError::Conflict(format!("the tenant has {MAX_ORGANIZATIONS} organizations already")));
         }
+        // A refused one tells that a name is taken, as with a new name of the own organization.
+        self.renames.check(&actor.id()).map_err(ServiceError::RateLimited)?;
         let (ms, random) = work.seed();
         let row = OrganizationRow {
             id: OrganizationId::new(ms, random),
@@ -106,6 +108,10 @@ impl Service {
     ) -> ServiceResult<CreatedInvitation> {
         actor.may(Act::ManageTenant)?;
         actor.in_person()?;
+        // Into the own organization this is no other invitation than any.
+        if id == actor.id() && !permission::may_manage(actor.user.role, body.role) {
+            return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
+        }
         let mut work = self.work_of(actor).await?;
         sub_organization(work.tx(), actor, id).await?;
         let invitation = work.invite(actor, id, body).await?;
@@ -219,7 +225,7 @@ impl Work {
             };
             let before = request.status;
             request.status = next(before, act, side)?;
-            self.update_peering_request(&request).await?;
+            self.close_request(&mut request).await?;
             let changes = changes(&[("status", &before, &request.status)]);
             self.audit(&[request.from, request.to], &format!("peering_request.{act}"), request.id, changes).await?;
         }
@@ -230,7 +236,7 @@ impl Work {
             let before = agreement.status;
             agreement.status = next(before, AgreementAct::End, Side::System)?;
             agreement.ended_at = Some(self.now);
-            self.end_agreement(&agreement).await?;
+            self.end_agreement(&mut agreement).await?;
             let changes = changes(&[("status", &before, &agreement.status)]);
             self.audit(&[agreement.first, agreement.second], "agreement.end", agreement.id, changes).await?;
         }

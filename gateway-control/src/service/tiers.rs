@@ -5,21 +5,27 @@
 use gateway_proto::{
     api::{
         Page,
-        platform::{AssignTier, Count, PlatformOrganization, PutTier, ServerCount, Tier, Usage},
+        platform::{
+            AssignTier, ChannelGrants, Count, MAX_CONNECTIONS_PER_SERVER, MAX_GRANTS_PER_CHANNEL, PlatformOrganization,
+            PutTier, ServerConnections, ServerCount, Tier, Usage,
+        },
     },
-    id::{OrganizationId, ServerId},
+    id::{ChannelId, OrganizationId, ServerId},
 };
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     page::{Paging, page},
     permission::Act,
+    validate,
     work::Who,
 };
-use crate::storage::{TierRow, Transaction};
+use crate::storage::{ConnectionRow, TierRow, Transaction};
 
 /// Servers shown with their channels.
 const SERVERS_SHOWN: u32 = 100;
+/// Channels shown with their grants.
+const CHANNELS_SHOWN: u32 = 100;
 
 /// What a tier limits the number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,10 @@ pub(super) enum Counted {
     Peers,
     /// Channels of one server.
     Channels(ServerId),
+    /// Connections of one server, at either end.
+    Connections(ServerId),
+    /// Grants of one channel.
+    Grants(ChannelId),
 }
 
 impl Service {
@@ -52,7 +62,27 @@ impl Service {
             server_name: row.name,
             channels: count(row.channels, tier.max_channels_per_server),
         });
-        Ok(Usage { organization_id: own, servers, peers, channels: channels.collect(), tier: show(tier) })
+        let most = connections_per_server(&tier);
+        let connections = tx.busiest_servers(own, SERVERS_SHOWN).await?.into_iter().map(|row| ServerConnections {
+            server_id: row.server,
+            server_name: row.name,
+            connections: count(row.connections, most),
+        });
+        let most = grants_per_channel(&tier);
+        let grants = tx.most_granted_channels(own, CHANNELS_SHOWN).await?.into_iter().map(|row| ChannelGrants {
+            channel_id: row.channel,
+            channel_name: row.name,
+            grants: count(row.grants, most),
+        });
+        Ok(Usage {
+            organization_id: own,
+            servers,
+            peers,
+            channels: channels.collect(),
+            connections: connections.collect(),
+            grants: grants.collect(),
+            tier: show(tier),
+        })
     }
 
     /// Adds or replaces a tier, as the operator of the platform.
@@ -62,12 +92,18 @@ impl Service {
         if !sound {
             return Err(ServiceError::Invalid("the name of a tier is 1–40 of a-z, 0-9, '-' and '_'".to_owned()));
         }
+        let most = body.max_grants_per_channel.unwrap_or(MAX_GRANTS_PER_CHANNEL);
+        validate::range("max_grants_per_channel", most, 0, MAX_GRANTS_PER_CHANNEL)?;
+        let most = body.max_connections_per_server.unwrap_or(MAX_CONNECTIONS_PER_SERVER);
+        validate::range("max_connections_per_server", most, 0, MAX_CONNECTIONS_PER_SERVER)?;
         let mut work = self.work(Who::Operator).await?;
         let row = TierRow {
             name: name.to_owned(),
             max_servers: body.max_servers,
             max_peers: body.max_peers,
             max_channels_per_server: body.max_channels_per_server,
+            max_grants_per_channel: body.max_grants_per_channel,
+            max_connections_per_server: body.max_connections_per_server,
             admin_read_write: body.admin_read_write,
             initial: body.initial,
         };
@@ -97,7 +133,8 @@ impl Service {
     /// Puts an organization into a tier, as the operator of the platform.
     pub async fn assign_tier(&self, organization: OrganizationId, body: AssignTier) -> ServiceResult<()> {
         let mut work = self.work(Who::Operator).await?;
-        work.organization(organization).await?.ok_or(ServiceError::NotFound("organization"))?;
+        let known = work.organization(organization).await?.filter(|row| row.removed_at.is_none());
+        known.ok_or(ServiceError::NotFound("organization"))?;
         if !work.tiers().await?.iter().any(|tier| tier.name == body.tier) {
             return Err(ServiceError::NotFound("tier"));
         }
@@ -120,6 +157,12 @@ impl Work {
             Counted::Channels(server) => {
                 (self.count_channels(server).await?, tier.max_channels_per_server, "channels per server")
             }
+            Counted::Connections(server) => {
+                (self.count_open_connections(server).await?, connections_per_server(&tier), "connections per server")
+            }
+            Counted::Grants(channel) => {
+                (self.count_open_grants(channel).await?, grants_per_channel(&tier), "grants per channel")
+            }
         };
         match limit {
             Some(limit) if used >= u64::from(limit) => Err(ServiceError::Limit(format!(
@@ -128,6 +171,26 @@ impl Work {
             ))),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// The same for what may be another organization's than the one that acts: how much room it has is its own to know.
+    pub(super) async fn has_room_there(&mut self, organization: OrganizationId, what: Counted) -> ServiceResult<()> {
+        let room = self.has_room(organization, what).await;
+        if matches!(room, Err(ServiceError::Limit(_))) && self.own() != Some(organization) {
+            let words = "the other organization has no room for this in its tier; ask it to make some";
+            return Err(ServiceError::Limit(words.to_owned()));
+        }
+        room
+    }
+
+    /// Refuses one more connection between servers of which one has enough.
+    pub(super) async fn has_room_at_ends(&mut self, connection: &ConnectionRow) -> ServiceResult<()> {
+        for end in connection.ends() {
+            if let Some(server) = end.server {
+                self.has_room_there(end.organization, Counted::Connections(server)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a read-write admin connection where the tier has none.
@@ -154,6 +217,14 @@ async fn tier_of(tx: &mut dyn Transaction, organization: OrganizationId) -> Serv
     tx.tier_of(organization).await?.ok_or(ServiceError::Internal("an organization without tier"))
 }
 
+fn connections_per_server(tier: &TierRow) -> Option<u32> {
+    tier.max_connections_per_server.or(Some(MAX_CONNECTIONS_PER_SERVER))
+}
+
+fn grants_per_channel(tier: &TierRow) -> Option<u32> {
+    tier.max_grants_per_channel.or(Some(MAX_GRANTS_PER_CHANNEL))
+}
+
 fn count(used: u64, limit: Option<u32>) -> Count {
     let used = u32::try_from(used).unwrap_or(u32::MAX);
     Count { used, limit, surplus: limit.map_or(0, |limit| used.saturating_sub(limit)) }
@@ -165,6 +236,8 @@ fn show(row: TierRow) -> Tier {
         max_servers: row.max_servers,
         max_peers: row.max_peers,
         max_channels_per_server: row.max_channels_per_server,
+        max_grants_per_channel: row.max_grants_per_channel,
+        max_connections_per_server: row.max_connections_per_server,
         admin_read_write: row.admin_read_write,
         initial: row.initial,
     }

@@ -7,15 +7,18 @@ use gateway_proto::{
     peering::{ConnectionAct, GrantAct, PeeringAct, Side, next},
 };
 
-use super::{Service, ServiceError, ServiceResult, Work, connections, grants, peering, work::Who};
+use super::{
+    Service, ServiceError, ServiceResult, Work,
+    backlog::{Backlog, POLICIES_AT_ONCE},
+    connections, grants, peering,
+    work::Who,
+};
 use crate::storage::ShareRow;
 
 /// Rows that could not be expired and are passed over for the rest of a round; more of them end it.
 const PASSED_OVER: usize = 500;
 /// Rows handled in one transaction, so that a backlog never holds the writers up for long.
 const BATCH: u32 = 50;
-const _: () =
-    assert!(BATCH as usize <= super::work::COMPILED_AT_ONCE, "what was left behind would be left behind again");
 /// An ended code is kept for a day: whoever uses it then is told why it does not work.
 const CODE_KEPT_SECS: u64 = 24 * 3600;
 /// A removed gateway that does not come back for 90 days is a stranger.
@@ -91,31 +94,57 @@ impl Service {
         work.commit().await
     }
 
-    /// Compiles some of the policies that larger changes left behind, those after `after`, and moves `after` on; whether
-    /// there may be more. One that cannot be compiled is left behind again, and holds up nobody else.
-    pub async fn compile_backlog(&self, after: &mut String) -> ServiceResult<bool> {
-        let servers: Vec<ServerId> = self.storage.read().await?.stale_servers(after, BATCH).await?;
-        let Some(last) = servers.last() else { return Ok(false) };
+    /// Compiles a portion of the policies that changes left behind; whether there may be more. One that cannot be compiled is
+    /// left behind again, and holds up nobody else.
+    pub async fn compile_backlog(&self, backlog: &mut Backlog) -> ServiceResult<bool> {
+        let servers = self.pick_portion(backlog).await?;
+        if servers.is_empty() {
+            return Ok(false);
+        }
         match self.compile_all(&servers).await {
             Ok(()) => {}
             Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
             Err(_) => {
-                for server in &servers {
-                    if let Err(error) = self.compile_all(&[*server]).await {
+                for server in servers {
+                    if let Err(error) = self.compile_all(&[server]).await {
                         tracing::error!(%server, error = &error as &dyn std::error::Error, "a policy cannot be compiled");
+                        backlog.pass_over(server);
+                        self.put_behind(server).await?;
                     }
                 }
             }
         }
-        *after = last.to_string();
-        Ok(servers.len() >= BATCH as usize)
+        Ok(true)
+    }
+
+    /// The servers whose turn it is. It is no reader of people's, whose lists nobody shall wait for here.
+    async fn pick_portion(&self, backlog: &mut Backlog) -> ServiceResult<Vec<ServerId>> {
+        let limit = u32::try_from(POLICIES_AT_ONCE).unwrap_or(u32::MAX);
+        let mut tx = self.storage.read_for_gateways().await?;
+        let mut picking = backlog.pick();
+        while let Some((after, ends)) = picking.wants() {
+            picking.found(&tx.stale_servers_of_next(after, ends, limit).await?);
+        }
+        Ok(picking.picked())
     }
 
     async fn compile_all(&self, servers: &[ServerId]) -> ServiceResult<()> {
         let mut work = self.work(Who::System).await?;
         for server in servers {
-            work.touch(*server);
+            // A change may have compiled it meanwhile.
+            if work.server(*server).await?.is_some_and(|row| row.stale) {
+                work.touch(*server);
+                work.compile_one(*server).await?;
+            }
         }
+        work.commit().await
+    }
+
+    /// The next round begins with others of its organization.
+    async fn put_behind(&self, server: ServerId) -> ServiceResult<()> {
+        let mut work = self.work(Who::System).await?;
+        let now_ms = work.now_ms();
+        work.put_behind(server, now_ms).await?;
         work.commit().await
     }
 
@@ -144,7 +173,7 @@ impl Work {
                 let row = self.peering_request(id).await?.filter(|row| peering::is_overdue(row, now));
                 let Some(mut row) = row else { return Ok(()) };
                 row.status = next(row.status, PeeringAct::Expire, Side::System)?;
-                self.update_peering_request(&row).await?;
+                self.close_request(&mut row).await?;
                 self.audit(&[row.from, row.to], "peering_request.expire", row.id, "").await
             }
             Overdue::Grant(id) => {

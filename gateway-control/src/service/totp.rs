@@ -4,8 +4,6 @@
 //! password and code, or taken off by somebody who manages users. A code counts once: the step it belongs to, and every one
 //! before, is spent in the transaction that accepts it. Attempts are limited per user, so that guessing six digits takes years.
 
-use std::time::Duration;
-
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use gateway_proto::{
     api::platform::{ConfirmTotp, ConfirmedTotp, DisableTotp, EnrollTotp, Hidden, TotpEnrollment, TotpStatus},
@@ -30,6 +28,7 @@ const WRONG_CODE: &str = "the code is wrong, or was used before";
 impl Service {
     /// The own second factor.
     pub async fn totp_status(&self, actor: &Actor) -> ServiceResult<TotpStatus> {
+        actor.may(Act::Read)?;
         let mut tx = self.storage.read().await?;
         let enabled = tx.totp(actor.user.id).await?.is_some_and(|row| row.confirmed);
         let left = tx.count_recovery_codes(actor.user.id).await?;
@@ -131,12 +130,10 @@ impl Service {
     }
 
     async fn check_password(&self, actor: &Actor, password: &Hidden) -> ServiceResult<()> {
+        self.may_try_password(actor)?;
         let current = Some(actor.user.password_hash.0.clone());
         if self.passwords.verify(password.clone(), current).await? {
             return Ok(());
-        }
-        if self.refusals.check(&actor.user.id).is_err() {
-            return Err(ServiceError::RateLimited(Duration::from_secs(60)));
         }
         Err(ServiceError::Forbidden("the password is wrong".to_owned()))
     }

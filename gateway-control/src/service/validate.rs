@@ -3,15 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{ServiceError, ServiceResult};
+use crate::names;
 
-/// A name: 1–120 characters, trimmed, no control characters.
+/// The last second of the year 9999, Unix seconds: no time of a client is later.
+const LAST_MOMENT: u64 = 253_402_300_799;
+
+/// A name: 1–120 characters, trimmed, that can be seen and do not look like something else (see [`names`]).
 pub(super) fn name(field: &str, text: &str) -> ServiceResult<String> {
     let text = single_line(field, text, 120)?;
     if text.is_empty() {
         return Err(ServiceError::Invalid(format!("{field} is empty: it needs 1–120 characters")));
     }
+    names::check_name(&text).map_err(|fault| ServiceError::Invalid(format!("{field} {fault}")))?;
     // Lists show the own organization as "Self": nobody else may look like it.
-    if text.eq_ignore_ascii_case("self") {
+    if names::fold(&text) == "self" {
         return Err(ServiceError::Invalid(format!("{field} may not be \"Self\"")));
     }
     Ok(text)
@@ -27,6 +32,7 @@ pub(super) fn single_line(field: &str, text: &str, max: usize) -> ServiceResult<
     if length > max {
         return Err(ServiceError::Invalid(format!("{field} has {length} characters: at most {max} are accepted")));
     }
+    names::check_text(text).map_err(|fault| ServiceError::Invalid(format!("{field} {fault}")))?;
     Ok(text.to_owned())
 }
 
@@ -40,6 +46,7 @@ pub(super) fn text(field: &str, text: &str, max: usize) -> ServiceResult<String>
     if length > max {
         return Err(ServiceError::Invalid(format!("{field} has {length} characters: at most {max} are accepted")));
     }
+    names::check_text(text).map_err(|fault| ServiceError::Invalid(format!("{field} {fault}")))?;
     Ok(text.to_owned())
 }
 
@@ -48,6 +55,7 @@ pub(super) fn email(text: &str) -> ServiceResult<String> {
     let text = text.trim().to_lowercase();
     let sound = text.len() <= 254
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+        && names::check_text(&text).is_ok()
         && text
             .split_once('@')
             .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
@@ -90,6 +98,14 @@ pub(super) fn behavior(text: &str) -> ServiceResult<String> {
     }
 }
 
+/// A time that a client sends, Unix seconds.
+pub(super) fn moment(field: &str, secs: u64) -> ServiceResult<u64> {
+    if secs > LAST_MOMENT {
+        return Err(ServiceError::Invalid(format!("{field} is later than the year 9999: Unix seconds are expected")));
+    }
+    Ok(secs)
+}
+
 /// A number within bounds.
 pub(super) fn range<T: PartialOrd + std::fmt::Display>(field: &str, value: T, min: T, max: T) -> ServiceResult<T> {
     if value < min || value > max {
@@ -112,6 +128,12 @@ mod tests {
         assert!(engine("224.0.0.1:1").is_err() && engine("[::]:1").is_err());
         assert!(behavior("HL7").is_err() && behavior("").is_err());
         assert!(range("n", 0, 1, 2).is_err());
+        assert!(moment("expires_at", u64::MAX).is_err() && moment("expires_at", LAST_MOMENT + 1).is_err());
+        for own in ["self", "SELF", "ſelf", "Self\u{200b}", "Ｓｅｌｆ", "S\u{435}lf", "\u{202e}fleS", "\u{200b}"] {
+            assert!(name("name", own).is_err(), "{own:?}");
+        }
+        assert!(text("text", "a\u{202e}b", 10).is_err() && single_line("q", "a\u{200b}", 10).is_err());
+        assert!(email("a\u{200b}@example.org").is_err());
     }
 
     #[test]
@@ -120,5 +142,6 @@ mod tests {
         assert_eq!(email(" A@Example.org ").unwrap(), "a@example.org");
         assert_eq!(engine("[::1]:6661").unwrap(), "[::1]:6661");
         assert_eq!(text("text", "a\nb", 3).unwrap(), "a\nb");
+        assert_eq!(moment("expires_at", LAST_MOMENT).unwrap(), LAST_MOMENT);
     }
 }

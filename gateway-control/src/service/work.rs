@@ -11,11 +11,17 @@ use gateway_proto::{
     id::{OrganizationId, ServerId},
 };
 
-use super::{Actor, Service, ServiceError, ServiceResult, audit, policy, policy_keys::Signer};
-use crate::storage::{News, Transaction};
-
-/// Policies that one change compiles itself; at least what the reconciler takes at a time.
-pub(super) const COMPILED_AT_ONCE: usize = 50;
+use super::{
+    Actor, Service, ServiceError, ServiceResult, audit,
+    backlog::{POLICIES_AT_ONCE, Portion},
+    etag::Condition,
+    policy,
+    policy_keys::Signer,
+};
+use crate::{
+    storage::{News, Transaction},
+    turns::Turn,
+};
 
 /// Who acts, for the audit log.
 #[derive(Debug, Clone)]
@@ -45,6 +51,14 @@ impl Who {
         match self {
             Self::User { organization, request, .. } if chain == Some(*organization) => request.clone(),
             Self::User { .. } | Self::Gateway(_) | Self::Operator | Self::System => String::new(),
+        }
+    }
+
+    /// The organization on whose behalf it is.
+    pub(super) fn organization(&self) -> Option<OrganizationId> {
+        match self {
+            Self::User { organization, .. } => Some(*organization),
+            Self::Gateway(_) | Self::Operator | Self::System => None,
         }
     }
 
@@ -83,14 +97,20 @@ pub(super) struct Work {
     moved: BTreeSet<ServerId>,
     /// Revisions that a server's next policy must exceed.
     pub(super) floors: BTreeMap<ServerId, u64>,
+    /// Has to be looked at before the change is made.
+    pub(super) condition: Option<Condition>,
     /// The key of the request was claimed in it.
     pub(super) claimed: bool,
     /// The change left policies to compile to the reconciler.
     pub(super) backlog: bool,
+    /// Something ends by it.
+    cuts: bool,
+    /// The turn of whoever writes; given back when the database is free for the next one.
+    turn: Option<Turn>,
 }
 
 impl Work {
-    pub(super) async fn begin(service: &Service, who: Who) -> ServiceResult<Self> {
+    pub(super) async fn begin(service: &Service, who: Who, turn: Option<Turn>) -> ServiceResult<Self> {
         let tx = service.storage.begin().await?;
         Ok(Self {
             service: service.clone(),
@@ -103,8 +123,11 @@ impl Work {
             removed: BTreeSet::new(),
             moved: BTreeSet::new(),
             floors: BTreeMap::new(),
+            condition: None,
             claimed: false,
             backlog: false,
+            cuts: false,
+            turn,
         })
     }
 
@@ -141,6 +164,16 @@ impl Work {
     /// The policy of this server may have changed.
     pub(super) fn touch(&mut self, server: ServerId) {
         self.touched.insert(server);
+    }
+
+    /// Something ends by this change, or is put to rest: the policies that say so go before others.
+    pub(super) fn cuts(&mut self) {
+        self.cuts = true;
+    }
+
+    /// The organization on whose behalf it is made.
+    pub(super) fn own(&self) -> Option<OrganizationId> {
+        self.who.organization()
     }
 
     /// The gateway of this server watches at this replica from now on.
@@ -218,29 +251,44 @@ impl Work {
         Ok(())
     }
 
-    /// Compiles the policies of the touched servers. More than [`COMPILED_AT_ONCE`] would hold up everybody else: they are
-    /// left to the reconciler, which does some at a time, the first of them sooner than this transaction would be over.
+    /// Compiles the policies of the touched servers, the smallest first. More than a [`Portion`] would hold up everybody else:
+    /// the rest is left to the reconciler, which does some at a time, the first of them sooner than this transaction would be
+    /// over.
     async fn compile(&mut self) -> ServiceResult<()> {
         // What a gateway has is known to this change only.
         for server in self.floors.keys().copied().collect::<Vec<_>>() {
             self.compile_one(server).await?;
         }
-        if self.touched.len() > COMPILED_AT_ONCE {
-            for server in std::mem::take(&mut self.touched) {
-                self.mark_stale(server).await?;
+        // So many are left behind as they are: to look at each of them would take as long as to compile some.
+        if self.touched.len() <= POLICIES_AT_ONCE {
+            let mut sizes = Vec::with_capacity(self.touched.len());
+            for server in self.touched.clone() {
+                sizes.push((self.count_open_connections(server).await?, server));
             }
-            self.backlog = true;
+            sizes.sort_unstable();
+            let mut portion = Portion::of_a_change();
+            for (entries, server) in sizes {
+                if portion.takes(entries) {
+                    self.compile_one(server).await?;
+                }
+            }
         }
-        while let Some(server) = self.touched.first().copied() {
-            self.compile_one(server).await?;
+        let left: Vec<_> = std::mem::take(&mut self.touched).into_iter().collect();
+        if !left.is_empty() {
+            let (ends, now_ms) = (self.cuts, self.now_ms());
+            self.mark_stale(&left, ends, now_ms).await?;
+            self.backlog = true;
         }
         Ok(())
     }
 
     /// Compiles what was touched, makes everything durable, and only then wakes the gateways concerned.
     pub(super) async fn commit(mut self) -> ServiceResult<()> {
+        if let Some(condition) = &self.condition {
+            condition.must_be_looked_at()?;
+        }
         self.compile().await?;
-        let Self { service, mut tx, compiled: changed, removed, moved, backlog, .. } = self;
+        let Self { service, mut tx, compiled: changed, removed, moved, backlog, turn, .. } = self;
         if service.shared {
             let news = News {
                 from: service.replica().to_owned(),
@@ -254,6 +302,7 @@ impl Work {
         let tracker = service.commits.clone();
         let finish = tracker.spawn(async move {
             let committed = tx.commit().await;
+            drop(turn);
             if committed.is_ok() {
                 for server in removed {
                     service.watchers.remove(server);

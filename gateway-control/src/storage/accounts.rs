@@ -19,8 +19,8 @@ pub trait Accounts: Send {
     async fn insert_organization(&mut self, row: &OrganizationRow) -> StorageResult<()>;
     /// Stores a changed one.
     async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()>;
-    /// Discoverable ones whose search key contains the text, ordered by name key.
-    async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>>;
+    /// Discoverable ones whose search key contains the text, each with its name key and ordered by it.
+    async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<(String, OrganizationRow)>>;
     /// Organizations of a tenant that are not removed.
     async fn organizations_of_tenant(&mut self, tenant: TenantId, slice: &Slice)
     -> StorageResult<Vec<OrganizationRow>>;
@@ -46,6 +46,8 @@ pub trait Accounts: Send {
     async fn owners(&mut self, organization: OrganizationId) -> StorageResult<u64>;
     /// Adds one; [`super::StorageError::Duplicate`] when the organization has a user with this address.
     async fn insert_user(&mut self, row: &UserRow) -> StorageResult<()>;
+    /// Gives one another role.
+    async fn set_role(&mut self, id: UserId, role: Role) -> StorageResult<()>;
     /// Removes one with its sessions.
     async fn delete_user(&mut self, id: UserId) -> StorageResult<()>;
     /// Adds a session and drops the oldest of that user above `keep`.

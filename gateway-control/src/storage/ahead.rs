@@ -22,6 +22,8 @@ pub enum Ahead {
     Revisions(BTreeSet<ServerId>),
     /// [`super::Channels::channel`].
     Channels(BTreeSet<ChannelId>),
+    /// [`super::Channels::grant`].
+    Grants(BTreeSet<GrantId>),
     /// [`super::Channels::open_grants_of_channel`].
     GrantsOfChannels(BTreeSet<ChannelId>),
     /// [`super::Peering::agreement`].

@@ -46,6 +46,8 @@ pub trait Channels: Send {
     ) -> StorageResult<Option<GrantRow>>;
     /// Grants of an agreement that have not ended.
     async fn open_grants_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<GrantRow>>;
+    /// Grants that wait for an answer and would be sent from this server.
+    async fn waiting_grants_of_sender(&mut self, server: ServerId) -> StorageResult<Vec<GrantRow>>;
     /// Grants of a channel that have not ended.
     async fn open_grants_of_channel(&mut self, channel: ChannelId) -> StorageResult<Vec<GrantRow>>;
     /// Waiting grants that nobody answered in time, and grants in force whose time is over.
@@ -110,6 +112,8 @@ rows! {
         sender_server: Option<ServerId>,
         /// The local port of the sending gateway, 0: it picks one.
         sender_port: u16,
+        /// The public name that the channel had when the grant ended; none: it has not ended.
+        kept_endpoint: Option<String>,
         /// Creation.
         created_at: u64,
     }

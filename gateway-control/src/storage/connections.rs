@@ -27,8 +27,17 @@ pub trait Connections: Send {
     ) -> StorageResult<Vec<ConnectionRow>>;
     /// Connections of a server that have not ended, ordered by id.
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
-    /// Connections of a server that wait for both gateways, ordered by id.
-    async fn ready_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
+    /// How many connections of a server have not ended.
+    async fn count_open_connections(&mut self, server: ServerId) -> StorageResult<u64>;
+    /// Connections of a server that become active by themselves, and that both gateways have in force now, ordered by id.
+    async fn confirmed_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
+    /// The policy of a server says something new about these connections with this revision, which nobody has confirmed yet.
+    async fn put_revision(
+        &mut self,
+        server: ServerId,
+        revision: u64,
+        connections: &[ConnectionId],
+    ) -> StorageResult<()>;
     /// The gateway of a server has a revision in force since now: so its ends that were waiting for it are.
     async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<()>;
     /// The gateway of a server has nothing newer than this revision in force, whatever it said before.
@@ -124,6 +133,8 @@ rows! {
         agreement: AgreementStatus,
         /// The channel's engine port; none: an admin connection.
         engine: Option<String>,
+        /// The engine's id of the channel; none: an admin connection, or not known.
+        engine_channel: Option<String>,
         /// The channel's public name; of an admin connection, the name of the administered server.
         endpoint: String,
         /// Kind of exchange.

@@ -17,6 +17,8 @@ pub trait Credentials: Send {
     async fn api_token_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<ApiTokenRow>>;
     /// Tokens of an organization's users.
     async fn api_tokens(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ApiTokenRow>>;
+    /// Tokens of a user.
+    async fn api_tokens_of_user(&mut self, user: UserId) -> StorageResult<Vec<ApiTokenRow>>;
     /// How many a user has.
     async fn count_api_tokens(&mut self, user: UserId) -> StorageResult<u64>;
     /// Adds one.
@@ -37,6 +39,8 @@ pub trait Credentials: Send {
     async fn invitation_by_hash(&mut self, hash: &str, now: u64) -> StorageResult<Option<InvitationRow>>;
     /// Invitations of an organization.
     async fn invitations(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<InvitationRow>>;
+    /// Invitations that a user made.
+    async fn invitations_by(&mut self, inviter: UserId) -> StorageResult<Vec<InvitationRow>>;
     /// How many invitations of an organization there are.
     async fn count_invitations(&mut self, organization: OrganizationId) -> StorageResult<u64>;
     /// The invitation of an address into an organization.

@@ -54,6 +54,13 @@ pub trait DeviceTokens: Send {
     async fn revoke_device_token(&mut self, id: DeviceTokenId, now: u64) -> StorageResult<()>;
     /// Revokes those of a device; how many.
     async fn revoke_tokens_of_device(&mut self, device: DeviceId, now: u64) -> StorageResult<u64>;
+    /// Revokes those of an organization that a user asked for and that have not ended; how many.
+    async fn revoke_tokens_issued_by(
+        &mut self,
+        organization: OrganizationId,
+        issuer: &str,
+        now: u64,
+    ) -> StorageResult<u64>;
     /// Revokes every one there is; how many.
     async fn revoke_all_device_tokens(&mut self, now: u64) -> StorageResult<u64>;
     /// Removes those that have ended.

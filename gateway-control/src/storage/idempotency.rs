@@ -10,13 +10,15 @@ use super::{StorageResult, rows::rows};
 pub trait Idempotency: Send {
     /// What is known of a key that was used since then.
     async fn idempotency_key(&mut self, user: UserId, key: &str, since: u64) -> StorageResult<Option<IdempotencyRow>>;
-    /// Claims a key; [`super::StorageError::Duplicate`] when it is claimed already. The oldest of the user above `keep` go.
+    /// Claims a key; [`super::StorageError::Duplicate`] when it is claimed already. A claim that is not from after `since`
+    /// is over, and gives way. The oldest of the user above `keep` go.
     async fn insert_idempotency_key(
         &mut self,
         user: UserId,
         key: &str,
         request_hash: &str,
         now: u64,
+        since: u64,
         keep: u32,
     ) -> StorageResult<()>;
     /// Keeps the answer to a claimed key.
@@ -25,8 +27,7 @@ pub trait Idempotency: Send {
         user: UserId,
         key: &str,
         request_hash: &str,
-        status: u16,
-        answer: Option<&str>,
+        answer: &KeptAnswer,
     ) -> StorageResult<()>;
     /// Removes keys from before.
     async fn purge_idempotency_keys(&mut self, before: u64) -> StorageResult<()>;
@@ -37,9 +38,17 @@ rows! {
     IdempotencyRow {
         /// What was asked for, hashed.
         request_hash: String,
-        /// The status of the answer, once it is known.
-        status: Option<u16>,
-        /// The answer, unless it is not kept.
-        answer: Option<String>,
+        /// The answer, once it is known.
+        answer: Option<KeptAnswer>,
+    }
+
+    /// An answer that is given again.
+    KeptAnswer {
+        /// Its status.
+        status: u16,
+        /// Its text, unless that is not kept.
+        text: Option<String>,
+        /// The entity tag that came with it.
+        etag: Option<String>,
     }
 }

@@ -69,6 +69,9 @@ rows! {
         status: PeeringStatus,
         /// What it became.
         agreement: Option<AgreementId>,
+        /// The names that the asking and the asked organization had when it came to nothing; none: it waits, or became
+        /// an agreement.
+        kept_names: Option<(String, String)>,
         /// Creation.
         created_at: u64,
         /// When it expires unanswered.
@@ -88,6 +91,8 @@ rows! {
         first_suspends: bool,
         /// Whether the second suspends it.
         second_suspends: bool,
+        /// The names that the first and the second had when it ended; none: it has not ended.
+        kept_names: Option<(String, String)>,
         /// Creation.
         created_at: u64,
         /// End.
@@ -108,6 +113,12 @@ impl AgreementRow {
     /// Whether the organization is a side of it.
     pub fn has(&self, organization: OrganizationId) -> bool {
         self.first == organization || self.second == organization
+    }
+
+    /// The name that a side had when it ended; none: it has not ended.
+    pub fn kept_name(&self, organization: OrganizationId) -> Option<&str> {
+        let (first, second) = self.kept_names.as_ref()?;
+        Some(if self.first == organization { first.as_str() } else { second.as_str() })
     }
 
     /// The other side; the same one, inside a self-agreement.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use gateway_proto::{
-    id::{OrganizationId, RelayId, ServerId},
+    id::{EnrollmentCodeId, OrganizationId, RelayId, ServerId, UserId},
     identity::{GatewayPublicKey, NoiseBinding},
     policy::Secret,
 };
@@ -24,14 +24,24 @@ pub trait Servers: Send {
     async fn insert_server(&mut self, row: &ServerRow) -> StorageResult<()>;
     /// Stores a changed one.
     async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()>;
-    /// Marks a server for compilation.
-    async fn mark_stale(&mut self, server: ServerId) -> StorageResult<()>;
+    /// Marks servers for compilation since now, Unix milliseconds, those that have a gateway; `ends`: something ends by it.
+    async fn mark_stale(&mut self, servers: &[ServerId], ends: bool, now_ms: u64) -> StorageResult<()>;
     /// Marks every server with a gateway for compilation.
     async fn mark_all_stale(&mut self) -> StorageResult<()>;
     /// Marks the servers connected with this one for compilation, those that have a gateway.
     async fn mark_neighbours_stale(&mut self, server: ServerId) -> StorageResult<()>;
     /// Some servers marked for compilation, in the order of their ids, after one of them.
     async fn stale_servers(&mut self, after: &str, limit: u32) -> StorageResult<Vec<ServerId>>;
+    /// Servers marked for compilation of one organization, the oldest mark first: of the next one after `after` that has any.
+    /// `ends`: those by which something ends, or else the others.
+    async fn stale_servers_of_next(
+        &mut self,
+        after: Option<OrganizationId>,
+        ends: bool,
+        limit: u32,
+    ) -> StorageResult<Vec<StaleServerRow>>;
+    /// Puts a marked server behind the others of its organization: it could not be compiled now, Unix milliseconds.
+    async fn put_behind(&mut self, server: ServerId, now_ms: u64) -> StorageResult<()>;
     /// Remembers a removed gateway.
     async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()>;
     /// Forgets a removed gateway, because it is enrolled again.
@@ -42,6 +52,12 @@ pub trait Servers: Send {
     async fn insert_enrollment_code(&mut self, row: &EnrollmentCodeRow) -> StorageResult<()>;
     /// An enrolment code by the hash of its secret.
     async fn enrollment_code(&mut self, secret_hash: &str) -> StorageResult<Option<EnrollmentCodeRow>>;
+    /// Enrolment codes of a server that can still be used.
+    async fn open_enrollment_codes(&mut self, server: ServerId, now: u64) -> StorageResult<Vec<EnrollmentCodeRow>>;
+    /// Enrolment codes that a user made and nobody used, ended or not.
+    async fn unused_codes_of_user(&mut self, user: UserId) -> StorageResult<Vec<EnrollmentCodeRow>>;
+    /// Ends a code that nobody used.
+    async fn delete_enrollment_code(&mut self, id: EnrollmentCodeId) -> StorageResult<()>;
     /// Binds a code to the key that used it.
     async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey, now: u64) -> StorageResult<()>;
     /// The newest policy of a server.
@@ -105,16 +121,29 @@ rows! {
     }
     /// An enrolment code.
     EnrollmentCodeRow {
+        /// Id.
+        id: EnrollmentCodeId,
         /// SHA-256 of the secret, hex.
         secret_hash: String,
         /// Server.
         server: ServerId,
+        /// The user who made it; none: it is from a time when that was not written down.
+        issued_by: Option<UserId>,
         /// End.
         expires_at: u64,
         /// The key that used it.
         used_by: Option<GatewayPublicKey>,
         /// When.
         used_at: Option<u64>,
+    }
+    /// A server whose policy must be compiled.
+    StaleServerRow {
+        /// Server.
+        server: ServerId,
+        /// Organization.
+        organization: OrganizationId,
+        /// Entries that its policy has, about.
+        entries: u64,
     }
     /// The newest policy of a server's gateway.
     PolicyRow {

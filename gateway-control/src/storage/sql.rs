@@ -24,6 +24,7 @@ mod engines;
 mod gateway_audits;
 mod idempotency;
 mod identities;
+mod keys;
 mod line;
 mod links;
 mod location;
@@ -37,6 +38,8 @@ mod shares;
 mod tiers;
 mod totp;
 
+#[cfg(test)]
+mod full;
 #[cfg(test)]
 mod plans;
 
@@ -53,9 +56,10 @@ pub use self::query::queries_run;
 use self::{
     ahead::Shelf,
     line::{CHANNEL, Leadership, PostgresLine, SERVERS_IN_NEWS},
-    query::{Columns, Connection, Db, Row, query, unreadable},
+    query::{Columns, Connection, Db, IDS_AT_ONCE, Row, query, query_in, unreadable},
 };
 use super::{News, NewsLine, Slice, Storage, StorageError, StorageResult, Transaction};
+use crate::names;
 
 /// A consistent view for reading, on PostgreSQL.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -106,18 +110,7 @@ impl Storage for SqlStorage {
     }
 
     async fn begin(&self) -> StorageResult<Box<dyn Transaction>> {
-        Ok(Box::new(match &self.pools {
-            Pools::Sqlite { writer, .. } => {
-                SqlTransaction::writing(Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
-            }
-            Pools::Postgres(Postgres { writer, .. }) => {
-                // READ COMMITTED: what is read after the lock was granted is what the writer before has committed.
-                let mut inner = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
-                let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS_LOCK);
-                lock.execute(&mut *inner).await?;
-                SqlTransaction::writing(Inner::Postgres(inner))
-            }
-        }))
+        Ok(Box::new(self.writing().await?))
     }
 
     async fn ping(&self) -> StorageResult<()> {
@@ -161,6 +154,23 @@ impl Storage for SqlStorage {
                 writer.close().await;
             }
         }
+    }
+}
+
+impl SqlStorage {
+    async fn writing(&self) -> StorageResult<SqlTransaction> {
+        Ok(match &self.pools {
+            Pools::Sqlite { writer, .. } => {
+                SqlTransaction::writing(Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
+            }
+            Pools::Postgres(Postgres { writer, .. }) => {
+                // READ COMMITTED: what is read after the lock was granted is what the writer before has committed.
+                let mut inner = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+                let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS_LOCK);
+                lock.execute(&mut *inner).await?;
+                SqlTransaction::writing(Inner::Postgres(inner))
+            }
+        })
     }
 }
 
@@ -228,8 +238,8 @@ impl From<sqlx::Error> for StorageError {
                 // PostgreSQL is stopping, starting, lets nobody in now, has no connection left, or is a standby.
                 Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03" | "25006") => Self::Unavailable(error),
                 Some(code) if code.starts_with("08") => Self::Unavailable(error),
-                // The disk is full: PostgreSQL's, or that of the SQLite file. What is there can still be read.
-                Some("53100" | "13") => Self::Unavailable(error),
+                // PostgreSQL's disk, or that of the SQLite file or of the index of its log.
+                Some("53100" | "13" | "4874") => Self::Full(error),
                 _ => Self::Database(error),
             },
             _ => Self::Database(error),
@@ -256,9 +266,9 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// How a name is compared: two names that differ in case only are the same name.
+/// How a name is compared: two names that look the same are the same name.
 fn key(name: &str) -> String {
-    name.to_lowercase()
+    names::fold(name)
 }
 
 /// The LIKE pattern, with `!` as escape, of everything whose key contains a text.

@@ -1,7 +1,7 @@
 //! Tiers and what counts against them.
 
 use async_trait::async_trait;
-use gateway_proto::id::{OrganizationId, ServerId};
+use gateway_proto::id::{ChannelId, OrganizationId, ServerId};
 
 use super::{Slice, StorageResult, rows::rows};
 
@@ -24,6 +24,20 @@ pub trait Tiers: Send {
     async fn count_channels(&mut self, server: ServerId) -> StorageResult<u64>;
     /// The servers of an organization with the most channels, the fullest first.
     async fn fullest_servers(&mut self, organization: OrganizationId, most: u32) -> StorageResult<Vec<ServerCountRow>>;
+    /// The servers of an organization with the most connections that have not ended, those first.
+    async fn busiest_servers(
+        &mut self,
+        organization: OrganizationId,
+        most: u32,
+    ) -> StorageResult<Vec<ServerConnectionsRow>>;
+    /// Grants of a channel that wait or are in force.
+    async fn count_open_grants(&mut self, channel: ChannelId) -> StorageResult<u64>;
+    /// The channels of an organization with the most grants that wait or are in force, those first.
+    async fn most_granted_channels(
+        &mut self,
+        organization: OrganizationId,
+        most: u32,
+    ) -> StorageResult<Vec<ChannelGrantsRow>>;
     /// All organizations.
     async fn platform_organizations(&mut self, slice: &Slice) -> StorageResult<Vec<PlatformOrganizationRow>>;
     /// When an organization asked another one without success since then, newest first, so many at most.
@@ -47,6 +61,10 @@ rows! {
         max_peers: Option<u32>,
         /// Channels of a server.
         max_channels_per_server: Option<u32>,
+        /// Grants of a channel that wait or are in force.
+        max_grants_per_channel: Option<u32>,
+        /// Connections of a server that have not ended.
+        max_connections_per_server: Option<u32>,
         /// Whether admin connections may be read-write.
         admin_read_write: bool,
         /// Whether new organizations begin with it.
@@ -60,6 +78,24 @@ rows! {
         name: String,
         /// Its channels.
         channels: u64,
+    }
+    /// How many connections a server has.
+    ServerConnectionsRow {
+        /// Server.
+        server: ServerId,
+        /// Its name.
+        name: String,
+        /// Its connections.
+        connections: u64,
+    }
+    /// How many grants a channel has.
+    ChannelGrantsRow {
+        /// Channel.
+        channel: ChannelId,
+        /// Its name.
+        name: String,
+        /// Its grants.
+        grants: u64,
     }
     /// An organization and its tier.
     PlatformOrganizationRow {

@@ -49,7 +49,7 @@ async fn an_offered_admin_connection_reaches_both_gateways_once_it_is_accepted()
     assert_eq!((accepted.status, accepted.sender.server_id), (ConnectionStatus::Ready, Some(pair.hospital_server.id)));
     let (user, owner) = (hospital.policy().await, lab.policy().await);
     let (user, owner) = (&user.connections[0], &owner.connections[0]);
-    assert_eq!((user.local, owner.local), (LocalEnd::AdminUser { port: 9443 }, LocalEnd::AdminOwner));
+    assert_eq!((&user.local, &owner.local), (&LocalEnd::AdminUser { port: 9443 }, &LocalEnd::AdminOwner));
     let scope = AdminScope { patient_data: true, ..AdminScope::default() };
     assert_eq!((user.admin, owner.admin, owner.kind), (scope, scope, ConnectionKind::AdminReadOnly));
     assert_eq!((owner.staleness_secs, user.endpoint.as_str()), (900, "lis"));

@@ -42,7 +42,7 @@ async fn a_token_acts_as_its_user_within_its_scopes_and_never_beyond() {
     assert_eq!(people.refused("POST", "/invitations", Some(body)).await.code, "forbidden");
     // Without the scope `read` nothing is read, and nobody is signed out by a token.
     let (blind, _) = by_token(&hospital, &["server"]).await;
-    for path in ["/me", "/organization", "/tiers", "/relays", "/behaviors"] {
+    for path in ["/me", "/me/totp", "/organization", "/tiers", "/relays", "/behaviors"] {
         assert_eq!(blind.refused("GET", path, None).await.code, "forbidden", "{path}");
     }
     assert_eq!(blind.refused("DELETE", "/sessions/current", None).await.code, "forbidden");
@@ -109,6 +109,29 @@ async fn a_token_ends_by_itself_when_revoked_with_its_user_and_with_a_new_passwo
     }
     let login = json!({"email": "owner@hospital.example", "password": "correct horse battery"});
     assert_eq!(control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn a_session_cannot_be_used_to_guess_the_password_of_its_user() {
+    let control = Control::start_with("[limits]\nlogins_per_minute = 1000\n").await;
+    let hospital = control.organization("Hospital").await;
+    let elsewhere = hospital.sign_in().await;
+    let change = |current: &str| Some(json!({"current": current, "new": "a new long password"}));
+    for n in 0..10 {
+        let guess = format!("wrong password {n}");
+        assert_eq!(hospital.refused("POST", "/me/password", change(&guess)).await.code, "forbidden");
+        let body = json!({"password": guess});
+        assert_eq!(hospital.refused("POST", "/me/totp", Some(body)).await.code, "forbidden");
+    }
+    // From now on a right one is no better than a wrong one: the answer tells nothing.
+    for guess in ["correct horse battery", "wrong password"] {
+        assert_eq!(hospital.refused("POST", "/me/password", change(guess)).await.code, "rate_limited");
+        let body = json!({"password": guess});
+        assert_eq!(hospital.refused("POST", "/me/totp", Some(body)).await.code, "rate_limited");
+    }
+    // Whoever has the password signs in and ends the other session.
+    assert_eq!(elsewhere.send("POST", "/me/password", change("correct horse battery")).await.status(), 204);
+    assert_eq!(hospital.refused("GET", "/me", None).await.code, "unauthenticated");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use gateway_proto::{
         platform::{AuditEntry, Channel, PublishedEndpoint},
     },
     engine::{EngineChannel, EngineChannelState, EngineCounts, EngineListener, EngineState, plan::EndState},
-    policy::LocalEnd,
+    policy::{LocalEnd, Policy},
 };
 use serde_json::json;
 
@@ -50,6 +50,10 @@ fn report(complete: bool, channels: Vec<EngineChannel>, gone: &[&str]) -> WatchR
     let gone = gone.iter().map(|id| (*id).to_owned()).collect();
     let engine = Some(EngineReport { head, complete, more: false, channels, gone });
     WatchRequest::Report(Report { engine, ..Report::default() })
+}
+
+fn listener(port: u16, engine_channel: Option<&str>) -> LocalEnd {
+    LocalEnd::Listener { engine: ([127, 0, 0, 1], port).into(), engine_channel: engine_channel.map(str::to_owned) }
 }
 
 async fn engine_of(org: &Org<'_>, server: &str, what: &str, is: impl Fn(&ServerEngine) -> bool) -> ServerEngine {
@@ -115,7 +119,7 @@ async fn a_proposal_is_published_by_a_person_and_follows_the_engine_from_then_on
 
     // Renamed and moved: name and policy follow.
     two.send(&report(false, vec![channel("a", "adt_new", 7001, Started)], &[])).await;
-    let moved = LocalEnd::Listener { engine: ([127, 0, 0, 1], 7001).into() };
+    let moved = listener(7001, Some("a"));
     two.policy_until(|policy| policy.connections.iter().any(|connection| connection.local == moved)).await;
     let shown: Channel = lab.get(&format!("/channels/{}", published.id)).await;
     assert_eq!((shown.name.as_str(), shown.public_name.as_str()), ("adt_new", "ADT feed"));
@@ -131,9 +135,65 @@ async fn a_proposal_is_published_by_a_person_and_follows_the_engine_from_then_on
     let engine = engine_of(&lab, &server, "missing", |engine| engine.links[0].state == EndState::Missing).await;
     assert_eq!(engine.proposals, ["b"]);
     assert!(hospital.list::<PublishedEndpoint>(&endpoints).await[0].stopped);
+    let audit: Vec<AuditEntry> = lab.list("/audit").await;
+    let followed = |text: &str| audit.iter().filter(|e| e.act == "channel.follow" && e.detail.contains(text)).count();
+    assert_eq!((followed("stopped in the engine"), followed("deleted in the engine")), (1, 1));
 
     // Somebody else's engine is nobody's business.
     assert_eq!(hospital.refused("GET", &format!("/servers/{server}/engine"), None).await.code, "not_found");
+}
+
+#[tokio::test]
+async fn a_policy_names_the_channel_of_the_engine_and_a_person_binds_the_endpoint_to_a_successor() {
+    use EngineChannelState::Started;
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let (main, lis) = (hospital.server("main").await, lab.server("lis").await);
+    let (one, two) = (Gateway::new(1), Gateway::new(2));
+    hospital.enroll(&main, &one).await;
+    lab.enroll(&lis, &two).await;
+    let agreement = hospital.agree_with(&lab).await;
+    let mut two = two.watch(&control).await;
+    two.policy().await;
+    let server = lis.id.to_string();
+
+    // Registered by hand: which channel of the engine it is, nobody said yet.
+    let body = json!({"server_id": lis.id, "name": "adt", "engine": "127.0.0.1:6661", "public_name": "ADT feed"});
+    let adt: Channel = lab.post("/channels", body).await;
+    let grant = json!({"agreement_id": agreement, "channel_id": adt.id});
+    let grant: gateway_proto::api::platform::Grant = lab.post("/grants", grant).await;
+    let _: gateway_proto::api::platform::Grant =
+        hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    let is = |policy: &Policy, end: LocalEnd| policy.connections.iter().any(|connection| connection.local == end);
+    two.policy_until(|policy| is(policy, listener(6661, None))).await;
+    two.send(&report(true, vec![channel("a", "adt", 6661, Started)], &[])).await;
+    two.policy_until(|policy| is(policy, listener(6661, Some("a")))).await;
+
+    // Deleted and imported anew, under another id on the same port: that is another channel until somebody says so.
+    let again = vec![channel("b", "adt", 6661, Started), channel("c", "orders", 7002, Started)];
+    two.send(&report(false, again, &["a"])).await;
+    let engine = engine_of(&lab, &server, "missing", |engine| engine.links[0].state == EndState::Missing).await;
+    assert_eq!(engine.proposals, ["b", "c"]);
+    let path = format!("/channels/{}", adt.id);
+    let to = |id: &str| Some(json!({"engine_channel": id}));
+    let viewer = lab.user("viewer").await;
+    assert_eq!(viewer.refused("PATCH", &path, to("b")).await.code, "forbidden");
+    assert_eq!(lab.refused("PATCH", &path, to("z")).await.code, "not_found");
+    let both = json!({"engine_channel": "b", "engine": "127.0.0.1:9"});
+    assert_eq!(lab.refused("PATCH", &path, Some(both)).await.code, "invalid");
+    let orders = json!({"engine_channel": "c", "public_name": "Orders"});
+    let _: Channel = lab.post(&format!("/servers/{server}/engine/channels"), orders).await;
+    assert_eq!(lab.refused("PATCH", &path, to("c")).await.code, "conflict");
+    let bound = lab.send("PATCH", &path, to("b")).await;
+    assert_eq!(bound.status(), 200);
+    two.policy_until(|policy| is(policy, listener(6661, Some("b")))).await;
+    let engine: ServerEngine = lab.get(&format!("/servers/{server}/engine")).await;
+    let link = engine.links.iter().find(|link| link.channel_id == adt.id).unwrap();
+    assert_eq!((link.engine_channel.as_str(), link.state), ("b", EndState::Started));
+    let audit: Vec<AuditEntry> = lab.list("/audit").await;
+    let has = |act: &str, text: &str| audit.iter().any(|entry| entry.act == act && entry.detail.contains(text));
+    assert!(has("channel.follow", "recognised as the engine's channel a"));
+    assert!(has("channel.update", "engine_channel: a → b"));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use gateway_proto::{
     api::{
         gateway::WatchEvent,
-        platform::{AuditEntry, Server},
+        platform::{AuditEntry, OpenEnrollmentCode, Server},
     },
     peering::ConnectionStatus,
 };
@@ -49,6 +49,40 @@ async fn expired_replaced_and_invented_codes_are_refused() {
     let body = json!({"valid_secs": 59});
     let path = format!("/servers/{}/enrollment-codes", server.id);
     assert_eq!(hospital.refused("POST", &path, Some(body)).await.code, "invalid");
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_used_is_seen_by_its_id_and_revoked() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let admin = hospital.user("admin").await;
+    let server = hospital.server("main").await;
+    let path = format!("/servers/{}/enrollment-codes", server.id);
+    assert!(hospital.list::<OpenEnrollmentCode>(&path).await.is_empty());
+    let code = admin.code(&server).await;
+    let answer = hospital.send("GET", &path, None).await.text().await.unwrap();
+    assert!(!answer.contains(&code.secret) && !answer.contains("gwe"), "{answer}");
+    let open: Vec<OpenEnrollmentCode> = hospital.list(&path).await;
+    assert_eq!((open.len(), open[0].issued_by.as_deref()), (1, Some(admin.session.user.email.as_str())));
+    let other = hospital.server("other").await;
+    let revoke = format!("{path}/{}", open[0].id);
+    let elsewhere = revoke.replace(&server.id.to_string(), &other.id.to_string());
+    assert_eq!(hospital.refused("DELETE", &elsewhere, None).await.code, "not_found");
+    assert_eq!(hospital.send("DELETE", &revoke, None).await.status(), 204);
+    assert_eq!(hospital.refused("DELETE", &revoke, None).await.code, "not_found");
+    assert_eq!(Gateway::new(1).enroll(&control, &code.secret).await.unwrap_err().code, "enrollment_code");
+    assert!(hospital.list::<OpenEnrollmentCode>(&path).await.is_empty());
+    let log: Vec<AuditEntry> = hospital.list("/audit?act=enrollment_code.delete").await;
+    assert_eq!((log[0].object.clone(), log[0].detail.clone()), (server.id.to_string(), open[0].id.to_string()));
+    // Used, it is its gateway's: there is nothing to see and nothing to revoke; nor is there when it ended.
+    let code = hospital.code(&server).await;
+    let open: Vec<OpenEnrollmentCode> = hospital.list(&path).await;
+    Gateway::new(1).enroll(&control, &code.secret).await.unwrap();
+    assert!(hospital.list::<OpenEnrollmentCode>(&path).await.is_empty());
+    assert_eq!(hospital.refused("DELETE", &format!("{path}/{}", open[0].id), None).await.code, "not_found");
+    hospital.code(&server).await;
+    control.clock.advance(Duration::from_secs(3_600));
+    assert!(hospital.list::<OpenEnrollmentCode>(&path).await.is_empty());
 }
 
 #[tokio::test]

@@ -58,7 +58,8 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
     assert_eq!(policy.connections[0].activation, Activation::Ready);
     assert_eq!(policy.connections[0].local, LocalEnd::Sender { port: 6661 });
     let other = two.policy().await;
-    assert_eq!(other.connections[0].local, LocalEnd::Listener { engine: "127.0.0.1:6661".parse().unwrap() });
+    let listener = LocalEnd::Listener { engine: "127.0.0.1:6661".parse().unwrap(), engine_channel: None };
+    assert_eq!(other.connections[0].local, listener);
     assert_eq!(policy.connections[0].secrets, other.connections[0].secrets, "both ends share the secret");
     assert_eq!(policy.peers[0].pair_secret, other.peers[0].pair_secret);
     assert_eq!(policy.peers[0].server.name, "lis");

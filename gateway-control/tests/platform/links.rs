@@ -148,6 +148,19 @@ async fn the_gateway_of_a_linked_device_may_ask_about_the_tokens_of_the_other() 
         assert_eq!((answer.linked.len(), answer.linked[0].id), (1, target.id));
         assert_eq!(answer.linked[0].server_id, Some(pair.lab_server.id));
     }
+    // With whom else the device is linked is for its own organization, and nobody's who does not count now.
+    let clinic = control.organization("Clinic").await;
+    pair.hospital.agree_with(&clinic).await;
+    let third = device(&clinic, "third", "partners").await;
+    let _: Link = pair.hospital.post("/links", between(&source, &third)).await;
+    let linked = |answer: Introspection| answer.linked.iter().map(|device| device.id).collect::<BTreeSet<_>>();
+    assert_eq!(linked(ask(&pair.hospital_gateway).await), BTreeSet::from([target.id, third.id]));
+    assert_eq!(linked(ask(&pair.lab_gateway).await), BTreeSet::from([target.id]));
+    let _: Value = pair.lab.post(&format!("/agreements/{}/suspend", pair.agreement), json!({})).await;
+    assert_eq!(ask(&pair.lab_gateway).await.problem.as_deref(), Some("the token is not known here"));
+    assert_eq!(linked(ask(&pair.hospital_gateway).await), BTreeSet::from([third.id]));
+    let _: Value = pair.lab.post(&format!("/agreements/{}/resume", pair.agreement), json!({})).await;
+    assert_eq!(linked(ask(&pair.lab_gateway).await), BTreeSet::from([target.id]));
     // The partner's people are not its gateways.
     let body = json!({"token": made.token.0});
     assert!(!pair.lab.post::<Introspection>("/device-tokens/introspect", body).await.active);

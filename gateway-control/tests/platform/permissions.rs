@@ -54,8 +54,9 @@ impl World<'_> {
         self.pair.connection(&name).await
     }
 
-    /// A call that does the act on a fresh object of the lab, whose peer is the hospital (or who is asked).
-    async fn call(&mut self, act: Act, relation: Relation) -> Call {
+    /// A call that does the act on a fresh object of the lab, whose peer is the hospital (or who is asked); `way` is one of
+    /// the [`ways`] there are.
+    async fn call(&mut self, act: Act, relation: Relation, way: usize) -> Call {
         let (lab, hospital) = (&self.pair.lab, &self.pair.hospital);
         let empty = || Some(json!({}));
         match act {
@@ -82,12 +83,22 @@ impl World<'_> {
                 let email = format!("{}@lab.example", self.fresh().replace(' ', "-"));
                 let user = json!({"email": email, "name": "x", "role": "viewer", "password": "a long enough password"});
                 let user: Value = lab.post("/users", user).await;
-                ("DELETE", format!("/users/{}", user["id"].as_str().unwrap()), None)
+                let path = format!("/users/{}", user["id"].as_str().unwrap());
+                if way == 0 { ("DELETE", path, None) } else { ("PATCH", path, Some(json!({"role": "operator"}))) }
             }
             Act::ManageServers => {
                 let name = self.fresh();
                 let server = lab.server(&name).await;
-                ("POST", format!("/servers/{}/enrollment-codes", server.id), empty())
+                let path = format!("/servers/{}/enrollment-codes", server.id);
+                if way == 0 {
+                    return ("POST", path, empty());
+                }
+                lab.code(&server).await;
+                if way == 1 {
+                    return ("GET", path, None);
+                }
+                let codes: Vec<Value> = lab.list(&path).await;
+                ("DELETE", format!("{path}/{}", codes[0]["id"].as_str().unwrap()), None)
             }
             Act::ManageDevices => {
                 let body = json!({"kind": "application", "name": self.fresh()});
@@ -206,6 +217,17 @@ impl World<'_> {
     }
 }
 
+/// How many calls there are that stand for an act in different ways.
+fn ways(act: Act) -> usize {
+    if act == Act::ManageServers {
+        3
+    } else if act == Act::ManageUsers {
+        2
+    } else {
+        1
+    }
+}
+
 /// Whether a call can be made from there: what has no object of others in it cannot be aimed at others, and to ask for the
 /// own channel is to offer it.
 fn can_be_aimed(act: Act, relation: Relation) -> bool {
@@ -236,9 +258,10 @@ async fn every_cell_of_the_permission_matrix_holds_on_the_wire() {
                 Relation::Peer => &peer,
                 Relation::Stranger => &strangers,
             };
-            for (role, user) in users {
+            let calls = users.iter().flat_map(|user| (0..ways(act)).map(move |way| (user, way)));
+            for ((role, user), way) in calls {
                 cells += 1;
-                let call = world.call(act, relation).await;
+                let call = world.call(act, relation, way).await;
                 let (method, path, body) = call.clone();
                 let answer = user.send(method, &path, body).await;
                 let status = answer.status().as_u16();

@@ -188,6 +188,9 @@ async fn a_tier_stops_what_is_new_and_shows_what_is_above_it() {
         assert_eq!(hospital.refused(method, &path, Some(json!({"tier": "enterprise"}))).await.code, "unauthenticated");
     }
     assert_eq!(hospital.refused("GET", "/organizations", None).await.code, "unauthenticated");
+    let gone = control.organization("Gone").await;
+    assert_eq!(gone.send("DELETE", "/organization", None).await.status(), 204);
+    assert_eq!(assign(&gone, "free").await, 404, "nobody is in no tier");
     let refused = operator("PUT", "/tiers/enterprise").json(&json!({"admin_read_write": true})).send().await.unwrap();
     assert_eq!(refused.status(), 409, "new organizations need a tier to begin with");
 }
@@ -209,6 +212,57 @@ async fn peering_requests_in_vain_have_an_end() {
     control.clock.advance(Duration::from_secs(14 * 24 * 3600));
     let hospital = hospital.sign_in().await;
     assert_eq!(hospital.refused("POST", "/peering-requests", Some(ask)).await.code, "conflict", "peers by now");
+}
+
+/// Sends a request again and again, until it is refused because there were too many.
+async fn until_limited(org: &Org<'_>, method: &str, path: &str, body: impl Fn(usize) -> Value) {
+    for n in 0..1_000 {
+        if org.send(method, path, Some(body(n))).await.status() == 429 {
+            return;
+        }
+    }
+    panic!("{method} {path} was never refused");
+}
+
+#[tokio::test]
+async fn what_a_partner_is_told_has_a_rate_and_what_takes_access_away_is_never_refused() {
+    let control = Control::start_with("[limits]\nrequests_per_second = 100000\n").await;
+    let pair = control.pair().await;
+    let lab = &pair.lab;
+    pair.connection("Orders").await;
+    let granted: Vec<Value> = lab.list("/grants").await;
+    let channel = format!("/channels/{}", granted[0]["channel_id"].as_str().unwrap());
+    let other = lab.channel(&pair.lab_server, "Results").await;
+    let offer = json!({"agreement_id": pair.agreement, "channel_id": other.id});
+    let offered: Value = lab.post("/grants", offer.clone()).await;
+    until_limited(lab, "POST", "/grants", |_| offer.clone()).await;
+    until_limited(lab, "PATCH", &channel, |n| json!({"public_name": format!("Orders {n}")})).await;
+    // What no partner's policy holds is not counted.
+    for n in 0..3 {
+        let body = json!({"public_description": format!("new {n}")});
+        assert_eq!(lab.send("PATCH", &channel, Some(body)).await.status(), 200);
+    }
+    for (grant, verb) in [(&offered, "withdraw"), (&granted[0], "revoke")] {
+        let path = format!("/grants/{}/{verb}", grant["id"].as_str().unwrap());
+        assert_eq!(lab.send("POST", &path, Some(json!({}))).await.status(), 200, "{verb}");
+    }
+    // The other side has a rate of its own.
+    let asked: Value = pair.hospital.post("/grants", offer).await;
+    assert_eq!(asked["status"], "requested");
+}
+
+#[tokio::test]
+async fn names_cannot_be_asked_for_by_making_organizations() {
+    let control = Control::start().await;
+    let (tenant, hidden) = (control.organization("Holding").await, control.organization("Hidden").await);
+    assert_eq!(hidden.send("PATCH", "/organization", Some(json!({"discoverable": false}))).await.status(), 200);
+    let new = |name: &str| json!({"name": name, "owner_email": "x@y.example", "owner_name": "x"});
+    for _ in 0..20 {
+        assert_eq!(tenant.refused("POST", "/tenant/organizations", Some(new("hidden"))).await.code, "conflict");
+    }
+    for name in ["hidden", "free"] {
+        assert_eq!(tenant.refused("POST", "/tenant/organizations", Some(new(name))).await.code, "rate_limited");
+    }
 }
 
 #[tokio::test]

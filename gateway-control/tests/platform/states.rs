@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use gateway_proto::{
-    api::platform::{Grant, PeeringRequest},
+    api::platform::{AuditEntry, Grant, PeeringRequest},
+    id::ServerId,
     peering::{ConnectionStatus, GrantStatus, PeeringStatus},
 };
 use serde_json::{Value, json};
@@ -127,6 +128,47 @@ async fn a_grant_that_ends_takes_its_connection_along() {
     watch.policy_until(|policy| policy.connections.is_empty()).await;
     let grant: Grant = pair.lab.get(&format!("/grants/{}", grant.id)).await;
     assert_eq!(grant.status, GrantStatus::Expired);
+}
+
+#[tokio::test]
+async fn a_connection_is_over_in_the_second_its_grant_is() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let end = control.clock.unix_secs() + 3600;
+    let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let grant: Grant = pair.lab.post("/grants", body).await;
+    let grant: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    let id = grant.connection_id.unwrap().to_string();
+    let _: Value = pair.lab.post(&format!("/connections/{id}/activate"), json!({})).await;
+    control.clock.advance(Duration::from_secs(3600));
+    // Nobody has written anything down yet.
+    assert_eq!(pair.hospital.connection(&id).await.status, ConnectionStatus::Expired);
+    let listed: Vec<Value> = pair.lab.list("/connections?ended=true").await;
+    assert_eq!(listed[0]["status"], "expired");
+    wrong_state(&pair.lab, &format!("/connections/{id}"), &["pause", "terminate"]).await;
+}
+
+#[tokio::test]
+async fn a_request_for_a_channel_ends_with_the_server_it_would_be_sent_from() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (hospital, lab) = (&pair.hospital, &pair.lab);
+    let (channel, second) = (lab.channel(&pair.lab_server, "Orders").await, hospital.server("second").await);
+    let ask = |server: ServerId| json!({"agreement_id": pair.agreement, "channel_id": channel.id, "sender_server_id": server});
+    let grant: Grant = hospital.post("/grants", ask(second.id)).await;
+    assert_eq!(hospital.send("DELETE", &format!("/servers/{}", second.id), None).await.status(), 204);
+    for org in [hospital, lab] {
+        let shown: Grant = org.get(&format!("/grants/{}", grant.id)).await;
+        assert_eq!(shown.status, GrantStatus::Revoked);
+        let log: Vec<AuditEntry> = org.list("/audit?act=grant.close").await;
+        assert_eq!((log.len(), log[0].object.clone()), (1, grant.id.to_string()));
+    }
+    wrong_state(lab, &format!("/grants/{}", grant.id), &["approve", "deny"]).await;
+    // It stands in nobody's way.
+    let grant: Grant = hospital.post("/grants", ask(pair.hospital_server.id)).await;
+    let grant: Grant = lab.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    assert_eq!(grant.status, GrantStatus::Active);
 }
 
 #[tokio::test]

@@ -113,6 +113,20 @@ async fn an_invitation_of_the_tenant_counts_as_long_as_its_inviter_may_invite() 
 }
 
 #[tokio::test]
+async fn into_the_own_organization_the_tenant_invites_like_everybody_else() {
+    let control = Control::start().await;
+    let tenant = control.organization("Holding").await;
+    let (admin, north) = (tenant.user("admin").await, sub(&control, &tenant, "North").await);
+    let body = |role: &str| json!({"email": format!("{role}@new.example"), "name": "New", "role": role});
+    let path = |id: &str| format!("/tenant/organizations/{id}/invitations");
+    assert_eq!(admin.refused("POST", &path(&tenant.id), Some(body("owner"))).await.code, "forbidden");
+    let _: Value = admin.post(&path(&tenant.id), body("admin")).await;
+    let _: Value = tenant.post(&path(&tenant.id), body("owner")).await;
+    // The others get their owners from it.
+    let _: Value = admin.post(&path(&north.id), body("owner")).await;
+}
+
+#[tokio::test]
 async fn an_organization_ends_with_everything_it_had_in_one_step() {
     let control = Control::start().await;
     let pair = control.pair().await;

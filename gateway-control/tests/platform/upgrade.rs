@@ -6,7 +6,10 @@ use gateway_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{database, harness::Control};
+use super::{
+    database,
+    harness::{Control, Gateway},
+};
 
 /// Takes back what the migrations 11 to 14 and 33 did, as far as a schema can tell.
 const BACK: &[&str] = &[
@@ -64,4 +67,51 @@ async fn what_was_there_gets_its_devices_its_tenants_and_its_behaviors() {
     let path = format!("/api/v1/devices/{}/tokens", server.id);
     let made = control.request("POST", &path).bearer_auth(&lab).json(&json!({})).send().await.unwrap();
     assert_eq!(made.json::<CreatedDeviceToken>().await.unwrap().device_token.device_id, server.id);
+}
+
+/// Takes back what migration 44 did.
+const BACK_TO_43: &[&str] = &[
+    "DROP INDEX enrollment_codes_by_id",
+    "DROP INDEX enrollment_codes_of_issuer",
+    "ALTER TABLE enrollment_codes DROP COLUMN id",
+    "ALTER TABLE enrollment_codes DROP COLUMN issued_by",
+    "ALTER TABLE peering_requests DROP COLUMN from_kept_name",
+    "ALTER TABLE peering_requests DROP COLUMN to_kept_name",
+    "ALTER TABLE agreements DROP COLUMN first_kept_name",
+    "ALTER TABLE agreements DROP COLUMN second_kept_name",
+    "ALTER TABLE grants DROP COLUMN kept_endpoint",
+    "DROP INDEX grants_of_sender",
+    "DELETE FROM _sqlx_migrations WHERE version = 44",
+];
+
+#[tokio::test]
+async fn codes_and_ends_of_before_are_listed_and_keep_the_names_they_have() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let connection = pair.connection("Orders").await;
+    let server = pair.lab.server("next").await;
+    let code = pair.lab.code(&server).await;
+    let _: Value = pair.lab.post(&format!("/agreements/{}/end", pair.agreement), json!({})).await;
+    let (hospital, lab, agreement) = (pair.hospital.token.clone(), pair.lab.token.clone(), pair.agreement.clone());
+    drop(pair);
+    let directory = control.stop().await;
+    database::execute(directory.path(), BACK_TO_43);
+    let control = Control::start_in(directory, "").await;
+    let ask = async |method: &str, token: &str, path: &str, body: Option<Value>| -> Value {
+        let request = control.request(method, &format!("/api/v1{path}")).bearer_auth(token);
+        let request = if let Some(body) = body { request.json(&body) } else { request };
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}: {:?}", answer.text().await);
+        answer.json().await.unwrap()
+    };
+    let codes = ask("GET", &lab, &format!("/servers/{}/enrollment-codes", server.id), None).await;
+    assert_eq!((codes["items"].as_array().unwrap().len(), &codes["items"][0]["issued_by"]), (1, &Value::Null));
+    Gateway::new(7).enroll(&control, &code.secret).await.unwrap();
+    let _ = ask("PATCH", &lab, "/organization", Some(json!({"name": "Hush"}))).await;
+    let channels = ask("GET", &lab, "/channels", None).await;
+    let channel = format!("/channels/{}", channels["items"][0]["id"].as_str().unwrap());
+    let _ = ask("PATCH", &lab, &channel, Some(json!({"public_name": "Hush"}))).await;
+    assert_eq!(ask("GET", &hospital, &format!("/agreements/{agreement}"), None).await["peer_name"], "Lab");
+    let shown = ask("GET", &hospital, &format!("/connections/{connection}"), None).await;
+    assert_eq!((&shown["endpoint"], &shown["listener"]["organization_name"]), (&json!("Orders"), &json!("Lab")));
 }

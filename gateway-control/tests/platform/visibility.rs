@@ -29,6 +29,59 @@ async fn who_does_not_want_to_be_found_is_not() {
 }
 
 #[tokio::test]
+async fn what_is_over_keeps_its_names_and_tells_a_former_partner_no_new_ones() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (hospital, lab) = (&pair.hospital, &pair.lab);
+    let id = pair.connection("Orders").await;
+    let share = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": "metrics"});
+    let _: Value = lab.post("/server-shares", share).await;
+    let stranger = control.organization("Stranger").await;
+    let request: Value = stranger.post("/peering-requests", json!({"organization_id": lab.id})).await;
+    let path = format!("/peering-requests/{}/decline", request["id"].as_str().unwrap());
+    let _: Value = lab.post(&path, json!({})).await;
+    // While the agreement stands, a partner sees what the channel and the organization are called now.
+    let channels: Vec<Channel> = lab.list("/channels").await;
+    let path = format!("/channels/{}", channels[0].id);
+    assert_eq!(lab.send("PATCH", &path, Some(json!({"public_name": "Results"}))).await.status(), 200);
+    assert_eq!(lab.send("PATCH", "/organization", Some(json!({"name": "Big Lab"}))).await.status(), 200);
+    let seen = hospital.connection(&id).await;
+    assert_eq!((seen.endpoint.as_str(), seen.listener.organization_name.as_str()), ("Results", "Big Lab"));
+    let _: Value = lab.post(&format!("/agreements/{}/end", pair.agreement), json!({})).await;
+    assert_eq!(lab.send("PATCH", &path, Some(json!({"public_name": "Hush"}))).await.status(), 200);
+    let hidden = json!({"name": "Hush Lab", "discoverable": false});
+    assert_eq!(lab.send("PATCH", "/organization", Some(hidden)).await.status(), 200);
+    let grants: Vec<Grant> = hospital.list("/grants").await;
+    assert_eq!((grants[0].endpoint.as_str(), grants[0].peer_name.as_str()), ("Results", "Big Lab"));
+    let seen = hospital.connection(&id).await;
+    assert_eq!((seen.endpoint.as_str(), seen.listener.organization_name.as_str()), ("Results", "Big Lab"));
+    assert_eq!(hospital.agreement(&pair.agreement).await.peer_name, "Big Lab");
+    let asked: Vec<Value> = stranger.list("/peering-requests").await;
+    assert_eq!(asked[0]["peer_name"], "Lab", "as it was when the request came to nothing");
+    for path in [
+        "/grants".to_owned(),
+        format!("/grants/{}", grants[0].id),
+        "/connections?ended=true".to_owned(),
+        "/agreements".to_owned(),
+        "/peering-requests".to_owned(),
+        "/server-shares?ended=true".to_owned(),
+        "/audit".to_owned(),
+        "/directory".to_owned(),
+    ] {
+        for org in [hospital, &stranger] {
+            let text = org.send("GET", &path, None).await.text().await.unwrap();
+            assert!(!text.contains("Hush"), "{path}: {text}");
+        }
+    }
+    // Partners again: what stands shows the names of now, what was over stays as it was.
+    let seen = lab.send("PATCH", "/organization", Some(json!({"discoverable": true}))).await;
+    assert_eq!(seen.status(), 200);
+    let again = hospital.agree_with(lab).await;
+    assert_eq!(hospital.agreement(&again).await.peer_name, "Hush Lab");
+    assert_eq!(hospital.agreement(&pair.agreement).await.peer_name, "Big Lab");
+}
+
+#[tokio::test]
 async fn ids_of_others_answer_not_found_on_every_route() {
     let control = Control::start().await;
     let pair = control.pair().await;
@@ -44,11 +97,16 @@ async fn ids_of_others_answer_not_found_on_every_route() {
     let device = pair.lab.list::<Value>("/devices").await[0]["id"].as_str().unwrap().to_owned();
     let token: Value = pair.lab.post(&format!("/devices/{device}/tokens"), json!({})).await;
     let token = token["device_token"]["id"].as_str().unwrap();
+    let _ = pair.lab.code(&pair.lab_server).await;
+    let codes: Vec<Value> = pair.lab.list(&format!("/servers/{server}/enrollment-codes")).await;
+    let code = codes[0]["id"].as_str().unwrap();
     let empty = || Some(json!({}));
     let mut calls = vec![
         ("GET", format!("/servers/{server}"), None),
         ("DELETE", format!("/servers/{server}"), None),
         ("POST", format!("/servers/{server}/enrollment-codes"), empty()),
+        ("GET", format!("/servers/{server}/enrollment-codes"), None),
+        ("DELETE", format!("/servers/{server}/enrollment-codes/{code}"), None),
         ("GET", format!("/servers/{server}/engine"), None),
         (
             "POST",
@@ -58,6 +116,8 @@ async fn ids_of_others_answer_not_found_on_every_route() {
         ("GET", format!("/channels/{channel}"), None),
         ("PATCH", format!("/channels/{channel}"), empty()),
         ("DELETE", format!("/channels/{channel}"), None),
+        ("GET", format!("/users/{user}"), None),
+        ("PATCH", format!("/users/{user}"), Some(json!({"role": "viewer"}))),
         ("DELETE", format!("/users/{user}"), None),
         ("GET", format!("/agreements/{agreement}"), None),
         ("GET", format!("/devices/{device}"), None),

@@ -103,6 +103,7 @@ async fn perform(control: &Control, step: Step) -> Result<(), CtlError> {
             let body = UpdateChannel {
                 name: None,
                 engine: Some(channel.engine),
+                engine_channel: None,
                 published: Some(channel.publish.is_some()),
                 public_name: channel.publish,
                 public_description: channel.description,

@@ -114,6 +114,9 @@ struct Changes {
     /// New port of the engine.
     #[arg(long, value_name = "IP:PORT")]
     engine: Option<String>,
+    /// Bind it to another channel of the engine beside its server, by that one's id or name in the engine.
+    #[arg(long, value_name = "CHANNEL", conflicts_with = "engine")]
+    engine_channel: Option<String>,
     /// New public name.
     #[arg(long, value_name = "NAME")]
     public_name: Option<String>,
@@ -134,8 +137,14 @@ pub(crate) struct Delete {
 impl Channel {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
-        let unchanged =
-            UpdateChannel { name: None, engine: None, published: None, public_name: None, public_description: None };
+        let unchanged = UpdateChannel {
+            name: None,
+            engine: None,
+            engine_channel: None,
+            published: None,
+            public_name: None,
+            public_description: None,
+        };
         let channel = match self {
             Self::List => return list(context, &control).await,
             Self::Discover(discover) => return discover.run(context, &control).await,
@@ -154,9 +163,10 @@ impl Channel {
             Self::Unpublish(one) => {
                 one.update(&control, &UpdateChannel { published: Some(false), ..unchanged }).await?
             }
-            Self::Update(Update { one, changes: Changes { name, engine, public_name, description } }) => {
+            Self::Update(Update { one, changes }) => {
+                let Changes { name, engine, engine_channel, public_name, description } = changes;
                 let body = UpdateChannel { name, engine, public_name, public_description: description, ..unchanged };
-                one.update(&control, &body).await?
+                one.update(&control, &one.bound(&control, engine_channel, body).await?).await?
             }
             Self::Delete(Delete { one: One { channel }, confirm }) => {
                 let id = channel_id(&control, &channel).await?;
@@ -213,6 +223,20 @@ impl Publish {
 }
 
 impl One {
+    /// Changes that also bind it to the channel of the engine that `wanted` names, if it names one.
+    async fn bound(
+        &self,
+        control: &Control,
+        wanted: Option<String>,
+        body: UpdateChannel,
+    ) -> Result<UpdateChannel, CtlError> {
+        let Some(wanted) = wanted else { return Ok(body) };
+        let id = channel_id(control, &self.channel).await?;
+        let channel: platform::Channel = control.get(&format!("{PATH}/{id}")).await?;
+        let engine_channel = discover::engine_channel(control, channel.server_id, &wanted).await?;
+        Ok(UpdateChannel { engine_channel: Some(engine_channel), ..body })
+    }
+
     async fn update(&self, control: &Control, body: &UpdateChannel) -> Result<platform::Channel, CtlError> {
         let id = channel_id(control, &self.channel).await?;
         Ok(control.patch(&format!("{PATH}/{id}"), body).await?)

@@ -56,7 +56,7 @@ fn render(report: &Report, now_ms: u64) -> String {
     let mut text = match report.verdict {
         Verdict::Good => "GOOD  nothing to mend\n".to_owned(),
         Verdict::Limited => format!("LIMITED  data flows; {} to mend\n", things(report.problems.len())),
-        Verdict::Blocked => format!("BLOCKED  no data can flow; {} to mend\n", things(report.problems.len())),
+        Verdict::Blocked => format!("BLOCKED  {}; {} to mend\n", out_of_reach(report), things(report.problems.len())),
     };
     text.push('\n');
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {}\n", printable(&value)));
@@ -101,8 +101,25 @@ fn outcome(outcome: &HostOutcome) -> String {
         HostOutcome::Intercepted { .. } => "answered by somebody else".to_owned(),
         HostOutcome::Foreign { .. } => "answered by something else".to_owned(),
         HostOutcome::Proxy { .. } => "refused by the proxy".to_owned(),
+        HostOutcome::ProxySilent { .. } => "not reached: the proxy does not answer".to_owned(),
+        HostOutcome::TlsSilent { .. } => "no answer over TLS".to_owned(),
         HostOutcome::Unresolved { .. } => "does not resolve".to_owned(),
         HostOutcome::Unreachable { .. } => "not reached".to_owned(),
+    }
+}
+
+/// What a gateway cannot do without, and what that means: a tunnel that stands needs neither.
+fn out_of_reach(report: &Report) -> &'static str {
+    let lost = |role| {
+        let mut of_role = report.hosts.iter().filter(|host| host.role == role).peekable();
+        of_role.peek().is_some() && !of_role.any(|host| matches!(host.outcome, HostOutcome::Reached { .. }))
+    };
+    match (lost(HostRole::Control), lost(HostRole::Relay)) {
+        (true, false) => "the control plane is not reached: tunnels go on, and no change of policy arrives",
+        (false, true) => "no relay is reached: tunnels that stand go on, new ones need a direct path that is known",
+        (true, true) | (false, false) => {
+            "neither the control plane nor a relay is reached: what goes over a direct path goes on, nothing new comes up"
+        }
     }
 }
 
@@ -145,7 +162,8 @@ mod tests {
         let hosts = vec![HostCheck { role: HostRole::Relay, host: "relay.example:443".into(), outcome }];
         let report = judge(&Observations { hosts, ..Observations::default() }, 1000);
         let text = render(&report, 3000);
-        assert!(text.starts_with("BLOCKED  no data can flow; one thing to mend\n"), "{text}");
+        assert!(text.starts_with("BLOCKED  no relay is reached: tunnels that stand go on, "), "{text}");
+        assert!(text.contains("that is known; one thing to mend\n"), "{text}");
         assert!(text.contains("Relay             relay.example:443 not reached"), "{text}");
         assert!(text.contains("\ntcp_blocked  "), "{text}");
         assert!(

@@ -1,15 +1,16 @@
 //! `gateway-ctl server`: engines with a gateway beside them, and the codes that enrol those gateways.
 
 mod audit;
+mod code;
 
 use clap::{Args, Subcommand};
 use gateway_proto::{
-    api::platform::{self, CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode},
+    api::platform::{self, CreateServer},
     id::ServerId,
 };
 
 use crate::{
-    args::{Confirm, Span},
+    args::Confirm,
     client::Control,
     cmd::{Context, channel::discover, id_of},
     error::CtlError,
@@ -56,7 +57,14 @@ pub(crate) enum Server {
     /// Delete a server; its gateway is cut off at once.
     Delete(Delete),
     /// Make a one-time code that enrols the server's gateway; an unused older one ends.
-    EnrollmentCode(EnrollmentCode),
+    EnrollmentCode(code::Create),
+    /// List the codes that can still be used: who made them, and when they end.
+    EnrollmentCodes {
+        /// Name or id.
+        server: String,
+    },
+    /// Revoke a code that nobody used.
+    RevokeEnrollmentCode(code::Revoke),
 }
 
 /// An alarm to acknowledge.
@@ -78,16 +86,6 @@ pub(crate) struct Delete {
     server: String,
     #[command(flatten)]
     confirm: Confirm,
-}
-
-/// A code to make.
-#[derive(Debug, Args)]
-pub(crate) struct EnrollmentCode {
-    /// Name or id of the server.
-    server: String,
-    /// How long it may be used, `1m` to `7d`; default one hour.
-    #[arg(long, value_name = "TIME")]
-    valid: Option<Span>,
 }
 
 impl Server {
@@ -145,20 +143,9 @@ impl Server {
                 control.delete(&format!("{PATH}/{id}")).await?;
                 context.out.deed("server.delete", id, &format!("Deleted the server '{server}'."))
             }
-            Self::EnrollmentCode(EnrollmentCode { server, valid }) => {
-                let id = server_id(&control, &server).await?;
-                let body = CreateEnrollmentCode { valid_secs: valid.map(|span| span.secs) };
-                let code: CreatedEnrollmentCode = control.post(&format!("{PATH}/{id}/enrollment-codes"), &body).await?;
-                if context.out.is_json() {
-                    return context.out.json(&code);
-                }
-                let end = time::relative(gateway_net::time::unix_secs(), code.expires_at);
-                context.out.remark(&format!(
-                    "On the machine of '{server}', give this to `gateway-ctl gateway enroll -`. Good once, ends {end}; \
-                     it is not shown again."
-                ));
-                context.out.line(&code.code.0)
-            }
+            Self::EnrollmentCode(create) => create.run(context, &control).await,
+            Self::EnrollmentCodes { server } => code::list(context, &control, &server).await,
+            Self::RevokeEnrollmentCode(revoke) => revoke.run(context, &control).await,
         }
     }
 }

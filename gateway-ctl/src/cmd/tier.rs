@@ -2,7 +2,10 @@
 
 use clap::{Args, Subcommand};
 use gateway_proto::{
-    api::platform::{AssignTier, Count, PlatformOrganization, PutTier, Tier, Usage},
+    api::platform::{
+        AssignTier, Count, MAX_CONNECTIONS_PER_SERVER, MAX_GRANTS_PER_CHANNEL, PlatformOrganization, PutTier, Tier,
+        Usage,
+    },
     id::OrganizationId,
 };
 
@@ -55,6 +58,12 @@ pub(crate) struct Set {
     /// Channels of a server.
     #[arg(long, value_name = "N")]
     channels: Option<u32>,
+    /// Grants of a channel that wait or are in force; 2,000 at most.
+    #[arg(long, value_name = "N")]
+    grants: Option<u32>,
+    /// Connections of a server that have not ended; 2,000 at most.
+    #[arg(long, value_name = "N")]
+    connections: Option<u32>,
     /// Allow read-write admin connections.
     #[arg(long)]
     admin_read_write: bool,
@@ -81,6 +90,8 @@ impl TierVerb {
                     max_servers: set.servers,
                     max_peers: set.peers,
                     max_channels_per_server: set.channels,
+                    max_grants_per_channel: set.grants,
+                    max_connections_per_server: set.connections,
                     admin_read_write: set.admin_read_write,
                     initial: set.initial,
                 };
@@ -102,7 +113,8 @@ impl TierVerb {
 }
 
 impl View for Tier {
-    const HEADERS: &'static [&'static str] = &["TIER", "SERVERS", "PEERS", "CHANNELS", "ADMIN READ-WRITE", "INITIAL"];
+    const HEADERS: &'static [&'static str] =
+        &["TIER", "SERVERS", "PEERS", "CHANNELS", "GRANTS", "CONNECTIONS", "ADMIN READ-WRITE", "INITIAL"];
 
     fn row(&self, _now: u64) -> Vec<String> {
         let limit = |limit: Option<u32>| limit.map_or_else(|| "any number".to_owned(), |limit| limit.to_string());
@@ -111,13 +123,24 @@ impl View for Tier {
             limit(self.max_servers),
             limit(self.max_peers),
             limit(self.max_channels_per_server),
+            self.max_grants_per_channel.unwrap_or(MAX_GRANTS_PER_CHANNEL).to_string(),
+            self.max_connections_per_server.unwrap_or(MAX_CONNECTIONS_PER_SERVER).to_string(),
             yes_no(self.admin_read_write),
             yes_no(self.initial),
         ]
     }
 
     fn block(&self, now: u64) -> Vec<(&'static str, String)> {
-        let labels = ["Tier", "Servers", "Peers", "Channels per server", "Admin read-write", "Initial"];
+        let labels = [
+            "Tier",
+            "Servers",
+            "Peers",
+            "Channels per server",
+            "Grants per channel",
+            "Connections per server",
+            "Admin read-write",
+            "Initial",
+        ];
         labels.into_iter().zip(self.row(now)).collect()
     }
 }
@@ -138,6 +161,12 @@ impl View for Usage {
         ];
         for server in &self.channels {
             lines.push(("Channels", format!("{} on '{}'", count(&server.channels), server.server_name)));
+        }
+        for server in &self.connections {
+            lines.push(("Connections", format!("{} of '{}'", count(&server.connections), server.server_name)));
+        }
+        for channel in &self.grants {
+            lines.push(("Grants", format!("{} of '{}'", count(&channel.grants), channel.channel_name)));
         }
         lines
     }

@@ -10,7 +10,7 @@ use clap::{
 use gateway_proto::{
     api::platform::{
         self, AcceptInvitation, ChangePassword, CreateInvitation, CreateUser, CreatedInvitation, Invitation, Me, Role,
-        Session,
+        Session, UpdateUser,
     },
     id::UserId,
 };
@@ -40,6 +40,8 @@ pub(crate) enum User {
     Accept(Accept),
     /// Change the own password; other sessions and the tokens end.
     Password(Password),
+    /// Give a user another role; what the new role may not keep ends.
+    Role(ChangeRole),
     /// Delete a user; the sessions end at once.
     Delete(Delete),
     /// What the own user signs in with: password, second factor, accounts at providers.
@@ -114,6 +116,16 @@ pub(crate) struct Password {
     new_file: SecretSource,
 }
 
+/// Another role.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeRole {
+    /// E-mail address or id.
+    user: String,
+    /// The role; nobody gives a role above the own one.
+    #[arg(value_parser = role_parser())]
+    role: Role,
+}
+
 /// A user to delete.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
@@ -165,6 +177,12 @@ impl User {
             Self::Create(Create { email, name, role, password_file }) => {
                 let body = CreateUser { email, name, role, password: password_file.read("password")? };
                 let user: platform::User = context.control()?.post("/users", &body).await?;
+                context.out.item(&user)
+            }
+            Self::Role(ChangeRole { user, role }) => {
+                let control = context.control()?;
+                let id = id_of::<platform::User>(&control, "/users", &user, |_| true).await?;
+                let user: platform::User = control.patch(&format!("/users/{id}"), &UpdateUser { role }).await?;
                 context.out.item(&user)
             }
             Self::Delete(Delete { user, confirm }) => {

@@ -3,14 +3,14 @@
 use gateway_proto::{
     api::{
         Page,
-        platform::{Agreement, Channel, CreateGrant, CreateRelay, Grant, Relay, Server},
+        platform::{Agreement, Channel, CreateGrant, CreateRelay, Grant, Relay, Role, Server, User},
     },
-    id::{AgreementId, ChannelId, GrantId, OrganizationId, RelayId},
+    id::{AgreementId, ChannelId, EnrollmentCodeId, GrantId, OrganizationId, RelayId},
     peering::{AgreementStatus, GrantStatus},
 };
 use serde_json::json;
 
-use crate::world::{TOKEN, World, organization, page, server};
+use crate::world::{TOKEN, World, organization, page, server, user};
 
 const SERVERS: &str = "GET /api/v1/servers";
 
@@ -218,6 +218,39 @@ async fn an_enrolment_code_is_the_only_thing_on_standard_output() {
     let outcome = world.run(&["server", "enrollment-code", "lab", "--valid", "10m"]).await;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "gwe1_code\n"), "{outcome:?}");
     assert_eq!(world.control.asked_once(&line).body, json!({"valid_secs": 600}));
+}
+
+#[tokio::test]
+async fn an_enrolment_code_that_nobody_used_is_listed_by_its_id_and_revoked() {
+    let world = World::signed_in().await;
+    let path = format!("/api/v1/servers/{}/enrollment-codes", server(1, "lab").id);
+    let code = EnrollmentCodeId::new(1, [7; 10]);
+    let row = json!({"id": code, "issued_by": "a@a.example", "expires_at": 4_000_000_000u64});
+    world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")]));
+    world.control.answer(&format!("GET {path}"), 200, &page(vec![row]));
+    let line = format!("DELETE {path}/{code}");
+    world.control.answer_text(&line, 204, "");
+    let table = world.run(&["server", "enrollment-codes", "lab"]).await.stdout;
+    assert!(table.contains(&code.to_string()) && table.contains("a@a.example"), "{table}");
+    let other = EnrollmentCodeId::new(1, [8; 10]).to_string();
+    let outcome = world.run(&["server", "revoke-enrollment-code", "lab", &other, "--yes"]).await;
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    let deed: serde_json::Value =
+        world.run(&["server", "revoke-enrollment-code", "lab", "--yes", "--json"]).await.json();
+    assert_eq!(deed, json!({"act": "enrollment_code.delete", "id": code.to_string()}));
+    world.control.asked_once(&line);
+}
+
+#[tokio::test]
+async fn a_user_gets_another_role_by_the_name_of_both() {
+    let world = World::signed_in().await;
+    let line = format!("PATCH /api/v1/users/{}", user().id);
+    world.control.answer("GET /api/v1/users", 200, &page(vec![user()]));
+    world.control.answer(&line, 200, &User { role: Role::Viewer, ..user() });
+    let shown: User = world.run(&["user", "role", "a@a.example", "viewer", "--json"]).await.json();
+    assert_eq!(shown.role, Role::Viewer);
+    assert_eq!(world.control.asked_once(&line).body, json!({"role": "viewer"}));
+    assert_eq!(world.run(&["user", "role", "a@a.example", "king"]).await.code, 64);
 }
 
 fn agreement() -> Agreement {

@@ -14,7 +14,7 @@ use url::Host;
 use zeroize::Zeroizing;
 
 use super::Proxy;
-use crate::dial::{self, DialError};
+use crate::dial::{self, DialError, Steps, Unresolved};
 
 /// The longest head of an answer that is read.
 const MAX_HEAD: usize = 8 << 10;
@@ -39,7 +39,7 @@ pub enum ProxyError {
     Unreachable {
         /// Host and port of the proxy.
         proxy: String,
-        /// The error of the last address tried.
+        /// The error of the address that says most.
         source: io::Error,
     },
     /// Status 407.
@@ -49,6 +49,17 @@ pub enum ProxyError {
         proxy: String,
         /// What we had sent, in words.
         sent: &'static str,
+    },
+    /// Status 407, and none of the ways to log in that it offers is ours.
+    #[error(
+        "the proxy '{proxy}' wants a login by {offered}, and a gateway speaks Basic only: have Basic allowed for this machine \
+         at the proxy, or let it pass without a login (HTTP status 407)"
+    )]
+    Scheme {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// What it offers, as it says.
+        offered: String,
     },
     /// Another status than 2xx.
     #[error("the proxy '{proxy}' refused a tunnel to '{target}' with HTTP status {status}: {}", advice(*status))]
@@ -96,13 +107,13 @@ impl Proxy {
         port: u16,
         step: &mut &'static str,
     ) -> Result<TcpStream, ProxyError> {
-        *step = "TCP connect to the proxy";
         let host = match &self.host {
             Host::Domain(name) => Host::Domain(name.as_str()),
             Host::Ipv4(address) => Host::Ipv4(*address),
             Host::Ipv6(address) => Host::Ipv6(*address),
         };
-        let mut tcp = dial::dial(&host, self.port).await.map_err(|error| match error {
+        let dialled = dial::dial(&host, self.port, Unresolved::Remember, Steps::PROXY, step).await;
+        let mut tcp = dialled.map_err(|error| match error {
             DialError::Resolve(source) => ProxyError::Resolve { proxy: self.to_string(), source },
             DialError::Connect(source) => ProxyError::Unreachable { proxy: self.to_string(), source },
         })?;
@@ -118,6 +129,9 @@ impl Proxy {
             None => Err(ProxyError::Malformed { proxy: self.to_string(), reason: "it has no HTTP status" }),
             Some(status) if status.is_success() => Ok(tcp),
             Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+                if let Some(offered) = other_schemes(&head) {
+                    return Err(ProxyError::Scheme { proxy: self.to_string(), offered });
+                }
                 let sent = if self.has_credentials() { "it does not accept ours" } else { "none are configured" };
                 Err(ProxyError::Credentials { proxy: self.to_string(), sent })
             }
@@ -178,6 +192,26 @@ fn end_of_head(head: &[u8]) -> Option<usize> {
     }
 }
 
+/// The ways to log in that a proxy offers, when Basic is not among them and it names any. A name is letters, digits and dashes,
+/// and at most four of them are told.
+fn other_schemes(head: &[u8]) -> Option<String> {
+    let head = String::from_utf8_lossy(head);
+    let values = head.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("proxy-authenticate").then_some(value)
+    });
+    // One line may offer several: `Negotiate, NTLM`. What has a `=` behind the first word is a parameter of the one before.
+    let words = values.flat_map(|value| value.split(',')).filter_map(|offer| offer.split_whitespace().next());
+    let is_scheme = |word: &&str| word.len() <= 20 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let mut schemes: Vec<&str> = words.filter(is_scheme).collect();
+    schemes.dedup();
+    if schemes.is_empty() || schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
+        return None;
+    }
+    schemes.truncate(4);
+    Some(schemes.join(" or "))
+}
+
 /// The status in `HTTP/1.1 200 whatever`.
 fn status(head: &[u8]) -> Option<StatusCode> {
     let (minor, rest) = head.strip_prefix(VERSION)?.split_first()?;
@@ -186,4 +220,25 @@ fn status(head: &[u8]) -> Option<StatusCode> {
         return None;
     }
     StatusCode::from_bytes(digits).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_log_in_that_are_not_ours_are_named_and_basic_among_them_is_a_matter_of_the_password() {
+        let offered = |lines: &str| other_schemes(format!("HTTP/1.1 407 No\r\n{lines}\r\n\r\n").as_bytes());
+        let both = Some("Negotiate or NTLM".to_owned());
+        assert_eq!(offered("Proxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM"), both);
+        assert_eq!(offered("Proxy-Authenticate: Negotiate, NTLM"), both);
+        let digest = "Proxy-Authenticate: Digest realm=\"a, b\", nonce=\"c\", qop=\"auth\"";
+        assert!(offered(digest).is_some_and(|text| text.starts_with("Digest")));
+        for ours in
+            ["Proxy-Authenticate: NTLM\r\nProxy-Authenticate: basic realm=\"x\"", "Server: x", "Proxy-Authenticate:"]
+        {
+            assert_eq!(offered(ours), None, "{ours}");
+        }
+        assert_eq!(offered("Proxy-Authenticate: \u{1b}[2J"), None, "a name is a name");
+    }
 }

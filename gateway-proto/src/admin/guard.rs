@@ -46,6 +46,10 @@ const PAGES: [&str; 15] = [
     "scripts",
     "installers",
 ];
+/// What lies directly below `/api` and is no operation: the description of the API and the page that shows it.
+const API_FILES: [&str; 3] = ["index.html", "openapi.json", "openapi.yaml"];
+/// Where the files lie that this page loads.
+const API_FOLDERS: [&str; 3] = ["css", "images", "lib"];
 
 /// Decides for one admin connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +157,7 @@ impl Guard {
         // No operation begins with a digit, so a version is never taken for one.
         let skip = 1 + usize::from(raw.get(1).is_some_and(|segment| is_version(segment)));
         let below = &raw[skip..];
-        if below.is_empty() || matches!(below, [file] if is_api_page(file)) {
+        if is_api_page(below) {
             return read_only_page(method, "api page").ok_or_else(|| self.unknown());
         }
         let operation = find(method, below, &decoded[skip..]).ok_or_else(|| self.unknown())?;
@@ -300,10 +304,22 @@ fn is_version(segment: &str) -> bool {
         && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
 }
 
-/// The description of the API, and the page that shows it.
-fn is_api_page(file: &str) -> bool {
-    let extensions = [".html", ".js", ".css", ".png", ".map", ".json", ".yaml", ".ico"];
-    file.starts_with(|c: char| c.is_ascii_alphabetic()) && extensions.iter().any(|extension| file.ends_with(extension))
+/// Whether segments below `/api` are those of its page. By name: an ending says nothing, as some servers take it off a
+/// path and answer `/channels.json` with the channels.
+fn is_api_page(below: &[&str]) -> bool {
+    match below {
+        [] => true,
+        [file] => API_FILES.contains(file),
+        [folder, file] => API_FOLDERS.contains(folder) && is_static_file(file),
+        _ => false,
+    }
+}
+
+fn is_static_file(file: &str) -> bool {
+    let endings = [".css", ".js", ".png", ".gif", ".ico"];
+    file.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && file.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+        && endings.iter().any(|ending| file.ends_with(ending))
 }
 
 fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {

@@ -3,12 +3,15 @@
 //! The Administrator needs calls such as `POST /channels/_getSummary` to draw its pages, and their answers show connector
 //! passwords in clear. XML and JSON pass through a small tokenizer that knows the name each text stands under. What is named
 //! like a secret is replaced by eight asterisks; `true`, `false` and empty texts stay, so that the GUI can still read them.
-//! Not found: a password inside a script, a comment of the user's own, or a URL.
+//! Of the headers that a connector sends every value is masked, whatever the header's name.
+//! Not found: a password inside a script, a comment of the user's own, a URL, or the content a connector sends.
 
 mod json;
+mod names;
 mod xml;
 
 use json::JsonRedactor;
+pub(super) use names::is_secret_name;
 use xml::XmlRedactor;
 
 /// What stands in place of a secret.
@@ -21,7 +24,7 @@ const MAX_HELD: usize = 64 << 10;
 /// How much is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redaction {
-    /// Whatever is named like a secret.
+    /// Whatever is named like a secret, and the values of headers.
     Passwords,
     /// In addition every value of a map: the keys stay.
     Values,
@@ -81,33 +84,6 @@ impl Redactor {
             Kind::Json(json) => json.finish(output),
         }
     }
-}
-
-/// Whether a name is one under which engines keep secrets.
-pub(super) fn is_secret_name(name: &str) -> bool {
-    const PARTS: [&str; 16] = [
-        "password",
-        "passwd",
-        "passphrase",
-        "passcode",
-        "pwd",
-        "secret",
-        "credential",
-        "apikey",
-        "privatekey",
-        "accesskey",
-        "sharedkey",
-        "encryptionkey",
-        "keystorepass",
-        "authorization",
-        "bearertoken",
-        "accesstoken",
-    ];
-    if name.len() > 256 {
-        return false;
-    }
-    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    PARTS.iter().any(|part| plain.contains(part)) || ["pass", "token", "authtoken", "pin"].contains(&plain.as_str())
 }
 
 /// Whether a text says nothing even under the name of a secret.

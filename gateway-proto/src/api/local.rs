@@ -237,7 +237,7 @@ pub struct RelayStatus {
     /// Round-trip time of the last heartbeat, milliseconds.
     pub rtt_ms: Option<f64>,
     /// Whether datagrams travel over UDP or TLS, and why: `not_offered`, `no_address`, `trying`, `passes`, `does_not_pass`,
-    /// `stopped_passing`. Only `passes` is UDP.
+    /// `stopped_passing`, `only_small_packets`. Only `passes` is UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<String>,
     /// The same in words.
@@ -430,9 +430,15 @@ pub struct MllpStatus {
     pub rejected: u64,
     /// Answers without such a code.
     pub other_answers: u64,
-    /// Messages without an answer now.
+    /// Commit blocks of MLLP release 2 that accept; neither messages nor answers.
+    #[serde(default)]
+    pub commits_accepted: u64,
+    /// Commit blocks that refuse.
+    #[serde(default)]
+    pub commits_refused: u64,
+    /// Messages without an answer now, also those that a commit block has accepted.
     pub outstanding: u64,
-    /// Messages whose connection ended before an answer passed.
+    /// Messages whose connection ended before an answer passed or a commit block accepted them.
     pub unacknowledged: u64,
     /// Messages that came again on a new connection without an answer, after the sending engine had given up.
     pub duplicates: u64,

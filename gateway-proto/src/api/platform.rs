@@ -11,7 +11,7 @@
 //! | `GET /organization` · `PATCH /organization` | own [`Organization`] · [`UpdateOrganization`] |
 //! | `DELETE /organization` | the end of it |
 //! | `GET /tenant/organizations` · `POST` · `GET …/{id}` · `DELETE …/{id}` · `POST …/{id}/invitations` | [`Organization`] · [`CreateSubOrganization`] → [`CreatedSubOrganization`] · [`CreateInvitation`] |
-//! | `GET /users` · `POST /users` · `DELETE /users/{id}` | [`User`] · [`CreateUser`] |
+//! | `GET /users` · `POST /users` · `GET /users/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`User`] · [`CreateUser`] · [`UpdateUser`] |
 //! | `GET /invitations` · `POST` · `DELETE …/{id}` · `POST …/accept` | [`Invitation`] · [`CreateInvitation`] → [`CreatedInvitation`] · [`AcceptInvitation`] → [`Session`] |
 //! | `GET /api-tokens` · `POST` · `DELETE …/{id}` | [`ApiToken`] · [`CreateApiToken`] → [`CreatedApiToken`] |
 //! | `POST /me/password` | [`ChangePassword`] |
@@ -19,8 +19,8 @@
 //! | `GET /oidc/providers` · `POST /oidc/start` · `GET /oidc/callback/{provider}` · `POST /oidc/sessions` | [`OidcProvider`] · [`StartOidc`] → [`StartedOidc`] · where the provider sends the browser · [`FinishOidc`] → [`Session`] |
 //! | `GET /me/sign-in` · `GET /users/{id}/identities` · `DELETE …/{identity}` | [`SignInWays`] · [`Identity`] |
 //! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
-//! | `POST /servers/{id}/enrollment-codes` | [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
-//! | `GET /directory?q=` | [`DirectoryEntry`] |
+//! | `GET /servers/{id}/enrollment-codes` · `POST` · `DELETE …/{code}` | [`OpenEnrollmentCode`] · [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
+//! | `GET /directory?search=` | [`DirectoryEntry`] |
 //! | `GET /peering-requests` · `POST` · `POST …/{id}/{accept,decline,withdraw}` | [`PeeringRequest`] · [`CreatePeeringRequest`] |
 //! | `GET /agreements` · `GET …/{id}` · `POST …/{id}/{suspend,resume,end}` | [`Agreement`] |
 //! | `GET /channels` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Channel`] · [`CreateChannel`] · [`UpdateChannel`] |
@@ -52,8 +52,8 @@ use super::gateway::ConnectionReport;
 use crate::{
     balance::{DeliveryAlarm, Difference},
     id::{
-        AgreementId, AuditId, ChannelId, ConnectionId, GrantId, OrganizationId, PeeringRequestId, RelayId, ServerId,
-        TenantId, UserId,
+        AgreementId, AuditId, ChannelId, ConnectionId, EnrollmentCodeId, GrantId, OrganizationId, PeeringRequestId,
+        RelayId, ServerId, TenantId, UserId,
     },
     identity::GatewayPublicKey,
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -245,6 +245,13 @@ api_types! {
         /// First password, at least 12 characters.
         password: Hidden,
     }
+    /// Another role for a user of the own organization. What the new role may not keep ends with it: enrolment codes and
+    /// invitations that the user made, device tokens issued for the user, API tokens with scopes that are lost.
+    #[serde(deny_unknown_fields)]
+    UpdateUser {
+        /// The new role; nobody gives a role above the own one, and the last owner stays one.
+        role: Role,
+    }
     /// A server.
     Server {
         /// Id.
@@ -285,6 +292,15 @@ api_types! {
         #[serde(default)]
         valid_secs: Option<u64>,
     }
+    /// An enrolment code that can still be used; the code itself is shown once, when it is made.
+    OpenEnrollmentCode {
+        /// Id, to revoke it by.
+        id: EnrollmentCodeId,
+        /// E-mail address of the user who made it; none: it is from a time when that was not written down.
+        issued_by: Option<String>,
+        /// When it ends, Unix seconds.
+        expires_at: u64,
+    }
     /// The code, shown once.
     CreatedEnrollmentCode {
         /// The code.
@@ -320,7 +336,7 @@ api_types! {
         direction: String,
         /// The other organization.
         peer_id: OrganizationId,
-        /// Its name, `Self` for the own one.
+        /// Its name, `Self` for the own one; of what is over, the name it had then.
         peer_name: String,
         /// The word that came with it.
         message: String,
@@ -339,7 +355,7 @@ api_types! {
         id: AgreementId,
         /// The other organization.
         peer_id: OrganizationId,
-        /// Its name, `Self` for the own one.
+        /// Its name, `Self` for the own one; of what is over, the name it had then.
         peer_name: String,
         /// Status.
         status: AgreementStatus,
@@ -401,6 +417,10 @@ api_types! {
         /// New engine port.
         #[serde(default)]
         engine: Option<String>,
+        /// The engine's id of another of its channels to bind it to, reached where that one listens; not together with
+        /// `engine`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine_channel: Option<String>,
         /// Publish or withdraw.
         #[serde(default)]
         published: Option<bool>,
@@ -473,7 +493,7 @@ api_types! {
         agreement_id: AgreementId,
         /// Channel.
         channel_id: ChannelId,
-        /// Public name of the channel.
+        /// Public name of the channel; of a grant that is over, the name it had then.
         endpoint: String,
         /// `given` (our channel), `received` (the peer's) or `self`.
         direction: String,

@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    frames::{FrameReader, Seen},
+    frames::{Commit, FrameReader, Seen},
     header::{Answer, ControlHash, HashKey},
 };
-use crate::observe::{AnswerSeen, Ledger, Wait};
+use crate::observe::{AnswerSeen, Ledger, Uncounted, Wait};
 
 /// Messages on their way whose acknowledgement is matched by control id at most. Engines send one and wait; beyond this
 /// many, messages are counted, but not timed.
@@ -40,9 +40,13 @@ pub struct Conversation {
     answers: FrameReader,
     /// Complete messages without an answer. An answer nobody waits for is not credited to a later message.
     outstanding: u64,
+    /// Of them, those for which a commit block has taken responsibility: the application's answer may still come.
+    committed: u64,
+    /// A commit block has refused the last message, and the engine has not gone on since.
+    refused: bool,
     waiting: VecDeque<Sent>,
-    /// Messages that passed before the far side took the conversation: counted once it does.
-    uncounted: Option<u64>,
+    /// Messages that passed before the far side took the conversation.
+    uncounted: Uncounted<u64>,
 }
 
 impl Conversation {
@@ -55,72 +59,97 @@ impl Conversation {
             messages: FrameReader::of_messages(key),
             answers: FrameReader::of_answers(key),
             outstanding: 0,
+            committed: 0,
+            refused: false,
             waiting: VecDeque::new(),
-            uncounted: (!accepted).then_some(0),
+            uncounted: Uncounted::new(accepted),
         }
     }
 
     /// The far side has taken the conversation.
     pub fn accepted(&mut self, ledger: &mut Ledger) {
-        ledger.count_messages(self.uncounted.take().unwrap_or(0));
+        self.uncounted.accepted(ledger.messages());
     }
 
     /// Bytes from the engine that sends.
     pub fn observe_message_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
-        let Self { number, messages, outstanding, waiting, uncounted, .. } = self;
+        let Self { number, messages, outstanding, refused, waiting, uncounted, .. } = self;
         messages.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
                 *outstanding += 1;
+                *refused = false;
                 if waiting.len() < MAX_TRACKED {
                     waiting.push_back(Sent { control: header.control, at: now });
                 }
-                match uncounted {
-                    Some(uncounted) => *uncounted += 1,
-                    None => ledger.count_messages(1),
-                }
+                *uncounted.counts(ledger.messages()) += 1;
                 ledger.message(*number, &header, now);
             }
+            // For an application's answer, which is a message like any other in release 2.
+            Seen::Commit(commit) => ledger.commit(commit),
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
     }
 
     /// Bytes from the engine that receives.
     pub fn observe_acknowledgement_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
-        let Self { number, answers, outstanding, waiting, .. } = self;
+        let Self { number, answers, outstanding, committed, refused, waiting, .. } = self;
         answers.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
                 let wait = settle(waiting, header.answer, now);
                 let was_waited_for = *outstanding > 0;
                 *outstanding = outstanding.saturating_sub(1);
+                *committed = committed.saturating_sub(1);
                 if *outstanding == 0 {
                     waiting.clear();
                 }
                 ledger.answer(*number, AnswerSeen { answer: header.answer, wait, was_waited_for }, now);
             }
+            Seen::Commit(commit) => {
+                ledger.commit(commit);
+                // Blocks come in the order of the messages. One that nobody waits for is not credited to a later message.
+                if *committed == *outstanding {
+                    return;
+                }
+                match commit {
+                    Commit::Accepted => *committed += 1,
+                    Commit::Refused => {
+                        *outstanding -= 1;
+                        *refused = true;
+                        let position = usize::try_from(*committed).unwrap_or(usize::MAX);
+                        let sent = waiting.remove(position);
+                        ledger.not_taken(*number, sent.and_then(|sent| sent.control));
+                    }
+                }
+            }
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
     }
 
-    /// Messages that were sent (also one that was begun) and not answered by a complete frame.
+    /// Messages that were sent (also one that was begun) for which nobody has taken responsibility: no complete frame has
+    /// answered them, and no commit block has accepted them. One that a commit block has refused is among them until the
+    /// engine sends the next one.
     pub fn unacknowledged(&self) -> u64 {
-        self.outstanding + u64::from(self.messages.is_inside_frame())
+        let begun = u64::from(self.messages.is_inside_frame());
+        self.without_responsibility() + u64::from(self.refused) + begun
     }
 
-    /// Whether the receiving side may end the conversation with a FIN: every message is answered, no answer is cut.
+    fn without_responsibility(&self) -> u64 {
+        self.outstanding.saturating_sub(self.committed)
+    }
+
+    /// Whether the receiving side may end the conversation with a FIN: no message is unacknowledged, no answer is cut.
     pub fn may_end_cleanly(&self) -> bool {
         self.unacknowledged() == 0 && !self.answers.is_inside_frame()
     }
 
     /// The connection is over.
-    pub fn end(mut self, ledger: &mut Ledger, end: End) {
-        if end != End::Refused {
-            // Without an answer from the far side nobody knows what became of them: they were sent.
-            self.accepted(ledger);
-        }
+    pub fn end(self, ledger: &mut Ledger, end: End) {
+        let unacknowledged = self.without_responsibility();
         for _ in [&self.messages, &self.answers].iter().filter(|reader| reader.is_inside_frame()) {
             ledger.cut();
         }
-        ledger.end(self.number, self.outstanding, end);
+        self.uncounted.end(ledger.messages(), end);
+        ledger.end(self.number, self.outstanding, unacknowledged, end);
     }
 }
 

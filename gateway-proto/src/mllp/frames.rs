@@ -7,6 +7,8 @@ use super::header::{Content, HashKey, Header, HeaderReader};
 const START: u8 = 0x0b;
 const END: u8 = 0x1c;
 const CR: u8 = 0x0d;
+const ACK: u8 = 0x06;
+const NAK: u8 = 0x15;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -30,11 +32,23 @@ pub enum Fault {
     Cut,
 }
 
+/// A commit block (release 2 of the protocol): a frame whose whole content is one byte. It speaks for the transport and is
+/// neither a message nor an application's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Commit {
+    /// 0x06: stored, and in the receiver's responsibility.
+    Accepted,
+    /// 0x15: not taken.
+    Refused,
+}
+
 /// What a direction shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// A whole frame, and what its header says.
     Frame(Header),
+    /// A commit block.
+    Commit(Commit),
     /// A fault.
     Fault(Fault),
 }
@@ -44,7 +58,10 @@ pub enum Seen {
 pub struct FrameReader {
     state: State,
     header: HeaderReader,
-    is_empty: bool,
+    /// The first byte of the frame's content.
+    first: Option<u8>,
+    /// It has more than that.
+    is_longer: bool,
     /// The bytes between these two frames were called junk already.
     junk_seen: bool,
 }
@@ -61,7 +78,7 @@ impl FrameReader {
     }
 
     fn new(header: HeaderReader) -> Self {
-        Self { state: State::Between, header, is_empty: true, junk_seen: false }
+        Self { state: State::Between, header, first: None, is_longer: false, junk_seen: false }
     }
 
     /// Looks at bytes that pass, and tells `seen` what they complete.
@@ -85,7 +102,7 @@ impl FrameReader {
                     if bytes[end] == START {
                         // Engines read on to the next end and take both for one message; so the frame goes on.
                         seen(Seen::Fault(Fault::EndMissing));
-                        self.is_empty = false;
+                        self.note_content(&[START]);
                     } else {
                         self.state = State::AfterEnd;
                     }
@@ -112,20 +129,31 @@ impl FrameReader {
 
     fn begin(&mut self) {
         self.state = State::Inside;
-        self.is_empty = true;
+        (self.first, self.is_longer) = (None, false);
         self.junk_seen = false;
         self.header.begin();
     }
 
     fn content(&mut self, bytes: &[u8]) {
-        self.is_empty &= bytes.is_empty();
+        self.note_content(bytes);
         self.header.feed(bytes);
+    }
+
+    fn note_content(&mut self, bytes: &[u8]) {
+        let Some((first, rest)) = bytes.split_first() else { return };
+        self.is_longer |= self.first.is_some() || !rest.is_empty();
+        self.first.get_or_insert(*first);
     }
 
     fn end(&mut self, seen: &mut impl FnMut(Seen)) {
         self.state = State::Between;
+        match (self.first, self.is_longer) {
+            (Some(ACK), false) => return seen(Seen::Commit(Commit::Accepted)),
+            (Some(NAK), false) => return seen(Seen::Commit(Commit::Refused)),
+            (Some(_) | None, _) => {}
+        }
         let header = self.header.found();
-        if self.is_empty {
+        if self.first.is_none() {
             seen(Seen::Fault(Fault::Empty));
         } else if header.content == Content::Unknown {
             seen(Seen::Fault(Fault::NoHeader));
@@ -149,7 +177,7 @@ mod tests {
         let (mut frames, mut faults) = (0, Vec::new());
         for part in parts {
             reader.observe(part, |seen| match seen {
-                Seen::Frame(_) => frames += 1,
+                Seen::Frame(_) | Seen::Commit(_) => frames += 1,
                 Seen::Fault(fault) => faults.push(fault),
             });
         }
@@ -168,6 +196,34 @@ mod tests {
         let (frames, faults, inside) = look(&[b"junk\r\n\x0bMSH|bin \x1c in \x1c\x1c\r\0\0\r\n \x0bMSH|next\x1c\r"]);
         assert_eq!((frames, inside), (2, false));
         assert_eq!(faults, [Fault::Junk]);
+    }
+
+    fn commits(bytes: &[u8], piece: usize) -> (Vec<Commit>, u64) {
+        let mut reader = FrameReader::of_answers(HashKey::from_bytes([1; 16]));
+        let (mut commits, mut others) = (Vec::new(), 0);
+        for part in bytes.chunks(piece) {
+            reader.observe(part, |seen| match seen {
+                Seen::Commit(commit) => commits.push(commit),
+                Seen::Frame(_) | Seen::Fault(_) => others += 1,
+            });
+        }
+        (commits, others)
+    }
+
+    #[test]
+    fn a_frame_of_one_commit_byte_is_a_commit_block_and_no_message() {
+        for piece in [1, 2, 3, usize::MAX] {
+            let blocks = b"\x0b\x06\x1c\r\x0b\x15\x1c\r\n\x0b\x06\x1c\r";
+            assert_eq!(commits(blocks, piece), (vec![Commit::Accepted, Commit::Refused, Commit::Accepted], 0));
+            // A frame each that is something else: with its fault, and twice with two.
+            for frame in [&b"\x0b\x06\x06\x1c\r"[..], b"\x0b\x06\r\x1c\r", b"\x0b\x07\x1c\r", b"\x0b\x1c\r"] {
+                assert_eq!(commits(frame, piece), (vec![], 2), "{frame:?}");
+            }
+            for frame in [&b"\x0b\x0b\x06\x1c\r"[..], b"\x0b\x06\x0b\x1c\r"] {
+                assert_eq!(commits(frame, piece), (vec![], 3), "{frame:?}: an end is missing as well");
+            }
+            assert_eq!(commits(b"\x0b\x06\x1c\x1c\r", piece), (vec![], 2), "an end byte inside is content");
+        }
     }
 
     #[test]

@@ -173,10 +173,38 @@ fn host_problem(host: &HostCheck, seen: &Observations) -> Option<Problem> {
             format!("The HTTP proxy does not let this gateway through to the {role} {name}: {problem}."),
             Some(format!("Please allow CONNECT to {name} at the proxy for {}.", sources(seen))),
         ),
+        HostOutcome::ProxySilent { problem } => {
+            let proxy = seen.proxy.as_deref().unwrap_or("the proxy");
+            (
+                "proxy_unreachable",
+                format!("The HTTP proxy {proxy} does not answer, so the {role} {name} is not reached: {problem}."),
+                Some(format!(
+                    "Please let {} reach the proxy {proxy} over TCP, and let it answer CONNECT.",
+                    sources(seen)
+                )),
+            )
+        }
+        HostOutcome::TlsSilent { problem } => (
+            "tls_no_answer",
+            format!(
+                "TCP to the {role} {name}{way} connects, and TLS over it comes to no end: {problem}. Large packets that vanish \
+                 on the way (an MTU below the usual one, without ICMP) look like this, and a device that inspects TLS and \
+                 drops what it does not know."
+            ),
+            Some(format!(
+                "Please let TCP packets of full size from {} to {name} pass (or clamp the MSS at the uplink, and let ICMP \
+                 \"fragmentation needed\" and \"packet too big\" through), and exempt {name} from TLS inspection.",
+                sources(seen)
+            )),
+        ),
         HostOutcome::Unresolved { problem } => (
             "dns",
             format!("The name of the {role} {name} does not resolve: {problem}."),
-            Some(format!("Please let {} resolve the name {}.", sources(seen), host_only(name))),
+            Some(format!(
+                "Please let {} resolve the name {} (DNS, port 53 over UDP and TCP).",
+                sources(seen),
+                host_only(name)
+            )),
         ),
         HostOutcome::Unreachable { problem } => (
             "tcp_blocked",
@@ -204,12 +232,17 @@ fn udp(seen: &Observations, facts: &Facts) -> Option<Problem> {
         })
         .collect();
     let targets = targets.into_iter().collect::<Vec<_>>().join(", ");
+    let relay = |host: &&HostCheck| host.role == HostRole::Relay;
+    let is_reached = |host: &HostCheck| matches!(host.outcome, HostOutcome::Reached { .. });
+    let no_relay = seen.hosts.iter().any(|host| relay(&host)) && !seen.hosts.iter().filter(relay).any(is_reached);
+    let instead = if no_relay {
+        "Data would flow through a relay over TLS, and none was reached either."
+    } else {
+        "Data flows through a relay over TLS, which is slower than a direct path and depends on the relay."
+    };
     Some(Problem {
         code: "udp_blocked".into(),
-        text:
-            "UDP does not get out: no STUN server answered. Data flows through a relay over TLS, which is slower than \
-               a direct path and depends on the relay."
-                .into(),
+        text: format!("UDP does not get out: no STUN server answered. {instead}"),
         request: Some(format!(
             "Please allow UDP from {} to {targets}, and for direct paths outbound UDP to any address, with the answers \
              (stateful, no inbound rule).",
@@ -425,6 +458,43 @@ mod tests {
         seen.hosts[1].outcome = HostOutcome::Unreachable { problem: "timed out".into() };
         let request = judge(&seen, 1).problems[0].request.clone().unwrap();
         assert_eq!(request, "Please allow TCP from 10.1.0.2 to relay.example port 443 (outbound only).");
+    }
+
+    #[test]
+    fn what_does_not_answer_is_told_to_whom_it_concerns() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        seen.proxy = Some("proxy.example:3128".into());
+        let mut told = |outcome| {
+            seen.hosts[1].outcome = outcome;
+            let problem = judge(&seen, 1).problems.remove(0);
+            (problem.code, problem.text, problem.request.unwrap())
+        };
+        let (code, _, request) = told(HostOutcome::ProxySilent { problem: "no answer".into() });
+        assert_eq!(code, "proxy_unreachable");
+        assert!(request.contains("proxy.example:3128") && !request.contains("relay.example"), "{request}");
+        let (code, text, request) = told(HostOutcome::TlsSilent { problem: "no answer".into() });
+        assert_eq!(code, "tls_no_answer");
+        assert!(
+            text.contains("MTU") && text.contains("inspects") && request.contains("clamp the MSS"),
+            "{text} {request}"
+        );
+        let (code, _, request) = told(HostOutcome::Unresolved { problem: "no answer".into() });
+        assert!(code == "dns" && request.contains("resolve the name relay.example"), "{request}");
+    }
+
+    #[test]
+    fn data_is_not_said_to_flow_through_a_relay_that_is_not_reached() {
+        let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+        for entry in &mut seen.reflections {
+            (entry.seen, entry.rtt_ms) = (None, None);
+        }
+        let text = |seen: &Observations| {
+            let problems = judge(seen, 1).problems;
+            problems.into_iter().find(|problem| problem.code == "udp_blocked").unwrap().text
+        };
+        assert!(text(&seen).contains("Data flows through a relay over TLS"));
+        seen.hosts[1].outcome = HostOutcome::Unreachable { problem: "timed out".into() };
+        assert!(!text(&seen).contains("Data flows") && text(&seen).contains("none was reached"));
     }
 
     #[test]

@@ -89,8 +89,8 @@ impl Book {
     pub fn begin(&mut self, accepted: bool) -> Exchange {
         match self {
             Self::Mllp(ledger) => Exchange::Mllp(Box::new(Conversation::new(ledger, accepted))),
-            Self::Http(_) => Exchange::Http(Box::default()),
-            Self::Dicom(_) => Exchange::Dicom(Box::default()),
+            Self::Http(_) => Exchange::Http(Box::new(HttpExchange::new(accepted))),
+            Self::Dicom(_) => Exchange::Dicom(Box::new(Association::new(accepted))),
             Self::Nothing => Exchange::Nothing,
         }
     }
@@ -98,12 +98,15 @@ impl Book {
     /// The far side has taken the stream. An exchange belongs to the book that began it; with another one nothing happens,
     /// here and below.
     pub fn accepted(&mut self, exchange: &mut Exchange) {
-        if let (Exchange::Mllp(conversation), Self::Mllp(ledger)) = (exchange, self) {
-            conversation.accepted(ledger);
+        match (exchange, self) {
+            (Exchange::Mllp(conversation), Self::Mllp(ledger)) => conversation.accepted(ledger),
+            (Exchange::Http(exchange), Self::Http(ledger)) => exchange.accepted(ledger),
+            (Exchange::Dicom(association), Self::Dicom(ledger)) => association.accepted(ledger),
+            _ => {}
         }
     }
 
-    /// Bytes from the side that connected: how many messages or requests they completed.
+    /// Bytes from the side that connected: how many messages or requests they completed, taken by the far side or not.
     pub fn asked(&mut self, exchange: &mut Exchange, bytes: &[u8], now: Instant) -> u64 {
         match (exchange, self) {
             (Exchange::Mllp(conversation), Self::Mllp(ledger)) => {
@@ -111,17 +114,8 @@ impl Book {
                 conversation.observe_message_bytes(bytes, ledger, now);
                 ledger.passed().saturating_sub(before)
             }
-            (Exchange::Http(exchange), Self::Http(ledger)) => {
-                let asked = |ledger: &HttpLedger| ledger.counts.reads + ledger.counts.writes + ledger.counts.others;
-                let before = asked(ledger);
-                exchange.observe_request_bytes(bytes, ledger, now);
-                asked(ledger).saturating_sub(before)
-            }
-            (Exchange::Dicom(association), Self::Dicom(ledger)) => {
-                let before = ledger.counts.requested;
-                association.observe_requestor_bytes(bytes, ledger);
-                ledger.counts.requested.saturating_sub(before)
-            }
+            (Exchange::Http(exchange), Self::Http(ledger)) => exchange.observe_request_bytes(bytes, ledger, now),
+            (Exchange::Dicom(association), Self::Dicom(ledger)) => association.observe_requestor_bytes(bytes, ledger),
             _ => 0,
         }
     }
@@ -142,7 +136,8 @@ impl Book {
     pub fn end(&mut self, exchange: Exchange, end: End) {
         match (exchange, self) {
             (Exchange::Mllp(conversation), Self::Mllp(ledger)) => conversation.end(ledger, end),
-            (Exchange::Http(exchange), Self::Http(ledger)) => exchange.end(ledger),
+            (Exchange::Http(exchange), Self::Http(ledger)) => exchange.end(ledger, end),
+            (Exchange::Dicom(association), Self::Dicom(ledger)) => association.end(ledger, end),
             _ => {}
         }
     }
@@ -159,8 +154,71 @@ impl Exchange {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
 mod tests {
     use super::*;
+
+    /// One of each protocol, with what the side that connects says first.
+    const ASKED: [(Protocol, &[u8]); 3] = [
+        (Protocol::Mllp, b"\x0bMSH|^~\\&|A|B|C|D|1||ADT^A01|ID\r\x1c\r"),
+        (Protocol::Http, b"GET /Patient HTTP/1.1\r\n\r\n"),
+        (Protocol::Dicom, b"\x01\0\0\0\0\x04\0\x01\0\0"),
+    ];
+
+    /// What was asked of this book, and what of it had no answer at the end.
+    fn counted(book: &Book) -> (u64, u64) {
+        match book {
+            Book::Mllp(ledger) => (ledger.counts().messages, ledger.counts().unacknowledged),
+            Book::Http(ledger) => (ledger.counts.reads, ledger.counts.unanswered),
+            Book::Dicom(ledger) => (ledger.counts.requested, u64::from(ledger.called.is_some())),
+            Book::Nothing => (0, 0),
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_not_counted_whatever_the_protocol() {
+        for (protocol, asks) in ASKED {
+            let mut book = Book::new(protocol, HashKey::from_bytes([1; 16]));
+            for _ in 0..3 {
+                let mut refused = book.begin(false);
+                assert_eq!(book.asked(&mut refused, asks, Instant::now()), 1, "{protocol:?}: it passed");
+                assert_eq!(counted(&book), (0, 0), "{protocol:?}");
+                book.end(refused, End::Refused);
+                assert_eq!(counted(&book), (0, 0), "{protocol:?}");
+            }
+            let mut junk = book.begin(false);
+            book.asked(&mut junk, &[0xff; 9], Instant::now());
+            book.end(junk, End::Refused);
+            match &book {
+                Book::Http(ledger) => assert_eq!(ledger.counts, HttpLedger::default().counts),
+                Book::Dicom(ledger) => assert_eq!(**ledger, DicomLedger::default()),
+                Book::Mllp(_) | Book::Nothing => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_counted_and_so_is_what_nobody_answered_for() {
+        for (protocol, asks) in ASKED {
+            let mut book = Book::new(protocol, HashKey::from_bytes([1; 16]));
+            let mut taken = book.begin(false);
+            book.asked(&mut taken, asks, Instant::now());
+            book.accepted(&mut taken);
+            assert_eq!(counted(&book).0, 1, "{protocol:?}: once it is taken");
+            book.accepted(&mut taken);
+            if protocol != Protocol::Dicom {
+                book.asked(&mut taken, asks, Instant::now());
+                assert_eq!(counted(&book).0, 2, "{protocol:?}: and at once from then on");
+            }
+            book.end(taken, End::ByTheSender);
+            let (before, _) = counted(&book);
+            let mut lost = book.begin(false);
+            book.asked(&mut lost, asks, Instant::now());
+            book.end(lost, End::Otherwise);
+            let (after, open) = counted(&book);
+            assert!(after == before + 1 && open > 0, "{protocol:?}: nobody knows what became of it");
+        }
+    }
 
     #[test]
     fn behaviors_have_their_observer() {

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use super::uncounted::{Counted, Uncounted};
+use crate::mllp::End;
+
 const HEADER: usize = 6;
 /// Of a request for an association, this much of the body is read: versions and the two titles.
 const KEPT: usize = 36;
@@ -89,35 +92,78 @@ pub struct DicomLedger {
     pub rejection: Option<Rejection>,
 }
 
+impl Counted for DicomLedger {
+    fn add(&mut self, later: Self) {
+        let Self { counts, called, calling, rejection } = later;
+        self.counts.requested += counts.requested;
+        self.counts.accepted += counts.accepted;
+        self.counts.rejected += counts.rejected;
+        self.counts.aborted += counts.aborted;
+        self.counts.released += counts.released;
+        self.counts.data_units_sent += counts.data_units_sent;
+        self.counts.data_units_received += counts.data_units_received;
+        self.counts.unreadable += counts.unreadable;
+        self.called = called.or(self.called);
+        self.calling = calling.or(self.calling);
+        // Whoever accepts or rejects has taken the connection before: then nothing is held back any more.
+        self.rejection = rejection.or(self.rejection);
+    }
+}
+
 /// Both directions of one TCP connection that should carry DICOM.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Association {
     requestor: UnitReader,
     acceptor: UnitReader,
     stopped: bool,
+    uncounted: Uncounted<DicomLedger>,
 }
 
 impl Association {
-    /// Bytes from the side that connected.
-    pub fn observe_requestor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) {
-        let read = |unit| note(unit, true, ledger);
-        if !self.stopped && self.requestor.observe(bytes, read).is_err() {
-            self.stop(ledger);
+    /// A connection. `accepted`: the far side has taken it; otherwise [`accepted`](Self::accepted) follows, or its end.
+    pub fn new(accepted: bool) -> Self {
+        Self {
+            requestor: UnitReader::default(),
+            acceptor: UnitReader::default(),
+            stopped: false,
+            uncounted: Uncounted::new(accepted),
         }
+    }
+
+    /// The far side has taken the connection.
+    pub fn accepted(&mut self, ledger: &mut DicomLedger) {
+        self.uncounted.accepted(ledger);
+    }
+
+    /// Bytes from the side that connected: how many requests for an association they completed.
+    pub fn observe_requestor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) -> u64 {
+        let Self { requestor, stopped, uncounted, .. } = self;
+        let ledger = uncounted.counts(ledger);
+        let before = ledger.counts.requested;
+        if !*stopped && requestor.observe(bytes, |unit| note(unit, true, ledger)).is_err() {
+            stop(stopped, ledger);
+        }
+        ledger.counts.requested.saturating_sub(before)
     }
 
     /// Bytes from the side that was connected to.
     pub fn observe_acceptor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) {
-        let read = |unit| note(unit, false, ledger);
-        if !self.stopped && self.acceptor.observe(bytes, read).is_err() {
-            self.stop(ledger);
+        let Self { acceptor, stopped, uncounted, .. } = self;
+        let ledger = uncounted.counts(ledger);
+        if !*stopped && acceptor.observe(bytes, |unit| note(unit, false, ledger)).is_err() {
+            stop(stopped, ledger);
         }
     }
 
-    fn stop(&mut self, ledger: &mut DicomLedger) {
-        self.stopped = true;
-        ledger.counts.unreadable += 1;
+    /// The connection is over.
+    pub fn end(self, ledger: &mut DicomLedger, end: End) {
+        self.uncounted.end(ledger, end);
     }
+}
+
+fn stop(stopped: &mut bool, ledger: &mut DicomLedger) {
+    *stopped = true;
+    ledger.counts.unreadable += 1;
 }
 
 /// A whole unit. What is read of its body is what `body` holds.
@@ -222,7 +268,7 @@ mod tests {
     }
 
     fn pass(requestor: &[u8], acceptor: &[u8], piece: usize) -> DicomLedger {
-        let (mut association, mut ledger) = (Association::default(), DicomLedger::default());
+        let (mut association, mut ledger) = (Association::new(true), DicomLedger::default());
         for part in requestor.chunks(piece) {
             association.observe_requestor_bytes(part, &mut ledger);
         }

@@ -9,7 +9,11 @@ use std::{collections::VecDeque, time::Instant};
 
 use message::{Head, MessageReader, Side};
 
-use super::latency::Latency;
+use super::{
+    latency::Latency,
+    uncounted::{Counted, Uncounted},
+};
+use crate::mllp::End;
 
 /// Requests without an answer on one connection at most; clients that pipeline send a few.
 const MAX_PENDING: usize = 16;
@@ -44,6 +48,21 @@ pub struct HttpCounts {
     pub unreadable: u64,
 }
 
+impl Counted for HttpCounts {
+    fn add(&mut self, later: Self) {
+        let Self { reads, writes, others, statuses, unanswered, upgraded, unreadable } = later;
+        self.reads += reads;
+        self.writes += writes;
+        self.others += others;
+        for (count, more) in self.statuses.iter_mut().zip(statuses) {
+            *count += more;
+        }
+        self.unanswered += unanswered;
+        self.upgraded += upgraded;
+        self.unreadable += unreadable;
+    }
+}
+
 /// What one end of an HTTP connection saw.
 #[derive(Debug, Default)]
 pub struct HttpLedger {
@@ -67,40 +86,51 @@ pub struct HttpExchange {
     answers: MessageReader,
     pending: VecDeque<Pending>,
     stopped: bool,
+    uncounted: Uncounted<HttpCounts>,
 }
 
-impl Default for HttpExchange {
-    fn default() -> Self {
+impl HttpExchange {
+    /// An exchange. `accepted`: the far side has taken it; otherwise [`accepted`](Self::accepted) follows, or its end.
+    pub fn new(accepted: bool) -> Self {
         Self {
             requests: MessageReader::new(Side::Request),
             answers: MessageReader::new(Side::Answer),
             pending: VecDeque::new(),
             stopped: false,
+            uncounted: Uncounted::new(accepted),
         }
     }
-}
 
-impl HttpExchange {
-    /// Bytes from the client.
-    pub fn observe_request_bytes(&mut self, mut bytes: &[u8], ledger: &mut HttpLedger, now: Instant) {
+    /// The far side has taken the exchange.
+    pub fn accepted(&mut self, ledger: &mut HttpLedger) {
+        self.uncounted.accepted(&mut ledger.counts);
+    }
+
+    /// Bytes from the client: how many requests they completed.
+    pub fn observe_request_bytes(&mut self, mut bytes: &[u8], ledger: &mut HttpLedger, now: Instant) -> u64 {
+        let mut completed = 0;
         while !bytes.is_empty() && !self.stopped {
             match self.requests.read(&mut bytes) {
                 Ok(Some(Head::Request { class, is_head, is_connect })) => {
+                    completed += 1;
+                    let counts = self.uncounted.counts(&mut ledger.counts);
                     match class {
-                        MethodClass::Read => ledger.counts.reads += 1,
-                        MethodClass::Write => ledger.counts.writes += 1,
-                        MethodClass::Other => ledger.counts.others += 1,
+                        MethodClass::Read => counts.reads += 1,
+                        MethodClass::Write => counts.writes += 1,
+                        MethodClass::Other => counts.others += 1,
                     }
                     if self.pending.len() == MAX_PENDING {
-                        return self.unreadable(ledger);
+                        self.unreadable(ledger);
+                        break;
                     }
                     self.pending.push_back(Pending { is_head, is_connect, at: now });
                     self.requests.begin_body(false);
                 }
-                Ok(Some(Head::Answer { .. })) | Err(_) => return self.unreadable(ledger),
+                Ok(Some(Head::Answer { .. })) | Err(_) => self.unreadable(ledger),
                 Ok(None) => {}
             }
         }
+        completed
     }
 
     /// Bytes from the server.
@@ -115,25 +145,26 @@ impl HttpExchange {
     }
 
     /// The connection is over.
-    pub fn end(self, ledger: &mut HttpLedger) {
+    pub fn end(mut self, ledger: &mut HttpLedger, end: End) {
         if !self.stopped {
-            ledger.counts.unanswered += self.pending.len() as u64;
+            self.uncounted.counts(&mut ledger.counts).unanswered += self.pending.len() as u64;
         }
+        self.uncounted.end(&mut ledger.counts, end);
     }
 
     fn answered(&mut self, status: u16, ledger: &mut HttpLedger, now: Instant) {
         let class = status / 100;
         // 101 ends the HTTP of this connection; other 1xx announce the answer that follows.
         if class == 1 && status != 101 {
-            count_status(ledger, class);
+            self.count_status(ledger, class);
             return self.answers.begin_body(true);
         }
         let Some(request) = self.pending.pop_front() else { return self.unreadable(ledger) };
-        count_status(ledger, class);
+        self.count_status(ledger, class);
         ledger.latency.record(now.saturating_duration_since(request.at), now);
         if status == 101 || (request.is_connect && class == 2) {
             self.stopped = true;
-            ledger.counts.upgraded += 1;
+            self.uncounted.counts(&mut ledger.counts).upgraded += 1;
             return;
         }
         self.answers.begin_body(request.is_head || matches!(status, 204 | 304));
@@ -141,13 +172,14 @@ impl HttpExchange {
 
     fn unreadable(&mut self, ledger: &mut HttpLedger) {
         self.stopped = true;
-        ledger.counts.unreadable += 1;
+        self.uncounted.counts(&mut ledger.counts).unreadable += 1;
     }
-}
 
-fn count_status(ledger: &mut HttpLedger, class: u16) {
-    if let Some(count) = ledger.counts.statuses.get_mut(usize::from(class.wrapping_sub(1))) {
-        *count += 1;
+    fn count_status(&mut self, ledger: &mut HttpLedger, class: u16) {
+        let counts = self.uncounted.counts(&mut ledger.counts);
+        if let Some(count) = counts.statuses.get_mut(usize::from(class.wrapping_sub(1))) {
+            *count += 1;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::latency::Latency;
-use crate::mllp::{AckCode, Answer, Content, ControlHash, End, Fault, HashKey, Header, MessageKind};
+use crate::mllp::{AckCode, Answer, Commit, Content, ControlHash, End, Fault, HashKey, Header, MessageKind};
 
 /// Unanswered messages remembered for repetitions; the oldest goes first.
 const MAX_UNANSWERED: usize = 64;
@@ -33,9 +33,13 @@ pub struct Counts {
     pub rejected: u64,
     /// Answers with no such code.
     pub other_answers: u64,
-    /// Messages without an answer now.
+    /// Commit blocks that accept, either way: neither messages nor answers.
+    pub commits_accepted: u64,
+    /// Commit blocks that refuse.
+    pub commits_refused: u64,
+    /// Messages without an answer now, also those that a commit block has accepted.
     pub outstanding: u64,
-    /// Messages whose connection ended before an answer passed.
+    /// Messages whose connection ended before an answer passed or a commit block accepted them.
     pub unacknowledged: u64,
     /// Messages that came again on another connection, unanswered, after the sending engine had given up.
     pub duplicates: u64,
@@ -214,8 +218,9 @@ impl Ledger {
         self.conversations
     }
 
-    pub(crate) fn count_messages(&mut self, count: u64) {
-        self.counts.messages += count;
+    /// The count of messages; a conversation that is not taken yet keeps its own.
+    pub(crate) fn messages(&mut self) -> &mut u64 {
+        &mut self.counts.messages
     }
 
     pub(crate) fn message(&mut self, conversation: u64, header: &Header, now: Instant) {
@@ -283,6 +288,22 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn commit(&mut self, commit: Commit) {
+        match commit {
+            Commit::Accepted => self.counts.commits_accepted += 1,
+            Commit::Refused => self.counts.commits_refused += 1,
+        }
+    }
+
+    /// A commit block has refused a message: no answer comes, and sent again it is no repetition.
+    pub(crate) fn not_taken(&mut self, conversation: u64, control: Option<ControlHash>) {
+        self.counts.outstanding = self.counts.outstanding.saturating_sub(1);
+        let is_it = |e: &Unanswered| e.conversation == conversation && Some(e.control) == control;
+        if let Some(position) = self.unanswered.iter().rposition(is_it) {
+            self.unanswered.remove(position);
+        }
+    }
+
     pub(crate) fn fault(&mut self, fault: Fault, now: Instant) {
         // Junk between frames is taken by engines, and a cut frame shows as unacknowledged.
         if !matches!(fault, Fault::Junk | Fault::Cut) {
@@ -302,14 +323,16 @@ impl Ledger {
         self.counts.cut += 1;
     }
 
-    pub(crate) fn end(&mut self, conversation: u64, outstanding: u64, end: End) {
+    /// `outstanding`: messages of the conversation without an answer; `unacknowledged`: those of them that no commit block has
+    /// accepted.
+    pub(crate) fn end(&mut self, conversation: u64, outstanding: u64, unacknowledged: u64, end: End) {
         self.counts.outstanding = self.counts.outstanding.saturating_sub(outstanding);
         if end == End::Refused {
             // To the engine, as if it had not connected: nothing was delivered, and it comes again.
             self.unanswered.retain(|entry| entry.conversation != conversation);
             return;
         }
-        self.counts.unacknowledged += outstanding;
+        self.counts.unacknowledged += unacknowledged;
         for entry in self.unanswered.iter_mut().filter(|entry| entry.conversation == conversation) {
             entry.ended = Some(end);
         }

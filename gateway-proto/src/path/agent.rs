@@ -289,6 +289,24 @@ impl PathAgent {
         self.suspect(Suspicion::PeerDoubts, now);
     }
 
+    /// A tunnel is being dialled and its handshake has no answer for a moment. Without a tunnel nobody else misses the peer on
+    /// an idle path, and every handshake would go into a dead one: it gets little time to answer before packets go over the
+    /// relay too.
+    pub fn dialled_in_vain(&mut self, now: Instant) {
+        self.suspect(Suspicion::DialledInVain, now);
+    }
+
+    /// Offers of an earlier run of this gateway had generations up to this one: ours are above it, even when our clock was set
+    /// back meanwhile, as far as the peer accepts that.
+    pub fn resume_above(&mut self, generation: u64) {
+        self.last_generation = self.last_generation.max(generation);
+    }
+
+    /// The generation of our last offer.
+    pub fn generation(&self) -> u64 {
+        self.last_generation
+    }
+
     /// Our own network changed, or the machine slept: like [`Self::relook`], and the path in use gets little time to answer
     /// before data goes over the relay too.
     pub fn network_changed(&mut self, now: Instant) {
@@ -401,20 +419,22 @@ impl PathAgent {
         if self.is_direct() {
             return None;
         }
-        let heard = self.pairs.iter().any(Pair::is_heard);
-        let proved = self.pairs.iter().any(Pair::is_proved);
+        // An answer from before the path was left says nothing of now.
+        let small_only = self.pairs.iter().any(|pair| pair.carries_small_only_since(self.changed_at));
         let hard = |mapping| matches!(mapping, Random | Regular);
         Some(if !self.wanted {
             Obstacle::NotWanted
         } else if self.reason == PathReason::Lossy {
             Obstacle::Lossy
-        } else if heard && !proved && !matches!(self.punch.phase, Phase::Round(_)) {
+        } else if small_only && !matches!(self.punch.phase, Phase::Round(_)) {
             Obstacle::PacketsTooSmall
         } else if self.local.is_empty() {
             Obstacle::NoAddress
         } else if self.pairs.len() == 0 {
             if self.relay_up { Obstacle::NoAnswer } else { Obstacle::NoRelay }
-        } else if matches!(self.punch.phase, Phase::Round(_)) || self.guess_run.is_some() {
+        } else if self.punch.peer_absent {
+            Obstacle::NoAnswer
+        } else if self.punch.is_under_way() || self.guess_run.is_some() {
             Obstacle::Trying
         } else if hard(self.nat.mapping) && hard(self.peer_nat.mapping) {
             Obstacle::TwoHardNats

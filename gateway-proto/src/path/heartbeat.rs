@@ -51,8 +51,8 @@ pub(super) enum Beat {
     Distrust,
     /// Leave the path.
     Demote {
-        /// It answers small packets: only full-size ones are lost.
-        small_answers: bool,
+        /// When the first full-size ping was sent whose answer is missing, of those sent by plan.
+        full_asked_at: Option<Instant>,
     },
 }
 
@@ -76,15 +76,16 @@ pub(super) enum Suspicion {
     NetworkChanged,
     /// Its packets come another way.
     PeerDoubts,
+    /// The handshake of a tunnel has no answer.
+    DialledInVain,
 }
 
 /// Since the oldest ping without an answer.
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     since: Instant,
-    /// A ping of full size is among the unanswered: a small answer ends nothing.
-    padded: bool,
-    small_answers: bool,
+    /// The first ping of full size among the unanswered: a small answer ends nothing.
+    full_asked_at: Option<Instant>,
     suspicion: Option<Suspicion>,
     /// Pings sent in doubt.
     asked: u32,
@@ -156,13 +157,15 @@ impl Heartbeat {
             silence.misses += 1;
             silence.next_miss_at = now + patience(silence.misses, silence.suspicion, rtt);
             return Some(match silence.misses {
-                DEMOTE_AFTER => Beat::Demote { small_answers: silence.small_answers },
+                DEMOTE_AFTER => Beat::Demote { full_asked_at: silence.full_asked_at },
                 DISTRUST_AFTER => Beat::Distrust,
                 _ => {
                     self.next_ping_at = now;
                     match silence.suspicion {
                         Some(Suspicion::HeardElsewhere) => Beat::Moved,
-                        Some(Suspicion::NetworkChanged | Suspicion::PeerDoubts) | None => Beat::Doubt,
+                        Some(Suspicion::NetworkChanged | Suspicion::PeerDoubts | Suspicion::DialledInVain) | None => {
+                            Beat::Doubt
+                        }
                     }
                 }
             });
@@ -187,23 +190,23 @@ impl Heartbeat {
         let suspicion = self.suspicion.take();
         let silence = self.silence.get_or_insert(Silence {
             since: now,
-            padded: false,
-            small_answers: false,
+            full_asked_at: None,
             suspicion,
             asked: 0,
             misses: 0,
             next_miss_at: now + patience(0, suspicion, rtt),
         });
         // A probe of full size asked while in doubt is only a second opinion; one sent by plan must be answered in kind.
-        silence.padded |= padded && !doubted;
+        if padded && !doubted {
+            silence.full_asked_at.get_or_insert(now);
+        }
         Some(Beat::Ping { padded })
     }
 
     /// An answer came. True when the path was distrusted and is no more.
     pub(super) fn answered(&mut self, padded: bool, active: bool, now: Instant) -> bool {
-        let Some(silence) = &mut self.silence else { return false };
-        if silence.padded && !padded {
-            silence.small_answers = true;
+        let Some(silence) = &self.silence else { return false };
+        if silence.full_asked_at.is_some() && !padded {
             return false;
         }
         let missed = silence.misses > 0;
@@ -264,7 +267,7 @@ mod tests {
         let beats = run_silent(&mut heartbeat, true, start);
         let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
         assert_eq!(
-            (at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote { small_answers: false })),
+            (at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote { full_asked_at: None })),
             (1_500, 2_000, 2_500)
         );
         let pings = beats.iter().filter(|(_, beat)| matches!(beat, Beat::Ping { .. })).count();
@@ -278,7 +281,7 @@ mod tests {
         heartbeat.suspect(Suspicion::NetworkChanged, RTT, start);
         let beats = run_silent(&mut heartbeat, true, start);
         let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
-        let left = at(Beat::Demote { small_answers: false });
+        let left = at(Beat::Demote { full_asked_at: None });
         assert_eq!((at(Beat::Doubt), at(Beat::Distrust), left), (100, 200, 1_200));
         assert!(!heartbeat.seems_moved());
     }
@@ -401,8 +404,9 @@ mod tests {
                         heartbeat.answered(false, true, now + RTT);
                     }
                     Beat::Ping { padded: true } | Beat::Doubt | Beat::Moved | Beat::Distrust => {}
-                    Beat::Demote { small_answers } => {
-                        assert!(small_answers, "and it is known why");
+                    Beat::Demote { full_asked_at } => {
+                        let asked_at = full_asked_at.expect("it is known which question has no answer");
+                        assert_eq!(now - asked_at, 3 * MIN_MISS);
                         return;
                     }
                 }

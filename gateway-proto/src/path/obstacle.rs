@@ -7,15 +7,18 @@ use std::fmt;
 pub enum Obstacle {
     /// No connection with this peer needs one.
     NotWanted,
+    /// Our own configuration wants none. Said by the driver: an agent is only told that none is wanted.
+    SwitchedOff,
     /// We have no address to offer.
     NoAddress,
     /// The relay that carries offers is not reached.
     NoRelay,
-    /// The peer has not answered an offer yet.
+    /// The peer has not answered our last offer.
     NoAnswer,
-    /// The first attempt is under way.
+    /// An attempt is under way.
     Trying,
-    /// Small packets pass, 1200 bytes do not: QUIC cannot use such a path.
+    /// Small packets pass, 1200 bytes do not: QUIC cannot use such a path. Said only while small probes are answered that were
+    /// sent after a full-size one had failed; a peer that answers nothing is another thing.
     PacketsTooSmall,
     /// A direct path loses too much and rests.
     Lossy,
@@ -36,6 +39,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotWanted => "no connection with this peer needs a direct path",
+            Self::SwitchedOff => "direct paths are switched off on this side (tunnel.direct = false)",
             Self::NoAddress => "this gateway found no address of its own to offer",
             Self::NoRelay => "no relay is reached, over which the two sides could agree on a direct path",
             Self::NoAnswer => "the partner's gateway has not answered the offer of a direct path",

@@ -43,8 +43,16 @@ pub(super) struct Pair {
     pub(super) signalled: bool,
     /// The last authentic probe from there; `None` also after it was forgotten.
     pub(super) heard_at: Option<Instant>,
+    /// One came ever.
+    was_heard: bool,
+    /// The last ping.
+    pub(super) sent_at: Option<Instant>,
     /// The last full-size round trip.
-    pub(super) proved_at: Option<Instant>,
+    proved_at: Option<Instant>,
+    /// The first full-size ping since then.
+    full_asked_at: Option<Instant>,
+    /// When the newest of the small pings that were answered was sent; `None` again once a later one got no answer.
+    small_asked_at: Option<Instant>,
     rtt: Option<Duration>,
     outstanding: VecDeque<Outstanding>,
     chase: Option<Chase>,
@@ -82,7 +90,11 @@ impl Pair {
             via: LocalSocket::MAIN,
             signalled,
             heard_at: None,
+            was_heard: false,
+            sent_at: None,
             proved_at: None,
+            full_asked_at: None,
+            small_asked_at: None,
             rtt: None,
             outstanding: VecDeque::new(),
             chase: None,
@@ -107,6 +119,16 @@ impl Pair {
         self.heard_at.is_some()
     }
 
+    /// Whether the peer was ever heard there, however long ago.
+    pub(super) fn was_heard(&self) -> bool {
+        self.was_heard
+    }
+
+    /// Whether nothing was sent there for so long.
+    pub(super) fn was_quiet_for(&self, time: Duration, now: Instant) -> bool {
+        self.sent_at.is_none_or(|at| now >= at + time)
+    }
+
     /// Whether a full round trip succeeded, and nothing failed since.
     pub(super) fn is_proved(&self) -> bool {
         self.proved_at.is_some()
@@ -117,8 +139,16 @@ impl Pair {
         self.proved_at.is_some_and(|at| at >= since)
     }
 
+    /// Whether only small packets pass, as far as is known since `since`: a full-size ping had no answer, and a small one that
+    /// was sent neither before it nor before `since` had one. An answer to an older question says nothing: the peer may
+    /// have stopped between the two.
+    pub(super) fn carries_small_only_since(&self, since: Instant) -> bool {
+        self.full_asked_at.is_some_and(|full| self.small_asked_at >= Some(full.max(since)))
+    }
+
     /// Notes an authentic probe; true when the address was not known as the peer's before.
     pub(super) fn hear(&mut self, now: Instant) -> bool {
+        self.was_heard = true;
         self.heard_at.replace(now).is_none()
     }
 
@@ -183,7 +213,16 @@ impl Pair {
     /// Remembers a ping.
     pub(super) fn record_ping(&mut self, transaction: [u8; 8], padded: bool, now: Instant) {
         let socket = self.via;
-        self.outstanding.retain(|ping| now < ping.sent_at + TRANSACTION_LIFETIME);
+        let is_over = |ping: &Outstanding| now >= ping.sent_at + TRANSACTION_LIFETIME;
+        let is_news = |ping: &Outstanding| !ping.padded && Some(ping.sent_at) > self.small_asked_at;
+        // Small packets passed once, and now they do not either.
+        if self.outstanding.iter().any(|ping| is_over(ping) && is_news(ping)) {
+            self.small_asked_at = None;
+        }
+        self.outstanding.retain(|ping| !is_over(ping));
+        if padded {
+            self.full_asked_at.get_or_insert(now);
+        }
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.outstanding.pop_front();
         }
@@ -206,17 +245,32 @@ impl Pair {
         let padded = ping.padded && full_size;
         if padded {
             self.proved_at = Some(now);
+            self.full_asked_at = None;
             self.via = socket;
+        } else if !ping.padded {
+            self.small_asked_at = self.small_asked_at.max(Some(ping.sent_at));
         }
         Some(RoundTrip { padded })
     }
 
     /// The path failed: it has to be proved again, and its round trip is measured anew.
     pub(super) fn fail(&mut self) {
-        self.proved_at = None;
+        self.unprove();
         self.rtt = None;
         self.chase = None;
         self.outstanding.clear();
+    }
+
+    /// Silent for long: the address does not count as the peer's any more.
+    pub(super) fn forget(&mut self) {
+        self.heard_at = None;
+        self.unprove();
+    }
+
+    fn unprove(&mut self) {
+        self.proved_at = None;
+        self.full_asked_at = None;
+        self.small_asked_at = None;
     }
 
     pub(super) fn expires_at(&self) -> Option<Instant> {
@@ -252,6 +306,41 @@ mod tests {
         assert!(pair.is_proved_since(now));
         assert_eq!(pair.rtt(), Duration::from_millis(20));
         assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), None, "an answer counts once");
+    }
+
+    #[test]
+    fn small_answers_tell_of_the_size_only_when_asked_for_after_a_full_size_ping_that_failed() {
+        let now = start();
+        let at = |ms: u64| now + Duration::from_millis(ms);
+        let mut pair = Pair::new(candidate(1), true);
+        pair.record_ping([1; 8], false, at(0));
+        pair.record_ping([2; 8], true, at(10));
+        pair.record_pong(LocalSocket::MAIN, [1; 8], false, at(20));
+        assert!(!pair.carries_small_only_since(now), "the question was older");
+        pair.record_ping([3; 8], false, at(30));
+        assert!(!pair.carries_small_only_since(now), "no answer yet");
+        pair.record_pong(LocalSocket::MAIN, [3; 8], false, at(40));
+        assert!(pair.carries_small_only_since(at(30)) && !pair.carries_small_only_since(at(31)));
+        pair.record_pong(LocalSocket::MAIN, [2; 8], true, at(50));
+        assert!(!pair.carries_small_only_since(now), "the full-size answer was only late");
+    }
+
+    #[test]
+    fn a_peer_that_no_longer_answers_small_pings_is_not_said_to_answer_them() {
+        let now = start();
+        let at = |seconds: u64| now + Duration::from_secs(seconds);
+        let mut pair = Pair::new(candidate(1), true);
+        pair.record_ping([1; 8], true, at(0));
+        pair.record_ping([2; 8], false, at(1));
+        pair.record_pong(LocalSocket::MAIN, [2; 8], false, at(1));
+        pair.record_ping([3; 8], false, at(30));
+        assert!(pair.carries_small_only_since(now));
+        pair.record_ping([4; 8], false, at(60));
+        assert!(!pair.carries_small_only_since(now));
+        pair.record_pong(LocalSocket::MAIN, [4; 8], false, at(60));
+        assert!(pair.carries_small_only_since(now), "one was lost, and the peer is there");
+        pair.forget();
+        assert!(!pair.carries_small_only_since(now));
     }
 
     #[test]

@@ -110,8 +110,7 @@ impl Pairs {
             if Some(*remote) == selected || pair.expires_at().is_none_or(|at| now < at) {
                 return true;
             }
-            pair.heard_at = None;
-            pair.proved_at = None;
+            pair.forget();
             forgotten.push(*remote);
             pair.signalled
         });

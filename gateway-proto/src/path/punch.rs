@@ -22,7 +22,13 @@ const ATTEMPT_STARTS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(3), D
 
 /// Hops that the first packets of the leading side may make in the second and third attempt: enough to open its own NAT,
 /// too few to reach the other, which might take offence at a packet it did not ask for.
-const SHORT_LIVES: [u8; 4] = [7, 4, 7, 4];
+const SHORT_LIVES: [u8; 4] = [2, 3, 4, 7];
+
+/// Hops that the very first packets of both sides may make: out of our own NAT and no further. A packet that reaches a plain
+/// masquerading router before that has a mapping takes the place of the mapping: for as long as its entry lives (30 s and
+/// more on Linux, and anew with every such packet) the router gives our packets to the peer another outer port. Between
+/// near sites no clock is good enough to let long-lived first packets cross on the way.
+pub(super) const OPENER: u8 = 2;
 
 /// The other side starts so much later in those attempts: its first packets find the door open, and its own door is open
 /// when the leading side's first long-lived packet arrives.
@@ -72,8 +78,8 @@ pub(super) enum Phase {
     },
 }
 
-/// Up to three attempts of seven probes each, no two alike: in the first both sides do the same, in the second the side
-/// that offered leads with packets that die on the way, in the third the other one does.
+/// Up to three attempts of seven probes each, no two alike: in the first both sides do the same, an opener and then probes that
+/// arrive, in the second the side that offered leads with packets that die on the way, in the third the other one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Round {
     started_at: Instant,
@@ -133,7 +139,10 @@ impl Round {
     }
 
     fn ttl(&self) -> Option<u8> {
-        self.leads().then(|| SHORT_LIVES.get(self.step).copied()).flatten()
+        match self.attempt {
+            0 => (self.step == 0).then_some(OPENER),
+            _ => self.leads().then(|| SHORT_LIVES.get(self.step).copied()).flatten(),
+        }
     }
 
     /// The step that is due, if one is. A late driver gets one burst, not all it missed.
@@ -159,13 +168,20 @@ impl Round {
 #[derive(Debug)]
 pub(super) struct Punch {
     pub(super) phase: Phase,
+    /// Our last offer went unanswered, and nothing came of another one since.
+    pub(super) peer_absent: bool,
     backoff: Backoff,
     last_offer_at: Option<Instant>,
 }
 
 impl Default for Punch {
     fn default() -> Self {
-        Self { phase: Phase::Idle, backoff: Backoff::new(FIRST_BACKOFF, BACKOFF_LIMIT), last_offer_at: None }
+        Self {
+            phase: Phase::Idle,
+            peer_absent: false,
+            backoff: Backoff::new(FIRST_BACKOFF, BACKOFF_LIMIT),
+            last_offer_at: None,
+        }
     }
 }
 
@@ -197,6 +213,7 @@ impl Punch {
 
     /// An offer went unanswered: another one, or a pause.
     pub(super) fn offer_timed_out(&mut self, tries: u32, random: u32, now: Instant) {
+        self.peer_absent = true;
         if tries < OFFER_TRIES {
             self.phase = Phase::OfferDue { at: now, tries };
         } else {
@@ -207,6 +224,12 @@ impl Punch {
     /// Both sides know each other's candidates: probes start at `at`.
     pub(super) fn start_round(&mut self, at: Instant, offered: bool) {
         self.phase = Phase::Round(Round::new(at, offered));
+        self.peer_absent = false;
+    }
+
+    /// Whether an attempt is made or prepared now.
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.phase, Phase::OfferDue { .. } | Phase::Offered { .. } | Phase::Round(_))
     }
 
     /// The round found nothing.
@@ -269,9 +292,10 @@ mod tests {
     #[test]
     fn the_second_and_third_attempt_change_something_and_swap_the_roles() {
         assert_eq!(attempt(0, true), attempt(0, false));
-        assert!(attempt(0, true).iter().all(|(_, ttl)| ttl.is_none()));
+        assert_eq!(attempt(0, true)[0], (0, Some(OPENER)), "both open their own NAT before they knock at the other");
+        assert!(attempt(0, true)[1..].iter().all(|(_, ttl)| ttl.is_none()));
         let (lead, follow) = (attempt(1, true), attempt(1, false));
-        assert_eq!(lead[..5], [(0, Some(7)), (33, Some(4)), (67, Some(7)), (133, Some(4)), (267, None)]);
+        assert_eq!(lead[..5], [(0, Some(2)), (33, Some(3)), (67, Some(4)), (133, Some(7)), (267, None)]);
         assert!(follow.iter().all(|(_, ttl)| ttl.is_none()) && follow[0].0 == 200);
         assert!(follow[0].0 < lead[4].0, "the follower's NAT is open when the first long-lived packet arrives");
         assert_eq!((attempt(2, false), attempt(2, true)), (lead, follow));
@@ -283,7 +307,8 @@ mod tests {
         let mut round = Round::new(start, false);
         for ms in [0, 33, 67, 133, 267, 533, 1_066] {
             let step = round.poll(true, start + Duration::from_millis(ms));
-            assert!(matches!(step, Some(RoundStep::Burst { ttl: None, .. })), "{step:?}");
+            let opens = (ms == 0).then_some(OPENER);
+            assert!(matches!(step, Some(RoundStep::Burst { ttl, .. }) if ttl == opens), "{step:?}");
         }
         assert_eq!(round.poll(true, start + Duration::from_millis(3_200)), Some(RoundStep::Over));
     }

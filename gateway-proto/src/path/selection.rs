@@ -54,7 +54,8 @@ pub enum PathReason {
     Failover,
     /// The direct path fell silent.
     HeartbeatLost,
-    /// The direct path answers small packets only: 1200 bytes do not pass.
+    /// The direct path answers small packets only: 1200 bytes do not pass. A peer that answers nothing, because it stands
+    /// still or is gone, is [`HeartbeatLost`](Self::HeartbeatLost).
     PacketsTooSmall,
     /// The direct path lost more than 30 % of the packets.
     Lossy,
@@ -173,7 +174,7 @@ pub struct PathSnapshot {
     pub pairs: usize,
     /// How many of them were heard from lately.
     pub heard_pairs: usize,
-    /// How many carried a full round trip lately. Heard but not proved means: small packets pass, 1200 bytes do not.
+    /// How many carried a full round trip lately. Why one that was heard did not, is said by [`obstacle`](Self::obstacle).
     pub proved_pairs: usize,
     /// Why there is no direct path, when there is none.
     pub obstacle: Option<Obstacle>,

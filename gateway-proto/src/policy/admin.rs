@@ -58,6 +58,14 @@ impl LocalEnd {
         }
     }
 
+    /// The engine's channel that this end is for; none: not a listener, or not known.
+    pub fn engine_channel(&self) -> Option<&str> {
+        match self {
+            Self::Listener { engine_channel, .. } => engine_channel.as_deref(),
+            Self::Sender { .. } | Self::AdminUser { .. } | Self::AdminOwner => None,
+        }
+    }
+
     /// Whether this end can be one of a connection of `kind`.
     pub fn fits(&self, kind: ConnectionKind) -> bool {
         let admin = match self {

@@ -144,7 +144,7 @@ fn a_connection_listed_twice_is_refused_unless_it_is_both_ends_of_a_self_connect
     let mut own = policy(1);
     own.connections[0].peer = own.gateway;
     let mut other_end = own.connections[0].clone();
-    other_end.local = LocalEnd::Listener { engine: "127.0.0.1:6661".parse().unwrap() };
+    other_end.local = LocalEnd::Listener { engine: "127.0.0.1:6661".parse().unwrap(), engine_channel: None };
     own.connections.push(other_end);
     assert_eq!(store().accept(&signed(&own)), Ok(true));
 }
@@ -185,6 +185,20 @@ fn an_admin_connection_widens_nothing_unless_its_policy_says_so() {
     });
     assert_eq!(json["admin"], scope);
     assert_eq!(serde_json::from_value::<AdminScope>(serde_json::json!({})).unwrap(), AdminScope::default());
+}
+
+#[test]
+fn a_listener_names_its_channel_of_the_engine_and_one_registered_by_hand_looks_as_it_always_did() {
+    let engine = "127.0.0.1:6661".parse().unwrap();
+    let by_hand = LocalEnd::Listener { engine, engine_channel: None };
+    let json = serde_json::json!({"role": "listener", "engine": "127.0.0.1:6661"});
+    assert_eq!(serde_json::to_value(&by_hand).unwrap(), json);
+    assert_eq!(serde_json::from_value::<LocalEnd>(json).unwrap(), by_hand);
+    assert_eq!(by_hand.engine_channel(), None);
+    let linked = LocalEnd::Listener { engine, engine_channel: Some("a0".into()) };
+    let json = serde_json::json!({"role": "listener", "engine": "127.0.0.1:6661", "engine_channel": "a0"});
+    assert_eq!(serde_json::to_value(&linked).unwrap(), json);
+    assert_eq!(serde_json::from_value::<LocalEnd>(json).unwrap().engine_channel(), Some("a0"));
 }
 
 #[test]

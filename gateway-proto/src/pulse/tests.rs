@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, reason = "virtual time begins somewhere")]
 
 use std::collections::BTreeMap;
 

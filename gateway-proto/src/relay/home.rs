@@ -7,6 +7,13 @@
 //!
 //! Home is chosen by latency alone. The spares are of other regions than home, where the map has them: what takes one relay of a region away (a
 //! building, a provider, a cable) often takes the others with it. A relay whose region nobody said is a region of its own.
+//!
+//! Two partners that share a home need a second relay in common for the moment it falls silent. So beside home and spare every gateway is attached to the
+//! *heir* of its home: a relay that follows from the map and the home alone, hence the same for all who live there. It becomes home when
+//! home fails.
+//!
+//! A relay whose link has not been attached for [`DOWN_AFTER`], or that is about to stop, is *down*: chosen only where nothing else is left, and
+//! replaced without calm. While every link is down, every relay of the map is tried, as far as the caller's cap goes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,6 +37,10 @@ const RECENT: Duration = Duration::from_secs(75);
 const NOTICEABLE: Duration = Duration::from_millis(30);
 /// Medians of fewer samples do not unseat a home that works.
 const ENOUGH: usize = 3;
+/// A link that is not attached for so long is down: a short break is no reason to look for another relay.
+const DOWN_AFTER: Duration = Duration::from_secs(2);
+/// A relay that was given up is looked at again after this.
+const FORGIVEN_AFTER: Duration = CALM;
 /// Samples kept per relay: one per 20 s of the window, and some.
 const SAMPLES: usize = 32;
 /// Relays measured; a map with more is cut.
@@ -85,9 +96,23 @@ pub struct HomeChooser {
     home: Option<RelayId>,
     reason: Option<HomeReason>,
     changed_at: Option<Instant>,
+    /// The last change of home, whatever was known of it.
+    settled_at: Option<Instant>,
     /// Attached to, or to be.
     chosen: Vec<RelayId>,
     exchanged_at: Option<Instant>,
+    /// How the links stand that run, or ran lately.
+    links: BTreeMap<RelayId, LinkSeen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LinkSeen {
+    /// Attached, and not about to stop.
+    stands: bool,
+    /// So since then.
+    since: Instant,
+    /// When it was last known to run.
+    seen: Instant,
 }
 
 impl HomeChooser {
@@ -101,6 +126,28 @@ impl HomeChooser {
         }
         let map = &self.map;
         self.samples.retain(|id, _| map.contains(id));
+        self.links.retain(|id, _| map.contains(id));
+    }
+
+    /// Every link that runs, and whether it is attached to a relay that is not about to stop. To be told at each change, and
+    /// at [`Self::poll_timeout`].
+    pub fn links(&mut self, running: impl Iterator<Item = (RelayId, bool)>, now: Instant) {
+        let mut links = BTreeMap::new();
+        for (relay, stands) in running.filter(|(relay, _)| self.map.contains(relay)) {
+            let before = self.links.remove(&relay).filter(|before| before.stands == stands);
+            let since = before.map_or(now, |before| before.since);
+            links.insert(relay, LinkSeen { stands, since, seen: now });
+        }
+        // What was given up is remembered, or it would be chosen again at once.
+        let given_up = |link: &LinkSeen| !link.stands && link.seen >= link.since + DOWN_AFTER && !link.forgiven(now);
+        links.extend(std::mem::take(&mut self.links).into_iter().filter(|(_, link)| given_up(link)));
+        self.links = links;
+    }
+
+    /// When a link that is not attached will count as down: [`Self::wanted`] may answer otherwise then.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let falling = self.links.values().filter(|link| !link.stands).map(|link| link.since + DOWN_AFTER);
+        falling.filter(|at| *at > now).min()
     }
 
     /// A round trip to a relay was measured.
@@ -125,27 +172,83 @@ impl HomeChooser {
         self.reason
     }
 
-    /// The relays to attach to, `count` of them where the map has so many, the home first. One that was chosen stays until
+    /// The relays to attach to, in the order in which they are to be used: `count` by latency, the home first, and the heir of the home. While no
+    /// link stands all of the map, `most` at most.
+    pub fn wanted(&mut self, count: usize, most: usize, now: Instant) -> Vec<RelayId> {
+        let chosen = self.attach(count, now);
+        let first = self.home.filter(|home| self.map.contains(home)).or(chosen.first().copied());
+        let heir = first.and_then(|home| self.heir(home, now));
+        let others = chosen.into_iter().filter(|relay| ![first, heir].contains(&Some(*relay)));
+        let mut wanted: Vec<_> = first.into_iter().chain(heir).chain(others).collect();
+        let looked_at = self.links.values().map(|link| link.seen).max();
+        let down = |link: &LinkSeen| Some(link.seen) == looked_at && now >= link.since + DOWN_AFTER;
+        if !self.links.values().any(|link| link.stands) && self.links.values().any(down) {
+            let others: Vec<_> = self.map.iter().filter(|relay| !wanted.contains(relay)).copied().collect();
+            wanted.extend(others);
+        }
+        wanted.truncate(most.max(1));
+        wanted
+    }
+
+    /// The relay where those who live at `home` meet when it fails: the next of the map, cyclically, of another region than
+    /// home if there is one. One that is down is passed over.
+    fn heir(&self, home: RelayId, now: Instant) -> Option<RelayId> {
+        let place = self.map.iter().position(|relay| *relay == home)?;
+        let after = self.map.iter().cycle().skip(place + 1).take(self.map.len() - 1).enumerate();
+        let rank = |turn: usize, relay: RelayId| (self.is_down(relay, now), self.together(relay, home), turn);
+        after.min_by_key(|(turn, relay)| rank(*turn, **relay)).map(|(_, relay)| *relay)
+    }
+
+    /// The relays to attach to by latency, `count` of them where the map has so many, the home first. One that was chosen stays until
     /// another is a third better, or of another region than home where it is not, and no two are exchanged shortly after
-    /// each other.
-    pub fn attach(&mut self, count: usize, now: Instant) -> Vec<RelayId> {
+    /// each other. One that is down is exchanged at once for one that is not.
+    fn attach(&mut self, count: usize, now: Instant) -> Vec<RelayId> {
         let map = &self.map;
         self.chosen.retain(|relay| map.contains(relay));
         let home = self.home.filter(|home| map.contains(home));
         let home = home.or_else(|| map.iter().min_by_key(|relay| self.rank(**relay, now)).copied());
+        let heir = home.and_then(|home| self.heir(home, now));
         let beside = |relay: RelayId| home != Some(relay) && home.is_some_and(|home| self.together(relay, home));
         let mut order = self.map.clone();
         order.sort_by_key(|relay| {
             let latency = self.latency(*relay, now);
-            (home != Some(*relay), latency.is_none(), beside(*relay), latency)
+            (home != Some(*relay), self.is_down(*relay, now), latency.is_none(), beside(*relay), latency)
         });
+        // The heir, unless another is better: two that are as good are not both needed.
+        if let Some(heir) = heir
+            && let Some(place) = order.iter().position(|relay| *relay == heir)
+            && let Some(first) = order.iter().position(|relay| home != Some(*relay))
+            && first < place
+            && beside(order[first]) == beside(heir)
+            && self.is_down(order[first], now) == self.is_down(heir, now)
+            && self.latency(order[first], now).is_none() == self.latency(heir, now).is_none()
+            && !self.clearly_better(order[first], heir, now)
+        {
+            order[first..=place].rotate_right(1);
+        }
+        let mut chosen = self.chosen.clone();
+        // What is down goes first, as long as there is something else. Home itself is left elsewhere: it may be the only one.
+        let mut sound = order.iter().filter(|relay| !self.chosen.contains(relay) && !self.is_down(**relay, now));
+        for place in chosen.iter_mut().filter(|relay| self.home != Some(**relay) && self.is_down(**relay, now)) {
+            let Some(better) = sound.next() else { break };
+            *place = *better;
+        }
+        // A new home that was not among them: the former one may be back soon, and is where partners still look.
+        if let Some(home) = self.home.filter(|home| !chosen.contains(home) && self.map.contains(home))
+            && chosen.len() >= count
+            && self.settled_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM)
+            && let Some(last) = chosen.last_mut()
+        {
+            *last = home;
+        }
         let calm = self.exchanged_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
-        let best = order.iter().find(|relay| !self.chosen.contains(relay)).copied();
-        let spares = self.chosen.iter().enumerate().filter(|(_, relay)| self.home != Some(**relay));
+        let best = order.iter().find(|relay| !chosen.contains(relay) && !self.is_down(**relay, now)).copied();
+        let spares = chosen.iter().enumerate().filter(|(_, relay)| self.home != Some(**relay));
         let worst = spares.max_by_key(|(_, relay)| (beside(**relay), self.rank(**relay, now)));
         let worst = worst.map(|(place, relay)| (place, *relay));
+        let mut exchanged = false;
         if let (Some(best), Some((place, worst))) = (best, worst)
-            && self.chosen.len() >= count
+            && chosen.len() >= count
             && calm
             && match (beside(worst), beside(best)) {
                 (true, false) => self.latency(best, now).is_some() || self.latency(worst, now).is_none(),
@@ -153,20 +256,30 @@ impl HomeChooser {
                 (true, true) | (false, false) => self.clearly_better(best, worst, now),
             }
         {
-            self.chosen[place] = best;
-            self.exchanged_at = Some(now);
+            chosen[place] = best;
+            exchanged = true;
         }
         for relay in order {
-            if self.chosen.len() < count && !self.chosen.contains(&relay) {
-                self.chosen.push(relay);
+            if chosen.len() < count && !chosen.contains(&relay) {
+                chosen.push(relay);
             }
         }
+        if exchanged {
+            self.exchanged_at = Some(now);
+        }
         let home = self.home;
-        self.chosen.sort_by_key(|relay| home != Some(*relay));
-        self.chosen.clone()
+        chosen.sort_by_key(|relay| home != Some(*relay));
+        self.chosen.clone_from(&chosen);
+        chosen
     }
 
-    /// The home, given the relays that are attached and not about to stop. A home that fails is kept only while there is no other.
+    /// Not attached for long, or given up lately.
+    fn is_down(&self, relay: RelayId, now: Instant) -> bool {
+        self.links.get(&relay).is_some_and(|link| !link.stands && now >= link.since + DOWN_AFTER && !link.forgiven(now))
+    }
+
+    /// The home, given the relays that are attached and not about to stop. A home that fails is kept only while there is no
+    /// other; its heir follows where it is attached, so that partners follow each other, and a nearer one may follow that.
     pub fn decide(&mut self, attached: &[RelayId], now: Instant) -> Option<RelayId> {
         let best = self.map.iter().filter(|relay| attached.contains(relay)).min_by_key(|relay| self.rank(**relay, now));
         let Some(best) = best.copied() else { return self.home };
@@ -183,7 +296,10 @@ impl HomeChooser {
                     return self.home;
                 }
             },
-            Some(_) => HomeReason::FormerFailed,
+            Some(home) => {
+                let heir = self.heir(home, now).filter(|heir| attached.contains(heir));
+                return self.settle(heir.unwrap_or(best), HomeReason::FormerFailed, now);
+            }
             None if measured => HomeReason::Nearest,
             None => HomeReason::MapOrder,
         };
@@ -191,7 +307,9 @@ impl HomeChooser {
     }
 
     fn settle(&mut self, home: RelayId, reason: HomeReason, now: Instant) -> Option<RelayId> {
-        self.home = Some(home);
+        if self.home.replace(home) != Some(home) {
+            self.settled_at = Some(now);
+        }
         self.reason = Some(reason);
         // One that nothing was known of was a guess, and may be corrected at once.
         self.changed_at = self.latency(home, now).map(|_| now);
@@ -256,6 +374,13 @@ impl HomeChooser {
         let mut rtts: Vec<_> = samples.iter().filter(|(at, _)| recent(*at)).map(|(_, rtt)| *rtt).collect();
         rtts.sort_unstable();
         (rtts.len() >= enough).then(|| rtts[rtts.len() / 2])
+    }
+}
+
+impl LinkSeen {
+    /// Given up so long ago that it may be tried again.
+    fn forgiven(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.seen) >= FORGIVEN_AFTER
     }
 }
 
@@ -466,5 +591,112 @@ mod tests {
         chooser.set_map([(ALL[0], None)].into_iter());
         chooser.measured(ALL[2], Duration::ZERO, now);
         assert_eq!((chooser.attach(3, now), chooser.samples.len()), (vec![ALL[0]], 0));
+    }
+
+    const FOUR: [RelayId; 4] = [ALL[0], ALL[1], ALL[2], RelayId::from_bytes([4; 16])];
+
+    fn wanted(chooser: &mut HomeChooser, links: &[(RelayId, bool)], now: Instant) -> Vec<RelayId> {
+        chooser.links(links.iter().copied(), now);
+        chooser.wanted(2, 8, now)
+    }
+
+    #[test]
+    fn a_spare_that_is_down_is_replaced_by_one_that_lives_and_not_taken_back_soon() {
+        let (mut chooser, now) = chooser();
+        let at = |ms| now + Duration::from_millis(ms);
+        for (relay, ms) in ALL.into_iter().zip([10, 11, 60]) {
+            measure(&mut chooser, relay, ms, 5, now);
+        }
+        assert_eq!(chooser.decide(&ALL[..2], now), Some(ALL[0]));
+        assert_eq!(wanted(&mut chooser, &[(ALL[0], true), (ALL[1], true)], now), [ALL[0], ALL[1]]);
+        let broken = [(ALL[0], true), (ALL[1], false)];
+        assert_eq!(wanted(&mut chooser, &broken, at(100)), [ALL[0], ALL[1]], "it may be back at once");
+        assert_eq!(chooser.poll_timeout(at(100)), Some(at(2_100)));
+        assert_eq!(wanted(&mut chooser, &broken, at(2_100)), [ALL[0], ALL[2]], "however calm it should be");
+        assert_eq!(chooser.poll_timeout(at(2_100)), None);
+        let good = [(ALL[0], true), (ALL[2], true)];
+        for secs in [3, 20, 299] {
+            for (relay, ms) in ALL.into_iter().zip([10, 11, 60]) {
+                measure(&mut chooser, relay, ms, 3, at(secs * 1_000));
+            }
+            assert_eq!(wanted(&mut chooser, &good, at(secs * 1_000)), [ALL[0], ALL[2]], "its STUN may live");
+        }
+        assert_eq!(wanted(&mut chooser, &good, at(303_000)), [ALL[0], ALL[1]], "after a while it is tried again");
+    }
+
+    #[test]
+    fn a_relay_that_restarts_is_no_spare_and_a_dead_one_is_kept_where_there_is_no_other() {
+        let (mut chooser, now) = chooser();
+        let later = now + DOWN_AFTER;
+        chooser.set_map(ALL[..2].iter().map(|relay| (*relay, None)));
+        chooser.decide(&ALL[..1], now);
+        let links = [(ALL[0], true), (ALL[1], false)];
+        wanted(&mut chooser, &links, now);
+        assert_eq!(wanted(&mut chooser, &links, later), [ALL[0], ALL[1]]);
+        chooser.set_map(ALL.into_iter().map(|relay| (relay, None)));
+        assert_eq!(wanted(&mut chooser, &links, later), [ALL[0], ALL[2]]);
+    }
+
+    #[test]
+    fn while_nothing_stands_every_relay_of_the_map_is_tried_up_to_the_cap_until_one_is_found() {
+        let (mut chooser, now) = chooser();
+        let at = |ms| now + Duration::from_millis(ms);
+        chooser.set_map(FOUR.into_iter().map(|relay| (relay, None)));
+        assert_eq!(wanted(&mut chooser, &[], now), [FOUR[0], FOUR[1]]);
+        let mut links = vec![(FOUR[0], false), (FOUR[1], false)];
+        wanted(&mut chooser, &links, now);
+        assert_eq!(wanted(&mut chooser, &links, at(1_900)).len(), 2, "they are only being connected");
+        assert_eq!(wanted(&mut chooser, &links, at(2_000)).len(), 4);
+        links.extend([(FOUR[2], false), (FOUR[3], false)]);
+        for ms in [2_010, 3_000, 60_000] {
+            chooser.links(links.iter().copied(), at(ms));
+            assert_eq!(chooser.wanted(2, 8, at(ms)).len(), 4, "all of them, for as long as it takes");
+            assert_eq!(chooser.wanted(2, 3, at(ms)).len(), 3);
+        }
+        links[3].1 = true;
+        chooser.links(links.iter().copied(), at(61_000));
+        assert_eq!(chooser.decide(&[FOUR[3]], at(61_000)), Some(FOUR[3]));
+        let found = chooser.wanted(2, 8, at(61_000));
+        assert!(found[0] == FOUR[3] && found.len() <= 3, "{found:?}");
+    }
+
+    #[test]
+    fn gateways_with_one_home_have_a_second_relay_in_common_whatever_they_measure() {
+        let mut all = Vec::new();
+        for latencies in [[5, 90, 90, 20], [5, 90, 20, 90], [5, 20, 90, 90], [5, 90, 90, 90]] {
+            let (mut chooser, now) = chooser();
+            chooser.set_map(FOUR.into_iter().map(|relay| (relay, None)));
+            for (relay, ms) in FOUR.into_iter().zip(latencies) {
+                measure(&mut chooser, relay, ms, 5, now);
+            }
+            let first = chooser.wanted(2, 8, now);
+            assert_eq!(chooser.decide(&first, now), Some(FOUR[0]));
+            let wanted = chooser.wanted(2, 8, now);
+            assert!(wanted.len() <= 3, "{wanted:?}");
+            assert_eq!(wanted[..2], [FOUR[0], FOUR[1]], "{latencies:?}");
+            // Home falls silent; the fast spare stands too.
+            let rest: Vec<_> = wanted[1..].iter().map(|relay| (*relay, true)).collect();
+            let attached: Vec<_> = wanted[1..].to_vec();
+            chooser.links(rest.iter().copied().chain([(FOUR[0], false)]), now);
+            assert_eq!(chooser.decide(&attached, now), Some(FOUR[1]), "they stay together");
+            let next = chooser.wanted(2, 8, now);
+            assert!(next.len() <= 4 && next[0] == FOUR[1], "{next:?}");
+            chooser.links(next.iter().map(|relay| (*relay, *relay != FOUR[0])), now + DOWN_AFTER);
+            all.push(chooser.wanted(2, 8, now + DOWN_AFTER));
+        }
+        assert!(all.iter().all(|wanted| wanted[..2] == [FOUR[1], FOUR[2]]), "{all:?}");
+    }
+
+    #[test]
+    fn the_heir_of_a_home_is_of_another_region_and_passes_over_what_is_down() {
+        let (mut chooser, now) = chooser();
+        chooser.set_map(FOUR.into_iter().zip([Some("north"), Some("north"), Some("south"), None]));
+        assert_eq!(chooser.heir(FOUR[0], now), Some(FOUR[2]));
+        assert_eq!(chooser.heir(FOUR[3], now), Some(FOUR[0]), "the map is a ring");
+        chooser.links([(FOUR[2], false)].into_iter(), now);
+        assert_eq!(chooser.heir(FOUR[0], now + DOWN_AFTER), Some(FOUR[3]));
+        chooser.set_map([(FOUR[0], None)].into_iter());
+        assert_eq!(chooser.heir(FOUR[0], now), None);
+        assert_eq!(chooser.heir(FOUR[1], now), None);
     }
 }

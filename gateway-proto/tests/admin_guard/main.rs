@@ -174,6 +174,8 @@ fn target() -> impl Strategy<Value = String> {
         1 => Just("%3f".to_owned()),
         1 => Just("%23/_stop".to_owned()),
         1 => Just("/_stop.".to_owned()),
+        1 => Just(".json".to_owned()),
+        1 => Just(".html".to_owned()),
         1 => "[a-zA-Z_;./%0-9]{1,6}",
     ];
     let value = prop_oneof![
@@ -250,6 +252,34 @@ proptest! {
             && let Ok(head) = RequestHead::parse(&head[..length])
         {
             let _ = Guard::new(ConnectionKind::AdminReadWrite, AdminScope::default(), "").judge(&head);
+        }
+    }
+}
+
+/// Servers that negotiate by the ending of a path take it off before they look for what it names.
+#[test]
+fn an_ending_makes_no_page_of_an_operation_and_nothing_milder() {
+    let guard = Guard::new(ConnectionKind::AdminReadOnly, AdminScope::default(), "");
+    for operation in operations() {
+        let value = |segment: &'static str| if segment.starts_with('{') { "1" } else { segment };
+        let path = operation.template.split('/').map(value).collect::<Vec<_>>().join("/");
+        for ending in [".json", ".xml", ".yaml", ".html", ".js", ".css", ".png", ".ico", ".map", ".txt", "."] {
+            for (api, method) in [("/api", "GET"), ("/api/4.5.2", "GET"), ("/api", operation.method.name())] {
+                let target = format!("{api}{path}{ending}");
+                let text = format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+                let head = RequestHead::parse(text.as_bytes()).unwrap();
+                let Ok(pass) = guard.judge(&head) else { continue };
+                // It passes as a value of a parameter: as an operation, with all that is done to its answer.
+                assert!(pass.api.is_some(), "{method} {target} passes as {}", pass.template);
+                if method != operation.method.name() {
+                    continue;
+                }
+                match operation.class {
+                    Class::Read | Class::Session | Class::Audit => {}
+                    Class::ReadSecrets => assert!(pass.redaction.is_some(), "{method} {target}"),
+                    Class::ReadPatients | Class::Probe | Class::Write => panic!("{method} {target} passes"),
+                }
+            }
         }
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Site {
     pub(crate) host: SocketAddr,
     pub(crate) nat: Option<Nat>,
     pub(crate) relay_up: bool,
+    /// Its process stands still: it does nothing, and nobody reads what arrives.
+    pub(crate) frozen: bool,
     /// Sockets besides the main one that are open.
     pub(crate) extra_sockets: BTreeSet<LocalSocket>,
     pub(crate) outcomes: Vec<GuessOutcome>,
@@ -212,6 +214,7 @@ impl World {
         let timers = self
             .sites
             .iter()
+            .filter(|site| !site.frozen)
             .filter_map(|site| site.agent.poll_timeout())
             .map(|(at, _)| at.saturating_duration_since(self.start));
         let arrivals = self.in_flight.keys().next().map(|(at, _)| *at);
@@ -222,23 +225,28 @@ impl World {
         let now = self.start + self.now;
         if self.next_gather_at <= self.now {
             self.next_gather_at = self.now + GATHER_INTERVAL;
-            (0..2).for_each(|site| self.gather(site));
+            self.running().for_each(|site| self.gather(site));
         }
         if self.next_data_at <= self.now {
             self.next_data_at = self.now + DATA_INTERVAL;
-            (0..2).for_each(|site| self.send_data(site));
+            self.running().for_each(|site| self.send_data(site));
         }
         while self.in_flight.first_key_value().is_some_and(|((at, _), _)| *at <= self.now) {
             let (_, (site, message)) = self.in_flight.pop_first().unwrap();
             self.arrive(site, message);
         }
-        for site in 0..2 {
+        for site in self.running() {
             if self.sites[site].agent.poll_timeout().is_some_and(|(at, _)| at <= now) {
                 let unix_ms = UNIX_MS + self.now.as_millis() as u64;
                 self.sites[site].agent.handle_timeout(now, unix_ms);
             }
             self.drain(site);
         }
+    }
+
+    fn running(&self) -> impl Iterator<Item = usize> + use<> {
+        let frozen = self.sites.each_ref().map(|site| site.frozen);
+        (0..2).filter(move |site| !frozen[*site])
     }
 
     fn gather(&mut self, site: usize) {
@@ -344,6 +352,9 @@ impl World {
     fn arrive(&mut self, site: usize, message: InFlight) {
         let (at, now) = (self.now, self.start + self.now);
         let s = &mut self.sites[site];
+        if s.frozen {
+            return;
+        }
         match message {
             InFlight::Signal(sealed) => {
                 // A refused signal is part of some tests; the agents count it.
@@ -380,6 +391,7 @@ impl Site {
             host,
             nat,
             relay_up: false,
+            frozen: false,
             extra_sockets: BTreeSet::new(),
             outcomes: Vec::new(),
             history: Vec::new(),

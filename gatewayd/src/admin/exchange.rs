@@ -1,5 +1,7 @@
 //! One admin stream at the owner's gateway: requests judged, written anew to the engine, answers led back.
 
+mod upload;
+
 use gateway_net::causes::with_causes;
 use gateway_proto::{
     admin::{
@@ -13,11 +15,9 @@ use gateway_proto::{
     },
     stream::ResetCode,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tracing::info;
+use upload::{answer_to, next_part, upload};
 
 use super::{
     engine::{EngineConnection, EngineError},
@@ -146,20 +146,25 @@ impl<'a> Exchange<'a> {
         // A client that waits for leave to send its body may send it or not: only the end of the connection is clear.
         let waits = head.expects_continue && head.has_body();
         let small = !matches!(head.framing, Framing::Length(length) if length > MAX_DRAINED as u64);
-        let stays_open = !waits && small && !matches!(refusal.status, 413 | 502);
+        let stays_open = !waits && small && !matches!(refusal.status, 400 | 413 | 502);
         self.writer.write(&own_answer(refusal.status, &refusal.reason, !stays_open)).await?;
         Ok(stays_open && self.drain(&mut body).await?)
     }
 
     async fn drain(&mut self, body: &mut BodyDecoder) -> Result<bool, ClientError> {
         let (mut part, mut drained) = (Vec::new(), 0);
-        while self.reader.body(body, &mut part).await? {
-            drained += part.len();
+        loop {
+            match self.reader.body(body, &mut part).await {
+                Ok(true) => drained += part.len(),
+                Ok(false) => return Ok(true),
+                // Where it ends is not known, so nothing behind it is read; the answer has been written all the same.
+                Err(ClientError::Body(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
             if drained > MAX_DRAINED {
                 return Ok(false);
             }
         }
-        Ok(true)
     }
 
     async fn try_call(&mut self, head: &RequestHead, body: &mut BodyDecoder, record: &mut Record) -> Result<(), Stop> {
@@ -220,7 +225,7 @@ impl<'a> Exchange<'a> {
     /// A sign-in form, whole: who signs in is looked at before the engine sees it.
     async fn form(&mut self, call: &mut Call<'_>) -> Result<Vec<u8>, Stop> {
         let (mut part, mut form) = (Vec::new(), Vec::new());
-        while self.reader.body(&mut call.body, &mut part).await? {
+        while next_part(&mut self.reader, call, &mut part).await? {
             form.append(&mut part);
             if form.len() as u64 > MAX_LOGIN_LEN {
                 return Err(
@@ -244,8 +249,9 @@ impl<'a> Exchange<'a> {
 
     /// Before a body passes, the engine must know the session: what it deserializes before a sign-in, nobody may send.
     async fn ask_session(&mut self, call: &Call<'_>) -> Result<Option<String>, Stop> {
-        let unknown = || refusal(401, "sign in at the engine first".into(), Some(&call.pass));
-        let (Some(key), Some(api)) = (call.session, call.pass.api.as_deref()) else { return Err(unknown().into()) };
+        let (Some(key), Some(api)) = (call.session, call.pass.api.as_deref()) else {
+            return Err(no_session(401, &call.pass).into());
+        };
         let question = session_check(call.head, api, &self.identity);
         let answer = self.ask_engine(&question, Method::Get).await?;
         let engine = self.engine.as_mut().ok_or(Stop::CutOff)?;
@@ -254,7 +260,7 @@ impl<'a> Exchange<'a> {
             self.engine = None;
         }
         if answer.status != 200 {
-            return Err(unknown().into());
+            return Err(no_session(answer.status, &call.pass).into());
         }
         let account = body.as_deref().and_then(account_in);
         self.owner.sessions().put(key, Session { signed_in: true, account: account.clone() }, Instant::now());
@@ -404,49 +410,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// The answer to an upload, which may come before its end. Then, and where the engine took no more, its connection is not used
-/// again: the engine would read the next request as the rest of this body, and the next body as a request that no guard has seen.
-async fn answer_to(
-    upload: impl Future<Output = Result<(), Stop>>,
-    answer: impl Future<Output = Result<AnswerHead, EngineError>>,
-) -> Result<AnswerHead, Stop> {
-    tokio::pin!(upload, answer);
-    let mut early = tokio::select! {
-        biased;
-        uploaded = &mut upload => match uploaded {
-            Ok(()) => return Ok(answer.await?),
-            // It may have said why before it closed.
-            Err(Stop::Engine(_)) => answer.await?,
-            Err(stop) => return Err(stop),
-        },
-        early = &mut answer => early?,
+/// Why a body does not pass, by the engine's answer to whether it knows the session. 401 is the engine's word alone: the
+/// Administrator takes it for the end of its session and signs its user out.
+fn no_session(answered: u16, pass: &Pass) -> Refusal {
+    let (status, reason) = match answered {
+        401 => (401, "sign in at the engine first".to_owned()),
+        403 => (403, "gateway: the engine does not let this account see its own session".to_owned()),
+        404 => (404, "gateway: the engine has no API at this path".to_owned()),
+        503 => (503, "gateway: the engine is not ready to say whether the session is signed in".to_owned()),
+        other => (502, format!("gateway: the engine answered {other} when asked whether the session is signed in")),
     };
-    early.close = true;
-    Ok(early)
-}
-
-/// The client's body to the engine, framed as the client framed it.
-async fn upload(
-    reader: &mut ClientReader,
-    call: &mut Call<'_>,
-    writer: &mut (impl AsyncWriteExt + Unpin),
-    limit: u64,
-) -> Result<(), Stop> {
-    let chunked = call.head.framing == Framing::Chunked;
-    let (mut part, mut sent) = (Vec::new(), 0);
-    while reader.body(&mut call.body, &mut part).await? {
-        sent += part.len() as u64;
-        if sent > limit {
-            return Err(refusal(413, "refused by the gateway: the body is too large".into(), Some(&call.pass)).into());
-        }
-        let bytes = if chunked { &chunk(&part) } else { &part };
-        writer.write_all(bytes).await.map_err(EngineError::from)?;
-    }
-    if chunked {
-        writer.write_all(LAST_CHUNK).await.map_err(EngineError::from)?;
-    }
-    writer.flush().await.map_err(EngineError::from)?;
-    Ok(())
+    refusal(status, reason, Some(pass))
 }
 
 fn refusal(status: u16, reason: String, pass: Option<&Pass>) -> Refusal {
@@ -460,21 +434,23 @@ fn refusal(status: u16, reason: String, pass: Option<&Pass>) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use gateway_proto::{
+        admin::guard::Guard,
+        policy::{AdminScope, ConnectionKind},
+    };
 
     use super::*;
 
-    fn answer() -> impl Future<Output = Result<AnswerHead, EngineError>> {
-        let head = AnswerHead::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Method::Post);
-        ready(head.map_err(EngineError::from))
-    }
-
-    #[tokio::test]
-    async fn an_engine_that_answers_before_it_has_the_whole_body_gets_no_other_request_on_that_connection() {
-        assert!(!answer_to(ready(Ok(())), answer()).await.unwrap().close);
-        assert!(answer_to(pending(), answer()).await.unwrap().close);
-        let broken = Stop::Engine(EngineError::Timeout);
-        assert!(answer_to(ready(Err(broken)), answer()).await.unwrap().close);
-        assert!(answer_to(ready(Err(Stop::CutOff)), answer()).await.is_err());
+    #[test]
+    fn only_the_engine_ends_a_session_and_every_other_answer_of_it_says_what_is_wrong() {
+        let head = b"GET /api/server/id HTTP/1.1\r\nHost: h\r\n\r\n";
+        let head = RequestHead::parse(head).unwrap();
+        let guard = Guard::new(ConnectionKind::AdminReadOnly, AdminScope::default(), "");
+        let pass = guard.judge(&head).unwrap();
+        for (answered, status) in [(401, 401), (403, 403), (404, 404), (503, 503), (500, 502), (302, 502)] {
+            let refusal = no_session(answered, &pass);
+            assert_eq!((refusal.status, refusal.template), (status, "/server/id"), "{answered}");
+            assert!(refusal.reason.is_ascii() && !refusal.reason.contains(['\r', '\n']), "{}", refusal.reason);
+        }
     }
 }

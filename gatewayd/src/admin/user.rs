@@ -1,8 +1,10 @@
 //! The user's end: a local HTTPS port whose connections travel to the owner's gateway, one admin stream each.
 //!
 //! The port is opened and closed like that of a sender ([`crate::sender`]). While there is no tunnel a connection is held,
-//! because the Administrator signs its user out when a connection is refused. What is told instead of an answer comes as
-//! HTTP, so that the client shows it.
+//! because the Administrator signs its user out when a connection is refused; so it is while a tunnel turns out to be dead.
+//! Until the owner's gateway has accepted the stream, nothing of what the client wrote has left this gateway, so that the
+//! stream may be opened anew; afterwards nothing is ever repeated. What is told instead of an answer comes as HTTP, so that
+//! the client shows it.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,7 +21,7 @@ use quinn::{RecvStream, VarInt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info};
@@ -34,6 +36,8 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The owner's gateway answers a stream at once: nothing is dialled before.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between a stream that was lost while it was opened and the next: a tunnel is known to be dead a moment later.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// What is read at once, in bytes.
 const PART: usize = 16 << 10;
 
@@ -43,7 +47,7 @@ pub struct UserEnd {
     tls: TlsAcceptor,
     /// Address of the local ports.
     pub bind: IpAddr,
-    /// How long a connection waits for a tunnel.
+    /// How long a connection waits for a tunnel that carries a stream.
     pub hold: Duration,
 }
 
@@ -54,7 +58,7 @@ impl std::fmt::Debug for UserEnd {
 }
 
 /// Why a local connection got no stream.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum OpenError {
     #[error("no tunnel to the partner's gateway within {0:?}; the partner is offline or no path works")]
     NoTunnel(Duration),
@@ -160,9 +164,29 @@ impl UserEnd {
         acting: &ActingUser,
         trace: u64,
     ) -> Result<(SendHalf, RecvStream), OpenError> {
-        let tunnel = timeout(self.hold, tunnel_up(peer.tunnel.subscribe())).await;
-        let tunnel = tunnel.map_err(|_| OpenError::NoTunnel(self.hold))?;
-        timeout(ANSWER_TIMEOUT, ask(permit, &tunnel, acting, trace)).await.map_err(|_| OpenError::NoAnswer)?
+        let up = || tunnel_up(peer.tunnel.subscribe());
+        opened(self.hold, up, |tunnel: Tunnel| async move { ask(permit, &tunnel, acting, trace).await }).await
+    }
+}
+
+/// Asks over the tunnel that is up until there is an answer or `hold` is over: after the owner's gateway was lost, a tunnel
+/// is dead for seconds before this gateway knows. Only for what may be asked twice: for a stream's header and opening the
+/// owner's gateway does nothing but wait for a request, and none is written before its answer.
+async fn opened<U, T, Up, Asked>(hold: Duration, up: impl Fn() -> Up, ask: impl Fn(U) -> Asked) -> Result<T, OpenError>
+where
+    Up: Future<Output = U>,
+    Asked: Future<Output = Result<T, OpenError>>,
+{
+    let until = Instant::now() + hold;
+    loop {
+        let tunnel = timeout_at(until, up()).await.map_err(|_| OpenError::NoTunnel(hold))?;
+        match timeout(ANSWER_TIMEOUT, ask(tunnel)).await.unwrap_or(Err(OpenError::NoAnswer)) {
+            Err(error @ (OpenError::TunnelLost | OpenError::NoAnswer)) if Instant::now() < until => {
+                debug!(reason = with_causes(&error), "the admin stream is opened anew");
+                sleep(RETRY_PAUSE).await;
+            }
+            result => return result,
+        }
     }
 }
 
@@ -251,4 +275,63 @@ async fn carry(
 
 fn close_cleanly(socket: &TcpStream) {
     let _ = socket2::SockRef::from(socket).set_linger(None);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        future::{pending, ready},
+    };
+
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(30);
+
+    type Opened = Result<(), OpenError>;
+
+    /// What comes of asking with these answers in turn, the last one again and again (none: no answer comes), how often was
+    /// asked, and how long it took.
+    async fn asked(hold: Duration, answers: &[Option<Opened>]) -> (Opened, usize, Duration) {
+        let (begun, asked) = (Instant::now(), Cell::new(0));
+        let ask = |()| {
+            let answer = answers[asked.get().min(answers.len() - 1)];
+            asked.set(asked.get() + 1);
+            async move {
+                match answer {
+                    Some(answer) => answer,
+                    None => pending().await,
+                }
+            }
+        };
+        let result = opened(hold, || ready(()), ask).await;
+        (result, asked.get(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_turns_out_to_be_dead_is_waited_out_and_the_stream_opened_over_the_next() {
+        let lost = Some(Err(OpenError::TunnelLost));
+        assert_eq!(asked(HOLD, &[lost, lost, Some(Ok(()))]).await, (Ok(()), 3, 2 * RETRY_PAUSE));
+        assert_eq!(asked(HOLD, &[None, Some(Ok(()))]).await, (Ok(()), 2, ANSWER_TIMEOUT + RETRY_PAUSE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_hold_is_over_the_last_reason_is_told_and_nobody_is_asked_without_end() {
+        let (result, times, took) = asked(HOLD, &[Some(Err(OpenError::TunnelLost))]).await;
+        assert_eq!(result, Err(OpenError::TunnelLost));
+        assert!(took >= HOLD && took <= HOLD + RETRY_PAUSE && times <= 121, "{times} times in {took:?}");
+        let (result, times, took) = asked(HOLD, &[None]).await;
+        assert_eq!((result, times), (Err(OpenError::NoAnswer), 3));
+        assert!(took <= HOLD + ANSWER_TIMEOUT, "{took:?}");
+        let lost = Some(Err(OpenError::TunnelLost));
+        assert_eq!(asked(Duration::ZERO, &[lost]).await, (Err(OpenError::TunnelLost), 1, Duration::ZERO));
+        let none = opened(HOLD, pending::<()>, |()| ready(Ok(()))).await;
+        assert_eq!(none, Err(OpenError::NoTunnel(HOLD)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_an_answer() {
+        let refused = Err(OpenError::Refused(RefusalCode::NotAllowed));
+        assert_eq!(asked(HOLD, &[Some(refused)]).await, (refused, 1, Duration::ZERO));
+    }
 }

@@ -100,7 +100,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
         }],
         connections: vec![
             entry(gateway, LocalEnd::Sender { port: 0 }),
-            entry(gateway, LocalEnd::Listener { engine: ([127, 0, 0, 1], 6661).into() }),
+            entry(gateway, LocalEnd::Listener { engine: ([127, 0, 0, 1], 6661).into(), engine_channel: None }),
         ],
     }
 }

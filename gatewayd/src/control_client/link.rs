@@ -27,6 +27,7 @@ use tokio::{
     task::JoinError,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
@@ -153,17 +154,28 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Runs until the link ends. Cancel-safe: a policy being accepted is accepted to its end.
-    pub(super) async fn run(mut self, stream: WsStream, backoff: &mut Backoff) -> LinkEnd {
+    /// Runs until the link ends; at a shutdown, until what was counted last is written. Cancel-safe: a policy being accepted is
+    /// accepted to its end.
+    pub(super) async fn run(
+        mut self,
+        stream: WsStream,
+        backoff: &mut Backoff,
+        shutdown: &CancellationToken,
+    ) -> LinkEnd {
         let (sink, stream) = stream.split();
         let (outbox, queue) = mpsc::channel(OUTBOX);
+        let writing = write(sink, queue, self.times.silence);
+        tokio::pin!(writing);
         tokio::select! {
-            end = write(sink, queue, self.times.silence) => end,
+            end = &mut writing => return end,
             result = self.read(stream, &outbox, backoff) => match result {
                 Ok(never) => match never {},
-                Err(end) => end,
+                Err(end) => return end,
             },
+            () = shutdown.cancelled() => self.report(&outbox),
         }
+        drop(outbox);
+        writing.await
     }
 
     async fn read(
@@ -384,6 +396,8 @@ async fn write(
             Err(_) => return LinkEnd::Stuck,
         }
     }
+    // It was all that we had to say: the control plane reads it before the end.
+    let _ = timeout(limit, sink.close()).await;
     LinkEnd::Closed
 }
 

@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use gateway_proto::engine::{EngineCounts, EngineListener};
 
 use super::*;
@@ -59,7 +61,9 @@ fn a_refusal_is_explained_by_what_the_engine_says_of_the_channel() {
     assert_eq!(up.explain_refusal(address(6662)), None, "it should listen: the refusal itself is all that is known");
     assert_eq!(up.explain_refusal(address(6663)), None, "not a port of the engine");
     let down = watch_of(EngineState::Down, channels());
-    assert_eq!(down.explain_refusal(address(6661)).unwrap().0, RefusalCode::EngineDown);
+    let (code, words) = down.explain_refusal(address(6661)).unwrap();
+    assert_eq!(code, RefusalCode::EngineDown);
+    assert!(words.contains("does not run, or the channel is stopped"), "the API alone says neither: {words}");
     let refused = watch_of(EngineState::LoginRefused, channels());
     assert_eq!(refused.explain_refusal(address(6661)), None, "what was known is old");
     assert_eq!(EngineWatch::none().explain_refusal(address(6661)), None);
@@ -83,4 +87,60 @@ fn of_two_channels_with_one_port_the_one_that_listens_counts() {
         ],
     );
     assert_eq!(watch.max_connections(address(6661)), Some(2));
+}
+
+/// What a look that begins now finds.
+fn fresh(channels: Vec<EngineChannel>) -> Arc<EngineView> {
+    Arc::new(EngineView { state: EngineState::Up, looked_at: Some(Instant::now()), ..index(channels) })
+}
+
+/// The channel `adt` in this state, and another one started on its port.
+fn taken_over(state: EngineChannelState) -> Vec<EngineChannel> {
+    vec![channel("adt", 6661, state, 10), channel("internal", 6661, EngineChannelState::Started, 10)]
+}
+
+fn alone(state: EngineChannelState) -> Vec<EngineChannel> {
+    vec![channel("adt", 6661, state, 10)]
+}
+
+#[tokio::test]
+async fn a_stream_to_a_channel_that_is_there_goes_on_without_a_look() {
+    let started = watch_of(EngineState::Up, alone(EngineChannelState::Started));
+    let down = watch_of(EngineState::Down, taken_over(EngineChannelState::Stopped));
+    for watch in [&started, &down, &EngineWatch::none()] {
+        assert_eq!(futures_util::poll!(pin!(watch.check_owner("adt", address(6661)))), Poll::Ready(Ok(())));
+        assert!(futures_util::poll!(pin!(watch.nudge.notified())).is_pending(), "nobody asked for one");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_an_old_look_contradicts_wait_for_one_fresh_look_and_go_by_it() {
+    let (view, watch) = changing(EngineState::Up, taken_over(EngineChannelState::Stopped));
+    let mut first = pin!(watch.check_owner("adt", address(6661)));
+    let mut second = pin!(watch.check_owner("adt", address(6661)));
+    assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+    assert!(futures_util::poll!(pin!(watch.nudge.notified())).is_ready(), "a look is asked for");
+    assert!(futures_util::poll!(pin!(watch.nudge.notified())).is_pending(), "one for both");
+    // One that was under way already does not count.
+    view.send_replace(view_of(EngineState::Up, taken_over(EngineChannelState::Stopped)));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    view.send_replace(fresh(alone(EngineChannelState::Started)));
+    assert_eq!((first.await, second.await), (Ok(()), Ok(())), "it was started again");
+
+    view.send_replace(fresh(taken_over(EngineChannelState::Stopped)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let mut third = pin!(watch.check_owner("adt", address(6661)));
+    assert!(futures_util::poll!(&mut third).is_pending());
+    view.send_replace(fresh(taken_over(EngineChannelState::Stopped)));
+    let refused = third.await.unwrap_err().to_string();
+    assert!(refused.contains("'adt' is stopped") && refused.contains("'internal'"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_does_not_come_in_time_leaves_the_last_word_to_the_old_one() {
+    let (_view, watch) = changing(EngineState::Up, taken_over(EngineChannelState::Stopped));
+    let begun = Instant::now();
+    assert!(watch.check_owner("adt", address(6661)).await.is_err());
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(3), "{waited:?}");
 }

@@ -39,9 +39,10 @@ pub struct Numbers {
 /// A metric with one more label of a closed set.
 type Name = (&'static str, &'static str);
 
-const HELP: [(&str, &str, &str); 5] = [
+const HELP: [(&str, &str, &str); 6] = [
     ("messages", "", "Whole messages that passed"),
     ("answers", "code", "Acknowledgements that passed, by code"),
+    ("commits", "code", "Commit blocks of MLLP release 2 that passed either way, by code"),
     ("message_faults", "fault", "Messages that ended unacknowledged, came again, or were framed wrongly"),
     ("requests", "method", "HTTP requests that passed, by class of method"),
     ("units", "unit", "DICOM associations and data units, and HTTP answers by class"),
@@ -60,6 +61,8 @@ impl Numbers {
                         (("answers", "error"), counts.errors),
                         (("answers", "rejected"), counts.rejected),
                         (("answers", "other"), counts.other_answers),
+                        (("commits", "accepted"), counts.commits_accepted),
+                        (("commits", "refused"), counts.commits_refused),
                         (("message_faults", "unacknowledged"), counts.unacknowledged),
                         (("message_faults", "duplicate"), counts.duplicates),
                         (("message_faults", "retry"), counts.retries),
@@ -214,6 +217,7 @@ mod tests {
         let now = Instant::now();
         talk.observe_message_bytes(b"\x0bMSH|^~\\&|A|B|C|D|1||SEC^RET|ID\r\x1c\r", ledger, now);
         let later = now + Duration::from_millis(7);
+        talk.observe_acknowledgement_bytes(b"\x0b\x06\x1c\r", ledger, now);
         talk.observe_acknowledgement_bytes(b"\x0bMSH|^~\\&|A\rMSA|AE|ID\r\x1c\r", ledger, later);
         let numbers = Numbers::of(&book).into_iter();
         let connection = ConnectionId::new(1, [0; 10]);
@@ -225,6 +229,7 @@ mod tests {
         for line in [
             format!("gatewayd_messages_total{{connection=\"{connection}\",role=\"sender\"}} 1"),
             format!("gatewayd_answers_total{{connection=\"{connection}\",role=\"sender\",code=\"error\"}} 1"),
+            format!("gatewayd_commits_total{{connection=\"{connection}\",role=\"sender\",code=\"accepted\"}} 1"),
             format!("gatewayd_messages_outstanding{{connection=\"{connection}\",role=\"sender\"}} 0"),
             format!("gatewayd_answer_seconds_bucket{{le=\"0.005\",connection=\"{connection}\",role=\"sender\"}} 0"),
             format!("gatewayd_answer_seconds_bucket{{le=\"0.01\",connection=\"{connection}\",role=\"sender\"}} 1"),

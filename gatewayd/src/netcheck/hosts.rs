@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use gateway_net::{
     causes::with_causes,
     inspect::{InspectError, Sight, inspect},
-    proxy::Proxy,
+    proxy::{Proxy, ProxyError},
     tls::ServerTrust,
 };
 use gateway_proto::netcheck::{HostCheck, HostOutcome, HostRole, split_host};
@@ -57,10 +57,15 @@ fn outcome(sight: Result<Sight, InspectError>, trust: Option<ServerTrust>) -> Ho
                 Some(ServerTrust::WebPki) | None => "of a certificate for this name from the public web PKI".into(),
             },
         },
+        Err(InspectError::Proxy(error @ (ProxyError::Unreachable { .. } | ProxyError::Resolve { .. }))) => {
+            HostOutcome::ProxySilent { problem: text(&error) }
+        }
         Err(InspectError::Proxy(error)) => HostOutcome::Proxy { problem: text(&error) },
         Err(InspectError::Resolve(error)) => HostOutcome::Unresolved { problem: text(&error) },
         Err(InspectError::Connect(error)) => HostOutcome::Unreachable { problem: text(&error) },
         Err(error @ InspectError::Timeout { .. }) => HostOutcome::Unreachable { problem: text(&error) },
+        Err(error @ InspectError::ProxyTimeout { .. }) => HostOutcome::ProxySilent { problem: text(&error) },
+        Err(error @ InspectError::TlsTimeout { .. }) => HostOutcome::TlsSilent { problem: text(&error) },
         Err(InspectError::Tls(error)) => HostOutcome::Foreign { problem: text(&error) },
     }
 }

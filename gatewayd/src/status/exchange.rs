@@ -95,6 +95,8 @@ fn mllp(ledger: &Ledger) -> MllpStatus {
         errors: counts.errors,
         rejected: counts.rejected,
         other_answers: counts.other_answers,
+        commits_accepted: counts.commits_accepted,
+        commits_refused: counts.commits_refused,
         outstanding: counts.outstanding,
         unacknowledged: counts.unacknowledged,
         duplicates: counts.duplicates,

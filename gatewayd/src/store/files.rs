@@ -85,3 +85,9 @@ pub struct Contact {
 pub(super) struct Ports {
     pub(super) ports: BTreeMap<ConnectionId, u16>,
 }
+
+/// `offers.json`
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Offers {
+    pub(super) generation: u64,
+}

@@ -101,7 +101,9 @@ async fn heads_with_a_second_reading_end_the_connection_and_hide_nothing() {
     let world = World::new(Terms::READ_ONLY).await;
     let cookie = world.client().await.sign_in().await;
     world.engine.forget();
-    let stop = "POST /api/channels/_stop HTTP/1.1\r\nHost: h\r\nX-Requested-With: t\r\nContent-Length: 0\r\n\r\n";
+    // The last one of its connection, or that would stay open.
+    let stop = "POST /api/channels/_stop HTTP/1.1\r\nHost: h\r\nX-Requested-With: t\r\nContent-Length: 0\r\n\
+                Connection: close\r\n\r\n";
     let base = format!("X-Requested-With: t\r\nCookie: {cookie}\r\n");
     let heads = [
         // Targets with an authority, and the tricks with it.
@@ -176,7 +178,8 @@ async fn chunks_are_plain_or_the_connection_ends() {
     assert_eq!(client.post("/api/channels/_getSummary", &cookie, XML, "<map/>").await.status(), 200);
     world.engine.forget();
     let hidden = "POST /api/server/_shutdown HTTP/1.1\r\nHost: h\r\n\r\n";
-    for chunks in [
+    let reason = "refused by the gateway: the chunks of the body are malformed, extended or followed by trailers";
+    let malformed = [
         "4;x=y\r\n<a/>\r\n0\r\n\r\n",
         "4\r\n<a/>\r\n0\r\nTrailer: x\r\n\r\n",
         "4\n<a/>\r\n0\r\n\r\n",
@@ -187,18 +190,42 @@ async fn chunks_are_plain_or_the_connection_ends() {
         "000000004\r\n<a/>\r\n0\r\n\r\n",
         "ffffffffffffffff\r\n<a/>\r\n0\r\n\r\n",
         "\r\n<a/>\r\n0\r\n\r\n",
-    ] {
+    ];
+    for chunks in malformed {
         let mut client = world.client().await;
         let head = format!(
             "POST /api/channels HTTP/1.1\r\nHost: h\r\nX-Requested-With: t\r\nCookie: {cookie}\r\nContent-Type: {XML}\r\n\
              Transfer-Encoding: chunked\r\n\r\n"
         );
         client.send(format!("{head}{chunks}{hidden}").as_bytes()).await;
-        let statuses = everything(&mut client).await;
-        assert!(statuses.iter().all(|status| *status >= 400), "{chunks:?}: {statuses:?}");
+        let answer = client.reply().await.unwrap_or_else(|| panic!("{chunks:?} was not answered"));
+        assert_eq!(answer.line, format!("HTTP/1.1 400 {reason}"), "{chunks:?}");
+        assert!(answer.fields.contains("connection: close"), "{chunks:?}: {}", answer.fields);
+        assert!(client.reply().await.is_none(), "what stands behind {chunks:?} was answered");
+    }
+    let calls = world.calls(2 + malformed.len()).await;
+    for call in &calls[2..] {
+        assert_eq!((call.path.as_ref(), call.status, call.refused.as_deref()), ("/channels", 400, Some(reason)));
     }
     let reached = world.engine.seen();
     assert!(reached.iter().all(|seen| seen.path == "/api/users/current"), "no body that was cut counts: {reached:?}");
+}
+
+#[tokio::test]
+async fn a_refused_call_is_answered_whatever_its_body_looks_like() {
+    let world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    let fields = "Host: h\r\nX-Requested-With: t\r\nTransfer-Encoding: chunked\r\n";
+    let stop = format!("POST /api/channels/_stop HTTP/1.1\r\n{fields}\r\n4;x=y\r\n<a/>\r\n0\r\n\r\n");
+    let refused = client.ask(&stop).await;
+    assert_eq!(refused.line, "HTTP/1.1 403 read-only through gateway: stop channel is not permitted");
+    assert!(client.reply().await.is_none(), "where the next call begins is not known");
+    // A sign-in is read whole before the engine sees any of it.
+    let form = format!("{fields}Content-Type: {FORM}\r\n\r\n4\nabcd\r\n0\r\n\r\n");
+    let login = format!("POST /api/users/_login HTTP/1.1\r\n{form}");
+    let refused = world.client().await.ask(&login).await;
+    assert!(refused.status() == 400 && refused.fields.contains("connection: close"), "{refused:?}");
+    assert!(world.engine.seen().is_empty());
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ struct Shared {
     sessions: Mutex<BTreeSet<String>>,
     /// `GET /system/stats` answers half, and the rest after this.
     go_on: Notify,
+    /// What `GET /users/current` answers instead of the truth.
+    ailment: Mutex<Option<&'static str>>,
 }
 
 impl Engine {
@@ -68,6 +70,11 @@ impl Engine {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// From now on it answers so when it is asked whose session a call is of.
+    pub(crate) fn ails(&self, status: Option<&'static str>) {
+        *self.shared.ailment.lock().unwrap() = status;
     }
 
     pub(crate) fn forget(&self) {
@@ -102,6 +109,7 @@ impl Shared {
         let whole = |status: &str, fields: &str, body: &str| {
             format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
         };
+        let ailment = *self.ailment.lock().unwrap();
         match seen.path.rsplit('/').next().unwrap_or_default() {
             "_login" if seen.body == b"username=admin&password=good" => {
                 let mut sessions = self.sessions.lock().unwrap();
@@ -111,6 +119,7 @@ impl Shared {
                 whole("200 OK", &fields, "{}")
             }
             "_login" => whole("401 Unauthorized", "", "{}"),
+            "current" if ailment.is_some() => whole(ailment.unwrap_or_default(), "", "<html>trouble</html>"),
             "current" if signed_in() => {
                 whole("200 OK", "Content-Type: application/json\r\n", "{\"user\":{\"id\":1,\"username\":\"admin\"}}")
             }

@@ -61,9 +61,11 @@ pub(crate) struct World {
     log: AuditLog,
     local: SenderHandle,
     at_user: Arc<Peer>,
+    at_owner: Arc<Peer>,
+    listener: ListenerContext,
     tunnel: Connection,
     stop: CancellationToken,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 struct Site {
@@ -251,10 +253,28 @@ impl World {
 
         let (tunnel, far) = tunnel(&user, &owner).await;
         let (at_owner, _) = Peer::new(user.key(), false, server("north"), Arc::default());
-        tasks.spawn(async move { serve(&Tunnel::new(far), &at_owner, &listener).await });
-        let world = Self { engine, owner, user, log, local, at_user, tunnel, stop, _tasks: tasks };
+        let mut world = Self { engine, owner, user, log, local, at_user, at_owner, listener, tunnel, stop, tasks };
+        world.serve(far);
         world.connect_tunnel(true);
         world
+    }
+
+    fn serve(&mut self, far: Connection) {
+        let (peer, listener) = (self.at_owner.clone(), self.listener.clone());
+        self.tasks.spawn(async move { serve(&Tunnel::new(far), &peer, &listener).await });
+    }
+
+    /// The tunnel breaks, and the user's gateway takes it for whole still.
+    pub(crate) fn break_tunnel(&self) {
+        self.tunnel.close(quinn::VarInt::from_u32(0), b"broken");
+    }
+
+    /// Another tunnel takes the place of the broken one.
+    pub(crate) async fn mend_tunnel(&mut self) {
+        let (near, far) = tunnel(&self.user, &self.owner).await;
+        self.tunnel = near;
+        self.serve(far);
+        self.connect_tunnel(true);
     }
 
     /// The tunnel is there for new streams, or is not.

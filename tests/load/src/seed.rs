@@ -226,6 +226,7 @@ impl Seeder {
             status: AgreementStatus::Active,
             first_suspends: false,
             second_suspends: false,
+            kept_names: None,
             created_at: self.now(),
             ended_at: None,
         })
@@ -266,6 +267,7 @@ impl Seeder {
             require_post_quantum: true,
             sender_server: Some(sender.0),
             sender_port: 0,
+            kept_endpoint: None,
             created_at: now,
         })
         .await?;

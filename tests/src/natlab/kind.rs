@@ -21,6 +21,9 @@ pub enum RouterKind {
     PortFilter,
     /// Linux `masquerade`: a mapping per destination that keeps the inner port while that is free.
     PreservedPort,
+    /// The same without a rule for what arrives unasked: every such packet leaves an entry, and the entry takes the port. What
+    /// a router without a firewall does. Not in the matrix: a scenario of its own.
+    PlainMasquerade,
     /// Linux `masquerade fully-random`: another outer port for every destination ("symmetric").
     RandomPort,
     /// The same, and a router that forwards a port when it is asked by UPnP, PCP or NAT-PMP; the gateway asks.
@@ -60,7 +63,7 @@ pub enum Rung {
 }
 
 impl RouterKind {
-    /// All of them, in the order of the table.
+    /// Those of the matrix, in the order of the table.
     pub const ALL: [Self; 13] = [
         Self::Public,
         Self::Firewall,
@@ -86,6 +89,7 @@ impl RouterKind {
             Self::AddressFilter => "address",
             Self::PortFilter => "port",
             Self::PreservedPort => "preserved",
+            Self::PlainMasquerade => "plain",
             Self::RandomPort => "random",
             Self::MappedPort => "mapped",
             Self::CarrierGrade => "carrier",
@@ -105,6 +109,7 @@ impl RouterKind {
             Self::AddressFilter => "NAT, one outer port, open to addresses sent to (address restricted)",
             Self::PortFilter => "NAT, one outer port, open to address and port sent to (port restricted)",
             Self::PreservedPort => "Linux masquerade: a mapping per destination that keeps the port",
+            Self::PlainMasquerade => "Linux masquerade without a firewall: an early packet takes the port",
             Self::RandomPort => "masquerade fully-random: a random port per destination (symmetric)",
             Self::MappedPort => "the same, and a router that forwards a port when asked (miniupnpd); the gateway asks",
             Self::CarrierGrade => "double NAT: a masquerading router behind a carrier's NAT",
@@ -132,7 +137,7 @@ impl RouterKind {
             Self::Public | Self::OpenFilter | Self::MappedPort => Some((Mapping::Independent, Filtering::Open)),
             Self::AddressFilter => Some((Mapping::Independent, Filtering::Address)),
             // `masquerade` maps per destination, but a lone host always gets its own port: independent in effect.
-            Self::Firewall | Self::PortFilter | Self::PreservedPort | Self::CarrierGrade => {
+            Self::Firewall | Self::PortFilter | Self::PreservedPort | Self::PlainMasquerade | Self::CarrierGrade => {
                 Some((Mapping::Independent, Filtering::Port))
             }
             Self::RandomPort => Some((Mapping::Random, Filtering::Port)),

@@ -3,7 +3,7 @@
 //! Linux gives every conntrack entry an outer port of its own, so "one outer port for all destinations" is written down:
 //! the gateway's one socket has the port [`INNER_PORT`], and a rule maps it to [`OUTER_PORT`]. Filtering is conntrack
 //! alone (address and port), or a rule that lets more in. What the router drops leaves no conntrack entry, so an early
-//! packet of a stranger takes nobody's port.
+//! packet of a stranger takes nobody's port; only at [`RouterKind::PlainMasquerade`] it does.
 
 use super::{Address, RouterKind, carrier_lan};
 
@@ -11,6 +11,9 @@ use super::{Address, RouterKind, carrier_lan};
 pub(super) const INNER_PORT: u16 = 7000;
 /// The outer port of the NATs that have one for all destinations.
 pub(super) const OUTER_PORT: u16 = 41_000;
+
+/// Nobody inside asked for it.
+const UNASKED: &str = "iifname \"wan\" ct state new drop;";
 
 /// The rules of the router of site `index`.
 pub(super) fn router(kind: RouterKind, index: u8) -> String {
@@ -22,7 +25,7 @@ pub(super) fn router(kind: RouterKind, index: u8) -> String {
     let inwards = format!("iifname \"wan\" udp dport {OUTER_PORT} dnat ip to {site}:{INNER_PORT};");
     let masquerade = "oifname \"wan\" masquerade;";
     let random = "oifname \"wan\" masquerade fully-random;";
-    let closed = "iifname \"wan\" ct state new drop;";
+    let closed = UNASKED;
     match kind {
         RouterKind::Public => String::new(),
         RouterKind::Firewall | RouterKind::Ipv6Only => table("", "", closed),
@@ -39,6 +42,7 @@ pub(super) fn router(kind: RouterKind, index: u8) -> String {
         }
         RouterKind::PortFilter => table("", &one_port, closed),
         RouterKind::PreservedPort | RouterKind::CarrierGrade => table("", masquerade, closed),
+        RouterKind::PlainMasquerade => chains("", masquerade, "", ""),
         RouterKind::RandomPort | RouterKind::MappedPort => table("", random, closed),
         RouterKind::NoUdp => table("", masquerade, &format!("meta l4proto udp drop; {closed}")),
         RouterKind::OnlyHttps => {
@@ -71,13 +75,18 @@ pub(super) const CORE: &str = "table inet lab {
 
 /// The chains `before` (DNAT), `after` (SNAT) and `through` (what is forwarded). Neighbour discovery is never filtered.
 fn table(before: &str, after: &str, through: &str) -> String {
+    chains(before, after, through, UNASKED)
+}
+
+/// The same, with what is done with packets to the router itself (`own`).
+fn chains(before: &str, after: &str, through: &str, own: &str) -> String {
     format!(
         "table inet lab {{
            set sent_to {{ type ipv4_addr; flags dynamic, timeout; timeout 60s; size 4096; }}
            chain before {{ type nat hook prerouting priority -100; {before} }}
            chain after {{ type nat hook postrouting priority 100; {after} }}
            chain through {{ type filter hook forward priority 0; {through} }}
-           chain own {{ type filter hook input priority 0; meta l4proto ipv6-icmp accept; iifname \"wan\" ct state new drop; }}
+           chain own {{ type filter hook input priority 0; meta l4proto ipv6-icmp accept; {own} }}
          }}"
     )
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use gateway_net::tls::engine_client_config;
 use gateway_tests::{ctl::items, wait};
 use reqwest::{Client, Method};
 
 use super::admin::{Administrator, Asked, CHANNEL, FORM, Scene, XML};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// The owner's gateway is away this long: less than it takes until the tunnel to it is known to be dead.
+const AWAY: Duration = Duration::from_secs(4);
 
 /// What opening the message browser and a message in it asks for, and whether that is patient data.
 const BROWSER: [(Asked, bool); 8] = [
@@ -146,6 +149,28 @@ async fn the_engines_own_rules_of_headers_sessions_and_paths_are_met_through_the
     wait::until(LIMIT, "the session is over", gone).await?;
     let refused = Some((FORM, "channelId=x"));
     ensure!(administrator.status(Method::POST, "/channels/_stop", refused).await? == 403, "refused all the same");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_made_while_the_owners_gateway_was_killed_is_held_and_answered() -> anyhow::Result<()> {
+    let mut scene = Scene::set().await?;
+    let (_, address) = scene.connect(&[]).await?;
+    let signed_in = Administrator::sign_in(&address, "/api").await?;
+    scene.south.gateway.kill_and_reap();
+    // On a connection of its own: the one that was open goes with its stream.
+    let client = Client::builder().tls_backend_preconfigured(engine_client_config(None)).no_proxy().build()?;
+    let administrator = Administrator { client, ..signed_in };
+    let south = &mut scene.south;
+    let back = async {
+        tokio::time::sleep(AWAY).await;
+        south.restart().await
+    };
+    let call = administrator.status(Method::POST, "/codeTemplates/_getSummary", Some((XML, "<map/>")));
+    let (status, restarted) = tokio::join!(call, back);
+    restarted?;
+    let status = status?;
+    ensure!(status == 200, "the call was answered with {status}");
     Ok(())
 }
 

@@ -42,6 +42,31 @@ async fn after_traffic_both_ends_have_counted_the_same_and_it_stays_so_over_a_re
 }
 
 #[tokio::test]
+async fn an_orderly_stop_reports_what_was_counted_last() -> anyhow::Result<()> {
+    play_with(options(), [Placement::loopback(), Placement::loopback()], async |scene| {
+        scene.connected().await?;
+        let mut messages = 0;
+        for is_north in [true, false] {
+            for _ in 0..3 {
+                let message = scene.message();
+                scene.deliver(&mut scene.sender(), &message).await?;
+                messages += 1;
+            }
+            // At once: no report of these messages has gone out by itself.
+            let site = if is_north { &mut scene.north } else { &mut scene.south };
+            let status = site.gateway.terminate(LIMIT).await?;
+            ensure!(status.success(), "the gateway ended with {status}");
+            site.restart().await?;
+            scene.connected().await?;
+            let delivery = counted(scene, messages).await?;
+            ensure!(delivery["alarm"].is_null(), "{delivery}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_message_that_dies_with_a_gateway_is_a_difference_at_both_organizations_until_it_is_written_off()
 -> anyhow::Result<()> {
     play_with(options(), [Placement::loopback(), Placement::loopback()], async |scene| {

@@ -34,6 +34,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ADT: &str = "a0000000-0000-4000-8000-000000000001";
 const ORU: &str = "a0000000-0000-4000-8000-000000000002";
 const OUT: &str = "a0000000-0000-4000-8000-000000000003";
+const INTERNAL: &str = "a0000000-0000-4000-8000-000000000013";
 pub(super) const PASSWORD: &str = "a-password-nobody-may-see";
 
 /// An engine whose restart takes as long as a real one's, beside a site.
@@ -186,6 +187,68 @@ async fn a_channel_is_discovered_published_granted_and_followed_through_rename_m
     .await
 }
 
+#[tokio::test]
+async fn a_channel_that_takes_the_port_of_the_granted_one_gets_nothing_until_a_person_binds_the_endpoint_to_it()
+-> anyhow::Result<()> {
+    play(async |scene| {
+        let channels = vec![ChannelDefinition::mllp_listener(ADT, "adt_in")];
+        let beside = Beside::start(&scene.platform, &mut scene.south, PASSWORD, channels).await?;
+        let engine = &beside.engine;
+        discovered(scene, "a proposal", |engine| engine["proposals"].as_array().is_some_and(|all| all.len() == 1))
+            .await?;
+        let (channel, link) = publish_and_link(scene, "adt_in").await?;
+        let mut corpus = Corpus::new("PO", 11);
+        let first = corpus.adt("A01");
+        let verdict = Sender::new(link.sender, false).send(&first.bytes).await;
+        ensure!(verdict == Verdict::Acknowledged, "{verdict}");
+
+        // Stopped, and another channel that nobody published is started on its port.
+        let mut internal = ChannelDefinition::mllp_listener(INTERNAL, "internal");
+        internal.source.port = engine.port(ADT)?.to_string();
+        engine.post(&format!("/channels/{ADT}/_stop"), "").await?;
+        engine.deploy(&internal).await?;
+        let is_taken = |engine: &Value| {
+            link_state(engine, ADT) == "stopped" && engine["proposals"].as_array().is_some_and(|all| *all == [INTERNAL])
+        };
+        discovered(scene, "the port taken over", is_taken).await?;
+        let message = corpus.adt("A08");
+        let verdict = Sender::new(link.sender, false).send(&message.bytes).await;
+        ensure!(!verdict.marked_sent_without_validation(), "{verdict}");
+        ensure!(engine.received(INTERNAL).await?.is_empty(), "nobody was granted that channel");
+        let problem = scene.north.connection(&scene.platform.ctl, &link.connection).await?.problem;
+        ensure!(problem.as_deref() == Some("the partner's channel is stopped"), "{problem:?}");
+        let problem = scene.south.connection(&scene.platform.ctl, &link.connection).await?.problem.unwrap_or_default();
+        ensure!(problem.contains("'adt_in' is stopped") && problem.contains("'internal'"), "{problem}");
+
+        // The other way round again.
+        engine.post(&format!("/channels/{INTERNAL}/_stop"), "").await?;
+        engine.post(&format!("/channels/{ADT}/_start"), "").await?;
+        wait::until_true(LIMIT, "messages arrive at the channel that was started again", async || {
+            Ok(Sender::new(link.sender, false).send(&message.bytes).await == Verdict::Acknowledged)
+        })
+        .await?;
+        ensure!(engine.received(ADT).await?.iter().any(|(_, bytes)| *bytes == message.bytes));
+
+        // Deleted: its port is another channel's, until its owner says that this one is meant.
+        engine.delete(&format!("/channels/{ADT}")).await?;
+        engine.post(&format!("/channels/{INTERNAL}/_start"), "").await?;
+        discovered(scene, "the channel missing", |engine| link_state(engine, ADT) == "missing").await?;
+        let message = corpus.adt("A03");
+        let verdict = Sender::new(link.sender, false).send(&message.bytes).await;
+        ensure!(!verdict.marked_sent_without_validation(), "{verdict}");
+        ensure!(engine.received(INTERNAL).await?.is_empty(), "nobody was granted that channel");
+        let bind = ["channel", "update", &channel, "--engine-channel", "internal", "--profile", "south"];
+        scene.ctl(&bind).await?;
+        wait::until_true(LIMIT, "messages arrive at the channel it was bound to", async || {
+            Ok(Sender::new(link.sender, false).send(&message.bytes).await == Verdict::Acknowledged)
+        })
+        .await?;
+        ensure!(engine.received(INTERNAL).await?.iter().all(|(_, bytes)| *bytes == message.bytes));
+        Ok(())
+    })
+    .await
+}
+
 /// Requests of the test's administrator, who comes by Basic auth.
 fn administered(asked: &[gateway_tests::engine::access::Executed]) -> u64 {
     asked.iter().filter(|asked| asked.user.as_deref() == Some("admin")).count() as u64
@@ -243,7 +306,8 @@ async fn an_engine_restart_leaves_the_tunnel_up_and_its_ports_and_session_come_b
         engine_is(&scene.south, EngineState::Down).await?;
         ensure!(deliver().await != Verdict::Acknowledged);
         let problem = scene.north.connection(&scene.platform.ctl, &link.connection).await?.problem;
-        ensure!(problem.as_deref() == Some("the partner's engine is not running"), "{problem:?}");
+        let expected = "the partner's engine does not run, or the channel is stopped";
+        ensure!(problem.as_deref() == Some(expected), "{problem:?}");
         let status = scene.north.connection(&scene.platform.ctl, &link.connection).await?;
         ensure!(status.connectivity == Connectivity::Connected, "the tunnel stays: {status:?}");
         beside.engine.restart().await?;

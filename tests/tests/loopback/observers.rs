@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use gateway_proto::api::local::{ConnectionStatus, ExchangeStatus, MllpStatus};
+use gateway_proto::api::local::{ConnectionStatus, DicomStatus, ExchangeStatus, HttpStatus, MllpStatus};
 use gateway_tests::{
+    held_port::HeldPort,
     mllp::{Broken, Connection, Ending, Manners, Verdict},
     platform::{GatewayOptions, Site},
     scene::{Scene, play, play_as},
     wait,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -153,6 +158,36 @@ async fn a_message_cut_by_a_killed_gateway_is_unacknowledged_at_the_sender_and_i
         ensure!(verdict == Verdict::Acknowledged, "{verdict}");
         let seen = wait_for_mllp(scene, &scene.north, |mllp| mllp.accepted == 1).await?;
         ensure!((seen.duplicates, seen.retries) == (0, 1), "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_an_engine_that_is_down_was_asked_is_counted_at_neither_end_whatever_the_protocol() -> anyhow::Result<()> {
+    play(async |scene| {
+        scene.connected().await?;
+        let agreement = scene.link.agreement.clone();
+        let asked: [(&str, &[u8], _); 2] = [
+            ("http", b"GET /Patient HTTP/1.1\r\nHost: x\r\n\r\n", ExchangeStatus::Http(HttpStatus::default())),
+            ("dicom", b"\x01\0\0\0\0\x04\0\x01\0\0", ExchangeStatus::Dicom(DicomStatus::default())),
+        ];
+        for (behavior, bytes, nothing) in asked {
+            let port = HeldPort::loopback(0)?;
+            let link = scene.platform.link_as(&agreement, &scene.south, &scene.north, port.address(), behavior).await?;
+            let mut client = TcpStream::connect(link.sender).await?;
+            client.write_all(bytes).await?;
+            let ended = tokio::time::timeout(LIMIT, client.read(&mut [0; 1])).await?;
+            ensure!(ended.is_err(), "{behavior}: a reset, and no end in order: {ended:?}");
+            for site in [&scene.north, &scene.south] {
+                let status =
+                    wait::until(LIMIT, format!("{} says that {behavior} was refused", site.name), async || {
+                        Ok(site.seen(&link.connection).await?.filter(|status| status.streams_refused > 0))
+                    })
+                    .await?;
+                ensure!(status.exchange == Some(nothing.clone()), "{}: {:?}", site.name, status.exchange);
+            }
+        }
         Ok(())
     })
     .await

@@ -107,7 +107,7 @@ async fn a_full_disk_refuses_changes_keeps_what_was_acknowledged_and_is_left_beh
         }
         ensure!(acknowledged.len() < 500, "the disk is full, and nothing is refused");
     };
-    ensure!(refusal.code == Some(2) && refusal.stderr.contains("try again"), "{refusal:?}");
+    ensure!(refusal.code == Some(2) && refusal.stderr.contains("the disk of the database is full"), "{refusal:?}");
     // What there is can be read, and is what was acknowledged.
     let listed = async |platform: &Platform| -> anyhow::Result<Vec<String>> {
         let servers = platform.ctl.look(&["server", "list", "--profile", "north"]).await?;

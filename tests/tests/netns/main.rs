@@ -7,6 +7,7 @@ mod matrix;
 mod nat_pmp;
 mod netcheck;
 mod pinned;
+mod plain_masquerade;
 mod port_mapping;
 mod relays;
 mod roaming;

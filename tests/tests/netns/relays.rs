@@ -48,9 +48,9 @@ async fn what_must_be_relayed_travels_over_udp() -> anyhow::Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn udp_to_the_relay_that_stops_passing_is_left_before_an_engine_gives_up_and_taken_up_again() -> anyhow::Result<()>
-{
+/// Takes UDP to the relay away by `cut` with a message under way, insists on every byte, the longest wait and the reason that is told, and
+/// on UDP when it passes again.
+async fn udp_fails_under_way(what: &str, code: &str, cut: impl Fn(&Lab) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let lab = Lab::start()?;
     limit_rate(&lab.namespaces()[3], "eth0")?;
     lab.drop_udp_between_sites()?;
@@ -65,7 +65,7 @@ async fn udp_to_the_relay_that_stops_passing_is_left_before_an_engine_gives_up_a
         let before = scene.engine.bytes();
         let cutting = async {
             scene.engine.wait_for_bytes(before + (1 << 20), LIMIT).await?;
-            lab.drop_udp_at_the_relay()?;
+            cut(&lab)?;
             let mut stall = Duration::ZERO;
             for message in &messages {
                 let begun = Instant::now();
@@ -78,9 +78,9 @@ async fn udp_to_the_relay_that_stops_passing_is_left_before_an_engine_gives_up_a
         let stall = stall?;
         ensure!(verdict == gateway_tests::mllp::Verdict::Acknowledged, "the message in flight was {verdict}");
         scene.arrived_once(&big)?;
-        measured!("stall when UDP to the relay dies silently: {:.2} s", stall.as_secs_f64());
+        measured!("{what}: longest wait {:.2} s", stall.as_secs_f64());
         ensure!(stall <= STALL_LIMIT, "the stall took {stall:?}");
-        ensure!(carriers(scene).await?.iter().all(|carrier| carrier.as_deref() == Some("stopped_passing")));
+        ensure!(carriers(scene).await?.iter().all(|carrier| carrier.as_deref() == Some(code)));
         lab.heal_the_relay()?;
         let healed = Instant::now();
         until_carried(scene, "passes").await?;
@@ -88,4 +88,16 @@ async fn udp_to_the_relay_that_stops_passing_is_left_before_an_engine_gives_up_a
         exchange(scene, 10).await
     })
     .await
+}
+
+#[tokio::test]
+async fn udp_to_the_relay_that_stops_passing_is_left_before_an_engine_gives_up_and_taken_up_again() -> anyhow::Result<()>
+{
+    udp_fails_under_way("UDP to the relay dies silently", "stopped_passing", Lab::drop_udp_at_the_relay).await
+}
+
+#[tokio::test]
+async fn udp_to_the_relay_that_carries_only_small_packets_any_more_is_left_as_well() -> anyhow::Result<()> {
+    let cut = |lab: &Lab| lab.drop_large_udp_at_the_relay(1_100);
+    udp_fails_under_way("UDP to the relay carries only small packets", "only_small_packets", cut).await
 }

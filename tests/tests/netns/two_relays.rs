@@ -27,6 +27,9 @@ const DOCUMENT: usize = 30 << 20;
 /// So much of it has passed by then.
 const UNDER_WAY: u64 = 4 << 20;
 
+/// Engines wait longer, and tunnels give up later.
+const FORGOTTEN_LIMIT: Duration = Duration::from_secs(6);
+
 /// The parts of the lab where the relays run, in the order of [`relay`].
 const PARTS: [&str; 2] = ["relay-1", "relay-2"];
 
@@ -178,6 +181,50 @@ async fn a_home_relay_that_is_stopped_in_good_order_is_left_before_it_goes() -> 
         let left = lose_the_relay(&lab, scene, "home relay stopped", stop).await?;
         let gone = relay(scene, 1 - left);
         wait::until_true(LIMIT, "the relay ends", async || Ok(gone.log().contains("relay is down"))).await
+    })
+    .await
+}
+
+/// The router forgets the connections that stand, as a firewall that fails over without its table does: what belongs to them is dropped and
+/// nobody is told; new ones pass.
+fn forget_connections(lab: &NatLab, router: &str) -> anyhow::Result<()> {
+    lab.nft(
+        router,
+        "table inet forgetful {
+           chain forward {
+             type filter hook forward priority -10;
+             meta l4proto tcp ct state new ct mark set 1
+             meta l4proto tcp ct mark != 1 drop
+           }
+         }",
+    )
+}
+
+#[tokio::test]
+async fn connections_to_all_relays_that_a_firewall_forgets_are_made_anew_before_an_engine_gives_up()
+-> anyhow::Result<()> {
+    let lab = two_sites(NoUdp)?;
+    play_between(&lab, async |scene| {
+        scene.on_path(PathKind::Relayed).await?;
+        attached_to_both(scene).await?;
+        exchange(scene, 10).await?;
+        let mut sender = scene.keeping_sender().with_response_timeout(LIMIT);
+        for (router, whose) in [("r0", "the sender's"), ("r1", "the receiver's")] {
+            forget_connections(&lab, router)?;
+            let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+            while begun.elapsed() < 2 * FORGOTTEN_LIMIT {
+                let message = scene.message();
+                let sent = Instant::now();
+                scene.deliver(&mut sender, &message).await?;
+                longest = longest.max(sent.elapsed());
+                // An engine's pace.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            measured!("{whose} firewall forgets its connections: longest wait {:.2} s", longest.as_secs_f64());
+            ensure!(longest <= FORGOTTEN_LIMIT, "an acknowledgement took {longest:?}");
+        }
+        attached_to_both(scene).await?;
+        exchange(scene, 10).await
     })
     .await
 }

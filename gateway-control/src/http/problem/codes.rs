@@ -57,13 +57,17 @@ codes! {
         => "Use a new key for a new request; look at what the first one made.";
     "changed" ("412"): "If-Match names another state of the object than the one it is in."
         => "Get the object again, and decide anew.";
+    "unconditional" ("422"): "If-Match came with a request that changes no object with a tag: nothing was done."
+        => "Send it without If-Match.";
     "enrollment_code" ("403"): "The enrolment code is unknown, used or over."
         => "Make a new code for the server.";
     "replay" ("401"): "A gateway's assertion was used before, or is older than this process of the control plane."
         => "None for people: the gateway signs a new one. If it goes on, compare the clocks.";
     "rate_limited" ("429"): "Too many requests of this user, address or account, or too many peering requests in vain."
         => "Wait for the time in Retry-After.";
-    "unavailable" ("408, 503"): "The platform is busy, starting or stopping, or its storage cannot be reached."
+    "busy" ("429"): "As many requests of the organization as may (64) wait for their turn already: one organization has one change and two reading requests at work at once."
+        => "Send fewer at the same time, and this one again after Retry-After; nothing was changed.";
+    "unavailable" ("408, 503"): "The platform is busy, starting or stopping, its storage cannot be reached, or the disk of its database is full (the answer says which)."
         => "Try again after a moment; nothing was changed, unless the answer was lost: an Idempotency-Key makes that safe.";
     "internal" ("500"): "Something that should not happen."
         => "Tell the operator of the platform the request id: the log has the cause under it.";
@@ -75,7 +79,8 @@ pub fn errors_document() -> String {
         "# Errors\n\nGenerated from the codes of `gateway-control` (`http/problem/codes.rs`); do not edit. To bring it up to date: `UPDATE_DOCS=1 \
          cargo test -p gateway-control codes`.\n\nEvery error answer is `application/problem+json` with a stable `code` for programs, a `detail` for \
          people that says what happened and what to do, the HTTP `status`, and the `request_id` under which the log of the control plane and, \
-         for changes, the audit log have it.\n\n| code | status | cause | remedy |\n|---|---|---|---|\n",
+         for changes, the audit log have it. What is no HTTP request, or has a head above 16 KiB, gets a bare 400 or 431 from the parser, before \
+         anything knows of a request: no body, no request id, and the connection ends.\n\n| code | status | cause | remedy |\n|---|---|---|---|\n",
     );
     for code in CODES {
         writeln!(text, "| `{}` | {} | {} | {} |", code.code, code.status, code.cause, code.remedy)

@@ -33,7 +33,7 @@ pub fn document() -> String {
     let scopes: Vec<_> = scopes().iter().map(|scope| format!("`{scope}`")).collect();
     line(format_args!(
         "\n## Tokens\n\nA token for automation acts as its user, and needs the noun of an act among its scopes: {}. It makes no tokens, \
-         changes no password, adds no users and invites nobody.",
+         changes no password, adds no users, changes no roles and invites nobody.",
         scopes.join(", ")
     ));
     line(format_args!("\n## Users\n\nWho may add, change and remove users of which role; the last owner stays.\n"));

@@ -1,7 +1,10 @@
 //! Organizations, users, sessions.
 
 use async_trait::async_trait;
-use gateway_proto::id::{OrganizationId, TenantId, UserId};
+use gateway_proto::{
+    api::platform::Role,
+    id::{OrganizationId, TenantId, UserId},
+};
 
 use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query, word};
 use crate::storage::{Accounts, OrganizationRow, PasswordHash, Slice, StorageResult, UserRow};
@@ -53,8 +56,8 @@ impl Accounts for SqlTransaction {
 
     async fn update_organization(&mut self, row: &OrganizationRow) -> StorageResult<()> {
         query(
-            "UPDATE organizations SET name = $2, name_key = $3, description = $4, search_key = $5, discoverable = $6,
-             removed_at = $7, two_person_admin = $8 WHERE id = $1",
+            "UPDATE organizations SET name = $2, description = $4, search_key = $5, discoverable = $6, removed_at = $7,
+             name_key = CASE WHEN name = $2 AND $9 THEN name_key ELSE $3 END, two_person_admin = $8 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -64,12 +67,13 @@ impl Accounts for SqlTransaction {
         .bind(row.discoverable)
         .bind(row.removed_at.map(big))
         .bind(row.two_person_admin)
+        .bind(row.removed_at.is_none())
         .execute(self.db())
         .await?;
         Ok(())
     }
 
-    async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<OrganizationRow>> {
+    async fn directory(&mut self, search: &str, slice: &Slice) -> StorageResult<Vec<(String, OrganizationRow)>> {
         // `!` escapes what would be a wildcard in the text searched for.
         let rows = query(
             "SELECT * FROM organizations
@@ -80,7 +84,7 @@ impl Accounts for SqlTransaction {
         .bind(limit(slice))
         .fetch_all(self.db())
         .await?;
-        each(rows, organization)
+        each(rows, |row| Ok((row.text("name_key")?, organization(row)?)))
     }
 
     async fn organizations_of_tenant(
@@ -198,6 +202,15 @@ impl Accounts for SqlTransaction {
         Ok(())
     }
 
+    async fn set_role(&mut self, id: UserId, role: Role) -> StorageResult<()> {
+        query("UPDATE users SET role = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(word(&role))
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
     async fn delete_user(&mut self, id: UserId) -> StorageResult<()> {
         query("DELETE FROM users WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
         Ok(())
@@ -250,7 +263,12 @@ fn address_key(organization: OrganizationId, email: &str) -> String {
 }
 
 fn search_key(row: &OrganizationRow) -> String {
-    key(&format!("{}\n{}", row.name, row.description))
+    search_key_of(&row.name, &row.description)
+}
+
+/// What is searched for a text in the directory.
+pub(super) fn search_key_of(name: &str, description: &str) -> String {
+    format!("{}\n{}", key(name), key(description))
 }
 
 fn organization(row: &Row) -> StorageResult<OrganizationRow> {

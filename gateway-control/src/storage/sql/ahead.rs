@@ -63,6 +63,7 @@ impl ReadAhead for SqlTransaction {
             Ahead::Users(ids) => self.by_one(accounts::USER, accounts::USERS, texts(ids), &by_id).await,
             Ahead::Servers(ids) => self.by_one(servers::SERVER, servers::SERVERS, texts(ids), &by_id).await,
             Ahead::Channels(ids) => self.by_one(channels::CHANNEL, channels::CHANNELS, texts(ids), &by_id).await,
+            Ahead::Grants(ids) => self.by_one(channels::GRANT, channels::GRANTS, texts(ids), &by_id).await,
             Ahead::Agreements(ids) => self.by_one(peering::AGREEMENT, peering::AGREEMENTS, texts(ids), &by_id).await,
             Ahead::Devices(ids) => self.by_one(devices::DEVICE, devices::DEVICES, texts(ids), &by_id).await,
             Ahead::Revisions(ids) => {

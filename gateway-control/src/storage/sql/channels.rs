@@ -11,6 +11,11 @@ pub(super) const CHANNEL: &str = "SELECT * FROM channels WHERE id = $1";
 /// Many.
 pub(super) const CHANNELS: &str = "SELECT * FROM channels WHERE id IN ({})";
 
+/// One grant.
+pub(super) const GRANT: &str = "SELECT * FROM grants WHERE id = $1";
+/// Many.
+pub(super) const GRANTS: &str = "SELECT * FROM grants WHERE id IN ({})";
+
 /// Open grants of a channel.
 pub(super) const GRANTS_OF: &str =
     "SELECT * FROM grants WHERE channel_id = $1 AND status IN ('pending', 'requested', 'active') ORDER BY id";
@@ -92,8 +97,8 @@ impl Channels for SqlTransaction {
 
     async fn update_channel(&mut self, row: &ChannelRow) -> StorageResult<()> {
         query(
-            "UPDATE channels SET name = $2, name_key = $3, engine = $4, published = $5, public_name = $6,
-             public_description = $7, removed_at = $8 WHERE id = $1",
+            "UPDATE channels SET name = $2, name_key = CASE WHEN name = $2 THEN name_key ELSE $3 END, engine = $4,
+             published = $5, public_name = $6, public_description = $7, removed_at = $8 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -109,7 +114,7 @@ impl Channels for SqlTransaction {
     }
 
     async fn grant(&mut self, id: GrantId) -> StorageResult<Option<GrantRow>> {
-        let row = query("SELECT * FROM grants WHERE id = $1").bind(id.to_string()).fetch_optional(self.db()).await?;
+        let row = query(GRANT).bind(id.to_string()).fetch_optional(self.db()).await?;
         row.as_ref().map(grant).transpose()
     }
 
@@ -173,6 +178,16 @@ impl Channels for SqlTransaction {
         each(rows, grant)
     }
 
+    async fn waiting_grants_of_sender(&mut self, server: ServerId) -> StorageResult<Vec<GrantRow>> {
+        let rows = query(
+            "SELECT * FROM grants WHERE sender_server_id = $1 AND status IN ('pending', 'requested') ORDER BY id",
+        )
+        .bind(server.to_string())
+        .fetch_all(self.db())
+        .await?;
+        each(rows, grant)
+    }
+
     async fn open_grants_of_channel(&mut self, channel: ChannelId) -> StorageResult<Vec<GrantRow>> {
         let rows = query(GRANTS_OF).bind(channel.to_string()).fetch_all(self.db()).await?;
         each(rows, grant)
@@ -220,13 +235,17 @@ impl Channels for SqlTransaction {
     }
 
     async fn update_grant(&mut self, row: &GrantRow) -> StorageResult<()> {
-        query("UPDATE grants SET status = $2, sender_server_id = $3, sender_port = $4 WHERE id = $1")
-            .bind(row.id.to_string())
-            .bind(row.status.as_str())
-            .bind(row.sender_server.map(|id| id.to_string()))
-            .bind(i64::from(row.sender_port))
-            .execute(self.db())
-            .await?;
+        query(
+            "UPDATE grants SET status = $2, sender_server_id = $3, sender_port = $4, kept_endpoint = $5
+             WHERE id = $1",
+        )
+        .bind(row.id.to_string())
+        .bind(row.status.as_str())
+        .bind(row.sender_server.map(|id| id.to_string()))
+        .bind(i64::from(row.sender_port))
+        .bind(&row.kept_endpoint)
+        .execute(self.db())
+        .await?;
         Ok(())
     }
 }
@@ -262,6 +281,7 @@ fn grant(row: &Row) -> StorageResult<GrantRow> {
         require_post_quantum: row.flag("require_post_quantum")?,
         sender_server: row.maybe_parsed("sender_server_id")?,
         sender_port: row.small("sender_port")?,
+        kept_endpoint: row.maybe_text("kept_endpoint")?,
         created_at: row.number("created_at")?,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, json, limit, query, unreadable, word};
+use super::{Columns, IDS_AT_ONCE, Row, SqlTransaction, big, each, json, limit, query, query_in, unreadable, word};
 use crate::storage::{
     ADMIN_BEHAVIOR, AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, PolicyConnectionRow, ServerRow,
     Slice, StorageResult,
@@ -37,6 +37,13 @@ const ALL_CONNECTIONS: &str = "SELECT * FROM (
          AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
          ORDER BY id LIMIT $3) AS received
      ORDER BY id LIMIT $3";
+
+/// A new revision, at the ends that a server has of some connections.
+const NEW_TO_SENDER: &str = "UPDATE connections SET sender_revision = $2, sender_in_force_at = NULL
+     WHERE sender_server_id = $1 AND id IN ({})";
+/// The same where it listens.
+const NEW_TO_LISTENER: &str = "UPDATE connections SET listener_revision = $2, listener_in_force_at = NULL
+     WHERE listener_server_id = $1 AND id IN ({})";
 
 /// That of a grant.
 pub(super) const OF_GRANT: &str = "SELECT * FROM connections WHERE grant_id = $1";
@@ -117,7 +124,7 @@ impl Connections for SqlTransaction {
     async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>> {
         let rows = query(
             "SELECT connections.*, agreements.status AS agreement_status, owners.name AS owner_name, channels.engine, channels.public_name,
-             channels.behavior, grants.expires_at, grants.max_streams, grants.staleness_secs,
+             engine_links.engine_channel, channels.behavior, grants.expires_at, grants.max_streams, grants.staleness_secs,
              grants.require_post_quantum, organizations.name AS peer_organization_name,
              CASE WHEN connections.sender_server_id = $1 THEN connections.listener_server_id
                   ELSE connections.sender_server_id END AS peer_server_id
@@ -127,6 +134,7 @@ impl Connections for SqlTransaction {
              JOIN agreements ON agreements.id = connections.agreement_id
              JOIN servers AS owners ON owners.id = connections.listener_server_id
              LEFT JOIN channels ON channels.id = connections.channel_id
+             LEFT JOIN engine_links ON engine_links.channel_id = connections.channel_id
              LEFT JOIN grants ON grants.id = connections.grant_id
              JOIN organizations ON organizations.id =
                   CASE WHEN connections.sender_server_id = $1 THEN connections.listener_organization
@@ -213,15 +221,55 @@ impl Connections for SqlTransaction {
         Ok(())
     }
 
-    async fn ready_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>> {
+    async fn count_open_connections(&mut self, server: ServerId) -> StorageResult<u64> {
+        // A server that is connected with itself is one connection's both ends.
+        let row = query(
+            "SELECT (SELECT COUNT(*) FROM connections WHERE NOT ended AND sender_server_id = $1)
+             + (SELECT COUNT(*) FROM connections WHERE NOT ended AND listener_server_id = $1
+                AND (sender_server_id IS NULL OR sender_server_id <> $1)) AS number",
+        )
+        .bind(server.to_string())
+        .fetch_one(self.db())
+        .await?;
+        row.number("number")
+    }
+
+    async fn confirmed_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>> {
         let rows = query(
-            "SELECT * FROM connections WHERE status = 'ready' AND sender_server_id = $1
-             UNION SELECT * FROM connections WHERE status = 'ready' AND listener_server_id = $1 ORDER BY id",
+            "SELECT connections.* FROM connections
+             JOIN servers AS senders ON senders.id = connections.sender_server_id
+             JOIN servers AS listeners ON listeners.id = connections.listener_server_id
+             WHERE connections.status = 'ready' AND connections.sender_server_id = $1 AND connections.auto_activate
+             AND connections.sender_revision > 0 AND senders.applied_revision >= connections.sender_revision
+             AND connections.listener_revision > 0 AND listeners.applied_revision >= connections.listener_revision
+             UNION SELECT connections.* FROM connections
+             JOIN servers AS senders ON senders.id = connections.sender_server_id
+             JOIN servers AS listeners ON listeners.id = connections.listener_server_id
+             WHERE connections.status = 'ready' AND connections.listener_server_id = $1 AND connections.auto_activate
+             AND connections.sender_revision > 0 AND senders.applied_revision >= connections.sender_revision
+             AND connections.listener_revision > 0 AND listeners.applied_revision >= connections.listener_revision
+             ORDER BY id",
         )
         .bind(server.to_string())
         .fetch_all(self.db())
         .await?;
         each(rows, connection)
+    }
+
+    async fn put_revision(
+        &mut self,
+        server: ServerId,
+        revision: u64,
+        connections: &[ConnectionId],
+    ) -> StorageResult<()> {
+        for some in connections.chunks(IDS_AT_ONCE) {
+            for text in [NEW_TO_SENDER, NEW_TO_LISTENER] {
+                let same = vec![server.to_string().into(), big(revision).into()];
+                let ids = some.iter().map(ToString::to_string).collect();
+                query_in(text, same, ids).execute(self.db()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<()> {
@@ -323,6 +371,7 @@ fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnecti
         return Ok(PolicyConnectionRow {
             agreement,
             engine: None,
+            engine_channel: None,
             endpoint: row.text("owner_name")?,
             behavior: ADMIN_BEHAVIOR.to_owned(),
             expires_at: admin.expires_at,
@@ -337,6 +386,7 @@ fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnecti
     Ok(PolicyConnectionRow {
         agreement,
         engine: Some(row.text("engine")?),
+        engine_channel: row.maybe_text("engine_channel")?,
         endpoint: row.text("public_name")?,
         behavior: row.text("behavior")?,
         expires_at: row.maybe_number("expires_at")?,

@@ -33,6 +33,14 @@ impl Credentials for SqlTransaction {
         each(rows, token)
     }
 
+    async fn api_tokens_of_user(&mut self, user: UserId) -> StorageResult<Vec<ApiTokenRow>> {
+        let rows = query("SELECT * FROM api_tokens WHERE user_id = $1 ORDER BY id")
+            .bind(user.to_string())
+            .fetch_all(self.db())
+            .await?;
+        each(rows, token)
+    }
+
     async fn count_api_tokens(&mut self, user: UserId) -> StorageResult<u64> {
         let row = query("SELECT COUNT(*) AS number FROM api_tokens WHERE user_id = $1")
             .bind(user.to_string())
@@ -116,6 +124,14 @@ impl Credentials for SqlTransaction {
             .bind(organization.to_string())
             .bind(&slice.after)
             .bind(limit(slice))
+            .fetch_all(self.db())
+            .await?;
+        each(rows, invitation)
+    }
+
+    async fn invitations_by(&mut self, inviter: UserId) -> StorageResult<Vec<InvitationRow>> {
+        let rows = query("SELECT * FROM invitations WHERE invited_by = $1 ORDER BY id")
+            .bind(inviter.to_string())
             .fetch_all(self.db())
             .await?;
         each(rows, invitation)

@@ -82,6 +82,23 @@ impl DeviceTokens for SqlTransaction {
             .await
     }
 
+    async fn revoke_tokens_issued_by(
+        &mut self,
+        organization: OrganizationId,
+        issuer: &str,
+        now: u64,
+    ) -> StorageResult<u64> {
+        query(
+            "UPDATE device_tokens SET revoked_at = $3 WHERE organization_id = $1 AND issued_by = $2
+             AND revoked_at IS NULL AND expires_at > $3",
+        )
+        .bind(organization.to_string())
+        .bind(issuer)
+        .bind(big(now))
+        .execute(self.db())
+        .await
+    }
+
     async fn revoke_all_device_tokens(&mut self, now: u64) -> StorageResult<u64> {
         query("UPDATE device_tokens SET revoked_at = $1 WHERE revoked_at IS NULL")
             .bind(big(now))

@@ -79,8 +79,8 @@ impl Devices for SqlTransaction {
 
     async fn update_device(&mut self, row: &DeviceRow) -> StorageResult<()> {
         query(
-            "UPDATE devices SET name = $2, name_key = $3, description = $4, server_id = $5, behaviors = $6,
-             linkable_by = $7, removed_at = $8 WHERE id = $1",
+            "UPDATE devices SET name = $2, name_key = CASE WHEN name = $2 THEN name_key ELSE $3 END,
+             description = $4, server_id = $5, behaviors = $6, linkable_by = $7, removed_at = $8 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(&row.name)

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use gateway_proto::id::UserId;
 
 use super::{Columns, SqlTransaction, big, query};
-use crate::storage::{Idempotency, IdempotencyRow, StorageResult};
+use crate::storage::{Idempotency, IdempotencyRow, KeptAnswer, StorageError, StorageResult};
 
 #[async_trait]
 impl Idempotency for SqlTransaction {
@@ -19,8 +19,13 @@ impl Idempotency for SqlTransaction {
         row.map(|row| {
             Ok(IdempotencyRow {
                 request_hash: row.text("request_hash")?,
-                status: row.maybe_number("status")?.and_then(|status| u16::try_from(status).ok()),
-                answer: row.maybe_text("answer")?,
+                answer: match row.maybe_number("status")?.and_then(|status| u16::try_from(status).ok()) {
+                    Some(status) => {
+                        let (text, etag) = (row.maybe_text("answer")?, row.maybe_text("etag")?);
+                        Some(KeptAnswer { status, text, etag })
+                    }
+                    None => None,
+                },
             })
         })
         .transpose()
@@ -32,17 +37,25 @@ impl Idempotency for SqlTransaction {
         key: &str,
         request_hash: &str,
         now: u64,
+        since: u64,
         keep: u32,
     ) -> StorageResult<()> {
-        query(
-            "INSERT INTO idempotency_keys (user_id, idempotency_key, request_hash, created_at) VALUES ($1, $2, $3, $4)",
+        let claimed = query(
+            "INSERT INTO idempotency_keys (user_id, idempotency_key, request_hash, created_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (user_id, idempotency_key) DO UPDATE SET request_hash = excluded.request_hash,
+             created_at = excluded.created_at, status = NULL, answer = NULL, etag = NULL
+             WHERE idempotency_keys.created_at <= $5",
         )
         .bind(user.to_string())
         .bind(key)
         .bind(request_hash)
         .bind(big(now))
+        .bind(big(since))
         .execute(self.db())
         .await?;
+        if claimed == 0 {
+            return Err(StorageError::Duplicate);
+        }
         query(
             "DELETE FROM idempotency_keys WHERE user_id = $1 AND idempotency_key NOT IN
              (SELECT idempotency_key FROM idempotency_keys WHERE user_id = $1
@@ -61,18 +74,18 @@ impl Idempotency for SqlTransaction {
         user: UserId,
         key: &str,
         request_hash: &str,
-        status: u16,
-        answer: Option<&str>,
+        answer: &KeptAnswer,
     ) -> StorageResult<()> {
         query(
-            "UPDATE idempotency_keys SET status = $4, answer = $5
+            "UPDATE idempotency_keys SET status = $4, answer = $5, etag = $6
              WHERE user_id = $1 AND idempotency_key = $2 AND request_hash = $3",
         )
         .bind(user.to_string())
         .bind(key)
         .bind(request_hash)
-        .bind(i64::from(status))
-        .bind(answer.map(str::to_owned))
+        .bind(i64::from(answer.status))
+        .bind(&answer.text)
+        .bind(&answer.etag)
         .execute(self.db())
         .await?;
         Ok(())

@@ -65,7 +65,9 @@ impl SqlStorage {
                 Pools::Postgres(Postgres { readers, gateways, writer, between, leadership: Arc::default() })
             }
         };
-        Ok(Self { pools })
+        let storage = Self { pools };
+        storage.renew_keys().await?;
+        Ok(storage)
     }
 }
 

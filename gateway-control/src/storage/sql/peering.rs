@@ -107,12 +107,18 @@ impl Peering for SqlTransaction {
     }
 
     async fn update_peering_request(&mut self, row: &PeeringRequestRow) -> StorageResult<()> {
-        query("UPDATE peering_requests SET status = $2, agreement_id = $3 WHERE id = $1")
-            .bind(row.id.to_string())
-            .bind(row.status.as_str())
-            .bind(row.agreement.map(|id| id.to_string()))
-            .execute(self.db())
-            .await?;
+        let (from, to) = row.kept_names.clone().unzip();
+        query(
+            "UPDATE peering_requests SET status = $2, agreement_id = $3, from_kept_name = $4, to_kept_name = $5
+             WHERE id = $1",
+        )
+        .bind(row.id.to_string())
+        .bind(row.status.as_str())
+        .bind(row.agreement.map(|id| id.to_string()))
+        .bind(from)
+        .bind(to)
+        .execute(self.db())
+        .await?;
         Ok(())
     }
 
@@ -186,18 +192,27 @@ impl Peering for SqlTransaction {
     }
 
     async fn update_agreement(&mut self, row: &AgreementRow) -> StorageResult<()> {
+        let (first, second) = row.kept_names.clone().unzip();
         query(
-            "UPDATE agreements SET status = $2, first_suspends = $3, second_suspends = $4, ended_at = $5 WHERE id = $1",
+            "UPDATE agreements SET status = $2, first_suspends = $3, second_suspends = $4, ended_at = $5,
+             first_kept_name = $6, second_kept_name = $7 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(row.status.as_str())
         .bind(row.first_suspends)
         .bind(row.second_suspends)
         .bind(row.ended_at.map(big))
+        .bind(first)
+        .bind(second)
         .execute(self.db())
         .await?;
         Ok(())
     }
+}
+
+/// Two names, of what is over.
+fn kept_names(row: &Row, one: &str, other: &str) -> StorageResult<Option<(String, String)>> {
+    Ok(row.maybe_text(one)?.zip(row.maybe_text(other)?))
 }
 
 fn request(row: &Row) -> StorageResult<PeeringRequestRow> {
@@ -208,6 +223,7 @@ fn request(row: &Row) -> StorageResult<PeeringRequestRow> {
         message: row.text("message")?,
         status: row.parsed("status")?,
         agreement: row.maybe_parsed("agreement_id")?,
+        kept_names: kept_names(row, "from_kept_name", "to_kept_name")?,
         created_at: row.number("created_at")?,
         expires_at: row.number("expires_at")?,
     })
@@ -221,6 +237,7 @@ fn agreement(row: &Row) -> StorageResult<AgreementRow> {
         status: row.parsed("status")?,
         first_suspends: row.flag("first_suspends")?,
         second_suspends: row.flag("second_suspends")?,
+        kept_names: kept_names(row, "first_kept_name", "second_kept_name")?,
         created_at: row.number("created_at")?,
         ended_at: row.maybe_number("ended_at")?,
     })

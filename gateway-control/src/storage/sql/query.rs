@@ -31,6 +31,9 @@ pub(super) fn query(text: &'static str) -> Query {
     Query { text, long: None, values: Vec::new() }
 }
 
+/// Ids in the list of one query at most: longer lists are taken in pieces.
+pub(super) const IDS_AT_ONCE: usize = 512;
+
 /// A query with a list in the place of each `{}`, behind the values from `$1` on. The list gets one of few lengths, so that there
 /// are few statements to prepare; it must not be empty.
 pub(super) fn query_in(text: &'static str, same: Vec<Value>, mut list: Vec<String>) -> Query {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use gateway_proto::{
-    id::{OrganizationId, RelayId, ServerId},
+    id::{EnrollmentCodeId, OrganizationId, RelayId, ServerId, UserId},
     identity::GatewayPublicKey,
     policy::Secret,
 };
 
-use super::{Columns, Row, SqlTransaction, big, each, id_texts, json, key, limit, query, word};
+use super::{Columns, IDS_AT_ONCE, Row, SqlTransaction, big, each, id_texts, json, key, limit, query, query_in, word};
 use crate::storage::{
-    EnrollmentCodeRow, PolicyRow, RelayRow, Sealed, ServerRow, Servers, Slice, StorageError, StorageResult,
+    EnrollmentCodeRow, PolicyRow, RelayRow, Sealed, ServerRow, Servers, Slice, StaleServerRow, StorageError,
+    StorageResult,
 };
 
 /// One server.
@@ -23,6 +24,24 @@ pub(super) const SERVERS: &str = "SELECT * FROM servers WHERE id IN ({})";
 pub(super) const REVISION: &str = "SELECT revision FROM policies WHERE server_id = $1";
 /// Of many.
 pub(super) const REVISIONS: &str = "SELECT server_id, revision FROM policies WHERE server_id IN ({})";
+
+/// The time of a mark that is there already stays, and so does that something ends by it.
+const MARK_STALE: &str = "UPDATE servers SET stale_since = CASE WHEN stale THEN stale_since ELSE $1 END,
+     stale_ends = (stale AND stale_ends) OR $2, stale = TRUE WHERE gateway_key IS NOT NULL AND id IN ({})";
+/// Marks of the next organization that has any.
+const STALE_BY_AN_END: &str = "SELECT id, organization_id,
+         (SELECT COUNT(*) FROM connections WHERE NOT ended AND sender_server_id = servers.id)
+         + (SELECT COUNT(*) FROM connections WHERE NOT ended AND listener_server_id = servers.id) AS entries
+     FROM servers WHERE stale AND stale_ends AND organization_id = (
+         SELECT MIN(organization_id) FROM servers WHERE stale AND stale_ends AND organization_id > $1)
+     ORDER BY stale_since, id LIMIT $2";
+/// The same of marks by which nothing ends.
+const STALE_BY_OTHERS: &str = "SELECT id, organization_id,
+         (SELECT COUNT(*) FROM connections WHERE NOT ended AND sender_server_id = servers.id)
+         + (SELECT COUNT(*) FROM connections WHERE NOT ended AND listener_server_id = servers.id) AS entries
+     FROM servers WHERE stale AND NOT stale_ends AND organization_id = (
+         SELECT MIN(organization_id) FROM servers WHERE stale AND NOT stale_ends AND organization_id > $1)
+     ORDER BY stale_since, id LIMIT $2";
 
 #[async_trait]
 impl Servers for SqlTransaction {
@@ -70,9 +89,9 @@ impl Servers for SqlTransaction {
 
     async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()> {
         query(
-            "UPDATE servers SET name = $2, name_key = $3, gateway_key = $4, noise = $5, gateway_version = $6,
-             last_seen_at = $7, home_relay = $8, applied_revision = $9, policy_problem = $10, stale = $11,
-             removed_at = $12 WHERE id = $1",
+            "UPDATE servers SET name = $2, name_key = CASE WHEN name = $2 THEN name_key ELSE $3 END, gateway_key = $4,
+             noise = $5, gateway_version = $6, last_seen_at = $7, home_relay = $8, applied_revision = $9,
+             policy_problem = $10, stale = $11, removed_at = $12 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -91,22 +110,25 @@ impl Servers for SqlTransaction {
         Ok(())
     }
 
-    async fn mark_stale(&mut self, server: ServerId) -> StorageResult<()> {
-        query("UPDATE servers SET stale = TRUE WHERE id = $1 AND gateway_key IS NOT NULL")
-            .bind(server.to_string())
+    async fn mark_stale(&mut self, servers: &[ServerId], ends: bool, now_ms: u64) -> StorageResult<()> {
+        for some in servers.chunks(IDS_AT_ONCE) {
+            let same = vec![big(now_ms).into(), ends.into()];
+            query_in(MARK_STALE, same, some.iter().map(ToString::to_string).collect()).execute(self.db()).await?;
+        }
+        Ok(())
+    }
+
+    async fn mark_all_stale(&mut self) -> StorageResult<()> {
+        query("UPDATE servers SET stale_ends = stale AND stale_ends, stale = TRUE WHERE gateway_key IS NOT NULL")
             .execute(self.db())
             .await?;
         Ok(())
     }
 
-    async fn mark_all_stale(&mut self) -> StorageResult<()> {
-        query("UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL").execute(self.db()).await?;
-        Ok(())
-    }
-
     async fn mark_neighbours_stale(&mut self, server: ServerId) -> StorageResult<()> {
         query(
-            "UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL AND id IN (
+            "UPDATE servers SET stale_ends = stale AND stale_ends, stale = TRUE
+             WHERE gateway_key IS NOT NULL AND id IN (
                  SELECT listener_server_id FROM connections WHERE NOT ended AND sender_server_id = $1
                  UNION SELECT sender_server_id FROM connections WHERE NOT ended AND listener_server_id = $1)",
         )
@@ -123,6 +145,35 @@ impl Servers for SqlTransaction {
             .fetch_all(self.db())
             .await?;
         id_texts(&rows, "id")
+    }
+
+    async fn stale_servers_of_next(
+        &mut self,
+        after: Option<OrganizationId>,
+        ends: bool,
+        limit: u32,
+    ) -> StorageResult<Vec<StaleServerRow>> {
+        let rows = query(if ends { STALE_BY_AN_END } else { STALE_BY_OTHERS })
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(self.db())
+            .await?;
+        each(rows, |row| {
+            Ok(StaleServerRow {
+                server: row.parsed("id")?,
+                organization: row.parsed("organization_id")?,
+                entries: row.number("entries")?,
+            })
+        })
+    }
+
+    async fn put_behind(&mut self, server: ServerId, now_ms: u64) -> StorageResult<()> {
+        query("UPDATE servers SET stale_since = $2, stale_ends = FALSE WHERE id = $1")
+            .bind(server.to_string())
+            .bind(big(now_ms))
+            .execute(self.db())
+            .await?;
+        Ok(())
     }
 
     async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()> {
@@ -153,12 +204,17 @@ impl Servers for SqlTransaction {
             .bind(row.server.to_string())
             .execute(self.db())
             .await?;
-        query("INSERT INTO enrollment_codes (secret_hash, server_id, expires_at) VALUES ($1, $2, $3)")
-            .bind(&row.secret_hash)
-            .bind(row.server.to_string())
-            .bind(big(row.expires_at))
-            .execute(self.db())
-            .await?;
+        query(
+            "INSERT INTO enrollment_codes (secret_hash, server_id, expires_at, id, issued_by)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(&row.secret_hash)
+        .bind(row.server.to_string())
+        .bind(big(row.expires_at))
+        .bind(row.id.to_string())
+        .bind(row.issued_by.map(|id| id.to_string()))
+        .execute(self.db())
+        .await?;
         Ok(())
     }
 
@@ -167,16 +223,34 @@ impl Servers for SqlTransaction {
             .bind(secret_hash)
             .fetch_optional(self.db())
             .await?;
-        row.map(|row| {
-            Ok(EnrollmentCodeRow {
-                secret_hash: row.text("secret_hash")?,
-                server: row.parsed("server_id")?,
-                expires_at: row.number("expires_at")?,
-                used_by: row.maybe_parsed("used_by")?,
-                used_at: row.maybe_number("used_at")?,
-            })
-        })
-        .transpose()
+        row.as_ref().map(code).transpose()
+    }
+
+    async fn open_enrollment_codes(&mut self, server: ServerId, now: u64) -> StorageResult<Vec<EnrollmentCodeRow>> {
+        let rows = query(
+            "SELECT * FROM enrollment_codes WHERE server_id = $1 AND used_by IS NULL AND expires_at > $2 ORDER BY id",
+        )
+        .bind(server.to_string())
+        .bind(big(now))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, code)
+    }
+
+    async fn unused_codes_of_user(&mut self, user: UserId) -> StorageResult<Vec<EnrollmentCodeRow>> {
+        let rows = query("SELECT * FROM enrollment_codes WHERE issued_by = $1 AND used_by IS NULL ORDER BY id")
+            .bind(user.to_string())
+            .fetch_all(self.db())
+            .await?;
+        each(rows, code)
+    }
+
+    async fn delete_enrollment_code(&mut self, id: EnrollmentCodeId) -> StorageResult<()> {
+        query("DELETE FROM enrollment_codes WHERE id = $1 AND used_by IS NULL")
+            .bind(id.to_string())
+            .execute(self.db())
+            .await?;
+        Ok(())
     }
 
     async fn use_enrollment_code(&mut self, secret_hash: &str, key: GatewayPublicKey, now: u64) -> StorageResult<()> {
@@ -306,6 +380,18 @@ impl Servers for SqlTransaction {
         let done = query("DELETE FROM relays WHERE id = $1").bind(id.to_string()).execute(self.db()).await?;
         Ok(done > 0)
     }
+}
+
+fn code(row: &Row) -> StorageResult<EnrollmentCodeRow> {
+    Ok(EnrollmentCodeRow {
+        id: row.parsed("id")?,
+        secret_hash: row.text("secret_hash")?,
+        server: row.parsed("server_id")?,
+        issued_by: row.maybe_parsed("issued_by")?,
+        expires_at: row.number("expires_at")?,
+        used_by: row.maybe_parsed("used_by")?,
+        used_at: row.maybe_number("used_at")?,
+    })
 }
 
 pub(super) fn server(row: &Row) -> StorageResult<ServerRow> {

@@ -1,10 +1,13 @@
 //! Tiers, and how many of what there are.
 
 use async_trait::async_trait;
-use gateway_proto::id::{OrganizationId, ServerId};
+use gateway_proto::id::{ChannelId, OrganizationId, ServerId};
 
 use super::{Columns, Row, SqlTransaction, big, each, limit, query};
-use crate::storage::{PlatformOrganizationRow, ServerCountRow, Slice, StorageResult, TierRow, Tiers};
+use crate::storage::{
+    ChannelGrantsRow, PlatformOrganizationRow, ServerConnectionsRow, ServerCountRow, Slice, StorageResult, TierRow,
+    Tiers,
+};
 
 #[async_trait]
 impl Tiers for SqlTransaction {
@@ -19,11 +22,13 @@ impl Tiers for SqlTransaction {
         }
         let number = |limit: Option<u32>| limit.map(i64::from);
         query(
-            "INSERT INTO tiers (name, max_servers, max_peers, max_channels_per_server, admin_read_write, initial)
-             VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO tiers (name, max_servers, max_peers, max_channels_per_server, admin_read_write, initial,
+             max_grants_per_channel, max_connections_per_server) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (name) DO UPDATE SET max_servers = excluded.max_servers, max_peers = excluded.max_peers,
              max_channels_per_server = excluded.max_channels_per_server,
-             admin_read_write = excluded.admin_read_write, initial = excluded.initial",
+             admin_read_write = excluded.admin_read_write, initial = excluded.initial,
+             max_grants_per_channel = excluded.max_grants_per_channel,
+             max_connections_per_server = excluded.max_connections_per_server",
         )
         .bind(&row.name)
         .bind(number(row.max_servers))
@@ -31,6 +36,8 @@ impl Tiers for SqlTransaction {
         .bind(number(row.max_channels_per_server))
         .bind(row.admin_read_write)
         .bind(row.initial)
+        .bind(number(row.max_grants_per_channel))
+        .bind(number(row.max_connections_per_server))
         .execute(self.db())
         .await?;
         Ok(())
@@ -106,6 +113,70 @@ impl Tiers for SqlTransaction {
         })
     }
 
+    async fn busiest_servers(
+        &mut self,
+        organization: OrganizationId,
+        most: u32,
+    ) -> StorageResult<Vec<ServerConnectionsRow>> {
+        // A server that is connected with itself is one connection's both ends.
+        let rows = query(
+            "SELECT ends.server_id, servers.name AS server_name, COUNT(*) AS number FROM (
+                 SELECT sender_server_id AS server_id FROM connections
+                 WHERE sender_organization = $1 AND ended = FALSE AND sender_server_id IS NOT NULL
+                 UNION ALL SELECT listener_server_id AS server_id FROM connections
+                 WHERE listener_organization = $1 AND ended = FALSE
+                 AND (sender_server_id IS NULL OR sender_server_id <> listener_server_id)) AS ends
+             LEFT JOIN servers ON servers.id = ends.server_id
+             GROUP BY ends.server_id, servers.name ORDER BY COUNT(*) DESC, ends.server_id LIMIT $2",
+        )
+        .bind(organization.to_string())
+        .bind(i64::from(most))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, |row| {
+            Ok(ServerConnectionsRow {
+                server: row.parsed("server_id")?,
+                name: row.text("server_name")?,
+                connections: row.number("number")?,
+            })
+        })
+    }
+
+    async fn count_open_grants(&mut self, channel: ChannelId) -> StorageResult<u64> {
+        let row = query(
+            "SELECT COUNT(*) AS number FROM grants WHERE channel_id = $1
+             AND status IN ('pending', 'requested', 'active')",
+        )
+        .bind(channel.to_string())
+        .fetch_one(self.db())
+        .await?;
+        row.number("number")
+    }
+
+    async fn most_granted_channels(
+        &mut self,
+        organization: OrganizationId,
+        most: u32,
+    ) -> StorageResult<Vec<ChannelGrantsRow>> {
+        let rows = query(
+            "SELECT grants.channel_id, channels.name AS channel_name, COUNT(*) AS number
+             FROM grants LEFT JOIN channels ON channels.id = grants.channel_id
+             WHERE grants.owner_organization = $1 AND grants.status IN ('pending', 'requested', 'active')
+             GROUP BY grants.channel_id, channels.name ORDER BY COUNT(*) DESC, grants.channel_id LIMIT $2",
+        )
+        .bind(organization.to_string())
+        .bind(i64::from(most))
+        .fetch_all(self.db())
+        .await?;
+        each(rows, |row| {
+            Ok(ChannelGrantsRow {
+                channel: row.parsed("channel_id")?,
+                name: row.text("channel_name")?,
+                grants: row.number("number")?,
+            })
+        })
+    }
+
     async fn platform_organizations(&mut self, slice: &Slice) -> StorageResult<Vec<PlatformOrganizationRow>> {
         let rows = query(
             "SELECT organizations.id, organizations.name, organizations.created_at, organization_tiers.tier
@@ -157,6 +228,8 @@ fn tier(row: &Row) -> StorageResult<TierRow> {
         max_servers: limit("max_servers")?,
         max_peers: limit("max_peers")?,
         max_channels_per_server: limit("max_channels_per_server")?,
+        max_grants_per_channel: limit("max_grants_per_channel")?,
+        max_connections_per_server: limit("max_connections_per_server")?,
         admin_read_write: row.flag("admin_read_write")?,
         initial: row.flag("initial")?,
     })

@@ -7,6 +7,7 @@ use gateway_proto::{
         platform::{self, Server},
     },
     engine::{EngineChannel, plan::EndState},
+    id::ServerId,
 };
 
 use crate::{
@@ -48,6 +49,24 @@ impl Discover {
 /// The engine beside a server.
 pub(crate) async fn engine(control: &Control, server: &Server) -> Result<ServerEngine, CtlError> {
     Ok(control.get(&format!("/servers/{}/engine", server.id)).await?)
+}
+
+/// The engine's id of the channel that `wanted` names, by that id or by the engine's name.
+pub(super) async fn engine_channel(control: &Control, server: ServerId, wanted: &str) -> Result<String, CtlError> {
+    let engine: ServerEngine = control.get(&format!("/servers/{server}/engine")).await?;
+    let fits = |channel: &&EngineChannel| channel.id == wanted || channel.name == wanted;
+    let found: Vec<_> = engine.channels.iter().filter(fits).map(|channel| channel.id.clone()).collect();
+    match <[String; 1]>::try_from(found) {
+        Ok([id]) => Ok(id),
+        Err(none) if none.is_empty() => {
+            Err(CtlError::No(format!("the engine has no channel '{wanted}': see `gateway-ctl channel discover`")))
+        }
+        Err(several) => Err(CtlError::No(format!(
+            "'{wanted}' fits {} channels of the engine; say which one by the engine's id: {}",
+            several.len(),
+            several.join(", ")
+        ))),
+    }
 }
 
 /// One line about an engine.
@@ -144,8 +163,9 @@ fn render(server: &Server, engine: &ServerEngine, registered: &[platform::Channe
     for link in engine.links.iter().filter(|link| link.state == EndState::Missing) {
         if let Some(channel) = name_of(link.channel_id) {
             lines.push(format!(
-                "  missing: the engine has no listening channel for '{}' ({}) any more",
-                channel.name, channel.id
+                "  missing: the engine has no listening channel for '{}' ({}) any more; bind it to another one: \
+                 gateway-ctl channel update {} --engine-channel CHANNEL",
+                channel.name, channel.id, channel.id
             ));
         }
     }

@@ -52,6 +52,8 @@ fn mllp_lines(mllp: &MllpStatus) -> Vec<(&'static str, String)> {
     some(&mut answers, mllp.other_answers, "without a code");
     some(&mut answers, mllp.late_answers, "late");
     some(&mut answers, mllp.mismatched_answers, "for another message");
+    some(&mut answers, mllp.commits_accepted, "commit blocks");
+    some(&mut answers, mllp.commits_refused, "commit blocks that refuse");
     answers.push_str(&within(mllp.answer_times));
     let mut lines = vec![("Messages", messages), ("Answers", answers)];
     if !mllp.framing_faults.is_empty() {

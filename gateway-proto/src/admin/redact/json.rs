@@ -1,6 +1,7 @@
-//! JSON as the engine writes it: XStream's elements as keys, a map as `entry` objects with the key first.
+//! JSON as the engine writes it: XStream's elements as keys, a map as `entry` objects with the key first, attributes as
+//! keys that begin with `@`.
 
-use super::{MASK, MAX_DEPTH, MAX_HELD, RedactError, Redaction, is_harmless, is_secret_name};
+use super::{MASK, MAX_DEPTH, MAX_HELD, RedactError, Redaction, is_harmless, is_secret_name, names::holds_headers};
 
 #[derive(Debug)]
 pub(super) struct JsonRedactor {
@@ -19,6 +20,8 @@ struct Container {
     /// An object waits for a key, not for a value.
     wants_key: bool,
     secret: bool,
+    /// The values of all maps in it are masked, and their keys stay.
+    values: bool,
     /// Its elements are `entry` objects.
     of_entries: bool,
     /// Of an entry: its first scalar was seen, here or below.
@@ -35,6 +38,31 @@ struct Entry {
 struct Key {
     secret: bool,
     is_entry: bool,
+    /// It stands over a map of headers.
+    is_headers: bool,
+    attribute: Option<Attribute>,
+}
+
+/// An attribute of the XML that this JSON was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attribute {
+    /// The class of the value: says nothing, and nothing can read the value without it.
+    Class,
+    /// The name of the value, as in `<property name="…">`.
+    Name,
+    Other,
+}
+
+impl Key {
+    fn new(name: &str) -> Self {
+        let is_headers = holds_headers(name);
+        let attribute = name.strip_prefix('@').map(|attribute| match attribute {
+            "class" => Attribute::Class,
+            "name" | "key" | "id" => Attribute::Name,
+            _ => Attribute::Other,
+        });
+        Self { secret: is_headers || is_secret_name(name), is_entry: name == "entry", is_headers, attribute }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,13 +161,17 @@ impl JsonRedactor {
         let key = self.key.take();
         let parent = self.stack.last();
         let is_entry = key.as_ref().map_or(parent.is_some_and(|p| p.of_entries), |key| key.is_entry);
-        let fresh = is_entry && self.redaction == Redaction::Values;
+        let is_headers = key.as_ref().is_some_and(|key| key.is_headers);
+        let values = self.redaction == Redaction::Values || is_headers || parent.is_some_and(|p| p.values);
+        // The keys of a map inside a masked value stay, where only values are asked to be masked.
+        let fresh = is_entry && values;
         let secret = key.is_some_and(|key| key.secret) || parent.is_some_and(|p| p.secret) || self.entry_secret();
         let entry = (is_entry && is_object).then_some(Entry { key_seen: false, value_secret: false });
         Container {
             is_object,
             wants_key: is_object,
             secret: secret && !fresh,
+            values,
             of_entries: is_entry && !is_object,
             entry,
         }
@@ -154,7 +186,14 @@ impl JsonRedactor {
             .is_some_and(|entry| entry.key_seen && entry.value_secret)
     }
 
+    fn attribute(&self) -> Option<Attribute> {
+        self.key.as_ref().and_then(|key| key.attribute)
+    }
+
     fn value_secret(&self) -> bool {
+        if self.attribute() == Some(Attribute::Class) {
+            return false;
+        }
         self.key.as_ref().is_some_and(|key| key.secret)
             || self.stack.last().is_some_and(|c| c.secret)
             || self.entry_secret()
@@ -170,8 +209,7 @@ impl JsonRedactor {
         let text = std::mem::take(&mut self.held);
         let inner = &text[1..text.len() - 1];
         if self.stack.last().is_some_and(|container| container.wants_key) {
-            let name = String::from_utf8_lossy(inner).into_owned();
-            self.key = Some(Key { secret: is_secret_name(&name), is_entry: name == "entry" });
+            self.key = Some(Key::new(&String::from_utf8_lossy(inner)));
             if let Some(container) = self.stack.last_mut() {
                 container.wants_key = false;
             }
@@ -183,7 +221,14 @@ impl JsonRedactor {
         } else {
             output.extend_from_slice(&text);
         }
-        self.note_scalar(&String::from_utf8_lossy(inner));
+        let inner = String::from_utf8_lossy(inner);
+        if self.attribute() == Some(Attribute::Name)
+            && is_secret_name(&inner)
+            && let Some(container) = self.stack.last_mut()
+        {
+            container.secret = true;
+        }
+        self.note_scalar(&inner);
     }
 
     fn end_word(&mut self, output: &mut Vec<u8>) {
@@ -198,11 +243,14 @@ impl JsonRedactor {
         self.note_scalar(&String::from_utf8_lossy(&word));
     }
 
-    /// The first scalar of an entry is its key.
+    /// The first scalar of an entry that is no attribute is its key.
     fn note_scalar(&mut self, text: &str) {
-        let values = self.redaction == Redaction::Values;
-        let nearest = self.stack.iter_mut().rev().find_map(|container| container.entry.as_mut());
-        if let Some(entry) = nearest
+        if self.attribute().is_some() {
+            return;
+        }
+        let mut innermost_first = self.stack.iter_mut().rev();
+        let nearest = innermost_first.find_map(|container| Some((container.values, container.entry.as_mut()?)));
+        if let Some((values, entry)) = nearest
             && !entry.key_seen
         {
             *entry = Entry { key_seen: true, value_secret: values || is_secret_name(text) };

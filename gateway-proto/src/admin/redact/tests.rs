@@ -52,6 +52,110 @@ fn passwords_are_masked_in_json_whatever_type_they_became() {
     assert_eq!(masked(Redaction::Passwords, JSON, channel), expected);
 }
 
+/// Headers and parameters that sign somebody in, as people have named them.
+const BEARERS: [&str; 12] = [
+    "Authorization",
+    "X-API-Key",
+    "X-Auth-Token",
+    "X-Vault-Token",
+    "PRIVATE-TOKEN",
+    "Ocp-Apim-Subscription-Key",
+    "x-functions-key",
+    "Cookie",
+    "refresh_token",
+    "client_assertion",
+    "api_secret",
+    "X-Hub-Signature-256",
+];
+
+#[test]
+fn every_name_of_a_bearer_is_masked_in_a_map_of_any_name() {
+    for name in BEARERS {
+        let xml = format!(
+            "<parameters class=\"linked-hash-map\"><entry><string>a</string><list><string>b</string></list></entry>\
+             <entry><string>{name}</string><list><string>s3cret-value-of-it</string><string>2</string></list></entry></parameters>"
+        );
+        let expected = xml.replace("s3cret-value-of-it", MASK).replace(">2<", ">********<");
+        assert_eq!(masked(Redaction::Passwords, XML, &xml), expected, "{name}");
+        // One value, several values, a map of texts, and a map of one.
+        for value in [
+            r#""list":{"string":"s3cret"}"#,
+            r#""list":{"string":["s3cret","s3cret"]}"#,
+            r#""list":[{"string":"s3cret"}]"#,
+        ] {
+            let entry = format!(r#"{{"string":"{name}",{value}}}"#);
+            for json in [
+                format!(r#"{{"parameters":{{"@class":"linked-hash-map","entry":{entry}}}}}"#),
+                format!(r#"{{"parameters":{{"entry":[{{"string":["a","b"]}},{entry}]}}}}"#),
+                format!(r#"{{"parameters":{{"entry":{{"string":["{name}","s3cret"]}}}}}}"#),
+            ] {
+                assert_eq!(masked(Redaction::Passwords, JSON, &json), json.replace("s3cret", MASK), "{name}");
+            }
+        }
+    }
+    let (xml, json) = ("<a><sessionToken>s3cret</sessionToken></a>", r#"{"sessionToken":"s3cret"}"#);
+    assert_eq!(masked(Redaction::Passwords, XML, xml), xml.replace("s3cret", MASK));
+    assert_eq!(masked(Redaction::Passwords, JSON, json), json.replace("s3cret", MASK));
+}
+
+#[test]
+fn of_headers_every_value_is_masked_and_every_name_stays() {
+    let sender = "<properties class=\"com.mirth.connect.connectors.http.HttpDispatcherProperties\" version=\"4.5.2\">\n  \
+        <host>https://h/</host>\n  <headers class=\"linked-hash-map\">\n    <entry>\n      <string>X-Site</string>\n      <list>\n        \
+        <string>s3cret</string>\n        <string>s3cret and more of it</string>\n      </list>\n    </entry>\n    <entry>\n      \
+        <string>Accept</string>\n      <string><![CDATA[s3cret]]></string>\n    </entry>\n  </headers>\n  <useHeadersVariable>false</useHeadersVariable>\n  \
+        <headersVariable>myHeaders</headersVariable>\n  <parameters class=\"linked-hash-map\">\n    <entry>\n      <string>page</string>\n      \
+        <list>\n        <string>1</string>\n      </list>\n    </entry>\n  </parameters>\n  <content>text</content>\n</properties>";
+    let expected =
+        sender.replace("s3cret and more of it", MASK).replace("<![CDATA[s3cret]]>", MASK).replace("s3cret", MASK);
+    assert_eq!(masked(Redaction::Passwords, XML, sender), expected);
+    for headers in [
+        r#"{"@class":"linked-hash-map","entry":{"string":"X-Site","list":{"string":"s3cret"}}}"#,
+        r#"{"@class":"linked-hash-map","entry":{"string":"X-Site","list":{"string":["s3cret","s3cret"]}}}"#,
+        r#"{"@class":"linked-hash-map","entry":[{"string":"X-Site","list":{"string":"s3cret"}},{"string":"Accept","list":{"string":"s3cret"}}]}"#,
+        r#"{"@class":"linked-hash-map","entry":[{"string":["X-Site","s3cret"]},{"string":["Accept","s3cret"]}]}"#,
+        r#"{"entry":{"string":"X-Site","list":[{"string":"s3cret"},"s3cret"]}}"#,
+        r#"{"@class":"linked-hash-map"}"#,
+        r#""""#,
+        "null",
+    ] {
+        let json = format!(
+            r#"{{"properties":{{"headers":{headers},"useHeadersVariable":false,"headersVariable":"myHeaders","parameters":{{"entry":{{"string":["page",1]}}}},"content":"text"}}}}"#
+        );
+        assert_eq!(masked(Redaction::Passwords, JSON, &json), json.replace("s3cret", MASK), "{headers}");
+    }
+    // Numbers are values too; and what is no map is masked whole.
+    let numbers = r#"{"headers":{"entry":[{"string":"X-Site","list":{"string":15}}]},"port":15}"#;
+    assert_eq!(masked(Redaction::Passwords, JSON, numbers), numbers.replacen("15", r#""********""#, 1));
+    let no_map = "<a><headers>s3cret</headers></a>";
+    assert_eq!(masked(Redaction::Passwords, XML, no_map), no_map.replace("s3cret", MASK));
+    // What a listener answers to everybody stays, but for what is named like a secret.
+    let answers = "<responseHeaders><entry><string>Server</string><list><string>a</string></list></entry>\
+        <entry><string>Set-Cookie</string><list><string>s3cret</string></list></entry></responseHeaders>";
+    assert_eq!(masked(Redaction::Passwords, XML, answers), answers.replace("s3cret", MASK));
+}
+
+#[test]
+fn what_the_administrator_needs_to_open_a_channel_stays_readable() {
+    let channel = "<a><serializationProperties class=\"x\"><quoteToken>\"</quoteToken><quoteEscapeToken>\\</quoteEscapeToken></serializationProperties>\
+        <tokenLocation>REQUEST_HEADER</tokenLocation><locationKey>access_token</locationKey><tokenUrl>https://h/t</tokenUrl><cookiePolicy>standard</cookiePolicy>\
+        <sessionTokenEnabled>true</sessionTokenEnabled><sessionToken></sessionToken><keyStore>/a.jks</keyStore><template>${token}</template>\
+        <entry><string>grant_type</string><list><string>refresh_token</string></list></entry><name>Cookie to token</name></a>";
+    assert_eq!(masked(Redaction::Passwords, XML, channel), channel);
+    let json = r#"{"quoteToken":"\"","quoteEscapeToken":"\\","tokenLocation":"QUERY","sessionToken":null,"tokenEnabled":true,"name":"Cookie",
+        "entry":[{"string":"token_type","list":{"string":"Bearer"}},{"string":["page","2"]}]}"#;
+    assert_eq!(masked(Redaction::Passwords, JSON, json), json);
+}
+
+#[test]
+fn stored_properties_and_the_keys_of_dicom_are_masked_in_both_formats() {
+    let xml = "<properties><property name=\"smtp.pass\">s3cret</property><property name=\"host\">h</property><keyPW>s3cret</keyPW>\
+        <keyStorePW>s3cret</keyStorePW><trustStorePW>s3cret</trustStorePW><noClientAuth>true</noClientAuth></properties>";
+    assert_eq!(masked(Redaction::Passwords, XML, xml), xml.replace("s3cret", MASK));
+    let json = r#"{"properties":{"property":[{"@name":"smtp.pass","$":"s3cret"},{"@name":"host","$":"h"}],"keyPW":"s3cret","keyStorePW":"s3cret"}}"#;
+    assert_eq!(masked(Redaction::Passwords, JSON, json), json.replace("s3cret", MASK));
+}
+
 #[test]
 fn the_values_of_maps_are_masked_and_their_keys_stay() {
     let map = "<map>\n<entry>\n<string>db.url</string>\n<com.mirth.connect.util.ConfigurationProperty><value>jdbc:x</value><comment>c</comment></com.mirth.connect.util.ConfigurationProperty></entry></map>";

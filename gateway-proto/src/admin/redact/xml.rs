@@ -1,6 +1,6 @@
 //! XML as XStream writes it: elements named after fields, maps as `<entry>` with the key first.
 
-use super::{MASK, MAX_DEPTH, MAX_HELD, RedactError, Redaction, is_harmless, is_secret_name};
+use super::{MASK, MAX_DEPTH, MAX_HELD, RedactError, Redaction, is_harmless, is_secret_name, names::holds_headers};
 
 /// A text under a secret name is held this far, to tell `true`, `false` and blanks from secrets.
 const MAX_DECIDING: usize = 16;
@@ -18,6 +18,8 @@ pub(super) struct XmlRedactor {
 struct Element {
     /// Its texts are masked.
     secret: bool,
+    /// The values of all maps in it are masked, and their keys stay.
+    values: bool,
     is_entry: bool,
     /// Of an entry: its first child was closed.
     key_seen: bool,
@@ -174,12 +176,15 @@ impl XmlRedactor {
         let name_end = inner.find(|c: char| c.is_ascii_whitespace()).unwrap_or(inner.len());
         let (name, attributes) = inner.split_at(name_end);
         let is_entry = name == "entry";
+        let is_headers = holds_headers(name);
+        let in_values = self.stack.last().is_some_and(|parent| parent.values);
+        let values = self.redaction == Redaction::Values || is_headers || in_values;
         let (inherited, from_entry) = match self.stack.last() {
             Some(parent) if parent.is_entry => (parent.secret, parent.key_seen && parent.value_secret),
             Some(parent) => (parent.secret, false),
             None => (false, false),
         };
-        let mut secret = inherited || from_entry || is_secret_name(name);
+        let mut secret = inherited || from_entry || is_headers || is_secret_name(name);
         let mut masked = Vec::new();
         let mut passed = 0;
         for (attribute, value) in attribute_list(attributes) {
@@ -194,17 +199,16 @@ impl XmlRedactor {
         }
         masked.extend_from_slice(&text.as_bytes()[passed..]);
         // The keys of a map inside a masked value stay, where only values are asked to be masked.
-        let fresh = is_entry && self.redaction == Redaction::Values;
-        (Element { secret: secret && !fresh, is_entry, ..Element::default() }, masked)
+        let fresh = is_entry && values;
+        (Element { secret: secret && !fresh, values, is_entry, ..Element::default() }, masked)
     }
 
     fn close(&mut self) {
         let Some(closed) = self.stack.pop() else { return };
-        let values = self.redaction == Redaction::Values;
         let Some(parent) = self.stack.last_mut() else { return };
         if parent.is_entry && !parent.key_seen {
             parent.key_seen = true;
-            parent.value_secret = values || is_secret_name(&String::from_utf8_lossy(&closed.text));
+            parent.value_secret = parent.values || is_secret_name(&String::from_utf8_lossy(&closed.text));
         }
     }
 

@@ -196,7 +196,8 @@ api_types! {
         claims: Option<DeviceClaims>,
         /// Kind of the device, when it does.
         device_kind: Option<DeviceKind>,
-        /// What the device is linked to, when it does.
+        /// What the device is linked to, when it does: to the gateway of another organization, that organization's devices
+        /// only. What is linked by an agreement alone is left out while the agreement is suspended.
         #[serde(default)]
         linked: Vec<LinkedDevice>,
         /// Why it does not, in words.

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{OrganizationId, ServerId};
+use crate::id::{ChannelId, OrganizationId, ServerId};
+
+/// Grants of one channel in any tier.
+pub const MAX_GRANTS_PER_CHANNEL: u32 = 2_000;
+/// Connections of one server in any tier: its policy is compiled and sent whole.
+pub const MAX_CONNECTIONS_PER_SERVER: u32 = 2_000;
 
 api_types! {
     /// A subscription tier; a limit that is left out is none.
@@ -15,6 +20,10 @@ api_types! {
         max_peers: Option<u32>,
         /// Channels of a server.
         max_channels_per_server: Option<u32>,
+        /// Grants of a channel that wait or are in force; left out: 2,000, which is the most.
+        max_grants_per_channel: Option<u32>,
+        /// Connections of a server, at either end, that have not ended; left out: 2,000, which is the most.
+        max_connections_per_server: Option<u32>,
         /// Whether admin connections may be read-write.
         admin_read_write: bool,
         /// Whether new organizations begin with it.
@@ -32,6 +41,12 @@ api_types! {
         /// Channels of a server; left out: any number.
         #[serde(default)]
         max_channels_per_server: Option<u32>,
+        /// Grants of a channel that wait or are in force; left out: 2,000, which is the most.
+        #[serde(default)]
+        max_grants_per_channel: Option<u32>,
+        /// Connections of a server, at either end, that have not ended; left out: 2,000, which is the most.
+        #[serde(default)]
+        max_connections_per_server: Option<u32>,
         /// Whether admin connections may be read-write.
         admin_read_write: bool,
         /// Whether new organizations begin with it, instead of the one they began with until now.
@@ -62,6 +77,24 @@ api_types! {
         /// Its channels.
         channels: Count,
     }
+    /// The connections of a server, counted.
+    ServerConnections {
+        /// Server.
+        server_id: ServerId,
+        /// Its name.
+        server_name: String,
+        /// Its connections, at either end.
+        connections: Count,
+    }
+    /// The grants of a channel, counted.
+    ChannelGrants {
+        /// Channel.
+        channel_id: ChannelId,
+        /// Its name.
+        channel_name: String,
+        /// Its grants that wait or are in force.
+        grants: Count,
+    }
     /// What an organization uses of its tier.
     Usage {
         /// Organization.
@@ -74,6 +107,12 @@ api_types! {
         peers: Count,
         /// Servers with channels, the fullest first; at most 100.
         channels: Vec<ServerCount>,
+        /// Servers with connections, those with the most first; at most 100.
+        #[serde(default)]
+        connections: Vec<ServerConnections>,
+        /// Channels with grants, those with the most first; at most 100.
+        #[serde(default)]
+        grants: Vec<ChannelGrants>,
     }
     /// An organization, as the operator of the platform sees it.
     PlatformOrganization {

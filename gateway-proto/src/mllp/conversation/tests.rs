@@ -103,6 +103,87 @@ fn a_commit_answer_and_the_application_answer_after_it_are_both_counted_and_none
     assert_eq!((counts.accepted, counts.outstanding, counts.mismatched_answers, counts.late_answers), (2, 0, 0, 0));
 }
 
+/// Commit blocks of release 2.
+const COMMIT: &[u8] = b"\x0b\x06\x1c\r";
+const REFUSAL: &[u8] = b"\x0b\x15\x1c\r";
+
+#[test]
+fn a_conversation_of_release_2_counts_its_messages_its_answers_and_its_commit_blocks_each_for_itself() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    for control in ["1", "2", "3", "4"] {
+        world.send(&mut talk, &message(control));
+        world.now += SECOND;
+        world.reply(&mut talk, COMMIT);
+        assert_eq!(world.counts().outstanding, 1, "the application has not answered");
+        world.now += SECOND;
+        world.reply(&mut talk, &answer("AA", control));
+        world.send(&mut talk, COMMIT);
+        assert!(talk.may_end_cleanly());
+    }
+    assert_eq!(world.counts(), Counts { messages: 4, accepted: 4, commits_accepted: 8, ..Counts::default() });
+    assert!(world.ledger.latency().quantile(0.0) > Some(SECOND * 3 / 2), "timed to the application's answer");
+    assert_eq!(world.warnings(), []);
+    assert_eq!(world.ledger.kinds().other(), 0);
+    talk.end(&mut world.ledger, End::ByTheSender);
+    assert_eq!((world.counts().unacknowledged, world.counts().cut), (0, 0));
+}
+
+#[test]
+fn a_commit_block_takes_responsibility_for_one_message_and_not_for_a_later_one() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.reply(&mut talk, COMMIT);
+    world.send(&mut talk, &message("1"));
+    assert!(!talk.may_end_cleanly(), "it came before the message");
+    world.reply(&mut talk, &COMMIT[..2]);
+    assert!(!talk.may_end_cleanly(), "half a block is none");
+    world.reply(&mut talk, &COMMIT[2..]);
+    assert!(talk.may_end_cleanly(), "the partner has stored it");
+    world.reply(&mut talk, COMMIT);
+    world.send(&mut talk, &message("2"));
+    assert_eq!(talk.unacknowledged(), 1, "the block too many was for no message");
+    world.reply(&mut talk, &answer("AA", "1"));
+    assert_eq!(talk.unacknowledged(), 1, "and the first one's answer is not the second one's");
+    talk.end(&mut world.ledger, End::Otherwise);
+    let counts = world.counts();
+    assert_eq!((counts.outstanding, counts.unacknowledged, counts.commits_accepted), (0, 1, 3));
+}
+
+#[test]
+fn a_message_that_a_commit_block_refused_forbids_a_clean_end_until_the_engine_goes_on() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("1"));
+    world.reply(&mut talk, REFUSAL);
+    assert!(!talk.may_end_cleanly(), "it was not taken");
+    assert_eq!((world.counts().commits_refused, world.counts().outstanding), (1, 0), "and no answer is to come");
+    world.send(&mut talk, &message("1"));
+    assert!(!talk.may_end_cleanly());
+    world.reply(&mut talk, COMMIT);
+    assert!(talk.may_end_cleanly());
+    world.reply(&mut talk, &answer("AA", "1"));
+    assert!(talk.may_end_cleanly());
+    let expected = Counts { messages: 2, accepted: 1, commits_accepted: 1, commits_refused: 1, ..Counts::default() };
+    assert_eq!(world.counts(), expected);
+}
+
+#[test]
+fn a_refused_message_that_comes_again_on_a_new_connection_is_no_duplicate() {
+    let mut world = World::new();
+    let mut first = world.talk();
+    world.send(&mut first, &message("1"));
+    world.reply(&mut first, REFUSAL);
+    world.reply(&mut first, REFUSAL);
+    first.end(&mut world.ledger, End::ByTheSender);
+    let mut second = world.talk();
+    world.send(&mut second, &message("1"));
+    let counts = world.counts();
+    assert_eq!((counts.duplicates, counts.retries, counts.unacknowledged, counts.outstanding), (0, 0, 0, 1));
+    assert_eq!(counts.commits_refused, 2);
+    assert_eq!(world.warnings(), []);
+}
+
 #[test]
 fn a_message_that_comes_again_on_a_new_connection_after_the_engine_gave_up_is_a_duplicate() {
     let mut world = World::new();
@@ -241,7 +322,8 @@ proptest! {
     fn any_bytes_in_any_pieces_give_the_same_counts(
         parts in proptest::collection::vec((any::<bool>(), prop_oneof![
             Just(message("1")), Just(message("2")), Just(answer("AA", "1")), Just(answer("AR", "2")), Just(vec![0x0b]),
-            Just(vec![0x1c, 0x0d]), proptest::collection::vec(any::<u8>(), 0..40),
+            Just(COMMIT.to_vec()), Just(REFUSAL.to_vec()), Just(vec![0x06]), Just(vec![0x1c, 0x0d]),
+            proptest::collection::vec(any::<u8>(), 0..40),
         ]), 0..20),
         piece in 1..40_usize
     ) {

@@ -8,7 +8,7 @@ use super::*;
 
 /// Lets requests and answers pass in turn, each in pieces of this size, 10 ms apart.
 fn pass(turns: &[(&str, &str)], piece: usize) -> HttpLedger {
-    let (mut exchange, mut ledger, mut now) = (HttpExchange::default(), HttpLedger::default(), Instant::now());
+    let (mut exchange, mut ledger, mut now) = (HttpExchange::new(true), HttpLedger::default(), Instant::now());
     for (request, answer) in turns {
         for part in request.as_bytes().chunks(piece) {
             exchange.observe_request_bytes(part, &mut ledger, now);
@@ -18,7 +18,7 @@ fn pass(turns: &[(&str, &str)], piece: usize) -> HttpLedger {
             exchange.observe_answer_bytes(part, &mut ledger, now);
         }
     }
-    exchange.end(&mut ledger);
+    exchange.end(&mut ledger, End::ByTheSender);
     ledger
 }
 
@@ -100,14 +100,14 @@ proptest! {
         turn in 0..TURNS.len(), piece in 1..50_usize
     ) {
         let count = |piece: usize| {
-            let (mut exchange, mut ledger, now) = (HttpExchange::default(), HttpLedger::default(), Instant::now());
+            let (mut exchange, mut ledger, now) = (HttpExchange::new(true), HttpLedger::default(), Instant::now());
             for part in [TURNS[turn].0.as_bytes(), &request].concat().chunks(piece) {
                 exchange.observe_request_bytes(part, &mut ledger, now);
             }
             for part in [TURNS[turn].1.as_bytes(), &answer].concat().chunks(piece) {
                 exchange.observe_answer_bytes(part, &mut ledger, now);
             }
-            exchange.end(&mut ledger);
+            exchange.end(&mut ledger, End::ByTheSender);
             ledger.counts
         };
         prop_assert_eq!(count(piece), count(usize::MAX));

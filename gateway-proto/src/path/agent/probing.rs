@@ -1,13 +1,20 @@
 //! Probes out and probes in.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::PathAgent;
 use crate::path::{
     LocalSocket, PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority,
-    candidate::is_probe_target, normalize,
+    candidate::is_probe_target, normalize, pair::Pair,
 };
 use crate::signal::SessionId;
+
+/// From the last packet to an address where the peer was never heard to a new look at it: longer than routers remember a
+/// packet that nobody asked for, and than the first pause between two rounds.
+const QUIET: Duration = Duration::from_secs(120);
 
 impl PathAgent {
     /// A UDP payload that [`classify`](crate::path::classify) took for a probe.
@@ -31,7 +38,18 @@ impl PathAgent {
     /// One small probe to every pair, best kinds first. The selected one gets it, too: that is how the newest session
     /// comes into use on a healthy path.
     pub(super) fn burst(&mut self, ttl: Option<u8>, now: Instant) {
-        let mut targets: Vec<_> = self.pairs.iter().map(|pair| pair.candidate).collect();
+        self.burst_to(|_| true, ttl, now);
+    }
+
+    /// A new look between two rounds. While offers can be made, an address where the peer was never heard is left in peace
+    /// for long: our packets may be what keeps a wrong entry alive at its router, and the next round finds none then.
+    pub(super) fn burst_again(&mut self, now: Instant) {
+        let patient = self.relay_up;
+        self.burst_to(|pair| !patient || pair.was_heard() || pair.was_quiet_for(QUIET, now), None, now);
+    }
+
+    fn burst_to(&mut self, which: impl Fn(&Pair) -> bool, ttl: Option<u8>, now: Instant) {
+        let mut targets: Vec<_> = self.pairs.iter().filter(|pair| which(pair)).map(|pair| pair.candidate).collect();
         targets.sort_unstable();
         for target in targets {
             self.ping_within(target.addr, ttl, false, Priority::Search, now);
@@ -64,7 +82,11 @@ impl PathAgent {
             return;
         }
         let transaction = self.random.bytes();
-        pair.record_ping(transaction, padded, now);
+        pair.sent_at = Some(now);
+        // Nobody expects an answer to one that shall die on the way.
+        if ttl.is_none() {
+            pair.record_ping(transaction, padded, now);
+        }
         let packet = session.seal_probe(ProbeBody::Ping { transaction }, padded);
         let socket = pair.via;
         self.counters.pings_sent += 1;

@@ -51,9 +51,12 @@ impl PathAgent {
                     self.event(PathEvent::Distrusted);
                     self.fail_over(PathReason::Failover, now);
                 }
-                Beat::Demote { small_answers } => {
+                Beat::Demote { full_asked_at } => {
                     self.counters.demotions += 1;
-                    let reason = if small_answers { PathReason::PacketsTooSmall } else { PathReason::HeartbeatLost };
+                    let pair = self.pairs.get(remote);
+                    let small_only = |at| pair.is_some_and(|pair| pair.carries_small_only_since(at));
+                    let too_small = full_asked_at.is_some_and(small_only);
+                    let reason = if too_small { PathReason::PacketsTooSmall } else { PathReason::HeartbeatLost };
                     self.leave_direct(reason, now);
                     self.punch.rearm();
                     self.request_punch(now);
@@ -70,7 +73,7 @@ impl PathAgent {
             pair.end_chase();
         }
         if !matches!(self.punch.phase, Phase::Round(_)) {
-            self.burst(None, now);
+            self.burst_again(now);
         }
         self.schedule_relook(now);
     }
@@ -218,6 +221,7 @@ impl PathAgent {
         if matches!(self.punch.phase, Phase::Backoff { .. } | Phase::OfferDue { .. }) {
             self.punch.phase = Phase::Idle;
         }
+        self.punch.peer_absent = false;
         self.guess_at = None;
         self.end_run(now);
     }

@@ -7,8 +7,9 @@ use crate::{
     path::{
         Candidate, PathEvent, PathReason, PathTransmit,
         budget::Priority,
+        heartbeat::Suspicion,
         pairs::{MAX_PAIRS, PairsChange},
-        punch::{Phase, RoundStep},
+        punch::{OPENER, Phase, RoundStep},
         session::Session,
     },
     signal::{
@@ -148,7 +149,11 @@ impl PathAgent {
             return Err(SignalError::TooMany);
         }
         let offer = ReceivedOffer::open(&self.keys, envelope, &mut self.random)?;
-        self.guard.accept(offer.payload(), unix_ms)?;
+        if let Err(refused) = self.guard.accept(offer.payload(), unix_ms) {
+            // It is the peer's, though an old one or from a clock that differs: whoever makes offers has no direct path.
+            self.suspect(Suspicion::PeerDoubts, now);
+            return Err(refused);
+        }
         if self.keys.local_key < self.keys.remote_key
             && let Some(pending) = &mut self.offer
         {
@@ -171,6 +176,8 @@ impl PathAgent {
         if withdrawn {
             self.leave_direct(PathReason::PeerMoved, now);
         }
+        // Our own NAT is open before the peer can have read the answer: its first packets find a mapping there.
+        self.burst(Some(OPENER), now);
         self.start_round(now + self.signal_delay());
         Ok(())
     }

@@ -388,6 +388,89 @@ fn data_is_duplicated_in_doubt_and_no_longer_when_the_path_answers() {
     assert_eq!(events(&mut a), [PathEvent::Trusted]);
 }
 
+/// Two agents on a direct path, when all that follows a promotion is over.
+fn settled(now: Instant) -> (PathAgent, PathAgent, Instant) {
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    let later = now + 10_000 * MS;
+    while let Some((at, _)) = a.poll_timeout().filter(|(at, _)| *at < later) {
+        a.handle_timeout(at, UNIX_MS);
+        exchange(&mut a, &mut b, at);
+    }
+    assert!(is_direct(&a));
+    (a, b, later)
+}
+
+/// Brings one probe to b, and what b says to a.
+fn ask(a: &mut PathAgent, b: &mut PathAgent, packet: &[u8], now: Instant, passes: impl Fn(&[u8]) -> bool) {
+    if !passes(packet) {
+        return;
+    }
+    b.handle_probe(LocalSocket::MAIN, addr(0), packet, now).unwrap();
+    for (_, packet) in probes(b).iter().filter(|(_, packet)| passes(packet)) {
+        a.handle_probe(LocalSocket::MAIN, addr(1), packet, now).unwrap();
+    }
+}
+
+/// Plays on until the direct path is left; what of the probes passes is asked for each.
+fn play_until_left(a: &mut PathAgent, b: &mut PathAgent, from: Instant, passes: impl Fn(Instant, &[u8]) -> bool) {
+    a.set_active(true, from);
+    let mut at = from;
+    while is_direct(a) {
+        assert!(at < from + 60_000 * MS, "the path is never left");
+        at = at.max(a.poll_timeout().unwrap().0);
+        a.handle_timeout(at, UNIX_MS);
+        for (_, packet) in probes(a) {
+            ask(a, b, &packet, at, |packet| passes(at, packet));
+        }
+    }
+}
+
+#[test]
+fn a_path_that_stops_carrying_large_packets_is_left_for_that_reason_at_whatever_moment_it_stops() {
+    for stop in (0..12_000).step_by(250) {
+        let (mut a, mut b, from) = settled(start());
+        let hole = from + stop * MS;
+        play_until_left(&mut a, &mut b, from, |at, packet| at < hole || packet.len() < 1_200);
+        assert_eq!(a.snapshot().reason, PathReason::PacketsTooSmall, "after {stop} ms");
+    }
+}
+
+#[test]
+fn a_peer_that_stands_still_is_said_not_to_answer_at_whatever_moment_it_stops() {
+    for stop in (0..12_000).step_by(250) {
+        let (mut a, mut b, from) = settled(start());
+        let still = from + stop * MS;
+        play_until_left(&mut a, &mut b, from, |at, _| at < still);
+        let snapshot = a.snapshot();
+        assert_eq!(snapshot.reason, PathReason::HeartbeatLost, "after {stop} ms");
+        assert_ne!(snapshot.obstacle, Some(Obstacle::PacketsTooSmall), "after {stop} ms");
+    }
+}
+
+#[test]
+fn a_small_answer_to_a_question_from_before_the_full_size_one_says_nothing_of_the_size() {
+    let (mut a, mut b, mut at) = settled(start());
+    // Each answer comes when the next question is on its way: so the last small one comes after the full-size question.
+    let mut asked: Option<Vec<u8>> = None;
+    loop {
+        at += 10 * MS;
+        a.set_active(true, at);
+        a.handle_timeout(at, UNIX_MS);
+        let (_, packet) = probes(&mut a).pop().unwrap();
+        let is_full = packet.len() == 1_200;
+        if let Some(before) = asked.replace(packet) {
+            ask(&mut a, &mut b, &before, at, |_| true);
+        }
+        if is_full {
+            break;
+        }
+    }
+    play_until_left(&mut a, &mut b, at, |_, _| false);
+    assert_eq!(a.snapshot().reason, PathReason::HeartbeatLost);
+}
+
 #[test]
 fn another_proved_path_takes_over_before_the_silent_one_is_given_up() {
     let now = start();
@@ -575,4 +658,78 @@ fn an_offer_that_came_before_the_peer_wanted_a_path_is_made_again_when_the_peer_
     a.handle_timeout(now + 60 * MS, UNIX_MS);
     exchange(&mut a, &mut b, now + 60 * MS);
     assert!(is_direct(&a) && is_direct(&b), "without the three seconds of an unanswered offer");
+}
+
+/// The milliseconds until data is duplicated, while b says nothing; `None`: not within five seconds.
+fn distrusted_after(
+    a: &mut PathAgent,
+    from: Instant,
+    mut each_quarter: impl FnMut(&mut PathAgent, Instant),
+) -> Option<u32> {
+    events(a);
+    (0..5_000_u32).step_by(10).find(|ms| {
+        let at = from + *ms * MS;
+        if ms % 250 == 0 {
+            each_quarter(a, at);
+        }
+        a.handle_timeout(at, UNIX_MS);
+        probes(a);
+        events(a).contains(&PathEvent::Distrusted)
+    })
+}
+
+#[test]
+fn while_a_tunnel_is_dialled_in_vain_its_packets_go_over_the_relay_too_within_half_a_second() {
+    let (mut a, _gone, from) = settled(start());
+    assert_eq!(distrusted_after(&mut a, from, |_, _| {}), None, "an idle path is asked rarely");
+    let (mut a, _gone, from) = settled(start());
+    a.set_active(true, from);
+    let after = distrusted_after(&mut a, from, |a, at| {
+        if at > from {
+            a.dialled_in_vain(at);
+        }
+    });
+    assert!(after.is_some_and(|ms| ms <= 500), "{after:?}");
+}
+
+#[test]
+fn a_path_that_answers_is_not_doubted_because_the_peer_takes_no_tunnel() {
+    let (mut a, mut b, from) = settled(start());
+    a.set_active(true, from);
+    events(&mut a);
+    for ms in (0..5_000_u32).step_by(10) {
+        let at = from + ms * MS;
+        if ms % 250 == 0 {
+            a.dialled_in_vain(at);
+        }
+        a.handle_timeout(at, UNIX_MS);
+        exchange(&mut a, &mut b, at);
+    }
+    assert!(is_direct(&a) && events(&mut a).is_empty());
+}
+
+#[test]
+fn a_peer_that_restarts_with_its_clock_set_back_goes_on_above_its_last_generation_and_is_a_hint_otherwise() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    introduce(&mut b, &mut a, now, UNIX_MS);
+    let mut at = now;
+    while !is_direct(&a) {
+        at += 10 * MS;
+        a.handle_timeout(at, UNIX_MS);
+        exchange(&mut a, &mut b, at);
+        assert!(at < now + 5_000 * MS);
+    }
+    let behind = UNIX_MS - 30_000;
+    let old = offer_of(&mut ready(1, 7, at), at, behind);
+    assert_eq!(a.handle_signal(&old, at, UNIX_MS), Err(SignalError::Replayed));
+    let after = distrusted_after(&mut a, at, |_, _| {});
+    assert!(after.is_some_and(|ms| ms <= 500), "{after:?}");
+
+    let at = at + 1_000 * MS;
+    let mut restarted = ready(1, 8, at);
+    restarted.resume_above(b.generation());
+    let new = offer_of(&mut restarted, at, behind);
+    assert_eq!(a.handle_signal(&new, at, UNIX_MS), Ok(()));
+    assert_eq!(a.handle_signal(&new, at, UNIX_MS), Err(SignalError::Replayed), "a replay is refused all the same");
 }

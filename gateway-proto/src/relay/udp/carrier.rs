@@ -13,6 +13,10 @@
 //! QUIC's own timers have backed off far. Loss alone does not do that: of seven pings one comes back even when a third of the packets is lost.
 //! After a fall, several answers in a row are wanted instead of one.
 //!
+//! An answer speaks for its own length and below: a small one says nothing about a large ping that stays unanswered. While one is overdue the longest
+//! unanswered length is asked again, and beside it, in turn, the shortest that QUIC needs and none at all. When the long ones die and the
+//! shortest that QUIC needs passes, UDP goes on with that; when only less passes, UDP is left, for a reason of its own.
+//!
 //! Sans-IO: the owner sends the [`Ping`]s, hands in the answers and the time, and asks [`UdpCarrier::limit`] for each batch.
 
 use std::{
@@ -24,12 +28,14 @@ use std::{
 use super::{Answer, LIMIT_IN_DOUBT, MAX_PAYLOAD, MIN_PAYLOAD};
 use crate::backoff::Backoff;
 
-/// Pings of a try: when, and how much they carry.
-const TRY: [(Duration, usize); 6] = [
+/// Pings of a try: when, and how much they carry. The empty ones only say why the others fail.
+const TRY: [(Duration, usize); 8] = [
     (Duration::ZERO, MAX_PAYLOAD),
     (Duration::from_millis(150), MAX_PAYLOAD),
+    (Duration::from_millis(250), 0),
     (Duration::from_millis(400), MIN_PAYLOAD),
     (Duration::from_millis(700), MAX_PAYLOAD),
+    (Duration::from_millis(850), 0),
     (Duration::from_millis(1000), MIN_PAYLOAD),
     (Duration::from_millis(1300), MIN_PAYLOAD),
 ];
@@ -57,6 +63,11 @@ const SILENCE: Duration = Duration::from_millis(700);
 const MAX_SILENCE: Duration = Duration::from_millis(1_500);
 /// Where only short datagrams passed, the longest is tried again this often.
 const STRETCH: Duration = Duration::from_secs(60);
+/// And so long after the long ones were given up: it may have been loss.
+const FIRST_STRETCH: Duration = Duration::from_secs(2);
+/// While data moves, whatever its length, a ping of the longest that passes leaves this often: where the way became narrow while nothing moved,
+/// large datagrams for us do not even arrive.
+const FULL: Duration = Duration::from_secs(15);
 /// Unanswered pings remembered.
 const REMEMBERED: usize = 32;
 
@@ -87,6 +98,8 @@ pub enum CarrierReason {
     DoesNotPass,
     /// It passed, then nothing came back any more.
     StoppedPassing,
+    /// Small packets pass; those that every path must carry do not.
+    OnlySmallPackets,
 }
 
 impl CarrierReason {
@@ -99,6 +112,7 @@ impl CarrierReason {
             Self::Passes => "passes",
             Self::DoesNotPass => "does_not_pass",
             Self::StoppedPassing => "stopped_passing",
+            Self::OnlySmallPackets => "only_small_packets",
         }
     }
 }
@@ -112,6 +126,7 @@ impl fmt::Display for CarrierReason {
             Self::Passes => "relayed over UDP",
             Self::DoesNotPass => "relayed over TLS: UDP to the relay does not pass",
             Self::StoppedPassing => "relayed over TLS: UDP to the relay stopped passing",
+            Self::OnlySmallPackets => "relayed over TLS: UDP to the relay carries only small packets (MTU too small)",
         })
     }
 }
@@ -120,7 +135,7 @@ impl fmt::Display for CarrierReason {
 enum Stage {
     Off,
     Waiting { until: Instant },
-    Trying { since: Instant, sent: usize, answers: u32, proven: usize },
+    Trying { since: Instant, sent: usize, answers: u32, proven: usize, heard: Option<usize> },
     Up(Up),
 }
 
@@ -130,8 +145,16 @@ struct Up {
     proven: usize,
     pinged_at: Instant,
     active_until: Instant,
-    /// The longest datagram since the last ping.
+    /// The longest datagram since the last ping, either way.
     longest: usize,
+    /// The longest between the last ping and the one before: that ping may have left just before the way became narrow.
+    longest_before: usize,
+    /// When the longest that passes is asked next.
+    full_at: Instant,
+    /// Pings sent since an answer became overdue.
+    doubts: u32,
+    /// The longest ping that was answered although it left after the oldest unanswered one, and the number of that one.
+    passed: Option<(u64, usize)>,
     stretch_at: Instant,
     /// The ping that tries the longest datagram; its loss means nothing.
     stretch: Option<u64>,
@@ -151,6 +174,7 @@ pub struct UdpCarrier {
     reason: CarrierReason,
     backoff: Backoff,
     wanted: u32,
+    failed_tries: u32,
     next_id: u64,
     echo: u64,
     rtt: Option<Duration>,
@@ -165,6 +189,7 @@ impl Default for UdpCarrier {
             reason: CarrierReason::NotOffered,
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
             wanted: 1,
+            failed_tries: 0,
             next_id: 0,
             echo: 0,
             rtt: None,
@@ -215,8 +240,13 @@ impl UdpCarrier {
         self.reason
     }
 
-    /// Data moves between us and the relay, either way and on either carrier; `payload` is the longest sealed datagram sent over UDP, 0 for
-    /// none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
+    /// Counts tries that brought nothing: where the relay has several addresses, the next may do.
+    pub fn failed_tries(&self) -> u32 {
+        self.failed_tries
+    }
+
+    /// Data moves between us and the relay, either way and on either carrier; `payload` is the longest sealed datagram that went or came over
+    /// UDP, 0 for none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
     pub fn active(&mut self, payload: usize, now: Instant) -> bool {
         let Stage::Up(up) = &mut self.stage else { return false };
         let was_idle = up.active_until <= now;
@@ -235,14 +265,17 @@ impl UdpCarrier {
             return;
         }
         let Some(sent) = self.unanswered.iter().find(|sent| sent.id == answer.id).copied() else { return };
-        // Older ones say nothing any more: one came back that left after them.
-        self.unanswered.retain(|other| other.at > sent.at);
+        // Older ones say nothing any more, unless they were longer: one came back that left after them.
+        self.unanswered.retain(|other| other.at > sent.at || other.payload > sent.payload);
         let sample = now.saturating_duration_since(sent.at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         let new_challenge = std::mem::replace(&mut self.echo, answer.challenge) != answer.challenge;
         let proves = sent.payload.min(payload);
+        let oldest = self.unanswered.front().filter(|oldest| oldest.at <= sent.at).map(|oldest| oldest.id);
         match &mut self.stage {
-            Stage::Trying { answers, proven, .. } => {
+            Stage::Trying { heard, .. } if sent.payload < MIN_PAYLOAD => *heard = (*heard).max(Some(proves)),
+            Stage::Trying { answers, proven, heard, .. } => {
+                *heard = (*heard).max(Some(proves));
                 if answer.validated {
                     *answers += 1;
                     *proven = proves.max(*proven);
@@ -256,9 +289,17 @@ impl UdpCarrier {
                 }
                 self.ping(sent.payload, now);
             }
-            // The relay sees us at a new address, and wants it proved before it sends there.
-            Stage::Up(_) if !answer.validated && new_challenge => self.ping(0, now),
-            Stage::Up(_) | Stage::Off | Stage::Waiting { .. } => {}
+            Stage::Up(up) => {
+                if let Some(oldest) = oldest {
+                    let longest = up.passed.filter(|(since, _)| *since == oldest).map_or(0, |(_, longest)| longest);
+                    up.passed = Some((oldest, proves.max(longest)));
+                }
+                // The relay sees us at a new address, and wants it proved before it sends there.
+                if !answer.validated && new_challenge {
+                    self.ping(0, now);
+                }
+            }
+            Stage::Off | Stage::Waiting { .. } => {}
         }
     }
 
@@ -271,11 +312,18 @@ impl UdpCarrier {
                     self.try_it(now);
                 }
             }
-            Stage::Trying { since, sent, .. } => {
+            Stage::Trying { since, sent, heard, .. } => {
                 let elapsed = now.saturating_duration_since(*since);
                 if elapsed >= TRY_FOR {
-                    let fell = self.reason == CarrierReason::StoppedPassing;
-                    let reason = if fell { CarrierReason::StoppedPassing } else { CarrierReason::DoesNotPass };
+                    let only_small = heard.is_some_and(|longest| longest < MIN_PAYLOAD);
+                    let former = [CarrierReason::StoppedPassing, CarrierReason::OnlySmallPackets];
+                    let passed = former.contains(&self.reason);
+                    let reason = match (only_small, passed) {
+                        (true, _) => CarrierReason::OnlySmallPackets,
+                        (false, true) => CarrierReason::StoppedPassing,
+                        (false, false) => CarrierReason::DoesNotPass,
+                    };
+                    self.failed_tries = self.failed_tries.wrapping_add(1);
                     self.pause(reason, now, random);
                 } else if let Some((at, payload)) = TRY.get(*sent)
                     && elapsed >= *at
@@ -285,16 +333,25 @@ impl UdpCarrier {
                 }
             }
             Stage::Up(up) => {
-                let silent = self.unanswered.front().is_some_and(|oldest| now >= oldest.at + silence(self.rtt));
-                if silent {
-                    if now.saturating_duration_since(up.since) >= PROVEN {
-                        self.backoff.reset();
-                    }
-                    self.wanted = ANSWERS_AFTER_A_FALL;
-                    self.pause(CarrierReason::StoppedPassing, now, random);
-                } else {
-                    self.ping_if_due(now);
+                let rtt = self.rtt;
+                let silent = self.unanswered.front().copied().filter(|oldest| now >= oldest.at + silence(rtt));
+                let Some(oldest) = silent else { return self.ping_if_due(now) };
+                let passed = up.passed.filter(|(since, _)| *since == oldest.id).map(|(_, longest)| longest);
+                if let Some(passed) = passed.filter(|passed| *passed >= MIN_PAYLOAD) {
+                    up.proven = passed;
+                    up.passed = None;
+                    up.stretch = None;
+                    up.stretch_at = now + FIRST_STRETCH;
+                    self.unanswered.retain(|sent| sent.payload <= passed);
+                    return self.ping_if_due(now);
                 }
+                if now.saturating_duration_since(up.since) >= PROVEN {
+                    self.backoff.reset();
+                }
+                self.wanted = ANSWERS_AFTER_A_FALL;
+                let small = passed.is_some();
+                let reason = if small { CarrierReason::OnlySmallPackets } else { CarrierReason::StoppedPassing };
+                self.pause(reason, now, random);
             }
         }
     }
@@ -320,7 +377,7 @@ impl UdpCarrier {
 
     fn try_it(&mut self, now: Instant) {
         self.unanswered.clear();
-        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0 };
+        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0, heard: None };
     }
 
     fn rise(&mut self, proven: usize, now: Instant) {
@@ -332,6 +389,10 @@ impl UdpCarrier {
             pinged_at: now,
             active_until: now + ACTIVE_FOR,
             longest: 0,
+            longest_before: 0,
+            full_at: now + FULL,
+            doubts: 0,
+            passed: None,
             stretch_at: now + DOUBT,
             stretch: None,
         });
@@ -361,8 +422,24 @@ impl UdpCarrier {
         if now < up.ping_due(&self.unanswered, self.rtt) {
             return;
         }
-        let payload = std::mem::take(&mut up.longest).min(up.proven);
-        self.ping(payload, now);
+        let longest = std::mem::take(&mut up.longest);
+        let mut asked = std::mem::replace(&mut up.longest_before, longest).max(longest).min(up.proven);
+        if up.active_until > now && now >= up.full_at {
+            (asked, up.full_at) = (up.proven, now + FULL);
+        }
+        let overdue = self.unanswered.front().is_some_and(|oldest| now >= oldest.at + patience(self.rtt));
+        if !overdue {
+            up.doubts = 0;
+            return self.ping(asked, now);
+        }
+        // What is missed is asked for again; the others say whether less would pass.
+        let missed = self.unanswered.iter().map(|sent| sent.payload).max().unwrap_or(0).max(asked);
+        let less = if up.doubts.is_multiple_of(2) { MIN_PAYLOAD } else { 0 };
+        up.doubts = up.doubts.wrapping_add(1);
+        self.ping(missed, now);
+        if less < missed {
+            self.ping(less, now);
+        }
     }
 
     fn ping(&mut self, payload: usize, now: Instant) {

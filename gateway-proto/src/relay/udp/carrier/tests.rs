@@ -232,3 +232,109 @@ fn a_session_that_ended_is_not_used() {
     line.run(1_000);
     assert!(line.carrier.limit().is_some());
 }
+
+/// Until UDP is left, or goes on with less; what data does meanwhile.
+fn until_the_limit_falls(line: &mut Line, mut each: impl FnMut(&mut Line)) -> Duration {
+    let (begun, before) = (line.now, line.carrier.limit());
+    while line.carrier.limit() == before {
+        line.run_with(10, &mut each);
+        assert!(line.now - begun < Duration::from_secs(10), "never");
+    }
+    line.now - begun
+}
+
+#[test]
+fn small_answers_do_not_hide_that_large_packets_vanish_under_way() {
+    for rtt_ms in [1, 30, 150] {
+        let mut line = Line::new(rtt_ms);
+        line.run_with_data(5_000);
+        assert_eq!(line.carrier.limit(), Some(MAX_PAYLOAD));
+        line.passes = Some(1_079);
+        let took = until_the_limit_falls(&mut line, |line| {
+            line.carrier.active(MAX_PAYLOAD, line.now);
+            // Acknowledgements beside them.
+            line.carrier.active(40, line.now);
+        });
+        assert!(took < Duration::from_millis(1_100 + 3 * rtt_ms), "{took:?} at {rtt_ms} ms");
+        assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlySmallPackets));
+        line.run_with_data(600_000);
+        assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlySmallPackets));
+        line.passes = Some(MAX_PAYLOAD);
+        line.run_with_data(65_000);
+        assert_eq!(line.carrier.limit(), Some(MAX_PAYLOAD), "no latch");
+        line.passes = None;
+        line.run_with_data(2_000);
+        assert_eq!(line.carrier.reason(), CarrierReason::StoppedPassing);
+    }
+}
+
+#[test]
+fn what_is_missed_goes_over_both_ways_before_udp_is_left() {
+    let mut line = Line::new(20);
+    line.run_with_data(5_000);
+    line.passes = Some(1_079);
+    line.run_with(400, |line| {
+        line.carrier.active(MAX_PAYLOAD, line.now);
+    });
+    assert!(line.carrier.in_doubt(line.now));
+    line.run_with(200, |line| {
+        line.carrier.active(MAX_PAYLOAD, line.now);
+    });
+    assert!(line.carrier.in_doubt(line.now), "a small answer is no comfort");
+}
+
+#[test]
+fn a_gateway_that_only_receives_notices_that_large_packets_do_not_come_any_more() {
+    let mut line = Line::new(30);
+    line.run_with_data(5_000);
+    line.passes = Some(1_079);
+    // The last large one came just before; the peer's small ones go on.
+    line.carrier.active(1_400, line.now);
+    let took = until_the_limit_falls(&mut line, |line| {
+        line.carrier.active(0, line.now);
+    });
+    assert!(took < Duration::from_millis(1_300), "{took:?}");
+    assert_eq!(line.carrier.reason(), CarrierReason::OnlySmallPackets);
+}
+
+#[test]
+fn a_way_that_became_narrow_while_nothing_moved_is_noticed_with_the_first_small_packets() {
+    let mut line = Line::new(30);
+    line.run(60_000);
+    line.passes = Some(1_079);
+    line.run(60_000);
+    let took = until_the_limit_falls(&mut line, |line| {
+        line.carrier.active(0, line.now);
+    });
+    assert!(took < Duration::from_millis(1_300), "{took:?}");
+    assert_eq!(line.carrier.reason(), CarrierReason::OnlySmallPackets);
+}
+
+#[test]
+fn when_only_the_longest_vanish_udp_goes_on_with_those_that_pass() {
+    let mut line = Line::new(20);
+    line.run_with_data(5_000);
+    line.passes = Some(1_300);
+    let took = until_the_limit_falls(&mut line, |line| {
+        let payload = line.carrier.limit().unwrap_or(0);
+        line.carrier.active(payload, line.now);
+    });
+    assert!(took < Duration::from_millis(1_200), "{took:?}");
+    assert_eq!((line.carrier.limit(), line.carrier.reason()), (Some(MIN_PAYLOAD), CarrierReason::Passes));
+    line.run_with_data(130_000);
+    assert_eq!(line.carrier.limit(), Some(MIN_PAYLOAD));
+    line.passes = Some(MAX_PAYLOAD);
+    line.run_with_data(61_000);
+    assert_eq!(line.carrier.limit(), Some(MAX_PAYLOAD));
+}
+
+#[test]
+fn a_line_that_never_carried_more_than_small_packets_says_so() {
+    let mut line = Line::new(30);
+    line.passes = Some(1_079);
+    line.run(3_000);
+    assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlySmallPackets));
+    line.passes = None;
+    line.run(70_000);
+    assert_eq!(line.carrier.reason(), CarrierReason::StoppedPassing);
+}
