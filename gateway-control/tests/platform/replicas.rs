@@ -134,26 +134,34 @@ async fn a_replica_with_another_policy_key_is_refused() {
 #[tokio::test]
 async fn a_replica_killed_amid_a_thousand_grants_loses_and_doubles_nothing() {
     const GRANTS: usize = 1_000;
+    const LABS: usize = 4;
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let one = Process::start(directories[0].path());
     if !database::share(directories[0].path(), directories[1].path()) {
         return;
     }
     let other = Process::start(directories[1].path());
-    let (hospital, lab) = (Caller::register(&other, "Hospital").await, Caller::register(&other, "Lab").await);
-    let asked = lab.post(&other, "/peering-requests", json!({"organization_id": hospital.id})).await.unwrap();
-    let accept = format!("/peering-requests/{}/accept", asked["id"].as_str().unwrap());
-    let accepted = hospital.post(&other, &accept, json!({})).await.unwrap();
-    let agreement = accepted["agreement_id"].as_str().unwrap();
-    let server = lab.post(&other, "/servers", json!({"name": "lis"})).await.unwrap();
+    let hospital = Caller::register(&other, "Hospital").await;
+    // Several, because of what one pair may disturb each other with.
+    let mut labs = Vec::new();
+    for n in 0..LABS {
+        let lab = Caller::register(&other, &format!("Lab{n}")).await;
+        let asked = lab.post(&other, "/peering-requests", json!({"organization_id": hospital.id})).await.unwrap();
+        let accept = format!("/peering-requests/{}/accept", asked["id"].as_str().unwrap());
+        let accepted = hospital.post(&other, &accept, json!({})).await.unwrap();
+        let agreement = accepted["agreement_id"].as_str().unwrap().to_owned();
+        let server = lab.post(&other, "/servers", json!({"name": "lis"})).await.unwrap();
+        labs.push((lab, server, agreement));
+    }
 
     let mut one = Some(one);
     let mut acknowledged = Vec::new();
     for n in 0..GRANTS {
+        let (lab, server, agreement) = &labs[n % LABS];
         if n == GRANTS / 2 {
             // Killed with a request on its way.
             let doomed = one.take().unwrap();
-            let request = lab.offer(&doomed, &server, agreement, n);
+            let request = lab.offer(&doomed, server, agreement, n);
             let (_, answer) = tokio::join!(
                 async {
                     tokio::time::sleep(Duration::from_millis(3)).await;
@@ -163,12 +171,12 @@ async fn a_replica_killed_amid_a_thousand_grants_loses_and_doubles_nothing() {
             );
             acknowledged.extend(answer);
         }
-        let at = one.as_ref().filter(|_| n % 2 == 0).unwrap_or(&other);
+        let at = one.as_ref().filter(|_| (n / LABS).is_multiple_of(2)).unwrap_or(&other);
         if !acknowledged.iter().any(|(channel, _)| *channel == n) {
-            acknowledged.push(lab.offer(at, &server, agreement, n).await.unwrap());
+            acknowledged.push(lab.offer(at, server, agreement, n).await.unwrap());
         }
     }
-    let mut found = lab.all(&other, "/grants").await;
+    let mut found = hospital.all(&other, "/grants").await;
     let mut expected: Vec<_> = acknowledged.iter().map(|(_, grant)| grant.clone()).collect();
     found.sort();
     expected.sort();
