@@ -29,6 +29,8 @@ use sha2::{Digest, Sha256};
 pub(crate) const SERVERS: usize = 10;
 /// Organizations written in one transaction.
 const BATCH: usize = 20;
+/// Every organization is in this tier, which has no limits of its own.
+const TIER: &str = "enterprise";
 
 /// What the rest needs to know of the fleet.
 #[derive(Debug, Default)]
@@ -142,6 +144,7 @@ impl Seeder {
             removed_at: None,
         })
         .await?;
+        tx.assign_tier(id, TIER).await?;
         let (ms, random) = self.id();
         let user = UserId::new(ms, random);
         tx.insert_user(&UserRow {
