@@ -412,11 +412,7 @@ async fn reach_engine(
 /// Whether what listens at `engine` is the channel that the grant is for, as far as the engine's own word is known.
 async fn is_granted(permit: &Permit, engine: SocketAddr, context: &ListenerContext) -> Result<(), Unreached> {
     let Some(id) = permit.entry.local.engine_channel() else { return Ok(()) };
-    if context.engine.agrees(id, engine) {
-        return Ok(());
-    }
-    // Apart, on the heap: nearly no stream comes here.
-    let checked = Box::pin(context.engine.check_owner(id, engine)).await;
+    let checked = context.engine.check_owner(id, engine).await;
     checked.map_err(|not_ours| Unreached::NotOurs(Box::new(not_ours)))
 }
 

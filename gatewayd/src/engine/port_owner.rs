@@ -16,19 +16,15 @@ impl EngineWatch {
     /// Whether a stream for the engine's channel `id` may go to `engine`. At once where the last look agrees or the engine
     /// cannot be asked; else after one more look, which all streams that wait share.
     pub async fn check_owner(&self, id: &str, engine: SocketAddr) -> Result<(), NotOurs> {
-        if self.agrees(id, engine) {
+        if self.decide(id, engine, false) == Decision::GoOn {
             return Ok(());
         }
-        self.look_now().await;
+        // Apart, on the heap: nearly no stream comes here.
+        Box::pin(self.look_now()).await;
         match self.decide(id, engine, true) {
             Decision::GoOn | Decision::LookAgain => Ok(()),
             Decision::Refuse(not_ours) => Err(not_ours),
         }
-    }
-
-    /// Whether the last look says nothing against it: most streams need not ask further.
-    pub fn agrees(&self, id: &str, engine: SocketAddr) -> bool {
-        self.decide(id, engine, false) == Decision::GoOn
     }
 
     fn decide(&self, id: &str, engine: SocketAddr, is_last: bool) -> Decision {
