@@ -6,7 +6,7 @@
 
 mod admin;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 pub use admin::{AdminPerson, AdminScope, MAX_PEOPLE};
 
@@ -83,8 +83,9 @@ pub struct Policy {
     pub relays: Vec<RelayEntry>,
     /// The gateways at the other ends of our connections, once each.
     pub peers: Vec<PeerEntry>,
-    /// Our connections that are not in a terminal status.
-    pub connections: Vec<ConnectionEntry>,
+    /// Our connections that are not in a terminal status. Shared: whatever goes on for a connection keeps its entry, not
+    /// the whole policy it was in.
+    pub connections: Vec<Arc<ConnectionEntry>>,
 }
 
 /// A server as both ends of a connection may see it.
@@ -285,7 +286,7 @@ impl ConnectionEntry {
 
 impl Policy {
     /// The entry of a connection.
-    pub fn connection(&self, id: ConnectionId) -> Option<&ConnectionEntry> {
+    pub fn connection(&self, id: ConnectionId) -> Option<&Arc<ConnectionEntry>> {
         self.connections.iter().find(|connection| connection.id == id)
     }
 

@@ -36,7 +36,7 @@ pub fn role(entry: &ConnectionEntry) -> Role {
 #[derive(Debug, Clone)]
 pub struct Permit {
     /// The connection, as the policy has it.
-    pub entry: ConnectionEntry,
+    pub entry: Arc<ConnectionEntry>,
     /// Cancelled when the permission ends.
     pub allowed: CancellationToken,
 }

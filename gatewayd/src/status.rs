@@ -259,7 +259,7 @@ impl Connections {
     pub fn exchanges(&self) -> Vec<ExchangeMetrics> {
         let view = self.authority.view();
         let entries = view.policy.iter().flat_map(|policy| &policy.connections);
-        let numbers = |entry: &ConnectionEntry| {
+        let numbers = |entry: &Arc<ConnectionEntry>| {
             let role = role(entry);
             let book = self.traffic.of(entry.id, role).book(self.unobserved.protocol(entry));
             let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner))?;

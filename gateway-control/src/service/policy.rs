@@ -3,7 +3,10 @@
 //! A policy gets a new revision only if its content changed; then the connections whose entries changed remember the
 //! revision, which is how the platform knows when both ends have it in force.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gateway_proto::{
     id::{ConnectionId, ServerId},
@@ -102,7 +105,7 @@ async fn build(
             peers.insert(key, PeerEntry { key, noise, server: name, home_relay, pair_secret });
         }
         for local in local_ends(server.id, row)? {
-            connections.push(entry(row, activation, key, local));
+            connections.push(Arc::new(entry(row, activation, key, local)));
         }
     }
     let relays = relays.into_iter().map(|relay| RelayEntry {
@@ -276,7 +279,7 @@ mod tests {
             control_keys: Vec::new(),
             relays: Vec::new(),
             peers: (1..=peers).map(peer).collect(),
-            connections: (1..=peers).map(connection).collect(),
+            connections: (1..=peers).map(connection).map(Arc::new).collect(),
         }
     }
 
@@ -284,13 +287,15 @@ mod tests {
     fn what_a_policy_says_anew_is_found_connection_by_connection() {
         let (before, mut now) = (policy(4), policy(4));
         assert!(changed(&now, Some(&before)).is_empty());
-        now.connections[0].endpoint = "renamed".to_owned();
+        Arc::make_mut(&mut now.connections[0]).endpoint = "renamed".to_owned();
         now.connections.remove(1);
         now.peers[2].pair_secret = Secret::from_bytes([9; 32]);
-        now.connections.push(ConnectionEntry { id: id(5), ..now.connections[0].clone() });
+        let fifth = ConnectionEntry { id: id(5), ..(*now.connections[0]).clone() };
+        now.connections.push(fifth.into());
         assert_eq!(changed(&now, Some(&before)), [id(1), id(2), id(3), id(5)], "renamed, gone, another secret, new");
         // Both ends at one server are one connection.
-        now.connections.push(ConnectionEntry { local: LocalEnd::Sender { port: 7 }, ..before.connections[3].clone() });
+        let other_end = ConnectionEntry { local: LocalEnd::Sender { port: 7 }, ..(*before.connections[3]).clone() };
+        now.connections.push(other_end.into());
         assert_eq!(changed(&now, Some(&before)).len(), 5);
         assert_eq!(changed(&before, None), [id(1), id(2), id(3), id(4)]);
         let other = Policy { gateway: key(9).public(), ..before.clone() };

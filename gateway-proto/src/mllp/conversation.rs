@@ -39,9 +39,9 @@ pub struct Conversation {
     messages: FrameReader,
     answers: FrameReader,
     /// Complete messages without an answer. An answer nobody waits for is not credited to a later message.
-    outstanding: u64,
+    outstanding: u32,
     /// Of them, those for which a commit block has taken responsibility: the application's answer may still come.
-    committed: u64,
+    committed: u32,
     /// A commit block has refused the last message, and the engine has not gone on since.
     refused: bool,
     waiting: VecDeque<Sent>,
@@ -76,7 +76,7 @@ impl Conversation {
         let Self { number, messages, outstanding, refused, waiting, uncounted, .. } = self;
         messages.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
-                *outstanding += 1;
+                *outstanding = outstanding.saturating_add(1);
                 *refused = false;
                 if waiting.len() < MAX_TRACKED {
                     waiting.push_back(Sent { control: header.control, at: now });
@@ -134,7 +134,7 @@ impl Conversation {
     }
 
     fn without_responsibility(&self) -> u64 {
-        self.outstanding.saturating_sub(self.committed)
+        u64::from(self.outstanding.saturating_sub(self.committed))
     }
 
     /// Whether the receiving side may end the conversation with a FIN: no message is unacknowledged, no answer is cut.
@@ -149,7 +149,7 @@ impl Conversation {
             ledger.cut();
         }
         self.uncounted.end(ledger.messages(), end);
-        ledger.end(self.number, self.outstanding, unacknowledged, end);
+        ledger.end(self.number, u64::from(self.outstanding), unacknowledged, end);
     }
 }
 

@@ -17,6 +17,14 @@ enum State {
     AfterEnd,
 }
 
+/// How much of a frame's content has passed, as far as a commit block is told by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Empty,
+    One(u8),
+    Longer,
+}
+
 /// What is wrong with the framing. Nothing is done about it: the engines decide what they take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
@@ -58,10 +66,7 @@ pub enum Seen {
 pub struct FrameReader {
     state: State,
     header: HeaderReader,
-    /// The first byte of the frame's content.
-    first: Option<u8>,
-    /// It has more than that.
-    is_longer: bool,
+    body: Body,
     /// The bytes between these two frames were called junk already.
     junk_seen: bool,
 }
@@ -78,7 +83,7 @@ impl FrameReader {
     }
 
     fn new(header: HeaderReader) -> Self {
-        Self { state: State::Between, header, first: None, is_longer: false, junk_seen: false }
+        Self { state: State::Between, header, body: Body::Empty, junk_seen: false }
     }
 
     /// Looks at bytes that pass, and tells `seen` what they complete.
@@ -129,7 +134,7 @@ impl FrameReader {
 
     fn begin(&mut self) {
         self.state = State::Inside;
-        (self.first, self.is_longer) = (None, false);
+        self.body = Body::Empty;
         self.junk_seen = false;
         self.header.begin();
     }
@@ -140,20 +145,22 @@ impl FrameReader {
     }
 
     fn note_content(&mut self, bytes: &[u8]) {
-        let Some((first, rest)) = bytes.split_first() else { return };
-        self.is_longer |= self.first.is_some() || !rest.is_empty();
-        self.first.get_or_insert(*first);
+        self.body = match (self.body, bytes) {
+            (body, []) => body,
+            (Body::Empty, [only]) => Body::One(*only),
+            (Body::Empty | Body::One(_) | Body::Longer, _) => Body::Longer,
+        };
     }
 
     fn end(&mut self, seen: &mut impl FnMut(Seen)) {
         self.state = State::Between;
-        match (self.first, self.is_longer) {
-            (Some(ACK), false) => return seen(Seen::Commit(Commit::Accepted)),
-            (Some(NAK), false) => return seen(Seen::Commit(Commit::Refused)),
-            (Some(_) | None, _) => {}
+        match self.body {
+            Body::One(ACK) => return seen(Seen::Commit(Commit::Accepted)),
+            Body::One(NAK) => return seen(Seen::Commit(Commit::Refused)),
+            Body::Empty | Body::One(_) | Body::Longer => {}
         }
         let header = self.header.found();
-        if self.first.is_none() {
+        if self.body == Body::Empty {
             seen(Seen::Fault(Fault::Empty));
         } else if header.content == Content::Unknown {
             seen(Seen::Fault(Fault::NoHeader));

@@ -37,7 +37,7 @@ fn policy(revision: u64) -> Policy {
             home_relay: None,
             pair_secret: Secret::from_bytes([4; 32]),
         }],
-        connections: vec![ConnectionEntry {
+        connections: vec![Arc::new(ConnectionEntry {
             id: ConnectionId::new(1, [5; 10]),
             kind: ConnectionKind::P2p,
             activation: Activation::Active,
@@ -52,7 +52,7 @@ fn policy(revision: u64) -> Policy {
             staleness_secs: 100,
             max_streams: 8,
             require_post_quantum: false,
-        }],
+        })],
     }
 }
 
@@ -119,7 +119,7 @@ fn a_control_key_that_the_policy_drops_is_not_trusted_any_more() {
 
 #[test]
 fn data_flows_only_while_active_unexpired_and_fresh() {
-    let mut entry = policy(1).connections.remove(0);
+    let mut entry = (*policy(1).connections[0]).clone();
     assert_eq!(entry.authorize(1100, 1000), Ok(()));
     assert_eq!(entry.authorize(1101, 1000), Err(DeniedReason::Stale));
     assert_eq!(entry.next_deadline(1000), 1101);
@@ -142,10 +142,10 @@ fn a_connection_listed_twice_is_refused_unless_it_is_both_ends_of_a_self_connect
     twice.connections.push(twice.connections[0].clone());
     assert!(matches!(store().accept(&signed(&twice)), Err(PolicyError::Inconsistent(_))));
     let mut own = policy(1);
-    own.connections[0].peer = own.gateway;
-    let mut other_end = own.connections[0].clone();
+    Arc::make_mut(&mut own.connections[0]).peer = own.gateway;
+    let mut other_end = (*own.connections[0]).clone();
     other_end.local = LocalEnd::Listener { engine: "127.0.0.1:6661".parse().unwrap(), engine_channel: None };
-    own.connections.push(other_end);
+    own.connections.push(other_end.into());
     assert_eq!(store().accept(&signed(&own)), Ok(true));
 }
 
@@ -158,18 +158,18 @@ fn secrets_do_not_show_in_debug_output() {
 #[test]
 fn an_end_that_does_not_fit_the_kind_of_its_connection_is_refused() {
     let mut wrong = policy(1);
-    wrong.connections[0].local = LocalEnd::AdminOwner;
+    Arc::make_mut(&mut wrong.connections[0]).local = LocalEnd::AdminOwner;
     assert!(matches!(store().accept(&signed(&wrong)), Err(PolicyError::Inconsistent(_))));
-    wrong.connections[0].kind = ConnectionKind::AdminReadOnly;
+    Arc::make_mut(&mut wrong.connections[0]).kind = ConnectionKind::AdminReadOnly;
     assert_eq!(store().accept(&signed(&wrong)), Ok(true));
     let mut wrong = policy(2);
-    wrong.connections[0].kind = ConnectionKind::AdminReadWrite;
+    Arc::make_mut(&mut wrong.connections[0]).kind = ConnectionKind::AdminReadWrite;
     assert!(matches!(store().accept(&signed(&wrong)), Err(PolicyError::Inconsistent(_))));
 }
 
 #[test]
 fn an_admin_connection_widens_nothing_unless_its_policy_says_so() {
-    let mut entry = policy(1).connections.remove(0);
+    let mut entry = (*policy(1).connections[0]).clone();
     entry.kind = ConnectionKind::AdminReadOnly;
     entry.local = LocalEnd::AdminUser { port: 8443 };
     let json = serde_json::to_value(&entry).unwrap();

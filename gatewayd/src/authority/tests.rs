@@ -99,8 +99,8 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
             pair_secret: Secret::from_bytes([4; 32]),
         }],
         connections: vec![
-            entry(gateway, LocalEnd::Sender { port: 0 }),
-            entry(gateway, LocalEnd::Listener { engine: ([127, 0, 0, 1], 6661).into(), engine_channel: None }),
+            entry(gateway, LocalEnd::Sender { port: 0 }).into(),
+            entry(gateway, LocalEnd::Listener { engine: ([127, 0, 0, 1], 6661).into(), engine_channel: None }).into(),
         ],
     }
 }

@@ -41,13 +41,13 @@ impl PolicyView {
     }
 
     /// Our entry of a connection in one of the two roles.
-    pub fn connection(&self, id: ConnectionId, sender_role: bool) -> Option<&ConnectionEntry> {
+    pub fn connection(&self, id: ConnectionId, sender_role: bool) -> Option<&Arc<ConnectionEntry>> {
         let position = *self.index.get(&(id, sender_role))?;
         self.policy.as_ref()?.connections.get(position)
     }
 
     /// The entry, if the connection may carry data at `now`.
-    pub fn authorize(&self, id: ConnectionId, sender_role: bool, now: u64) -> Result<&ConnectionEntry, DeniedReason> {
+    pub fn authorize(&self, id: ConnectionId, sender_role: bool, now: u64) -> Result<&Arc<ConnectionEntry>, DeniedReason> {
         let entry = self.connection(id, sender_role).ok_or(DeniedReason::Unknown)?;
         entry.authorize(now, self.confirmed_at).map(|()| entry)
     }

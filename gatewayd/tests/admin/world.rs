@@ -147,7 +147,7 @@ impl Site {
             control_keys: vec![control().public()],
             relays: vec![],
             peers: vec![peer],
-            connections: vec![entry],
+            connections: vec![entry.into()],
         };
         let envelope = policy.sign(&control()).unwrap();
         if self.revision > 1 {

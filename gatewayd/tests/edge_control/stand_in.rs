@@ -276,7 +276,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
         control_keys: vec![control],
         relays: vec![],
         peers: vec![],
-        connections: vec![ConnectionEntry {
+        connections: vec![Arc::new(ConnectionEntry {
             id: connection(),
             kind: ConnectionKind::P2p,
             activation: Activation::Active,
@@ -291,7 +291,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
             staleness_secs: 3600,
             max_streams: 8,
             require_post_quantum: false,
-        }],
+        })],
     }
 }
 
