@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use gateway_net::{
@@ -13,20 +14,23 @@ use gateway_net::{
     tls::{ALPN_HTTP1, server_config},
 };
 use serde::Serialize;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 
 use crate::{
-    bootstrap::{self, BootstrapError, DataDir},
+    bootstrap::{self, BootstrapError, DataDir, Known},
     clock::Clock,
     config::Config,
     http::{App, Rates, ServeOptions, metrics_router, serve},
     metrics::Metrics,
     oidc::{OidcSetupError, Providers},
     reconcile, replica,
-    service::{DeliverySettings, Passwords, Service, ServiceError, Settings},
-    storage::{Location, SqlStorage, StorageError},
+    service::{DeliverySettings, POLICY_KEY_FACT, Passwords, Service, ServiceError, Settings},
+    storage::{Location, SqlStorage, Storage, StorageError},
 };
 
+/// At the end of the process, for watches to say goodbye and to write down what they know: longer than any of that takes while
+/// the database answers.
+const FAREWELLS: Duration = Duration::from_secs(20);
 /// Connections to the metrics listener: a scraper or two.
 const METRICS_CONNECTIONS: usize = 16;
 
@@ -58,6 +62,9 @@ pub enum StartError {
     /// The service.
     #[error("cannot set the service up")]
     Service(#[from] ServiceError),
+    /// A newer version has changed the schema of the database.
+    #[error(transparent)]
+    Outdated(StorageError),
     /// A task ended that should not have.
     #[error("the task '{0}' ended unexpectedly")]
     TaskEnded(&'static str),
@@ -91,18 +98,38 @@ pub struct Running {
     service: Service,
     shutdown: Shutdown,
     watches: tokio_util::task::TaskTracker,
-    tasks: JoinSet<&'static str>,
-    /// Holds the lock of the data directory until the storage is closed.
+    /// Each ends when the end is asked for, or says why the others have to.
+    tasks: JoinSet<StartError>,
+    /// Holds the locks of the data directory and the database until the storage is closed.
     _data: DataDir,
 }
 
 /// Starts the control plane.
 pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<Running, StartError> {
+    start_on(config, clock, shutdown, |storage| -> Arc<dyn Storage> { Arc::new(storage) }).await
+}
+
+/// The same on what `wrap` makes of the storage, for tests of a storage that fails.
+pub async fn start_on(
+    config: Config,
+    clock: Clock,
+    shutdown: Shutdown,
+    wrap: impl FnOnce(SqlStorage) -> Arc<dyn Storage>,
+) -> Result<Running, StartError> {
     let oidc = Providers::open(&config.oidc)?;
-    let data = bootstrap::open(&config)?;
-    let storage = SqlStorage::open(&data.database)
-        .await
-        .map_err(|source| StartError::Storage { location: data.database.clone(), source })?;
+    let opened = bootstrap::open(&config)?;
+    let database = opened.database.clone();
+    let failed = |source| StartError::Storage { location: database.clone(), source };
+    let storage = SqlStorage::open(&database).await.map_err(failed)?;
+    let known = known(&storage).await.map_err(failed)?;
+    let data = opened.keys(&config, known)?;
+    if known.is_new && data.ready_file.exists() {
+        tracing::warn!(
+            %database,
+            "the database is new, although a control plane has run in this data directory before: if that is not meant, the \
+             database is another one than it was; gateways that were enrolled are unknown here"
+        );
+    }
     let (listener, listen) = bind(config.listen).await?;
     let url = config.public_url.clone().unwrap_or_else(|| format!("https://{listen}"));
     let settings = Settings {
@@ -118,11 +145,12 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         audit_retention_days: config.audit_retention_days,
         oidc,
     };
-    let service = Service::new(Arc::new(storage), settings, Passwords::new()?, clock);
+    let service = Service::new(wrap(storage), settings, Passwords::new()?, clock);
     service.claim_storage().await?;
     service.look_at_token_files().await?;
     let mut metrics = Metrics::default();
-    metrics.show_turns(service.turns());
+    metrics.show_turns(service.turn_counts());
+    metrics.show_notes_dropped(service.notes_dropped());
     let metrics = Arc::new(metrics);
     let rates = Rates {
         requests_per_second: config.limits.requests_per_second,
@@ -139,7 +167,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
         let serving = serve(listener, metrics_router(metrics), options, shutdown.clone());
         tasks.spawn(async move {
             serving.await;
-            "metrics"
+            StartError::TaskEnded("metrics")
         });
     }
     let tls = Some(Arc::new(server_config(&data.identity, &[ALPN_HTTP1])));
@@ -147,22 +175,22 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     let serving = serve(listener, app.router(), options, shutdown.clone());
     tasks.spawn(async move {
         serving.await;
-        "api"
+        StartError::TaskEnded("api")
     });
     let reconciling = reconcile::run(service.clone(), shutdown.clone());
     tasks.spawn(async move {
         reconciling.await;
-        "reconciler"
+        StartError::TaskEnded("reconciler")
     });
     let proving = reconcile::prove(service.clone(), shutdown.clone());
     tasks.spawn(async move {
         proving.await;
-        "delivery proof"
+        StartError::TaskEnded("delivery proof")
     });
     let replicating = replica::run(service.clone(), shutdown.clone());
     tasks.spawn(async move {
-        replicating.await;
-        "replica"
+        let outdated = replicating.await.err();
+        outdated.map_or(StartError::TaskEnded("replica"), StartError::Outdated)
     });
 
     let ready = Ready {
@@ -185,6 +213,13 @@ pub async fn start(config: Config, clock: Clock, shutdown: Shutdown) -> Result<R
     }
     tracing::info!(%listen, "control plane is ready");
     Ok(Running { ready, service, shutdown, watches: app.watches().clone(), tasks, _data: data })
+}
+
+/// What the database knows, before anything is made that it should know.
+async fn known(storage: &SqlStorage) -> Result<Known, StorageError> {
+    let mut tx = storage.read().await?;
+    let is_new = tx.known_fact(POLICY_KEY_FACT).await?.is_none();
+    Ok(Known { is_new, has_gateways: tx.has_gateways().await? })
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -211,17 +246,24 @@ impl Running {
     }
 
     /// Runs until the end is asked for, then stops: no new connections, requests finish, watches are told, the
-    /// reconciler ends, commits finish, the storage closes.
+    /// reconciler ends, commits finish, the storage closes. Nothing of it waits for a database that does not answer: it is over
+    /// within 45 s.
     pub async fn run(mut self) -> Result<(), StartError> {
         let mut failure = None;
         while let Some(ended) = self.tasks.join_next().await {
             if !self.shutdown.is_requested() {
-                failure = Some(StartError::TaskEnded(ended.unwrap_or("panicked")));
+                failure = Some(ended.unwrap_or(StartError::TaskEnded("panicked")));
                 self.shutdown.request();
             }
         }
         self.watches.close();
-        self.watches.wait().await;
+        if timeout(FAREWELLS, self.watches.wait()).await.is_err() {
+            let left = self.watches.len();
+            tracing::warn!(
+                left,
+                "the database does not answer: when some gateways were last heard is not written down"
+            );
+        }
         self.service.close().await;
         tracing::info!("control plane has stopped");
         failure.map_or(Ok(()), Err)

@@ -82,7 +82,7 @@ pub async fn run(config: &Config, to: &Path) -> Result<Vec<String>, BackupRunErr
 pub async fn restore(config: &Config, from: &Path) -> Result<(), BackupRunError> {
     let location = bootstrap::location(config);
     let Some(database) = location.file() else { return Err(BackupRunError::Postgres(location)) };
-    let _lock = bootstrap::directory(config)?;
+    let _locks = bootstrap::lock(config)?;
     let unpacked = unpack(from, database).await?;
     let mut missing = Vec::new();
     for (name, content) in &unpacked.files {

@@ -1,9 +1,11 @@
 //! The data directory: made on first start, owner-only, with the database, the policy key, the TLS identity and the
 //! operator token. Nothing secret is ever printed: the operator token is told by its path.
 
+mod locks;
+
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +18,7 @@ use gateway_net::{
 use gateway_proto::{api::platform::Hidden, identity::GatewayKey};
 use zeroize::Zeroizing;
 
+pub(crate) use self::locks::{Locks, lock};
 use crate::{config::Config, storage::Location, vault::Vault};
 
 /// File of the database.
@@ -79,8 +82,6 @@ pub(crate) fn kept_files(config: &Config) -> Vec<KeptFile> {
 /// What the data directory holds.
 #[derive(Debug)]
 pub struct DataDir {
-    /// The database, with the password it needs.
-    pub database: Location,
     /// The policy key.
     pub signer: GatewayKey,
     /// Seals secrets in the database.
@@ -99,8 +100,25 @@ pub struct DataDir {
     pub identity: ServerIdentity,
     /// The pin for gateways; none: the web PKI vouches for the identity.
     pub tls_pin: Option<String>,
-    /// Kept as long as the process lives: a second one is refused.
-    _lock: fs::File,
+    _locks: Locks,
+}
+
+/// The data directory, locked, and where the database is. No key is made yet: one that the database has been in use with must be
+/// found, not made.
+#[derive(Debug)]
+pub struct Opened {
+    /// The database, with the password it needs.
+    pub database: Location,
+    locks: Locks,
+}
+
+/// What the database knows already.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Nobody has used it yet.
+    pub is_new: bool,
+    /// Gateways are enrolled, which may pin the TLS key.
+    pub has_gateways: bool,
 }
 
 /// Why the data directory is not usable.
@@ -125,62 +143,104 @@ pub enum BootstrapError {
     /// Another process has it.
     #[error("another gateway-control runs on the data directory {}", .0.display())]
     Locked(PathBuf),
+    /// Another process has the database.
+    #[error(
+        "another gateway-control works on the database file {}: a file is for one process, which would not hear of what the \
+         other one revokes; for several replicas use PostgreSQL (docs/control-plane.md)",
+        .0.display()
+    )]
+    DatabaseLocked(PathBuf),
     /// A secret file.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
+    /// Others may change what is in it.
+    #[error("others may change files in the data directory {} (mode {mode:o}): run `chmod 700 {}`", path.display(), path.display())]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Keys that belong to the database are gone.
+    #[error(
+        "the database has been in use, and these files that belong to it are not there: {}; bring them back from a backup or from \
+         another replica: new ones would lock every gateway out (docs/control-plane.md, Lost keys)",
+        listed(.0)
+    )]
+    Lost(Vec<PathBuf>),
     /// A secret file holds something else.
-    #[error("{} does not hold {what}; restore it from a backup (a new one would lock every gateway out)", path.display())]
+    #[error("{} does not hold {what}; {remedy}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The TLS identity.
     #[error("the TLS identity is not usable")]
     Identity(#[from] IdentityError),
 }
 
-/// Opens the data directory, makes what is missing.
-pub fn open(config: &Config) -> Result<DataDir, BootstrapError> {
-    let directory = &config.data_dir;
-    let lock = self::directory(config)?;
-    let database = database(config)?;
-    let operator_token_file = directory.join(OPERATOR_TOKEN_FILE);
-    let registration_token_file = directory.join(REGISTRATION_TOKEN_FILE);
-    let (identity, tls_pin) = match &config.tls {
-        Some(files) => {
-            let identity = ServerIdentity::load(&files.certificate, &files.key)?;
-            let pin = files.pin.then(|| identity.pin().to_string());
-            (identity, pin)
-        }
-        None => {
-            let identity = ServerIdentity::load_or_generate(directory, &names(config))?;
-            let pin = identity.pin().to_string();
-            (identity, Some(pin))
-        }
-    };
-    Ok(DataDir {
-        database,
-        signer: signer(config)?,
-        vault: vault(&directory.join(STORAGE_KEY_FILE))?,
-        operator_token: token(&operator_token_file, "gwo_", "the operator token (at least 32 characters)")?,
-        operator_token_file,
-        registration_token: token(&registration_token_file, "gwr_", "the registration token (at least 32 characters)")?,
-        registration_token_file,
-        ready_file: directory.join(READY_FILE),
-        identity,
-        tls_pin,
-        _lock: lock,
-    })
+fn listed(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Makes the data directory if there is none, and locks it as long as the answer lives.
-pub(crate) fn directory(config: &Config) -> Result<fs::File, BootstrapError> {
-    let directory = &config.data_dir;
-    let failed = |source| BootstrapError::Directory { path: directory.clone(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    lock(directory)
+/// Opens the data directory.
+pub fn open(config: &Config) -> Result<Opened, BootstrapError> {
+    let locks = lock(config)?;
+    Ok(Opened { database: database(config)?, locks })
+}
+
+impl Opened {
+    /// Reads the keys and tokens, and makes those that are missing and that the database does not know.
+    pub fn keys(self, config: &Config, known: Known) -> Result<DataDir, BootstrapError> {
+        let lost = lost(config, known);
+        if !lost.is_empty() {
+            return Err(BootstrapError::Lost(lost));
+        }
+        let directory = &config.data_dir;
+        let operator_token_file = directory.join(OPERATOR_TOKEN_FILE);
+        let registration_token_file = directory.join(REGISTRATION_TOKEN_FILE);
+        let (identity, tls_pin) = match &config.tls {
+            Some(files) => {
+                let identity = ServerIdentity::load(&files.certificate, &files.key)?;
+                let pin = files.pin.then(|| identity.pin().to_string());
+                (identity, pin)
+            }
+            None => {
+                let identity = ServerIdentity::load_or_generate(directory, &names(config))?;
+                let pin = identity.pin().to_string();
+                (identity, Some(pin))
+            }
+        };
+        let registration = "the registration token (at least 32 characters)";
+        Ok(DataDir {
+            signer: signer(config)?,
+            vault: vault(&directory.join(STORAGE_KEY_FILE))?,
+            operator_token: token(&operator_token_file, "gwo_", "the operator token (at least 32 characters)")?,
+            operator_token_file,
+            registration_token: token(&registration_token_file, "gwr_", registration)?,
+            registration_token_file,
+            ready_file: directory.join(READY_FILE),
+            identity,
+            tls_pin,
+            _locks: self.locks,
+        })
+    }
+}
+
+/// Files of keys that the database has been in use with, and that are not there. Those that the configuration names elsewhere are
+/// never made.
+fn lost(config: &Config, known: Known) -> Vec<PathBuf> {
+    let needed = [
+        (POLICY_KEY_FILE, !known.is_new && config.policy_key_file.is_none()),
+        (STORAGE_KEY_FILE, !known.is_new),
+        (TLS_KEY_FILE, known.has_gateways && config.tls.is_none()),
+    ];
+    let needed = needed.into_iter().filter(|(_, needed)| *needed).map(|(name, _)| config.data_dir.join(name));
+    needed.filter(|path| !path.exists()).collect()
 }
 
 /// Where the database is, without the password it may need.
@@ -189,22 +249,13 @@ pub(crate) fn location(config: &Config) -> Location {
     config.storage.location.clone().unwrap_or_else(own)
 }
 
-fn lock(directory: &Path) -> Result<fs::File, BootstrapError> {
-    let failed = |source| BootstrapError::Directory { path: directory.to_owned(), source };
-    let path = directory.join("lock");
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(BootstrapError::Locked(directory.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
 fn database(config: &Config) -> Result<Location, BootstrapError> {
     let mut location = location(config);
     if let Some(file) = &config.storage.password_file {
         let text = secret_file::read(file)?;
-        let content = || BootstrapError::Content { path: file.clone(), what: "the password of the database" };
+        let what = "the password of the database";
+        let content =
+            || BootstrapError::Content { path: file.clone(), what, remedy: "write it there as text, in UTF-8" };
         let password = std::str::from_utf8(&text).map_err(|_| content())?.trim_end_matches(['\r', '\n']);
         location = location.with_password(password);
     }
@@ -216,7 +267,6 @@ fn database(config: &Config) -> Result<Location, BootstrapError> {
 
 /// The database holds secrets: only its owner may read it, from the first byte on.
 fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
     let file = fs::OpenOptions::new().create(true).truncate(false).append(true).mode(0o600).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }
@@ -261,7 +311,8 @@ fn key_bytes(path: &Path, make: bool, what: &'static str) -> Result<Zeroizing<[u
         }
         Err(error) => return Err(error.into()),
     };
-    let content = || BootstrapError::Content { path: path.to_owned(), what };
+    let remedy = "restore it from a backup (a new one would lock every gateway out)";
+    let content = || BootstrapError::Content { path: path.to_owned(), what, remedy };
     let bytes = Zeroizing::new(HEXLOWER.decode(text.trim_ascii()).map_err(|_| content())?);
     Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| content())?))
 }
@@ -279,7 +330,8 @@ fn token(path: &Path, prefix: &str, what: &'static str) -> Result<Hidden, Bootst
     };
     let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
     if token.len() < 32 {
-        return Err(BootstrapError::Content { path: path.to_owned(), what });
+        let remedy = "write another one into it, or remove the file: then the next start makes one";
+        return Err(BootstrapError::Content { path: path.to_owned(), what, remedy });
     }
     Ok(Hidden(token.to_owned()))
 }

@@ -1,5 +1,5 @@
-//! The configuration file: a serde form that mirrors it, and the validated form everything else works with. All
-//! mistakes are reported together, each with its key, its value and what is accepted; nothing is opened before.
+//! The configuration file, and the validated form everything else works with. All mistakes are reported together, unknown keys
+//! among them, each with its line, its key, the value found and what is accepted; nothing is opened before.
 
 mod oidc;
 
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use gateway_net::document::{Document, Mistake, Section, Value};
 use url::Url;
 
 pub use self::oidc::{AddressClaim, OidcConfig, RequiredGroup};
@@ -80,9 +80,14 @@ pub struct Limits {
 
 /// A relay token is valid as long as a gateway may go on without us: with it, a gateway that restarts while we are away
 /// finds its peers again. Gateways get a fresh one at half of that time.
-const RELAY_TOKEN_SECS: u64 = gateway_proto::policy::DEFAULT_STALENESS_SECS;
+const RELAY_TOKEN_SECS: u32 = gateway_proto::policy::DEFAULT_STALENESS_SECS as u32;
 /// A minute of silence costs a hospital nothing, and a round costs what was reported since the last one.
-const DELIVERY_INTERVAL_SECS: u64 = 60;
+const DELIVERY_INTERVAL_SECS: u32 = 60;
+
+const ADDRESS: &str = "address and port, like \"127.0.0.1:8443\" or \"[::]:8443\"";
+const FILE: &str = "the path of a file";
+const URL: &str = "\"https://host\" or \"https://host:port\", without a path";
+const DATABASE: &str = "\"sqlite:/path/to/file\" or \"postgres://user@host:port/database\"";
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -100,62 +105,17 @@ pub enum ConfigError {
     Mistakes {
         /// The file.
         path: PathBuf,
-        /// All mistakes.
-        mistakes: Vec<String>,
+        /// All mistakes, in the order of the file.
+        mistakes: Vec<Mistake>,
     },
 }
 
-struct List<'a>(&'a [String]);
+struct List<'a>(&'a [Mistake]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    listen: String,
-    public_url: Option<String>,
-    data_dir: PathBuf,
-    policy_key_file: Option<PathBuf>,
-    registration: Option<String>,
-    relay_token_secs: Option<u64>,
-    delivery_interval_secs: Option<u64>,
-    audit_retention_days: Option<u64>,
-    metrics_listen: Option<String>,
-    #[serde(default)]
-    storage: StorageSection,
-    tls: Option<TlsSection>,
-    #[serde(default)]
-    oidc: Vec<oidc::Section>,
-    #[serde(default)]
-    limits: LimitsSection,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StorageSection {
-    url: Option<String>,
-    password_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsSection {
-    certificate: PathBuf,
-    key: PathBuf,
-    #[serde(default)]
-    pin: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsSection {
-    max_connections: Option<u32>,
-    requests_per_second: Option<u32>,
-    logins_per_minute: Option<u32>,
 }
 
 impl Config {
@@ -167,58 +127,56 @@ impl Config {
     }
 
     /// Checks the text of a file; every mistake, not only the first.
-    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let file: File = toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
-        let mut mistakes = Mistakes::default();
-        let listen = mistakes.address("listen", &file.listen);
-        let metrics_listen = file.metrics_listen.as_deref().and_then(|text| mistakes.address("metrics_listen", text));
-        let public_url = file.public_url.as_deref().and_then(|text| mistakes.public_url(text));
-        if file.public_url.is_none() && listen.is_some_and(|listen| listen.ip().is_unspecified()) {
-            mistakes.add("public_url", "", "https://host:port, because `listen` is not one address");
+    pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
+        let document = Document::parse(text);
+        let config = Self::read(&document);
+        let mistakes = document.into_mistakes();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            Some(_) | None => Err(mistakes),
         }
-        if file.data_dir.as_os_str().is_empty() {
-            mistakes.add("data_dir", "", "a directory");
+    }
+
+    /// Reads every section even after a mistake, so that all are found; `None`: a required key is missing or wrong.
+    fn read(document: &Document<'_>) -> Option<Self> {
+        let mut root = document.root();
+        let listen = root.required("listen", ADDRESS, address);
+        let public_url = root.optional("public_url", URL, |value| public_url(value.text()?));
+        if !root.has("public_url") && listen.is_some_and(|listen| listen.ip().is_unspecified()) {
+            root.missing("public_url", "\"https://host:port\", because `listen` is not one address");
         }
-        let storage = mistakes.storage(file.storage);
-        let registration = match file.registration.as_deref().unwrap_or("token") {
-            "token" => Registration::Token,
-            "open" => Registration::Open,
-            "closed" => Registration::Closed,
-            other => {
-                mistakes.add("registration", other, "`token`, `open` or `closed`");
-                Registration::Closed
-            }
-        };
-        let relay_token_secs =
-            mistakes.range("relay_token_secs", file.relay_token_secs.unwrap_or(RELAY_TOKEN_SECS), 60, 2_592_000);
-        let delivery_interval_secs = mistakes.range(
-            "delivery_interval_secs",
-            file.delivery_interval_secs.unwrap_or(DELIVERY_INTERVAL_SECS),
-            2,
-            3600,
-        );
-        let audit_retention_days =
-            file.audit_retention_days.map(|days| mistakes.range("audit_retention_days", days, 1, 36_500));
-        let oidc = mistakes.oidc(file.oidc);
-        let limits = Limits {
-            max_connections: {
-                let wanted = u64::from(file.limits.max_connections.unwrap_or(20_000));
-                usize::try_from(mistakes.range("limits.max_connections", wanted, 10, 1_000_000)).unwrap_or(10)
-            },
-            requests_per_second: mistakes.rate("limits.requests_per_second", file.limits.requests_per_second, 100),
-            logins_per_minute: mistakes.rate("limits.logins_per_minute", file.limits.logins_per_minute, 10),
-        };
-        let Some(listen) = listen.filter(|_| mistakes.0.is_empty()) else { return Err(mistakes.0) };
-        Ok(Self {
-            listen,
+        let data_dir = root.required("data_dir", "a directory, for example \"/var/lib/gateway-control\"", path);
+        let policy_key_file = root.optional("policy_key_file", FILE, path);
+        let registration =
+            root.value("registration", "\"token\", \"open\" or \"closed\"", Registration::Token, |value| {
+                match value.text()? {
+                    "token" => Some(Registration::Token),
+                    "open" => Some(Registration::Open),
+                    "closed" => Some(Registration::Closed),
+                    _ => None,
+                }
+            });
+        let relay_token_secs = root.number("relay_token_secs", RELAY_TOKEN_SECS, 60..=2_592_000);
+        let delivery_interval_secs = root.number("delivery_interval_secs", DELIVERY_INTERVAL_SECS, 2..=3600);
+        let audit_retention_days = root.optional("audit_retention_days", "a whole number from 1 to 36500", |value| {
+            u64::try_from(value.integer()?).ok().filter(|days| (1..=36_500).contains(days))
+        });
+        let metrics_listen = root.optional("metrics_listen", ADDRESS, address);
+        let storage = StorageConfig::read(root.section("storage"));
+        let tls = TlsFiles::read(root.section("tls"));
+        let oidc = oidc::read(&mut root);
+        let limits = Limits::read(root.section("limits"));
+        root.finish();
+        Some(Self {
+            listen: listen?,
             public_url,
-            data_dir: file.data_dir,
-            policy_key_file: file.policy_key_file,
+            data_dir: data_dir?,
+            policy_key_file,
             storage,
             registration,
-            tls: file.tls.map(|tls| TlsFiles { certificate: tls.certificate, key: tls.key, pin: tls.pin }),
-            relay_token_secs,
-            delivery_interval_secs,
+            tls,
+            relay_token_secs: relay_token_secs.into(),
+            delivery_interval_secs: delivery_interval_secs.into(),
             audit_retention_days,
             metrics_listen,
             oidc,
@@ -227,66 +185,73 @@ impl Config {
     }
 }
 
-#[derive(Default)]
-struct Mistakes(Vec<String>);
-
-impl Mistakes {
-    fn add(&mut self, key: &str, value: impl fmt::Display, accepted: &str) {
-        self.0.push(format!("{key} = \"{value}\": expected {accepted}"));
-    }
-
-    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.add(key, text, "address and port, like 127.0.0.1:8443 or [::]:8443");
+impl StorageConfig {
+    fn read(mut section: Section<'_, '_>) -> Self {
+        let url = section.optional("url", DATABASE, Value::text);
+        let location = url.map(str::parse::<Location>);
+        if let (Some(url), Some(Err(error))) = (url, &location) {
+            // The whole value may hold a password.
+            let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+            section.mistake("url", scheme, &error.to_string());
         }
-        address
-    }
-
-    fn public_url(&mut self, text: &str) -> Option<String> {
-        let url = Url::parse(text).ok().filter(|url| {
-            url.scheme() == "https"
-                && url.has_host()
-                && url.path() == "/"
-                && url.query().is_none()
-                && url.fragment().is_none()
-                && url.username().is_empty()
-                && url.password().is_none()
-        });
-        if url.is_none() {
-            self.add("public_url", text, "https://host or https://host:port, without a path");
-        }
-        url.map(|url| url.as_str().trim_end_matches('/').to_owned())
-    }
-
-    fn storage(&mut self, section: StorageSection) -> StorageConfig {
-        let location = section.url.as_deref().and_then(|text| {
-            let location = text.parse::<Location>();
-            if let Err(error) = &location {
-                // The whole value may hold a password.
-                let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
-                self.add("storage.url", scheme, &error.to_string());
-            }
-            location.ok()
-        });
-        if let (Some(file), None | Some(Location::Sqlite(_))) = (&section.password_file, &location)
-            && section.url.as_deref().is_none_or(|url| url.starts_with("sqlite:"))
+        let password_file = section.optional("password_file", FILE, path);
+        if let Some(file) = &password_file
+            && url.map_or(!section.has("url"), |url| url.starts_with("sqlite:"))
         {
-            self.add("storage.password_file", file.display(), "nothing: SQLite has no password");
+            let nothing = "nothing: SQLite has no password";
+            section.mistake("password_file", &file.display().to_string(), nothing);
         }
-        StorageConfig { location, password_file: section.password_file }
+        section.finish();
+        Self { location: location.and_then(Result::ok), password_file }
     }
+}
 
-    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) -> u64 {
-        if value < min || value > max {
-            self.add(key, value, &format!("{min} to {max}"));
+impl TlsFiles {
+    fn read(mut section: Section<'_, '_>) -> Option<Self> {
+        if !section.is_there() {
+            return None;
         }
-        value
+        let certificate = section.required("certificate", FILE, path);
+        let key = section.required("key", FILE, path);
+        let pin = section.flag("pin", false);
+        section.finish();
+        Some(Self { certificate: certificate?, key: key?, pin })
     }
+}
 
-    fn rate(&mut self, key: &str, value: Option<u32>, default: u32) -> NonZeroU32 {
-        let value = value.unwrap_or(default);
-        self.range(key, value.into(), 1, 1_000_000);
-        NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN)
+impl Limits {
+    fn read(mut section: Section<'_, '_>) -> Self {
+        let max_connections = section.number("max_connections", 20_000, 10..=1_000_000);
+        let mut rate =
+            |key, default| NonZeroU32::new(section.number(key, default, 1..=1_000_000)).unwrap_or(NonZeroU32::MIN);
+        let (requests_per_second, logins_per_minute) =
+            (rate("requests_per_second", 100), rate("logins_per_minute", 10));
+        section.finish();
+        Self {
+            max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+            requests_per_second,
+            logins_per_minute,
+        }
     }
+}
+
+fn address(value: Value<'_, '_>) -> Option<SocketAddr> {
+    value.text()?.parse().ok()
+}
+
+fn path(value: Value<'_, '_>) -> Option<PathBuf> {
+    value.text().filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+fn public_url(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        url.scheme() == "https"
+            && url.has_host()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    url.map(|url| url.as_str().trim_end_matches('/').to_owned())
 }

@@ -15,7 +15,6 @@
 //! | [`bootstrap`], [`config`], [`cli`] | data directory, configuration, command line |
 //! | [`backup`] | backup and restore |
 //! | [`oidc`] | providers of OpenID Connect: what is asked of them, and which of their answers are believed |
-//! | `names` | which characters names may hold, and which two are the same |
 //! | [`vault`] | seals what must not be readable in the database |
 //! | [`turns`] | how much of one organization is at work at once |
 //! | [`limits`], [`clock`], [`metrics`] | rates and nonces, time, instruments |
@@ -29,12 +28,14 @@ pub mod config;
 pub mod http;
 pub mod limits;
 pub mod metrics;
-mod names;
 pub mod oidc;
 pub mod reconcile;
 pub mod replica;
+mod seldom;
 pub mod service;
 pub mod storage;
+#[cfg(test)]
+mod test_world;
 pub mod turns;
 pub mod vault;
 pub mod watchers;

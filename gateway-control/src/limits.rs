@@ -1,5 +1,7 @@
 //! What keeps strangers and busy clients in bounds: rate limits per key and the memory of used nonces.
 
+mod guesses;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -8,6 +10,8 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+pub use self::guesses::{Guesses, Recent};
 
 use governor::{
     Quota, RateLimiter,

@@ -79,7 +79,12 @@ fn small_runtime() -> io::Result<tokio::runtime::Runtime> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
-    let running = app::start(config, Clock::system(), shutdown).await?;
+    // A database that does not answer holds up the start, and no end.
+    let running = tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(()),
+        running = app::start(config, Clock::system(), shutdown.clone()) => running?,
+    };
     let mut line = serde_json::to_vec(running.ready())?;
     line.push(b'\n');
     print(&line)?;

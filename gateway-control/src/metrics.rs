@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{storage::queries_run, turns::AllTurns};
+use crate::{storage::queries_run, turns::TurnCounts, watchers::Dropped};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Class {
@@ -33,6 +33,7 @@ pub struct Metrics {
     watches: Gauge,
     policies: Counter,
     reports_dropped: Counter,
+    counts_dropped: Counter,
     audit_faults: Family<Fault, Counter>,
 }
 
@@ -53,6 +54,12 @@ impl Default for Metrics {
             "Reports about connections that are not in the reporting gateway's policy",
             reports_dropped.clone(),
         );
+        let counts_dropped = Counter::default();
+        registry.register(
+            "counts_dropped",
+            "Counts for the delivery proof that had to wait for the gateway's next ones, because too many were not entered yet",
+            counts_dropped.clone(),
+        );
         let audit_faults = Family::default();
         registry.register(
             "audit_faults",
@@ -60,22 +67,28 @@ impl Default for Metrics {
             audit_faults.clone(),
         );
         registry.register("database_queries", "Queries run by this process", queries_run());
-        Self { registry, requests, enrollments, watches, policies, reports_dropped, audit_faults }
+        Self { registry, requests, enrollments, watches, policies, reports_dropped, counts_dropped, audit_faults }
     }
 }
 
 impl Metrics {
     /// Shows how many requests have turns, wait for one and got none.
-    pub(crate) fn show_turns(&mut self, turns: &AllTurns) {
-        for (kind, counts) in turns.counts() {
+    pub(crate) fn show_turns(&mut self, turns: impl IntoIterator<Item = (&'static str, TurnCounts)>) {
+        for (kind, counts) in turns {
             let name = |what: &str| format!("{kind}_{what}");
-            let at_work = "Requests of this kind that have a turn at the database";
+            let at_work = "Requests of this kind that have a turn: at the database, or at a computation of passwords";
             self.registry.register(name("at_work"), at_work, counts.at_work);
-            let waiting = "Requests of this kind that wait for others of their organization";
+            let waiting = "Requests of this kind that wait for others of their organization or address";
             self.registry.register(name("waiting"), waiting, counts.waiting);
-            let refused = "Requests of this kind that were refused, because too many of their organization waited";
+            let refused = "Requests of this kind that got no turn: too many waited, or they waited for too long";
             self.registry.register(name("refused"), refused, counts.refused);
         }
+    }
+
+    /// Shows how much was not written down beside an answer.
+    pub(crate) fn show_notes_dropped(&mut self, dropped: Counter) {
+        let what = "Uses of tokens and refused sign-ins that are not written down, because too many of their organization waited";
+        self.registry.register("notes_dropped", what, dropped);
     }
 
     pub(crate) fn request(&self, status: u16) {
@@ -94,8 +107,9 @@ impl Metrics {
         self.policies.inc();
     }
 
-    pub(crate) fn reports_dropped(&self, count: usize) {
-        self.reports_dropped.inc_by(count as u64);
+    pub(crate) fn reports_dropped(&self, dropped: Dropped) {
+        self.reports_dropped.inc_by(dropped.reports as u64);
+        self.counts_dropped.inc_by(dropped.counts as u64);
     }
 
     pub(crate) fn audit_fault(&self, fault: Option<HeadFault>) {

@@ -5,16 +5,18 @@
 //! the others must know of it stands in tables: that it lives, who watches here, what was reported here.
 //!
 //! A replica that has not looked at the database for [`SYNC_LIMIT`] says so by closing its watches: it must not confirm
-//! policies that may have been revoked elsewhere. On SQLite there is one process, and none of this runs.
+//! policies that may have been revoked elsewhere. One that is older than the schema of the database writes nothing more, and
+//! stops. On SQLite there is one process, and none of this runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_net::shutdown::Shutdown;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{
-    service::{Service, ServiceResult},
-    storage::{Heard, News, NewsLine},
+    seldom::Seldom,
+    service::{Service, ServiceError, ServiceResult},
+    storage::{Heard, News, NewsLine, StorageError},
 };
 
 /// Between two looks at the newest revisions.
@@ -25,6 +27,8 @@ pub(crate) const SYNC_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) const REPLICA_SILENCE_SECS: u64 = 20;
 /// How long a report may wait to be written down for the other replicas.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// For the goodbye at the end: who does not say it is taken for gone soon after.
+const SIGN_OFF: Duration = Duration::from_secs(5);
 /// Between two tries to mend the line.
 const MEND_INTERVAL: Duration = Duration::from_secs(1);
 /// The clocks of two replicas differ by less than this: revisions are times.
@@ -32,50 +36,78 @@ const CLOCK_MARGIN_MS: u64 = 60_000;
 /// Policies looked at in one go.
 const BATCH: u32 = 1_000;
 
-/// Runs until the end is asked for; at once over when nobody else can be at work on the storage.
-pub async fn run(service: Service, shutdown: Shutdown) {
+/// Runs until the end is asked for; does nothing when nobody else can be at work on the storage.
+///
+/// # Errors
+/// [`StorageError::Outdated`] as soon as a newer version has changed the schema of the database.
+pub async fn run(service: Service, shutdown: Shutdown) -> Result<(), StorageError> {
     let Some(line) = service.news_line() else {
         shutdown.requested().await;
-        return;
+        return Ok(());
     };
     tokio::select! {
         biased;
         () = shutdown.requested() => {}
         () = listen(&service, line) => {}
-        () = look(&service) => {}
+        () = look(&service) => return Err(StorageError::Outdated),
         () = write_reports(&service) => {}
     }
-    if let Err(error) = service.leave_replicas().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "cannot sign off at the database");
+    match timeout(SIGN_OFF, service.leave_replicas()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot sign off at the database");
+        }
+        Err(_) => tracing::warn!("cannot sign off at the database: it does not answer"),
     }
+    Ok(())
 }
 
 async fn listen(service: &Service, mut line: Box<dyn NewsLine>) {
+    let (down, mut is_up) = (Seldom::new(), true);
     loop {
         match line.next().await {
             Ok(Heard::News(news)) => service.hear(news),
-            Ok(Heard::Gap) => service.watchers().wake_all(),
+            Ok(Heard::Gap) => {
+                if !std::mem::replace(&mut is_up, true) {
+                    tracing::info!("the line to the other replicas is up again");
+                }
+                service.watchers().wake_all();
+            }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the line to the other replicas is down");
+                let left_out = down.turn(Instant::now());
+                // Each time that it falls, and once a minute while it is down.
+                if std::mem::replace(&mut is_up, false) || left_out.is_some() {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the line to the other replicas is down: what they change comes late");
+                }
                 sleep(MEND_INTERVAL).await;
             }
         }
     }
 }
 
+/// Ends when the database belongs to a newer version.
 async fn look(service: &Service) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = service.clock().unix_ms();
+    let blind = Seldom::new();
     loop {
         ticks.tick().await;
-        let round = async {
-            let highest = look_from(service, seen.saturating_sub(CLOCK_MARGIN_MS)).await?;
-            seen = seen_by(seen, highest, service.clock().unix_ms());
-            service.stay_alive().await
-        };
-        if let Err(error) = round.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "this replica cannot see what the others did");
+        let looked = look_from(service, seen.saturating_sub(CLOCK_MARGIN_MS)).await;
+        // Asked for whatever the look said: what an older version reads may be gone.
+        let alive = service.stay_alive().await;
+        if matches!(alive, Err(ServiceError::Unavailable(StorageError::Outdated))) {
+            return;
+        }
+        match looked.and_then(|highest| alive.map(|()| highest)) {
+            Ok(highest) => seen = seen_by(seen, highest, service.clock().unix_ms()),
+            Err(error) => {
+                if let Some(left_out) = blind.turn(Instant::now()) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, left_out, "this replica cannot see what the others did");
+                }
+            }
         }
     }
 }
@@ -104,13 +136,17 @@ fn seen_by(seen: u64, highest: u64, now_ms: u64) -> u64 {
 }
 
 async fn write_reports(service: &Service) {
+    let unwritten = Seldom::new();
     loop {
         sleep(REPORT_INTERVAL).await;
         // As long as there is more: a rest that grows would never be written down.
         while match service.write_reports().await {
             Ok(more) => more,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "reports of gateways cannot be written down");
+                if let Some(left_out) = unwritten.turn(Instant::now()) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, left_out, "reports of gateways cannot be written down");
+                }
                 false
             }
         } {}

@@ -7,12 +7,14 @@
 
 mod access;
 mod accounts;
+mod actor;
 mod admin;
 mod admin_people;
 mod agreements;
 pub mod audit;
 mod backlog;
 mod behaviors;
+mod callers;
 mod channels;
 mod connections;
 mod credentials;
@@ -28,6 +30,8 @@ mod executions;
 mod gateway_audits;
 mod gateways;
 mod grants;
+#[cfg(test)]
+mod ground;
 mod idempotency;
 mod identities;
 mod links;
@@ -39,6 +43,7 @@ pub mod permission;
 mod platform_tokens;
 mod policy;
 mod policy_keys;
+mod rates;
 mod relays;
 mod replicas;
 mod roles;
@@ -53,8 +58,6 @@ mod validate;
 mod work;
 
 use std::{
-    collections::BTreeSet,
-    num::NonZeroU32,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -62,19 +65,21 @@ use std::{
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::platform::Hidden,
-    id::{AgreementId, ApiTokenId, ChannelId, OrganizationId, ServerId, UserId},
+    id::OrganizationId,
     identity::{GatewayKey, GatewayPublicKey},
 };
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
     accounts::Registration,
+    actor::{Actor, Credential},
     agreements::AgreementChange,
     backlog::Backlog,
+    callers::{OperatorCaller, Stranger},
     connections::ConnectionChange,
-    delivery::{DeliverySettings, Pending},
+    delivery::DeliverySettings,
     device_tokens::TokenVerifier,
     error::{ServiceError, ServiceResult},
     etag::{Condition, etag},
@@ -88,22 +93,26 @@ pub use self::{
     time_limits::Overdue,
 };
 use self::{
+    accounts::latest_end,
     desk::Desk,
-    permission::Act,
+    rates::Rates,
     work::{Who, Work},
 };
 use crate::{
     clock::Clock,
-    limits::{KeyedLimiter, Nonces},
+    limits::Nonces,
     oidc::Providers,
-    storage::{OrganizationRow, Storage, UserRow},
-    turns::{AllTurns, Turn},
+    storage::Storage,
+    turns::{AllTurns, LONG_PATIENCE, Turn, TurnCounts},
     vault::Vault,
     watchers::Watchers,
 };
 
 /// How an organization shows to itself where a peer's name stands.
 pub(crate) const SELF: &str = "Self";
+
+/// The fact that says with which policy key a database began; none: it was never in use.
+pub(crate) const POLICY_KEY_FACT: &str = "policy_key";
 
 /// What the service needs to know beside the storage.
 #[derive(Debug)]
@@ -142,28 +151,9 @@ pub struct Service {
     passwords: Passwords,
     nonces: Arc<Nonces>,
     desk: Arc<Desk>,
-    /// How often one gateway may open a watch: its assertions take places in a table that all share.
-    openings: Arc<KeyedLimiter<GatewayPublicKey>>,
-    /// How often one gateway may say what costs a turn to write: news of its engine, refused policies.
-    tellings: Arc<KeyedLimiter<ServerId>>,
-    /// How often it is written down that the engine's end of one channel was stopped, deleted or started.
-    engine_ends: Arc<KeyedLimiter<ChannelId>>,
-    /// How often one organization may change, inside one agreement, what the other one's gateways are told.
-    disturbances: Arc<KeyedLimiter<(OrganizationId, AgreementId)>>,
-    /// How often one organization may change its name.
-    renames: Arc<KeyedLimiter<OrganizationId>>,
-    /// How many refused operator tokens are written down.
-    operator_refusals: Arc<KeyedLimiter<()>>,
+    rates: Arc<Rates>,
     /// By which keys gateways may mean us, as far as this process has looked.
     known_keys: Arc<Mutex<Vec<GatewayPublicKey>>>,
-    /// How many refused sign-ins of one user are written down.
-    refusals: Arc<KeyedLimiter<UserId>>,
-    /// How often it is written down that one token of automation was used.
-    uses: Arc<KeyedLimiter<ApiTokenId>>,
-    /// How many codes of a second factor one user may try.
-    code_attempts: Arc<KeyedLimiter<UserId>>,
-    /// How often one session may show the password of its user.
-    password_attempts: Arc<KeyedLimiter<String>>,
     /// How much of one organization is at work at once.
     turns: Arc<AllTurns>,
     /// Name of this process among its kind.
@@ -171,115 +161,20 @@ pub struct Service {
     /// Other replicas may be at work on the storage.
     shared: bool,
     synced_at: Arc<Mutex<Instant>>,
+    /// Unix seconds.
+    started_at: u64,
     /// Wakes the reconciler when a change leaves work behind.
     pub(crate) backlog: Arc<Notify>,
-    /// Commits run here, so that a client that goes away cannot come between a commit and what follows from it.
+    /// Commits run here, so that a client that goes away cannot come between a commit and what follows from it; and requests
+    /// with an idempotency key, so that it does not come between what was done and its answer.
     pub(crate) commits: TaskTracker,
 }
 
+/// At the end of the process, for the commits that are on their way.
+const LAST_COMMITS: Duration = Duration::from_secs(10);
+
 /// Nonces remembered: two minutes of requests of 10,000 gateways that each try ten times.
 const NONCES: usize = 100_000;
-
-/// Watches one gateway may open at once; then one a second. A table of nonces that is full refuses everybody.
-const OPENINGS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
-/// News of an engine, and refused policies, of one gateway at once: the largest engine is told in forty parts.
-const TELLINGS: NonZeroU32 = NonZeroU32::new(60).expect("invariant: not zero");
-/// Then one each.
-const TELLING_EACH: Duration = Duration::from_secs(3);
-/// Stops, deletions and starts of one channel in the engine that are written into the audit log in an hour: enough for a
-/// day of maintenance, too few for an engine that flaps to push out what else is in the log.
-const ENGINE_ENDS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
-/// Pauses, offers, shares and the like inside one agreement at once; then one a second. Each makes a policy or an entry in
-/// the log of the other side, which did not ask for it. What takes access away is counted and never refused.
-const DISTURBANCES: NonZeroU32 = NonZeroU32::new(300).expect("invariant: not zero");
-/// New names of one organization in an hour: each concerns all its partners, and a refused one tells that a name is taken.
-const RENAMES: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
-/// Gateways, and agreements, whose rates are remembered.
-const KNOWN_GATEWAYS: usize = 50_000;
-
-/// Refused sign-ins of one user that are written into the audit log in an hour: enough to see an attack, and no more.
-const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
-/// Codes of a second factor that one user may try in an hour: who guesses has one chance in 30,000 a day for each replica.
-const CODES: NonZeroU32 = NonZeroU32::new(10).expect("invariant: not zero");
-/// Passwords that one session may show in an hour, to change the password or the second factor.
-const PASSWORDS: NonZeroU32 = NonZeroU32::new(20).expect("invariant: not zero");
-/// Users whose refusals are counted.
-const KNOWN_USERS: usize = 50_000;
-
-/// A signed-in user.
-#[derive(Debug, Clone)]
-pub struct Actor {
-    /// The user.
-    pub user: UserRow,
-    /// The user's organization.
-    pub organization: OrganizationRow,
-    /// The session or token that was shown; none: the user has just been made or signed in.
-    pub credential: Option<Credential>,
-    /// What a token of automation is limited to; none: a session.
-    pub scopes: Option<BTreeSet<String>>,
-    /// The request, for the audit log.
-    pub request: String,
-    /// The condition of the request.
-    pub if_match: Option<Condition>,
-    /// The key of a request that may be sent twice.
-    pub claim: Option<Claim>,
-    /// The turn of a request that reads; the next one's when this is dropped.
-    pub reading: Option<Arc<Turn>>,
-}
-
-/// What a user was recognised by.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// The hash of a session's token.
-    Session(String),
-    /// A token of automation.
-    ApiToken(ApiTokenId),
-}
-
-impl Actor {
-    /// A user, without any particular request.
-    pub fn new(user: UserRow, organization: OrganizationRow) -> Self {
-        Self {
-            user,
-            organization,
-            credential: None,
-            scopes: None,
-            request: String::new(),
-            if_match: None,
-            claim: None,
-            reading: None,
-        }
-    }
-
-    /// Refuses what the user's role does not allow.
-    pub(crate) fn may(&self, act: Act) -> ServiceResult<()> {
-        let roles = permission::rule(act).roles;
-        if let Some(scopes) = &self.scopes
-            && !scopes.contains(act.scope())
-        {
-            let needed = act.scope();
-            return Err(ServiceError::Forbidden(format!("this token is not for that: it needs the scope '{needed}'")));
-        }
-        if roles.contains(&self.user.role) {
-            return Ok(());
-        }
-        let names: Vec<_> = roles.iter().map(|role| permission::name(*role)).collect();
-        let own = permission::name(self.user.role);
-        Err(ServiceError::Forbidden(format!("your role is {own}; this needs one of: {}", names.join(", "))))
-    }
-
-    /// Refuses tokens of automation: whom a token added could sign in, and would be bound by none of its scopes.
-    pub(crate) fn in_person(&self) -> ServiceResult<()> {
-        if self.scopes.is_none() {
-            return Ok(());
-        }
-        Err(ServiceError::Forbidden("this is not for API tokens: sign in for it".to_owned()))
-    }
-
-    fn id(&self) -> OrganizationId {
-        self.organization.id
-    }
-}
 
 impl Service {
     /// Puts it together.
@@ -291,37 +186,14 @@ impl Service {
             replica: HEXLOWER.encode(&gateway_net::random::<8>()).into(),
             shared,
             synced_at: Arc::new(Mutex::new(Instant::now())),
+            started_at: clock.unix_secs(),
             clock,
             watchers: if shared { Watchers::with_news() } else { Watchers::default() },
             passwords,
             nonces: Arc::new(Nonces::new(NONCES)),
             desk: Arc::default(),
-            openings: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, Duration::from_secs(1), OPENINGS, KNOWN_GATEWAYS)),
-            tellings: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, TELLING_EACH, TELLINGS, KNOWN_GATEWAYS)),
-            engine_ends: Arc::new(KeyedLimiter::new(
-                ENGINE_ENDS,
-                Duration::from_secs(3600),
-                ENGINE_ENDS,
-                KNOWN_GATEWAYS,
-            )),
-            disturbances: Arc::new(KeyedLimiter::new(
-                NonZeroU32::MIN,
-                Duration::from_secs(1),
-                DISTURBANCES,
-                KNOWN_GATEWAYS,
-            )),
-            renames: Arc::new(KeyedLimiter::new(RENAMES, Duration::from_secs(3600), RENAMES, KNOWN_GATEWAYS)),
-            operator_refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, 1)),
+            rates: Arc::default(),
             known_keys: Arc::default(),
-            refusals: Arc::new(KeyedLimiter::new(REFUSALS, Duration::from_secs(3600), REFUSALS, KNOWN_USERS)),
-            uses: Arc::new(KeyedLimiter::new(NonZeroU32::MIN, Duration::from_secs(60), NonZeroU32::MIN, KNOWN_USERS)),
-            code_attempts: Arc::new(KeyedLimiter::new(CODES, Duration::from_secs(3600), CODES, KNOWN_USERS)),
-            password_attempts: Arc::new(KeyedLimiter::new(
-                PASSWORDS,
-                Duration::from_secs(3600),
-                PASSWORDS,
-                KNOWN_USERS,
-            )),
             turns: Arc::default(),
             backlog: Arc::default(),
             commits: TaskTracker::new(),
@@ -354,7 +226,7 @@ impl Service {
     pub async fn claim_storage(&self) -> ServiceResult<()> {
         let own = self.settings.signer.public().to_string();
         let mut tx = self.storage.begin().await?;
-        let known = tx.fact("policy_key", &own).await?;
+        let known = tx.fact(POLICY_KEY_FACT, &own).await?;
         if known != own {
             return Err(ServiceError::OtherKey(known));
         }
@@ -370,31 +242,21 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// Waits for running commits and closes the storage.
+    /// Waits for running commits, as long as a database that answers takes, and closes the storage.
     pub async fn close(&self) {
         self.commits.close();
-        self.commits.wait().await;
+        if timeout(LAST_COMMITS, self.commits.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.commits.len(),
+                "the database does not answer: nobody knows what became of the last changes"
+            );
+        }
         self.storage.close().await;
     }
 
-    /// Refuses an organization that goes on and on changing what the other side of an agreement is told.
-    fn may_disturb(&self, actor: &Actor, agreement: AgreementId) -> ServiceResult<()> {
-        self.disturbances.check(&(actor.id(), agreement)).map_err(ServiceError::RateLimited)
-    }
-
-    /// Counts what takes access away, which is never refused: what comes after it may be.
-    fn disturbs(&self, actor: &Actor, agreement: AgreementId) {
-        let _ = self.may_disturb(actor, agreement);
-    }
-
-    /// Whether a gateway may tell now what costs a turn to write, or how long it has to wait.
-    pub(crate) fn may_tell(&self, caller: &GatewayCaller) -> Result<(), Duration> {
-        self.tellings.check(&caller.server)
-    }
-
-    /// How much of one organization is at work at once.
-    pub fn turns(&self) -> &AllTurns {
-        &self.turns
+    /// How much is at work and waits of each kind that has turns.
+    pub fn turn_counts(&self) -> Vec<(&'static str, TurnCounts)> {
+        self.turns.counts().into_iter().chain(self.passwords.counts()).collect()
     }
 
     /// Lets a request read when it is the turn of its organization; it is given back with the actor.
@@ -408,9 +270,9 @@ impl Service {
         Ok(self.turns.writes.turn(organization).await?)
     }
 
-    /// The same for its gateways.
+    /// The same for what its gateways tell.
     async fn turn_to_tell(&self, organization: OrganizationId) -> ServiceResult<Turn> {
-        self.turns.tells.turn(organization).await.map_err(|_| ServiceError::Busy)
+        self.turns.tells.turn_within(organization, LONG_PATIENCE).await.map_err(|_| ServiceError::Busy)
     }
 
     async fn work(&self, who: Who) -> ServiceResult<Work> {
@@ -435,7 +297,7 @@ impl Service {
         let now = work.now;
         let is_alive = match &actor.credential {
             None => true,
-            Some(Credential::Session(hash)) => work.session_user(hash, now).await?.is_some(),
+            Some(Credential::Session(hash)) => work.session_user(hash, now, latest_end(now)).await?.is_some(),
             Some(Credential::ApiToken(id)) => work.api_token(*id).await?.is_some_and(|row| now < row.expires_at),
         };
         if !is_alive {

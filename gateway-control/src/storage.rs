@@ -12,21 +12,30 @@ mod audit;
 mod channels;
 mod connections;
 mod credentials;
+mod deliveries;
+mod device_tokens;
 mod devices;
 mod engines;
+mod enrollment_codes;
+mod gateway_audits;
 mod idempotency;
+mod identities;
 mod links;
 mod news;
 mod peering;
+mod policies;
+mod policy_connections;
 mod policy_keys;
+mod relays;
 mod replicas;
 mod rows;
 mod servers;
 mod shares;
 mod sql;
 mod tiers;
+mod totp;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -37,13 +46,21 @@ pub use self::{
     channels::*,
     connections::*,
     credentials::*,
+    deliveries::*,
+    device_tokens::*,
     devices::*,
     engines::*,
+    enrollment_codes::*,
+    gateway_audits::*,
     idempotency::*,
+    identities::*,
     links::*,
     news::{Heard, News, NewsLine},
     peering::*,
+    policies::*,
+    policy_connections::*,
     policy_keys::*,
+    relays::*,
     replicas::*,
     servers::*,
     shares::*,
@@ -52,6 +69,7 @@ pub use self::{
         unpack,
     },
     tiers::*,
+    totp::*,
 };
 
 /// Why the storage did not do it.
@@ -62,10 +80,19 @@ pub enum StorageError {
     Database(#[source] sqlx::Error),
     /// The database cannot be reached, or is stopping or starting.
     #[error("the database cannot be reached")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// It can be read, and not be changed.
     #[error("the disk of the database is full")]
-    Full(#[source] sqlx::Error),
+    Full(#[source] Arc<sqlx::Error>),
+    /// The same, for another reason.
+    #[error("the disk of the database fails, or what is on it became read-only")]
+    ReadOnly(#[source] Arc<sqlx::Error>),
+    /// It was changed by a newer version than ours.
+    #[error(
+        "a newer version of gateway-control has changed the schema of the database, and an older one writes nothing to it any \
+         more: start the newer version here, too (docs/control-plane.md, Upgrading)"
+    )]
+    Outdated,
     /// Others were at work for longer than we wait.
     #[error("the database is busy")]
     Busy,
@@ -81,6 +108,20 @@ pub enum StorageError {
     /// A uniqueness rule of the schema was broken.
     #[error("an entry like this exists already")]
     Duplicate,
+}
+
+impl StorageError {
+    /// The same once more, for somebody else who waits for the database; none: it is about what one of them wants.
+    pub fn for_others(&self) -> Option<Self> {
+        match self {
+            Self::Unavailable(cause) => Some(Self::Unavailable(cause.clone())),
+            Self::Full(cause) => Some(Self::Full(cause.clone())),
+            Self::ReadOnly(cause) => Some(Self::ReadOnly(cause.clone())),
+            Self::Outdated => Some(Self::Outdated),
+            Self::Busy => Some(Self::Busy),
+            Self::Database(_) | Self::Nul | Self::Migrate(_) | Self::Unreadable(_) | Self::Duplicate => None,
+        }
+    }
 }
 
 /// Result of a storage operation.
@@ -119,9 +160,13 @@ pub trait Storage: Debug + Send + Sync + 'static {
 pub trait Transaction:
     Accounts
     + Servers
+    + EnrollmentCodes
+    + Policies
+    + Relays
     + Peering
     + Channels
     + Connections
+    + PolicyConnections
     + Deliveries
     + GatewayAudits
     + Devices

@@ -2,7 +2,10 @@
 //!
 //! A watcher is woken by name, never by broadcast: the cost of a change is that of the gateways it concerns. A newer
 //! watch of the same server takes the place of the older one. What a gateway reported is kept as long as it watches: a
-//! report of somebody who is out of reach would be a guess. Only what it counted last stays until it is entered.
+//! report of somebody who is out of reach would be a guess. Only what it counted stays until it is entered ([`Unentered`]).
+
+mod counts;
+mod session;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +20,12 @@ use gateway_proto::{
     identity::GatewayPublicKey,
 };
 use tokio::sync::watch;
+
+use self::counts::Unentered;
+pub use self::{
+    counts::Told,
+    session::{Dropped, WatchSession},
+};
 
 /// What a watch hears from the rest of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,22 +51,15 @@ struct Registry {
     sessions: u64,
     /// Reports that changed since they were last taken by [`Watchers::take_news`]; at most those that are kept or were
     /// dropped meanwhile. Not kept at all when nobody takes them.
-    news: Option<BTreeSet<(ServerId, ConnectionId)>>,
-    /// Connections on which something else was counted since [`Watchers::take_counted`]; at most those reported about.
-    counted: BTreeSet<ConnectionId>,
-    /// What gateways that have left since had counted last on these, oldest first; at most [`LEFT_MOST`] of them, and
-    /// [`PARTINGS`] of one.
-    left: BTreeMap<ConnectionId, Vec<(ServerId, EndCounts)>>,
+    news: Option<News>,
+    unentered: Unentered,
     /// The newest heads of audit logs that are not written down; at most one of each server that watches, because the end of a
     /// watch writes its own.
     heads: BTreeMap<ServerId, GatewayHead>,
 }
 
-/// Connections whose last counts wait to be entered. A round of the delivery proof takes them all; what finds no room is seen as
-/// a difference.
-const LEFT_MOST: usize = 100_000;
-/// So often the gateways of a connection may leave between two rounds.
-const PARTINGS: usize = 16;
+/// Whose report of which connection changed.
+type News = BTreeSet<(ServerId, ConnectionId)>;
 
 /// A head of an audit log, and whose it is.
 pub type GatewayHead = (GatewayPublicKey, ReportedHead);
@@ -97,7 +99,6 @@ impl Watchers {
             // A newer one was faster.
             watcher.signal.send_replace(Signal::Replaced);
         } else if let Some(older) = registry.watchers.insert(server, watcher) {
-            registry.part(server, &older);
             older.signal.send_replace(Signal::Replaced);
         }
         WatchSession { watchers: self.clone(), server, session, changes }
@@ -124,9 +125,7 @@ impl Watchers {
 
     /// Tells the watch of a server that the gateway watches elsewhere now, and forgets it.
     pub fn replace(&self, server: ServerId) {
-        let mut registry = self.lock();
-        if let Some(watcher) = registry.watchers.remove(&server) {
-            registry.part(server, &watcher);
+        if let Some(watcher) = self.lock().watchers.remove(&server) {
             watcher.signal.send_replace(Signal::Replaced);
         }
     }
@@ -148,27 +147,25 @@ impl Watchers {
         self.lock().watchers.get(&server)?.reports.get(&connection).cloned()
     }
 
-    /// What the gateway of a server counted on a connection: before it left, if it did, and as it watches now. Oldest first.
-    pub fn counts(&self, server: ServerId, connection: ConnectionId) -> Vec<EndCounts> {
-        let registry = self.lock();
-        let left = registry.left.get(&connection).into_iter().flatten().filter(|(of, _)| *of == server);
-        let mut counts: Vec<_> = left.map(|(_, counts)| *counts).collect();
-        let report = registry.watchers.get(&server).and_then(|watcher| watcher.reports.get(&connection));
-        counts.extend(report.and_then(|(report, _)| report.counts));
-        counts
+    /// What the watching gateway of a server last told that it counted on a connection; none: nobody watches, or nothing is
+    /// counted there.
+    pub fn counts(&self, server: ServerId, connection: ConnectionId) -> Option<EndCounts> {
+        self.lock().watchers.get(&server)?.reports.get(&connection)?.0.counts
     }
 
-    /// Forgets what gateways that have left had counted on a connection: it is entered. What came meanwhile stays.
-    pub fn entered(&self, connection: ConnectionId) {
-        let mut registry = self.lock();
-        if !registry.counted.contains(&connection) {
-            registry.left.remove(&connection);
-        }
+    /// The connections on which gateways counted something that is not entered.
+    pub fn counted(&self) -> BTreeSet<ConnectionId> {
+        self.lock().unentered.connections().collect()
     }
 
-    /// Takes away the names of the connections on which something else was counted since the last time.
-    pub fn take_counted(&self) -> BTreeSet<ConnectionId> {
-        std::mem::take(&mut self.lock().counted)
+    /// What is not entered of a connection, oldest first: also of gateways that have left since.
+    pub fn told(&self, connection: ConnectionId) -> Vec<Told> {
+        self.lock().unentered.of(connection)
+    }
+
+    /// What [`Watchers::told`] read of a connection is entered. What came meanwhile stays.
+    pub fn entered(&self, connection: ConnectionId, read: &[Told]) {
+        self.lock().unentered.entered(connection, read);
     }
 
     /// Takes away the newest head of a gateway's audit log that is not written down; another gateway of the server has its own.
@@ -221,20 +218,6 @@ impl Watchers {
     }
 }
 
-impl Registry {
-    /// Keeps what a gateway that leaves counted last and nobody has entered.
-    fn part(&mut self, server: ServerId, watcher: &Watcher) {
-        let counted = watcher.reports.iter().filter(|(id, _)| self.counted.contains(id));
-        for (id, counts) in counted.filter_map(|(id, (report, _))| Some((*id, report.counts?))) {
-            if self.left.len() < LEFT_MOST {
-                let left = self.left.entry(id).or_default();
-                left.push((server, counts));
-                left.drain(..left.len().saturating_sub(PARTINGS));
-            }
-        }
-    }
-}
-
 impl Watcher {
     fn wake(&self) {
         self.signal.send_modify(|signal| {
@@ -245,102 +228,6 @@ impl Watcher {
     }
 }
 
-/// One watch; leaves the registry when dropped.
-#[derive(Debug)]
-pub struct WatchSession {
-    watchers: Watchers,
-    server: ServerId,
-    session: u64,
-    /// Signals to this watch.
-    pub changes: watch::Receiver<Signal>,
-}
-
-impl WatchSession {
-    /// The number of this watch.
-    pub fn session(&self) -> u64 {
-        self.session
-    }
-
-    /// The newest revision that was read for it.
-    pub fn read(&self, revision: u64) {
-        self.with(|watcher, _, _| watcher.revision = revision);
-    }
-
-    /// The server whose gateway watches.
-    pub fn server(&self) -> ServerId {
-        self.server
-    }
-
-    /// Notes a sign of life.
-    pub fn heard(&self, now: u64) {
-        self.with(|watcher, _, _| watcher.last_heard = now);
-    }
-
-    /// Keeps the newest head of the gateway's audit log until it is written down.
-    pub fn audit_head(&self, gateway: GatewayPublicKey, head: ReportedHead) {
-        let mut registry = self.watchers.lock();
-        if registry.watchers.get(&self.server).is_some_and(|watcher| watcher.session == self.session) {
-            registry.heads.insert(self.server, (gateway, head));
-        }
-    }
-
-    /// Keeps reports about connections that `known` names; returns how many were dropped.
-    pub fn report(&self, reports: Vec<ConnectionReport>, known: &[ConnectionId], now: u64) -> usize {
-        let (kept, dropped): (Vec<_>, Vec<_>) =
-            reports.into_iter().partition(|report| known.binary_search(&report.id).is_ok());
-        self.with(|watcher, mut news, counted| {
-            for report in kept {
-                let report = ConnectionReport { problem: report.problem.as_deref().map(brief), ..report };
-                if let Some(news) = &mut news {
-                    news.insert((self.server, report.id));
-                }
-                let (id, counts) = (report.id, report.counts);
-                let before = watcher.reports.insert(id, (report, now)).and_then(|(before, _)| before.counts);
-                if counts.is_some() && counts != before {
-                    counted.insert(id);
-                }
-            }
-        });
-        dropped.len()
-    }
-
-    /// Forgets what was reported about connections that are not in the policy any more.
-    pub fn retain(&self, known: &[ConnectionId]) {
-        self.with(|watcher, mut news, _| {
-            watcher.reports.retain(|id, _| {
-                let stays = known.binary_search(id).is_ok();
-                if let (false, Some(news)) = (stays, &mut news) {
-                    news.insert((self.server, *id));
-                }
-                stays
-            });
-        });
-    }
-
-    fn with(
-        &self,
-        change: impl FnOnce(&mut Watcher, Option<&mut BTreeSet<(ServerId, ConnectionId)>>, &mut BTreeSet<ConnectionId>),
-    ) {
-        let mut registry = self.watchers.lock();
-        let Registry { watchers, news, counted, .. } = &mut *registry;
-        if let Some(watcher) = watchers.get_mut(&self.server)
-            && watcher.session == self.session
-        {
-            change(watcher, news.as_mut(), counted);
-        }
-    }
-}
-
-impl Drop for WatchSession {
-    fn drop(&mut self) {
-        let mut registry = self.watchers.lock();
-        if registry.watchers.get(&self.server).is_some_and(|watcher| watcher.session == self.session) {
-            let left = registry.watchers.remove(&self.server);
-            left.into_iter().for_each(|watcher| registry.part(self.server, &watcher));
-        }
-    }
-}
-
 /// Words of a gateway as they are kept and logged: one line of at most 300 characters.
 pub(crate) fn brief(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
@@ -348,6 +235,8 @@ pub(crate) fn brief(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gateway_proto::api::gateway::Connectivity;
+
     use super::*;
 
     fn server(n: u8) -> ServerId {
@@ -402,5 +291,58 @@ mod tests {
         assert_eq!(watchers.last_heard(server(1)), Some(8));
         drop(latest);
         assert_eq!(watchers.count(), 0);
+    }
+
+    fn told(id: ConnectionId, epoch: u64, messages: u64) -> Vec<ConnectionReport> {
+        let counts = Some(EndCounts { epoch, messages, ..EndCounts::default() });
+        vec![ConnectionReport {
+            id,
+            connectivity: Connectivity::Connected,
+            path: None,
+            rtt_ms: None,
+            last_message_at: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            streams: 1,
+            problem: None,
+            counts,
+        }]
+    }
+
+    #[test]
+    fn what_a_gateway_counted_waits_until_it_is_entered_however_its_watch_ends() {
+        let (watchers, id) = (Watchers::default(), ConnectionId::new(1, [1; 10]));
+        let counted = || watchers.told(id).into_iter().map(|(_, counts)| (counts.epoch, counts.messages));
+        let watch = enter(&watchers, 1, 0);
+        watch.report(told(id, 1, 100), &[id], 0);
+        // A round has read it, and fails after the gateway has left.
+        let read = watchers.told(id);
+        drop(watch);
+        assert_eq!((watchers.counts(server(1), id), counted().collect::<Vec<_>>()), (None, vec![(1, 100)]));
+        // The gateway comes back from a restart, is replaced, and watches elsewhere in the end.
+        let older = enter(&watchers, 1, 1);
+        older.report(told(id, 2, 5), &[id], 1);
+        let newer = enter(&watchers, 1, 2);
+        newer.report(told(id, 2, 9), &[id], 2);
+        watchers.entered(id, &read);
+        watchers.replace(server(1));
+        assert_eq!(counted().collect::<Vec<_>>(), [(2, 9)]);
+        assert_eq!(watchers.counted(), BTreeSet::from([id]));
+        watchers.entered(id, &watchers.told(id));
+        assert!(watchers.counted().is_empty());
+        drop((older, newer));
+    }
+
+    #[test]
+    fn counts_that_were_told_before_are_no_news_and_those_of_unknown_connections_are_dropped() {
+        let (watchers, id) = (Watchers::default(), ConnectionId::new(1, [1; 10]));
+        let watch = enter(&watchers, 1, 0);
+        assert_eq!(watch.report(told(id, 1, 5), &[], 0), Dropped { reports: 1, counts: 0 });
+        assert!(watchers.counted().is_empty());
+        assert_eq!(watch.report(told(id, 1, 5), &[id], 0), Dropped::default());
+        watchers.entered(id, &watchers.told(id));
+        watch.report(told(id, 1, 5), &[id], 1);
+        assert!(watchers.counted().is_empty());
+        assert_eq!(watchers.counts(server(1), id).map(|counts| counts.messages), Some(5));
     }
 }

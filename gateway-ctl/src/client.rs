@@ -8,7 +8,11 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 
 pub(crate) use control::{Control, Credential};
 pub(crate) use daemon::Daemon;
-use gateway_net::{http::HttpSetupError, proxy::ProxyEnvironmentError, tls::PinMismatch};
+use gateway_net::{
+    http::{CONNECT_TIMEOUT, HttpSetupError},
+    proxy::ProxyEnvironmentError,
+    tls::{PinMismatch, is_unknown_certificate},
+};
 use gateway_proto::api::Problem;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
@@ -33,6 +37,17 @@ pub(crate) enum ClientError {
         address: String,
         /// The two pins.
         source: PinMismatch,
+    },
+    /// A certificate of its own, and no pin to know it by.
+    #[error(
+        "the certificate of {address} is vouched for by no public authority; a control plane with a key of its own is known by \
+         the pin that it prints when it is ready: give it with --pin, or its ready.json with --control-ready-file"
+    )]
+    UnknownCertificate {
+        /// Whom we asked.
+        address: String,
+        /// Why.
+        source: reqwest::Error,
     },
     /// No connection, or it broke.
     #[error("cannot reach {address}")]
@@ -98,6 +113,7 @@ impl ClientError {
         match self {
             Self::Refused(problem) | Self::SessionRefused(problem) => problem.status < 500 && problem.status != 429,
             Self::Pin { .. }
+            | Self::UnknownCertificate { .. }
             | Self::Transport { .. }
             | Self::Timeout { .. }
             | Self::DaemonNotRunning { .. }
@@ -177,7 +193,12 @@ impl Http {
                 return ClientError::DaemonForbidden { path };
             }
         }
+        if is_unknown_certificate(&error) {
+            return ClientError::UnknownCertificate { address: self.address.clone(), source: error.without_url() };
+        }
         if error.is_timeout() {
+            // Whoever did not finish the handshake had less time than whoever does not answer.
+            let limit = if error.is_connect() { limit.min(CONNECT_TIMEOUT) } else { limit };
             return ClientError::Timeout { address: self.address.clone(), limit };
         }
         ClientError::Transport { address: self.address.clone(), source: error.without_url() }
@@ -193,4 +214,22 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_net::{http::client_builder, tls::ServerTrust};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_does_not_finish_the_handshake_is_told_to_have_had_the_time_for_that() {
+        // The system takes the connection, and nobody ever says a word.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://{}", silent.local_addr().unwrap());
+        let builder = client_builder(ServerTrust::WebPki, None).connect_timeout(Duration::from_millis(50));
+        let http = Http { client: builder.build().unwrap(), base: address.clone(), address, socket: None };
+        let error = http.send(http.client.get(http.url("/")), Duration::from_secs(30)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Timeout { limit, .. } if limit == CONNECT_TIMEOUT), "{error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
-use gateway_net::causes::with_causes;
+use gateway_net::{causes::with_causes, secret_file::SecretFileError};
 
 use crate::{
     client::ClientError, output::text::printable_lines, profile::ProfileError, ready::ReadyError,
@@ -70,6 +70,12 @@ pub(crate) enum CtlError {
         /// What the system said.
         source: io::Error,
     },
+    /// Whom the names of a site mean cannot be written down.
+    #[error(
+        "whom the site means by its names could not be remembered, and nothing was done; where no file can be written \
+         beside it, name partners by their ids (org_…)"
+    )]
+    Partners(#[source] SecretFileError),
     /// The program itself.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
@@ -92,6 +98,7 @@ impl CtlError {
             | Self::Terminal(_)
             | Self::Loopback(_)
             | Self::Man { .. }
+            | Self::Partners(_)
             | Self::Runtime(_) => exit::FAILURE,
         }
     }

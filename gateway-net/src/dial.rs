@@ -1,12 +1,18 @@
 //! TCP to a host: resolve, then happy eyeballs (RFC 8305).
 //!
 //! DNS may be out of order while everything else works, so a connection that matters remembers the addresses at which a host
-//! was reached last, and uses them when its name does not resolve. Invariants: the memory is bounded and holds only addresses
-//! to which a connection was made; addresses from DNS always come before it. Who answers there proves itself by its TLS key.
+//! was reached last, and uses them when its name does not resolve, or resolves to where the host is not. Invariants: the memory is bounded and holds only addresses
+//! at which the host itself answered, as its TLS key (or, of a proxy, its answer) proved; a captive portal that takes every
+//! connection is not remembered. Addresses from DNS always come before it.
 
 mod names;
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,6 +24,8 @@ use crate::mss;
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses tried of one name: more are a misconfiguration or an attack through DNS.
 const MAX_ADDRESSES: usize = 16;
+/// So long the addresses from DNS are tried alone, when others are at hand.
+const NAMED_FIRST: Duration = Duration::from_secs(2);
 /// For an answer of the name servers, when other addresses are at hand, and when there are none.
 const RESOLVE_WITHIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
 
@@ -63,46 +71,90 @@ pub(crate) async fn dial(
     step: &mut &'static str,
 ) -> Result<TcpStream, DialError> {
     *step = steps.resolve;
-    let (addresses, problem) = match host {
-        Host::Domain(name) => resolve(name, port, unresolved).await.map_err(DialError::Resolve)?,
-        Host::Ipv4(ip) => (vec![SocketAddr::new((*ip).into(), port)], None),
-        Host::Ipv6(ip) => (vec![SocketAddr::new((*ip).into(), port)], None),
-    };
+    let mut addresses = addresses(host, port, unresolved).await?;
     *step = steps.connect;
-    let tcp = match race(interleave(addresses)).await {
-        Ok(tcp) => tcp,
-        Err(error) => {
+    addresses.connect().await
+}
+
+/// Where the host may be, for whoever can tell it from another one. The caller sets the time limit.
+pub(crate) async fn addresses(host: &Host<&str>, port: u16, unresolved: Unresolved) -> Result<Addresses, DialError> {
+    let one = |ip: IpAddr| Addresses { named: vec![SocketAddr::new(ip, port)], ..Addresses::default() };
+    match host {
+        Host::Domain(name) => resolve(name, port, unresolved).await.map_err(DialError::Resolve),
+        Host::Ipv4(ip) => Ok(one((*ip).into())),
+        Host::Ipv6(ip) => Ok(one((*ip).into())),
+    }
+}
+
+/// Addresses of one host that were not tried in vain yet.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    /// From DNS, or the host is an address.
+    named: Vec<SocketAddr>,
+    /// Others, at which it was reached last.
+    remembered: Vec<SocketAddr>,
+    /// Why there are none from DNS.
+    problem: Option<io::Error>,
+}
+
+impl Addresses {
+    /// A connection to one of them, without Nagle's delay, and not to that one again.
+    pub(crate) async fn connect(&mut self) -> Result<TcpStream, DialError> {
+        let tcp = self.reach().await.map_err(|error| match &self.problem {
             // Whoever reads it looks at the name servers first: the host may have moved.
-            return Err(match problem {
-                Some(problem) => DialError::Resolve(io::Error::new(
-                    problem.kind(),
-                    format!("{problem}; at the addresses it had last: {error}"),
-                )),
-                None => DialError::Connect(error),
-            });
+            Some(problem) => DialError::Resolve(io::Error::new(
+                problem.kind(),
+                format!("{problem}; at the addresses it had last: {error}"),
+            )),
+            None => DialError::Connect(error),
+        })?;
+        let tried = tcp.peer_addr().map_err(DialError::Connect)?;
+        for addresses in [&mut self.named, &mut self.remembered] {
+            addresses.retain(|address| address.ip() != tried.ip());
         }
-    };
-    tcp.set_nodelay(true).map_err(DialError::Connect)?;
+        tcp.set_nodelay(true).map_err(DialError::Connect)?;
+        Ok(tcp)
+    }
+
+    /// Whether one is left to try.
+    pub(crate) fn are_left(&self) -> bool {
+        !self.named.is_empty() || !self.remembered.is_empty()
+    }
+
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let named = race(interleave(self.named.clone()));
+        if self.remembered.is_empty() {
+            return named.await;
+        }
+        if let Ok(Ok(tcp)) = tokio::time::timeout(NAMED_FIRST, named).await {
+            return Ok(tcp);
+        }
+        race(self.remembered.iter().chain(&self.named).copied().collect()).await
+    }
+}
+
+/// The host at the other end of a connection that [`dial`] made has proved that it is `host`.
+pub(crate) fn reached(host: &Host<&str>, tcp: &TcpStream) {
     if let (Host::Domain(name), Ok(reached)) = (host, tcp.peer_addr()) {
         names::KNOWN.reached(name, reached.ip());
     }
-    Ok(tcp)
 }
 
-/// The addresses of a name; with them, why they are not from DNS.
-async fn resolve(name: &str, port: u16, unresolved: Unresolved) -> io::Result<(Vec<SocketAddr>, Option<io::Error>)> {
-    let known: Vec<_> = match unresolved {
+/// The addresses of a name.
+async fn resolve(name: &str, port: u16, unresolved: Unresolved) -> io::Result<Addresses> {
+    let mut known: Vec<_> = match unresolved {
         Unresolved::Remember => names::KNOWN.of(name).into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
         Unresolved::Fail => Vec::new(),
     };
     let limit = if known.is_empty() { RESOLVE_WITHIN[1] } else { RESOLVE_WITHIN[0] };
     let error = match tokio::time::timeout(limit, tokio::net::lookup_host((name, port))).await {
         Ok(Ok(found)) => {
-            let addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
-            if addresses.is_empty() {
+            let named: Vec<_> = found.take(MAX_ADDRESSES).collect();
+            if named.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
             }
-            return Ok((addresses, None));
+            known.retain(|address| !named.contains(address));
+            return Ok(Addresses { named, remembered: known, problem: None });
         }
         // That there is no such name and that no server could be asked look alike here.
         Ok(Err(error)) => error,
@@ -114,8 +166,8 @@ async fn resolve(name: &str, port: u16, unresolved: Unresolved) -> io::Result<(V
     if known.is_empty() {
         return Err(error);
     }
-    tracing::warn!(host = name, %error, "the name does not resolve: the addresses at which it was reached last are tried");
-    Ok((known, Some(error)))
+    tracing::debug!(host = name, %error, "the name does not resolve: the addresses at which it was reached last are tried");
+    Ok(Addresses { named: Vec::new(), remembered: known, problem: Some(error) })
 }
 
 /// The families in turn, the resolver's first choice first (RFC 8305 §4).
@@ -217,11 +269,27 @@ mod tests {
             dial(&Host::Domain(name), port, unresolved, Steps::DIRECT, &mut step).await
         };
         assert!(matches!(dial(Unresolved::Remember).await, Err(DialError::Resolve(_))));
-        names::KNOWN.reached(name, open.local_addr().unwrap().ip());
+        let before = TcpStream::connect(open.local_addr().unwrap()).await.unwrap();
+        reached(&Host::Domain(name), &before);
         assert!(dial(Unresolved::Remember).await.is_ok());
         assert!(matches!(dial(Unresolved::Fail).await, Err(DialError::Resolve(_))), "a diagnosis says what is wrong");
         drop(open);
         let Err(DialError::Resolve(error)) = dial(Unresolved::Remember).await else { panic!("nobody listens") };
         assert!(error.to_string().contains("at the addresses it had last"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn where_the_host_was_reached_last_is_tried_after_what_dns_says_and_no_address_twice() {
+        let (named, known) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.2:0").await);
+        let known = known.unwrap();
+        let (first, second) = (named.local_addr().unwrap(), known.local_addr().unwrap());
+        let mut addresses = Addresses { named: vec![first], remembered: vec![second], problem: None };
+        assert_eq!(addresses.connect().await.unwrap().peer_addr().unwrap(), first);
+        assert!(addresses.are_left());
+        assert_eq!(addresses.connect().await.unwrap().peer_addr().unwrap(), second, "the first was another host");
+        assert!(!addresses.are_left() && addresses.connect().await.is_err());
+        drop(named);
+        let mut addresses = Addresses { named: vec![first], remembered: vec![second], problem: None };
+        assert_eq!(addresses.connect().await.unwrap().peer_addr().unwrap(), second, "nobody listens at the first");
     }
 }

@@ -1,5 +1,5 @@
-//! The IO edge shared by the four programs: TLS with pins, the HTTP and WebSocket clients, secret files, logging,
-//! shutdown, the wall clock and random bytes.
+//! The IO edge shared by the four programs: TLS with pins, the HTTP and WebSocket clients, secret files, files that people
+//! write, logging, shutdown, the wall clock and random bytes.
 //!
 //! Why it is a crate of its own: these are the places where a difference between two programs would be a security hole
 //! (a pin checked in one and not in the other, a key file readable by all, a request without a limit). There is exactly one of each,
@@ -15,6 +15,7 @@
 //! | [`mss`] | the largest TCP segment, for paths that swallow large packets |
 //! | [`secret_file`] | files written atomically and readable by their owner only |
 //! | [`log`] | log set-up |
+//! | [`document`] | files that people write, read with all their mistakes |
 //! | [`shutdown`] | the first signal asks, the second insists |
 //! | [`time`] | the wall clock, read nowhere else |
 //! | [`udp`] | the UDP socket under tunnels and relays |
@@ -23,6 +24,7 @@
 
 pub mod causes;
 mod dial;
+pub mod document;
 pub mod entropy;
 pub mod http;
 pub mod inspect;

@@ -19,7 +19,7 @@ pub use acme::{AcmeCertificates, ChallengeError, acme_server_config, certificate
 pub use authorities::{AuthoritiesError, foreign_client_config};
 pub use identity::{IdentityError, ServerIdentity};
 pub(crate) use pin::PinVerifier;
-pub use pin::{PinError, PinMismatch, TlsPin, spki_pin};
+pub use pin::{PinError, PinMismatch, TlsPin, is_unknown_certificate, spki_pin};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},

@@ -13,9 +13,13 @@ pub use tokio_tungstenite::tungstenite::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{client::IntoClientRequest, http::header::SEC_WEBSOCKET_PROTOCOL, protocol::WebSocketConfig},
+    tungstenite::{
+        client::IntoClientRequest,
+        http::header::{SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE},
+        protocol::WebSocketConfig,
+    },
 };
-use url::Url;
+use url::{Host, Url};
 
 use crate::{
     dial::{self, DialError, Steps, Unresolved},
@@ -25,8 +29,13 @@ use crate::{
 
 /// Budget for everything up to the upgraded connection (paths.md §7).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// So long TLS may take at one address while there are others to try.
+const OTHERS_WAIT: Duration = Duration::from_secs(4);
 /// Unsent bytes after which the stream refuses more instead of growing.
 const MAX_WRITE_BUFFER: usize = 1 << 20;
+
+/// Characters of a refusal's words that are kept.
+const MAX_CHALLENGE: usize = 200;
 
 /// A WebSocket over TLS over TCP: a `Stream` and `Sink` of [`Message`]s.
 pub type WsStream = WebSocketStream<TlsStream<TcpStream>>;
@@ -90,6 +99,8 @@ pub enum WsError {
         host: String,
         /// The status.
         status: StatusCode,
+        /// What it said about it in `WWW-Authenticate`.
+        challenge: Option<String>,
     },
     /// The upgrade failed in another way.
     #[error("'{host}' does not speak the sub-protocol '{protocol}' over WebSocket")]
@@ -125,26 +136,21 @@ async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str)
         return Err(WsError::Url(url.clone()));
     };
     let port = url.port_or_known_default().unwrap_or(443);
-    let tcp = match options.proxy.as_ref().filter(|proxy| proxy.covers(&target)) {
-        Some(proxy) => proxy.tunnel(&target, port, step).await?,
-        None => {
-            dial::dial(&target, port, Unresolved::Remember, Steps::DIRECT, step).await.map_err(|error| match error {
-                DialError::Resolve(source) => WsError::Resolve { host: host.to_owned(), source },
-                DialError::Connect(source) => WsError::Tcp { host: host.to_owned(), port, source },
-            })?
+    let proxy = options.proxy.as_ref().filter(|proxy| proxy.covers(&target));
+    let tls = match proxy {
+        Some(proxy) => {
+            let tcp = proxy.tunnel(&target, port, step).await?;
+            secure(options, &target, tcp, step).await?
         }
+        None => reach(options, &target, port, step).await?,
     };
-
-    *step = "TLS handshake";
-    let connector = TlsConnector::from(Arc::new(client_config(options.trust, &[ALPN_HTTP1])));
-    let name = server_name(&target).ok_or_else(|| WsError::Url(url.clone()))?;
-    let tls = connector.connect(name, tcp).await;
-    let tls = tls.map_err(|source| WsError::Tls { host: host.to_owned(), source })?;
 
     *step = "WebSocket upgrade";
     let upgrade_error = |error: WsStreamError| {
         if let WsStreamError::Http(response) = &error {
-            return WsError::Status { host: host.to_owned(), status: response.status() };
+            let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+            let challenge = challenge.map(|text| text.chars().take(MAX_CHALLENGE).collect());
+            return WsError::Status { host: host.to_owned(), status: response.status(), challenge };
         }
         WsError::Upgrade { host: host.to_owned(), protocol: options.protocol, source: Box::new(error) }
     };
@@ -154,6 +160,58 @@ async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str)
     let config = stream_config(options.max_message);
     let (stream, _response) = client_async_with_config(request, tls, Some(config)).await.map_err(upgrade_error)?;
     Ok(stream)
+}
+
+/// TLS straight to the host, at the first of its addresses where it proves that it is the host: a name server may name another
+/// one's, and then the addresses at which it was reached last are tried as well. Of the errors, the first one counts.
+async fn reach(
+    options: &WsOptions,
+    target: &Host<&str>,
+    port: u16,
+    step: &mut &'static str,
+) -> Result<TlsStream<TcpStream>, WsError> {
+    let dial_error = |error: DialError| match error {
+        DialError::Resolve(source) => WsError::Resolve { host: target.to_string(), source },
+        DialError::Connect(source) => WsError::Tcp { host: target.to_string(), port, source },
+    };
+    *step = Steps::DIRECT.resolve;
+    let mut addresses = dial::addresses(target, port, Unresolved::Remember).await.map_err(dial_error)?;
+    let mut first = None;
+    loop {
+        *step = Steps::DIRECT.connect;
+        let tcp = match addresses.connect().await {
+            Ok(tcp) => tcp,
+            Err(error) => return Err(first.unwrap_or_else(|| dial_error(error))),
+        };
+        let secured = secure(options, target, tcp, step);
+        let secured = if addresses.are_left() {
+            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "TLS over TCP comes to no end");
+            let tls_error = |source| WsError::Tls { host: target.to_string(), source };
+            tokio::time::timeout(OTHERS_WAIT, secured).await.map_err(late).map_err(tls_error).flatten()
+        } else {
+            secured.await
+        };
+        match secured {
+            Ok(tls) => {
+                dial::reached(target, tls.get_ref().0);
+                return Ok(tls);
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+}
+
+/// TLS with whoever is at the other end of a connection, if it is the host.
+async fn secure(
+    options: &WsOptions,
+    target: &Host<&str>,
+    tcp: TcpStream,
+    step: &mut &'static str,
+) -> Result<TlsStream<TcpStream>, WsError> {
+    *step = "TLS handshake";
+    let connector = TlsConnector::from(Arc::new(client_config(options.trust, &[ALPN_HTTP1])));
+    let name = server_name(target).ok_or_else(|| WsError::Url(options.url.clone()))?;
+    connector.connect(name, tcp).await.map_err(|source| WsError::Tls { host: target.to_string(), source })
 }
 
 fn stream_config(max_message: usize) -> WebSocketConfig {

@@ -198,6 +198,10 @@ async fn a_refusal_keeps_its_status_and_says_what_to_do() {
     assert!(text.contains("relay.invalid:8443") && text.contains("allowed at the proxy"), "{text}");
     let error = Site::failure(Behavior::Answer(b"HTTP/1.1 502 Bad Gateway\r\n\r\n".into())).await;
     assert!(error.to_string().contains("the proxy cannot reach it"), "{error}");
+    let error = Site::failure(Behavior::Answer(b"HTTP/1.1 401 Unauthorized\r\n\r\n".into())).await;
+    assert!(matches!(error, ProxyError::Credentials { status: StatusCode::UNAUTHORIZED, .. }), "{error:?}");
+    let error = Site::failure(Behavior::Answer(b"HTTP/1.1 302 Found\r\nlocation: http://login/\r\n\r\n".into())).await;
+    assert!(error.to_string().contains("login page"), "{error}");
 }
 
 #[tokio::test]

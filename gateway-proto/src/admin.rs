@@ -12,14 +12,17 @@
 //! | [`target`] | request targets with one reading only |
 //! | [`head`], [`body`] | HTTP/1.1, strictly |
 //! | [`guard`] | allow, mask or refuse |
+//! | [`form`] | the form of a sign-in, with one reading only |
 //! | [`forward`], [`answer`] | what is written to the engine and to the client |
 //! | [`redact`] | masks secrets in XML and JSON as they stream by |
 //! | [`limiter`] | how often somebody may try to sign in |
+//! | [`sessions`] | which connection a session at the engine belongs to |
 //! | [`call`] | the record of a call |
 
 pub mod answer;
 pub mod body;
 pub mod call;
+pub mod form;
 pub mod forward;
 pub mod guard;
 pub mod head;
@@ -28,4 +31,5 @@ pub mod opening;
 pub mod operation;
 mod phrase;
 pub mod redact;
+pub mod sessions;
 pub mod target;

@@ -5,13 +5,17 @@
 //! |---|---|
 //! | [`platform`] | people and automation with the control plane |
 //! | [`engine`] | the same, about the engines beside servers |
-//! | [`gateway`] | gatewayd with the control plane |
+//! | [`gateway`], [`refusal`] | gatewayd with the control plane |
 //! | [`local`] | gateway-ctl with gatewayd, over its Unix socket |
+//!
+//! What a value has to look like, and in which form it is kept, is in [`values`].
 
 pub mod engine;
 pub mod gateway;
 pub mod local;
 pub mod platform;
+pub mod refusal;
+pub mod values;
 
 use serde::{Deserialize, Serialize};
 

@@ -6,20 +6,27 @@
 //! **In flight.** The two counts are never of the same moment. A message is counted by the sender's gateway first and by the
 //! listener's within the grace; so what the sender counted a grace ago and the listener has not counted now is missing, and
 //! what the listener counted a grace ago and the sender has not counted now is a surplus. Between the two nothing
-//! is known, and nothing is said: under load a difference shows at the next pause.
+//! is known, and nothing is said: under load a difference shows at the next pause. Nor does load take anything back: an alarm
+//! keeps its difference as long as that may still be the one.
 //!
 //! **Restarts.** Counts begin at zero with each run of a gateway, under a new epoch; the tally adds the epochs up. What a
 //! gateway counted and could not report before it was killed is a difference, and rightly so: nobody can prove those.
 //!
-//! **Hysteresis.** A difference that lasts raises the alarm. It is cleared when the ends are equal again, and when
-//! it has not changed for a long time: then it is written off, and the comparison goes on from there.
+//! **Late and again.** Inside an epoch counts only grow, and an epoch is a name, not an order: clocks are set back. So the tally
+//! knows the most that was told of each epoch, and it says the same whatever came twice, late, or through two replicas in
+//! another order.
+//!
+//! **Hysteresis.** A difference that lasts raises the alarm. It is cleared when the ends are known to be equal, with nothing in
+//! flight, and when nothing has told of another difference for a long time, under load or not: then it is written off, and
+//! the comparison goes on from there.
 
 use serde::{Deserialize, Serialize};
 
 /// Cumulative counts of one end of a connection in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndCounts {
-    /// Identifies the run they belong to: counts of another epoch began at zero. Unix milliseconds of its beginning.
+    /// Identifies the run they belong to: counts of another epoch began at zero, and inside one they only grow. Unix milliseconds
+    /// of its beginning, no two alike.
     pub epoch: u64,
     /// Whole messages.
     pub messages: u64,
@@ -38,6 +45,12 @@ pub struct EndCounts {
 }
 
 impl EndCounts {
+    /// Whether they say all that these others say: later counts of the same epoch.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.totals(), other.totals());
+        self.epoch == other.epoch && ours.most(theirs) == ours
+    }
+
     fn totals(&self) -> Totals {
         let answers =
             self.accepted.saturating_add(self.errors).saturating_add(self.rejected).saturating_add(self.other);
@@ -59,7 +72,23 @@ impl Totals {
             answers: self.answers.saturating_add(other.answers),
         }
     }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_sub(other.messages),
+            answers: self.answers.saturating_sub(other.answers),
+        }
+    }
+
+    /// Of two counts of one epoch the later one: each number only grows.
+    fn most(self, other: Self) -> Self {
+        Self { messages: self.messages.max(other.messages), answers: self.answers.max(other.answers) }
+    }
 }
+
+/// Epochs beside the newest whose counts are known one by one. Something of an older one that comes again would be counted again:
+/// the gateway has run so many times anew meanwhile, with messages in each run.
+const FORMER: usize = 16;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +105,13 @@ pub struct BalanceTimes {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     epoch: Option<u64>,
-    /// All epochs before this one.
+    /// All epochs but this one.
     base: Totals,
     /// This epoch.
     current: Totals,
+    /// What is in `base` of epochs that were known before this one, the last one last; at most [`FORMER`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<(u64, Totals)>,
     /// When it was reported, Unix seconds.
     at: u64,
     /// What was reported before that, over all epochs.
@@ -91,24 +123,42 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The gateway reported at `now`, Unix seconds. Call it no more often than the grace.
-    pub fn report(&mut self, counts: &EndCounts, now: u64) {
-        let reported = counts.totals();
-        self.before = self.total();
-        let is_same = self.epoch == Some(counts.epoch);
-        // Counts only grow; those that do not are of another run, whatever their epoch says.
-        if !is_same || reported.messages < self.current.messages || reported.answers < self.current.answers {
-            self.base = self.base.plus(self.current);
-            self.epoch = Some(counts.epoch);
-            self.runs = self.runs.saturating_add(1);
+    /// Enters what is known of the end at `now`, Unix seconds: counts of any epochs in any order, also those that were entered
+    /// before. Returns how many messages that is more. Call it no more often than the grace.
+    pub fn report(&mut self, counts: &[EndCounts], now: u64) -> u64 {
+        let before = self.total();
+        for told in counts {
+            self.enter(told.epoch, told.totals());
         }
-        self.current = reported;
-        self.at = now;
+        let total = self.total();
+        if total != before {
+            (self.before, self.at) = (before, now);
+        }
+        total.minus(before).messages
     }
 
-    /// Whether a report says something new.
-    pub fn is_news(&self, counts: &EndCounts) -> bool {
-        self.epoch != Some(counts.epoch) || self.current != counts.totals()
+    fn enter(&mut self, epoch: u64, told: Totals) {
+        if self.epoch == Some(epoch) {
+            self.current = self.current.most(told);
+            return;
+        }
+        if let Some((_, known)) = self.former.iter_mut().find(|(former, _)| *former == epoch) {
+            let most = known.most(told);
+            self.base = self.base.plus(most.minus(*known));
+            *known = most;
+            return;
+        }
+        // A run that has counted nothing takes nobody's place.
+        if told == Totals::default() {
+            return;
+        }
+        if let Some(former) = self.epoch.replace(epoch) {
+            self.former.push((former, self.current));
+            self.former.drain(..self.former.len().saturating_sub(FORMER));
+        }
+        self.base = self.base.plus(self.current);
+        self.current = told;
+        self.runs = self.runs.saturating_add(1);
     }
 
     /// The gateway is heard, and has nothing newer at `now`, Unix seconds.
@@ -173,7 +223,7 @@ pub struct DeliveryAlarm {
 pub enum BalanceEvent {
     /// The ends differ, and that lasts.
     Raised(DeliveryAlarm),
-    /// The ends are equal again.
+    /// The ends are known to be equal again.
     Cleared(DeliveryAlarm),
     /// The ends have differed by the same for long: it is written off.
     WrittenOff(DeliveryAlarm),
@@ -216,21 +266,27 @@ impl Balance {
         times: &BalanceTimes,
     ) -> Option<BalanceEvent> {
         let (sent, heard) = (Span::of(sender, now, times), Span::of(listener, now, times));
-        let difference = Difference {
-            messages: certain(sent.map(|t| t.messages), heard.map(|t| t.messages), self.written_off.messages),
-            answers: certain(heard.map(|t| t.answers), sent.map(|t| t.answers), self.written_off.answers),
-        };
-        if difference == Difference::NONE {
+        let messages = Possible::of(sent.map(|t| t.messages), heard.map(|t| t.messages), self.written_off.messages);
+        let answers = Possible::of(heard.map(|t| t.answers), sent.map(|t| t.answers), self.written_off.answers);
+        // What an alarm has told stands until it is known to be otherwise; without one only what is certain counts.
+        let told = self.alarm().map_or(Difference::NONE, |alarm| alarm.difference);
+        let difference =
+            Difference { messages: messages.nearest(told.messages), answers: answers.nearest(told.answers) };
+        let is_equal = messages.is_none() && answers.is_none();
+        if is_equal || (difference == Difference::NONE && !self.is_alarm) {
             let alarm = self.alarm();
-            (self.since, self.is_alarm, self.difference) = (None, false, difference);
+            (self.since, self.is_alarm, self.difference) = (None, false, Difference::NONE);
             return alarm.map(BalanceEvent::Cleared);
         }
         let since = *self.since.get_or_insert(now);
         if difference != self.difference {
-            self.difference = difference;
             self.unchanged_since = now;
+            // Gone, and not yet known to be equal: the last one that was known stays until one of the two is certain.
+            if difference != Difference::NONE {
+                self.difference = difference;
+            }
         }
-        let alarm = DeliveryAlarm { since, difference };
+        let alarm = DeliveryAlarm { since, difference: self.difference };
         if !self.is_alarm && now.saturating_sub(since) >= times.lasting {
             self.is_alarm = true;
             return Some(BalanceEvent::Raised(alarm));
@@ -238,8 +294,8 @@ impl Balance {
         if self.is_alarm && now.saturating_sub(self.unchanged_since) >= times.settled {
             let sum = |a: i64, b: i64| a.saturating_add(b);
             self.written_off = Difference {
-                messages: sum(self.written_off.messages, difference.messages),
-                answers: sum(self.written_off.answers, difference.answers),
+                messages: sum(self.written_off.messages, self.difference.messages),
+                answers: sum(self.written_off.answers, self.difference.answers),
             };
             (self.since, self.is_alarm, self.difference) = (None, false, Difference::NONE);
             return Some(BalanceEvent::WrittenOff(alarm));
@@ -265,134 +321,30 @@ impl Span<Totals> {
     }
 }
 
-/// How much the second is certainly behind (positive) or ahead (negative) of the first.
-fn certain(first: Span<i128>, second: Span<i128>, written_off: i64) -> i64 {
-    let written_off = i128::from(written_off);
-    let least = first.then - second.now - written_off;
-    let most = first.now - second.then - written_off;
-    let certain = if least > 0 { least } else { most.min(0) };
-    i64::try_from(certain).unwrap_or(if certain > 0 { i64::MAX } else { i64::MIN })
+/// By how much the second may be behind (positive) or ahead (negative) of the first; one number where nothing is in flight.
+#[derive(Debug, Clone, Copy)]
+struct Possible {
+    least: i128,
+    most: i128,
+}
+
+impl Possible {
+    fn of(first: Span<i128>, second: Span<i128>, written_off: i64) -> Self {
+        let written_off = i128::from(written_off);
+        Self { least: first.then - second.now - written_off, most: first.now - second.then - written_off }
+    }
+
+    /// The difference that needs the least to have changed since it was this one. Nearest to none is what is certain.
+    fn nearest(self, told: i64) -> i64 {
+        let nearest = i128::from(told).max(self.least).min(self.most);
+        i64::try_from(nearest).unwrap_or(if nearest > 0 { i64::MAX } else { i64::MIN })
+    }
+
+    /// There is none, and none can be hidden in what is in flight.
+    fn is_none(self) -> bool {
+        (self.least, self.most) == (0, 0)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const TIMES: BalanceTimes = BalanceTimes { grace: 10, lasting: 60, settled: 900 };
-
-    fn counts(epoch: u64, messages: u64, accepted: u64) -> EndCounts {
-        EndCounts { epoch, messages, accepted, ..EndCounts::default() }
-    }
-
-    #[derive(Default)]
-    struct Pair {
-        sender: Tally,
-        listener: Tally,
-        balance: Balance,
-    }
-
-    impl Pair {
-        fn minute(&mut self, now: u64, sender: EndCounts, listener: EndCounts) -> Option<BalanceEvent> {
-            if self.sender.is_news(&sender) {
-                self.sender.report(&sender, now);
-            }
-            if self.listener.is_news(&listener) {
-                self.listener.report(&listener, now);
-            }
-            self.balance.handle_tallies(&self.sender, &self.listener, now, &TIMES)
-        }
-    }
-
-    #[test]
-    fn equal_counts_are_no_news_and_what_is_in_flight_is_no_difference() {
-        let mut pair = Pair::default();
-        for minute in 1..100 {
-            let (sent, heard) = (minute * 600, minute * 600 - minute % 7);
-            assert_eq!(pair.minute(minute * 60, counts(1, sent, heard), counts(2, heard, heard)), None);
-            assert_eq!(pair.balance.alarm(), None, "minute {minute}");
-        }
-        assert!(pair.balance.is_open(&pair.sender, &pair.listener, 99 * 60, &TIMES));
-    }
-
-    #[test]
-    fn a_message_that_never_arrives_raises_the_alarm_and_equality_clears_it() {
-        let mut pair = Pair::default();
-        let (sender, short) = (counts(1, 5, 4), counts(2, 4, 4));
-        assert_eq!(pair.minute(60, sender, short), None, "it may be in flight");
-        assert_eq!(pair.minute(120, sender, short), None, "it may arrive");
-        let alarm = DeliveryAlarm { since: 120, difference: Difference { messages: 1, answers: 0 } };
-        assert_eq!(pair.minute(180, sender, short), Some(BalanceEvent::Raised(alarm)));
-        assert_eq!(pair.balance.alarm(), Some(alarm));
-        assert_eq!(pair.minute(240, sender, short), None, "once");
-        // The report that was missing.
-        let whole = counts(2, 5, 4);
-        assert_eq!(pair.minute(300, sender, whole), Some(BalanceEvent::Cleared(alarm)));
-        assert_eq!(pair.balance.alarm(), None);
-    }
-
-    #[test]
-    fn an_answer_that_is_lost_on_its_way_back_is_a_difference_too() {
-        let mut pair = Pair::default();
-        for minute in 1..=4 {
-            pair.minute(minute * 60, counts(1, 5, 4), counts(2, 5, 5));
-        }
-        assert_eq!(pair.balance.alarm().map(|a| a.difference), Some(Difference { messages: 0, answers: 1 }));
-    }
-
-    #[test]
-    fn counts_go_on_over_a_restart_and_what_was_not_reported_is_a_difference() {
-        let mut pair = Pair::default();
-        pair.minute(60, counts(1, 100, 100), counts(2, 100, 100));
-        assert_eq!(pair.minute(120, counts(1, 103, 103), counts(3, 3, 3)), None);
-        pair.minute(180, counts(1, 103, 103), counts(3, 3, 3));
-        assert_eq!((pair.listener.messages(), pair.listener.runs()), (103, 2));
-        assert_eq!(pair.balance.alarm(), None);
-        // Killed before it reported two more.
-        for minute in 4..=6 {
-            pair.minute(minute * 60, counts(1, 106, 106), counts(4, 1, 1));
-        }
-        assert_eq!(pair.balance.alarm().map(|a| a.difference), Some(Difference { messages: 2, answers: -2 }));
-    }
-
-    #[test]
-    fn a_difference_that_stays_the_same_for_long_is_written_off_and_a_new_one_is_seen() {
-        let mut pair = Pair::default();
-        let events: Vec<_> = (1..30).filter_map(|m| pair.minute(m * 60, counts(1, 5, 5), counts(2, 4, 5))).collect();
-        assert!(matches!(events[..], [BalanceEvent::Raised(_), BalanceEvent::WrittenOff(_)]), "{events:?}");
-        assert_eq!(pair.balance.written_off(), Difference { messages: 1, answers: 0 });
-        for minute in 30..=33 {
-            pair.minute(minute * 60, counts(1, 9, 9), counts(2, 8, 9));
-            assert_eq!(pair.balance.alarm(), None);
-        }
-        assert!(!pair.balance.is_open(&pair.sender, &pair.listener, 33 * 60, &TIMES));
-        for minute in 34..=36 {
-            pair.minute(minute * 60, counts(1, 10, 9), counts(2, 8, 9));
-        }
-        assert_eq!(pair.balance.alarm().map(|a| a.difference.messages), Some(1));
-    }
-
-    #[test]
-    fn tallies_and_balance_survive_being_written_down() {
-        let mut pair = Pair::default();
-        for minute in 1..=4 {
-            pair.minute(minute * 60, counts(1, 5, 4), counts(2, 4, 4));
-        }
-        let text = serde_json::to_string(&(&pair.sender, &pair.balance)).unwrap_or_default();
-        let read: Option<(Tally, Balance)> = serde_json::from_str(&text).ok();
-        assert_eq!(read, Some((pair.sender, pair.balance)));
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_gateways_report_nothing_overflows(reports in proptest::collection::vec(any::<[u64; 8]>(), 0..20)) {
-            let mut pair = Pair::default();
-            for [now, epoch, a, b, c, d, e, f] in reports {
-                let sender = EndCounts { epoch, messages: a, accepted: b, errors: c, ..EndCounts::default() };
-                let listener = EndCounts { epoch, messages: d, accepted: e, other: f, ..EndCounts::default() };
-                pair.minute(now >> 1, sender, listener);
-            }
-        }
-    }
-}
+mod tests;

@@ -24,6 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::HL7V2_MLLP;
+
 /// Channels of one engine that are looked at; more are counted.
 pub const MAX_CHANNELS: usize = 2_000;
 /// Destinations of one channel that are looked at.
@@ -147,6 +149,29 @@ pub enum EngineState {
 }
 
 impl EngineChannel {
+    /// A channel like most, for tests and examples: it is started, with an MLLP listener for ten connections on a port of the
+    /// loopback interface, and that is all.
+    pub fn example(id: &str, name: &str, port: u16) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            state: EngineChannelState::Started,
+            undeployed_changes: false,
+            listener: Some(EngineListener {
+                transport: "TCP Listener".to_owned(),
+                behavior: Some(HL7V2_MLLP.to_owned()),
+                host: "0.0.0.0".to_owned(),
+                port,
+                address: Some(([127, 0, 0, 1], port).into()),
+                max_connections: Some(10),
+                tls: false,
+                server_mode: true,
+            }),
+            destinations: Vec::new(),
+            counts: EngineCounts::default(),
+        }
+    }
+
     /// The listener, if a partner's message can arrive there now: it listens, and the channel is started.
     pub fn exposed(&self) -> Option<&EngineListener> {
         self.listener.as_ref().filter(|listener| listener.server_mode && self.state == EngineChannelState::Started)

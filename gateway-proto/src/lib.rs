@@ -19,6 +19,7 @@
 //! | [`signal`] | Noise-sealed offers and answers |
 //! | [`path`] | the path agent: candidates, probes, selection |
 //! | [`congestion`] | what losses and round trips say about a path |
+//! | [`names`] | which characters names may hold, and which two are the same |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
 //! | [`engine`] | the engine beside a gateway: its channels as its own API describes them |
 //! | [`mllp`] | reads MLLP frames, so that an end with an unacknowledged message is never a clean one |
@@ -43,6 +44,7 @@ pub mod id;
 pub mod identity;
 pub mod jws;
 pub mod mllp;
+pub mod names;
 pub mod netcheck;
 pub mod observe;
 pub mod path;

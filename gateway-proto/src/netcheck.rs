@@ -181,6 +181,11 @@ pub enum HostOutcome {
         /// What it said.
         problem: String,
     },
+    /// The HTTP proxy does not accept our user and password.
+    ProxyLogin {
+        /// What it said.
+        problem: String,
+    },
     /// The HTTP proxy is not reached, or does not answer.
     ProxySilent {
         /// What happened.

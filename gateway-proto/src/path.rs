@@ -51,6 +51,7 @@ pub use agent::{PathAgent, PathConfig};
 pub use budget::MAX_PROBES_PER_MINUTE;
 pub use candidate::{Candidate, CandidateKind, Tier, is_public, normalize};
 pub use guess::{GUESS_SOCKETS, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY};
+pub use loss::Carried;
 pub use nat::NatView;
 pub use obstacle::Obstacle;
 pub use pairs::{MAX_LEARNED_PAIRS, MAX_PAIRS};

@@ -5,6 +5,9 @@
 //! queue, the queues served in turn, so that a peer with many streams does not keep the others out. Who waited until
 //! its deadline is refused, and told why.
 //!
+//! A connection keeps its place while it is idle, as engines keep theirs for days; so for each further peer that was granted
+//! the listener one place is kept free, of at most half of them: one peer's idle connections do not shut the others out.
+//!
 //! Pure: [`ask`](Places::ask), [`leave`](Places::leave), [`forget`](Places::forget),
 //! [`handle_timeout`](Places::handle_timeout) go in, [`poll_event`](Places::poll_event) and
 //! [`poll_timeout`](Places::poll_timeout) come out; after every input, take all events.
@@ -55,6 +58,10 @@ struct Waiting {
 pub struct Places<P> {
     most: u32,
     taken: u32,
+    /// Peers that may come, whether they have a place or not.
+    peers: u32,
+    /// Places that each peer has; none is zero.
+    holders: BTreeMap<P, u32>,
     tickets: u64,
     waiting: usize,
     queues: BTreeMap<P, VecDeque<Waiting>>,
@@ -64,11 +71,13 @@ pub struct Places<P> {
 }
 
 impl<P: Ord + Clone> Places<P> {
-    /// A listener with `most` places, at least one.
-    pub fn new(most: u32) -> Self {
+    /// A listener with `most` places, at least one, that so many peers were granted.
+    pub fn new(most: u32, peers: u32) -> Self {
         Self {
             most: most.max(1),
             taken: 0,
+            peers,
+            holders: BTreeMap::new(),
             tickets: 0,
             waiting: 0,
             queues: BTreeMap::new(),
@@ -80,6 +89,12 @@ impl<P: Ord + Clone> Places<P> {
     /// The listener has so many places now, at least one. Places that are taken stay taken.
     pub fn set_most(&mut self, most: u32) {
         self.most = most.max(1);
+        self.serve();
+    }
+
+    /// So many peers were granted the listener.
+    pub fn set_peers(&mut self, peers: u32) {
+        self.peers = peers;
         self.serve();
     }
 
@@ -105,12 +120,12 @@ impl<P: Ord + Clone> Places<P> {
 
     /// A stream of `peer` wants a place, and waits for `hold` at most.
     pub fn ask(&mut self, peer: P, hold: Duration, now: Instant) -> Asked {
-        // Who waits comes first, so nobody overtakes.
-        if self.taken < self.most && self.waiting == 0 {
-            self.taken += 1;
+        // Who waits comes first, so nobody overtakes; those who still do although there is a place, may not have it.
+        let queued = self.queues.get(&peer).map_or(0, VecDeque::len);
+        if queued == 0 && self.may_take(&peer) {
+            self.grant(peer);
             return Asked::Granted;
         }
-        let queued = self.queues.get(&peer).map_or(0, VecDeque::len);
         if self.waiting >= MAX_WAITING || queued >= MAX_WAITING_PER_PEER || hold.is_zero() {
             return Asked::Refused;
         }
@@ -121,10 +136,31 @@ impl<P: Ord + Clone> Places<P> {
         Asked::Waits(ticket)
     }
 
-    /// Who had a place gives it back.
-    pub fn leave(&mut self) {
+    /// A stream of `peer` gives its place back.
+    pub fn leave(&mut self, peer: &P) {
         self.taken = self.taken.saturating_sub(1);
+        if let Some(held) = self.holders.get_mut(peer) {
+            *held -= 1;
+            if *held == 0 {
+                self.holders.remove(peer);
+            }
+        }
         self.serve();
+    }
+
+    /// Whether a peer may have one more place: the first that is free, if it has none; else one beyond those that are kept.
+    fn may_take(&self, peer: &P) -> bool {
+        let free = self.most.saturating_sub(self.taken);
+        if !self.holders.contains_key(peer) {
+            return free > 0;
+        }
+        let without = self.peers.saturating_sub(u32::try_from(self.holders.len()).unwrap_or(u32::MAX));
+        free > without.min(self.most / 2)
+    }
+
+    fn grant(&mut self, peer: P) {
+        self.taken += 1;
+        *self.holders.entry(peer).or_default() += 1;
     }
 
     /// Who waited does so no longer. True: it did; false: its event is there already, or was taken.
@@ -156,26 +192,27 @@ impl<P: Ord + Clone> Places<P> {
     }
 
     fn serve(&mut self) {
-        while self.taken < self.most {
-            let Some(peer) = self.next_peer() else { return };
+        while let Some(peer) = self.next_peer() {
             let Some(queue) = self.queues.get_mut(&peer) else { return };
             let Some(first) = queue.pop_front() else { return };
             if queue.is_empty() {
                 self.queues.remove(&peer);
             }
             self.waiting -= 1;
-            self.taken += 1;
+            self.grant(peer.clone());
             self.served = Some(peer);
             self.events.push_back(PlaceEvent::Granted(first.ticket));
         }
     }
 
-    /// The peer after the one that was served last; queues are never empty.
+    /// Of those who wait and may take a place, the one after the peer that was served last; queues are never empty.
     fn next_peer(&self) -> Option<P> {
-        let after = self.served.as_ref().and_then(|served| {
-            self.queues.range((Bound::Excluded(served), Bound::Unbounded)).next().map(|(peer, _)| peer)
-        });
-        after.or_else(|| self.queues.keys().next()).cloned()
+        if self.taken >= self.most {
+            return None;
+        }
+        let from = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let in_turn = self.queues.range((from, Bound::Unbounded)).chain(&self.queues);
+        in_turn.map(|(peer, _)| peer).find(|peer| self.may_take(peer)).cloned()
     }
 
     fn remove(&mut self, mut gone: impl FnMut(&Waiting) -> bool) -> usize {
@@ -201,7 +238,7 @@ mod tests {
     }
 
     fn full(most: u32, now: Instant) -> Places<u8> {
-        let mut places = Places::new(most);
+        let mut places = Places::new(most, 1);
         for _ in 0..most {
             assert_eq!(places.ask(0, HOLD, now), Asked::Granted);
         }
@@ -222,7 +259,7 @@ mod tests {
         let ticket = wait(&mut places, 1, now);
         assert_eq!((places.taken(), places.waiting(), places.poll_timeout()), (10, 1, Some(now + HOLD)));
         assert_eq!(events(&mut places), []);
-        places.leave();
+        places.leave(&0);
         assert_eq!(events(&mut places), [PlaceEvent::Granted(ticket)]);
         assert_eq!((places.taken(), places.waiting(), places.poll_timeout()), (10, 0, None));
     }
@@ -237,7 +274,7 @@ mod tests {
         assert_eq!(events(&mut places), []);
         places.handle_timeout(now + HOLD);
         assert_eq!(events(&mut places), [PlaceEvent::Expired(first)]);
-        places.leave();
+        places.leave(&0);
         assert_eq!(events(&mut places), [PlaceEvent::Granted(second)]);
     }
 
@@ -248,10 +285,11 @@ mod tests {
         let greedy: Vec<_> = (0..5).map(|_| wait(&mut places, 1, now)).collect();
         let modest = wait(&mut places, 2, now);
         let third = wait(&mut places, 3, now);
-        let mut order = Vec::new();
-        for _ in 0..7 {
-            places.leave();
+        let (mut order, mut leaves) = (Vec::new(), 0);
+        for next in [1, 2, 3, 1, 1, 1, 1] {
+            places.leave(&leaves);
             order.extend(events(&mut places));
+            leaves = next;
         }
         let expected = [greedy[0], modest, third, greedy[1], greedy[2], greedy[3], greedy[4]];
         assert_eq!(order, expected.map(PlaceEvent::Granted));
@@ -264,10 +302,10 @@ mod tests {
         let (first, second) = (wait(&mut places, 1, now), wait(&mut places, 1, now));
         assert!(places.forget(first));
         assert!(!places.forget(first));
-        places.leave();
+        places.leave(&0);
         assert_eq!(events(&mut places), [PlaceEvent::Granted(second)]);
         assert!(!places.forget(second), "it has a place, and gives it back by leaving");
-        places.leave();
+        places.leave(&1);
         assert!(places.is_idle());
         assert_eq!(places.ask(9, HOLD, now), Asked::Granted);
     }
@@ -296,10 +334,41 @@ mod tests {
         places.set_most(3);
         assert_eq!(events(&mut places), [PlaceEvent::Granted(first)]);
         places.set_most(1);
-        places.leave();
-        places.leave();
+        places.leave(&0);
+        places.leave(&0);
         assert_eq!(events(&mut places), []);
-        places.leave();
+        places.leave(&0);
         assert_eq!(events(&mut places), [PlaceEvent::Granted(second)]);
+    }
+
+    #[test]
+    fn idle_connections_of_one_peer_leave_a_place_for_each_of_the_others() {
+        let now = Instant::now();
+        let mut places = Places::new(10, 3);
+        let taken = (0..12).filter(|_| places.ask(1, HOLD, now) == Asked::Granted).count();
+        assert_eq!((taken, places.waiting()), (8, 4), "two are kept");
+        assert_eq!(places.ask(2, HOLD, now), Asked::Granted, "those who wait for a ninth place are passed by");
+        assert!(matches!(places.ask(2, HOLD, now), Asked::Waits(_)), "the last one is the third peer's");
+        assert_eq!(places.ask(3, HOLD, now), Asked::Granted);
+        assert!(matches!(places.ask(3, HOLD, now), Asked::Waits(_)));
+        // Everybody is there: what is given back goes in turn.
+        places.leave(&1);
+        places.leave(&1);
+        assert_eq!(events(&mut places).len(), 2);
+        assert_eq!(places.taken(), 10);
+        places.set_peers(4);
+        places.leave(&1);
+        assert_eq!(events(&mut places), [], "a fourth peer was granted the listener");
+        places.set_peers(3);
+        assert_eq!(events(&mut places).len(), 1);
+    }
+
+    #[test]
+    fn many_peers_never_keep_more_than_half_of_the_places_from_the_one_that_is_busy() {
+        let now = Instant::now();
+        let mut places = Places::new(10, 1_000);
+        assert_eq!((0..64).filter(|_| places.ask(1, HOLD, now) == Asked::Granted).count(), 5);
+        let mut single = Places::new(1, 7);
+        assert_eq!(single.ask(1, HOLD, now), Asked::Granted);
     }
 }

@@ -11,20 +11,22 @@
 
 mod address;
 mod admission;
+mod choice;
 mod doubt;
 mod frame;
 mod heard;
 mod home;
 pub mod keys;
+mod lately;
 mod rate;
 mod refusal;
 pub mod udp;
 
 pub use address::RelayAddress;
 pub use admission::{Admission, sign_admission, verify_admission};
+pub use choice::{Choice, RelayChoice, Seen};
 pub use doubt::{Doubt, Standing};
 pub use frame::{ClientFrame, FrameError, RelayFrame, readdress, segments};
-pub use heard::{Heard, Hearing};
 pub use home::{HomeChooser, HomeReason, MAX_RELAYS};
 pub use rate::{SourceLimiter, TokenBucket, aggregate};
 pub use refusal::RefusalCode;

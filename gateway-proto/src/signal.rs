@@ -97,6 +97,9 @@ pub enum SignalError {
     /// Nothing here wants a direct path to this peer.
     #[error("no connection with this peer may carry data now, the offer is not answered")]
     NotWanted,
+    /// Our own configuration wants no direct paths.
+    #[error("direct paths are switched off on this side (tunnel.direct = false), the offer is not answered")]
+    SwitchedOff,
     /// Our own side could not seal or set up a handshake.
     #[error("our own keys do not make a handshake: check the policy's Noise keys")]
     Setup,

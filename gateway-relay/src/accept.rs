@@ -4,8 +4,10 @@
 //! jittered delays, so a restart storm spreads out by itself.
 
 use std::{
+    collections::HashMap,
     future::{Ready, ready},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -13,7 +15,7 @@ use std::{
 };
 
 use axum_server::accept::Accept;
-use gateway_proto::relay::{SourceLimiter, TokenBucket};
+use gateway_proto::relay::{SourceLimiter, TokenBucket, aggregate};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -34,12 +36,16 @@ const MAX_SOURCES: usize = 16_384;
 pub(crate) struct LimitAcceptor {
     rates: Arc<Mutex<Rates>>,
     open: Arc<Semaphore>,
+    most_per_source: usize,
     metrics: Arc<Metrics>,
 }
 
+#[derive(Debug)]
 struct Rates {
     all: TokenBucket,
     per_source: SourceLimiter,
+    /// Open connections by source: one is not to take the places of all. No more than are open in all.
+    open: HashMap<IpAddr, usize>,
 }
 
 impl LimitAcceptor {
@@ -48,12 +54,18 @@ impl LimitAcceptor {
         let rates = Rates {
             all: TokenBucket::new(all, all, Instant::now()),
             per_source: SourceLimiter::new(source, source, MAX_SOURCES),
+            open: HashMap::new(),
         };
         let open = Semaphore::new((limits.max_clients + PENDING).min(Semaphore::MAX_PERMITS));
-        Self { rates: Arc::new(Mutex::new(rates)), open: Arc::new(open), metrics }
+        Self {
+            rates: Arc::new(Mutex::new(rates)),
+            open: Arc::new(open),
+            most_per_source: limits.connections_per_source,
+            metrics,
+        }
     }
 
-    fn admit(&self, stream: &TcpStream) -> Result<OwnedSemaphorePermit, RejectReason> {
+    fn admit(&self, stream: &TcpStream) -> Result<Place, RejectReason> {
         let source = stream.peer_addr().map_err(|_| RejectReason::SourceRate)?.ip();
         let now = Instant::now();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +74,33 @@ impl LimitAcceptor {
             return Err(RejectReason::SourceRate);
         }
         rates.all.take(1, now).map_err(|_| RejectReason::Rate)?;
-        self.open.clone().try_acquire_owned().map_err(|_| RejectReason::Full)
+        let source = aggregate(source);
+        if rates.open.get(&source).is_some_and(|open| *open >= self.most_per_source) {
+            return Err(RejectReason::SourceFull);
+        }
+        let permit = self.open.clone().try_acquire_owned().map_err(|_| RejectReason::Full)?;
+        *rates.open.entry(source).or_default() += 1;
+        Ok(Place { source, rates: self.rates.clone(), _permit: permit })
+    }
+}
+
+/// One of the connections that may be open.
+#[derive(Debug)]
+struct Place {
+    source: IpAddr,
+    rates: Arc<Mutex<Rates>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = rates.open.get_mut(&self.source) {
+            *open -= 1;
+            if *open == 0 {
+                rates.open.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -73,9 +111,9 @@ impl<S> Accept<TcpStream, S> for LimitAcceptor {
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         ready(match self.admit(&stream) {
-            Ok(permit) => {
+            Ok(place) => {
                 self.metrics.accepted.inc();
-                stream.set_nodelay(true).map(|()| (Counted { stream, _permit: permit }, service))
+                stream.set_nodelay(true).map(|()| (Counted { stream, _place: place }, service))
             }
             Err(reason) => {
                 self.metrics.rejected(reason);
@@ -89,7 +127,7 @@ impl<S> Accept<TcpStream, S> for LimitAcceptor {
 #[derive(Debug)]
 pub(crate) struct Counted {
     stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl AsyncRead for Counted {

@@ -26,13 +26,12 @@ use crate::{
     http,
     metrics::Metrics,
     policy_keys::PolicyKeys,
+    prompt::PromptAcceptor,
     ready::{Identity, Ready, RelayIdentityError},
     stun::StunResponder,
     udp::{self, Sessions, UdpPorts},
 };
 
-/// A request head that takes longer is no gateway's.
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last words of links that were still there after the grace period.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -255,9 +254,10 @@ async fn serve_relay(
     handle: Handle<SocketAddr>,
     shared: Arc<Shared>,
 ) -> Task {
-    let acceptor = RustlsAcceptor::new(tls).acceptor(acceptor);
+    let within = shared.config.timing.admission;
+    let acceptor = PromptAcceptor::new(RustlsAcceptor::new(tls).acceptor(acceptor), within);
     let mut server = axum_server::Server::from_listener(listener).acceptor(acceptor).handle(handle);
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(within);
     let router = http::relay(shared).into_make_service_with_connect_info::<SocketAddr>();
     Task::Relay(server.serve(router).await)
 }

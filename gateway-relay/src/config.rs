@@ -127,6 +127,8 @@ pub struct Limits {
     pub accept_per_second: NonZeroU64,
     /// Connections accepted from one address (IPv6: from one /64).
     pub accept_per_second_per_source: NonZeroU64,
+    /// Connections open from one address (IPv6: from one /64), those of attached gateways included.
+    pub connections_per_source: usize,
     /// STUN requests answered per address (IPv6: per /64).
     pub stun_per_second_per_source: NonZeroU64,
 }

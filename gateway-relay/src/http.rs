@@ -5,7 +5,11 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Router,
     extract::{ConnectInfo, State, WebSocketUpgrade},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONNECTION, CONTENT_TYPE},
+    },
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -18,7 +22,15 @@ const READ_BUFFER: usize = 32 << 10;
 const WRITE_BUFFER: usize = 64 << 10;
 
 pub(crate) fn relay(shared: Arc<Shared>) -> Router {
-    Router::new().route(PATH, get(upgrade)).with_state(shared)
+    Router::new().route(PATH, get(upgrade)).with_state(shared).layer(map_response(one_request))
+}
+
+/// Who was not upgraded has had its answer: a stranger's connection does not stay for another question.
+async fn one_request(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 pub(crate) fn metrics(shared: Arc<Shared>) -> Router {

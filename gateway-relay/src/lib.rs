@@ -26,6 +26,7 @@ mod http;
 mod metrics;
 mod outbound;
 mod policy_keys;
+mod prompt;
 mod ready;
 mod stun;
 mod udp;

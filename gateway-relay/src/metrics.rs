@@ -55,6 +55,8 @@ pub(crate) enum RejectReason {
     SourceRate,
     /// Too many connections open.
     Full,
+    /// Too many connections open from one address.
+    SourceFull,
 }
 
 /// Why a link was refused or ended.

@@ -39,6 +39,7 @@ use crate::{
     port_mapping::PortMapper,
     ports::LocalPorts,
     registry::Registry,
+    relay_inbound::RelayInbox,
     relay_link::LinkContext,
     relay_probe,
     routes::Routes,
@@ -58,8 +59,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LAST_BYTES: Duration = Duration::from_millis(100);
 /// How often the drain looks whether they did.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// Signals and hints from relays that wait for the mesh.
-const RELAY_INBOUND_QUEUE: usize = 512;
 
 /// Runs the daemon until a signal tells it to stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -112,8 +111,7 @@ impl Daemon {
         let endpoint =
             TunnelEndpoint::new(socket.clone(), authority.gateway_key(), allowed.clone(), config.limits.streams)?;
 
-        let (relay_inbound_tx, relay_inbound) = mpsc::channel(RELAY_INBOUND_QUEUE);
-        socket.set_hints(relay_inbound_tx.clone());
+        let (inbox, relay_inbound) = RelayInbox::new(socket.counters().clone());
         let (stun_packets, stun_packets_rx) = mpsc::channel(STUN_QUEUE);
         let (link_changes_tx, link_changes) = watch::channel(0);
         let (links, links_rx) = watch::channel(Arc::default());
@@ -162,7 +160,7 @@ impl Daemon {
                 proxy,
                 socket: socket.clone(),
                 injector: socket.injector(),
-                inbound: relay_inbound_tx,
+                inbound: inbox,
                 changes: link_changes_tx,
                 network: network.clone(),
             },

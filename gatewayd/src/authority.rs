@@ -158,7 +158,12 @@ impl Authority {
     }
 
     /// Our entry of a connection in one of the two roles, if it may carry data at `now`.
-    pub fn authorize(&self, id: ConnectionId, sender_role: bool, now: u64) -> Result<Arc<ConnectionEntry>, DeniedReason> {
+    pub fn authorize(
+        &self,
+        id: ConnectionId,
+        sender_role: bool,
+        now: u64,
+    ) -> Result<Arc<ConnectionEntry>, DeniedReason> {
         self.view().authorize(id, sender_role, now).cloned()
     }
 

@@ -4,7 +4,6 @@
 //! mistakes of a file are reported together ([`ConfigError`]), unknown keys among them, each with its line, its key, the
 //! value found and what is accepted. Every key is described in `docs/configuration.md`.
 
-mod document;
 mod engine;
 mod network;
 
@@ -15,10 +14,9 @@ use std::{
     time::Duration,
 };
 
-use document::Document;
-pub use document::Mistake;
 pub use engine::{AdminConfig, EngineConfig, EngineLogin};
-use gateway_net::log::LogFormat;
+pub use gateway_net::document::Mistake;
+use gateway_net::{document::Document, log::LogFormat};
 pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
 use crate::observer::Unobserved;

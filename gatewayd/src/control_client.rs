@@ -8,20 +8,23 @@
 //! starts over once a heartbeat was heard. [`enroll()`] is the other way in, driven by the local API.
 
 mod audit_reports;
+mod end;
 mod engine_reports;
 mod enroll;
 mod link;
 mod reports;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    mem::{Discriminant, discriminant},
+    sync::Arc,
+    time::Duration,
+};
 
+use end::LinkEnd;
 pub use engine_reports::EngineSnapshot;
 pub use enroll::{EnrollError, enroll};
-use gateway_net::{
-    causes::with_causes,
-    proxy::Proxy,
-    ws::{StatusCode, WsError},
-};
+use gateway_net::{causes::with_causes, proxy::Proxy};
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, HEARTBEAT_SECS, SILENCE_SECS},
@@ -30,7 +33,7 @@ use gateway_proto::{
     backoff::Backoff,
     id::RelayId,
 };
-use link::{Link, LinkEnd};
+use link::Link;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -140,6 +143,10 @@ impl ControlClient {
     async fn keep_linked(&self, shutdown: &CancellationToken) {
         let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
         let mut enrollment = self.authority.enrollment();
+        // The wall clock is right as a rule. The one for decisions never goes back, so a policy that was signed while the control
+        // plane's clock was ahead would keep it ahead, and us away; but it is nearer where the wall clock was set back.
+        let mut by_floor = false;
+        let mut said = None;
         loop {
             let Some(current) = self.enrolled(&mut enrollment).await else { return };
             self.status.send_modify(|status| {
@@ -149,7 +156,7 @@ impl ControlClient {
                     .map(Proxy::to_string);
             });
             let end = tokio::select! {
-                end = self.link(&current, &mut backoff, shutdown) => end,
+                end = self.link(&current, by_floor, &mut backoff, shutdown) => end,
                 () = moved(enrollment.clone(), &current) => LinkEnd::Moved,
             };
             if shutdown.is_cancelled() {
@@ -160,7 +167,8 @@ impl ControlClient {
             } else {
                 backoff.next_delay(u32::from_ne_bytes(gateway_net::random()))
             };
-            self.ended(&end, delay);
+            by_floor ^= end.doubts_clock();
+            self.ended(&end, delay, &mut said);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = moved(enrollment.clone(), &current) => {}
@@ -177,32 +185,43 @@ impl ControlClient {
         enrollment.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    async fn link(&self, enrollment: &Enrollment, backoff: &mut Backoff, shutdown: &CancellationToken) -> LinkEnd {
+    async fn link(
+        &self,
+        enrollment: &Enrollment,
+        by_floor: bool,
+        backoff: &mut Backoff,
+        shutdown: &CancellationToken,
+    ) -> LinkEnd {
         let trust = match enrollment.trust() {
             Ok(trust) => trust,
             Err(error) => return LinkEnd::Pin(error),
         };
-        let options = match link::options(&self.authority, enrollment, trust, self.proxy.clone()) {
+        let now = if by_floor { self.authority.now() } else { gateway_net::time::unix_secs() };
+        let options = match link::options(&self.authority, enrollment, trust, self.proxy.clone(), now) {
             Ok(options) => options,
             Err(end) => return end,
         };
         let stream = match gateway_net::ws::connect(&options).await {
             Ok(stream) => stream,
-            Err(WsError::Status { status: StatusCode::UNAUTHORIZED, .. }) => {
-                return LinkEnd::Unauthenticated { now: self.authority.now() };
-            }
-            Err(error) => return LinkEnd::Connect(error),
+            Err(error) => return LinkEnd::unconnected(error, now),
         };
         let link = Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status);
         link.run(stream, backoff, shutdown).await
     }
 
-    fn ended(&self, end: &LinkEnd, delay: Duration) {
+    fn ended(&self, end: &LinkEnd, delay: Duration, said: &mut Option<Discriminant<LinkEnd>>) {
         let problem = with_causes(end);
         let was_connected = self.status.borrow().connected;
+        let is_said = if end.doubts_clock() {
+            // The words have the time in them.
+            *said == Some(discriminant(end))
+        } else {
+            self.status.borrow().problem.as_deref() == Some(problem.as_str())
+        };
+        *said = (!was_connected).then(|| discriminant(end));
         if was_connected {
             tracing::warn!(problem, retry_in = ?delay, "the link to the control plane ended");
-        } else if self.status.borrow().problem.as_deref() != Some(problem.as_str()) {
+        } else if !is_said {
             // Once a reason, not once an attempt: an outage of a day must not fill the log.
             tracing::warn!(problem, "no link to the control plane; trying on");
         }

@@ -73,6 +73,8 @@ pub struct EngineView {
     pub left_out: usize,
     /// When the look began that this is from; none: there was none yet.
     looked_at: Option<Instant>,
+    /// When the look began that the channels are from; none: they are not known.
+    seen_at: Option<Instant>,
     by_address: Arc<BTreeMap<SocketAddr, usize>>,
     ports: Arc<PortBook>,
 }
@@ -86,6 +88,7 @@ impl Default for EngineView {
             channels: Arc::default(),
             left_out: 0,
             looked_at: None,
+            seen_at: None,
             by_address: Arc::default(),
             ports: Arc::default(),
         }
@@ -255,6 +258,7 @@ impl EngineClient {
             problem: None,
             left_out: self.discovery.left_out(),
             looked_at: Some(begun),
+            seen_at: Some(begun),
             ..channels
         });
         Ok(())

@@ -3,6 +3,8 @@
 //! One tunnel per pair of gateways, dialled by the one with the smaller key, while at least one connection of the pair
 //! may carry data. Nothing is latched: after every end the next attempt follows, with jittered backoff.
 
+mod handover;
+
 use std::{
     pin::pin,
     sync::Arc,
@@ -11,6 +13,7 @@ use std::{
 
 use gateway_net::{causes::with_causes, entropy::random};
 use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
+pub use handover::Handover;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
     sync::watch,
@@ -44,8 +47,8 @@ pub struct Keeper {
     pub local: GatewayPublicKey,
     /// QUIC.
     pub endpoint: TunnelEndpoint,
-    /// The newest tunnel the peer dialled, already authenticated; whoever takes it over leaves nothing.
-    pub inbound: watch::Receiver<Option<Connection>>,
+    /// The newest tunnel the peer dialled, already authenticated.
+    pub inbound: Handover<Connection>,
     /// For streams the peer opens.
     pub listener: ListenerContext,
 }
@@ -125,13 +128,16 @@ impl Keeper {
             }
             let dials = self.dials();
             let end = tokio::select! {
+                // A restarted peer ends the former tunnel with its first packets for that, and has dialled meanwhile: it takes over, and
+                // nothing has failed.
+                biased;
+                newer = self.inbound.take(), if !dials => End::Replaced(newer),
                 error = heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe(), dials) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
                 () = serve(&tunnel, &self.peer, &self.listener) =>
                     End::Failed(TunnelError::Ended(connection.closed().await)),
                 reason = connection.closed() => End::Failed(TunnelError::Ended(reason)),
                 () = unwanted(self.peer.wanted.subscribe()) => End::Failed(TunnelError::Unwanted),
-                newer = newest(&mut self.inbound), if !dials => End::Replaced(newer),
             };
             match end {
                 End::Replaced(newer) => match control_of(newer).await {
@@ -172,7 +178,7 @@ impl Keeper {
         } else {
             let mut wanted = self.peer.wanted.subscribe();
             let connection = tokio::select! {
-                connection = newest(&mut self.inbound) => connection,
+                connection = self.inbound.take() => connection,
                 _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
             };
             control_of(connection).await
@@ -206,19 +212,6 @@ struct Established {
 enum End {
     Failed(TunnelError),
     Replaced(Connection),
-}
-
-/// The next tunnel the peer dials.
-async fn newest(inbound: &mut watch::Receiver<Option<Connection>>) -> Connection {
-    loop {
-        if inbound.changed().await.is_err() {
-            // The mesh let go of this peer; our stop token follows.
-            std::future::pending::<()>().await;
-        }
-        if let Some(connection) = inbound.borrow_and_update().clone() {
-            return connection;
-        }
-    }
 }
 
 /// The first stream of a tunnel that was dialled to us is its control stream.

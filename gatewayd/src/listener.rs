@@ -1,26 +1,23 @@
 //! Streams that a peer opens: read the header, authorize against the policy in force, see whether the engine's port is still
 //! that of the channel that was granted, dial the engine, answer, copy.
 
+mod admit;
+mod reach;
+
 use std::{
-    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use admit::{Admitted, Denied, Destination, admit};
 use gateway_proto::{
-    audit::note::{OurReason, Reason, Refusal, RefusedBy, StreamRole},
-    engine::port_owner::NotOurs,
-    id::ConnectionId,
-    identity::GatewayPublicKey,
-    policy::{DeniedReason, HL7V2_MLLP, LocalEnd},
-    stream::{Answer, HEADER_LEN, HeaderError, RefusalCode, ResetCode, StreamHeader, StreamKind},
+    audit::note::{OurReason, RefusedBy},
+    stream::{Answer, RefusalCode, ResetCode},
 };
 use quinn::{RecvStream, SendStream, VarInt};
-use tokio::{
-    net::TcpStream,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+pub(crate) use reach::has_places;
+use reach::{engine_refused, reach_engine};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -29,20 +26,17 @@ use crate::{
     audit::{AuditLog, StreamRecord},
     authority::Authority,
     engine::EngineWatch,
-    engine_socket::EngineSocket,
     gate::{Gate, Permit},
     observer::{Observer, Unobserved},
     peer::{Peer, PeerStream},
-    places::{EnginePlaces, ListenerFull, Place},
+    places::EnginePlaces,
     splice::{Opening, SendHalf, SpliceContext, splice},
-    traffic::{Role, StreamGuard, Traffic, TrafficTable, WaitFor},
+    traffic::{Role, StreamGuard, Traffic, TrafficTable},
     tunnel::{StreamRoom, Tunnel},
 };
 
 /// A peer that opens a stream sends its header at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A listener that is full closes at once. After somebody left, the engine needs a moment to know it.
-const CLOSED_AT_ONCE: Duration = Duration::from_millis(30);
 
 /// What streams from peers need.
 #[derive(Debug, Clone)]
@@ -183,19 +177,6 @@ async fn stream(
     .await;
 }
 
-struct Admitted {
-    permit: Permit,
-    destination: Destination,
-    traffic: Arc<Traffic>,
-    trace: u64,
-    guard: StreamGuard,
-}
-
-enum Destination {
-    Engine(SocketAddr),
-    Admin(OwnerEnd),
-}
-
 /// An admin stream that was admitted.
 struct Admin {
     owner: OwnerEnd,
@@ -229,191 +210,6 @@ impl Admin {
         };
         serving.instrument(span).await;
     }
-}
-
-/// Why a stream is not admitted: what its peer is told, and what is recorded.
-#[derive(Debug, Clone, Copy)]
-struct Denied {
-    code: RefusalCode,
-    reason: Reason,
-    /// The connection it names, if our policy has it, and the stream's trace.
-    named: Option<(ConnectionId, StreamRole, u64)>,
-}
-
-impl Denied {
-    fn nameless(reason: impl Into<Reason>) -> Self {
-        Self { code: RefusalCode::Malformed, reason: reason.into(), named: None }
-    }
-
-    fn refusal(self, peer: GatewayPublicKey) -> Refusal {
-        let connection = self.named.map(|(id, role, _)| (id, role));
-        let trace = self.named.map_or(0, |(_, _, trace)| trace);
-        Refusal { peer: Some(peer), connection, trace, ..Refusal::of_stream(self.reason) }
-    }
-}
-
-/// Everything that must be true before the engine is dialled. What a stranger to the connection gets wrong, whatever
-/// it is, is answered by one code, so that nothing about other connections can be learned.
-async fn admit(
-    tunnel: &Tunnel,
-    peer: &Peer,
-    context: &ListenerContext,
-    recv: &mut RecvStream,
-) -> Result<Admitted, Denied> {
-    let mut bytes = [0; HEADER_LEN];
-    recv.read_exact(&mut bytes).await.map_err(|_| Denied::nameless(OurReason::NoHeader))?;
-    let header = StreamHeader::decode(&bytes).map_err(|error| match error {
-        HeaderError::Version(_) => {
-            let code = RefusalCode::UnsupportedVersion;
-            Denied { code, ..Denied::nameless(code) }
-        }
-        HeaderError::Malformed => Denied::nameless(RefusalCode::Malformed),
-    })?;
-    let view = context.authority.view();
-    let listed = view.connection(header.connection, false);
-    let role = match listed.map(|entry| entry.kind.is_admin()) {
-        Some(true) => StreamRole::AdminOwner,
-        Some(false) | None => StreamRole::Listener,
-    };
-    let named = listed.map(|_| (header.connection, role, header.trace));
-    let told = |code: RefusalCode| Denied { code, reason: code.into(), named };
-    let ours = |reason: OurReason| Denied { code: RefusalCode::NotAllowed, reason: reason.into(), named };
-    if context.closing.is_cancelled() {
-        return Err(told(RefusalCode::ShuttingDown));
-    }
-    let entry = listed.filter(|entry| entry.peer == peer.key).ok_or_else(|| ours(OurReason::UnknownConnection))?;
-    let exporter = tunnel.exporter(header.connection).ok_or_else(|| ours(OurReason::TunnelLost))?;
-    if !StreamHeader::verify(&bytes, entry.valid_secrets(context.authority.now()), &exporter) {
-        info!(peer = %peer.key.short(), connection = %header.connection, "stream header with a wrong MAC refused");
-        return Err(ours(OurReason::WrongSecret));
-    }
-    let traffic = context.traffic.of(header.connection, Role::Listener);
-    let denied = |reason: DeniedReason| {
-        traffic.refused.fetch_add(1, Relaxed);
-        info!(connection = %header.connection, %reason, "stream refused");
-        told(reason.into())
-    };
-    let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;
-    let destination = match (&permit.entry.local, header.kind) {
-        (LocalEnd::Listener { engine, .. }, StreamKind::ChannelData) => Destination::Engine(*engine),
-        (LocalEnd::AdminOwner, StreamKind::Admin) => {
-            let Some(owner) = &context.admin else {
-                traffic.refused.fetch_add(1, Relaxed);
-                traffic.note_problem("our engine's admin API is not configured: set api in the section [engine]");
-                return Err(told(RefusalCode::AdminUnavailable));
-            };
-            Destination::Admin(owner.clone())
-        }
-        (LocalEnd::Listener { .. }, StreamKind::Admin)
-        | (LocalEnd::AdminOwner, StreamKind::ChannelData)
-        | (LocalEnd::Sender { .. } | LocalEnd::AdminUser { .. }, _) => return Err(told(RefusalCode::WrongDirection)),
-    };
-    let Some(guard) = traffic.open_stream(permit.entry.max_streams) else {
-        traffic.refused.fetch_add(1, Relaxed);
-        traffic.note_problem(format!("the limit of {} open streams is reached", permit.entry.max_streams));
-        return Err(told(RefusalCode::TooManyStreams));
-    };
-    Ok(Admitted { permit, destination, traffic, trace: header.trace, guard })
-}
-
-async fn dial(engine: SocketAddr, context: &ListenerContext) -> Result<EngineSocket, RefusalCode> {
-    let socket = timeout(context.dial_timeout, TcpStream::connect(engine))
-        .await
-        .map_err(|_| RefusalCode::EngineTimeout)?
-        .map_err(|_| RefusalCode::EngineRefused)?;
-    EngineSocket::connected(socket, context.keepalive).map_err(|_| RefusalCode::EngineRefused)
-}
-
-fn engine_refused(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::EngineRefused | RefusalCode::EngineTimeout)
-}
-
-/// Why there is no conversation with our engine.
-#[derive(Debug)]
-enum Unreached {
-    Code(RefusalCode),
-    Full(ListenerFull),
-    /// On the heap: the task of every stream would be as large as this.
-    NotOurs(Box<NotOurs>),
-}
-
-impl From<RefusalCode> for Unreached {
-    fn from(code: RefusalCode) -> Self {
-        Self::Code(code)
-    }
-}
-
-impl Unreached {
-    fn code(&self) -> RefusalCode {
-        match self {
-            Self::Code(code) => *code,
-            Self::Full(_) => RefusalCode::ListenerFull,
-            Self::NotOurs(_) => RefusalCode::ChannelStopped,
-        }
-    }
-
-    fn answer(&self) -> Vec<u8> {
-        match self {
-            Self::Code(_) | Self::NotOurs(_) => Answer::Refused(self.code()).encode(),
-            Self::Full(full) => Answer::listener_full(full.most),
-        }
-    }
-
-    fn problem(&self, engine: SocketAddr) -> String {
-        let what = match self {
-            Self::Full(full) => return full.to_string(),
-            Self::NotOurs(not_ours) => return not_ours.to_string(),
-            Self::Code(RefusalCode::EngineTimeout) => "does not answer",
-            Self::Code(RefusalCode::EngineRefused) => "refuses the connection",
-            Self::Code(code) => return code.to_string(),
-        };
-        format!("our engine {what} on {engine}: is the channel started?")
-    }
-}
-
-/// Whether a listener closes connections beyond a number: those for MLLP do, and those of which the engine says so.
-pub(crate) fn has_places(behavior: &str, engine: SocketAddr, places: &EnginePlaces) -> bool {
-    behavior == HL7V2_MLLP || places.is_known(engine)
-}
-
-/// Connects to our engine, once it has a place for us: an MLLP listener closes a connection beyond its limit at once,
-/// without a byte, and to the far engine that is a lost message.
-async fn reach_engine(
-    permit: &Permit,
-    peer: GatewayPublicKey,
-    engine: SocketAddr,
-    traffic: &Arc<Traffic>,
-    context: &ListenerContext,
-) -> Result<(EngineSocket, Option<Place>), Unreached> {
-    is_granted(permit, engine, context).await?;
-    if !has_places(&permit.entry.behavior, engine, &context.places) {
-        return Ok((dial(engine, context).await?, None));
-    }
-    let deadline = Instant::now() + context.hold;
-    let waiting = traffic.wait(WaitFor::Place(context.places.most(engine)), deadline);
-    let place = context.places.take(engine, peer, deadline).await.map_err(Unreached::Full)?;
-    drop(waiting);
-    loop {
-        if place.was_waited_for {
-            // It may have been stopped meanwhile.
-            is_granted(permit, engine, context).await?;
-        }
-        let socket = dial(engine, context).await?;
-        if !place.was_waited_for || !socket.closes_within(CLOSED_AT_ONCE).await {
-            return Ok((socket, Some(place)));
-        }
-        if Instant::now() >= deadline {
-            return Err(Unreached::Full(ListenerFull { most: context.places.most(engine) }));
-        }
-        sleep(CLOSED_AT_ONCE).await;
-    }
-}
-
-/// Whether what listens at `engine` is the channel that the grant is for, as far as the engine's own word is known.
-async fn is_granted(permit: &Permit, engine: SocketAddr, context: &ListenerContext) -> Result<(), Unreached> {
-    let Some(id) = permit.entry.local.engine_channel() else { return Ok(()) };
-    let checked = context.engine.check_owner(id, engine).await;
-    checked.map_err(|not_ours| Unreached::NotOurs(Box::new(not_ours)))
 }
 
 /// Answers, finishes, and stops what the peer still sends.

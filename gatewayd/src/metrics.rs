@@ -140,7 +140,7 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
     counter("relayed_udp_batches", "Packet batches sent to relays over UDP", &counters.relayed_udp_batches);
     counter(
         "relayed_twice_batches",
-        "Packet batches sent over a second relay too: the first gave no sign of life",
+        "Packet batches sent over a second relay too: the first gave no sign of life, or the peer is heard over another",
         &counters.spared_batches,
     );
     counter("relayed_refused_packets", "Datagrams from relays over UDP that were refused", &counters.relayed_refused);
@@ -155,4 +155,15 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
     counter("unknown_packets", "Packets of no known kind", &counters.unknown);
     counter("socket_reopened", "Times the tunnel's socket was opened anew", &counters.reopened);
     counter("probes_dropped", "Probes dropped: the path agents were behind", &counters.probes_dropped);
+    counter("stun_dropped", "STUN answers dropped: the gatherer of addresses was behind", &counters.stun_dropped);
+    counter(
+        "path_commands_dropped",
+        "Probes, signals and hints dropped: the path agent of their peer was behind",
+        &counters.path_commands_dropped,
+    );
+    counter(
+        "relay_inbound_dropped",
+        "Signals and hints dropped: the relay that brought them sent too many",
+        &counters.relay_inbound_dropped,
+    );
 }

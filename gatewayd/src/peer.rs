@@ -15,11 +15,18 @@ use gateway_proto::{
     path::{Candidate, LocalSocket, NatView, PathReason, PathSnapshot},
     policy::ServerName,
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 
-use crate::{proof::Proof, relay_link::LinkHandle, tunnel::Tunnel};
+use crate::{
+    proof::Proof, relay_inbound::RelayInbound, relay_link::LinkHandle, socket::SocketCounters, tunnel::Tunnel,
+};
 
-/// Commands that wait for a path actor; a peer or stranger that sends faster loses probes, not ours.
+/// Commands that wait for a path actor; a peer or stranger that sends faster loses probes, not ours. A relay has places of its own
+/// for half of them.
 const COMMANDS: usize = 128;
 
 /// Our own addresses, as gathered last.
@@ -46,14 +53,8 @@ pub enum PathCommand {
         /// The datagram.
         packet: Vec<u8>,
     },
-    /// A sealed signal.
-    Signal(Vec<u8>),
-    /// This relay does not see the peer.
-    Absent(RelayId),
-    /// The peer's packets come over the relay although a direct path is selected.
-    Doubt,
-    /// The peer's packets come over another relay than before, this one; or over the usual one again.
-    HeardOver(RelayId),
+    /// Something that a relay handed us for the peer.
+    Relay(RelayInbound),
     /// Probe everything now.
     Relook,
 }
@@ -74,8 +75,8 @@ pub struct Peer {
     pub wanted: watch::Sender<bool>,
     /// Whether a tunnel is being dialled and has no answer yet.
     pub dialling: watch::Sender<bool>,
-    /// Open streams; watchers are told when it becomes zero or leaves it.
-    pub streams: watch::Sender<u32>,
+    /// Whether streams are open; see [`Activity`].
+    pub streams: watch::Sender<Activity>,
     /// Whether packets have some way to the peer.
     pub reachable: watch::Sender<bool>,
     path: Mutex<Option<PathSnapshot>>,
@@ -87,18 +88,20 @@ pub struct Peer {
     pub path_moved: Notify,
     problem: Mutex<Option<String>>,
     commands: mpsc::Sender<PathCommand>,
+    counters: Arc<SocketCounters>,
     changed: Arc<Notify>,
 }
 
 impl Peer {
     /// A peer and the mailbox of its path actor.
     ///
-    /// `changed` is told when connectivity or the path changes.
+    /// `changed` is told when connectivity or the path changes; `counters` know what was dropped.
     pub fn new(
         key: GatewayPublicKey,
         is_self: bool,
         name: ServerName,
         changed: Arc<Notify>,
+        counters: Arc<SocketCounters>,
     ) -> (Arc<Self>, mpsc::Receiver<PathCommand>) {
         let (commands, mailbox) = mpsc::channel(COMMANDS);
         let peer = Self {
@@ -110,7 +113,7 @@ impl Peer {
             changed,
             wanted: watch::Sender::new(false),
             dialling: watch::Sender::new(false),
-            streams: watch::Sender::new(0),
+            streams: watch::Sender::default(),
             reachable: watch::Sender::new(is_self),
             path: Mutex::new(None),
             path_changes: Mutex::default(),
@@ -118,6 +121,7 @@ impl Peer {
             path_moved: Notify::new(),
             problem: Mutex::new(None),
             commands,
+            counters,
         };
         (Arc::new(peer), mailbox)
     }
@@ -132,9 +136,11 @@ impl Peer {
         *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
-    /// Hands a command to the path actor; dropped when its mailbox is full.
+    /// Hands a command to the path actor; dropped and counted when its mailbox is full. This gateway itself has none.
     pub fn command(&self, command: PathCommand) {
-        let _ = self.commands.try_send(command);
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(command) {
+            self.counters.path_commands_dropped.fetch_add(1, Relaxed);
+        }
     }
 
     /// The path agent's view, for status; `None` for this gateway itself.
@@ -191,11 +197,35 @@ impl Peer {
 
     /// Counts a stream; the watchers learn only of the first.
     pub fn stream_opened(self: &Arc<Self>) -> PeerStream {
-        self.streams.send_if_modified(|open| {
-            *open += 1;
-            *open == 1
+        self.streams.send_if_modified(|activity| {
+            activity.open += 1;
+            !std::mem::replace(&mut activity.is_active, true)
         });
         PeerStream(self.clone())
+    }
+
+    /// Somebody looked some time after the last stream: if none was opened meanwhile, the peer is at rest.
+    pub(crate) fn look_for_rest(&self) {
+        self.streams.send_if_modified(Activity::rests);
+    }
+}
+
+/// Whether streams are open, or were until a moment ago. Where each message is a connection of its own, a stream that ends and
+/// one that begins wake nobody: rest is found by whoever looks at the traffic ([`Peer::look_for_rest`]).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Activity {
+    open: u32,
+    is_active: bool,
+}
+
+impl Activity {
+    /// Whether questions are asked as while data moves.
+    pub fn is_active(self) -> bool {
+        self.is_active
+    }
+
+    fn rests(&mut self) -> bool {
+        self.open == 0 && std::mem::take(&mut self.is_active)
     }
 }
 
@@ -215,9 +245,77 @@ pub struct PeerStream(Arc<Peer>);
 
 impl Drop for PeerStream {
     fn drop(&mut self) {
-        self.0.streams.send_if_modified(|open| {
-            *open -= 1;
-            *open == 0
+        // Nobody looks at the traffic of a tunnel to ourselves.
+        let is_self = self.0.is_self;
+        self.0.streams.send_if_modified(|activity| {
+            activity.open -= 1;
+            is_self && activity.rests()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::{
+        id::{OrganizationId, ServerId},
+        identity::GatewayKey,
+    };
+
+    use super::*;
+
+    fn peer(is_self: bool) -> (Arc<Peer>, mpsc::Receiver<PathCommand>, Arc<SocketCounters>) {
+        let name = ServerName {
+            id: ServerId::new(1, [1; 10]),
+            name: "south".into(),
+            organization: OrganizationId::new(1, [1; 10]),
+            organization_name: "South".into(),
+        };
+        let (key, counters) = (GatewayKey::from_seed(&[1; 32]).public(), Arc::<SocketCounters>::default());
+        let (peer, mailbox) = Peer::new(key, is_self, name, Arc::default(), counters.clone());
+        (peer, mailbox, counters)
+    }
+
+    #[test]
+    fn a_connection_for_each_message_wakes_the_watchers_once_and_rest_is_found_by_looking() {
+        let (peer, ..) = peer(false);
+        let mut watched = peer.streams.subscribe();
+        let mut woken = || {
+            let changed = watched.has_changed().unwrap();
+            (changed, watched.borrow_and_update().is_active())
+        };
+        drop(peer.stream_opened());
+        assert_eq!(woken(), (true, true));
+        for _ in 0..5 {
+            let stream = peer.stream_opened();
+            peer.look_for_rest();
+            drop(stream);
+        }
+        assert_eq!(woken(), (false, true));
+        peer.look_for_rest();
+        assert_eq!(woken(), (true, false));
+        peer.look_for_rest();
+        assert_eq!(woken(), (false, false));
+    }
+
+    #[test]
+    fn a_tunnel_to_ourselves_rests_with_its_last_stream_for_nobody_looks() {
+        let (peer, ..) = peer(true);
+        let (one, other) = (peer.stream_opened(), peer.stream_opened());
+        drop(one);
+        assert!(peer.streams.borrow().is_active());
+        drop(other);
+        assert!(!peer.streams.borrow().is_active());
+    }
+
+    #[test]
+    fn what_finds_no_room_in_the_mailbox_of_the_path_actor_is_counted() {
+        let (peer, mailbox, counters) = peer(false);
+        for _ in 0..COMMANDS + 3 {
+            peer.command(PathCommand::Relook);
+        }
+        assert_eq!(counters.path_commands_dropped.load(Relaxed), 3);
+        drop(mailbox);
+        peer.command(PathCommand::Relook);
+        assert_eq!(counters.path_commands_dropped.load(Relaxed), 3, "an actor that has ended misses nothing");
     }
 }

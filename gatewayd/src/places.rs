@@ -40,7 +40,7 @@ pub struct EnginePlaces {
 #[derive(Debug)]
 struct Listener {
     places: Places<GatewayPublicKey>,
-    waiting: HashMap<Ticket, oneshot::Sender<Place>>,
+    waiting: HashMap<Ticket, (GatewayPublicKey, oneshot::Sender<Place>)>,
 }
 
 /// No place became free in time.
@@ -56,6 +56,7 @@ pub struct ListenerFull {
 pub struct Place {
     table: EnginePlaces,
     engine: SocketAddr,
+    peer: GatewayPublicKey,
     /// Whether it was waited for: then somebody has just left, and the engine may not know yet.
     pub was_waited_for: bool,
 }
@@ -110,31 +111,33 @@ impl EnginePlaces {
         by_engine.unwrap_or((self.configured, PlacesToldBy::Configuration))
     }
 
-    /// Takes a place, and waits for one until `deadline` at most. Cancel-safe: what is given to somebody who is gone goes to the
+    /// Takes a place, and waits for one until `deadline` at most; `peers` were granted the listener. Cancel-safe: what is given to somebody who is gone goes to the
     /// next.
     pub async fn take(
         &self,
         engine: SocketAddr,
         peer: GatewayPublicKey,
+        peers: u32,
         deadline: Instant,
     ) -> Result<Place, ListenerFull> {
         self.look_again(engine);
+        self.change(engine, |listener| listener.places.set_peers(peers));
         let (full, ticket, granted) = {
             let mut listeners = self.lock();
             // Looked up under the lock: whoever follows the engine finds the entry of an older number.
             let most = self.most(engine);
             let listener = listeners
                 .entry(engine)
-                .or_insert_with(|| Listener { places: Places::new(most), waiting: HashMap::new() });
+                .or_insert_with(|| Listener { places: Places::new(most, peers), waiting: HashMap::new() });
             let full = ListenerFull { most: listener.places.most() };
             let now = Instant::now();
             let hold = deadline.saturating_duration_since(now);
             match listener.places.ask(peer, hold, now.into_std()) {
-                Asked::Granted => return Ok(self.place(engine, false)),
+                Asked::Granted => return Ok(self.place(engine, peer, false)),
                 Asked::Refused => return Err(full),
                 Asked::Waits(ticket) => {
                     let (grant, granted) = oneshot::channel();
-                    listener.waiting.insert(ticket, grant);
+                    listener.waiting.insert(ticket, (peer, grant));
                     (full, ticket, granted)
                 }
             }
@@ -149,8 +152,8 @@ impl EnginePlaces {
         result
     }
 
-    fn place(&self, engine: SocketAddr, was_waited_for: bool) -> Place {
-        Place { table: self.clone(), engine, was_waited_for }
+    fn place(&self, engine: SocketAddr, peer: GatewayPublicKey, was_waited_for: bool) -> Place {
+        Place { table: self.clone(), engine, peer, was_waited_for }
     }
 
     /// Changes a listener and hands out what became free. Grants are sent outside the lock: one that nobody takes any more
@@ -165,18 +168,15 @@ impl EnginePlaces {
                 PlaceEvent::Granted(ticket) => Some(ticket),
                 PlaceEvent::Expired(_) => None,
             });
-            let grants = granted.collect::<Vec<_>>().into_iter().map(|t| listener.waiting.remove(&t)).collect();
+            let grants = granted.collect::<Vec<_>>().into_iter().filter_map(|t| listener.waiting.remove(&t)).collect();
             if listener.places.is_idle() {
                 listeners.remove(&engine);
             }
             grants
         };
-        for grant in grants {
-            let place = self.place(engine, true);
-            if let Some(grant) = grant {
-                // A place that is refused comes back as the error and is dropped, and so given to the next.
-                drop(grant.send(place));
-            }
+        for (peer, grant) in grants {
+            // A place that is refused comes back as the error and is dropped, and so given to the next.
+            drop(grant.send(self.place(engine, peer, true)));
         }
     }
 
@@ -187,7 +187,7 @@ impl EnginePlaces {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.table.change(self.engine, |listener| listener.places.leave());
+        self.table.change(self.engine, |listener| listener.places.leave(&self.peer));
     }
 }
 
@@ -234,9 +234,9 @@ mod tests {
         let places = EnginePlaces::new(10, EngineWatch::none());
         let mut taken = Vec::new();
         for _ in 0..10 {
-            taken.push(places.take(engine(), peer(1), deadline(LONG)).await.unwrap());
+            taken.push(places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap());
         }
-        let mut eleventh = std::pin::pin!(places.take(engine(), peer(2), deadline(LONG)));
+        let mut eleventh = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
         assert!(futures_util::poll!(&mut eleventh).is_pending());
         taken.pop();
         assert!(eleventh.await.unwrap().was_waited_for);
@@ -247,10 +247,10 @@ mod tests {
     #[tokio::test]
     async fn who_waits_in_vain_is_refused_after_the_hold() {
         let places = EnginePlaces::new(1, EngineWatch::none());
-        let _first = places.take(engine(), peer(1), deadline(LONG)).await.unwrap();
+        let _first = places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap();
         let hold = Duration::from_millis(50);
         let begun = Instant::now();
-        let refused = places.take(engine(), peer(2), deadline(hold)).await;
+        let refused = places.take(engine(), peer(2), 1, deadline(hold)).await;
         assert_eq!(refused.err(), Some(ListenerFull { most: 1 }));
         assert!(begun.elapsed() >= hold);
     }
@@ -258,17 +258,17 @@ mod tests {
     #[tokio::test]
     async fn who_goes_away_while_waiting_or_just_as_it_gets_a_place_takes_none() {
         let places = EnginePlaces::new(1, EngineWatch::none());
-        let first = places.take(engine(), peer(1), deadline(LONG)).await.unwrap();
+        let first = places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap();
         {
-            let mut gone = std::pin::pin!(places.take(engine(), peer(2), deadline(LONG)));
+            let mut gone = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
             assert!(futures_util::poll!(&mut gone).is_pending());
         }
         {
-            let mut granted = std::pin::pin!(places.take(engine(), peer(2), deadline(LONG)));
+            let mut granted = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
             assert!(futures_util::poll!(&mut granted).is_pending());
             drop(first);
         }
-        assert!(!places.take(engine(), peer(3), deadline(LONG)).await.unwrap().was_waited_for);
+        assert!(!places.take(engine(), peer(3), 1, deadline(LONG)).await.unwrap().was_waited_for);
         assert!(places.lock().is_empty());
     }
 
@@ -281,11 +281,11 @@ mod tests {
         following.spawn(places.clone().follow(stop.clone()));
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(places.take(engine(), peer(1), deadline(LONG)).await.unwrap());
+            taken.push(places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap());
         }
-        let refused = places.take(engine(), peer(1), deadline(Duration::ZERO)).await;
+        let refused = places.take(engine(), peer(1), 1, deadline(Duration::ZERO)).await;
         assert_eq!(refused.err(), Some(ListenerFull { most: 3 }));
-        let mut fourth = std::pin::pin!(places.take(engine(), peer(2), deadline(LONG)));
+        let mut fourth = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
         assert!(futures_util::poll!(&mut fourth).is_pending());
         let status = PlacesStatus { most: Some(3), told_by: PlacesToldBy::Engine, taken: 3, waiting: 1 };
         assert_eq!(places.status(engine()), status);
@@ -294,7 +294,7 @@ mod tests {
         // Fewer: nobody is ended, and nobody enters until as many have left.
         say(2);
         taken.truncate(2);
-        let wait = places.take(engine(), peer(2), deadline(LONG));
+        let wait = places.take(engine(), peer(2), 1, deadline(LONG));
         let mut wait = std::pin::pin!(wait);
         assert!(futures_util::poll!(&mut wait).is_pending());
         taken.pop();
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(places.status(engine()), unlimited);
         taken.clear();
         for _ in 0..50 {
-            taken.push(places.take(engine(), peer(1), deadline(LONG)).await.unwrap());
+            taken.push(places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap());
         }
         // What the engine does not know of is as configured.
         let other = ([127, 0, 0, 1], 1).into();

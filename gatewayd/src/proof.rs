@@ -17,6 +17,8 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
+use crate::peer::Activity;
+
 /// Pings of the peer that wait for their answer.
 const PONG_QUEUE: usize = 16;
 
@@ -39,6 +41,7 @@ struct ProofState {
     /// Of the tunnel that is up.
     pulse: Option<Pulse>,
     last_proof_at: Option<u64>,
+    answered_at: Option<Instant>,
     rtt: Option<Duration>,
 }
 
@@ -60,6 +63,16 @@ impl Proof {
     /// The last successful round trip, Unix milliseconds.
     pub fn last_proof_at(&self) -> Option<u64> {
         self.state().last_proof_at
+    }
+
+    /// The same on our own clock.
+    pub fn answered_at(&self) -> Option<Instant> {
+        self.state().answered_at
+    }
+
+    /// Resolves at the next successful round trip.
+    pub async fn heard(&self) {
+        self.heard.notified().await;
     }
 
     /// Round-trip time of the last proof.
@@ -109,15 +122,20 @@ impl Proof {
     }
 
     fn answered(&self, sequence: u64) -> Result<(), HeartbeatError> {
-        let was_connected = self.is_connected();
-        if !self.with(|pulse, now| pulse.on_answer(sequence, now))? {
-            return Ok(());
-        }
-        {
+        let was_connected = {
             let mut state = self.state();
+            let pulse = state.pulse.as_mut().ok_or(HeartbeatError::Closed)?;
+            let now = Instant::now();
+            let was_connected = pulse.is_connected(now);
+            if !pulse.on_answer(sequence, now) {
+                return Ok(());
+            }
+            let rtt = pulse.rtt();
             state.last_proof_at = Some(unix_ms());
-            state.rtt = state.pulse.as_ref().and_then(Pulse::rtt).or(state.rtt);
-        }
+            state.answered_at = Some(now);
+            state.rtt = rtt.or(state.rtt);
+            was_connected
+        };
         self.heard.notify_waiters();
         if !was_connected {
             self.changed.notify_one();
@@ -128,12 +146,12 @@ impl Proof {
 
 /// Runs a tunnel's control stream until it fails; then the tunnel is of no use and its owner closes it.
 ///
-/// `active` is the number of open streams; one of the two sides leads, the one that dialled. Returns why it ended.
+/// `active` says whether streams are open; one of the two sides leads, the one that dialled. Returns why it ended.
 pub async fn heartbeat(
     send: SendStream,
     recv: RecvStream,
     proof: &Proof,
-    active: watch::Receiver<u32>,
+    active: watch::Receiver<Activity>,
     leads: bool,
 ) -> HeartbeatError {
     let (pongs, pongs_rx) = mpsc::channel(PONG_QUEUE);
@@ -191,12 +209,12 @@ async fn write_frames(
     mut send: SendStream,
     proof: &Proof,
     mut pongs: mpsc::Receiver<u64>,
-    mut active: watch::Receiver<u32>,
+    mut active: watch::Receiver<Activity>,
 ) -> Result<Infallible, HeartbeatError> {
     // Messages wait for nothing, and the proof of life waits for no message.
     let _ = send.set_priority(1);
     loop {
-        let is_active = *active.borrow_and_update() > 0;
+        let is_active = active.borrow_and_update().is_active();
         let next_at = proof.with(|pulse, _| {
             pulse.set_active(is_active);
             pulse.next_at()

@@ -8,26 +8,25 @@
 
 mod attach;
 mod exchange;
+mod handle;
 
 use std::{
-    io,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use attach::{attach, beside};
-pub(crate) use exchange::Doubts;
 use exchange::{Lanes, Receiver, transmit};
 use futures_util::StreamExt;
 use gateway_net::{causes::with_causes, proxy::Proxy, ws};
 use gateway_proto::{
     backoff::Backoff,
-    id::RelayId,
     policy::RelayEntry,
-    relay::{ClientFrame, RefusalCode, RelayAddress, Standing, VERSION, udp::CarrierReason},
+    relay::{RefusalCode, VERSION},
 };
+use handle::ask;
+pub use handle::{DatagramSender, LinkHandle, LinkState};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -37,7 +36,8 @@ use tracing::{debug, info, warn};
 
 use crate::{
     authority::Authority,
-    relay_udp::{self, OverUdp, UdpLeg},
+    relay_inbound::RelayInbox,
+    relay_udp::{self, UdpLeg, WebSocketEnd},
     socket::{Injector, TunnelSocket},
 };
 
@@ -54,8 +54,6 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(11);
 /// After a change of our network a link from an address that is no longer used is given up at once, for it never fails by
 /// itself; the relay at the other end of any other must answer a ping within this time.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
-/// One that is asked meanwhile too is not asked again.
-const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
@@ -65,121 +63,6 @@ const AFTER_ADMISSION: Duration = Duration::from_secs(2);
 const REPLACED_PATIENCE: Duration = Duration::from_secs(1);
 /// The relay must admit us within this time.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How an attachment stands.
-#[derive(Debug, Clone, Default)]
-pub struct LinkState {
-    /// Admitted, and not yet ended.
-    pub attached: bool,
-    /// The relay said it is about to stop; it carries while it can.
-    pub restarting: bool,
-    /// Whether it gives signs of life when it is asked: another is better, or used beside it, where there is one.
-    pub standing: Standing,
-    /// Round trip of the last ping.
-    pub rtt: Option<Duration>,
-    /// How often UDP to the relay stopped passing on this attachment, or another connection took the place of a silent one.
-    pub carrier_falls: u64,
-    /// Why it is not attached, in words.
-    pub problem: Option<String>,
-}
-
-/// What arrives for the peers.
-#[derive(Debug)]
-pub enum RelayInbound {
-    /// A sealed signal.
-    Signal {
-        /// Who sent it, as the relay says; only the seal proves it.
-        source: RelayAddress,
-        /// The bytes.
-        sealed: Vec<u8>,
-    },
-    /// A peer's packets come over the relay while ours go to it directly; a hint that it lost the direct path.
-    AnotherWay(RelayAddress),
-    /// A peer's packets come over another relay than before; a hint that it lost the former one.
-    AnotherRelay {
-        /// The relay they come over now.
-        relay: RelayId,
-        /// The peer.
-        peer: RelayAddress,
-    },
-    /// A relay does not see a peer; a hint.
-    Absent {
-        /// The relay.
-        relay: RelayId,
-        /// The peer.
-        peer: RelayAddress,
-    },
-}
-
-/// The front of a link.
-#[derive(Debug, Clone)]
-pub struct LinkHandle {
-    datagrams: mpsc::Sender<Vec<u8>>,
-    signals: mpsc::Sender<Vec<u8>>,
-    state: watch::Receiver<LinkState>,
-    asked: watch::Sender<u64>,
-    leg: Arc<UdpLeg>,
-}
-
-impl LinkHandle {
-    /// Asks the relay for a sign of life, because what went over it stays unanswered; what comes of it stands in the state.
-    pub fn ask(&self) {
-        ask(&self.asked);
-    }
-
-    /// A sender of datagrams to one peer over this link.
-    pub fn datagrams_to(&self, peer: RelayAddress) -> DatagramSender {
-        DatagramSender { peer, lane: self.datagrams.clone(), leg: self.leg.clone() }
-    }
-
-    /// Queues a signal; `false`: the lane is full or the link has ended, and the path agent will send another.
-    pub fn signal(&self, peer: RelayAddress, sealed: &[u8]) -> bool {
-        self.signals.try_send(ClientFrame::SendSignal { destination: peer, sealed }.encode()).is_ok()
-    }
-
-    /// Whether datagrams travel over UDP, and why.
-    pub fn carrier(&self) -> CarrierReason {
-        self.leg.reason()
-    }
-
-    /// How the link stands, with changes.
-    pub fn state(&self) -> watch::Receiver<LinkState> {
-        self.state.clone()
-    }
-}
-
-/// Sends datagrams to one peer over one relay.
-#[derive(Debug, Clone)]
-pub struct DatagramSender {
-    peer: RelayAddress,
-    lane: mpsc::Sender<Vec<u8>>,
-    leg: Arc<UdpLeg>,
-}
-
-impl DatagramSender {
-    /// Sends a batch over UDP by `send` (address, train, segment size), if it can.
-    pub(crate) fn over_udp(
-        &self,
-        payload: &[u8],
-        segment_size: Option<usize>,
-        send: impl FnOnce(SocketAddr, &[u8], usize) -> io::Result<()>,
-    ) -> OverUdp {
-        self.leg.send(self.peer, payload, segment_size, Instant::now(), send)
-    }
-
-    /// Queues a batch for the WebSocket; `false` when it was dropped.
-    pub fn send(&self, payload: &[u8], segment_size: Option<usize>) -> bool {
-        // The permit first: nothing is copied for a packet that will be dropped.
-        let Ok(permit) = self.lane.try_reserve() else { return false };
-        let Ok(segment_size) = u16::try_from(segment_size.unwrap_or(0)) else { return false };
-        permit.send(ClientFrame::SendDatagrams { destination: self.peer, segment_size, payload }.encode());
-        true
-    }
-}
-
-fn ask(asked: &watch::Sender<u64>) {
-    asked.send_modify(|count| *count = count.wrapping_add(1));
-}
 
 /// Everything a link needs.
 #[derive(Debug, Clone)]
@@ -193,7 +76,7 @@ pub struct LinkContext {
     /// Where datagrams over the WebSocket go.
     pub injector: Injector,
     /// Where signals and hints go.
-    pub inbound: mpsc::Sender<RelayInbound>,
+    pub inbound: RelayInbox,
     /// Counts state changes of all links, so that whoever chooses among them looks again.
     pub changes: watch::Sender<u64>,
     /// Told whenever the machine's network changes or it slept.
@@ -254,6 +137,8 @@ enum LinkError {
     AdmissionTimeout,
     #[error("the relay refused this gateway: {detail} ({code:?})")]
     Refused { code: RefusalCode, detail: String },
+    #[error("the relay asked twice who this gateway is")]
+    AskedTwice,
     #[error("the relay is not the one of the policy (its id differs)")]
     OtherRelay,
     #[error("the relay speaks protocol version {0}, this gateway speaks {VERSION}")]
@@ -262,8 +147,10 @@ enum LinkError {
     Ended,
     #[error("this machine reaches the relay from another address now")]
     Moved,
-    #[error("the relay was silent for {} s, or did not answer after a change of our network", SILENCE_LIMIT.as_secs())]
+    #[error("nothing came from the relay for {} s, although it is asked for a sign of life every 5 s", SILENCE_LIMIT.as_secs())]
     Silent,
+    #[error("the relay did not answer within {} s after a change of our network or a pause of this machine", CHANGE_PATIENCE.as_secs())]
+    NoAnswer,
     #[error("the relay is restarting")]
     Restarting {
         /// When it wants us back, so that not all come at once.
@@ -342,7 +229,7 @@ impl Link {
             match self.carry(stream).await {
                 Carried::Ended(error) => return error,
                 Carried::Replaced(newer) => {
-                    info!(relay = %self.relay.id, "another connection takes the place of one that fell silent");
+                    info!(relay = %self.relay.id, "another connection takes the place of one that gave no sign of life");
                     stream = *newer;
                     let carrier_falls = self.state.borrow().carrier_falls + 1;
                     self.set_state(LinkState { attached: true, carrier_falls, ..LinkState::default() });
@@ -357,6 +244,7 @@ impl Link {
         let way = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).ok();
         let (sink, source) = stream.split();
         let (pong, pongs) = mpsc::channel(4);
+        let (question, questions) = mpsc::channel(1);
         let (own_tx, own) = mpsc::channel(OWN_LANE);
         let (offers_tx, offers) = mpsc::channel(1);
         let started = Instant::now();
@@ -366,6 +254,7 @@ impl Link {
             state: &self.state,
             leg: &self.leg,
             asked: self.asked.subscribe(),
+            question,
             pong,
             offers: offers_tx,
             way,
@@ -375,7 +264,7 @@ impl Link {
             pongs,
             own,
             network: self.context.network.clone(),
-            asked: self.asked.subscribe(),
+            questions,
             signals: &mut self.signals,
             datagrams: &mut self.datagrams,
         };
@@ -386,7 +275,7 @@ impl Link {
             ask(&self.asked);
         };
         let mut beside = pin!(beside(&self.relay, &self.context, self.state.subscribe()));
-        let websocket = way.map(|(_, remote)| remote.ip());
+        let websocket = way.map(|(_, remote)| WebSocketEnd { ip: remote.ip(), is_relay: self.context.proxy.is_none() });
         let ended = tokio::select! {
             error = receiver.run(source) => error,
             error = transmit(sink, lanes, started) => error,

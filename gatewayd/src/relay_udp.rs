@@ -2,38 +2,34 @@
 //!
 //! A leg belongs to one link and lives as long as it; a session comes with each admission and goes with the attachment. The
 //! [`UdpCarrier`] decides whether UDP is used; what it does not carry goes over the WebSocket, batch by batch. Sending and receiving happen under
-//! the socket, one lock per train; [`drive`] keeps the time, sends the pings and tells the relay what passes. Of the relay's addresses those of the
-//! WebSocket's family come first, for they are known to work; a try that brings nothing moves on to the next.
+//! the socket, one lock per train; [`drive`] keeps the time, sends the pings and tells the relay what passes.
+
+mod drive;
+mod unpack;
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+pub(crate) use drive::{WebSocketEnd, drive};
 use gateway_proto::{
     id::RelayId,
-    path::{PacketClass, classify, normalize},
+    path::{PacketClass, classify},
     relay::{
         ClientFrame, RelayAddress,
         udp::{CarrierReason, Kind, OVERHEAD, Slots, UdpCarrier, UdpSecret, UdpSession, is_relayed},
     },
 };
-use tokio::{
-    net::lookup_host,
-    sync::{Notify, mpsc},
-    time::{sleep_until, timeout},
-};
-use tracing::{debug, info};
+use tokio::sync::Notify;
+use tracing::info;
+pub(crate) use unpack::Unpacked;
 
-use crate::{routes::peer_address, socket::TunnelSocket};
+use crate::routes::peer_address;
 
-/// Resolving the relay's name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Addresses of a relay that are tried in turn.
-const MAX_ADDRESSES: usize = 4;
 /// The largest train a kernel takes.
 const MAX_TRAIN: usize = 65_000;
 
@@ -44,6 +40,8 @@ pub(crate) struct Offer {
     pub(crate) secret: UdpSecret,
     /// `host:port`.
     pub(crate) address: String,
+    /// Its port.
+    pub(crate) port: u16,
 }
 
 /// See the module's description.
@@ -74,21 +72,6 @@ struct Session {
     sources: Vec<SocketAddr>,
     /// Memory for the train that is sent.
     train: Vec<u8>,
-}
-
-/// A train as it was received, its headers taken out in place.
-#[derive(Debug, Default)]
-pub(crate) struct Unpacked {
-    /// Whose datagrams stand at the front of the buffer.
-    pub(crate) source: Option<(SocketAddr, RelayAddress)>,
-    /// How many bytes of them.
-    pub(crate) kept: usize,
-    /// Datagrams of other peers in the same train.
-    pub(crate) others: Vec<(SocketAddr, Vec<u8>)>,
-    /// Datagrams without a relay's header, which the kernel has joined to the train: its STUN answers come from the same address.
-    pub(crate) bare: Vec<Vec<u8>>,
-    /// Datagrams that were dropped.
-    pub(crate) refused: u64,
 }
 
 /// What became of a batch.
@@ -251,7 +234,7 @@ impl UdpLeg {
         let (before, failed) = (carrier.reason(), carrier.failed_tries());
         carrier.handle_timeout(now, u32::from_be_bytes(gateway_net::entropy::random()));
         if carrier.reason() != before {
-            info!(reason = carrier.reason().code(), "{}", carrier.reason());
+            info!(relay = %self.relay, reason = carrier.reason().code(), "{}", carrier.reason());
         }
         let mut pings = Vec::new();
         if let Some(session) = session {
@@ -280,22 +263,6 @@ impl UdpLeg {
     }
 }
 
-impl Unpacked {
-    /// Keeps the bytes from `at` to `end`, moved to where the kept ones end.
-    fn keep(&mut self, source: (SocketAddr, RelayAddress), buffer: &mut [u8], at: usize, end: usize) {
-        if self.source.is_none_or(|first| first == source) {
-            self.source = Some(source);
-            buffer.copy_within(at..end, self.kept);
-            self.kept += end - at;
-            return;
-        }
-        match self.others.last_mut() {
-            Some((last, bytes)) if *last == source.0 => bytes.extend_from_slice(&buffer[at..end]),
-            Some(_) | None => self.others.push((source.0, buffer[at..end].to_vec())),
-        }
-    }
-}
-
 /// The legs by the address of their relay: whose a received train is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UdpLegs(Arc<RwLock<HashMap<SocketAddr, Arc<UdpLeg>>>>);
@@ -316,101 +283,6 @@ impl UdpLegs {
             legs.remove(&relay);
         }
     }
-}
-
-/// Ends the leg's session when the attachment does, however it ends.
-struct Attachment<'a> {
-    leg: &'a Arc<UdpLeg>,
-    legs: UdpLegs,
-    /// Where the WebSocket goes: the relay, or a proxy.
-    websocket: Option<IpAddr>,
-}
-
-impl Attachment<'_> {
-    fn end(&self, reason: CarrierReason) {
-        for remote in self.leg.end(reason) {
-            self.legs.remove(remote, self.leg);
-        }
-    }
-}
-
-impl Drop for Attachment<'_> {
-    fn drop(&mut self) {
-        self.end(CarrierReason::NotOffered);
-    }
-}
-
-/// Keeps a leg going for one attachment, whose WebSocket goes to `websocket`: never ends by itself. Frames for the relay go to `frames`; `fell` is
-/// told when UDP stops passing.
-pub(crate) async fn drive(
-    leg: &Arc<UdpLeg>,
-    socket: &TunnelSocket,
-    websocket: Option<IpAddr>,
-    mut offers: mpsc::Receiver<Offer>,
-    frames: mpsc::Sender<Vec<u8>>,
-    fell: impl Fn(),
-) {
-    let attachment = Attachment { leg, legs: socket.legs().clone(), websocket };
-    loop {
-        let work = leg.work(Instant::now());
-        if work.fell {
-            fell();
-        }
-        if let Some(remote) = work.remote {
-            for ping in &work.pings {
-                socket.send_probe(remote, ping);
-            }
-        }
-        for frame in work.frames {
-            // The writer of the link has ended: the attachment does too.
-            if frames.send(frame).await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-        let timer = async {
-            match work.due {
-                Some(due) => sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Some(offer) = offers.recv() => take(&attachment, socket, &offer).await,
-            () = leg.wake.notified() => {}
-            () = timer => {}
-        }
-    }
-}
-
-async fn take(attachment: &Attachment<'_>, socket: &TunnelSocket, offer: &Offer) {
-    // Whether or not there is a new one: nothing is sent or taken there any more.
-    attachment.end(CarrierReason::NotOffered);
-    let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(&offer.address)).await;
-    let found = resolved.ok().and_then(Result::ok).into_iter().flatten().map(normalize);
-    let remotes = in_order(found.filter(|address| socket.reaches(address)), attachment.websocket);
-    if remotes.is_empty() {
-        debug!("the relay's UDP address is not usable");
-        attachment.end(CarrierReason::NoAddress);
-        return;
-    }
-    attachment.leg.start(offer, &remotes, Instant::now());
-    for remote in remotes {
-        attachment.legs.insert(remote, attachment.leg.clone());
-    }
-}
-
-/// The addresses to try: those of the WebSocket's family first, else in the resolver's order, none twice.
-fn in_order(found: impl Iterator<Item = SocketAddr>, websocket: Option<IpAddr>) -> Vec<SocketAddr> {
-    let mut remotes: Vec<SocketAddr> = Vec::new();
-    for address in found {
-        if !remotes.contains(&address) {
-            remotes.push(address);
-        }
-    }
-    if let Some(websocket) = websocket {
-        remotes.sort_by_key(|address| address.is_ipv4() != websocket.to_canonical().is_ipv4());
-    }
-    remotes.truncate(MAX_ADDRESSES);
-    remotes
 }
 
 #[cfg(test)]

@@ -4,24 +4,20 @@
 //! source addresses back to the peer that authenticated them. Both tables grow with the peers of the policy and the
 //! addresses their path agents authenticate, both capped elsewhere; nothing a stranger sends adds an entry.
 
+mod arrivals;
+
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Instant,
 };
 
-use gateway_proto::{
-    id::RelayId,
-    identity::GatewayPublicKey,
-    relay::{Heard, Hearing, RelayAddress},
-};
+pub use arrivals::Arrivals;
+use gateway_proto::{id::RelayId, identity::GatewayPublicKey, relay::RelayAddress};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    relay_link::{DatagramSender, RelayInbound},
-    side_socket::SideSocket,
-};
+use crate::{relay_link::DatagramSender, side_socket::SideSocket};
 
 /// Every made-up address has this port.
 const PORT: u16 = 7;
@@ -47,8 +43,8 @@ pub struct Route {
     pub side: Option<Arc<SideSocket>>,
     /// The relay link where the peer can be reached.
     pub relay: Option<DatagramSender>,
-    /// Another one, while that is in doubt: what is relayed goes over both.
-    pub spare: Option<DatagramSender>,
+    /// Others, while that is in doubt: what is relayed goes over all of them.
+    pub spares: Vec<DatagramSender>,
     /// Send on both: the direct path is in doubt.
     pub duplicate: bool,
     /// Packets go back to ourselves: both ends of the tunnel are this gateway.
@@ -57,27 +53,8 @@ pub struct Route {
 
 impl Route {
     /// No way to the peer yet: packets are dropped and counted, QUIC sends them again.
-    pub const NONE: Self = Self { direct: None, side: None, relay: None, spare: None, duplicate: false, local: false };
-}
-
-/// How a relayed packet of a peer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
-    /// Our packets to it go another way than over a relay.
-    pub another_way: bool,
-    /// Over which relay it is heard is another matter than before ([`Heard`]).
-    pub another_relay: bool,
-}
-
-impl Arrival {
-    /// What there is to tell of it.
-    pub(crate) fn hint(self, peer: RelayAddress, relay: RelayId) -> Option<RelayInbound> {
-        match self {
-            Self { another_way: true, .. } => Some(RelayInbound::AnotherWay(peer)),
-            Self { another_relay: true, .. } => Some(RelayInbound::AnotherRelay { relay, peer }),
-            Self { another_way: false, another_relay: false } => None,
-        }
-    }
+    pub const NONE: Self =
+        Self { direct: None, side: None, relay: None, spares: Vec::new(), duplicate: false, local: false };
 }
 
 /// A peer that packets go to.
@@ -85,8 +62,7 @@ impl Arrival {
 struct Outbound {
     peer: GatewayPublicKey,
     route: Route,
-    /// The relays over which its packets came.
-    heard: Mutex<Heard>,
+    arrivals: Arc<Arrivals>,
 }
 
 /// The two tables.
@@ -97,36 +73,41 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Sets the route of a peer.
+    /// A peer to which there is no way yet. `follows`: of the two sides, this one uses the relay over which it hears the other; that
+    /// with the smaller key. What is noted of its packets is for its path actor.
+    pub fn meet(&self, peer: GatewayPublicKey, follows: bool) -> Arc<Arrivals> {
+        let arrivals = Arc::new(Arrivals::new(follows));
+        self.insert(Outbound { peer, route: Route::NONE, arrivals: arrivals.clone() });
+        arrivals
+    }
+
+    /// This gateway as its own peer.
+    pub fn meet_self(&self, own: GatewayPublicKey) {
+        let route = Route { local: true, ..Route::NONE };
+        self.insert(Outbound { peer: own, route, arrivals: Arc::new(Arrivals::new(false)) });
+    }
+
+    fn insert(&self, entry: Outbound) {
+        let address = peer_address(&entry.peer.into());
+        self.outbound.write().unwrap_or_else(PoisonError::into_inner).insert(address, entry);
+    }
+
+    /// Sets the route of a peer that was met.
     pub fn set(&self, peer: GatewayPublicKey, route: Route) {
         let mut outbound = self.outbound.write().unwrap_or_else(PoisonError::into_inner);
-        match outbound.entry(peer_address(&peer.into())) {
-            Entry::Occupied(mut entry) => entry.get_mut().route = route,
-            Entry::Vacant(entry) => {
-                entry.insert(Outbound { peer, route, heard: Mutex::default() });
-            }
+        if let Some(entry) = outbound.get_mut(&peer_address(&peer.into())) {
+            entry.route = route;
         }
     }
 
-    /// A peer to which there is no way yet. `follows`: we use the relay over which it is heard, not it the one over which it
-    /// hears us ([`Heard::new`]).
-    pub fn meet(&self, peer: GatewayPublicKey, follows: bool) {
-        let heard = Mutex::new(Heard::new(follows));
-        let mut outbound = self.outbound.write().unwrap_or_else(PoisonError::into_inner);
-        outbound.insert(peer_address(&peer.into()), Outbound { peer, route: Route::NONE, heard });
-    }
-
-    /// Which relay to use for a peer, as far as its packets say; `usual` is the one chosen otherwise.
-    pub fn hearing(&self, peer: GatewayPublicKey, usual: Option<RelayId>, now: Instant) -> Hearing {
-        let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        let heard = outbound.get(&peer_address(&peer.into())).map(|entry| &entry.heard);
-        heard.map_or(Hearing::Usual, |heard| heard.lock().unwrap_or_else(PoisonError::into_inner).hearing(usual, now))
-    }
-
-    /// Forgets a peer and every address it authenticated.
-    pub fn remove(&self, peer: GatewayPublicKey) {
+    /// Forgets a peer and every address it authenticated, unless it was met anew since it gave these.
+    pub fn remove(&self, peer: GatewayPublicKey, arrivals: &Arc<Arrivals>) {
         let address = peer_address(&peer.into());
-        self.outbound.write().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        let mut outbound = self.outbound.write().unwrap_or_else(PoisonError::into_inner);
+        if outbound.get(&address).is_none_or(|entry| !Arc::ptr_eq(&entry.arrivals, arrivals)) {
+            return;
+        }
+        outbound.remove(&address);
         self.inbound.write().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| *owner != address);
     }
 
@@ -168,18 +149,19 @@ impl Routes {
         self.inbound.read().unwrap_or_else(PoisonError::into_inner).get(real).copied()
     }
 
-    /// Whether the source of a packet that came over `relay` is a peer of ours: its made-up address, and how it came.
-    pub fn known(&self, source: &RelayAddress, relay: RelayId, now: Instant) -> Option<(SocketAddr, Arrival)> {
+    /// Whether the source of QUIC that came over `relay` is a peer of ours: its made-up address. Its path actor is told where
+    /// that is news.
+    pub fn known(&self, source: &RelayAddress, relay: RelayId, now: Instant) -> Option<SocketAddr> {
         let address = peer_address(source);
-        Some((address, self.known_at(&address, relay, now)?))
+        self.is_known_at(&address, relay, now).then_some(address)
     }
 
     /// Like [`Self::known`], by the made-up address.
-    pub fn known_at(&self, address: &SocketAddr, relay: RelayId, now: Instant) -> Option<Arrival> {
+    pub fn is_known_at(&self, address: &SocketAddr, relay: RelayId, now: Instant) -> bool {
         let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        let Outbound { route, heard, .. } = outbound.get(address)?;
-        let another_relay = heard.lock().unwrap_or_else(PoisonError::into_inner).note(relay, now);
-        Some(Arrival { another_way: route.direct.is_some() && !route.duplicate, another_relay })
+        let Some(Outbound { route, arrivals, .. }) = outbound.get(address) else { return false };
+        arrivals.note(relay, route.direct.is_some() && !route.duplicate, now);
+        true
     }
 }
 
@@ -187,8 +169,12 @@ impl Routes {
 mod tests {
     use std::time::Duration;
 
+    use gateway_proto::{
+        identity::GatewayKey,
+        relay::{Seen, Standing},
+    };
+
     use super::*;
-    use gateway_proto::identity::GatewayKey;
 
     const RELAYS: [RelayId; 2] = [RelayId::from_bytes([1; 16]), RelayId::from_bytes([2; 16])];
 
@@ -199,29 +185,40 @@ mod tests {
     #[test]
     fn a_removed_peer_leaves_no_address_that_is_let_in() {
         let (routes, real) = (Routes::default(), "192.0.2.1:4000".parse().unwrap());
-        routes.set(key(1), Route::NONE);
+        let former = routes.meet(key(1), true);
+        let arrivals = routes.meet(key(1), true);
         routes.admit(real, key(1));
+        routes.remove(key(1), &former);
         assert_eq!(routes.owner(&real), Some(peer_address(&key(1).into())));
-        routes.remove(key(1));
+        assert!(routes.known(&key(1).into(), RELAYS[0], Instant::now()).is_some());
+        routes.remove(key(1), &arrivals);
         assert_eq!(routes.owner(&real), None);
+        assert!(routes.known(&key(1).into(), RELAYS[0], Instant::now()).is_none());
+    }
+
+    #[test]
+    fn a_route_makes_no_peer_of_whoever_was_not_met() {
+        let routes = Routes::default();
+        routes.set(key(1), Route::NONE);
         assert!(routes.known(&key(1).into(), RELAYS[0], Instant::now()).is_none());
     }
 
     #[test]
     fn what_is_heard_of_a_peer_outlives_a_change_of_its_route() {
         let (routes, start) = (Routes::default(), Instant::now());
-        routes.meet(key(1), true);
+        let arrivals = routes.meet(key(1), true);
+        let links = RELAYS.map(|relay| Seen { relay, standing: Standing::Sound, restarting: false, falls: 0 });
+        let used = |at| arrivals.with(|choice| choice.choose(&links, Some(at), at));
+        assert_eq!(used(start).best, Some(RELAYS[0]));
         let arrives = |relay: usize, secs: u64| {
-            let now = start + Duration::from_secs(secs);
-            routes.known(&key(1).into(), RELAYS[relay], now).unwrap().1.another_relay
+            let at = start + Duration::from_secs(secs);
+            assert_eq!(routes.known(&key(1).into(), RELAYS[relay], at), Some(peer_address(&key(1).into())));
+            at
         };
-        assert_eq!(routes.hearing(key(1), Some(RELAYS[0]), start), Hearing::Usual);
-        assert!(!arrives(0, 0) && arrives(1, 1));
+        arrives(0, 0);
+        assert_eq!(used(arrives(1, 1)).spare, Some(RELAYS[1]));
         routes.set(key(1), Route::NONE);
-        assert!(arrives(1, 3), "and over that one only");
-        let now = start + Duration::from_secs(3);
-        assert_eq!(routes.hearing(key(1), Some(RELAYS[0]), now), Hearing::Instead(RELAYS[1]));
-        assert_eq!(routes.hearing(key(2), Some(RELAYS[0]), now), Hearing::Usual, "of a stranger nothing is known");
+        assert_eq!(used(arrives(1, 3)).best, Some(RELAYS[1]), "and over that one only");
     }
 
     #[test]

@@ -201,7 +201,7 @@ mod tests {
             organization: OrganizationId::new(1, [1; 10]),
             organization_name: "South".into(),
         };
-        let (peer, mut mailbox) = Peer::new(key, false, name, Arc::default());
+        let (peer, mut mailbox) = Peer::new(key, false, name, Arc::default(), Arc::default());
         let sessions = SessionIndex::default();
         sessions.replace(key, &[], &[[7; 8]]);
         let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];

@@ -14,7 +14,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, SocketAddrV6},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -30,7 +30,6 @@ use tokio::sync::mpsc;
 
 use crate::{
     path_actor::SessionIndex,
-    relay_link::{Doubts, RelayInbound},
     relay_udp::{OverUdp, UdpLegs},
     routes::{Route, Routes},
 };
@@ -66,6 +65,12 @@ pub struct SocketCounters {
     pub injected_dropped: AtomicU64,
     /// Probes dropped because the path agents did not keep up.
     pub probes_dropped: AtomicU64,
+    /// STUN answers dropped because the gatherer of our addresses did not keep up.
+    pub stun_dropped: AtomicU64,
+    /// Probes, signals and hints dropped because the path agent of their peer did not keep up.
+    pub path_commands_dropped: AtomicU64,
+    /// Signals and hints dropped because the relay that brought them sent too many.
+    pub relay_inbound_dropped: AtomicU64,
     /// Datagrams sent on direct paths.
     pub direct_batches: AtomicU64,
     /// Batches handed to relay links.
@@ -100,8 +105,6 @@ pub struct TunnelSocket {
     inject: mpsc::Sender<Injected>,
     probes: mpsc::Sender<PathPacket>,
     legs: UdpLegs,
-    doubts: Mutex<Doubts>,
-    hints: OnceLock<mpsc::Sender<RelayInbound>>,
     trains: Mutex<Outgoing>,
     /// The task that receives; it also sends what is held.
     receiver: AtomicWaker,
@@ -144,8 +147,6 @@ impl TunnelSocket {
             inject,
             probes,
             legs: UdpLegs::default(),
-            doubts: Mutex::default(),
-            hints: OnceLock::new(),
             trains: Mutex::default(),
             receiver: AtomicWaker::new(),
             counters: Arc::default(),
@@ -154,7 +155,7 @@ impl TunnelSocket {
     }
 
     /// What was dropped and moved.
-    pub fn counters(&self) -> &SocketCounters {
+    pub fn counters(&self) -> &Arc<SocketCounters> {
         &self.counters
     }
 
@@ -234,12 +235,6 @@ impl TunnelSocket {
         &self.legs
     }
 
-    /// Where to mention that a peer's packets come another way than ours go.
-    pub fn set_hints(&self, hints: mpsc::Sender<RelayInbound>) {
-        // The first one stays: there is one mesh per socket.
-        let _ = self.hints.set(hints);
-    }
-
     /// Sends a probe or a STUN request to a real address. Probes are never worth waiting for: a full kernel buffer or
     /// an unreachable network loses the packet, and the path agent's schedule sends the next.
     pub fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
@@ -306,7 +301,7 @@ impl TunnelSocket {
                 return Ok(());
             }
         }
-        if let Some(spare) = &route.spare {
+        for spare in &route.spares {
             let over_udp = spare.over_udp(transmit.contents, transmit.segment_size, |to, train, segment| {
                 self.send_train(to, train, segment)
             });

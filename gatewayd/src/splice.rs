@@ -175,7 +175,7 @@ pub async fn splice(
         });
         context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed))
     };
-    context.observer.ended(context.end(result));
+    context.observer.ended(context.end(result, send.finished));
     context.record_end(result);
     match result {
         Ok(()) => socket.close_cleanly(),
@@ -223,16 +223,19 @@ impl SpliceContext {
         self.record.over(ending);
     }
 
-    /// Who ended the stream, for what a repetition of its messages means.
-    fn end(&self, result: Result<(), SpliceError>) -> End {
+    /// Who ended the stream, for what a repetition of its messages means. `engine_finished`: ours closed its direction.
+    fn end(&self, result: Result<(), SpliceError>, engine_finished: bool) -> End {
         match result {
             Err(SpliceError::Refused(_) | SpliceError::ListenerFull(_)) => End::Refused,
             Ok(()) => End::ByTheSender,
             Err(SpliceError::Engine | SpliceError::HalfOpen) if self.observer.role() == Role::Sender => {
                 End::ByTheSender
             }
-            // Of the causes at the far side, its engine is by far the most frequent.
-            Err(SpliceError::Peer(ResetCode::SocketReset)) if self.observer.role() == Role::Listener => {
+            // Of the causes at the far side, its engine is by far the most frequent; but when ours closed first, the far
+            // gateway resets what is unacknowledged.
+            Err(SpliceError::Peer(ResetCode::SocketReset))
+                if self.observer.role() == Role::Listener && !engine_finished =>
+            {
                 End::ByTheSender
             }
             Err(
@@ -374,7 +377,9 @@ async fn engine_to_tunnel(
         let count = engine.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
         if count == 0 {
             send.finish();
-            if moved == 0 && context.observer.role() == Role::Listener && begun.elapsed() < CLOSED_AT_ONCE {
+            // One that was given bytes and closed in order has read them: it had a place.
+            let is_mute = moved == 0 && !context.record.has_received();
+            if is_mute && context.observer.role() == Role::Listener && begun.elapsed() < CLOSED_AT_ONCE {
                 context.engine_says.look_again();
                 context.traffic.note_problem(
                     "our engine closed a connection at once without a byte: others use places of its listener, or its \

@@ -31,8 +31,6 @@ pub enum Role {
 /// Counters of one end of one connection since the daemon started.
 #[derive(Debug)]
 pub struct Traffic {
-    /// When these counters began at zero, Unix milliseconds.
-    pub epoch: u64,
     /// Bytes towards the peer.
     pub bytes_sent: AtomicU64,
     /// Bytes from the peer.
@@ -50,10 +48,17 @@ pub struct Traffic {
     /// Streams refused by us or the peer.
     pub refused: AtomicU64,
     problem: Mutex<Option<String>>,
-    book: Mutex<Arc<Mutex<Book>>>,
+    observed: Mutex<Observed>,
     schedule: Mutex<Schedule>,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     waits: AtomicU64,
+}
+
+/// A book, and when it began empty: Unix milliseconds, no two of one process alike.
+#[derive(Debug)]
+struct Observed {
+    epoch: u64,
+    book: Arc<Mutex<Book>>,
 }
 
 /// What a stream waits for before it carries data.
@@ -78,7 +83,6 @@ struct Waiting {
 impl Default for Traffic {
     fn default() -> Self {
         Self {
-            epoch: unix_ms(),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             last_sent_at: AtomicU64::new(0),
@@ -88,7 +92,7 @@ impl Default for Traffic {
             reset: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             problem: Mutex::default(),
-            book: Mutex::new(Arc::new(Mutex::new(Book::Nothing))),
+            observed: Mutex::new(Observed { epoch: 0, book: Arc::new(Mutex::new(Book::Nothing)) }),
             schedule: Mutex::default(),
             waiting: Mutex::default(),
             waits: AtomicU64::new(0),
@@ -127,11 +131,17 @@ impl Traffic {
     /// What was observed of this protocol. When the connection's behavior changes, a new book begins; streams under way
     /// write into the former one to their end.
     pub fn book(&self, protocol: Protocol) -> Arc<Mutex<Book>> {
-        let mut book = lock(&self.book);
-        if lock(&book).protocol() != protocol {
-            *book = Arc::new(Mutex::new(Book::new(protocol, HashKey::from_bytes(random()))));
+        self.dated_book(protocol).1
+    }
+
+    /// The same, and the epoch of its counts: they begin at zero with each book, and only grow inside it.
+    pub fn dated_book(&self, protocol: Protocol) -> (u64, Arc<Mutex<Book>>) {
+        let mut observed = lock(&self.observed);
+        if lock(&observed.book).protocol() != protocol {
+            let book = Arc::new(Mutex::new(Book::new(protocol, HashKey::from_bytes(random()))));
+            *observed = Observed { epoch: unix_ms().max(observed.epoch + 1), book };
         }
-        Arc::clone(&book)
+        (observed.epoch, Arc::clone(&observed.book))
     }
 
     /// A message or a request passed: the schedule learns.
@@ -245,5 +255,20 @@ impl TrafficTable {
     pub fn open_streams(&self) -> u64 {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.values().map(|traffic| u64::from(traffic.streams.load(Relaxed))).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_book_has_an_epoch_of_its_own_and_keeps_it() {
+        let traffic = Traffic::default();
+        let (first, _) = traffic.dated_book(Protocol::Mllp);
+        assert_eq!(traffic.dated_book(Protocol::Mllp).0, first);
+        let (without, _) = traffic.dated_book(Protocol::Unknown);
+        let (second, _) = traffic.dated_book(Protocol::Mllp);
+        assert!(first < without && without < second, "{first} {without} {second}");
     }
 }

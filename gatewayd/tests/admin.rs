@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "admin/engine.rs"]
 mod engine;
+#[path = "admin/secrets.rs"]
+mod secrets;
 #[path = "admin/world.rs"]
 mod world;
 
@@ -141,6 +143,38 @@ async fn before_the_sign_in_no_body_reaches_the_engine_but_the_form() {
     let bypass = client.post("/api/users/_login", "", FORM, "username=%62ypass&password=x").await;
     assert_eq!(bypass.line, "HTTP/1.1 403 refused by the gateway: the bypass account is for local programs");
     assert!(world.engine.seen().iter().all(|seen| seen.body.is_empty()));
+}
+
+#[tokio::test]
+async fn a_session_begun_on_one_admin_connection_is_none_on_another_one() {
+    let mut world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    let cookie = client.sign_in().await;
+    assert_eq!(client.post("/api/channels/_getSummary", &cookie, XML, "<map/>").await.status(), 200);
+    world.engine.forget();
+
+    let mut other = world.client_of_other_connection().await;
+    assert_eq!(other.get("/api/users/current", &cookie).await.status(), 401, "in the engine's own word");
+    let body = other.post("/api/channels/_getSummary", &cookie, XML, "<evil/>").await;
+    assert_eq!(body.line, "HTTP/1.1 401 sign in at the engine first");
+    assert_eq!(other.get("/api/users/current", &format!("{cookie}.x")).await.status(), 401);
+    let seen = world.engine.seen();
+    assert!(seen.iter().all(|seen| seen.body.is_empty() && !seen.head.contains("JSESSIONID")), "{seen:?}");
+
+    // With the same cookie shown it signs in, and has a session of its own; the first one is as good as before.
+    let form = "username=admin&password=good";
+    let reply = other.post("/api/users/_login", &cookie, FORM, form).await;
+    assert!(reply.status() == 200 && reply.fields.contains("set-cookie: jsessionid="), "{reply:?}");
+    let own = other.sign_in().await;
+    assert_ne!(own, cookie);
+    assert_eq!(other.get("/api/users/current", &own).await.status(), 200);
+    assert_eq!(client.get("/api/users/current", &cookie).await.status(), 200);
+    assert_eq!(client.get("/api/users/current", &own).await.status(), 401);
+
+    let calls = world.calls(10).await;
+    let refused = calls.iter().filter(|call| call.status == 401);
+    let accounts: Vec<_> = refused.map(|call| call.account.as_deref()).collect();
+    assert_eq!(accounts, [None::<&str>; 4], "nobody is named by another connection's session");
 }
 
 #[tokio::test]

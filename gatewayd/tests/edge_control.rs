@@ -18,11 +18,12 @@ use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity, Report, WatchEvent, WatchRequest},
         local::AuditHeld,
+        refusal::{GatewayRefusal, RefusalReason},
     },
     audit::line::Head,
     id::RelayId,
     identity::GatewayKey,
-    policy::{DeniedReason, RelayEntry},
+    policy::{DeniedReason, Policy, RelayEntry},
 };
 use gatewayd::{
     audit::{AuditLog, Names},
@@ -30,6 +31,7 @@ use gatewayd::{
     config::AuditConfig,
     control_client::{ControlClient, EnrollError, LinkTimes, ReportSource, enroll},
     path_actor::SessionIndex,
+    relay_inbound::RelayInbox,
     relay_link::{LinkContext, link},
     routes::Routes,
     socket::TunnelSocket,
@@ -38,7 +40,7 @@ use gatewayd::{
 use proxy::StandInProxy;
 use stand_in::{Enrolling, StandIn, connection};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -263,6 +265,59 @@ async fn a_restart_without_the_control_plane_runs_from_disk() {
 }
 
 #[tokio::test]
+async fn a_policy_that_was_signed_while_the_control_planes_clock_was_ahead_locks_nobody_out() {
+    let (directory, mut control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let ahead = Policy { issued_at: gateway_net::time::unix_secs() + 7_200, ..control.policy(key, 2) };
+    control.send_policy(&ahead);
+    assert_eq!(control.heard_applied().await, 2);
+    gateway.stop().await;
+    let gateway = Gateway::start(open(directory.path()));
+    assert!(gateway.authority.now() >= ahead.issued_at, "what ends is still decided by it");
+    assert_eq!(control.heard_hello().await, 2);
+}
+
+#[tokio::test]
+async fn a_gateway_whose_clock_was_set_back_links_by_the_time_it_heard_last() {
+    let (directory, mut control, gateway) = linked().await;
+    // As if this machine's clock were behind: the control plane's is two hours ahead of it.
+    control.ahead(7_200);
+    let key = gateway.authority.gateway_key().public();
+    let now = gateway_net::time::unix_secs() + 7_200;
+    control.send_policy(&Policy { issued_at: now, ..control.policy(key, 2) });
+    assert_eq!(control.heard_applied().await, 2);
+    gateway.stop().await;
+    let _gateway = Gateway::start(open(directory.path()));
+    assert_eq!(control.heard_hello().await, 2);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_let_in_says_why() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    let refusals = [
+        (RefusalReason::PolicyKey, "does not know the policy key"),
+        (RefusalReason::NotEnrolled, "knows no gateway with our key"),
+        (RefusalReason::Clock, "the control plane's 1234 (Unix seconds)"),
+    ];
+    for (reason, words) in refusals {
+        control.refuses(Some(GatewayRefusal { reason, now: 1234 }));
+        control.sends_away("the disk of its database is full");
+        gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains(words))).await;
+    }
+    control.refuses(None);
+    gateway.status(|status| status.connected).await;
+    assert_eq!(control.heard_hello().await, 1);
+}
+
+#[tokio::test]
+async fn the_words_with_which_a_link_is_closed_are_shown() {
+    let (_directory, control, mut gateway) = linked().await;
+    control.sends_away("the disk of its database is full");
+    let words = "closed the link: the disk of its database is full";
+    gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains(words))).await;
+}
+
+#[tokio::test]
 async fn a_removed_gateway_allows_nothing() {
     let (directory, control, mut gateway) = linked().await;
     control.send(WatchEvent::Removed);
@@ -462,7 +517,7 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
         proxy: Some(proxy.clone()),
         socket: socket.clone(),
         injector: socket.injector(),
-        inbound: mpsc::channel(1).0,
+        inbound: RelayInbox::new(socket.counters().clone()).0,
         changes: watch::Sender::new(0),
         network: watch::channel(0).1,
     };

@@ -11,6 +11,7 @@ use std::{
 
 use gateway_proto::{
     identity::{GatewayKey, GatewayPublicKey},
+    observe::{Book, Protocol},
     policy::HL7V2_MLLP,
     stream::{Answer, RefusalCode, ResetCode},
 };
@@ -58,6 +59,7 @@ fn site(seed: u8, other: u8) -> Site {
 
 fn direct(from: &Site, to: &Site) {
     let address = SocketAddr::from(([127, 0, 0, 1], to.socket.local_port()));
+    from.routes.meet(to.key, from.key < to.key);
     from.routes.set(to.key, Route { direct: Some(address), ..Route::NONE });
     from.routes.admit(address, to.key);
 }
@@ -189,6 +191,22 @@ async fn a_fin_without_acknowledgement_is_a_reset_for_the_engine_that_waits_for_
     joined.receiving.shutdown().await.unwrap();
     assert_eq!(end(&mut joined.sending).await, RST);
     assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::Unacknowledged));
+}
+
+#[tokio::test]
+async fn a_message_sent_again_after_the_receiving_engine_closed_is_no_duplicate_at_its_gateway() {
+    const NAMED: &[u8] = b"\x0bMSH|^~\\&|a|b|c|d|20260101||ADT^A01|ID1|P|2.5\r\x1c\r";
+    let mut joined = joined(true).await;
+    joined.sending.write_all(NAMED).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, NAMED.len()).await, NAMED);
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert!(timeout(LIMIT, joined.listener).await.unwrap().unwrap().is_err());
+    let again = Observer::new(joined.from_receiving.clone(), Role::Listener, HL7V2_MLLP, true);
+    again.from_tunnel(NAMED);
+    let book = joined.from_receiving.book(Protocol::Mllp);
+    let Book::Mllp(ledger) = &*book.lock().unwrap() else { panic!("MLLP is observed") };
+    assert_eq!((ledger.counts().retries, ledger.counts().duplicates), (1, 0));
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use gateway_net::document::{Section, Value};
 use gateway_proto::id::OrganizationId;
-use serde::Deserialize;
 use url::Url;
 
-use super::Mistakes;
+use super::{FILE, path};
 
 /// Providers of one platform: each is an entry in a list that people choose from.
 const MAX_PROVIDERS: usize = 20;
@@ -58,120 +58,101 @@ pub struct RequiredGroup {
     pub group: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Section {
-    name: String,
-    issuer: String,
-    client_id: String,
-    client_secret_file: Option<PathBuf>,
-    scopes: Option<Vec<String>>,
-    address_claim: Option<String>,
-    required_group: Option<String>,
-    groups_claim: Option<String>,
-    #[serde(default)]
-    required_acr: Vec<String>,
-    #[serde(default)]
-    required_amr: Vec<String>,
-    #[serde(default)]
-    organizations: Vec<String>,
-    #[serde(default = "yes")]
-    password_for_linked: bool,
-    ca_file: Option<PathBuf>,
+const ISSUER: &str = "the issuer of the discovery document: \"https://host\" or \"https://host/path\", without a query";
+const WORDS: &str = "a list of words of 1 to 255 visible ASCII characters";
+const GROUP: &str = "1 to 255 characters";
+
+/// All of them; those with a mistake are left out.
+pub(super) fn read(root: &mut Section<'_, '_>) -> Vec<OidcConfig> {
+    let sections = root.sections("oidc");
+    if sections.len() > MAX_PROVIDERS {
+        root.mistake("oidc", &format!("{} providers", sections.len()), &format!("{MAX_PROVIDERS} at most"));
+    }
+    let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
+    let mut providers = Vec::with_capacity(sections.len());
+    for mut section in sections {
+        let name =
+            section.required("name", "1 to 40 of a-z, 0-9 and -", |value| value.text().filter(|name| is_name(name)));
+        if name.is_some_and(|name| !names.insert(name)) {
+            section.mistake("name", name.unwrap_or_default(), "each name once");
+        }
+        let issuer = section.required("issuer", ISSUER, |value| value.text().filter(|text| is_issuer(text)));
+        // Identities are known by issuer and subject: two providers with one issuer could not be told apart.
+        if issuer.is_some_and(|issuer| !issuers.insert(issuer)) {
+            section.mistake("issuer", issuer.unwrap_or_default(), "each issuer once");
+        }
+        providers.extend(provider(&mut section, name, issuer));
+        section.finish();
+    }
+    providers
 }
 
-fn yes() -> bool {
-    true
+/// Reads the rest of a provider.
+fn provider(section: &mut Section<'_, '_>, name: Option<&str>, issuer: Option<&str>) -> Option<OidcConfig> {
+    let client_id = section.required("client_id", "1 to 255 visible ASCII characters", |value| {
+        value.text().filter(|text| is_word(text)).map(str::to_owned)
+    });
+    let client_secret_file = section.optional("client_secret_file", FILE, path);
+    let scopes = section.value("scopes", WORDS, vec!["email".to_owned(), "profile".to_owned()], words);
+    let address =
+        section.value("address_claim", "\"email\" or \"preferred_username\"", AddressClaim::VerifiedEmail, |value| {
+            match value.text()? {
+                "email" => Some(AddressClaim::VerifiedEmail),
+                "preferred_username" => Some(AddressClaim::PreferredUsername),
+                _ => None,
+            }
+        });
+    let group = section.optional("required_group", GROUP, group_name);
+    let claim = section.optional("groups_claim", GROUP, group_name);
+    if let Some(claim) = claim.as_deref().filter(|_| !section.has("required_group")) {
+        section.mistake("groups_claim", claim, "nothing without required_group");
+    }
+    let required_acr = section.value("required_acr", WORDS, Vec::new(), words);
+    let required_amr = section.value("required_amr", WORDS, Vec::new(), words);
+    let organizations = section.value(
+        "organizations",
+        "a list of ids of organizations, like [\"org_0198…\"]",
+        BTreeSet::new(),
+        |value| value.texts()?.iter().map(|text| text.parse().ok()).collect::<Option<BTreeSet<OrganizationId>>>(),
+    );
+    let password_for_linked = section.flag("password_for_linked", true);
+    let ca_file = section.optional("ca_file", FILE, path);
+    Some(OidcConfig {
+        name: name?.to_owned(),
+        issuer: issuer?.to_owned(),
+        client_id: client_id?,
+        client_secret_file,
+        scopes,
+        address,
+        group: group.map(|group| RequiredGroup { claim: claim.unwrap_or_else(|| "groups".to_owned()), group }),
+        required_acr,
+        required_amr,
+        organizations,
+        password_for_linked,
+        ca_file,
+    })
 }
 
-impl Mistakes {
-    pub(super) fn oidc(&mut self, sections: Vec<Section>) -> Vec<OidcConfig> {
-        if sections.len() > MAX_PROVIDERS {
-            self.add("oidc", format!("{} providers", sections.len()), &format!("{MAX_PROVIDERS} at most"));
-        }
-        let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
-        for section in &sections {
-            if !names.insert(&section.name) {
-                self.add("oidc.name", &section.name, "each name once");
-            }
-            // Identities are known by issuer and subject: two providers with one issuer could not be told apart.
-            if !issuers.insert(&section.issuer) {
-                self.add("oidc.issuer", &section.issuer, "each issuer once");
-            }
-        }
-        sections.into_iter().map(|section| self.provider(section)).collect()
-    }
+fn is_name(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=40).contains(&text.len()) && text.bytes().all(good)
+}
 
-    fn provider(&mut self, section: Section) -> OidcConfig {
-        let name = section.name;
-        let key = |field: &str| format!("oidc '{}': {field}", name.chars().take(40).collect::<String>());
-        let named = |name: &str| {
-            let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-            (1..=40).contains(&name.len()) && name.bytes().all(good)
-        };
-        if !named(&name) {
-            self.add("oidc.name", &name, "1 to 40 of a-z, 0-9 and -");
-        }
-        let is_issuer = |url: &Url| {
-            let bare = url.query().is_none() && url.fragment().is_none();
-            url.scheme() == "https" && url.has_host() && bare && url.username().is_empty() && url.password().is_none()
-        };
-        if !Url::parse(&section.issuer).is_ok_and(|url| is_issuer(&url)) {
-            let accepted = "the issuer of the discovery document: https://host or https://host/path, without a query";
-            self.add(&key("issuer"), &section.issuer, accepted);
-        }
-        let is_word = |text: &str| !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic());
-        if !is_word(&section.client_id) {
-            self.add(&key("client_id"), &section.client_id, "1 to 255 visible ASCII characters");
-        }
-        let scopes = section.scopes.unwrap_or_else(|| vec!["email".to_owned(), "profile".to_owned()]);
-        let words =
-            [("scopes", &scopes), ("required_acr", &section.required_acr), ("required_amr", &section.required_amr)];
-        for (field, texts) in words {
-            for text in texts.iter().filter(|text| !is_word(text)) {
-                self.add(&key(field), text, "words of 1 to 255 visible ASCII characters");
-            }
-        }
-        let address = match section.address_claim.as_deref().unwrap_or("email") {
-            "email" => AddressClaim::VerifiedEmail,
-            "preferred_username" => AddressClaim::PreferredUsername,
-            other => {
-                self.add(&key("address_claim"), other, "`email` or `preferred_username`");
-                AddressClaim::VerifiedEmail
-            }
-        };
-        if let (None, Some(claim)) = (&section.required_group, &section.groups_claim) {
-            self.add(&key("groups_claim"), claim, "nothing without `required_group`");
-        }
-        let claim = section.groups_claim.unwrap_or_else(|| "groups".to_owned());
-        let group = section.required_group.map(|group| RequiredGroup { claim, group });
-        if let Some(RequiredGroup { claim, group }) = &group {
-            for (field, text) in [("required_group", group), ("groups_claim", claim)] {
-                if text.is_empty() || text.len() > 255 {
-                    self.add(&key(field), text, "1 to 255 characters");
-                }
-            }
-        }
-        let mut organizations = BTreeSet::new();
-        for text in section.organizations {
-            match text.parse() {
-                Ok(id) => _ = organizations.insert(id),
-                Err(_) => self.add(&key("organizations"), text, "ids of organizations, like org_0198…"),
-            }
-        }
-        OidcConfig {
-            name,
-            issuer: section.issuer,
-            client_id: section.client_id,
-            client_secret_file: section.client_secret_file,
-            scopes,
-            address,
-            group,
-            required_acr: section.required_acr,
-            required_amr: section.required_amr,
-            organizations,
-            password_for_linked: section.password_for_linked,
-            ca_file: section.ca_file,
-        }
-    }
+fn is_issuer(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let bare = url.query().is_none() && url.fragment().is_none();
+        url.scheme() == "https" && url.has_host() && bare && url.username().is_empty() && url.password().is_none()
+    })
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn words(value: Value<'_, '_>) -> Option<Vec<String>> {
+    value.texts().filter(|texts| texts.iter().all(|text| is_word(text)))
+}
+
+fn group_name(value: Value<'_, '_>) -> Option<String> {
+    value.text().filter(|text| (1..=255).contains(&text.len())).map(str::to_owned)
 }

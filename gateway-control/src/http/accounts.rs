@@ -15,21 +15,21 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Address, Ask, At, Body, SignedIn, Tagged},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
-use crate::service::{Paging, ServiceError};
+use crate::service::{Paging, ServiceError, Stranger};
 
 /// Create an organization and its owner, who is signed in at once.
 #[utoipa::path(post, path = "/organizations", tag = "accounts", request_body = CreateOrganization,
     responses((status = 201, body = Session)), security(()))]
 pub(super) async fn create_organization(
     State(app): State<App>,
-    Address(address): Address,
+    stranger: Stranger,
     Body(body): Body<CreateOrganization>,
 ) -> ApiResult<(StatusCode, Json<Session>)> {
-    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
-    Ok((StatusCode::CREATED, Json(app.service.create_organization(body).await?)))
+    app.limits.strangers.check(&stranger.address).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.create_organization(&stranger, body).await?)))
 }
 
 /// Sign in.
@@ -37,13 +37,13 @@ pub(super) async fn create_organization(
     responses((status = 201, body = Session)), security(()))]
 pub(super) async fn login(
     State(app): State<App>,
-    Address(address): Address,
+    stranger: Stranger,
     Body(body): Body<Login>,
 ) -> ApiResult<(StatusCode, Json<Session>)> {
-    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
+    app.limits.strangers.check(&stranger.address).map_err(ServiceError::RateLimited)?;
     let account: String = body.email.trim().to_lowercase().chars().take(254).collect();
-    app.limits.logins.check(&(address, account)).map_err(ServiceError::RateLimited)?;
-    Ok((StatusCode::CREATED, Json(app.service.login(body).await?)))
+    app.limits.logins.check(&(stranger.address, account)).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.login(&stranger, body).await?)))
 }
 
 /// Sign out.

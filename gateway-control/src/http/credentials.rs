@@ -17,7 +17,7 @@ use super::{
     extract::{Address, Ask, At, Body, SignedIn},
     problem::ApiResult,
 };
-use crate::service::{Paging, ServiceError};
+use crate::service::{Paging, ServiceError, Stranger};
 
 /// Tokens of the own organization; without the role that manages users, the own ones.
 #[utoipa::path(get, path = "/api-tokens", tag = "accounts", params(Paging),
@@ -92,11 +92,11 @@ pub(super) async fn delete_invitation(
     responses((status = 201, body = Session)), security(()))]
 pub(super) async fn accept_invitation(
     State(app): State<App>,
-    Address(address): Address,
+    stranger: Stranger,
     Body(body): Body<AcceptInvitation>,
 ) -> ApiResult<(StatusCode, Json<Session>)> {
-    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
-    Ok((StatusCode::CREATED, Json(app.service.accept_invitation(body).await?)))
+    app.limits.strangers.check(&stranger.address).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.accept_invitation(&stranger, body).await?)))
 }
 
 /// Change the own password; every other session and every token of the user ends.

@@ -95,10 +95,10 @@ pub(super) async fn keys(State(app): State<App>, _: Operator, _: Whole) -> ApiRe
     responses((status = 200, body = Page<TokenKey>)), security(("operator" = [])))]
 pub(super) async fn rotate(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     Body(body): Body<RotateTokenKeys>,
 ) -> ApiResult<Json<Page<TokenKey>>> {
-    Ok(Json(Page { items: app.service.rotate_token_keys(body).await?, next: None }))
+    Ok(Json(Page { items: app.service.rotate_token_keys(&operator, body).await?, next: None }))
 }
 
 /// How long tokens live.
@@ -112,10 +112,10 @@ pub(super) async fn terms(State(app): State<App>, _: Somebody) -> ApiResult<Json
     responses((status = 200, body = TokenTerms)), security(("operator" = [])))]
 pub(super) async fn put_terms(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     Body(body): Body<TokenTerms>,
 ) -> ApiResult<Json<TokenTerms>> {
-    Ok(Json(app.service.put_token_terms(body).await?))
+    Ok(Json(app.service.put_token_terms(&operator, body).await?))
 }
 
 /// The public keys with which device tokens are verified (RFC 7517).

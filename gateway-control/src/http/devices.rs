@@ -89,17 +89,21 @@ pub(super) async fn system(
     responses((status = 201, body = Device)), security(("operator" = [])))]
 pub(super) async fn create_system(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     Body(body): Body<CreateSystemDevice>,
 ) -> ApiResult<(StatusCode, Tagged<Device>)> {
-    Ok((StatusCode::CREATED, Tagged(app.service.create_system_device(body).await?)))
+    Ok((StatusCode::CREATED, Tagged(app.service.create_system_device(&operator, body).await?)))
 }
 
 /// Remove a device of the platform.
 #[utoipa::path(delete, path = "/system-devices/{id}", tag = "devices", params(("id" = DeviceId, Path)),
     responses((status = 204)), security(("operator" = [])))]
-pub(super) async fn delete_system(State(app): State<App>, _: Operator, At(id): At<DeviceId>) -> ApiResult<StatusCode> {
-    app.service.delete_system_device(id).await?;
+pub(super) async fn delete_system(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    At(id): At<DeviceId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_system_device(&operator, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -114,11 +118,11 @@ pub(super) async fn behaviors(State(app): State<App>, _: Somebody, _: Whole) -> 
     request_body = PutBehavior, responses((status = 200, body = Behavior)), security(("operator" = [])))]
 pub(super) async fn put_behavior(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(name): At<String>,
     Body(body): Body<PutBehavior>,
 ) -> ApiResult<Json<Behavior>> {
-    Ok(Json(app.service.put_behavior(&name, body).await?))
+    Ok(Json(app.service.put_behavior(&operator, &name, body).await?))
 }
 
 /// Remove a behavior that no channel and no device names.
@@ -126,9 +130,9 @@ pub(super) async fn put_behavior(
     responses((status = 204)), security(("operator" = [])))]
 pub(super) async fn delete_behavior(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(name): At<String>,
 ) -> ApiResult<StatusCode> {
-    app.service.delete_behavior(&name).await?;
+    app.service.delete_behavior(&operator, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

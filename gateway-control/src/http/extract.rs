@@ -1,5 +1,7 @@
 //! What handlers ask of a request, with refusals in the form of the API.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Bytes,
@@ -13,7 +15,10 @@ use super::{
     App, ClientAddress,
     problem::{ApiError, RequestId},
 };
-use crate::service::{Actor, Claim, Condition, ServiceError, TokenVerifier, etag, permission::Act};
+use crate::{
+    service::{Actor, Claim, Condition, OperatorCaller, ServiceError, Stranger, TokenVerifier, etag, permission::Act},
+    turns::Turn,
+};
 
 /// A signed-in user, and the token of the session.
 pub(super) struct SignedIn(pub(super) Actor, pub(super) String);
@@ -25,8 +30,7 @@ impl FromRequestParts<App> for SignedIn {
         let token = authorization(parts, "Bearer").ok_or(ServiceError::Unauthenticated(
             "sign in first: POST /api/v1/sessions, then send its token as 'Authorization: Bearer …'",
         ))?;
-        let mut actor = app.service.authenticate(&token).await?;
-        actor.request = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let mut actor = app.service.authenticate(&token, &request_id(parts)).await?;
         actor.claim = parts.extensions.get::<Claim>().cloned();
         actor.if_match = match parts.headers.get(header::IF_MATCH) {
             Some(value) => {
@@ -46,7 +50,7 @@ impl FromRequestParts<App> for SignedIn {
 }
 
 /// An operator of the platform.
-pub(super) struct Operator;
+pub(super) struct Operator(pub(super) OperatorCaller);
 
 impl FromRequestParts<App> for Operator {
     type Rejection = ApiError;
@@ -56,18 +60,18 @@ impl FromRequestParts<App> for Operator {
             "this is for the platform's operator: send the operator token as 'Authorization: Operator …'",
         ))?;
         if !app.service.is_operator(&token).await? {
-            return Err(app.service.note_refused_operator().into());
+            return Err(app.service.note_refused_operator(&stranger(parts)).into());
         }
         // Nothing that the operator changes has a tag.
-        if !parts.method.is_safe() && parts.headers.contains_key(header::IF_MATCH) {
-            return Err(ServiceError::Unconditional.into());
-        }
-        Ok(Self)
+        unconditional(parts)?;
+        Ok(Self(OperatorCaller { request: request_id(parts) }))
     }
 }
 
-/// A signed-in user or an operator.
-pub(super) struct Somebody;
+/// A signed-in user or an operator. The turn of a reading user is the next one's when this is dropped: with the answer.
+pub(super) struct Somebody {
+    _reading: Option<Arc<Turn>>,
+}
 
 impl FromRequestParts<App> for Somebody {
     type Rejection = ApiError;
@@ -75,10 +79,11 @@ impl FromRequestParts<App> for Somebody {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         if authorization(parts, "Operator").is_some() {
             Operator::from_request_parts(parts, app).await?;
-        } else {
-            SignedIn::from_request_parts(parts, app).await?.0.may(Act::Read)?;
+            return Ok(Self { _reading: None });
         }
-        Ok(Self)
+        let SignedIn(actor, _) = SignedIn::from_request_parts(parts, app).await?;
+        actor.may(Act::Read)?;
+        Ok(Self { _reading: actor.reading })
     }
 }
 
@@ -89,6 +94,8 @@ impl FromRequestParts<App> for Verifier {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // Before an assertion is spent on it.
+        unconditional(parts)?;
         Ok(Self(match authorization(parts, "Gateway") {
             Some(token) => TokenVerifier::Gateway(app.service.authenticate_introspection(&token).await?),
             None => TokenVerifier::User(Box::new(SignedIn::from_request_parts(parts, app).await?.0)),
@@ -96,7 +103,7 @@ impl FromRequestParts<App> for Verifier {
     }
 }
 
-/// The same, of a request.
+/// The text after the scheme of a request's Authorization header.
 pub(super) fn authorization(parts: &Parts, scheme: &str) -> Option<String> {
     after_scheme(&parts.headers, scheme)
 }
@@ -199,7 +206,68 @@ impl FromRequestParts<App> for Address {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
-        let unknown = std::net::Ipv4Addr::UNSPECIFIED.into();
-        Ok(Self(parts.extensions.get::<ClientAddress>().map_or(unknown, |client| client.0)))
+        Ok(Self(address(parts)))
+    }
+}
+
+/// Somebody who is not signed in, and whom nothing with a tag is shown to.
+impl FromRequestParts<App> for Stranger {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        unconditional(parts)?;
+        Ok(stranger(parts))
+    }
+}
+
+/// Refuses a change on a condition where there is no object to look at. Whoever asks, one of those above says so: a condition
+/// that is passed over would be taken for one that held.
+fn unconditional(parts: &Parts) -> Result<(), ApiError> {
+    if !parts.method.is_safe() && parts.headers.contains_key(header::IF_MATCH) {
+        return Err(ServiceError::Unconditional.into());
+    }
+    Ok(())
+}
+
+fn stranger(parts: &Parts) -> Stranger {
+    Stranger { address: address(parts), request: request_id(parts) }
+}
+
+fn address(parts: &Parts) -> std::net::IpAddr {
+    let unknown = std::net::Ipv4Addr::UNSPECIFIED.into();
+    parts.extensions.get::<ClientAddress>().map_or(unknown, |client| client.0)
+}
+
+/// The id that the answer carries, too.
+fn request_id(parts: &Parts) -> String {
+    parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use gateway_net::shutdown::Shutdown;
+
+    use super::*;
+    use crate::{http::Rates, test_world::World};
+
+    #[tokio::test]
+    async fn whoever_reads_what_is_everybodys_has_its_turn_until_the_answer() {
+        let world = World::open().await;
+        let rate = NonZeroU32::new(100).unwrap();
+        let rates = Rates { requests_per_second: rate, logins_per_minute: rate };
+        let app = App::new(world.service.clone(), rates, Arc::default(), Shutdown::manual());
+        let bearer = format!("Bearer {}", world.session.token.0);
+        let request = axum::http::Request::builder().header(header::AUTHORIZATION, bearer).body(()).unwrap();
+        let (mut parts, ()) = request.into_parts();
+        let reading = || {
+            let counts = app.service.turn_counts();
+            counts.iter().find(|(kind, _)| *kind == "reads").unwrap().1.at_work.get()
+        };
+        let somebody = Somebody::from_request_parts(&mut parts, &app).await.unwrap();
+        assert_eq!(reading(), 1);
+        drop(somebody);
+        assert_eq!(reading(), 0);
     }
 }

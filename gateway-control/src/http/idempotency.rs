@@ -8,6 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tracing::Instrument;
+
 use super::{App, MAX_BODY, extract::bearer, problem::ApiError};
 use crate::service::{Claim, GivenAnswer, Known, ServiceError};
 
@@ -27,8 +29,13 @@ pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -
         Ok(Step::Do(request, claim)) => {
             let secret = SECRET_ANSWERS.iter().any(|end| request.uri().path().ends_with(end));
             let Some(claim) = claim else { return next.run(request).await };
-            let response = next.run(request).await;
-            keep(&app, &claim, response, secret).await.unwrap_or_else(IntoResponse::into_response)
+            let service = app.service.clone();
+            let work = async move {
+                let response = next.run(request).await;
+                keep(&app, &claim, response, secret).await.unwrap_or_else(IntoResponse::into_response)
+            };
+            let response = service.to_its_end(work.in_current_span()).await;
+            response.unwrap_or_else(|error| ApiError::from(error).into_response())
         }
         Err(error) => error.into_response(),
     }
@@ -45,14 +52,14 @@ async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step,
     })?;
     // Whoever is not signed in is told so by the route, or does what is no change of a user's.
     let Some(token) = bearer(request.headers()) else { return Ok(Step::Do(request, None)) };
-    let Ok(actor) = app.service.authenticate(&token).await else { return Ok(Step::Do(request, None)) };
+    let Ok(actor) = app.service.authenticate(&token, "").await else { return Ok(Step::Do(request, None)) };
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY)
         .await
         .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
     let condition = parts.headers.get(header::IF_MATCH).map(|value| value.as_bytes()).unwrap_or_default();
     let request_hash = app.service.request_hash(&actor, parts.method.as_str(), parts.uri.path(), condition, &body);
-    let claim = Claim { organization: actor.organization.id, user: actor.user.id, key: key.to_owned(), request_hash };
+    let claim = Claim::new(actor.organization.id, actor.user.id, key.to_owned(), request_hash);
     match app.service.look_up(&claim).await? {
         Known::Answered(answer) => Ok(Step::Done(again(answer))),
         Known::New => {

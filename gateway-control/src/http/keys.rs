@@ -29,10 +29,10 @@ pub(super) async fn policy_keys(State(app): State<App>, _: Operator, _: Whole) -
     responses((status = 200, body = Page<PolicyKey>)), security(("operator" = [])))]
 pub(super) async fn rotate_policy_key(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     Body(body): Body<RotatePolicyKey>,
 ) -> ApiResult<Json<Page<PolicyKey>>> {
-    Ok(Json(Page { items: app.service.rotate_policy_key(body).await?, next: None }))
+    Ok(Json(Page { items: app.service.rotate_policy_key(&operator, body).await?, next: None }))
 }
 
 /// The keys that relays believe: a statement signed by the key that signs policies now, and how it follows from those before it.
@@ -47,11 +47,11 @@ pub(super) async fn relay_keys(State(app): State<App>) -> ApiResult<Json<RelayKe
     responses((status = 204)), security(("operator" = [])))]
 pub(super) async fn forget_policy_key(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(key): At<String>,
 ) -> ApiResult<StatusCode> {
     let key: GatewayPublicKey = key.parse().map_err(|_| ServiceError::NotFound("policy key"))?;
-    app.service.forget_policy_key(key).await?;
+    app.service.forget_policy_key(&operator, key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -61,9 +61,9 @@ pub(super) async fn forget_policy_key(
     responses((status = 200, body = RotatedPlatformToken)), security(("operator" = [])))]
 pub(super) async fn rotate_token(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(kind): At<PlatformToken>,
     Body(body): Body<RotatePlatformToken>,
 ) -> ApiResult<Json<RotatedPlatformToken>> {
-    Ok(Json(app.service.rotate_platform_token(kind, body).await?))
+    Ok(Json(app.service.rotate_platform_token(&operator, kind, body).await?))
 }

@@ -18,7 +18,7 @@ use super::{
     extract::{Address, Ask, At, Body, SignedIn},
     problem::{ApiError, ApiResult},
 };
-use crate::service::{OidcReturn, ServiceError};
+use crate::service::{OidcReturn, ServiceError, Stranger};
 
 /// The providers through which people may sign in.
 #[utoipa::path(get, path = "/oidc/providers", tag = "accounts", responses((status = 200, body = Vec<OidcProvider>)),
@@ -32,10 +32,10 @@ pub(super) async fn providers(State(app): State<App>) -> Json<Vec<OidcProvider>>
     responses((status = 201, body = StartedOidc)), security(()))]
 pub(super) async fn start(
     State(app): State<App>,
-    Address(address): Address,
+    stranger: Stranger,
     Body(body): Body<StartOidc>,
 ) -> ApiResult<(StatusCode, Json<StartedOidc>)> {
-    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
+    app.limits.strangers.check(&stranger.address).map_err(ServiceError::RateLimited)?;
     Ok((StatusCode::CREATED, Json(app.service.start_oidc(body).await?)))
 }
 
@@ -78,11 +78,11 @@ pub(super) async fn callback(
     responses((status = 201, body = Session)), security(()))]
 pub(super) async fn finish(
     State(app): State<App>,
-    Address(address): Address,
+    stranger: Stranger,
     Body(body): Body<FinishOidc>,
 ) -> ApiResult<(StatusCode, Json<Session>)> {
-    app.limits.strangers.check(&address).map_err(ServiceError::RateLimited)?;
-    Ok((StatusCode::CREATED, Json(app.service.finish_oidc(body).await?)))
+    app.limits.strangers.check(&stranger.address).map_err(ServiceError::RateLimited)?;
+    Ok((StatusCode::CREATED, Json(app.service.finish_oidc(&stranger, body).await?)))
 }
 
 /// What the own user signs in with.

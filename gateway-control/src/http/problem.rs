@@ -17,11 +17,13 @@ use gateway_proto::api::Problem;
 
 pub use self::codes::{CODES, Code, errors_document};
 use super::{App, ClientAddress};
-use crate::{oidc::ProviderError, service::ServiceError};
+use crate::{oidc::ProviderError, seldom::Seldom, service::ServiceError};
+
+static NO_DATABASE: Seldom = Seldom::new();
 
 /// An error of the service on its way to the client.
 #[derive(Debug)]
-pub(super) struct ApiError(ServiceError);
+pub struct ApiError(ServiceError);
 
 /// Result of a handler.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -44,8 +46,10 @@ impl ApiError {
             tracing::error!(error = &self.0 as &dyn std::error::Error, "a request failed");
             return internal();
         }
-        if let ServiceError::Unavailable(cause) = &self.0 {
-            tracing::warn!(error = cause as &dyn std::error::Error, "a request found no database");
+        if let ServiceError::Unavailable(cause) = &self.0
+            && let Some(left_out) = NO_DATABASE.turn(Instant::now())
+        {
+            tracing::warn!(error = cause as &dyn std::error::Error, left_out, "a request found no database");
         }
         if let ServiceError::Provider(cause) = &self.0 {
             tracing::warn!(error = cause as &dyn std::error::Error, "a sign-in provider signs nobody in");
@@ -83,6 +87,7 @@ impl IntoResponse for ApiError {
             | ServiceError::WrongState(_)
             | ServiceError::Blocked(_)
             | ServiceError::Unauthenticated(_)
+            | ServiceError::Refused(_)
             | ServiceError::TotpRequired
             | ServiceError::Provider(_)
             | ServiceError::OidcAttempt(_)
@@ -98,6 +103,11 @@ impl IntoResponse for ApiError {
         };
         let detail = self.told();
         let mut response = status.into_response();
+        if let ServiceError::Refused(refusal) = &self.0
+            && let Ok(challenge) = HeaderValue::from_str(&refusal.to_string())
+        {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response.extensions_mut().insert(Draft { code, detail, retry_after });
         response
     }
@@ -115,7 +125,7 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
         ServiceError::Unconditional => (StatusCode::UNPROCESSABLE_ENTITY, "unconditional"),
         ServiceError::WrongState(_) | ServiceError::Blocked(_) => (StatusCode::CONFLICT, "wrong_state"),
-        ServiceError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+        ServiceError::Unauthenticated(_) | ServiceError::Refused(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
         ServiceError::TotpRequired => (StatusCode::UNAUTHORIZED, "totp_required"),
         ServiceError::Provider(ProviderError::Unreachable(_) | ProviderError::Answer(_)) => {
             (StatusCode::BAD_GATEWAY, "oidc_provider")
@@ -192,7 +202,7 @@ fn problem(response: Response, id: &str) -> Response {
         parts.headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
     }
     if status == StatusCode::UNAUTHORIZED {
-        parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        parts.headers.entry(header::WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer"));
     }
     Response::from_parts(parts, json)
 }

@@ -26,10 +26,10 @@ pub(super) async fn list(State(app): State<App>, _: Somebody, _: Whole) -> ApiRe
     responses((status = 201, body = Relay)), security(("operator" = [])))]
 pub(super) async fn create(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     Body(body): Body<CreateRelay>,
 ) -> ApiResult<(StatusCode, Json<Relay>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_relay(body).await?)))
+    Ok((StatusCode::CREATED, Json(app.service.create_relay(&operator, body).await?)))
 }
 
 /// Change a relay's name or region.
@@ -37,17 +37,21 @@ pub(super) async fn create(
     request_body = UpdateRelay, responses((status = 200, body = Relay)), security(("operator" = [])))]
 pub(super) async fn update(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(id): At<RelayId>,
     Body(body): Body<UpdateRelay>,
 ) -> ApiResult<Json<Relay>> {
-    Ok(Json(app.service.update_relay(id, body).await?))
+    Ok(Json(app.service.update_relay(&operator, id, body).await?))
 }
 
 /// Take a relay out of the map.
 #[utoipa::path(delete, path = "/relays/{id}", tag = "relays", params(("id" = RelayId, Path)),
     responses((status = 204)), security(("operator" = [])))]
-pub(super) async fn delete(State(app): State<App>, _: Operator, At(id): At<RelayId>) -> ApiResult<StatusCode> {
-    app.service.delete_relay(id).await?;
+pub(super) async fn delete(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    At(id): At<RelayId>,
+) -> ApiResult<StatusCode> {
+    app.service.delete_relay(&operator, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -33,11 +33,11 @@ pub(super) async fn list(State(app): State<App>, _: Somebody, _: Whole) -> ApiRe
     responses((status = 200, body = Tier)), security(("operator" = [])))]
 pub(super) async fn put(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(name): At<String>,
     Body(body): Body<PutTier>,
 ) -> ApiResult<Json<Tier>> {
-    Ok(Json(app.service.put_tier(&name, body).await?))
+    Ok(Json(app.service.put_tier(&operator, &name, body).await?))
 }
 
 /// All organizations of the platform with their tiers.
@@ -56,10 +56,10 @@ pub(super) async fn organizations(
     request_body = AssignTier, responses((status = 204)), security(("operator" = [])))]
 pub(super) async fn assign(
     State(app): State<App>,
-    _: Operator,
+    Operator(operator): Operator,
     At(id): At<OrganizationId>,
     Body(body): Body<AssignTier>,
 ) -> ApiResult<StatusCode> {
-    app.service.assign_tier(id, body).await?;
+    app.service.assign_tier(&operator, id, body).await?;
     Ok(StatusCode::NO_CONTENT)
 }

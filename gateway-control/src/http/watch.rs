@@ -5,37 +5,41 @@
 //! watch takes over, or the control plane stops. Nothing is queued for a gateway: a wake-up only says "look again".
 
 mod audit;
+mod end;
+mod greeting;
+mod newest;
+mod tellings;
 
-use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use axum::{
     extract::{
         State,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+        ws::{Message, WebSocket, WebSocketUpgrade},
     },
     http::HeaderMap,
     response::Response,
 };
 use gateway_proto::{
-    api::gateway::{
-        EngineReport, HEARTBEAT_SECS, MAX_REPORT_CONNECTIONS, Report, SILENCE_SECS, WATCH_PROTOCOL, WatchEvent,
-        WatchRequest,
-    },
+    api::gateway::{HEARTBEAT_SECS, SILENCE_SECS, WATCH_PROTOCOL, WatchEvent, WatchRequest},
     id::{ConnectionId, RelayId},
     identity::GatewayPublicKey,
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use self::audit::{AuditNews, AuditWatch};
+use self::{
+    audit::AuditWatch,
+    end::{End, GOING_AWAY, POLICY_VIOLATION, RESTART, close, farewell, send, unless_busy},
+    greeting::{Greeted, Hello, hello},
+    tellings::{Tellings, Told, UnderWay, Unfinished, written},
+};
 use super::{App, extract::after_scheme, problem::ApiResult};
 use crate::{
     service::{GatewayCaller, Proof, ServiceError, WatchStart},
-    watchers::{Signal, WatchSession, brief},
+    watchers::{Signal, WatchSession},
 };
 
-/// Between two moves of a gateway's home relay.
-const HOME_INTERVAL: Duration = Duration::from_secs(10);
 /// The largest message of a gateway: a full report fits four times.
 const MAX_MESSAGE: usize = 1 << 20;
 /// Read in one go: most messages of a gateway are a few dozen bytes, and ten thousand of them wait at the same time.
@@ -50,12 +54,6 @@ const HEARTBEAT_EARLIEST: Duration = Duration::from_secs(HEARTBEAT_SECS - 1);
 const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// The same, at once.
 const MESSAGE_BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
-
-/// WebSocket close codes (RFC 6455 §7.4, and 1012 of the IANA registry).
-const GOING_AWAY: u16 = 1001;
-const POLICY_VIOLATION: u16 = 1008;
-const INTERNAL: u16 = 1011;
-const RESTART: u16 = 1012;
 
 /// Opens a watch.
 pub(super) async fn watch(
@@ -83,76 +81,43 @@ pub(super) async fn watch(
     }))
 }
 
-/// Tells a gateway that was removed while it was away.
-async fn farewell(mut socket: WebSocket) {
-    if send(&mut socket, &WatchEvent::Removed).await.is_ok() {
-        close(&mut socket, GOING_AWAY, "removed").await;
-    }
-}
-
-/// Why a watch ends.
-#[derive(Debug)]
-enum End {
-    /// The link is gone or silent.
-    Lost,
-    /// The gateway was removed.
-    Removed,
-    /// We close it.
-    Close(u16, &'static str),
-}
-
-impl From<ServiceError> for End {
-    fn from(error: ServiceError) -> Self {
-        if matches!(error, ServiceError::Invalid(_)) {
-            tracing::debug!(%error, "a gateway says what cannot be");
-            return Self::Close(POLICY_VIOLATION, "message not acceptable");
-        }
-        tracing::warn!(error = &error as &dyn std::error::Error, "a watch failed");
-        Self::Close(INTERNAL, "try again")
-    }
-}
-
 async fn run(app: App, caller: GatewayCaller, proof: Proof, mut socket: WebSocket) {
     let session = app.service.watchers().next_session();
     // Until it has said hello, it takes nobody's place: its proof may have been used before.
-    let greeted = hello(&app, &caller, &proof, session, &mut socket).await;
-    let (known, end) = match greeted {
-        Ok(in_force) => (true, watch_on(&app, caller, session, in_force, &mut socket).await),
-        Err(end) => (false, end),
+    let greeted = hello(&app, &caller, proof, session, &mut socket).await;
+    let (end, unfinished) = match greeted {
+        Ok(greeted) => {
+            let (end, unfinished) = watch_on(&app, caller, session, greeted, &mut socket).await;
+            (end, Some(unfinished))
+        }
+        Err(end) => (end, None),
     };
-    tracing::info!(server = %caller.server, ?end, "watch ended");
+    let ended_at = app.service.clock().unix_secs();
+    if unfinished.is_some() {
+        tracing::info!(server = %caller.server, ?end, "watch ended");
+    } else {
+        tracing::debug!(server = %caller.server, ?end, "a watch did not begin");
+    }
     match end {
         End::Lost => {}
         End::Removed => farewell(socket).await,
         End::Close(code, reason) => close(&mut socket, code, reason).await,
     }
-    if known && let Err(error) = app.service.gateway_left(&caller, session, app.service.clock().unix_secs()).await {
+    let Some(unfinished) = unfinished else { return };
+    unfinished.finish(&app, &caller).await;
+    if let Err(error) = app.service.gateway_left(&caller, session, ended_at).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot note when a gateway was last seen");
     }
 }
 
-/// The first message; returns the revision the gateway has in force.
-async fn hello(
+/// The watch after its hello, until it ends; what is left to write of it.
+async fn watch_on(
     app: &App,
-    caller: &GatewayCaller,
-    proof: &Proof,
+    caller: GatewayCaller,
     session: u64,
+    greeted: Greeted,
     socket: &mut WebSocket,
-) -> Result<u64, End> {
-    let message = tokio::select! {
-        () = app.shutdown.requested() => return Err(End::Close(RESTART, "the control plane stops")),
-        message = timeout(SILENCE, socket.recv()) => message,
-    };
-    let Ok(Some(Ok(Message::Text(text)))) = message else { return Err(End::Lost) };
-    let Ok(WatchRequest::Hello { revision, version }) = serde_json::from_str(&text) else {
-        return Err(End::Close(POLICY_VIOLATION, "the first message must be hello"));
-    };
-    app.service.gateway_hello(caller, proof, session, revision, &version).await?;
-    Ok(revision)
-}
-
-/// The watch after its hello, until it ends.
-async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64, socket: &mut WebSocket) -> End {
+) -> (End, Unfinished) {
     let session = app.service.watchers().enter(caller.server, session, app.service.clock().unix_secs());
     app.metrics.watches(app.service.watchers().count());
     tracing::info!(server = %caller.server, key = %caller.key.short(), "gateway watches");
@@ -162,17 +127,15 @@ async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64,
         session,
         connections: Vec::new(),
         relays: Vec::new(),
-        revision: in_force,
+        revision: greeted.in_force,
         knows: caller.knows,
         behind: false,
+        unwritten_hello: greeted.unwritten,
         unwritten: None,
-        home_relay: None,
-        wanted_home: None,
-        moved_at: None,
         last_heard: Instant::now(),
         heartbeat_at: None,
-        held: VecDeque::new(),
-        held_until: Instant::now(),
+        tellings: Tellings::new(Instant::now()),
+        under_way: None,
         token_due: Instant::now(),
         audit: AuditWatch::default(),
         messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
@@ -181,9 +144,10 @@ async fn watch_on(app: &App, caller: GatewayCaller, session: u64, in_force: u64,
         Ok(never) => match never {},
         Err(end) => end,
     };
-    drop(watch);
+    let Watch { session, tellings, under_way, .. } = watch;
+    drop(session);
     app.metrics.watches(app.service.watchers().count());
-    end
+    (end, Unfinished { tellings, under_way })
 }
 
 /// One watch.
@@ -201,34 +165,28 @@ struct Watch {
     knows: GatewayPublicKey,
     /// The newest policy could not be read.
     behind: bool,
+    /// What the gateway said first, not written down yet.
+    unwritten_hello: Option<Hello>,
     /// What the gateway has in force, not written down yet.
     unwritten: Option<u64>,
-    home_relay: Option<RelayId>,
-    wanted_home: Option<RelayId>,
-    moved_at: Option<Instant>,
     last_heard: Instant,
     /// When our last heartbeat was sent, or put off.
     heartbeat_at: Option<Instant>,
-    /// What the gateway told and may not tell yet: what one report holds, at most.
-    held: VecDeque<Telling>,
-    held_until: Instant,
+    /// What the gateway told and is not written yet.
+    tellings: Tellings,
+    /// What of it is being written.
+    under_way: Option<UnderWay>,
     token_due: Instant,
     audit: AuditWatch,
     messages: DefaultDirectRateLimiter,
-}
-
-/// What costs a turn to write.
-enum Telling {
-    Engine(EngineReport),
-    Audit(Box<AuditNews>),
-    Rejected { revision: u64, reason: String },
 }
 
 enum Step {
     Stop,
     Signal(bool),
     Message(Option<Result<Message, axum::Error>>),
-    Release,
+    Tell,
+    Told(Told),
     Heartbeat,
     Token,
     Silent,
@@ -253,7 +211,8 @@ impl Watch {
                         send(socket, &question).await?;
                     }
                 }
-                Step::Release => self.release().await?,
+                Step::Tell => self.tell(),
+                Step::Told(told) => self.told(told)?,
                 Step::Token => self.send_token(socket).await?,
                 Step::Heartbeat => self.heartbeat(socket).await?,
             }
@@ -268,6 +227,7 @@ impl Watch {
         if !self.app.service.is_synced() {
             return Err(End::Close(RESTART, "this replica has lost its database"));
         }
+        self.write_hello().await?;
         if let Some(revision) = self.unwritten {
             self.confirmed(revision).await?;
         }
@@ -285,16 +245,19 @@ impl Watch {
 
     async fn step(&mut self, socket: &mut WebSocket) -> Step {
         let heartbeat_due = self.heartbeat_at.map_or_else(Instant::now, |at| at + HEARTBEAT_LATEST);
+        let tell_at = self.tellings.due_at();
+        // Whoever is not read on is not silent meanwhile.
+        let reads = !self.tellings.is_full();
         tokio::select! {
             biased;
             () = self.app.shutdown.requested() => Step::Stop,
             changed = self.session.changes.changed() => Step::Signal(changed.is_ok()),
-            // Whoever says too much has to wait before we read on; what we have to say goes out meanwhile.
-            () = sleep_until(self.held_until), if !self.held.is_empty() => Step::Release,
-            message = socket.recv(), if self.held.is_empty() => Step::Message(message),
+            told = written(&mut self.under_way) => Step::Told(told),
+            () = sleep_until(tell_at.unwrap_or(heartbeat_due)), if tell_at.is_some() => Step::Tell,
+            message = socket.recv(), if reads => Step::Message(message),
             () = sleep_until(heartbeat_due) => Step::Heartbeat,
             () = sleep_until(self.token_due) => Step::Token,
-            () = sleep_until(self.last_heard + SILENCE) => Step::Silent,
+            () = sleep_until(self.last_heard + SILENCE), if reads => Step::Silent,
         }
     }
 
@@ -311,65 +274,15 @@ impl Watch {
         }
     }
 
-    /// Sends what is new. Without the database at the moment, the link stays, and the next heartbeat tries again.
-    async fn catch_up(&mut self, socket: &mut WebSocket) -> Result<(), End> {
-        let known = (self.relays.clone(), self.knows);
-        self.send_newest(socket).await?;
-        // What another key signed, relays may soon refuse.
-        if (&self.relays, self.knows) != (&known.0, known.1) {
-            self.send_token(socket).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends the newest policy if it is newer than what the gateway has.
-    async fn send_newest(&mut self, socket: &mut WebSocket) -> Result<(), End> {
-        let newest = match self.app.service.newest_policy(&self.caller).await {
-            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => {
-                self.behind = true;
-                return Ok(());
-            }
-            newest => newest?.ok_or(End::Removed)?,
-        };
-        self.behind = false;
-        let in_force = self.revision;
-        self.session.retain(&newest.connections);
-        self.connections = newest.connections;
-        self.relays = newest.relays;
-        self.revision = newest.revision;
-        self.session.read(newest.revision);
-        if newest.revision > in_force {
-            self.lead_to(newest.envelope.key, socket).await?;
-            send(socket, &WatchEvent::Policy { policy: newest.envelope }).await?;
-            self.app.metrics.policy_sent();
-        }
-        Ok(())
-    }
-
-    /// Shows how the key that signed the next policy follows from one that the gateway knows.
-    async fn lead_to(&mut self, key: GatewayPublicKey, socket: &mut WebSocket) -> Result<(), End> {
-        if self.knows == key {
+    /// Writes down what the gateway has in force. While the database is away, that waits for a heartbeat.
+    async fn confirmed(&mut self, revision: u64) -> Result<(), End> {
+        if self.unwritten_hello.is_some() {
+            self.unwritten = Some(revision);
             return Ok(());
         }
-        let links = self.app.service.links_from(&self.knows).await?;
-        self.knows = key;
-        if links.is_empty() {
-            return Ok(());
-        }
-        send(socket, &WatchEvent::Succession { links }).await
-    }
-
-    async fn send_token(&mut self, socket: &mut WebSocket) -> Result<(), End> {
-        let token = match self.app.service.new_relay_token(&self.caller).await {
-            // The one it has is good for as long again: half of its time is left.
-            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => {
-                self.token_due = Instant::now() + HEARTBEAT_LATEST;
-                return Ok(());
-            }
-            token => token?.ok_or(End::Removed)?,
-        };
-        self.token_due = Instant::now() + Duration::from_secs(self.app.service.relay_token_secs()) / 2;
-        send(socket, &WatchEvent::RelayToken { token }).await
+        let written = unless_busy(self.app.service.gateway_applied(&self.caller, revision).await)?;
+        self.unwritten = written.is_none().then_some(revision);
+        Ok(())
     }
 
     /// Does what a message asks for; whether it was a heartbeat.
@@ -392,120 +305,16 @@ impl Watch {
         self.heard();
         match request {
             WatchRequest::Hello { .. } => return Err(End::Close(POLICY_VIOLATION, "hello comes once")),
-            WatchRequest::Heartbeat => {
-                self.settle_home().await?;
-                return Ok(true);
-            }
+            WatchRequest::Heartbeat => return Ok(true),
             WatchRequest::Applied { revision } => self.confirmed(revision).await?,
-            WatchRequest::Rejected { revision, reason } => {
-                self.hold(Telling::Rejected { revision, reason: brief(&reason) }).await?;
-            }
+            WatchRequest::Rejected { revision, reason } => self.refused(revision, &reason),
             WatchRequest::Report(report) => self.report(report).await?,
         }
         Ok(false)
-    }
-
-    /// Writes down what the gateway has in force. While the database is away, that waits for a heartbeat: it is no reason to
-    /// part, and let ten thousand gateways come anew.
-    async fn confirmed(&mut self, revision: u64) -> Result<(), End> {
-        match self.app.service.gateway_applied(&self.caller, revision).await {
-            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => {
-                self.unwritten = Some(revision);
-                Ok(())
-            }
-            outcome => {
-                self.unwritten = None;
-                Ok(outcome?)
-            }
-        }
-    }
-
-    /// Tells the partners of a new home relay. Every move is a new policy for all of them, so a gateway that flaps, or wants
-    /// to harm, moves no more often than every [`HOME_INTERVAL`]; the last word counts.
-    async fn settle_home(&mut self) -> Result<(), End> {
-        let rested = self.moved_at.is_none_or(|at| at.elapsed() >= HOME_INTERVAL);
-        if self.wanted_home == self.home_relay || !rested {
-            return Ok(());
-        }
-        self.app.service.gateway_moved(&self.caller, self.wanted_home).await?;
-        self.home_relay = self.wanted_home;
-        self.moved_at = Some(Instant::now());
-        Ok(())
-    }
-
-    async fn report(&mut self, report: Report) -> Result<(), End> {
-        if report.connections.len() > MAX_REPORT_CONNECTIONS {
-            return Err(End::Close(POLICY_VIOLATION, "too many connections in one report"));
-        }
-        // Without a relay at the moment, the last one known is still the best guess for the peers.
-        self.wanted_home = report.home_relay.or(self.wanted_home);
-        self.settle_home().await?;
-        let now = self.app.service.clock().unix_secs();
-        let dropped = self.session.report(report.connections, &self.connections, now);
-        self.app.metrics.reports_dropped(dropped);
-        if let Some(audit) = report.audit
-            && let Some(news) = self.audit(*audit).await?
-        {
-            self.hold(Telling::Audit(Box::new(news))).await?;
-        }
-        match report.engine {
-            Some(engine) => self.hold(Telling::Engine(engine)).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Does what was told, now or when it may be done.
-    async fn hold(&mut self, telling: Telling) -> Result<(), End> {
-        self.held.push_back(telling);
-        self.release().await
-    }
-
-    async fn release(&mut self) -> Result<(), End> {
-        while !self.held.is_empty() {
-            if let Err(wait) = self.app.service.may_tell(&self.caller) {
-                self.held_until = Instant::now() + wait.min(SILENCE / 2);
-                return Ok(());
-            }
-            // It waited because of us, not because it was silent.
-            self.heard();
-            match self.held.pop_front() {
-                Some(Telling::Engine(report)) => self.app.service.gateway_engine(&self.caller, report).await?,
-                Some(Telling::Audit(news)) => {
-                    let outcome = self.app.service.gateway_audit(&self.caller, news.head, news.missing).await?;
-                    self.app.metrics.audit_fault(outcome.tells);
-                }
-                Some(Telling::Rejected { revision, reason }) => {
-                    tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
-                    self.app.service.gateway_rejected(&self.caller, revision, &reason).await?;
-                }
-                None => {}
-            }
-        }
-        Ok(())
     }
 
     fn heard(&mut self) {
         self.last_heard = Instant::now();
         self.session.heard(self.app.service.clock().unix_secs());
     }
-}
-
-async fn send(socket: &mut WebSocket, event: &WatchEvent) -> Result<(), End> {
-    let text = serde_json::to_string(event).map_err(|_| End::Close(INTERNAL, "try again"))?;
-    match timeout(SILENCE, socket.send(Message::Text(text.into()))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(End::Lost),
-    }
-}
-
-/// Says why, and waits a moment for the other side to read it.
-async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
-    let frame = CloseFrame { code, reason: reason.into() };
-    let goodbye = async {
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.recv().await {}
-        }
-    };
-    // Whoever does not answer the goodbye is gone anyway.
-    let _ = timeout(Duration::from_secs(1), goodbye).await;
 }

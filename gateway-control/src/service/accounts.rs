@@ -15,9 +15,12 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Credential, Service, ServiceError, ServiceResult, Work, digest,
+    Actor, Credential, Service, ServiceError, ServiceResult, Stranger, Work,
+    desk::Aside,
+    digest,
     error::OrConflict,
     page::{Paging, cut, page},
+    password::Payer,
     permission::{self, Act},
     roles::{own_user, with_tokens},
     validate,
@@ -38,14 +41,22 @@ pub enum Registration {
 
 /// A session lasts a working day, and is not prolonged.
 const SESSION_SECS: u64 = 12 * 3600;
+/// The clocks of two replicas differ by less than this.
+const CLOCKS_DIFFER_SECS: u64 = 60;
 /// Sessions of one user at the same time; the oldest ends.
 const SESSIONS_PER_USER: u32 = 50;
 /// Users of one organization.
 const USERS_PER_ORGANIZATION: u64 = 5_000;
 
+/// When a session that is there now ends at the latest: one that ends later was made while the clock was ahead, and would last as
+/// long as it was ahead.
+pub(super) fn latest_end(now: u64) -> u64 {
+    now.saturating_add(SESSION_SECS + CLOCKS_DIFFER_SECS)
+}
+
 impl Service {
     /// Creates an organization with its owner, who is signed in at once.
-    pub async fn create_organization(&self, body: CreateOrganization) -> ServiceResult<Session> {
+    pub async fn create_organization(&self, stranger: &Stranger, body: CreateOrganization) -> ServiceResult<Session> {
         let allowed = match self.settings.registration {
             Registration::Open => true,
             Registration::Token => match &body.registration_token {
@@ -71,7 +82,8 @@ impl Service {
         let email = validate::email(&body.owner_email)?;
         let owner_name = validate::name("owner_name", &body.owner_name)?;
         validate::password(&body.owner_password.0)?;
-        let hash = self.passwords.hash(body.owner_password.clone()).await?;
+        let payer = Payer::Address(stranger.address);
+        let hash = self.passwords.hash(payer, body.owner_password.clone()).await?;
 
         let organization = OrganizationRow {
             id: OrganizationId::new(self.clock.unix_ms(), gateway_net::random()),
@@ -92,7 +104,7 @@ impl Service {
             password_hash: PasswordHash(hash),
             created_at: organization.created_at,
         };
-        let actor = Actor::new(user, organization);
+        let actor = Actor::new(user, organization, &stranger.request);
         let mut work = self.work(Who::user(&actor)).await?;
         work.insert_organization(&actor.organization)
             .await
@@ -109,38 +121,36 @@ impl Service {
     }
 
     /// Signs in.
-    pub async fn login(&self, body: Login) -> ServiceResult<Session> {
+    pub async fn login(&self, stranger: &Stranger, body: Login) -> ServiceResult<Session> {
         let email = body.email.trim().to_lowercase();
         let user = self.user_signing_in(&email, body.organization.as_deref()).await?;
         let hash = user.as_ref().map(|user| user.password_hash.0.clone());
-        let fits = self.passwords.verify(body.password.clone(), hash).await?;
+        let fits = self.passwords.verify(Payer::Address(stranger.address), body.password.clone(), hash).await?;
         let Some(user) = user.as_ref().filter(|_| fits).cloned() else {
             if let Some(user) = user {
-                self.note_refusal(user, "wrong password");
+                self.note_refusal(stranger, user, "wrong password");
             }
             return Err(ServiceError::Unauthenticated(
                 "the e-mail address or the password is wrong; with users in more than one organization, name the organization",
             ));
         };
         let organization = organization_of(&mut *self.storage.read().await?, &user).await?;
-        let actor = Actor::new(user, organization);
+        let actor = Actor::new(user, organization, &stranger.request);
         let mut work = self.work_of(&actor).await?;
         work.still_the_password(&actor).await?;
         if let Some(provider) = work.required_provider(actor.user.id).await? {
             drop(work);
-            self.note_refusal(actor.user, "password where a provider is required");
+            self.note_refusal(stranger, actor.user, "password where a provider is required");
             return Err(ServiceError::OidcRequired(provider));
         }
         let code = body.code.as_ref().map(|code| code.0.as_str());
-        if code.is_some() {
-            self.may_try_code(actor.user.id)?;
-        }
+        let tried = code.map(|code| self.try_code(actor.user.id, stranger.address, code)).transpose()?;
         let second = match work.second_factor(actor.user.id, code).await {
             Ok(second) => second,
             Err(error) => {
                 drop(work);
                 if matches!(error, ServiceError::Unauthenticated(_)) {
-                    self.note_refusal(actor.user, "wrong code");
+                    self.note_refusal(stranger, actor.user, "wrong code");
                 }
                 return Err(error);
             }
@@ -149,6 +159,9 @@ impl Service {
         work.audit(&[actor.id()], "session.create", actor.user.id, how).await?;
         let session = self.open_session(work.tx(), actor).await?;
         work.commit().await?;
+        if let Some(tried) = tried.filter(|_| second) {
+            self.code_was_right(tried);
+        }
         Ok(session)
     }
 
@@ -169,22 +182,12 @@ impl Service {
 
     /// Writes a refused sign-in into the log of the account's organization, beside the answer: how long that takes would tell
     /// whether there is such an account. A flood of them is written only once in a while.
-    fn note_refusal(&self, user: UserRow, why: &'static str) {
-        if self.refusals.check(&user.id).is_err() {
+    fn note_refusal(&self, stranger: &Stranger, user: UserRow, why: &'static str) {
+        if self.rates.refusals.check(&user.id).is_err() {
             return;
         }
-        let service = self.clone();
-        self.commits.spawn(async move {
-            if let Err(error) = service.write_refusal(&user, why).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a refused sign-in is not in the audit log");
-            }
-        });
-    }
-
-    async fn write_refusal(&self, user: &UserRow, why: &str) -> ServiceResult<()> {
-        let mut work = self.work(Who::System).await?;
-        work.audit(&[user.organization], "session.refuse", user.id, format!("{why} for {}", user.email)).await?;
-        work.commit().await
+        let detail = format!("{why} for {}", user.email);
+        self.note_aside(user.organization, Aside::Refused { who: Who::stranger(stranger), user: user.id, detail });
     }
 
     pub(super) async fn open_session(&self, tx: &mut dyn Transaction, actor: Actor) -> ServiceResult<Session> {
@@ -199,18 +202,19 @@ impl Service {
         })
     }
 
-    /// The user behind a session token.
-    pub async fn authenticate(&self, token: &str) -> ServiceResult<Actor> {
-        if let Some(actor) = self.authenticate_api_token(token).await? {
+    /// The user behind a session token, who makes this request.
+    pub async fn authenticate(&self, token: &str, request: &str) -> ServiceResult<Actor> {
+        if let Some(actor) = self.authenticate_api_token(token, request).await? {
             return Ok(actor);
         }
+        let now = self.clock.unix_secs();
         let mut tx = self.storage.read().await?;
         let user = tx
-            .session_user(&digest(token), self.clock.unix_secs())
+            .session_user(&digest(token), now, latest_end(now))
             .await?
             .ok_or(ServiceError::Unauthenticated("the session is unknown or has ended; sign in again"))?;
         let organization = organization_of(&mut *tx, &user).await?;
-        let mut actor = Actor::new(user, organization);
+        let mut actor = Actor::new(user, organization, request);
         actor.credential = Some(Credential::Session(digest(token)));
         Ok(actor)
     }
@@ -244,10 +248,10 @@ impl Service {
         actor.check_match(&show_organization(row.clone()))?;
         let before = row.clone();
         if let Some(name) = &body.name {
-            row.name = validate::name("name", name)?;
+            row.name = validate::renamed("name", &row.name, name)?;
         }
         if let Some(description) = &body.description {
-            row.description = validate::text("description", description, 500)?;
+            row.description = validate::reworded("description", &row.description, description, 500)?;
         }
         row.discoverable = body.discoverable.unwrap_or(row.discoverable);
         row.two_person_admin = body.two_person_admin.unwrap_or(row.two_person_admin);
@@ -265,7 +269,7 @@ impl Service {
         }
         if row.name != before.name {
             // Each is news for every partner, or tells that a name is taken.
-            self.renames.check(&actor.id()).map_err(ServiceError::RateLimited)?;
+            self.rates.renames.check(&actor.id()).map_err(ServiceError::RateLimited)?;
         }
         work.update_organization(&row)
             .await
@@ -302,7 +306,11 @@ impl Service {
         let email = validate::email(&body.email)?;
         let name = validate::name("name", &body.name)?;
         validate::password(&body.password.0)?;
-        let hash = self.passwords.hash(body.password.clone()).await?;
+        // Who sends a request once more is answered for that, and not that there is such a user: that is looked at with the key.
+        if actor.claim.is_none() {
+            self.has_place_for_user(actor.id(), &email).await?;
+        }
+        let hash = self.passwords.hash(Payer::Organization(actor.id()), body.password.clone()).await?;
         let mut work = self.work_of(actor).await?;
         work.has_room_for_users(actor.id()).await?;
         let (ms, random) = work.seed();
@@ -320,6 +328,17 @@ impl Service {
         work.audit(&[actor.id()], "user.create", row.id, detail).await?;
         work.commit().await?;
         Ok(show_user(row))
+    }
+
+    /// Refuses a user for whom there is no place, before a password is computed. With a turn of the organization to read: it
+    /// is looked at again with the change.
+    pub(super) async fn has_place_for_user(&self, organization: OrganizationId, email: &str) -> ServiceResult<()> {
+        let _turn = self.turns.reads.turn(organization).await?;
+        let mut tx = self.storage.read().await?;
+        if tx.user_of(organization, email).await?.is_some() {
+            return Err(ServiceError::Conflict(email_taken(email)));
+        }
+        room_for_users(&mut *tx, organization).await
     }
 
     /// Removes a user with sessions, tokens, and what else the user made that lets others in; the last owner stays.
@@ -392,13 +411,17 @@ pub(super) fn email_taken(email: &str) -> String {
 impl Work {
     /// Refuses one more user than an organization may have.
     pub(super) async fn has_room_for_users(&mut self, organization: OrganizationId) -> ServiceResult<()> {
-        if self.count_users(organization).await? >= USERS_PER_ORGANIZATION {
-            return Err(ServiceError::Conflict(format!(
-                "there are {USERS_PER_ORGANIZATION} users already; remove one first"
-            )));
-        }
-        Ok(())
+        room_for_users(self.tx(), organization).await
     }
+}
+
+async fn room_for_users(tx: &mut dyn Transaction, organization: OrganizationId) -> ServiceResult<()> {
+    if tx.count_users(organization).await? >= USERS_PER_ORGANIZATION {
+        return Err(ServiceError::Conflict(format!(
+            "there are {USERS_PER_ORGANIZATION} users already; remove one first"
+        )));
+    }
+    Ok(())
 }
 
 pub(super) fn show_organization(row: OrganizationRow) -> Organization {

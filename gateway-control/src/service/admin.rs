@@ -8,39 +8,29 @@
 //! of the owner's organization than the one who offered it (or shared the server) has approved it. The other side is asked
 //! then and not before, and no policy has it. What was offered before that was demanded, goes on as it was.
 
+mod terms;
+
 use gateway_proto::{
-    api::platform::{AcceptAdmin, AdminAccess, AdminApproval, AdminTerms, Connection, OfferAdmin},
-    id::{AgreementId, ConnectionId, OrganizationId, ServerId, ShareId, UserId},
+    api::{
+        platform::{AcceptAdmin, AdminAccess, Connection, OfferAdmin},
+        values::MAX_STREAMS,
+    },
+    id::{ConnectionId, OrganizationId, ServerId},
     peering::{ConnectionAct, ConnectionStatus, Side, in_place, next},
-    policy::{AdminScope, ConnectionKind, DEFAULT_ADMIN_STALENESS_SECS, Secret},
+    policy::{ConnectionKind, DEFAULT_ADMIN_STALENESS_SECS, Secret},
 };
 
+use self::terms::is_approved;
+pub(super) use self::terms::{NewAdmin, show_terms, sound_scope};
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work, connections::status_at, permission::Act, servers::own_server,
     tiers::Counted, validate,
 };
-use crate::storage::{
-    AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow, Transaction,
-};
+use crate::storage::{AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow};
 
 /// An offer that nobody answers for so long expires.
 pub(super) const OFFER_SECS: u64 = 7 * 24 * 3600;
 const DEFAULT_MAX_STREAMS: u32 = 64;
-
-/// What a new admin connection is made from.
-pub(super) struct NewAdmin {
-    pub(super) agreement: AgreementId,
-    pub(super) owner: OrganizationId,
-    pub(super) server: ServerId,
-    pub(super) user: OrganizationId,
-    /// The server it is used from, and its port; none: the other side names it when it accepts.
-    pub(super) user_end: Option<(ServerId, u16)>,
-    pub(super) terms: AdminTermsRow,
-    pub(super) expires_at: Option<u64>,
-    pub(super) share: Option<ShareId>,
-    /// The first person, if known.
-    pub(super) offered_by: Option<UserId>,
-}
 
 /// Admin connections of one agreement that may wait for an answer.
 const OFFERS_OF_AGREEMENT: usize = 20;
@@ -54,7 +44,12 @@ impl Service {
             access: body.access,
             scope: sound_scope(body.access, body.scope)?,
             message: validate::text("message", &body.message, 500)?,
-            max_streams: validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, 10_000)?,
+            max_streams: validate::range(
+                "max_streams",
+                body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS),
+                1,
+                MAX_STREAMS,
+            )?,
             staleness_secs: validate::range(
                 "staleness_secs",
                 body.staleness_secs.unwrap_or(DEFAULT_ADMIN_STALENESS_SECS),
@@ -64,7 +59,7 @@ impl Service {
             require_post_quantum: body.require_post_quantum,
         };
         let mut work = self.work_of(actor).await?;
-        in_future(body.expires_at, work.now)?;
+        validate::in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
         let server = own_server(work.tx(), own, body.server_id).await?;
         if body.access == AdminAccess::ReadWrite {
@@ -182,66 +177,6 @@ impl Service {
         work.audit(&[row.sender.organization, row.listener.organization], "admin.decline", id, "").await?;
         self.changed_connection(work, own, row).await
     }
-}
-
-/// Whether one person was enough, or the second one has approved.
-fn is_approved(admin: &AdminRow) -> bool {
-    admin.approval.as_ref().is_none_or(|approval| approval.approved.is_some())
-}
-
-/// The terms as both sides see them; who its persons are, is the owner's.
-pub(super) async fn show_terms(
-    tx: &mut dyn Transaction,
-    admin: AdminRow,
-    own: bool,
-    now: u64,
-) -> ServiceResult<AdminTerms> {
-    let approval = match admin.approval {
-        Some(ApprovalRow { offered_by, approved }) => {
-            let (by, at) = approved.unzip();
-            let offered_by = person(tx, offered_by.filter(|_| own)).await?;
-            Some(AdminApproval { offered_by, approved_by: person(tx, by.filter(|_| own)).await?, approved_at: at })
-        }
-        None => None,
-    };
-    Ok(AdminTerms {
-        access: admin.terms.access,
-        scope: admin.terms.scope,
-        message: admin.terms.message,
-        answer_by: admin.answer_by,
-        expires_at: admin.expires_at,
-        max_streams: admin.terms.max_streams,
-        staleness_secs: admin.terms.staleness_secs,
-        require_post_quantum: admin.terms.require_post_quantum,
-        share_id: admin.share,
-        approval,
-        people: admin.people.into_iter().map(|row| row.entry).filter(|entry| now < entry.until).collect(),
-    })
-}
-
-async fn person(tx: &mut dyn Transaction, id: Option<UserId>) -> ServiceResult<Option<String>> {
-    let Some(id) = id else { return Ok(None) };
-    Ok(Some(tx.user(id).await?.map_or_else(|| "somebody who has left".to_owned(), |user| user.name)))
-}
-
-/// Options that only make sense with the right to write.
-pub(super) fn sound_scope(access: AdminAccess, scope: AdminScope) -> ServiceResult<AdminScope> {
-    if access == AdminAccess::ReadOnly && (scope.probes || scope.extension_upload) {
-        return Err(ServiceError::Invalid(
-            "scope.probes and scope.extension_upload need access read_write: a read-only connection changes nothing"
-                .to_owned(),
-        ));
-    }
-    Ok(scope)
-}
-
-/// Refuses an end that is over already, and one that no calendar has.
-pub(super) fn in_future(end: Option<u64>, now: u64) -> ServiceResult<()> {
-    let Some(end) = end else { return Ok(()) };
-    if validate::moment("expires_at", end)? <= now {
-        return Err(ServiceError::Invalid("expires_at is in the past".to_owned()));
-    }
-    Ok(())
 }
 
 impl Work {

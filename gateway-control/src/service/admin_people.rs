@@ -74,7 +74,10 @@ impl Service {
             return self.unchanged_connection(work, own, row).await;
         }
         if act == "admin.leave" {
+            self.disturbs(actor, row.agreement);
             work.cuts();
+        } else {
+            self.may_disturb(actor, row.agreement)?;
         }
         work.put_people(&row).await?;
         work.audit(&[row.sender.organization, row.listener.organization], act, id, what).await?;
@@ -87,7 +90,8 @@ impl Work {
     pub(super) async fn forget_person(&mut self, organization: OrganizationId, user: UserId) -> ServiceResult<()> {
         let filter = ConnectionFilter { admin: Some(true), ..ConnectionFilter::default() };
         let all = Slice { after: String::new(), limit: u32::MAX };
-        for mut row in self.connections(organization, &filter, &all).await? {
+        // As it is written down: what time has ended meanwhile has the name as well.
+        for mut row in self.connections(organization, &filter, &all, 0).await? {
             let Some(admin) = &mut row.admin else { continue };
             let before = admin.people.len();
             admin.people.retain(|person| person.user != user);

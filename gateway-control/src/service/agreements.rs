@@ -99,8 +99,8 @@ impl Service {
             work.end_agreement(&mut row).await?;
         } else {
             work.update_agreement(&row).await?;
-            for connection in work.open_connections_of_agreement(id).await? {
-                work.touch_ends(&connection);
+            for server in work.servers_of_agreement(id).await? {
+                work.touch(server);
             }
             if change == AgreementChange::Suspend {
                 work.cuts();

@@ -18,6 +18,9 @@ use crate::storage::StaleServerRow;
 pub(super) const POLICIES_AT_ONCE: usize = 50;
 /// Entries of all the policies of one portion at most: some 10 ms of work.
 pub(super) const ENTRIES_AT_ONCE: u64 = 200;
+/// Connections that one transaction changes one by one, each with its entries in the logs of both sides: some 10 ms, too. What a
+/// gateway says may concern all that it has.
+pub(super) const FOLLOWED_AT_ONCE: u32 = 50;
 /// Of so many portions, one begins with those by which nothing ends.
 const OTHERS_FIRST: u64 = 4;
 

@@ -3,7 +3,7 @@
 
 use gateway_proto::api::platform::{Behavior, PutBehavior};
 
-use super::{Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate, work::Who};
 use crate::storage::BehaviorRow;
 
 /// Behaviors of a platform at most.
@@ -19,12 +19,17 @@ impl Service {
     }
 
     /// Adds a behavior or describes one anew, as the operator of the platform.
-    pub async fn put_behavior(&self, name: &str, body: PutBehavior) -> ServiceResult<Behavior> {
+    pub async fn put_behavior(
+        &self,
+        operator: &OperatorCaller,
+        name: &str,
+        body: PutBehavior,
+    ) -> ServiceResult<Behavior> {
         let row = BehaviorRow {
             name: validate::behavior(name)?,
             description: validate::text("description", &body.description, 500)?,
         };
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
         let known = work.behaviors().await?;
         let before = known.iter().find(|known| known.name == row.name);
         if before.is_none() && known.len() >= MAX_BEHAVIORS {
@@ -41,8 +46,8 @@ impl Service {
     }
 
     /// Removes a behavior that nothing names any more, as the operator of the platform.
-    pub async fn delete_behavior(&self, name: &str) -> ServiceResult<()> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn delete_behavior(&self, operator: &OperatorCaller, name: &str) -> ServiceResult<()> {
+        let mut work = self.work(Who::operator(operator)).await?;
         if work.is_behavior_used(name).await? {
             return Err(ServiceError::Conflict("channels or devices name this behavior; it stays".to_owned()));
         }

@@ -6,6 +6,7 @@ use gateway_proto::{
     api::{
         Page,
         platform::{Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
+        values::MAX_TEXT,
     },
     id::{AgreementId, ChannelId, OrganizationId},
     peering::{AgreementStatus, GrantAct, Side},
@@ -68,16 +69,17 @@ impl Service {
         }
         let before = row.clone();
         if let Some(name) = &body.name {
-            row.name = validate::name("name", name)?;
+            row.name = validate::renamed("name", &row.name, name)?;
         }
         if let Some(engine) = &body.engine {
             row.engine = validate::engine(engine)?;
         }
         if let Some(public_name) = &body.public_name {
-            row.public_name = validate::name("public_name", public_name)?;
+            row.public_name = validate::renamed("public_name", &row.public_name, public_name)?;
         }
         if let Some(description) = &body.public_description {
-            row.public_description = validate::text("public_description", description, 500)?;
+            row.public_description =
+                validate::reworded("public_description", &row.public_description, description, MAX_TEXT)?;
         }
         let bound = match &body.engine_channel {
             Some(engine_channel) => work.bind_engine_channel(&mut row, engine_channel).await?,
@@ -187,7 +189,7 @@ impl Work {
             None => String::new(),
         };
         let public_description =
-            validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), 500)?;
+            validate::text("public_description", body.public_description.as_deref().unwrap_or_default(), MAX_TEXT)?;
         let server = own_server(self.tx(), organization, body.server_id).await?;
         let behavior = self.known_behavior(body.behavior.as_deref().unwrap_or(DEFAULT_BEHAVIOR)).await?;
         self.has_room(organization, Counted::Channels(server.id)).await?;
@@ -236,5 +238,44 @@ pub(super) fn show(row: ChannelRow) -> Channel {
         public_name: row.public_name,
         public_description: row.public_description,
         created_at: row.created_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::test_world::World;
+
+    #[tokio::test]
+    async fn a_channel_that_is_called_as_nothing_new_may_be_can_be_changed_otherwise() {
+        let world = World::open().await;
+        let service = &world.service;
+        let actor = service.authenticate(&world.session.token.0, "").await.unwrap();
+        let server = serde_json::from_value(json!({"name": "lab"})).unwrap();
+        let server = service.create_server(&actor, server).await.unwrap();
+        let body = json!({"server_id": server.id, "name": "adt", "engine": "127.0.0.1:6661", "public_name": "ADT"});
+        let channel = service.create_channel(&actor, serde_json::from_value(body).unwrap()).await.unwrap();
+        // From before such names were refused.
+        let (mixed, hidden) = ("K\u{43b}иника", "Admissions\u{200b}");
+        let mut tx = service.storage.begin().await.unwrap();
+        let mut row = tx.channel(channel.id).await.unwrap().unwrap();
+        row.public_name = mixed.to_owned();
+        row.public_description = hidden.to_owned();
+        tx.update_channel(&row).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let update = async |body| {
+            let body: UpdateChannel = serde_json::from_value(body).unwrap();
+            service.update_channel(&actor, channel.id, body).await
+        };
+        let same = json!({"engine": "127.0.0.1:6662", "public_name": mixed, "public_description": hidden});
+        let changed = update(same).await.unwrap();
+        assert_eq!((changed.engine.as_str(), changed.public_name.as_str()), ("127.0.0.1:6662", mixed));
+        for refused in [json!({"name": mixed}), json!({"public_name": "Л\u{61}б"})] {
+            assert!(matches!(update(refused).await, Err(ServiceError::Invalid(_))));
+        }
+        assert!(update(json!({"public_name": "Klinik"})).await.is_ok());
     }
 }

@@ -16,11 +16,13 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Credential, Service, ServiceError, ServiceResult, Work,
+    Actor, Credential, Service, ServiceError, ServiceResult, Stranger, Work,
     accounts::{email_taken, organization_of},
+    desk::Aside,
     digest,
     error::OrConflict,
     page::{Paging, page},
+    password::Payer,
     permission::{self, Act},
     validate,
     work::Who,
@@ -100,7 +102,7 @@ impl Service {
     }
 
     /// The user behind a token, within its scopes; none: it is no API token.
-    pub(super) async fn authenticate_api_token(&self, token: &str) -> ServiceResult<Option<Actor>> {
+    pub(super) async fn authenticate_api_token(&self, token: &str, request: &str) -> ServiceResult<Option<Actor>> {
         if !token.starts_with(TOKEN_PREFIX) {
             return Ok(None);
         }
@@ -112,31 +114,15 @@ impl Service {
             tx.user(row.user).await?.ok_or(ServiceError::Unauthenticated("the user of the token was removed"))?;
         let organization = organization_of(&mut *tx, &user).await?;
         drop(tx);
-        if row.last_used_at.is_none_or(|at| now.saturating_sub(at) >= USE_SECS) {
-            self.note_use(row.id, now);
+        let is_noted = row.last_used_at.is_some_and(|at| now.saturating_sub(at) < USE_SECS);
+        // Beside the request, which must not wait for a turn to write.
+        if !is_noted && self.rates.uses.check(&row.id).is_ok() {
+            self.note_aside(row.organization, Aside::TokenUsed(row.id));
         }
-        let mut actor = Actor::new(user, organization);
+        let mut actor = Actor::new(user, organization, request);
         actor.credential = Some(Credential::ApiToken(row.id));
         actor.scopes = Some(row.scopes.into_iter().collect());
         Ok(Some(actor))
-    }
-
-    /// Writes down that a token was used, beside the request: that must not wait for its turn to write.
-    fn note_use(&self, id: ApiTokenId, now: u64) {
-        if self.uses.check(&id).is_err() {
-            return;
-        }
-        let service = self.clone();
-        self.commits.spawn(async move {
-            let written = async {
-                let mut tx = service.storage.begin().await?;
-                tx.api_token_used(id, now).await?;
-                tx.commit().await
-            };
-            if let Err(error) = written.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the use of a token is not written down");
-            }
-        });
     }
 
     /// Invites a person; whoever has the code chooses the password.
@@ -180,21 +166,25 @@ impl Service {
     }
 
     /// Accepts an invitation: the user is made, if whoever invited may still do that, and signed in.
-    pub async fn accept_invitation(&self, body: AcceptInvitation) -> ServiceResult<Session> {
+    pub async fn accept_invitation(&self, stranger: &Stranger, body: AcceptInvitation) -> ServiceResult<Session> {
         let unknown =
             || ServiceError::Unauthenticated("the invitation is unknown, used or has ended; ask for a new one");
         let hash = digest(&body.code.0);
         let now = self.clock.unix_secs();
         // A guess costs no password hash and no place among the writers.
-        self.storage.read().await?.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
+        let invited = self.storage.read().await?.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
         validate::password(&body.password.0)?;
-        let password = self.passwords.hash(body.password.clone()).await?;
-        let mut work = self.work(Who::System).await?;
+        // Who has a code was given it by this organization, whose turns it takes.
+        self.has_place_for_user(invited.organization, &invited.email).await?;
+        let payer = Payer::Organization(invited.organization);
+        let password = self.passwords.hash(payer, body.password.clone()).await?;
+        let turn = self.turn_to_write(invited.organization).await?;
+        let mut work = Work::begin(self, Who::stranger(stranger), Some(turn)).await?;
         let now = work.now;
         let row = work.invitation_by_hash(&hash, now).await?.ok_or_else(unknown)?;
         let user = work.user_of_invitation(&row, PasswordHash(password)).await?.ok_or_else(unknown)?;
         let organization = organization_of(work.tx(), &user).await?;
-        let actor = Actor::new(user, organization);
+        let actor = Actor::new(user, organization, &stranger.request);
         let mut work = work.acting_as(Who::user(&actor));
         work.audit(&[actor.id()], "invitation.accept", row.id, format!("user {}", actor.user.id)).await?;
         let session = self.open_session(work.tx(), actor).await?;
@@ -210,10 +200,11 @@ impl Service {
         validate::password(&body.new.0)?;
         self.may_try_password(actor)?;
         let current = Some(actor.user.password_hash.0.clone());
-        if !self.passwords.verify(body.current.clone(), current).await? {
+        let payer = Payer::Organization(actor.id());
+        if !self.passwords.verify(payer, body.current.clone(), current).await? {
             return Err(ServiceError::Forbidden("the current password is wrong".to_owned()));
         }
-        let hash = PasswordHash(self.passwords.hash(body.new.clone()).await?);
+        let hash = PasswordHash(self.passwords.hash(payer, body.new.clone()).await?);
         let mut work = self.work_of(actor).await?;
         work.still_the_password(actor).await?;
         work.set_password(actor.user.id, &hash).await?;
@@ -230,7 +221,7 @@ impl Service {
             Some(Credential::Session(hash)) => hash.clone(),
             Some(Credential::ApiToken(_)) | None => actor.user.id.to_string(),
         };
-        self.password_attempts.check(&session).map_err(ServiceError::RateLimited)
+        self.rates.password_attempts.check(&session).map_err(ServiceError::RateLimited)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The rules are `gateway_proto::balance`. A round costs what was reported since the last one, and the connections whose
 //! comparison is open; it is idempotent. Several replicas may take part: each enters what its own watchers report.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use gateway_proto::{
     api::platform::Delivery,
@@ -12,7 +12,10 @@ use gateway_proto::{
 };
 
 use super::{Service, ServiceResult, work::Who, work::Work};
-use crate::storage::{ConnectionRow, DeliveryRow, Transaction};
+use crate::{
+    storage::{ConnectionRow, DeliveryRow, Transaction},
+    watchers::Told,
+};
 
 /// Connections handled in one transaction.
 const BATCH: usize = 50;
@@ -21,26 +24,23 @@ const FORGOTTEN_SECS: u64 = 3_600;
 /// Open comparisons read at once.
 const OPEN_PAGE: u32 = 500;
 
-/// Connections about which something was reported that is not entered yet; at most those that were reported about.
-#[derive(Debug, Default)]
-pub struct Pending(BTreeSet<ConnectionId>);
-
 impl Service {
-    /// One round: enters what the gateways that watch here report, and compares. What it does not get to is for the next.
-    pub async fn prove_deliveries(&self, pending: &mut Pending) -> ServiceResult<()> {
-        pending.0.append(&mut self.watchers.take_counted());
-        let mut concerned = pending.0.clone();
+    /// One round: enters what gateways told here, and compares. What it does not get to is for the next.
+    pub async fn prove_deliveries(&self) -> ServiceResult<()> {
+        let mut concerned = self.watchers.counted();
         concerned.extend(self.open_deliveries().await?);
         let concerned: Vec<_> = concerned.into_iter().collect();
         for batch in concerned.chunks(BATCH) {
             let mut work = self.work(Who::System).await?;
+            let mut read = Vec::with_capacity(batch.len());
             for connection in batch {
-                self.prove(&mut work, *connection).await?;
+                let told = self.watchers.told(*connection);
+                self.prove(&mut work, *connection, &told).await?;
+                read.push((*connection, told));
             }
             work.commit().await?;
-            for connection in batch {
-                pending.0.remove(connection);
-                self.watchers.entered(*connection);
+            for (connection, told) in read {
+                self.watchers.entered(connection, &told);
             }
         }
         Ok(())
@@ -64,7 +64,7 @@ impl Service {
         }
     }
 
-    async fn prove(&self, work: &mut Work, id: ConnectionId) -> ServiceResult<()> {
+    async fn prove(&self, work: &mut Work, id: ConnectionId, told: &[Told]) -> ServiceResult<()> {
         let Some(row) = work.connection(id).await? else { return Ok(()) };
         let before = work.delivery(id).await?;
         let mut delivery = before.clone().unwrap_or_else(|| DeliveryRow::new(id));
@@ -77,12 +77,15 @@ impl Service {
         let times = self.settings.delivery.times();
         for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
             let Some(server) = end.server else { continue };
-            for counts in self.watchers.counts(server, id) {
-                if tally.is_news(&counts) {
-                    let before = tally.messages();
-                    tally.report(&counts, now);
-                    work.meter(&row, end, tally.messages().saturating_sub(before)).await?;
-                }
+            let told = told.iter().filter(|(of, _)| *of == server).map(|(_, counts)| *counts);
+            let here = self.watchers.counts(server, id);
+            let counts: Vec<_> = told.chain(here).collect();
+            let more = tally.report(&counts, now);
+            if more > 0 {
+                work.meter(&row, end, more).await?;
+            }
+            // What is all there is, only a gateway that watches can say.
+            if here.is_some() {
                 tally.confirm(now);
             }
         }

@@ -41,6 +41,15 @@ pub enum TokenVerifier {
     Gateway(GatewayCaller),
 }
 
+impl TokenVerifier {
+    fn organization(&self) -> OrganizationId {
+        match self {
+            Self::User(actor) => actor.id(),
+            Self::Gateway(caller) => caller.organization,
+        }
+    }
+}
+
 impl Service {
     /// Makes a token of an own device.
     pub async fn create_device_token(
@@ -131,14 +140,10 @@ impl Service {
     /// Whether a token counts now, for whoever asks.
     pub async fn introspect(&self, verifier: &TokenVerifier, body: IntrospectToken) -> ServiceResult<Introspection> {
         let audience = audience(body.audience.as_deref())?;
-        let (organization, is_gateway) = match verifier {
-            TokenVerifier::User(actor) => {
-                actor.may(Act::Read)?;
-                (actor.id(), false)
-            }
-            TokenVerifier::Gateway(caller) => (caller.organization, true),
-        };
-        match self.examine(organization, is_gateway, &audience, &body).await? {
+        if let TokenVerifier::User(actor) = verifier {
+            actor.may(Act::Read)?;
+        }
+        match self.examine(verifier, &audience, &body).await? {
             Ok(found) => Ok(found),
             Err(problem) => {
                 let problem = Some(problem);
@@ -149,11 +154,14 @@ impl Service {
 
     async fn examine(
         &self,
-        asking: OrganizationId,
-        is_gateway: bool,
+        verifier: &TokenVerifier,
         audience: &str,
         body: &IntrospectToken,
     ) -> ServiceResult<Result<Introspection, String>> {
+        let asking = verifier.organization();
+        let is_gateway = matches!(verifier, TokenVerifier::Gateway(_));
+        // It changes nothing but the proof, and may be asked for links by the thousand.
+        let reading = self.turns.reads.turn(asking).await?;
         let now = self.clock.unix_secs();
         let mut tx = self.storage.read().await?;
         let keys = self.verifying_keys(&mut *tx).await?;
@@ -177,7 +185,7 @@ impl Service {
         if row.revoked_at.is_some() || device.removed_at.is_some() {
             return Ok(Err("the token was revoked".to_owned()));
         }
-        drop(tx);
+        drop((tx, reading));
         let proof = body.proof.as_ref().map(|shown| RequestProof {
             text: &shown.proof,
             method: &shown.method,
@@ -185,7 +193,7 @@ impl Service {
         });
         match claims.check_proof(&body.token.0, proof.as_ref(), now) {
             Ok(None) => {}
-            Ok(Some(jti)) if self.spend_proof(asking, &claims, &jti, now).await? => {}
+            Ok(Some(jti)) if self.spend_proof(verifier, &claims, &jti, now).await? => {}
             Ok(Some(_)) => return Ok(Err(format!("{}: it was used before", DeviceTokenError::Proof))),
             Err(error) => return Ok(Err(error.to_string())),
         }
@@ -201,7 +209,7 @@ impl Service {
     /// Accepts a proof once, at whichever replica it is shown.
     async fn spend_proof(
         &self,
-        asking: OrganizationId,
+        verifier: &TokenVerifier,
         claims: &DeviceClaims,
         jti: &str,
         now: u64,
@@ -209,7 +217,11 @@ impl Service {
         let mut digest = Sha256::new_with_prefix("device proof\0");
         digest.update(claims.jti.to_bytes());
         digest.update(jti);
-        let _turn = self.turn_to_tell(asking).await?;
+        let turns = match verifier {
+            TokenVerifier::User(_) => &self.turns.writes,
+            TokenVerifier::Gateway(_) => &self.turns.tells,
+        };
+        let _turn = turns.turn(verifier.organization()).await?;
         let mut tx = self.storage.begin().await?;
         let until = now.saturating_add(2 * PROOF_WINDOW_SECS + 1);
         let fresh = tx.spend_nonce(&HEXLOWER.encode(&digest.finalize()), until).await?;
@@ -241,5 +253,37 @@ fn show(row: DeviceTokenRow) -> DeviceToken {
         expires_at: row.expires_at,
         revoked_at: row.revoked_at,
         created_at: row.created_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+    use gateway_proto::{id::ServerId, identity::GatewayKey};
+    use serde_json::json;
+
+    use super::*;
+    use crate::test_world::World;
+
+    #[tokio::test]
+    async fn who_asks_about_a_token_waits_for_the_reading_requests_of_the_own_organization() {
+        let world = World::open().await;
+        let service = &world.service;
+        let actor = service.authenticate(&world.session.token.0, "").await.unwrap();
+        let (server, organization) = (ServerId::new(1, [1; 10]), actor.id());
+        let key = GatewayKey::from_seed(&[1; 32]).public();
+        let caller = GatewayCaller { server, organization, key, knows: key };
+        for verifier in [TokenVerifier::User(Box::new(actor)), TokenVerifier::Gateway(caller)] {
+            let reads = &service.turns.reads;
+            let reading = (reads.turn(organization).await.unwrap(), reads.turn(organization).await.unwrap());
+            let body = serde_json::from_value(json!({"token": "none"})).unwrap();
+            let mut answer = pin!(service.introspect(&verifier, body));
+            assert!(answer.as_mut().now_or_never().is_none());
+            assert_eq!(reads.counts().waiting.get(), 1);
+            drop(reading);
+            assert!(!answer.await.unwrap().active);
+        }
     }
 }

@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
+    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work,
     error::OrConflict,
     page::{Paging, page},
     permission::Act,
@@ -95,10 +95,10 @@ impl Service {
             ));
         }
         if let Some(name) = &body.name {
-            row.name = validate::name("name", name)?;
+            row.name = validate::renamed("name", &row.name, name)?;
         }
         if let Some(description) = &body.description {
-            row.description = validate::text("description", description, 500)?;
+            row.description = validate::reworded("description", &row.description, description, 500)?;
         }
         if let Some(server) = body.server_id {
             row.server = Some(own_server(work.tx(), actor.id(), server).await?.id);
@@ -149,10 +149,14 @@ impl Service {
     }
 
     /// Adds a device of the platform, as its operator.
-    pub async fn create_system_device(&self, body: CreateSystemDevice) -> ServiceResult<Device> {
+    pub async fn create_system_device(
+        &self,
+        operator: &OperatorCaller,
+        body: CreateSystemDevice,
+    ) -> ServiceResult<Device> {
         let (name, description) = named(&body.name, &body.description)?;
         not_a_server(body.kind)?;
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
         work.room_for_device(None).await?;
         let behaviors = work.known_behaviors(body.behaviors).await?;
         let (ms, random) = work.seed();
@@ -175,8 +179,8 @@ impl Service {
     }
 
     /// Removes a device of the platform with its links, as its operator.
-    pub async fn delete_system_device(&self, id: DeviceId) -> ServiceResult<()> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn delete_system_device(&self, operator: &OperatorCaller, id: DeviceId) -> ServiceResult<()> {
+        let mut work = self.work(Who::operator(operator)).await?;
         let row = work.device(id).await?.filter(|row| row.organization.is_none() && row.removed_at.is_none());
         work.remove_device(row.ok_or(ServiceError::NotFound("device"))?).await?;
         work.commit().await

@@ -7,6 +7,10 @@
 //!
 //! The policy names the engine's id: the gateway lets nothing through to another channel on the same port.
 
+mod follow;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 
 use gateway_proto::{
@@ -16,12 +20,13 @@ use gateway_proto::{
         platform::{Channel, CreateChannel},
     },
     engine::{
-        EngineChannel, MAX_CHANNELS, MAX_DESTINATIONS, clean,
-        plan::{EndState, Plan, Registered, plan},
+        EngineChannel, EngineState, MAX_CHANNELS, MAX_DESTINATIONS, clean,
+        plan::{EndState, Plan, Registered, plan, step},
     },
     id::{ChannelId, ServerId},
 };
 
+use self::follow::{links, registered};
 use super::{
     Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, channels::show, permission::Act,
     servers::own_server, validate,
@@ -35,9 +40,10 @@ use crate::{
 const MAX_ENGINE_ID: usize = 64;
 
 impl Service {
-    /// Takes news of an engine from the gateway beside it.
+    /// Takes news of an engine from the gateway beside it, and has the registered channels follow them.
     pub async fn gateway_engine(&self, caller: &GatewayCaller, report: EngineReport) -> ServiceResult<()> {
         let report = checked(report)?;
+        let is_whole = report.head.state == EngineState::Up && !report.more;
         let Some((mut work, server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         if report.complete {
             work.delete_engine_channels(server.id).await?;
@@ -45,23 +51,23 @@ impl Service {
         for id in &report.gone {
             work.delete_engine_channel(server.id, id).await?;
         }
-        let known = work.engine_channels(server.id).await?;
+        let known = work.engine_channel_ids(server.id).await?;
         let mut room = MAX_CHANNELS.saturating_sub(known.len());
         for channel in &report.channels {
-            let is_new = !known.iter().any(|known| known.id == channel.id);
+            let is_new = !known.contains(&channel.id);
             if is_new && room == 0 {
                 continue;
             }
             room -= usize::from(is_new);
             work.put_engine_channel(server.id, channel).await?;
         }
-        let is_up = report.head.state == gateway_proto::engine::EngineState::Up;
         let reported_at = work.now;
         work.put_engine(&EngineRow { server: server.id, head: report.head, reported_at }).await?;
-        if is_up && !report.more {
-            work.keep_in_step(server.id).await?;
+        work.commit().await?;
+        if is_whole {
+            self.keep_in_step(caller).await?;
         }
-        work.commit().await
+        Ok(())
     }
 
     /// The engine beside an own server, what of it is registered, and what is not.
@@ -158,56 +164,6 @@ impl Work {
         self.put_engine_link(&EngineLinkRow { channel: row.id, server: row.server, engine_channel, state }).await?;
         Ok(Some((before.unwrap_or_default(), found.id.clone())))
     }
-
-    /// Registered channels follow what the engine says of them.
-    async fn keep_in_step(&mut self, server: ServerId) -> ServiceResult<()> {
-        let channels = self.engine_channels(server).await?;
-        let links = self.engine_links(server).await?;
-        let Plan { steps, .. } = compare(self.tx(), server, &channels).await?;
-        for step in steps {
-            let before = links.iter().find(|link| link.channel == step.key);
-            let is_other_state = before.is_none_or(|link| link.state != step.state);
-            if !is_other_state && step.name.is_none() && step.address.is_none() {
-                continue;
-            }
-            if is_other_state {
-                let engine_channel = step.engine_channel.clone();
-                self.put_engine_link(&EngineLinkRow { channel: step.key, server, engine_channel, state: step.state })
-                    .await?;
-            }
-            let Some(mut row) = self.channel(step.key).await? else { continue };
-            let mut news = Vec::new();
-            if before.is_none() {
-                // From now on the policy says which channel of the engine it is for.
-                news.push(format!("recognised as the engine's channel {}", step.engine_channel));
-                self.touch(server);
-            } else if is_other_state && row.published && self.service().engine_ends.check(&row.id).is_ok() {
-                news.push(became(step.state).to_owned());
-            }
-            let known = row.clone();
-            // What cannot be a name or an address here is left as it was.
-            if let Some(name) = step.name.as_deref().and_then(|name| validate::name("name", name).ok()) {
-                news.push(format!("renamed from '{}' to '{name}'", row.name));
-                row.name = name;
-            }
-            if let Some(engine) = step.address.and_then(|address| validate::engine(&address.to_string()).ok()) {
-                news.push(format!("moved from {} to {engine}", row.engine));
-                row.engine = engine;
-                for connection in self.open_connections_of_server(server).await? {
-                    if connection.channel == Some(row.id) {
-                        self.touch_ends(&connection);
-                    }
-                }
-            }
-            if row != known {
-                self.update_channel(&row).await?;
-            }
-            if !news.is_empty() {
-                self.audit(&[row.organization], "channel.follow", row.id, news.join(", ")).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Where a channel of an engine is reached, and its behavior.
@@ -223,37 +179,15 @@ fn reached(found: &EngineChannel) -> ServiceResult<(SocketAddr, &str)> {
     })
 }
 
-fn became(state: EndState) -> &'static str {
-    match state {
-        EndState::Started => "started in the engine",
-        EndState::Stopped => "stopped in the engine",
-        EndState::Missing => "deleted in the engine, or it listens no more",
-    }
-}
-
 /// The registered channels of a server beside those of its engine.
 async fn compare(
     tx: &mut dyn Transaction,
     server: ServerId,
     found: &[EngineChannel],
 ) -> ServiceResult<Plan<ChannelId>> {
-    let links = tx.engine_links(server).await?;
-    let registered: Vec<_> = tx
-        .channels_of_server(server)
-        .await?
-        .into_iter()
-        .filter_map(|row| {
-            Some(Registered {
-                key: row.id,
-                address: row.engine.parse().ok()?,
-                engine_channel: links
-                    .iter()
-                    .find(|link| link.channel == row.id)
-                    .map(|link| link.engine_channel.clone()),
-                name: row.name,
-            })
-        })
-        .collect();
+    let links = links(tx, server).await?;
+    let rows = tx.channels_of_server(server).await?;
+    let registered: Vec<_> = rows.iter().filter_map(|row| registered(row, links.get(&row.id))).collect();
     Ok(plan(&registered, found))
 }
 
@@ -264,8 +198,7 @@ fn compare_one(channel: &ChannelId, found: &EngineChannel) -> EndState {
         address,
         engine_channel: Some(found.id.clone()),
     });
-    let steps = plan(registered.as_slice(), std::slice::from_ref(found)).steps;
-    steps.first().map_or(EndState::Missing, |step| step.state)
+    registered.map_or(EndState::Missing, |known| step(&known, found.id.clone(), Some(found)).state)
 }
 
 /// A report within its limits, its texts cut: a gateway may have been taken over.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gateway_proto::peering::TransitionError;
+use gateway_proto::{
+    api::refusal::{GatewayRefusal, RefusalReason},
+    peering::TransitionError,
+};
 
 use crate::{oidc::ProviderError, storage::StorageError, turns::NoTurn};
 
@@ -44,6 +47,9 @@ pub enum ServiceError {
     /// Nobody knows who asks.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// A gateway that is not let in.
+    #[error("{}", refused(.0))]
+    Refused(GatewayRefusal),
     /// The password is right, and the user has a second factor.
     #[error("this user has a second factor: send the code of now, or a recovery code")]
     TotpRequired,
@@ -77,7 +83,7 @@ pub enum ServiceError {
     /// Too much work of the same organization is waiting already.
     #[error("too many requests of your organization wait already; send fewer at a time, and this one again")]
     Crowded,
-    /// The storage cannot be reached now, or has no room for a change.
+    /// The storage cannot be reached now, or takes no change.
     #[error("{}", unavailable(.0))]
     Unavailable(#[source] StorageError),
     /// The data directory belongs to another database.
@@ -107,7 +113,10 @@ impl From<StorageError> for ServiceError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Busy => Self::Busy,
-            StorageError::Unavailable(_) | StorageError::Full(_) => Self::Unavailable(error),
+            StorageError::Unavailable(_)
+            | StorageError::Full(_)
+            | StorageError::ReadOnly(_)
+            | StorageError::Outdated => Self::Unavailable(error),
             StorageError::Nul => Self::Invalid(error.to_string()),
             StorageError::Duplicate => Self::Conflict(error.to_string()),
             StorageError::Database(_) | StorageError::Migrate(_) | StorageError::Unreadable(_) => Self::Storage(error),
@@ -119,8 +128,23 @@ impl From<NoTurn> for ServiceError {
     fn from(why: NoTurn) -> Self {
         match why {
             NoTurn::Full => Self::Crowded,
-            NoTurn::Late => Self::Busy,
+            // Not its own doing, or not only.
+            NoTurn::Busy | NoTurn::Late => Self::Busy,
         }
+    }
+}
+
+/// What a gateway is told that is not let in.
+fn refused(refusal: &GatewayRefusal) -> String {
+    match refusal.reason {
+        RefusalReason::PolicyKey => {
+            "the gateway assertion was made for a control plane with another policy key".to_owned()
+        }
+        RefusalReason::NotEnrolled => "this gateway is not enrolled here".to_owned(),
+        RefusalReason::Clock => format!(
+            "the gateway assertion is not valid at this time; compare the two clocks (ours says {}, Unix seconds)",
+            refusal.now
+        ),
     }
 }
 
@@ -129,6 +153,11 @@ fn unavailable(cause: &StorageError) -> &'static str {
     if matches!(cause, StorageError::Full(_)) {
         "the disk of the database is full: what is there can be read, nothing can be changed and nobody can sign in until \
          the operator of the platform makes room"
+    } else if matches!(cause, StorageError::ReadOnly(_)) {
+        "the disk of the database fails, or became read-only: what is there can be read, nothing can be changed and nobody \
+         can sign in until the operator of the platform has mended it"
+    } else if matches!(cause, StorageError::Outdated) {
+        "this replica is being replaced by one of a newer version; try again in a moment"
     } else {
         "the database cannot be reached; try again in a moment"
     }
@@ -146,10 +175,30 @@ impl<T> OrConflict<T> for Result<T, StorageError> {
             StorageError::Database(_)
             | StorageError::Unavailable(_)
             | StorageError::Full(_)
+            | StorageError::ReadOnly(_)
+            | StorageError::Outdated
             | StorageError::Busy
             | StorageError::Nul
             | StorageError::Migrate(_)
             | StorageError::Unreadable(_) => error.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whoever_has_too_many_requests_itself_is_told_so() {
+        assert!(matches!(ServiceError::from(NoTurn::Full), ServiceError::Crowded));
+        assert!(matches!(ServiceError::from(NoTurn::Busy), ServiceError::Busy));
+        assert!(matches!(ServiceError::from(NoTurn::Late), ServiceError::Busy));
+    }
+
+    #[test]
+    fn who_asks_a_replica_of_an_older_version_for_a_change_is_told_to_ask_again() {
+        let told = ServiceError::from(StorageError::Outdated);
+        assert!(matches!(told, ServiceError::Unavailable(_)) && told.to_string().contains("try again"), "{told}");
     }
 }

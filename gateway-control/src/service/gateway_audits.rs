@@ -19,6 +19,7 @@ use gateway_proto::{
 
 use super::{
     Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work,
+    desk::Note,
     page::{Paging, cut},
     permission::Act,
     servers::own_server,
@@ -47,11 +48,12 @@ pub struct KnownAudit {
 impl Service {
     /// What is known of the log of a gateway.
     pub async fn known_audit(&self, caller: &GatewayCaller) -> ServiceResult<KnownAudit> {
-        // What an older watch of it left behind here comes first.
-        if let Some(head) = self.watchers.take_head(caller.server, caller.key) {
-            let mut work = self.work_told_by(caller).await?;
-            work.enter_head(caller.server, caller.key, head, true).await?;
-            work.commit().await?;
+        // What an older watch of it left behind here comes first, with what others note: a watch waits for it.
+        if let Some(head) = self.watchers.take_head(caller.server, caller.key)
+            && let Err(error) = self.note(caller, Note::Head(head.clone())).await
+        {
+            self.watchers.return_heads(vec![(caller.server, (caller.key, head))]);
+            return Err(error);
         }
         let book = self.storage.read_for_gateways().await?.head_book(caller.server).await?;
         Ok(KnownAudit {

@@ -1,20 +1,35 @@
 //! What gateways ask and tell: who they are, which policy they have in force, where they can be reached.
 
-use std::sync::PoisonError;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
-    api::gateway::{INTROSPECT_PATH, WATCH_PATH},
+    api::{
+        gateway::{INTROSPECT_PATH, WATCH_PATH},
+        refusal::{GatewayRefusal, RefusalReason},
+    },
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
-    identity::{Context, GatewayPublicKey},
-    peering::{ConnectionAct, ConnectionStatus, Side, next},
-    policy::Policy,
+    identity::GatewayPublicKey,
     signed::{ASSERTION_WINDOW_SECS, Assertion, Envelope, SignedError},
 };
 use sha2::{Digest, Sha256};
 
 use super::{Service, ServiceError, ServiceResult, Work, desk::Note, policy};
-use crate::{limits::NonceRefusal, storage::ServerRow, watchers::brief};
+use crate::{
+    limits::NonceRefusal,
+    seldom::Seldom,
+    storage::{ServerRow, StorageError},
+    watchers::brief,
+};
+
+static STRANGE_LOOKS: Seldom = Seldom::every(Duration::from_secs(1));
+static STRANGE_KEYS: Seldom = Seldom::new();
 
 /// A gateway that proved its key.
 #[derive(Debug, Clone, Copy)]
@@ -81,13 +96,13 @@ impl Service {
         if HEXLOWER.decode(assertion.nonce.as_bytes()).map_or(0, |nonce| nonce.len()) != 16 {
             return Err(ServiceError::Unauthenticated("the assertion's nonce is not 32 hex digits"));
         }
-        self.openings.check(&assertion.key).map_err(ServiceError::RateLimited)?;
+        self.rates.openings.check(&assertion.key).map_err(ServiceError::RateLimited)?;
         let mut tx = self.storage.read_for_gateways().await?;
         let server = tx.server_by_gateway(assertion.key).await?;
         let removed = server.is_none() && tx.is_removed_gateway(assertion.key).await?;
         drop(tx);
         if server.is_none() && !removed {
-            return Err(ServiceError::Unauthenticated("this gateway is not enrolled here"));
+            return Err(refused(RefusalReason::NotEnrolled, now));
         }
         let proof = self.spend_nonce(&assertion, now)?;
         Ok(server.map_or(WatchStart::Removed, |server| {
@@ -102,11 +117,52 @@ impl Service {
         let seen = self.known_keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match Assertion::verify(token, &seen, method, path, now) {
             Err(SignedError::WrongAudience("control plane")) => {}
-            known => return known.map_err(refusal),
+            known => return known.map_err(|error| refusal(error, now)),
         }
         let known = self.known_keys().await?;
         *self.known_keys.lock().unwrap_or_else(PoisonError::into_inner) = known.clone();
-        Assertion::verify(token, &known, method, path, now).map_err(refusal)
+        match Assertion::verify(token, &known, method, path, now) {
+            Err(SignedError::WrongAudience("control plane")) => Err(self.strange_policy_key(token, now).await),
+            verified => verified.map_err(|error| refusal(error, now)),
+        }
+    }
+
+    /// Somebody means a control plane with a policy key that we do not know. When it is one of our gateways, it is we who have
+    /// forgotten the key, and the operator must hear of it: anybody else may say what he likes.
+    async fn strange_policy_key(&self, token: &str, now: u64) -> ServiceError {
+        let refusal = refused(RefusalReason::PolicyKey, now);
+        // Each of them would be a look into the storage.
+        if STRANGE_LOOKS.turn(Instant::now()).is_none() {
+            return refusal;
+        }
+        let Ok(assertion) = Assertion::open(token) else { return refusal };
+        let known = async { self.storage.read_for_gateways().await?.server_by_gateway(assertion.key).await };
+        let server = match known.await {
+            Ok(server) => server,
+            Err(error) => return error.into(),
+        };
+        if let Some(server) = server
+            && let Some(left_out) = STRANGE_KEYS.turn(Instant::now())
+        {
+            tracing::warn!(
+                server = %server.id,
+                policy_key = %assertion.aud,
+                left_out,
+                "gateways that are enrolled here trust a policy key that the database does not know, and cannot be let in: was it \
+                 restored from a backup from before `policy-key rotate`? Restore a newer one, or enrol these gateways anew"
+            );
+        }
+        refusal
+    }
+
+    /// Whether a gateway may watch although its hello could not be written: the database takes nothing, so nobody revokes
+    /// anything meanwhile; and no assertion can be used twice, because this process has seen all that are still valid.
+    pub fn may_greet_unwritten(&self, error: &ServiceError) -> bool {
+        let takes_nothing =
+            matches!(error, ServiceError::Unavailable(StorageError::Full(_) | StorageError::ReadOnly(_)));
+        // One from the future was valid for a minute before its time, and is for a minute after it.
+        let seen_all = self.clock.unix_secs() >= self.started_at.saturating_add(2 * ASSERTION_WINDOW_SECS);
+        takes_nothing && seen_all && !self.shared
     }
 
     /// Refuses what this process has seen before. What another one has seen, or this one before it was started again,
@@ -131,10 +187,7 @@ impl Service {
         }
         let Some(row) = tx.policy(caller.server).await? else { return Ok(None) };
         let envelope = policy::envelope(&row)?;
-        let content: Policy = envelope
-            // Whose signature it is, is for the gateway to judge.
-            .open(Context::Policy, &[envelope.key])
-            .map_err(|_| ServiceError::Internal("a stored policy has a wrong signature"))?;
+        let content = policy::content(&envelope)?;
         let mut connections: Vec<_> = content.connections.iter().map(|entry| entry.id).collect();
         connections.sort_unstable();
         let relays = content.relays.iter().map(|relay| relay.id).collect();
@@ -175,29 +228,27 @@ impl Service {
     pub async fn gateway_rejected(&self, caller: &GatewayCaller, revision: u64, reason: &str) -> ServiceResult<()> {
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         let newest = work.policy_revision(server.id).await?;
-        let reason = brief(reason);
-        if (revision != 0 && revision != newest) || server.policy_problem.as_deref() == Some(&reason) {
+        if revision != 0 && revision != newest {
             return Ok(());
         }
-        server.policy_problem = Some(reason.clone());
-        work.update_server(&server).await?;
-        work.audit(&[server.organization], "policy.rejected", server.id, reason).await?;
-        for mut row in work.open_connections_of_server(server.id).await? {
-            let introduced =
-                row.ends().iter().any(|end| end.server == Some(server.id) && end.revision > server.applied_revision);
-            if row.status != ConnectionStatus::Ready || !introduced {
-                continue;
-            }
-            row.status = next(row.status, ConnectionAct::Fail, Side::System)?;
-            work.update_connection(&row).await?;
-            work.touch_ends(&row);
-            let organizations = [row.sender.organization, row.listener.organization];
-            work.audit(&organizations, "connection.fail", row.id, "a gateway refused the policy").await?;
+        let reason = brief(reason);
+        if server.policy_problem.as_ref() != Some(&reason) {
+            server.policy_problem = Some(reason.clone());
+            work.update_server(&server).await?;
+            work.audit(&[server.organization], "policy.rejected", server.id, reason).await?;
+        }
+        // Told before, it may be that not all has failed that had to: the database was busy then.
+        while work.fail_introduced(&server, newest).await? {
+            work.commit().await?;
+            // Others go between.
+            let Some(next) = self.work_of_gateway(caller).await? else { return Ok(()) };
+            (work, server) = next;
         }
         work.commit().await
     }
 
-    /// A gateway can be reached at another relay now: only those connected with it need to know.
+    /// A gateway can be reached at another relay now: only those connected with it need to know. Refused with the time to wait where it
+    /// moves too often.
     pub async fn gateway_moved(&self, caller: &GatewayCaller, home_relay: Option<RelayId>) -> ServiceResult<()> {
         // Most of the time it says what is known, and a look is cheaper than a turn to write.
         let mut tx = self.storage.read_for_gateways().await?;
@@ -205,6 +256,8 @@ impl Service {
             return Ok(());
         }
         drop(tx);
+        // On whichever watch: one that ends and begins anew is no reason to move more often.
+        self.rates.moves.check(&caller.server).map_err(ServiceError::RateLimited)?;
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         if let Some(id) = home_relay
             && !work.relays().await?.iter().any(|relay| relay.id == id)
@@ -218,7 +271,8 @@ impl Service {
         work.update_server(&server).await?;
         // When a relay goes, all of its gateways move at once, and have the same neighbours: left to the reconciler,
         // each neighbour's policy is compiled once for many moves.
-        work.mark_neighbours_stale(server.id).await?;
+        let now_ms = work.now_ms();
+        work.mark_neighbours_stale(server.id, now_ms).await?;
         work.backlog = true;
         work.commit().await
     }
@@ -237,11 +291,15 @@ impl Service {
     }
 }
 
-fn refusal(error: SignedError) -> ServiceError {
+fn refused(reason: RefusalReason, now: u64) -> ServiceError {
+    ServiceError::Refused(GatewayRefusal { reason, now })
+}
+
+fn refusal(error: SignedError, now: u64) -> ServiceError {
     ServiceError::Unauthenticated(match error {
         SignedError::Malformed | SignedError::UnknownKey(_) => "the gateway assertion is malformed",
         SignedError::BadSignature => "the gateway assertion is not signed by the key it names",
-        SignedError::OutOfTime { .. } => "the gateway assertion is not valid at this time; compare the two clocks",
-        SignedError::WrongAudience(_) => "the gateway assertion was made for another control plane or request",
+        SignedError::OutOfTime { .. } => return refused(RefusalReason::Clock, now),
+        SignedError::WrongAudience(_) => "the gateway assertion was made for another request",
     })
 }

@@ -1,21 +1,25 @@
 //! Grants: offered by the owner of a channel or asked for by the peer, approved by the other side. Approval makes the
 //! connection in the same transaction; the end of the grant ends it.
 
+mod show;
+
 use gateway_proto::{
     api::{
         Page,
         platform::{ApproveGrant, CreateGrant, Grant},
+        values::MAX_STREAMS,
     },
     id::{ConnectionId, GrantId, OrganizationId, ServerId},
     peering::{ConnectionAct, ConnectionStatus, GrantAct, GrantStatus, Side, in_place, next},
     policy::{ConnectionKind, DEFAULT_STALENESS_SECS, Secret},
 };
 
+pub(super) use self::show::is_overdue;
+use self::show::{side, status_at};
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
-    admin::in_future,
     page::{Paging, cut},
-    peering::{ANSWER_SECS, name_in},
+    peering::ANSWER_SECS,
     permission::Act,
     servers::own_server,
     tiers::Counted,
@@ -32,18 +36,15 @@ impl Service {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
-        let (rows, next) = cut(tx.grants(actor.id(), filter, &slice).await?, &slice, |row| row.id.to_string());
+        let now = self.clock.unix_secs();
+        let (rows, next) = cut(tx.grants(actor.id(), filter, &slice, now).await?, &slice, |row| row.id.to_string());
         tx.read_ahead(Ahead::Channels(rows.iter().map(|row| row.channel).collect())).await?;
         tx.read_ahead(Ahead::ConnectionsOfGrants(rows.iter().map(|row| row.id).collect())).await?;
         tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
         tx.read_ahead(Ahead::Organizations(rows.iter().flat_map(|row| [row.owner, row.peer]).collect())).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            let shown = self.show_grant(&mut *tx, actor.id(), row).await?;
-            // Time may have ended what is not written down as ended yet.
-            if filter.status.is_none_or(|status| status == shown.status) {
-                items.push(shown);
-            }
+            items.push(self.show_grant(&mut *tx, actor.id(), row).await?);
         }
         Ok(Page { items, next })
     }
@@ -60,11 +61,12 @@ impl Service {
     pub async fn create_grant(&self, actor: &Actor, body: CreateGrant) -> ServiceResult<Grant> {
         actor.may(Act::OfferGrant).or_else(|_| actor.may(Act::RequestGrant))?;
         let own = actor.id();
-        let max_streams = validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, 10_000)?;
+        let max_streams =
+            validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, MAX_STREAMS)?;
         let staleness = body.staleness_secs.unwrap_or(DEFAULT_STALENESS_SECS);
         let staleness_secs = validate::range("staleness_secs", staleness, 60, 2_592_000)?;
         let mut work = self.work_of(actor).await?;
-        in_future(body.expires_at, work.now)?;
+        validate::in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
         let other = agreement.other(own);
         let channel = work.channel(body.channel_id).await?.filter(|row| {
@@ -183,39 +185,6 @@ impl Service {
         work.commit().await?;
         Ok(shown)
     }
-
-    async fn show_grant(
-        &self,
-        tx: &mut dyn Transaction,
-        viewer: OrganizationId,
-        row: GrantRow,
-    ) -> ServiceResult<Grant> {
-        let channel = tx.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
-        let agreement = tx.agreement(row.agreement).await?;
-        let agreement = agreement.ok_or(ServiceError::Internal("a grant without agreement"))?;
-        let connection = tx.connection_of_grant(row.id).await?;
-        let (direction, peer) = match (row.owner == viewer, row.peer == viewer) {
-            (true, true) => ("self", viewer),
-            (true, false) => ("given", row.peer),
-            (false, _) => ("received", row.owner),
-        };
-        Ok(Grant {
-            id: row.id,
-            agreement_id: row.agreement,
-            channel_id: row.channel,
-            direction: direction.to_owned(),
-            peer_name: name_in(tx, &agreement, peer, viewer).await?,
-            behavior: channel.behavior,
-            status: status_at(&row, self.clock.unix_secs()),
-            endpoint: row.kept_endpoint.unwrap_or(channel.public_name),
-            connection_id: connection.map(|connection| connection.id),
-            expires_at: row.expires_at,
-            max_streams: row.max_streams,
-            staleness_secs: row.staleness_secs,
-            require_post_quantum: row.require_post_quantum,
-            created_at: row.created_at,
-        })
-    }
 }
 
 /// What an end of a grant is to the permission matrix. (Users neither expire nor close one.)
@@ -225,31 +194,6 @@ fn permission(act: GrantAct) -> Act {
         GrantAct::Surrender => Act::SurrenderGrant,
         GrantAct::Approve | GrantAct::Deny | GrantAct::Withdraw => Act::AnswerGrant,
     }
-}
-
-fn side(row: &GrantRow, own: OrganizationId) -> Side {
-    match (row.owner == own, row.peer == own) {
-        (true, true) => Side::Both,
-        (true, false) => Side::Owner,
-        (false, _) => Side::Peer,
-    }
-}
-
-fn waits(status: GrantStatus) -> bool {
-    matches!(status, GrantStatus::Pending | GrantStatus::Requested)
-}
-
-/// The status as time makes it: an overdue grant has expired, whether or not it was written down.
-fn status_at(row: &GrantRow, now: u64) -> GrantStatus {
-    let over = row.expires_at.is_some_and(|end| now >= end);
-    let unanswered = waits(row.status) && now >= row.answer_by;
-    let open = waits(row.status) || row.status == GrantStatus::Active;
-    if open && (over || unanswered) { GrantStatus::Expired } else { row.status }
-}
-
-/// Whether time ended it, and it is not written down yet.
-pub(super) fn is_overdue(row: &GrantRow, now: u64) -> bool {
-    row.status != GrantStatus::Expired && status_at(row, now) == GrantStatus::Expired
 }
 
 async fn own_grant(tx: &mut dyn Transaction, organization: OrganizationId, id: GrantId) -> ServiceResult<GrantRow> {

@@ -1,13 +1,21 @@
 //! Mutating requests that may be sent twice: the key of the request is claimed in the transaction of its change, and the
 //! answer is kept beside it. Sent again, the same request gets the same answer and changes nothing; sent at the same time,
 //! one of the two is done. A request that was refused changed nothing and leaves no claim: it is tried anew.
+//!
+//! Whoever sends a key does so for the case that the answer does not arrive. So the answer is kept though nobody waits for it any
+//! more: a request with a key is done to its end whether or not its client stays ([`Service::to_its_end`]).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use data_encoding::HEXLOWER;
 use gateway_proto::id::{OrganizationId, UserId};
 use sha2::{Digest, Sha256};
 
 use super::{Actor, Service, ServiceError, ServiceResult, Work};
-use crate::storage::{KeptAnswer, StorageError};
+use crate::storage::{IdempotencyRow, KeptAnswer, StorageError};
 
 /// A key is remembered for a day.
 const KEPT_SECS: u64 = 24 * 3600;
@@ -27,6 +35,15 @@ pub struct Claim {
     pub key: String,
     /// Method, path, condition and body, with what the credential allows, hashed.
     pub request_hash: String,
+    /// It was written down with a change, by whoever has a clone of it.
+    made: Arc<AtomicBool>,
+}
+
+impl Claim {
+    /// The claim of a request, not made yet.
+    pub fn new(organization: OrganizationId, user: UserId, key: String, request_hash: String) -> Self {
+        Self { organization, user, key, request_hash, made: Arc::default() }
+    }
 }
 
 /// An answer that was given, and is given again.
@@ -70,13 +87,10 @@ impl Service {
     /// Looks a request up.
     pub async fn look_up(&self, claim: &Claim) -> ServiceResult<Known> {
         let since = self.clock.unix_secs().saturating_sub(KEPT_SECS);
+        let _turn = self.turns.reads.turn(claim.organization).await?;
         let known = self.storage.read().await?.idempotency_key(claim.user, &claim.key, since).await?;
         let Some(known) = known else { return Ok(Known::New) };
-        if known.request_hash != claim.request_hash {
-            return Err(ServiceError::IdempotencyKey(
-                "this Idempotency-Key was used for another request; a new request needs a new key",
-            ));
-        }
+        fits(&known, claim)?;
         match known.answer {
             Some(KeptAnswer { status, text: Some(text), etag }) => {
                 Ok(Known::Answered(GivenAnswer { status, text, etag }))
@@ -85,12 +99,24 @@ impl Service {
         }
     }
 
-    /// Keeps the answer to a request that was done; `secret`: only that it was done.
+    /// Does the work of a request to its end, whether or not its client waits for it.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> ServiceResult<T> {
+        let done = self.commits.spawn(work).await;
+        done.map_err(|_| ServiceError::Internal("a request ended early"))
+    }
+
+    /// Keeps the answer to a request that was done; `secret`: only that it was done. Where nothing was claimed there is nothing
+    /// to keep. It takes no turn of its own: whoever comes here had one a moment ago, and one row would be lost to a full lane.
     pub async fn keep_answer(&self, claim: &Claim, answer: GivenAnswer, secret: bool) -> ServiceResult<()> {
+        if !claim.made.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let GivenAnswer { status, text, etag } = answer;
         let text = Some(text).filter(|text| !secret && text.len() <= MAX_ANSWER);
         let answer = KeptAnswer { status, text, etag };
-        let _turn = self.turn_to_write(claim.organization).await?;
         let mut tx = self.storage.begin().await?;
         tx.put_idempotent_answer(claim.user, &claim.key, &claim.request_hash, &answer).await?;
         Ok(tx.commit().await?)
@@ -100,6 +126,13 @@ impl Service {
 const DONE: &str = "the request with this Idempotency-Key was done, or is being done, and its answer is not kept (it holds a \
                     secret, or was lost): look at what it should have made, and use a new key for a new request";
 
+const OTHER: &str = "this Idempotency-Key was used for another request; a new request needs a new key";
+
+/// Refuses a key that was used for another request.
+fn fits(known: &IdempotencyRow, claim: &Claim) -> ServiceResult<()> {
+    if known.request_hash == claim.request_hash { Ok(()) } else { Err(ServiceError::IdempotencyKey(OTHER)) }
+}
+
 impl Work {
     /// Claims the key of a request, once and for all with this change.
     pub(super) async fn claim(&mut self, claim: &Claim) -> ServiceResult<()> {
@@ -107,15 +140,13 @@ impl Work {
         // A key from before is free again, whether it was swept already or not.
         let since = now.saturating_sub(KEPT_SECS);
         if let Some(known) = self.idempotency_key(claim.user, &claim.key, since).await? {
-            return Err(ServiceError::IdempotencyKey(if known.request_hash == claim.request_hash {
-                DONE
-            } else {
-                "this Idempotency-Key was used for another request; a new request needs a new key"
-            }));
+            fits(&known, claim)?;
+            return Err(ServiceError::IdempotencyKey(DONE));
         }
         let inserted =
             self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, since, KEYS_PER_USER).await;
         self.claimed = true;
+        claim.made.store(true, Ordering::Relaxed);
         inserted.map_err(|error| {
             if matches!(error, StorageError::Duplicate) { ServiceError::IdempotencyKey(DONE) } else { error.into() }
         })
@@ -131,5 +162,83 @@ impl Work {
     pub(super) async fn forget_keys(&mut self) -> ServiceResult<()> {
         let before = self.now.saturating_sub(KEPT_SECS);
         Ok(self.purge_idempotency_keys(before).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU32, time::Duration};
+
+    use axum::{
+        body::Body,
+        http::{Request, header},
+        response::Response,
+    };
+    use gateway_net::shutdown::Shutdown;
+    use tokio::{task::yield_now, time::timeout};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{
+        http::{App, Rates},
+        test_world::World,
+    };
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    async fn send(world: &World) -> Response {
+        let rate = NonZeroU32::new(100).unwrap();
+        let rates = Rates { requests_per_second: rate, logins_per_minute: rate };
+        let app = App::new(world.service.clone(), rates, Arc::default(), Shutdown::manual());
+        let request = Request::post("/api/v1/servers")
+            .header(header::AUTHORIZATION, format!("Bearer {}", world.session.token.0))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", "k");
+        app.router().oneshot(request.body(Body::from(r#"{"name": "main"}"#)).unwrap()).await.unwrap()
+    }
+
+    async fn until(is: impl Fn() -> bool) {
+        let wait = async {
+            while !is() {
+                yield_now().await;
+            }
+        };
+        timeout(LIMIT, wait).await.expect("it never came about");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_finds_the_answer_when_it_asks_again() {
+        let world = World::open().await;
+        let turn = world.service.turn_to_write(world.session.organization.id).await.unwrap();
+        let waits = || world.service.turns.writes.counts().waiting.get() == 1;
+        tokio::select! {
+            _ = send(&world) => panic!("it was answered out of turn"),
+            () = until(waits) => {}
+        }
+        // Its client is gone by now; nobody hears the answer that comes next.
+        drop(turn);
+        until(|| world.service.commits.is_empty()).await;
+        let again = send(&world).await;
+        assert_eq!(again.status(), 201);
+        assert!(again.headers().contains_key("idempotency-replayed"), "it was done once, and is answered as it was");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_whatever_its_organization_has_waiting_and_only_where_there_is_a_claim() {
+        let world = World::open().await;
+        let service = &world.service;
+        let mut actor = service.authenticate(&world.session.token.0, "").await.unwrap();
+        let claim = Claim::new(actor.id(), actor.user.id, "k".to_owned(), "hash".to_owned());
+        let answer = || GivenAnswer { status: 201, text: "{}".to_owned(), etag: None };
+        {
+            // Where nothing was claimed nobody stands in line for the database either.
+            let _writer = service.storage.begin().await.unwrap();
+            timeout(LIMIT, service.keep_answer(&claim, answer(), false)).await.unwrap().unwrap();
+        }
+        actor.claim = Some(claim.clone());
+        service.work_of(&actor).await.unwrap().commit().await.unwrap();
+        let _others = service.turn_to_write(actor.id()).await.unwrap();
+        service.keep_answer(&claim, answer(), false).await.unwrap();
+        assert!(matches!(service.look_up(&claim).await, Ok(Known::Answered(GivenAnswer { status: 201, .. }))));
     }
 }

@@ -101,6 +101,9 @@ impl Service {
                 return Err(ServiceError::Conflict(format!("the device has {LINKS_PER_DEVICE} links already")));
             }
         }
+        if let Some(other) = target.organization {
+            self.may_link_on(actor, other)?;
+        }
         let (ms, random) = work.seed();
         let row = LinkRow {
             id: LinkId::new(ms, random),
@@ -124,6 +127,9 @@ impl Service {
         let row = own_link(work.tx(), actor.id(), id).await?;
         if actor.is_conditional() {
             actor.check_match(&show(work.tx(), row.clone()).await?)?;
+        }
+        for other in [Some(row.source_organization), row.target_organization].into_iter().flatten() {
+            self.unlinks(actor, other);
         }
         work.remove_link(row).await?;
         work.commit().await

@@ -19,7 +19,9 @@ use gateway_proto::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Actor, Service, ServiceError, ServiceResult, Work, accounts::organization_of, digest, work::Who};
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Stranger, Work, accounts::organization_of, digest, work::Who,
+};
 use crate::{
     oidc::{Attempt, Provider, ProviderError, Verified},
     storage::{IdentityRow, InvitationRow, PasswordHash, StorageError, UserRow},
@@ -158,13 +160,13 @@ impl Service {
     }
 
     /// Finishes: the session, for whoever started.
-    pub async fn finish_oidc(&self, body: FinishOidc) -> ServiceResult<Session> {
+    pub async fn finish_oidc(&self, stranger: &Stranger, body: FinishOidc) -> ServiceResult<Session> {
         let returned: Returned = self.open_step(RETURNED, &body.code.0).ok_or(UNKNOWN)?;
         if self.clock.unix_secs() >= returned.end || oidc_challenge(&body.verifier.0) != returned.challenge {
             return Err(UNKNOWN);
         }
         let provider = self.settings.oidc.named(&returned.provider).ok_or(UNKNOWN)?;
-        let mut work = self.work(Who::System).await?;
+        let mut work = self.work(Who::stranger(stranger)).await?;
         // With everything else or not at all: who has to name an organization comes again.
         if !work.spend_nonce(&digest(&body.code.0), returned.end).await? {
             return Err(UNKNOWN);
@@ -178,7 +180,7 @@ impl Service {
         };
         let user = work.user_of_account(provider, &returned, organization).await?;
         let organization = organization_of(work.tx(), &user).await?;
-        let actor = Actor::new(user, organization);
+        let actor = Actor::new(user, organization, &stranger.request);
         let mut work = work.acting_as(Who::user(&actor));
         let how = format!("through '{}'", provider.name());
         work.audit(&[actor.id()], "session.create", actor.user.id, how).await?;

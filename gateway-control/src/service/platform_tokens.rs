@@ -7,7 +7,7 @@
 use data_encoding::HEXLOWER;
 use gateway_proto::api::platform::{Hidden, PlatformToken, RotatePlatformToken, RotatedPlatformToken};
 
-use super::{Service, ServiceError, ServiceResult, digest, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Stranger, digest, validate, work::Who};
 use crate::storage::PlatformTokenRow;
 
 /// How long the old token still counts at most, and when nothing else is asked for, seconds.
@@ -33,12 +33,13 @@ impl Service {
     /// Makes a new token, as the operator of the platform; the old ones count for a while.
     pub async fn rotate_platform_token(
         &self,
+        operator: &OperatorCaller,
         kind: PlatformToken,
         body: RotatePlatformToken,
     ) -> ServiceResult<RotatedPlatformToken> {
         let (default, max) = OVERLAP_SECS;
         let overlap = validate::range("overlap_secs", body.overlap_secs.unwrap_or(default), 0, max)?;
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
         let now = work.now;
         let mut rows = work.platform_tokens(kind.name()).await?;
         let file = self.file_hash(kind);
@@ -73,12 +74,12 @@ impl Service {
     }
 
     /// Writes a refused operator token into the log of the platform; a flood of them only once in a while.
-    pub fn note_refused_operator(&self) -> ServiceError {
-        if self.operator_refusals.check(&()).is_ok() {
-            let service = self.clone();
+    pub fn note_refused_operator(&self, stranger: &Stranger) -> ServiceError {
+        if self.rates.operator_refusals.check(&()).is_ok() {
+            let (service, who) = (self.clone(), Who::stranger(stranger));
             self.commits.spawn(async move {
                 let written = async {
-                    let mut work = service.work(Who::System).await?;
+                    let mut work = service.work(who).await?;
                     work.audit_platform("operator.refuse", "operator token", "a wrong token, or one that ended")
                         .await?;
                     work.commit().await

@@ -36,12 +36,14 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
         Some(row) => open(row, &work.signer().await?.ring),
         None => None,
     };
-    let floor = work.floors.get(&id).copied();
-    let revision = next_revision(old.as_ref().map_or(0, |row| row.revision), floor.unwrap_or(0), work.now_ms());
+    let last = old.as_ref().map_or(0, |row| row.revision);
+    // The gateway has a newer one, which nobody remembers.
+    let is_raised = server.policy_floor > last;
+    let revision = next_revision(last, server.policy_floor, work.now_ms());
     let rows = work.policy_connections(id).await?;
     let policy = build(work, &server, gateway, revision, &rows).await?;
     if let Some(in_force) = &in_force
-        && floor.is_none()
+        && !is_raised
         && same_content(&policy, in_force)
     {
         return Ok(false);
@@ -52,7 +54,9 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     let envelope =
         policy.sign(&work.signer().await?.key).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
-    work.put_policy(&PolicyRow { server: id, revision, envelope: Sealed(envelope) }).await?;
+    let same_keys = in_force.is_some_and(|in_force| in_force.control_keys == policy.control_keys);
+    let keys_since = old.filter(|_| same_keys).map_or(revision, |row| row.keys_since);
+    work.put_policy(&PolicyRow { server: id, revision, keys_since, envelope: Sealed(envelope) }).await?;
     Ok(true)
 }
 
@@ -73,6 +77,12 @@ pub(super) fn envelope(row: &PolicyRow) -> ServiceResult<Envelope> {
     serde_json::from_str(&row.envelope.0).map_err(|_| ServiceError::Internal("a stored envelope is unreadable"))
 }
 
+/// What an envelope of the storage holds; whose signature it is, is for the gateway to judge.
+pub(super) fn content(envelope: &Envelope) -> ServiceResult<Policy> {
+    let content = envelope.open(Context::Policy, &[envelope.key]);
+    content.map_err(|_| ServiceError::Internal("a stored policy has a wrong signature"))
+}
+
 fn same_content(one: &Policy, other: &Policy) -> bool {
     let aligned = Policy { revision: other.revision, issued_at: other.issued_at, ..one.clone() };
     aligned == *other
@@ -88,17 +98,15 @@ async fn build(
     let organization =
         work.organization(server.organization).await?.ok_or(ServiceError::Internal("a server without organization"))?;
     let relays = work.relays().await?;
-    let pair_secrets = work.pair_secrets(gateway).await?;
+    let pair_secrets = pair_secrets(work, gateway, rows).await?;
     let mut peers = BTreeMap::<GatewayPublicKey, PeerEntry>::new();
     let mut connections = Vec::new();
     for row in rows {
         let Some(activation) = activation(row.connection.status, row.agreement) else { continue };
         let (Some(key), Some(noise)) = (row.peer.gateway, row.peer.noise) else { continue };
         if key != gateway && !peers.contains_key(&key) {
-            let pair_secret = match pair_secrets.get(&key) {
-                Some(known) => known.clone(),
-                None => work.pair_secret(gateway, key, &Secret::from_bytes(gateway_net::random())).await?,
-            };
+            let pair_secret = pair_secrets.get(&key).cloned();
+            let pair_secret = pair_secret.ok_or(ServiceError::Internal("a pair of gateways without a secret"))?;
             let name = server_name(&row.peer, &row.peer_organization_name);
             // A relay that left the map is nobody's home.
             let home_relay = row.peer.home_relay.filter(|id| relays.iter().any(|relay| relay.id == *id));
@@ -125,6 +133,26 @@ async fn build(
         peers: peers.into_values().collect(),
         connections,
     })
+}
+
+/// The secrets that a gateway has with the others of its policy; those it meets for the first time get one, all at once.
+async fn pair_secrets(
+    work: &mut Work,
+    gateway: GatewayPublicKey,
+    rows: &[PolicyConnectionRow],
+) -> ServiceResult<BTreeMap<GatewayPublicKey, Secret>> {
+    let mut known = work.pair_secrets(gateway).await?;
+    let met = rows.iter().filter(|row| activation(row.connection.status, row.agreement).is_some());
+    let new: BTreeMap<_, _> = met
+        .filter_map(|row| row.peer.gateway)
+        .filter(|key| *key != gateway && !known.contains_key(key))
+        .map(|key| (key, Secret::from_bytes(gateway_net::random())))
+        .collect();
+    if !new.is_empty() {
+        work.put_pair_secrets(gateway, &new).await?;
+        known.extend(new);
+    }
+    Ok(known)
 }
 
 fn server_name(server: &ServerRow, organization_name: &str) -> ServerName {
@@ -207,6 +235,16 @@ fn by_connection(policy: &Policy) -> BTreeMap<ConnectionId, About<'_>> {
         all.entry(entry.id).or_insert_with(|| (Vec::with_capacity(1), peer)).0.push(entry);
     }
     all
+}
+
+impl Work {
+    /// Every policy says something else now: the reconciler compiles them all.
+    pub(super) async fn all_policies_change(&mut self) -> ServiceResult<()> {
+        let now_ms = self.now_ms();
+        self.mark_all_stale(now_ms).await?;
+        self.backlog = true;
+        Ok(())
+    }
 }
 
 impl Service {

@@ -15,7 +15,7 @@ use gateway_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate, work::Who};
 use crate::storage::{PolicyKeyRow, Sealed, Transaction};
 
 /// How long a new key is named in policies before it signs: a minute at least, a month at most, a day by default. Within it,
@@ -43,31 +43,42 @@ impl Service {
     }
 
     /// Makes a new key, as the operator of the platform.
-    pub async fn rotate_policy_key(&self, body: RotatePolicyKey) -> ServiceResult<Vec<PolicyKey>> {
+    pub async fn rotate_policy_key(
+        &self,
+        operator: &OperatorCaller,
+        body: RotatePolicyKey,
+    ) -> ServiceResult<Vec<PolicyKey>> {
         let (min, default, max) = LEAD_SECS;
         if body.at_once && body.lead_secs.is_some() {
             return Err(ServiceError::Invalid("lead_secs and at_once exclude each other".to_owned()));
         }
         let lead = validate::range("lead_secs", body.lead_secs.unwrap_or(default), min, max)?;
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
         work.rotate_policy_key((!body.at_once).then_some(lead)).await?;
         let shown = shown(work.tx()).await?;
         work.commit().await?;
+        tracing::warn!(
+            "there is a new policy key: once it signs, a backup from before it would lock every gateway out; make one now"
+        );
         Ok(shown)
     }
 
     /// Forgets a retired key and those before it: gateways that know no newer one are strangers from then on.
-    pub async fn forget_policy_key(&self, key: GatewayPublicKey) -> ServiceResult<()> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn forget_policy_key(&self, operator: &OperatorCaller, key: GatewayPublicKey) -> ServiceResult<()> {
+        let mut work = self.work(Who::operator(operator)).await?;
         let rows = work.policy_keys().await?;
         let at = rows.iter().position(|row| row.key == key).ok_or(ServiceError::NotFound("policy key"))?;
         if rows[at].state != PolicyKeyState::Retired {
             return Err(ServiceError::Conflict("this key is in use; make a new one first".to_owned()));
         }
-        if !work.stale_servers("", 1).await?.is_empty() {
-            return Err(ServiceError::Conflict(
-                "policies are still being signed with the new key; try again in a moment".to_owned(),
-            ));
+        for row in &rows[..=at] {
+            if let Some((server, name)) = work.stale_policy_of(row.key).await? {
+                return Err(ServiceError::Conflict(format!(
+                    "the policy of server {server} ({name}) is still signed with the key {}; it is signed anew within moments, \
+                     unless it cannot be compiled: then the log of the control plane says why",
+                    row.key
+                )));
+            }
         }
         for row in &rows[..=at] {
             work.delete_policy_key(row.key).await?;
@@ -88,7 +99,9 @@ impl Service {
         let Some(due) = ring(&rows).due(now) else { return Ok(()) };
         work.turn_to(rows, due).await?;
         work.audit_platform("policy_key.turn", due, "signs from now on").await?;
-        work.commit().await
+        work.commit().await?;
+        tracing::warn!(key = %due, "this policy key signs from now on: a backup from before it was made would lock every gateway out");
+        Ok(())
     }
 
     /// By which keys a gateway may mean us.
@@ -248,9 +261,7 @@ impl Work {
     /// All policies name other keys now.
     async fn policies_change(&mut self) -> ServiceResult<()> {
         self.signer = None;
-        self.mark_all_stale().await?;
-        self.backlog = true;
-        Ok(())
+        self.all_policies_change().await
     }
 }
 
@@ -272,17 +283,13 @@ fn ring(rows: &[PolicyKeyRow]) -> KeyRing {
 }
 
 async fn shown(tx: &mut dyn Transaction) -> ServiceResult<Vec<PolicyKey>> {
+    // Of the last change of keys: more than one at a time is not under way.
+    let behind = tx.gateways_behind().await?;
     let mut all = Vec::new();
     for row in tx.policy_keys().await? {
-        // Revisions are times: a policy from before then does not name the key, or is not signed with it.
-        let since = match row.state {
-            PolicyKeyState::Next => Some(row.created_at),
-            PolicyKeyState::Signing => Some(row.signs_from),
+        let gateways_behind = match row.state {
+            PolicyKeyState::Next | PolicyKeyState::Signing => Some(behind),
             PolicyKeyState::Retired => None,
-        };
-        let gateways_behind = match since {
-            Some(since) => Some(tx.gateways_before(since.saturating_mul(1000)).await?),
-            None => None,
         };
         all.push(PolicyKey {
             key: row.key.to_string(),

@@ -7,7 +7,7 @@ use gateway_proto::{
 };
 use url::Url;
 
-use super::{Service, ServiceError, ServiceResult, error::OrConflict, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, error::OrConflict, validate, work::Who};
 use crate::storage::RelayRow;
 
 /// Relays in the map: their ids must fit into a relay token.
@@ -22,7 +22,7 @@ impl Service {
     }
 
     /// Adds a relay.
-    pub async fn create_relay(&self, body: CreateRelay) -> ServiceResult<Relay> {
+    pub async fn create_relay(&self, operator: &OperatorCaller, body: CreateRelay) -> ServiceResult<Relay> {
         let row = RelayRow {
             id: body.id,
             name: validate::name("name", &body.name)?,
@@ -31,26 +31,30 @@ impl Service {
             stun: stun(&body.stun)?,
             region: body.region.as_deref().map_or(Ok(None), region)?,
         };
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
         if work.relays().await?.len() >= MAX_RELAYS {
             return Err(ServiceError::Conflict(format!("the relay map holds {MAX_RELAYS} relays at most")));
         }
         work.insert_relay(&row).await.or_conflict(|| "a relay with this id or URL is in the map already".to_owned())?;
-        work.mark_all_stale().await?;
-        work.backlog = true;
+        work.all_policies_change().await?;
         work.audit_platform("relay.create", row.id, row.url.clone()).await?;
         work.commit().await?;
         Ok(show(row))
     }
 
     /// Changes what people call a relay and where it stands.
-    pub async fn update_relay(&self, id: RelayId, body: UpdateRelay) -> ServiceResult<Relay> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn update_relay(
+        &self,
+        operator: &OperatorCaller,
+        id: RelayId,
+        body: UpdateRelay,
+    ) -> ServiceResult<Relay> {
+        let mut work = self.work(Who::operator(operator)).await?;
         let found = work.relays().await?.into_iter().find(|relay| relay.id == id);
         let before = found.ok_or(ServiceError::NotFound("relay"))?;
         let mut row = before.clone();
         if let Some(name) = &body.name {
-            row.name = validate::name("name", name)?;
+            row.name = validate::renamed("name", &row.name, name)?;
         }
         if let Some(text) = &body.region {
             row.region = region(text)?;
@@ -62,8 +66,7 @@ impl Service {
         work.update_relay(&row).await?;
         // Policies hold the region, not the name.
         if row.region != before.region {
-            work.mark_all_stale().await?;
-            work.backlog = true;
+            work.all_policies_change().await?;
         }
         let detail = format!("name: {} → {}; region: {} → {}", before.name, row.name, said(&before), said(&row));
         work.audit_platform("relay.update", id, detail).await?;
@@ -72,13 +75,12 @@ impl Service {
     }
 
     /// Takes a relay out of the map.
-    pub async fn delete_relay(&self, id: RelayId) -> ServiceResult<()> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn delete_relay(&self, operator: &OperatorCaller, id: RelayId) -> ServiceResult<()> {
+        let mut work = self.work(Who::operator(operator)).await?;
         if !work.delete_relay(id).await? {
             return Err(ServiceError::NotFound("relay"));
         }
-        work.mark_all_stale().await?;
-        work.backlog = true;
+        work.all_policies_change().await?;
         work.audit_platform("relay.delete", id, "").await?;
         work.commit().await
     }

@@ -71,6 +71,7 @@ impl Service {
             policy_problem: None,
             audit_alarm: false,
             stale: false,
+            policy_floor: 0,
             created_at: work.now,
             removed_at: None,
         };
@@ -232,8 +233,8 @@ impl Work {
     /// The policies of a server and of every server connected with it may have changed.
     pub(super) async fn touch_neighbourhood(&mut self, server: ServerId) -> ServiceResult<()> {
         self.touch(server);
-        for connection in self.open_connections_of_server(server).await? {
-            self.touch_ends(&connection);
+        for neighbour in self.neighbours(server).await? {
+            self.touch(neighbour);
         }
         Ok(())
     }
@@ -245,11 +246,14 @@ impl Work {
         }
     }
 
-    /// The same for every server of an organization.
+    /// The same for every server of an organization; ids are read and no connections, which may be many thousands.
     pub(super) async fn touch_organization(&mut self, organization: OrganizationId) -> ServiceResult<()> {
         let all = crate::storage::Slice { after: String::new(), limit: u32::MAX };
         for server in self.servers(organization, &all).await? {
-            self.touch_neighbourhood(server.id).await?;
+            self.touch(server.id);
+        }
+        for neighbour in self.neighbours_of_organization(organization).await? {
+            self.touch(neighbour);
         }
         Ok(())
     }

@@ -15,11 +15,12 @@ use gateway_proto::{
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
-    admin::{NewAdmin, in_future, sound_scope},
+    admin::{NewAdmin, sound_scope},
     page::{Paging, cut},
     peering::name_in,
     permission::Act,
     servers::own_server,
+    validate,
 };
 use crate::storage::{AdminTermsRow, Ahead, ConnectionRow, ServerRow, ShareRow, Slice, Transaction};
 
@@ -42,7 +43,8 @@ impl Service {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
-        let (rows, next) = cut(tx.shares(actor.id(), ended, &slice).await?, &slice, |row| row.id.to_string());
+        let now = self.clock.unix_secs();
+        let (rows, next) = cut(tx.shares(actor.id(), ended, &slice, now).await?, &slice, |row| row.id.to_string());
         tx.read_ahead(Ahead::Servers(rows.iter().map(|row| row.server).collect())).await?;
         tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
         tx.read_ahead(Ahead::ConnectionsOfShares(rows.iter().map(|row| row.id).collect())).await?;
@@ -74,7 +76,7 @@ impl Service {
             None => body.scope,
         };
         let mut work = self.work_of(actor).await?;
-        in_future(body.expires_at, work.now)?;
+        validate::in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
         let server = own_server(work.tx(), own, body.server_id).await?;
         if body.level.access() == Some(AdminAccess::ReadWrite) {

@@ -71,7 +71,7 @@ impl Service {
             return Err(ServiceError::Conflict(format!("the tenant has {MAX_ORGANIZATIONS} organizations already")));
         }
         // A refused one tells that a name is taken, as with a new name of the own organization.
-        self.renames.check(&actor.id()).map_err(ServiceError::RateLimited)?;
+        self.rates.renames.check(&actor.id()).map_err(ServiceError::RateLimited)?;
         let (ms, random) = work.seed();
         let row = OrganizationRow {
             id: OrganizationId::new(ms, random),
@@ -212,9 +212,9 @@ impl Work {
         mut row: OrganizationRow,
         tenant: Option<OrganizationId>,
     ) -> ServiceResult<()> {
-        let id = row.id;
+        let (id, now) = (row.id, self.now);
         let all = || Slice { after: String::new(), limit: ALL };
-        for mut request in self.peering_requests(id, &PeeringFilter::default(), &all()).await? {
+        for mut request in self.peering_requests(id, &PeeringFilter::default(), &all(), now).await? {
             if request.status != PeeringStatus::Pending {
                 continue;
             }

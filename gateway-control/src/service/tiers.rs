@@ -14,7 +14,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
+    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work,
     page::{Paging, page},
     permission::Act,
     validate,
@@ -85,8 +85,9 @@ impl Service {
         })
     }
 
-    /// Adds or replaces a tier, as the operator of the platform.
-    pub async fn put_tier(&self, name: &str, body: PutTier) -> ServiceResult<Tier> {
+    /// Adds or replaces a tier, as the operator of the platform. A limit that came after the first of them stays where it is
+    /// left out: a request from before would lift it without a word.
+    pub async fn put_tier(&self, operator: &OperatorCaller, name: &str, body: PutTier) -> ServiceResult<Tier> {
         let sound = (1..=40).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
         if !sound {
@@ -96,26 +97,31 @@ impl Service {
         validate::range("max_grants_per_channel", most, 0, MAX_GRANTS_PER_CHANNEL)?;
         let most = body.max_connections_per_server.unwrap_or(MAX_CONNECTIONS_PER_SERVER);
         validate::range("max_connections_per_server", most, 0, MAX_CONNECTIONS_PER_SERVER)?;
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
+        let before = work.tiers().await?.into_iter().find(|tier| tier.name == name);
+        let kept = |limit: fn(&TierRow) -> Option<u32>| before.as_ref().and_then(limit);
         let row = TierRow {
             name: name.to_owned(),
             max_servers: body.max_servers,
             max_peers: body.max_peers,
             max_channels_per_server: body.max_channels_per_server,
-            max_grants_per_channel: body.max_grants_per_channel,
-            max_connections_per_server: body.max_connections_per_server,
+            max_grants_per_channel: body.max_grants_per_channel.or_else(|| kept(|tier| tier.max_grants_per_channel)),
+            max_connections_per_server: body
+                .max_connections_per_server
+                .or_else(|| kept(|tier| tier.max_connections_per_server)),
             admin_read_write: body.admin_read_write,
             initial: body.initial,
         };
-        if !row.initial && work.tiers().await?.iter().any(|tier| tier.initial && tier.name == row.name) {
+        if !row.initial && before.is_some_and(|tier| tier.initial) {
             return Err(ServiceError::Conflict(
                 "new organizations begin with this tier; make another one the initial one first".to_owned(),
             ));
         }
         work.put_tier(&row).await?;
-        work.audit_platform("tier.put", name, format!("{body:?}")).await?;
+        let shown = show(row);
+        work.audit_platform("tier.put", name, format!("{shown:?}")).await?;
         work.commit().await?;
-        Ok(show(row))
+        Ok(shown)
     }
 
     /// All organizations with their tiers, for the operator of the platform.
@@ -131,8 +137,13 @@ impl Service {
     }
 
     /// Puts an organization into a tier, as the operator of the platform.
-    pub async fn assign_tier(&self, organization: OrganizationId, body: AssignTier) -> ServiceResult<()> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn assign_tier(
+        &self,
+        operator: &OperatorCaller,
+        organization: OrganizationId,
+        body: AssignTier,
+    ) -> ServiceResult<()> {
+        let mut work = self.work(Who::operator(operator)).await?;
         let known = work.organization(organization).await?.filter(|row| row.removed_at.is_none());
         known.ok_or(ServiceError::NotFound("organization"))?;
         if !work.tiers().await?.iter().any(|tier| tier.name == body.tier) {

@@ -11,7 +11,7 @@ use gateway_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate, work::Who};
 use crate::storage::{Sealed, TokenKeyRow, Transaction};
 
 /// A new key is published for so long before it signs, seconds: twice as long as verifiers may keep what they read.
@@ -39,8 +39,12 @@ impl Service {
     }
 
     /// Makes a new key, as the operator of the platform.
-    pub async fn rotate_token_keys(&self, body: RotateTokenKeys) -> ServiceResult<Vec<TokenKey>> {
-        let mut work = self.work(Who::Operator).await?;
+    pub async fn rotate_token_keys(
+        &self,
+        operator: &OperatorCaller,
+        body: RotateTokenKeys,
+    ) -> ServiceResult<Vec<TokenKey>> {
+        let mut work = self.work(Who::operator(operator)).await?;
         work.rotate_token_keys(body.at_once).await?;
         let rows = work.token_keys().await?;
         let shown = shown(&rows, work.now);
@@ -55,10 +59,10 @@ impl Service {
     }
 
     /// Changes how long new tokens live, as the operator of the platform.
-    pub async fn put_token_terms(&self, body: TokenTerms) -> ServiceResult<TokenTerms> {
+    pub async fn put_token_terms(&self, operator: &OperatorCaller, body: TokenTerms) -> ServiceResult<TokenTerms> {
         validate::range("max_secs", body.max_secs, MIN_TOKEN_SECS, MAX_DEVICE_TOKEN_SECS)?;
         validate::range("default_secs", body.default_secs, MIN_TOKEN_SECS, body.max_secs)?;
-        let mut work = self.work(Who::Operator).await?;
+        let mut work = self.work(Who::operator(operator)).await?;
         let (default_secs, max_secs) = work.token_terms().await?;
         let changes = super::work::changes(&[
             ("default_secs", &default_secs, &body.default_secs),

@@ -2,7 +2,13 @@
 //!
 //! Life: enrolled (a secret, which is sealed in the storage and shown once), confirmed with a code of it, given up with
 //! password and code, or taken off by somebody who manages users. A code counts once: the step it belongs to, and every one
-//! before, is spent in the transaction that accepts it. Attempts are limited per user, so that guessing six digits takes years.
+//! before, is spent in the transaction that accepts it.
+//!
+//! Wrong codes are limited per user, so that guessing six digits takes years. Whoever has the password only can use that up, so it is
+//! not what the user depends on: an address from which the user signed in lately has codes of its own, a session has, and recovery
+//! codes are so long that they are not counted at all.
+
+use std::{net::IpAddr, time::Instant};
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use gateway_proto::{
@@ -14,16 +20,39 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work, digest,
+    Actor, Credential, Service, ServiceError, ServiceResult, Work, digest,
+    password::Payer,
     permission::{self, Act},
 };
 use crate::storage::{Sealed, TotpRow};
 
 /// Recovery codes of a user.
 const RECOVERY_CODES: usize = 10;
+/// Digits of a code by time: what has another form can only be a recovery code.
+const DIGITS: usize = 6;
 /// What authenticators show above the code.
 const ISSUER: &str = "gateway-control";
 const WRONG_CODE: &str = "the code is wrong, or was used before";
+
+/// In whose allowance a code is tried.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Guesser {
+    /// Whoever signs in as this user, from wherever.
+    Anybody(UserId),
+    /// The same from an address where the user signed in lately.
+    At(UserId, IpAddr),
+    /// A session of the user.
+    Session(String),
+}
+
+/// A code that is being tried: given back when it is right.
+#[derive(Debug)]
+pub(super) struct Try {
+    /// None: it cannot be guessed, and is not counted.
+    guesser: Option<Guesser>,
+    /// Where the user will be known from then on.
+    place: Option<(UserId, IpAddr)>,
+}
 
 impl Service {
     /// The own second factor.
@@ -65,7 +94,7 @@ impl Service {
     /// Confirms the second factor with a code of it: from now on it is needed, and every other session ends.
     pub async fn confirm_totp(&self, actor: &Actor, token: &str, body: ConfirmTotp) -> ServiceResult<ConfirmedTotp> {
         actor.in_person()?;
-        self.may_try_code(actor.user.id)?;
+        let tried = self.try_code_of(actor, &body.code.0)?;
         let mut work = self.work_of(actor).await?;
         let row = work.totp(actor.user.id).await?.filter(|row| !row.confirmed);
         let mut row =
@@ -82,6 +111,7 @@ impl Service {
         work.delete_other_sessions(actor.user.id, &digest(token)).await?;
         work.audit(&[actor.id()], "user.confirm_totp", actor.user.id, "second factor: none → codes by time").await?;
         work.commit().await?;
+        self.code_was_right(tried);
         Ok(ConfirmedTotp { recovery_codes: codes })
     }
 
@@ -89,7 +119,7 @@ impl Service {
     pub async fn disable_totp(&self, actor: &Actor, body: DisableTotp) -> ServiceResult<()> {
         actor.in_person()?;
         self.check_password(actor, &body.password).await?;
-        self.may_try_code(actor.user.id)?;
+        let tried = self.try_code_of(actor, &body.code.0)?;
         let mut work = self.work_of(actor).await?;
         work.still_the_password(actor).await?;
         if !work.second_factor(actor.user.id, Some(&body.code.0)).await? {
@@ -97,7 +127,9 @@ impl Service {
         }
         work.delete_totp(actor.user.id).await?;
         work.audit(&[actor.id()], "user.disable_totp", actor.user.id, "second factor: codes by time → none").await?;
-        work.commit().await
+        work.commit().await?;
+        self.code_was_right(tried);
+        Ok(())
     }
 
     /// Takes the second factor of a user off, who lost it; the user's sessions end.
@@ -124,15 +156,46 @@ impl Service {
         work.commit().await
     }
 
-    /// Takes one attempt from a user's allowance.
-    pub(super) fn may_try_code(&self, user: UserId) -> ServiceResult<()> {
-        self.code_attempts.check(&user).map_err(ServiceError::RateLimited)
+    /// Takes a code from the allowance of whoever signs in as this user, before it is looked whether it is right: a guess must learn
+    /// nothing any more.
+    pub(super) fn try_code(&self, user: UserId, from: IpAddr, code: &str) -> ServiceResult<Try> {
+        let guesser =
+            if self.rates.places.has(&(user, from)) { Guesser::At(user, from) } else { Guesser::Anybody(user) };
+        self.take_guess(guesser, Some((user, from)), code)
+    }
+
+    /// The same for a user who is signed in.
+    fn try_code_of(&self, actor: &Actor, code: &str) -> ServiceResult<Try> {
+        let session = match &actor.credential {
+            Some(Credential::Session(hash)) => hash.clone(),
+            Some(Credential::ApiToken(_)) | None => actor.user.id.to_string(),
+        };
+        self.take_guess(Guesser::Session(session), None, code)
+    }
+
+    fn take_guess(&self, guesser: Guesser, place: Option<(UserId, IpAddr)>, code: &str) -> ServiceResult<Try> {
+        let code = code.trim();
+        if code.len() != DIGITS || !code.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Try { guesser: None, place });
+        }
+        self.rates.codes.take(&guesser, Instant::now()).map_err(ServiceError::RateLimited)?;
+        Ok(Try { guesser: Some(guesser), place })
+    }
+
+    /// Gives it back: the user it is, and is known there from now on.
+    pub(super) fn code_was_right(&self, tried: Try) {
+        if let Some(guesser) = tried.guesser {
+            self.rates.codes.give_back(&guesser);
+        }
+        if let Some(place) = tried.place {
+            self.rates.places.note(place);
+        }
     }
 
     async fn check_password(&self, actor: &Actor, password: &Hidden) -> ServiceResult<()> {
         self.may_try_password(actor)?;
         let current = Some(actor.user.password_hash.0.clone());
-        if self.passwords.verify(password.clone(), current).await? {
+        if self.passwords.verify(Payer::Organization(actor.id()), password.clone(), current).await? {
             return Ok(());
         }
         Err(ServiceError::Forbidden("the password is wrong".to_owned()))

@@ -1,7 +1,7 @@
 //! One change: a writing transaction, the audit entries in it, and the gateways it concerns.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     ops::{Deref, DerefMut},
     sync::Arc,
 };
@@ -12,7 +12,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, audit,
+    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Stranger, audit,
     backlog::{POLICIES_AT_ONCE, Portion},
     etag::Condition,
     policy,
@@ -28,11 +28,15 @@ use crate::{
 pub(super) enum Who {
     /// A user: named to the own organization, by the organization's name to the other one.
     User { organization: OrganizationId, email: String, organization_name: String, request: String },
-    /// A gateway.
+    /// A gateway, over its watch.
     Gateway(ServerId),
+    /// A gateway by a request of its own, which concerns its own organization only.
+    Enrolling { server: ServerId, request: String },
     /// An operator of the platform.
-    Operator,
-    /// Time and consequences.
+    Operator { request: String },
+    /// Somebody who asks and is not known, or not yet: the log calls that the system.
+    Stranger { request: String },
+    /// Time and consequences, without anybody's request.
     System,
 }
 
@@ -46,11 +50,23 @@ impl Who {
         }
     }
 
-    /// The request behind it, shown to the own organization only.
+    pub(super) fn operator(operator: &OperatorCaller) -> Self {
+        Self::Operator { request: operator.request.clone() }
+    }
+
+    pub(super) fn stranger(stranger: &Stranger) -> Self {
+        Self::Stranger { request: stranger.request.clone() }
+    }
+
+    /// The request behind it. That of a user is shown to the own organization and to the platform's operator only.
     fn request_in(&self, chain: Option<OrganizationId>) -> String {
         match self {
-            Self::User { organization, request, .. } if chain == Some(*organization) => request.clone(),
-            Self::User { .. } | Self::Gateway(_) | Self::Operator | Self::System => String::new(),
+            Self::User { organization, .. } if chain.is_some_and(|chain| chain != *organization) => String::new(),
+            Self::User { request, .. }
+            | Self::Enrolling { request, .. }
+            | Self::Operator { request }
+            | Self::Stranger { request } => request.clone(),
+            Self::Gateway(_) | Self::System => String::new(),
         }
     }
 
@@ -58,7 +74,11 @@ impl Who {
     pub(super) fn organization(&self) -> Option<OrganizationId> {
         match self {
             Self::User { organization, .. } => Some(*organization),
-            Self::Gateway(_) | Self::Operator | Self::System => None,
+            Self::Gateway(_)
+            | Self::Enrolling { .. }
+            | Self::Operator { .. }
+            | Self::Stranger { .. }
+            | Self::System => None,
         }
     }
 
@@ -71,9 +91,9 @@ impl Who {
                     format!("organization {organization_name}")
                 }
             }
-            Self::Gateway(server) => format!("gateway {server}"),
-            Self::Operator => "operator".to_owned(),
-            Self::System => "system".to_owned(),
+            Self::Gateway(server) | Self::Enrolling { server, .. } => format!("gateway {server}"),
+            Self::Operator { .. } => "operator".to_owned(),
+            Self::Stranger { .. } | Self::System => "system".to_owned(),
         }
     }
 }
@@ -95,8 +115,8 @@ pub(super) struct Work {
     removed: BTreeSet<ServerId>,
     /// Servers whose gateways watch here from now on.
     moved: BTreeSet<ServerId>,
-    /// Revisions that a server's next policy must exceed.
-    pub(super) floors: BTreeMap<ServerId, u64>,
+    /// Somebody waits for the policy of this server.
+    awaited: Option<ServerId>,
     /// Has to be looked at before the change is made.
     pub(super) condition: Option<Condition>,
     /// The key of the request was claimed in it.
@@ -122,7 +142,7 @@ impl Work {
             compiled: BTreeSet::new(),
             removed: BTreeSet::new(),
             moved: BTreeSet::new(),
-            floors: BTreeMap::new(),
+            awaited: None,
             condition: None,
             claimed: false,
             backlog: false,
@@ -138,7 +158,12 @@ impl Work {
 
     /// What follows is told by this gateway.
     pub(super) fn told_by(&mut self, server: ServerId) {
-        self.who = Who::Gateway(server);
+        self.by(Who::Gateway(server));
+    }
+
+    /// What follows is somebody's.
+    pub(super) fn by(&mut self, who: Who) {
+        self.who = who;
     }
 
     /// The same change, by somebody who became known while it was made.
@@ -164,6 +189,11 @@ impl Work {
     /// The policy of this server may have changed.
     pub(super) fn touch(&mut self, server: ServerId) {
         self.touched.insert(server);
+    }
+
+    /// Somebody waits for the policy of this server: if it fits, it is compiled with the change, whatever else was touched.
+    pub(super) fn awaits(&mut self, server: ServerId) {
+        self.awaited = Some(server);
     }
 
     /// Something ends by this change, or is put to rest: the policies that say so go before others.
@@ -243,7 +273,7 @@ impl Work {
         Ok(audit::append(&mut *self.tx, record).await?)
     }
 
-    /// Compiles the policy of one server, now, if it was touched: for an answer that holds it.
+    /// Compiles the policy of one server, if it was touched, however large it is: for who has picked a portion of the backlog.
     pub(super) async fn compile_one(&mut self, server: ServerId) -> ServiceResult<()> {
         if self.touched.remove(&server) && policy::compile(self, server).await? {
             self.compiled.insert(server);
@@ -251,26 +281,26 @@ impl Work {
         Ok(())
     }
 
-    /// Compiles the policies of the touched servers, the smallest first. More than a [`Portion`] would hold up everybody else:
-    /// the rest is left to the reconciler, which does some at a time, the first of them sooner than this transaction would be
-    /// over.
+    /// Compiles the policies of the touched servers: the one that is awaited, then the smallest. More than a [`Portion`] would hold
+    /// up everybody else, whoever asks: the rest is left to the reconciler, which does some at a time, the first of them sooner than
+    /// this transaction would be over.
     async fn compile(&mut self) -> ServiceResult<()> {
-        // What a gateway has is known to this change only.
-        for server in self.floors.keys().copied().collect::<Vec<_>>() {
-            self.compile_one(server).await?;
-        }
+        let awaited = self.awaited.filter(|server| self.touched.contains(server));
         // So many are left behind as they are: to look at each of them would take as long as to compile some.
-        if self.touched.len() <= POLICIES_AT_ONCE {
-            let mut sizes = Vec::with_capacity(self.touched.len());
-            for server in self.touched.clone() {
-                sizes.push((self.count_open_connections(server).await?, server));
-            }
-            sizes.sort_unstable();
-            let mut portion = Portion::of_a_change();
-            for (entries, server) in sizes {
-                if portion.takes(entries) {
-                    self.compile_one(server).await?;
-                }
+        let looked_at: Vec<_> = if self.touched.len() <= POLICIES_AT_ONCE {
+            self.touched.iter().copied().collect()
+        } else {
+            awaited.into_iter().collect()
+        };
+        let mut sizes = Vec::with_capacity(looked_at.len());
+        for server in looked_at {
+            sizes.push((awaited != Some(server), self.count_open_connections(server).await?, server));
+        }
+        sizes.sort_unstable();
+        let mut portion = Portion::of_a_change();
+        for (_, entries, server) in sizes {
+            if portion.takes(entries) {
+                self.compile_one(server).await?;
             }
         }
         let left: Vec<_> = std::mem::take(&mut self.touched).into_iter().collect();

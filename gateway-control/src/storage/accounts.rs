@@ -52,8 +52,8 @@ pub trait Accounts: Send {
     async fn delete_user(&mut self, id: UserId) -> StorageResult<()>;
     /// Adds a session and drops the oldest of that user above `keep`.
     async fn insert_session(&mut self, token_hash: &str, user: UserId, end: u64, keep: u32) -> StorageResult<()>;
-    /// The user of a session that has not ended.
-    async fn session_user(&mut self, token_hash: &str, now: u64) -> StorageResult<Option<UserRow>>;
+    /// The user of a session that has not ended, and does not end after `latest`.
+    async fn session_user(&mut self, token_hash: &str, now: u64, latest: u64) -> StorageResult<Option<UserRow>>;
     /// Ends a session.
     async fn delete_session(&mut self, token_hash: &str) -> StorageResult<()>;
 }

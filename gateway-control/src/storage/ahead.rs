@@ -18,7 +18,7 @@ pub enum Ahead {
     Users(BTreeSet<UserId>),
     /// [`super::Servers::server`].
     Servers(BTreeSet<ServerId>),
-    /// [`super::Servers::policy_revision`].
+    /// [`super::Policies::policy_revision`].
     Revisions(BTreeSet<ServerId>),
     /// [`super::Channels::channel`].
     Channels(BTreeSet<ChannelId>),

@@ -22,6 +22,8 @@ pub trait Channels: Send {
     ) -> StorageResult<Vec<ChannelRow>>;
     /// Channels of a server that are not removed.
     async fn channels_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ChannelRow>>;
+    /// The channel of a server with this name, or with one that is the same to people; removed ones are not.
+    async fn channel_named(&mut self, server: ServerId, name: &str) -> StorageResult<Option<ChannelId>>;
     /// Published channels of an organization.
     async fn endpoints(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>>;
     /// Adds one; [`super::StorageError::Duplicate`] when the name is taken.
@@ -30,12 +32,14 @@ pub trait Channels: Send {
     async fn update_channel(&mut self, row: &ChannelRow) -> StorageResult<()>;
     /// One grant.
     async fn grant(&mut self, id: GrantId) -> StorageResult<Option<GrantRow>>;
-    /// Grants given or received by an organization.
+    /// Grants given or received by an organization. For the status that is asked for, what time has ended by now has expired, whether
+    /// or not it was written down.
     async fn grants(
         &mut self,
         organization: OrganizationId,
         filter: &GrantFilter,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<GrantRow>>;
     /// A grant of a channel inside an agreement that waits for an answer now.
     async fn waiting_grant(

@@ -1,15 +1,14 @@
-//! Connections, and what their ends counted.
+//! Connections.
 
 use async_trait::async_trait;
 use gateway_proto::{
     api::platform::AdminAccess,
-    balance::{Balance, Tally},
     id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, ServerId, ShareId, UserId},
-    peering::{AgreementStatus, ConnectionStatus},
+    peering::ConnectionStatus,
     policy::{AdminPerson, AdminScope, ConnectionKind, Secret},
 };
 
-use super::{ServerRow, Slice, StorageResult, rows::rows};
+use super::{Slice, StorageResult, rows::rows};
 
 /// Connections.
 #[async_trait]
@@ -18,51 +17,26 @@ pub trait Connections: Send {
     async fn connection(&mut self, id: ConnectionId) -> StorageResult<Option<ConnectionRow>>;
     /// The connection a grant made.
     async fn connection_of_grant(&mut self, grant: GrantId) -> StorageResult<Option<ConnectionRow>>;
-    /// Connections of an organization.
+    /// Connections of an organization. What time has ended by now has expired, whether or not it was written down.
     async fn connections(
         &mut self,
         organization: OrganizationId,
         filter: &ConnectionFilter,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<ConnectionRow>>;
     /// Connections of a server that have not ended, ordered by id.
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
     /// How many connections of a server have not ended.
     async fn count_open_connections(&mut self, server: ServerId) -> StorageResult<u64>;
-    /// Connections of a server that become active by themselves, and that both gateways have in force now, ordered by id.
-    async fn confirmed_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
-    /// The policy of a server says something new about these connections with this revision, which nobody has confirmed yet.
-    async fn put_revision(
-        &mut self,
-        server: ServerId,
-        revision: u64,
-        connections: &[ConnectionId],
-    ) -> StorageResult<()>;
-    /// The gateway of a server has a revision in force since now: so its ends that were waiting for it are.
-    async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<()>;
-    /// The gateway of a server has nothing newer than this revision in force, whatever it said before.
-    async fn take_out_of_force(&mut self, server: ServerId, revision: u64) -> StorageResult<()>;
     /// Connections of an agreement that have not ended.
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
     /// Offered admin connections that nobody answered in time, and admin connections whose time-box is over.
     async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionId>>;
-    /// Everything a policy of this server says about its connections, ordered by id.
-    async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>>;
     /// Adds one.
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()>;
     /// Stores a changed one.
     async fn update_connection(&mut self, row: &ConnectionRow) -> StorageResult<()>;
-}
-
-/// What the two ends of connections counted.
-#[async_trait]
-pub trait Deliveries: Send {
-    /// Of one connection; none before its gateways reported.
-    async fn delivery(&mut self, connection: ConnectionId) -> StorageResult<Option<DeliveryRow>>;
-    /// Stores it, new or changed.
-    async fn put_delivery(&mut self, row: &DeliveryRow) -> StorageResult<()>;
-    /// Connections whose comparison is open, ordered by id, after one of them.
-    async fn open_deliveries(&mut self, after: &str, limit: u32) -> StorageResult<Vec<ConnectionId>>;
 }
 
 rows! {
@@ -125,46 +99,6 @@ rows! {
         /// Who named himself as the person behind an acting user.
         people: Vec<AdminPersonRow>,
     }
-    /// What a server's policy says about one connection, and the other end of it.
-    PolicyConnectionRow {
-        /// The connection.
-        connection: ConnectionRow,
-        /// Status of its agreement.
-        agreement: AgreementStatus,
-        /// The channel's engine port; none: an admin connection.
-        engine: Option<String>,
-        /// The engine's id of the channel; none: an admin connection, or not known.
-        engine_channel: Option<String>,
-        /// The channel's public name; of an admin connection, the name of the administered server.
-        endpoint: String,
-        /// Kind of exchange.
-        behavior: String,
-        /// When the grant, or the time-box of an admin connection, ends.
-        expires_at: Option<u64>,
-        /// Open streams at most.
-        max_streams: u32,
-        /// How long data may go on without the control plane.
-        staleness_secs: u64,
-        /// Whether a post-quantum tunnel is required.
-        require_post_quantum: bool,
-        /// The server at the other end.
-        peer: ServerRow,
-        /// The name of its organization.
-        peer_organization_name: String,
-    }
-    /// What the two ends of a connection counted, and how the two compare.
-    DeliveryRow {
-        /// The connection.
-        connection: ConnectionId,
-        /// What the sender's gateway counted.
-        sender: Tally,
-        /// What the listener's gateway counted.
-        listener: Tally,
-        /// How the two compare.
-        balance: Balance,
-        /// A later look may say something else.
-        is_open: bool,
-    }
 }
 
 /// The kind of exchange of admin connections, which no channel has.
@@ -218,19 +152,6 @@ pub struct ConnectionFilter {
     pub server: Option<ServerId>,
     /// Those in one status.
     pub status: Option<ConnectionStatus>,
-}
-
-impl DeliveryRow {
-    /// Before anything was reported.
-    pub fn new(connection: ConnectionId) -> Self {
-        Self {
-            connection,
-            sender: Tally::default(),
-            listener: Tally::default(),
-            balance: Balance::default(),
-            is_open: false,
-        }
-    }
 }
 
 impl ConnectionRow {

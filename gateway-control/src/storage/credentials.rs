@@ -1,12 +1,12 @@
-//! How people and programs show who they are: API tokens, invitations, second factors, identities at other providers.
+//! How people and programs show who they are: API tokens, invitations, passwords.
 
 use async_trait::async_trait;
 use gateway_proto::{
     api::platform::Role,
-    id::{ApiTokenId, IdentityId, InvitationId, OrganizationId, UserId},
+    id::{ApiTokenId, InvitationId, OrganizationId, UserId},
 };
 
-use super::{PasswordHash, Sealed, Slice, StorageResult, UserRow, rows::rows};
+use super::{PasswordHash, Slice, StorageResult, rows::rows};
 
 /// Tokens of automation, invitations, passwords.
 #[async_trait]
@@ -57,42 +57,6 @@ pub trait Credentials: Send {
     async fn purge_credentials(&mut self, now: u64) -> StorageResult<()>;
 }
 
-/// Second factors of users.
-#[async_trait]
-pub trait SecondFactors: Send {
-    /// That of a user, confirmed or not.
-    async fn totp(&mut self, user: UserId) -> StorageResult<Option<TotpRow>>;
-    /// Stores it, new or changed.
-    async fn put_totp(&mut self, row: &TotpRow) -> StorageResult<()>;
-    /// Removes it with the recovery codes.
-    async fn delete_totp(&mut self, user: UserId) -> StorageResult<()>;
-    /// Adds a recovery code.
-    async fn insert_recovery_code(&mut self, user: UserId, hash: &str) -> StorageResult<()>;
-    /// Spends a recovery code; whether it was there.
-    async fn use_recovery_code(&mut self, user: UserId, hash: &str) -> StorageResult<bool>;
-    /// How many are left.
-    async fn count_recovery_codes(&mut self, user: UserId) -> StorageResult<u64>;
-}
-
-/// Accounts at providers of OpenID Connect, linked to users.
-#[async_trait]
-pub trait Identities: Send {
-    /// Those of an account, one in each organization at most.
-    async fn identities_of_account(&mut self, issuer: &str, subject: &str) -> StorageResult<Vec<IdentityRow>>;
-    /// Those of a user, one of each issuer at most.
-    async fn identities_of_user(&mut self, user: UserId) -> StorageResult<Vec<IdentityRow>>;
-    /// Adds one; [`super::StorageError::Duplicate`] when the account or the user is linked already.
-    async fn insert_identity(&mut self, row: &IdentityRow) -> StorageResult<()>;
-    /// Notes its use.
-    async fn identity_used(&mut self, id: IdentityId, at: u64) -> StorageResult<()>;
-    /// Removes one.
-    async fn delete_identity(&mut self, id: IdentityId) -> StorageResult<()>;
-    /// Users of all organizations with this address, oldest first, so many at most.
-    async fn users_with_address(&mut self, email: &str, limit: u32) -> StorageResult<Vec<UserRow>>;
-    /// Invitations of all organizations to this address that have not ended, oldest first, so many at most.
-    async fn invitations_to_address(&mut self, email: &str, now: u64, limit: u32) -> StorageResult<Vec<InvitationRow>>;
-}
-
 rows! {
     /// A token of automation.
     ApiTokenRow {
@@ -131,35 +95,5 @@ rows! {
         expires_at: u64,
         /// Creation.
         created_at: u64,
-    }
-    /// The second factor of a user.
-    TotpRow {
-        /// User.
-        user: UserId,
-        /// The secret, sealed.
-        secret: Sealed,
-        /// It is needed at sign-in.
-        confirmed: bool,
-        /// The step of the last code that was accepted.
-        last_step: u64,
-        /// Creation.
-        created_at: u64,
-    }
-    /// An account at a provider of OpenID Connect, linked to a user.
-    IdentityRow {
-        /// Id.
-        id: IdentityId,
-        /// Who issued it.
-        issuer: String,
-        /// The account there.
-        subject: String,
-        /// The user's organization.
-        organization: OrganizationId,
-        /// The user.
-        user: UserId,
-        /// Unix seconds.
-        linked_at: u64,
-        /// Unix seconds.
-        last_used_at: u64,
     }
 }

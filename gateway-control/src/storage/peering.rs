@@ -13,12 +13,14 @@ use super::{Slice, StorageResult, rows::rows};
 pub trait Peering: Send {
     /// One peering request.
     async fn peering_request(&mut self, id: PeeringRequestId) -> StorageResult<Option<PeeringRequestRow>>;
-    /// Peering requests from or to an organization.
+    /// Peering requests from or to an organization. For the status that is asked for, what time has ended by now has expired,
+    /// whether or not it was written down.
     async fn peering_requests(
         &mut self,
         organization: OrganizationId,
         filter: &PeeringFilter,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<PeeringRequestRow>>;
     /// A pending request between two organizations, either way.
     async fn pending_between(

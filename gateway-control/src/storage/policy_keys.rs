@@ -14,8 +14,10 @@ pub trait PolicyKeys: Send {
     async fn put_policy_key(&mut self, row: &PolicyKeyRow) -> StorageResult<()>;
     /// Forgets one.
     async fn delete_policy_key(&mut self, key: GatewayPublicKey) -> StorageResult<()>;
-    /// How many gateways have confirmed no policy of this revision or a newer one.
-    async fn gateways_before(&mut self, revision: u64) -> StorageResult<u64>;
+    /// How many gateways have confirmed no policy since the keys that policies name changed last.
+    async fn gateways_behind(&mut self) -> StorageResult<u64>;
+    /// Whether any gateway is enrolled.
+    async fn has_gateways(&mut self) -> StorageResult<bool>;
     /// Tokens of one kind, oldest first.
     async fn platform_tokens(&mut self, kind: &str) -> StorageResult<Vec<PlatformTokenRow>>;
     /// Adds one, or stores its end.

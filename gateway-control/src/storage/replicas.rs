@@ -13,6 +13,8 @@ use super::StorageResult;
 pub trait Replicas: Send {
     /// A fact about the platform; `fresh` becomes it when there is none.
     async fn fact(&mut self, name: &str, fresh: &str) -> StorageResult<String>;
+    /// A fact about the platform; none: nobody has said it.
+    async fn known_fact(&mut self, name: &str) -> StorageResult<Option<String>>;
     /// Remembers a nonce until a time; false: it was used before.
     async fn spend_nonce(&mut self, digest: &str, until: u64) -> StorageResult<bool>;
     /// A replica lives.

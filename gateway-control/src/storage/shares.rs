@@ -14,12 +14,13 @@ use super::{ConnectionRow, Slice, StorageResult, rows::rows};
 pub trait Shares: Send {
     /// One share, ended or not.
     async fn share(&mut self, id: ShareId) -> StorageResult<Option<ShareRow>>;
-    /// Shares given or received by an organization, those that ended only when asked for.
+    /// Shares given or received by an organization, those that ended only when asked for: also those that time has ended by now.
     async fn shares(
         &mut self,
         organization: OrganizationId,
         ended: bool,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<ShareRow>>;
     /// Shares of an agreement that have not ended.
     async fn open_shares_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ShareRow>>;

@@ -5,6 +5,7 @@
 //! | where | one file, WAL, fully synchronous | a server, shared by several replicas |
 //! | writers | one connection, `BEGIN IMMEDIATE` | one advisory lock, held to the end of the transaction |
 //! | readers | snapshot of the WAL | `REPEATABLE READ READ ONLY` |
+//! | schema | changed at the start | the same, while nobody writes; older replicas write nothing from then on |
 //!
 //! Either way one writer follows the other, so what a writing transaction has read is still true when it commits, and
 //! an acknowledged write survives a kill or a power cut. The schema and the queries keep to what both understand: TEXT,
@@ -16,11 +17,13 @@ mod audit;
 mod backup;
 mod channels;
 mod connections;
+mod contact;
 mod credentials;
 mod deliveries;
 mod device_tokens;
 mod devices;
 mod engines;
+mod enrollment_codes;
 mod gateway_audits;
 mod idempotency;
 mod identities;
@@ -30,9 +33,14 @@ mod links;
 mod location;
 mod open;
 mod peering;
+mod policies;
+mod policy_connections;
 mod policy_keys;
+mod pool;
 mod query;
+mod relays;
 mod replicas;
+mod schema;
 mod servers;
 mod shares;
 mod tiers;
@@ -42,12 +50,14 @@ mod totp;
 mod full;
 #[cfg(test)]
 mod plans;
+#[cfg(test)]
+mod silence;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gateway_proto::id::ServerId;
-use sqlx::{PgPool, SqlitePool};
+use gateway_proto::{id::ServerId, names};
+use sqlx::SqlitePool;
 use tokio::sync::Mutex;
 
 pub use self::backup::{BackupError, KeptFile, Unpacked, back_up, unpack};
@@ -55,11 +65,12 @@ pub use self::location::{Location, LocationError, PostgresServer};
 pub use self::query::queries_run;
 use self::{
     ahead::Shelf,
+    contact::Contact,
     line::{CHANNEL, Leadership, PostgresLine, SERVERS_IN_NEWS},
-    query::{Columns, Connection, Db, IDS_AT_ONCE, Row, query, query_in, unreadable},
+    pool::{PgWork, Pool},
+    query::{Columns, Connection, Db, IDS_AT_ONCE, Row, query, query_in, query_rows, unreadable},
 };
 use super::{News, NewsLine, Slice, Storage, StorageError, StorageResult, Transaction};
-use crate::names;
 
 /// A consistent view for reading, on PostgreSQL.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -80,12 +91,11 @@ enum Pools {
 
 #[derive(Debug, Clone)]
 struct Postgres {
-    readers: PgPool,
+    readers: Pool,
     /// Readers that watches need not share with people.
-    gateways: PgPool,
-    writer: PgPool,
-    /// Listens for news, and holds the leader's lock.
-    between: PgPool,
+    gateways: Pool,
+    writer: Pool,
+    contact: Contact,
     leadership: Arc<Mutex<Leadership>>,
 }
 
@@ -95,7 +105,7 @@ impl Storage for SqlStorage {
         Ok(Box::new(match &self.pools {
             Pools::Sqlite { readers, .. } => SqlTransaction::snapshot(Inner::Sqlite(readers.begin().await?)),
             Pools::Postgres(Postgres { readers, .. }) => {
-                SqlTransaction::snapshot(Inner::Postgres(readers.begin_with(SNAPSHOT).await?))
+                SqlTransaction::snapshot(Inner::Postgres(readers.begin(SNAPSHOT).await?))
             }
         }))
     }
@@ -104,7 +114,7 @@ impl Storage for SqlStorage {
         Ok(Box::new(match &self.pools {
             Pools::Sqlite { gateways, .. } => SqlTransaction::snapshot(Inner::Sqlite(gateways.begin().await?)),
             Pools::Postgres(Postgres { gateways, .. }) => {
-                SqlTransaction::snapshot(Inner::Postgres(gateways.begin_with(SNAPSHOT).await?))
+                SqlTransaction::snapshot(Inner::Postgres(gateways.begin(SNAPSHOT).await?))
             }
         }))
     }
@@ -118,9 +128,7 @@ impl Storage for SqlStorage {
             Pools::Sqlite { gateways, .. } => {
                 sqlx::query("SELECT 1").execute(gateways).await?;
             }
-            Pools::Postgres(Postgres { gateways, .. }) => {
-                sqlx::query("SELECT 1").execute(gateways).await?;
-            }
+            Pools::Postgres(Postgres { gateways, .. }) => gateways.begin(SNAPSHOT).await?.commit().await?,
         }
         Ok(())
     }
@@ -128,14 +136,14 @@ impl Storage for SqlStorage {
     fn news_line(&self) -> Option<Box<dyn NewsLine>> {
         match &self.pools {
             Pools::Sqlite { .. } => None,
-            Pools::Postgres(pools) => Some(Box::new(PostgresLine::new(pools.between.clone()))),
+            Pools::Postgres(pools) => Some(Box::new(PostgresLine::new(pools.contact.clone()))),
         }
     }
 
     async fn lead(&self) -> StorageResult<bool> {
         match &self.pools {
             Pools::Sqlite { .. } => Ok(true),
-            Pools::Postgres(pools) => pools.leadership.lock().await.hold(&pools.between).await,
+            Pools::Postgres(pools) => pools.leadership.lock().await.hold(&pools.contact).await,
         }
     }
 
@@ -146,9 +154,8 @@ impl Storage for SqlStorage {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(Postgres { readers, gateways, writer, between, leadership }) => {
-                leadership.lock().await.end().await;
-                between.close().await;
+            Pools::Postgres(Postgres { readers, gateways, writer, contact, leadership }) => {
+                leadership.lock().await.end(contact).await;
                 gateways.close().await;
                 readers.close().await;
                 writer.close().await;
@@ -165,9 +172,9 @@ impl SqlStorage {
             }
             Pools::Postgres(Postgres { writer, .. }) => {
                 // READ COMMITTED: what is read after the lock was granted is what the writer before has committed.
-                let mut inner = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
-                let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS_LOCK);
-                lock.execute(&mut *inner).await?;
+                let mut inner = writer.begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+                inner.execute(sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS_LOCK)).await?;
+                schema::must_be_ours(&mut inner).await?;
                 SqlTransaction::writing(Inner::Postgres(inner))
             }
         })
@@ -184,7 +191,7 @@ struct SqlTransaction {
 
 enum Inner {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(PgWork),
 }
 
 #[async_trait]
@@ -193,7 +200,7 @@ impl Transaction for SqlTransaction {
         let Inner::Postgres(inner) = &mut self.inner else { return Ok(()) };
         for piece in news.pieces(SERVERS_IN_NEWS) {
             let text = json(&piece);
-            sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(text).execute(&mut **inner).await?;
+            inner.execute(sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(text)).await?;
         }
         Ok(())
     }
@@ -225,21 +232,29 @@ impl SqlTransaction {
     }
 }
 
+/// PostgreSQL: I/O error. SQLite: what is read-only, in all its kinds; a write, a sync or a truncation that failed.
+const DISK_FAILS: &[&str] = &["58030", "8", "264", "520", "776", "1032", "1288", "1544", "778", "1034", "1290", "1546"];
+
 impl From<sqlx::Error> for StorageError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's errors are many, and grow")]
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy,
-            sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Unavailable(Arc::new(error))
+            }
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Duplicate,
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // PostgreSQL: a lock was not granted in time, a statement took too long; SQLite: busy.
                 Some("55P03" | "57014" | "5" | "261" | "517") => Self::Busy,
                 // PostgreSQL is stopping, starting, lets nobody in now, has no connection left, or is a standby.
-                Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03" | "25006") => Self::Unavailable(error),
-                Some(code) if code.starts_with("08") => Self::Unavailable(error),
+                Some("57P01" | "57P02" | "57P03" | "55000" | "53300" | "25P03" | "25006") => {
+                    Self::Unavailable(Arc::new(error))
+                }
+                Some(code) if code.starts_with("08") => Self::Unavailable(Arc::new(error)),
                 // PostgreSQL's disk, or that of the SQLite file or of the index of its log.
-                Some("53100" | "13" | "4874") => Self::Full(error),
+                Some("53100" | "13" | "4874") => Self::Full(Arc::new(error)),
+                Some(code) if DISK_FAILS.contains(&code) => Self::ReadOnly(Arc::new(error)),
                 _ => Self::Database(error),
             },
             _ => Self::Database(error),

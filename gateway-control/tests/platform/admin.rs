@@ -36,7 +36,7 @@ async fn an_offered_admin_connection_reaches_both_gateways_once_it_is_accepted()
     let path = format!("/connections/{}", offer.id);
 
     // Nothing of an offer is in a policy, and only the other side may take it.
-    let (mut hospital, mut lab) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut hospital, mut lab) = pair.watches().await;
     assert!(hospital.policy().await.connections.is_empty() && lab.policy().await.connections.is_empty());
     for (act, org) in [("accept", &pair.lab), ("decline", &pair.lab), ("activate", &pair.hospital)] {
         assert_eq!(org.refused("POST", &format!("{path}/{act}"), Some(json!({}))).await.code, "wrong_state");

@@ -1,13 +1,22 @@
+use std::time::Duration;
+
 use gateway_control::storage::Storage;
 use gateway_proto::{
     api::{
         Page,
-        platform::{AuditAnchor, AuditEntry, Channel, Grant},
+        platform::{AuditAnchor, AuditEntry, Channel, CreatedInvitation, Grant},
     },
     audit::{PLATFORM_CHAIN, verify},
 };
+use serde_json::json;
 
-use super::{database, harness::Control};
+use super::{
+    database,
+    harness::{Control, Gateway},
+};
+
+/// Longer than anything takes.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn each_organization_can_verify_its_own_chain() {
@@ -61,6 +70,62 @@ async fn what_follows_from_an_act_is_in_the_logs_of_both_sides() {
             let entry = entry.unwrap_or_else(|| panic!("{act} {object} is missing in the log of {}", org.id));
             assert!(entry.detail.contains("status: "), "{entry:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn every_entry_that_a_request_made_has_the_id_that_its_answer_carries() {
+    let control = Control::start().await;
+    let id = |answer: &reqwest::Response| answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let by_operator = |method: &str, path: &str, token: &str| {
+        control.request(method, path).header("authorization", format!("Operator {token}"))
+    };
+    let hospital = control.organization("Hospital").await;
+    let server = hospital.server("main").await;
+    hospital.enroll(&server, &Gateway::new(1)).await;
+    let login = async |password: &str| {
+        let body = json!({"email": hospital.session.user.email, "password": password});
+        id(&control.request("POST", "/api/v1/sessions").json(&body).send().await.unwrap())
+    };
+    let (signed_in, refused) = (login("correct horse battery").await, login("wrong horse battery").await);
+    let invitation = json!({"email": "new@hospital.example", "name": "New", "role": "viewer"});
+    let invitation: CreatedInvitation = hospital.post("/invitations", invitation).await;
+    let accept = json!({"code": invitation.code.0, "password": "another long password"});
+    let accepted = control.request("POST", "/api/v1/invitations/accept").json(&accept).send().await.unwrap();
+    assert_eq!(accepted.status(), 201);
+    let path = format!("/api/v1/organizations/{}/tier", hospital.id);
+    let assign = by_operator("PUT", &path, &control.operator).json(&json!({"tier": "standard"}));
+    let assigned = assign.send().await.unwrap();
+    assert_eq!(assigned.status(), 204);
+    let stranger = id(&by_operator("GET", "/api/v1/platform/audit", "gwo_wrong").send().await.unwrap());
+
+    // What is refused is written down beside the answer.
+    let logs = async {
+        loop {
+            let log: Vec<AuditEntry> = hospital.list("/audit?limit=200").await;
+            let platform = by_operator("GET", "/api/v1/platform/audit", &control.operator).send().await.unwrap();
+            let platform = platform.json::<Page<AuditEntry>>().await.unwrap().items;
+            let has = |log: &[AuditEntry], act: &str| log.iter().any(|entry| entry.act == act);
+            if has(&log, "session.refuse") && has(&platform, "operator.refuse") {
+                return (log, platform);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (log, platform) = tokio::time::timeout(LIMIT, logs).await.expect("a refusal is not in its log");
+    for (log, act, request) in [
+        (&log, "session.create", &signed_in),
+        (&log, "session.refuse", &refused),
+        (&log, "invitation.accept", &id(&accepted)),
+        (&log, "organization.assign_tier", &id(&assigned)),
+        (&platform, "organization.assign_tier", &id(&assigned)),
+        (&platform, "operator.refuse", &stranger),
+    ] {
+        let entry = log.iter().find(|entry| entry.act == act).unwrap();
+        assert_eq!(entry.request_id, *request, "{act}");
+    }
+    for entry in log.iter().chain(&platform) {
+        assert_eq!(entry.request_id.len(), 16, "{entry:?}");
     }
 }
 

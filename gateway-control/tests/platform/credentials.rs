@@ -213,3 +213,17 @@ async fn an_address_belongs_to_its_organization_and_tells_others_nothing() {
     let invitation = json!({"email": "owner@hospital.example", "name": "X", "role": "viewer"});
     assert_eq!(lab.refused("POST", "/invitations", Some(invitation)).await.code, "conflict");
 }
+
+#[tokio::test]
+async fn a_session_that_was_made_while_the_clock_was_ahead_is_over_when_the_clock_is_right_again() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let before = hospital.token.clone();
+    control.clock.advance(Duration::from_secs(2 * 365 * 24 * 3600));
+    let ahead = hospital.sign_in().await.token.clone();
+    let directory = control.stop().await;
+    let control = Control::start_in(directory, "").await;
+    let me = async |token: &str| control.request("GET", "/api/v1/me").bearer_auth(token).send().await.unwrap().status();
+    assert_eq!(me(&ahead).await, 401);
+    assert_eq!(me(&before).await, 200);
+}

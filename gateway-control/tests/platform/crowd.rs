@@ -1,5 +1,7 @@
 //! Many at once, and one who says too much: nobody is held up by others.
 
+use std::time::Duration;
+
 use gateway_net::ws::{StatusCode, WsError};
 use gateway_proto::{
     api::{
@@ -76,7 +78,7 @@ async fn a_gateway_that_refuses_again_and_again_neither_fills_the_log_nor_misses
     let control = Control::start().await;
     let pair = control.pair().await;
     let id = pair.connection("Orders").await;
-    let (mut noisy, mut other) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut noisy, mut other) = pair.watches().await;
     noisy.policy().await;
     other.policy().await;
     for n in 0..95 {
@@ -85,12 +87,19 @@ async fn a_gateway_that_refuses_again_and_again_neither_fills_the_log_nor_misses
     let _: Value = pair.lab.post(&format!("/connections/{id}/terminate"), json!({})).await;
     noisy.policy_until(empty).await;
     other.policy_until(empty).await;
-    let entries: Vec<AuditEntry> = pair.hospital.list("/audit?act=policy.rejected&limit=200").await;
-    assert!((1..=70).contains(&entries.len()), "{} entries", entries.len());
     // It goes on being heard.
     let revision = noisy.store.revision();
     noisy.send(&WatchRequest::Report(Report::default())).await;
     noisy.stays_at(revision).await;
+    // What a gateway tells is written beside what is sent to it.
+    let entries = async || pair.hospital.list::<AuditEntry>("/audit?act=policy.rejected&limit=200").await.len();
+    let written = async {
+        while entries().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.expect("nothing is written down");
+    assert!((1..=70).contains(&entries().await), "{} entries", entries().await);
 }
 
 #[tokio::test]
@@ -173,7 +182,7 @@ async fn nobody_pauses_and_resumes_for_ever() {
     let pair = control.pair().await;
     let id = pair.connection("Orders").await;
     // Once active it stays so without the gateways, who are not heard of again here.
-    let (mut one, mut two) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut one, mut two) = pair.watches().await;
     one.policy().await;
     two.policy().await;
     pair.lab.until(&id, "active", |connection| connection.status.as_str() == "active").await;
@@ -193,4 +202,62 @@ async fn nobody_pauses_and_resumes_for_ever() {
     // Ending it is never refused.
     let ended: Connection = pair.lab.post(&format!("/connections/{id}/terminate"), json!({})).await;
     assert_eq!(ended.status.as_str(), "terminated");
+}
+
+/// Does the two acts in turn until the first is refused, and how many were done; the second, which takes away, never is.
+async fn until_refused(org: &Org<'_>, act: impl AsyncFn() -> reqwest::Response, undo: impl AsyncFn()) -> u32 {
+    for done in 0..2_000 {
+        let answer = act().await;
+        if answer.status() == 429 {
+            assert!(answer.headers().contains_key("retry-after"), "{}", org.id);
+            return 2 * done;
+        }
+        assert!(answer.status().is_success(), "{done}: {:?}", answer.text().await);
+        undo().await;
+    }
+    panic!("nothing was refused");
+}
+
+#[tokio::test]
+async fn nobody_fills_the_log_of_a_partner_with_people_who_enter_and_leave() {
+    let control = Control::start_with("[limits]\nrequests_per_second = 100000").await;
+    let pair = control.pair().await;
+    let offer = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id});
+    let offered: Connection = pair.lab.post("/admin-connections", offer).await;
+    let path = format!("/connections/{}", offered.id);
+    let _: Connection = pair.hospital.post(&format!("{path}/accept"), json!({})).await;
+    let enter = async || pair.hospital.send("POST", &format!("{path}/enter"), Some(json!({"account": "maria"}))).await;
+    let leave = async || {
+        let answer = pair.hospital.send("POST", &format!("{path}/leave"), Some(json!({}))).await;
+        assert_eq!(answer.status(), 200, "leaving is never refused");
+    };
+    let done = until_refused(&pair.hospital, enter, leave).await;
+    assert!((298..600).contains(&done), "{done}");
+}
+
+#[tokio::test]
+async fn nobody_fills_the_log_of_a_partner_with_links_to_its_devices() {
+    let control = Control::start_with("[limits]\nrequests_per_second = 100000").await;
+    let (lab, partner) = (control.organization("Lab").await, control.organization("Partner").await);
+    partner.agree_with(&lab).await;
+    let device = |name: &str| json!({"kind": "application", "name": name, "linkable_by": "partners"});
+    let target: Value = lab.post("/devices", device("theirs")).await;
+    let source: Value = partner.post("/devices", device("ours")).await;
+    let own: Value = partner.post("/devices", device("ours, too")).await;
+    let between = |target: &Value| json!({"source_device_id": source["id"], "target_device_id": target["id"]});
+    let link = async || partner.send("POST", "/links", Some(between(&target))).await;
+    let unlink = async || {
+        let links: Vec<Value> = partner.list("/links").await;
+        let answer = partner.send("DELETE", &format!("/links/{}", links[0]["id"].as_str().unwrap()), None).await;
+        assert_eq!(answer.status(), 204, "taking one away is never refused");
+    };
+    let done = until_refused(&partner, link, unlink).await;
+    assert!((298..600).contains(&done), "{done}");
+    // What it does with its own devices is its own affair, and so is what others do.
+    let _: Value = partner.post("/links", between(&own)).await;
+    let other = control.organization("Other").await;
+    other.agree_with(&lab).await;
+    let source: Value = other.post("/devices", device("others'")).await;
+    let body = json!({"source_device_id": source["id"], "target_device_id": target["id"]});
+    let _: Value = other.post("/links", body).await;
 }

@@ -1,7 +1,7 @@
 //! The database of a test: a SQLite file in its data directory, or a fresh database of the PostgreSQL server that
 //! `GATEWAY_TEST_POSTGRES` names (`postgres:///postgres?host=DIRECTORY&user=NAME`; tests/run starts one).
 
-use std::path::Path;
+use std::{os::unix::fs::DirBuilderExt, path::Path};
 
 use data_encoding::HEXLOWER;
 use gateway_control::storage::{Location, SqlStorage, Storage};
@@ -28,8 +28,9 @@ pub(crate) fn share(from: &Path, to: &Path) -> bool {
     if url(from).is_none() {
         return false;
     }
-    std::fs::create_dir(to.join("data")).unwrap();
-    for file in ["database-url", "data/policy-key", "data/storage-key", "data/operator-token"] {
+    std::fs::DirBuilder::new().mode(0o700).create(to.join("data")).unwrap();
+    let keys = ["policy-key", "storage-key", "operator-token", "tls-key.pem", "tls-certificate.pem"];
+    for file in keys.map(|key| format!("data/{key}")).iter().map(String::as_str).chain(["database-url"]) {
         std::fs::copy(from.join(file), to.join(file)).unwrap();
     }
     true

@@ -3,7 +3,7 @@
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity, Report, WatchRequest},
-        platform::AuditEntry,
+        platform::{AuditEntry, Executions},
     },
     balance::EndCounts,
 };
@@ -60,13 +60,46 @@ async fn proved(at_sender: &Control, at_listener: &Control) {
     }
 }
 
+#[tokio::test]
+async fn what_gateways_counted_before_they_left_is_entered_and_metered_once() {
+    let control = Control::start_with(OFTEN).await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let mut sender = pair.hospital_gateway.watch(&control).await;
+    let mut listener = pair.lab_gateway.watch(&control).await;
+    let revisions = (sender.policy().await.revision, listener.policy().await.revision);
+    for watch in [&mut sender, &mut listener] {
+        count(watch, &id, 100, 100).await;
+        watch.stream.close(None).await.unwrap();
+        while watch.event().await.is_some() {}
+    }
+    // The sender's gateway comes back at once and goes on, the listener's was started anew.
+    let mut sender = pair.hospital_gateway.watch_from(&control, revisions.0).await;
+    count(&mut sender, &id, 105, 105).await;
+    let mut listener = pair.lab_gateway.watch_from(&control, revisions.1).await;
+    count_of(&mut listener, &id, 2, 5, 5).await;
+    until(&pair, &id, "entered", |delivery| (delivery.sender_messages, delivery.listener_messages) == (105, 105)).await;
+    count(&mut sender, &id, 110, 110).await;
+    count_of(&mut listener, &id, 2, 10, 10).await;
+    until(&pair, &id, "entered", |delivery| (delivery.sender_messages, delivery.listener_messages) == (110, 110)).await;
+    for organization in [&pair.hospital, &pair.lab] {
+        let metered: Vec<Executions> = organization.list("/executions").await;
+        assert_eq!(metered.iter().map(|row| row.number).sum::<u64>(), 110);
+    }
+}
+
 async fn until(pair: &Pair<'_>, id: &str, what: &str, is: impl Fn(&gateway_proto::api::platform::Delivery) -> bool) {
     pair.lab.until(id, what, |connection| connection.delivery.as_ref().is_some_and(&is)).await;
 }
 
 /// A gateway reports so many messages and answers since it started.
 async fn count(watch: &mut Watch, id: &str, messages: u64, accepted: u64) {
-    let counts = EndCounts { epoch: 1, messages, accepted, ..EndCounts::default() };
+    count_of(watch, id, 1, messages, accepted).await;
+}
+
+/// The same of one of its runs.
+async fn count_of(watch: &mut Watch, id: &str, epoch: u64, messages: u64, accepted: u64) {
+    let counts = EndCounts { epoch, messages, accepted, ..EndCounts::default() };
     let report = ConnectionReport {
         id: id.parse().unwrap(),
         connectivity: Connectivity::Connected,

@@ -137,6 +137,36 @@ async fn a_condition_is_kept_or_refused_and_never_passed_over() {
     assert_eq!(relay.json::<Problem>().await.unwrap().code, "unconditional");
 }
 
+#[tokio::test]
+async fn nor_is_a_condition_passed_over_where_nobody_is_signed_in_or_nothing_is_changed() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let refused = async |path: &str, authorization: &str, body: Value| {
+        let request = control.request("POST", &format!("/api/v1{path}")).header("authorization", authorization);
+        let answer = request.header("if-match", "\"00\"").json(&body).send().await.unwrap();
+        let problem: Problem = answer.json().await.unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (422, "unconditional"), "{path}");
+    };
+    let organization = json!({
+        "name": "Lab", "owner_email": "o@lab.example", "owner_name": "O", "owner_password": "correct horse battery",
+        "registration_token": control.operator,
+    });
+    let login = json!({"email": hospital.session.user.email, "password": "correct horse battery"});
+    refused("/organizations", "", organization.clone()).await;
+    refused("/sessions", "", login.clone()).await;
+    let signed_in = format!("Bearer {}", hospital.token);
+    refused("/sessions", &signed_in, login).await;
+    for path in ["/invitations/accept", "/oidc/start", "/oidc/sessions", "/gateway/enroll", "/device-tokens/introspect"]
+    {
+        refused(path, "", json!({})).await;
+    }
+    refused("/device-tokens/introspect", &signed_in, json!({"token": "x"})).await;
+    refused("/device-tokens/introspect", "Gateway x", json!({"token": "x"})).await;
+    // Nothing was made, and the name is free.
+    let created = control.request("POST", "/api/v1/organizations").json(&organization).send().await.unwrap();
+    assert_eq!(created.status(), 201);
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }

@@ -8,34 +8,17 @@ use gateway_proto::{
         gateway::{EngineHead, EngineReport, MAX_REPORT_ENGINE_CHANNELS, Report, WatchRequest},
         platform::{AuditEntry, Channel, PublishedEndpoint},
     },
-    engine::{EngineChannel, EngineChannelState, EngineCounts, EngineListener, EngineState, plan::EndState},
+    engine::{EngineChannel, EngineChannelState, EngineState, plan::EndState},
     policy::{LocalEnd, Policy},
 };
 use serde_json::json;
 
-use super::harness::{Control, Gateway, Org};
+use super::harness::{Control, Gateway, Org, Pair};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn channel(id: &str, name: &str, port: u16, state: EngineChannelState) -> EngineChannel {
-    EngineChannel {
-        id: id.into(),
-        name: name.into(),
-        state,
-        undeployed_changes: false,
-        listener: Some(EngineListener {
-            transport: "TCP Listener".into(),
-            behavior: Some("hl7v2-mllp".into()),
-            host: "0.0.0.0".into(),
-            port,
-            address: Some(([127, 0, 0, 1], port).into()),
-            max_connections: Some(10),
-            tls: false,
-            server_mode: true,
-        }),
-        destinations: Vec::new(),
-        counts: EngineCounts::default(),
-    }
+    EngineChannel { state, ..EngineChannel::example(id, name, port) }
 }
 
 fn report(complete: bool, channels: Vec<EngineChannel>, gone: &[&str]) -> WatchRequest {
@@ -73,12 +56,7 @@ async fn engine_of(org: &Org<'_>, server: &str, what: &str, is: impl Fn(&ServerE
 async fn a_proposal_is_published_by_a_person_and_follows_the_engine_from_then_on() {
     use EngineChannelState::{Started, Stopped};
     let control = Control::start().await;
-    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
-    let (main, lis) = (hospital.server("main").await, lab.server("lis").await);
-    let (one, two) = (Gateway::new(1), Gateway::new(2));
-    hospital.enroll(&main, &one).await;
-    lab.enroll(&lis, &two).await;
-    let agreement = hospital.agree_with(&lab).await;
+    let Pair { hospital, lab, lab_server: lis, lab_gateway: two, agreement, .. } = control.pair().await;
     let mut two = two.watch(&control).await;
     two.policy().await;
     let server = lis.id.to_string();
@@ -147,12 +125,7 @@ async fn a_proposal_is_published_by_a_person_and_follows_the_engine_from_then_on
 async fn a_policy_names_the_channel_of_the_engine_and_a_person_binds_the_endpoint_to_a_successor() {
     use EngineChannelState::Started;
     let control = Control::start().await;
-    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
-    let (main, lis) = (hospital.server("main").await, lab.server("lis").await);
-    let (one, two) = (Gateway::new(1), Gateway::new(2));
-    hospital.enroll(&main, &one).await;
-    lab.enroll(&lis, &two).await;
-    let agreement = hospital.agree_with(&lab).await;
+    let Pair { hospital, lab, lab_server: lis, lab_gateway: two, agreement, .. } = control.pair().await;
     let mut two = two.watch(&control).await;
     two.policy().await;
     let server = lis.id.to_string();
@@ -213,4 +186,41 @@ async fn a_report_beyond_its_limits_ends_the_watch_and_changes_nothing() {
     }
     let engine: ServerEngine = lab.get(&format!("/servers/{}/engine", lis.id)).await;
     assert!(engine.head.is_none() && engine.channels.is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_under_another_spelling_is_left_and_everything_else_followed() {
+    use EngineChannelState::Started;
+    let control = Control::start().await;
+    let lab = control.organization("Lab").await;
+    let lis = lab.server("lis").await;
+    let gateway = Gateway::new(1);
+    lab.enroll(&lis, &gateway).await;
+    let mut watch = gateway.watch(&control).await;
+    watch.policy().await;
+    let server = lis.id.to_string();
+    let mut registered = Vec::new();
+    for (name, port) in [("ADT In", 6661), ("Lab", 6662)] {
+        let body = json!({"server_id": lis.id, "name": name, "engine": format!("127.0.0.1:{port}")});
+        registered.push(lab.post::<Channel>("/channels", body).await);
+    }
+    let both = |name: &str, port: u16| vec![channel("a", "ADT In", 6661, Started), channel("b", name, port, Started)];
+    watch.send(&report(true, both("Lab", 6662), &[])).await;
+    engine_of(&lab, &server, "two links", |engine| engine.links.len() == 2).await;
+    // To people it is the same as the other one's; where it is reached is followed all the same, and so is what comes later.
+    for (name, port, shown) in [("ADT\u{a0}In", 7002, "Lab"), ("ＡＤＴ in", 7003, "Lab"), ("Results", 7004, "Results")]
+    {
+        watch.send(&report(false, both(name, port), &[])).await;
+        let followed = async {
+            loop {
+                let channel: Channel = lab.get(&format!("/channels/{}", registered[1].id)).await;
+                if channel.engine == format!("127.0.0.1:{port}") {
+                    return channel.name;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let name = tokio::time::timeout(LIMIT, followed).await.expect("the new port was never followed");
+        assert_eq!(name, shown);
+    }
 }

@@ -115,7 +115,7 @@ async fn a_new_gateway_of_a_server_replaces_the_old_one_and_the_connections_go_o
     let control = Control::start().await;
     let pair = control.pair().await;
     let id = pair.connection("Orders").await;
-    let (mut old, mut lab) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut old, mut lab) = pair.watches().await;
     old.policy().await;
     lab.policy().await;
     pair.lab.until(&id, "active", |c| c.status == ConnectionStatus::Active).await;

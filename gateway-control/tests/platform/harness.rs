@@ -1,10 +1,16 @@
 //! A control plane on a free port, organizations that ask it, gateways that watch it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER;
 use futures_util::{SinkExt, StreamExt};
-use gateway_control::{app, clock::Clock, config::Config};
+use gateway_control::{
+    app,
+    clock::Clock,
+    config::Config,
+    service::Service,
+    storage::{SqlStorage, Storage},
+};
 use gateway_net::{
     http,
     shutdown::Shutdown,
@@ -35,6 +41,8 @@ pub(crate) struct Control {
     pub(crate) ready: app::Ready,
     client: reqwest::Client,
     pub(crate) operator: String,
+    /// What the edge calls, for what time alone does.
+    pub(crate) service: Service,
     shutdown: Shutdown,
     task: tokio::task::JoinSet<Result<(), app::StartError>>,
     pub(crate) directory: tempfile::TempDir,
@@ -63,17 +71,32 @@ impl Control {
     }
 
     async fn try_start_at(directory: tempfile::TempDir, more: &str, clock: Clock) -> Result<Self, app::StartError> {
+        Self::try_start_on(directory, more, clock, |storage| -> Arc<dyn Storage> { Arc::new(storage) }).await
+    }
+
+    /// Starts it on what `wrap` makes of its storage.
+    pub(crate) async fn start_on(wrap: impl FnOnce(SqlStorage) -> Arc<dyn Storage>) -> Self {
+        Self::try_start_on(tempfile::tempdir().unwrap(), "", Clock::system(), wrap).await.unwrap()
+    }
+
+    async fn try_start_on(
+        directory: tempfile::TempDir,
+        more: &str,
+        clock: Clock,
+        wrap: impl FnOnce(SqlStorage) -> Arc<dyn Storage>,
+    ) -> Result<Self, app::StartError> {
         let (data, storage) = (directory.path().join("data"), storage_section(directory.path()));
         let text = format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display());
         let config = Config::parse(&text).unwrap();
         let shutdown = Shutdown::manual();
-        let running = app::start(config, clock.clone(), shutdown.clone()).await?;
-        let ready = running.ready().clone();
+        let running = app::start_on(config, clock.clone(), shutdown.clone(), wrap).await?;
+        let (ready, service) = (running.ready().clone(), running.service().clone());
         let mut task = tokio::task::JoinSet::new();
         task.spawn(running.run());
         let trust = ServerTrust::Pin(ready.tls_pin.as_ref().unwrap().parse().unwrap());
         let operator = std::fs::read_to_string(&ready.operator_token_file).unwrap().trim().to_owned();
-        Ok(Self { clock, ready, client: http::client(trust, None).unwrap(), operator, shutdown, task, directory })
+        let client = http::client(trust, None).unwrap();
+        Ok(Self { clock, ready, client, operator, service, shutdown, task, directory })
     }
 
     /// Another process on the same database, with the same keys; none: this database serves one process only.
@@ -90,10 +113,19 @@ impl Control {
         Some(Self::start_in(directory, more).await)
     }
 
-    pub(crate) async fn stop(mut self) -> tempfile::TempDir {
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
+        self.stop_within(LIMIT).await
+    }
+
+    pub(crate) async fn stop_within(mut self, limit: Duration) -> tempfile::TempDir {
         self.shutdown.request();
-        tokio::time::timeout(LIMIT, self.task.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+        tokio::time::timeout(limit, self.task.join_next()).await.unwrap().unwrap().unwrap().unwrap();
         self.directory
+    }
+
+    /// Waits until it has stopped by itself, and why.
+    pub(crate) async fn stopped(mut self) -> app::StartError {
+        tokio::time::timeout(LIMIT, self.task.join_next()).await.unwrap().unwrap().unwrap().unwrap_err()
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
@@ -137,6 +169,12 @@ pub(crate) struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// The watches of both gateways: the hospital's, the lab's.
+    pub(crate) async fn watches(&self) -> (Watch, Watch) {
+        let control = self.hospital.control;
+        (self.hospital_gateway.watch(control).await, self.lab_gateway.watch(control).await)
+    }
+
     /// The lab's channel granted to the hospital: messages go from hospital to lab.
     pub(crate) async fn connection(&self, name: &str) -> String {
         let channel = self.lab.channel(&self.lab_server, name).await;

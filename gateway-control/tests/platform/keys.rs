@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use gateway_control::storage::Storage;
 use gateway_proto::{
     api::{
         Page,
         gateway::{WatchEvent, WatchRequest},
         platform::{PolicyKey, PolicyKeyState, RotatedPlatformToken, Server},
     },
+    id::ServerId,
     identity::{GatewayKey, GatewayPublicKey},
     policy::PolicyStore,
     relay::keys::{KeyBook, RelayKeys},
@@ -164,6 +166,53 @@ fn pair_assertion(control: &Control) -> Assertion {
     Gateway::new(1).assertion(control)
 }
 
+/// Waits until the newest policy of a server is signed with a key.
+async fn until_signed(control: &Control, server: ServerId, key: &str) {
+    let storage = database::open(control.directory.path()).await;
+    let wait = async {
+        loop {
+            let policy = storage.read().await.unwrap().policy(server).await.unwrap();
+            if policy.is_some_and(|row| row.envelope.0.contains(key)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the policy is never signed with the key");
+}
+
+/// One policy cannot be compiled any more; all of them are to be.
+const ONE_BROKEN: &[&str] =
+    &["UPDATE channels SET engine = 'nowhere'", "UPDATE servers SET stale = TRUE WHERE gateway_key IS NOT NULL"];
+
+#[tokio::test]
+async fn a_key_is_kept_for_policies_that_are_signed_with_it_and_for_nothing_else_that_is_to_be_compiled() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    let (hospital, lab) = (pair.hospital_server.id, pair.lab_server.id);
+    drop(pair);
+    let first = control.ready.policy_key.clone();
+    let second = control.rotate(json!({"at_once": true})).await.pop().unwrap().key;
+    until_signed(&control, hospital, &second).await;
+    until_signed(&control, lab, &second).await;
+    let directory = control.stop().await;
+    database::execute(directory.path(), ONE_BROKEN);
+    let control = Control::start_in(directory, "").await;
+    let forget = async |key: &str| {
+        let path = format!("/policy-keys/{key}");
+        operator(&control, &control.operator, "DELETE", &path, json!({})).await
+    };
+    assert_eq!(forget(&first).await.status(), 204, "no policy is signed with it");
+    let third = control.rotate(json!({"at_once": true})).await.pop().unwrap().key;
+    until_signed(&control, hospital, &third).await;
+    let refused = forget(&second).await;
+    assert_eq!(refused.status(), 409);
+    let refused: Value = refused.json().await.unwrap();
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains(&lab.to_string()) && detail.contains(&second), "{detail}");
+}
+
 #[tokio::test]
 async fn all_replicas_sign_with_a_new_key_from_one_moment_on() {
     let control = Control::start().await;
@@ -299,4 +348,44 @@ async fn relays_are_told_by_the_key_that_signs_which_keys_count_and_for_how_long
     assert_eq!(late.keys(now()), book.keys(now()));
     let mut stranger = KeyBook::new(vec![GatewayKey::from_seed(&[9; 32]).public()], None);
     assert!(stranger.take(&third, now()).is_err());
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_given_revisions_of_a_later_time_is_behind_a_new_key_like_any_other() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let revision = pair.hospital_gateway.watch(&control).await.policy().await.revision;
+    // As after an hour in which the clock was ahead: what it has in force is from a later time than the next key.
+    let mut watch = pair.hospital_gateway.watch_from(&control, revision + 3_600_000).await;
+    let ahead = watch.policy().await.revision;
+    let path = format!("/servers/{}", pair.hospital_server.id);
+    let confirmed = async {
+        while pair.hospital.get::<Server>(&path).await.applied_revision != ahead {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), confirmed).await.expect("it was never written down");
+    drop(watch);
+    let mut other = pair.lab_gateway.watch(&control).await;
+    other.policy().await;
+
+    let new = control.rotate(json!({"at_once": true})).await.pop().unwrap();
+    assert_eq!(new.gateways_behind, Some(2), "neither has heard of it");
+    let new_key: GatewayPublicKey = new.key.parse().unwrap();
+    other.policy_until(|policy| policy.control_keys == [new_key]).await;
+    let one_left = async {
+        while control.policy_keys().await.pop().unwrap().gateways_behind != Some(1) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), one_left).await.expect("the one that is away is not counted");
+    // It comes back by the old key, and is not behind any more.
+    let mut back = pair.hospital_gateway.watch_from(&control, ahead).await;
+    back.policy_until(|policy| policy.control_keys == [new_key]).await;
+    let none_left = async {
+        while control.policy_keys().await.pop().unwrap().gateways_behind != Some(0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), none_left).await.expect("one is counted that has it");
 }

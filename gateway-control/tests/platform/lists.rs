@@ -124,20 +124,12 @@ async fn old_entries_go_and_what_is_left_of_the_log_still_verifies() {
     let _ = hospital.server("second").await;
     let chain = hospital.id.clone();
     let (token, session, clock) = (hospital.token.clone(), hospital.session.clone(), control.clock.clone());
-    // The sweep comes with the start of the reconciler.
     let directory = control.stop().await;
     let control = Control::start_at(directory, "audit_retention_days = 30", clock).await;
     let hospital = Org { control: &control, token, id: chain.clone(), session };
-    let anchored = async {
-        loop {
-            let anchor: AuditAnchor = hospital.get("/audit/anchor").await;
-            if anchor.sequence > 0 {
-                return anchor;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let anchor = tokio::time::timeout(Duration::from_secs(20), anchored).await.expect("nothing was removed");
+    // What the reconciler does once it can believe the clock.
+    while control.service.retain_audit().await.unwrap() {}
+    let anchor: AuditAnchor = hospital.get("/audit/anchor").await;
     let mut left: Vec<AuditEntry> = hospital.pages("/audit").await;
     left.reverse();
     assert_eq!(anchor.sequence, before[0].sequence, "all of the old ones, and none of the new ones");
@@ -148,4 +140,47 @@ async fn old_entries_go_and_what_is_left_of_the_log_still_verifies() {
     assert!(verify_after(&chain, 0, "", &left).is_err());
     let directory = control.stop().await;
     database::open(directory.path()).await.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_time_has_ended_is_so_in_every_list_at_once() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let end = control.clock.unix_secs() + 60;
+    let offer = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let grant: Grant = pair.lab.post("/grants", offer).await;
+    let _: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    let share =
+        json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": "metrics", "expires_at": end});
+    let _: Value = pair.lab.post("/server-shares", share).await;
+    let admin = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "expires_at": end});
+    let _: Connection = pair.lab.post("/admin-connections", admin).await;
+    let count = async |path: &str| pair.hospital.list::<Value>(path).await.len();
+    let before = [count("/grants?status=active").await, count("/connections").await, count("/server-shares").await];
+    assert_eq!(before, [1, 2, 1]);
+    // Written down a little later, which changes nothing of it.
+    control.clock.advance(Duration::from_secs(61));
+    for (path, expected) in [
+        ("/grants?status=active", 0),
+        ("/grants?status=expired", 1),
+        ("/connections", 0),
+        ("/connections?status=offered", 0),
+        ("/connections?status=expired", 0),
+        ("/connections?ended=true", 2),
+        ("/connections?ended=true&status=expired", 2),
+        ("/connections?ended=true&status=ready", 0),
+        ("/server-shares", 0),
+        ("/server-shares?ended=true", 1),
+    ] {
+        assert_eq!(count(path).await, expected, "{path}");
+    }
+    let clinic = control.organization("Clinic").await;
+    let _: PeeringRequest = clinic.post("/peering-requests", json!({"organization_id": pair.lab.id})).await;
+    control.clock.advance(Duration::from_secs(14 * 24 * 3600));
+    let lab = pair.lab.sign_in().await;
+    for (status, expected) in [("pending", 0), ("expired", 1)] {
+        let path = format!("/peering-requests?status={status}");
+        assert_eq!(lab.list::<PeeringRequest>(&path).await.len(), expected, "{status}");
+    }
 }

@@ -18,23 +18,31 @@ use super::{
 /// Longer than anything takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// What the metrics say.
+async fn metrics(control: &Control) -> String {
+    let mut stream = tokio::net::TcpStream::connect(control.ready.metrics_listen.unwrap()).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request).await.unwrap();
+    let mut text = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await.unwrap();
+    text
+}
+
 /// Waits until the metrics say so.
-async fn until(control: &Control, line: &str) {
-    let address = control.ready.metrics_listen.unwrap();
+pub(crate) async fn until(control: &Control, line: &str) {
     let said = async {
-        loop {
-            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            tokio::io::AsyncWriteExt::write_all(&mut stream, request).await.unwrap();
-            let mut text = String::new();
-            tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await.unwrap();
-            if text.lines().any(|said| said == line) {
-                return;
-            }
+        while !metrics(control).await.lines().any(|said| said == line) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(LIMIT, said).await.unwrap_or_else(|_| panic!("the metrics never said {line}"));
+}
+
+/// How many requests of one organization wait for a computation of passwords.
+async fn passwords_waiting(control: &Control) -> u32 {
+    let text = metrics(control).await;
+    let line = text.lines().find_map(|line| line.strip_prefix("gateway_control_passwords_waiting "));
+    line.unwrap().parse().unwrap()
 }
 
 /// The agreement of an organization with itself.
@@ -103,6 +111,31 @@ async fn who_has_too_many_requests_waiting_is_told_so_and_nobody_else() {
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["code"], "busy");
     }
+}
+
+#[tokio::test]
+async fn an_organization_that_makes_users_without_a_pause_keeps_nobody_from_signing_in() {
+    let control = Control::start_with("metrics_listen = '127.0.0.1:0'\n[limits]\nrequests_per_second = 100000\n").await;
+    let (flood, other) = (control.organization("Flood").await, control.organization("Other").await);
+    let user = |email: &str| json!({"email": email, "name": "Somebody", "role": "viewer", "password": "another long password"});
+    let users = join_all((0..60).map(|n| flood.send("POST", "/users", Some(user(&format!("{n}@flood.example"))))));
+    let meanwhile = async {
+        let waiting = async {
+            while passwords_waiting(&control).await < 30 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waiting).await.expect("the flood never waited for its passwords");
+        other.sign_in().await;
+        assert_eq!(other.send("POST", "/users", Some(user("one@other.example"))).await.status(), 201);
+        // What is refused anyway costs no computation, and waits for none.
+        let refused = flood.refused("POST", "/users", Some(user(&flood.session.user.email))).await;
+        assert_eq!(refused.code, "conflict");
+        assert!(passwords_waiting(&control).await > 0, "they came after the flood");
+    };
+    let (users, ()) = tokio::join!(users, meanwhile);
+    // Whoever asks for so much waits for itself, and not for ever.
+    assert!(users.iter().all(|answer| matches!(answer.status().as_u16(), 201 | 503)));
 }
 
 #[tokio::test]
@@ -228,8 +261,37 @@ async fn policies_left_behind_are_found_organization_by_organization_what_ends_s
     let rows = tx.stale_servers_of_next(None, true, 10).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.server).collect::<Vec<_>>(), [second[0], second[1]]);
     assert!(rows.iter().all(|row| row.organization == two));
+    // What could not be compiled comes last in its line, and stays in it.
     tx.put_behind(second[0], 100).await.unwrap();
-    assert_eq!(tx.stale_servers_of_next(None, true, 10).await.unwrap().len(), 1);
+    let rows = tx.stale_servers_of_next(None, true, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.server).collect::<Vec<_>>(), [second[1], second[0]]);
+}
+
+#[tokio::test]
+async fn whose_partner_moves_is_compiled_after_those_who_wait_already() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    let (waiting, youngest) = (pair.lab.server("waiting").await, pair.lab.server("youngest").await);
+    pair.lab.enroll(&waiting, &Gateway::new(3)).await;
+    pair.lab.enroll(&youngest, &Gateway::new(4)).await;
+    let storage = database::open(control.directory.path()).await;
+    // Nobody else sees what is not committed.
+    let mut tx = storage.begin().await.unwrap();
+    tx.mark_stale(&[waiting.id], false, 5).await.unwrap();
+    tx.mark_neighbours_stale(pair.hospital_server.id, 7).await.unwrap();
+    tx.mark_all_stale(9).await.unwrap();
+    let mut after = None;
+    let marked = loop {
+        let rows = tx.stale_servers_of_next(after, false, 10).await.unwrap();
+        let organization = rows[0].organization;
+        if organization == pair.lab.session.organization.id {
+            break rows;
+        }
+        after = Some(organization);
+    };
+    let marked: Vec<_> = marked.into_iter().map(|row| row.server).collect();
+    assert_eq!(marked, [waiting.id, pair.lab_server.id, youngest.id]);
 }
 
 #[tokio::test]
@@ -237,7 +299,7 @@ async fn a_revoke_reaches_gateways_that_have_more_connections_than_a_change_comp
     let control = Control::start().await;
     let pair = control.pair().await;
     let id = pair.connection("Orders").await;
-    let (mut one, mut two) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut one, mut two) = pair.watches().await;
     one.policy().await;
     two.policy().await;
     pair.lab.until(&id, "active", |connection| connection.status.as_str() == "active").await;

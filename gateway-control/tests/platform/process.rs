@@ -7,7 +7,7 @@ use std::{
 use gateway_net::{http, tls::ServerTrust};
 use serde_json::{Value, json};
 
-use super::database::storage_section;
+use super::database::{is_postgres, storage_section};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gateway-control");
 
@@ -92,6 +92,47 @@ fn a_second_process_on_the_same_data_is_refused() {
         Command::new(BINARY).args(["run", "--config"]).arg(directory.path().join("control.toml")).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("another gateway-control"));
+}
+
+/// A file of SQLite serves one process: the other one would go on vouching for what the first has revoked.
+#[test]
+fn a_second_process_on_the_same_database_file_is_refused_whatever_its_data_directory_is() {
+    if is_postgres() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let first = Process::start(directory.path());
+    let database = directory.path().join("data/control.sqlite");
+    let link = directory.path().join("link.sqlite");
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    let config = directory.path().join("second.toml");
+    let act = |act: &str, file: &Path| {
+        let data = directory.path().join("second");
+        let storage = format!("[storage]\nurl = 'sqlite:{}'\n", file.display());
+        std::fs::write(&config, format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{storage}", data.display())).unwrap();
+        let mut command = Command::new(BINARY);
+        command.arg(act).arg("--config").arg(&config);
+        if act == "restore" {
+            command.arg(directory.path().join("backup"));
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    std::fs::write(
+        directory.path().join("backup"),
+        b"not looked into as long as another process works on the database",
+    )
+    .unwrap();
+    for (name, file) in [("run", &database), ("run", &link), ("restore", &database)] {
+        let (code, said) = act(name, file);
+        assert_eq!(code, Some(1), "{name} {}", file.display());
+        assert!(said.contains("another gateway-control works on the database file"), "{said}");
+    }
+    // It goes with the process, however that ends.
+    first.kill();
+    drop(first);
+    let (code, said) = act("restore", &database);
+    assert!(code == Some(1) && said.contains("nothing is overwritten"), "{said}");
 }
 
 #[test]

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use gateway_control::{
+    app::StartError,
+    storage::{Storage, StorageError},
+};
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity, Report, WatchRequest},
@@ -127,6 +131,26 @@ async fn a_replica_with_another_policy_key_is_refused() {
     let error = Control::try_start(directory, "").await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("policy-key"), "{error}: {cause}");
+}
+
+/// What a newer version leaves in the database.
+const NEWER: &[&str] = &["INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+     VALUES (1000000, 'of a newer version', TRUE, '', 0)"];
+
+#[tokio::test]
+async fn when_a_newer_version_has_changed_the_schema_older_replicas_write_nothing_more_and_stop() {
+    let one = Control::start().await;
+    let Some(other) = one.replica().await else { return };
+    let storage = database::open(one.directory.path()).await;
+    drop(storage.begin().await.unwrap());
+    database::execute(one.directory.path(), NEWER);
+    assert!(matches!(storage.begin().await, Err(StorageError::Outdated)), "from then on");
+    assert!(storage.read().await.is_ok());
+    for control in [one, other] {
+        let why = control.stopped().await;
+        assert!(matches!(why, StartError::Outdated(_)), "{why}");
+        assert!(why.to_string().contains("newer version"), "{why}");
+    }
 }
 
 /// Whoever got no answer looks whether it happened, and tries again elsewhere: what was acknowledged is there, and

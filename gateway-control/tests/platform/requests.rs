@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use gateway_proto::{
-    api::platform::{AuditEntry, Server, Usage},
+    api::platform::{AuditEntry, Server, Tier, Usage},
     peering::ConnectionStatus,
 };
 use serde_json::{Value, json};
@@ -193,6 +193,24 @@ async fn a_tier_stops_what_is_new_and_shows_what_is_above_it() {
     assert_eq!(assign(&gone, "free").await, 404, "nobody is in no tier");
     let refused = operator("PUT", "/tiers/enterprise").json(&json!({"admin_read_write": true})).send().await.unwrap();
     assert_eq!(refused.status(), 409, "new organizations need a tier to begin with");
+}
+
+#[tokio::test]
+async fn a_tier_keeps_the_limits_that_a_request_from_before_does_not_know() {
+    let control = Control::start().await;
+    let put = async |name: &str, body: Value| -> (Option<u32>, Option<u32>, Option<u32>) {
+        let token = format!("Operator {}", control.operator);
+        let request = control.request("PUT", &format!("/api/v1/tiers/{name}")).header("authorization", token);
+        let answer = request.json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let tier: Tier = answer.json().await.unwrap();
+        (tier.max_servers, tier.max_grants_per_channel, tier.max_connections_per_server)
+    };
+    let old = json!({"max_servers": 3, "max_peers": 5, "max_channels_per_server": 5, "admin_read_write": false});
+    assert_eq!(put("free", old.clone()).await, (Some(3), Some(50), Some(100)));
+    let one = json!({"max_grants_per_channel": 60, "admin_read_write": false});
+    assert_eq!(put("free", one).await, (None, Some(60), Some(100)), "the older limits are all said, as ever");
+    assert_eq!(put("new", old).await, (Some(3), None, None));
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ const ACTS: usize = 60;
 const RECOVERY: Duration = Duration::from_secs(30);
 /// Until what one replica decides is with a gateway at the other: news, not the look every five seconds.
 const NEWS: Duration = Duration::from_secs(3);
-const FAST: &str = "[limits]\nrequests_per_second = 1000000\nlogins_per_minute = 100000\n";
+pub(super) const FAST: &str = "[limits]\nrequests_per_second = 1000000\nlogins_per_minute = 100000\n";
 
 /// A PostgreSQL server from Debian's packages; it ends with the test.
 struct Server {
@@ -282,7 +282,7 @@ async fn a_restarted_postgresql_loses_and_doubles_nothing_and_all_goes_on_by_its
 }
 
 /// Notes what was measured: to standard output, and to the file that `GATEWAY_TEST_MEASURES` names.
-fn measure(line: &str) {
+pub(super) fn measure(line: &str) {
     writeln!(std::io::stdout(), "measured: {line}").ok();
     let Some(path) = std::env::var_os("GATEWAY_TEST_MEASURES") else { return };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -291,11 +291,11 @@ fn measure(line: &str) {
 }
 
 /// Waits until both gateways have a policy that is as told.
-async fn both(sender: &mut Watch, listener: &mut Watch, is: impl Fn(&Policy) -> bool + Copy) {
+pub(super) async fn both(sender: &mut Watch, listener: &mut Watch, is: impl Fn(&Policy) -> bool + Copy) {
     tokio::join!(sender.policy_until(is), listener.policy_until(is));
 }
 
-fn active(policy: &Policy, id: &str) -> bool {
+pub(super) fn active(policy: &Policy, id: &str) -> bool {
     policy.connections.iter().any(|entry| entry.id.to_string() == id && entry.activation == Activation::Active)
 }
 
@@ -310,7 +310,12 @@ async fn ready(control: &Control) {
 
 /// What is decided at each replica reaches the gateway that watches at the other, by news: again and again, so that the
 /// look at the newest revisions every few seconds cannot be what helped.
-async fn line_is_mended(lab: &Org<'_>, at_other: &Org<'_>, id: &str, (listener, sender): (&mut Watch, &mut Watch)) {
+pub(super) async fn line_is_mended(
+    lab: &Org<'_>,
+    at_other: &Org<'_>,
+    id: &str,
+    (listener, sender): (&mut Watch, &mut Watch),
+) {
     // The line itself is looked after once a second.
     let mended = async {
         loop {

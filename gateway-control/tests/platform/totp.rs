@@ -1,8 +1,9 @@
 //! The second factor: codes by time, once each, and what remains for whoever loses the authenticator.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use data_encoding::BASE32_NOPAD;
+use gateway_net::{http::client_builder, tls::ServerTrust};
 use gateway_proto::api::platform::{ConfirmedTotp, Session, TotpEnrollment, TotpStatus};
 use serde_json::{Value, json};
 use totp_rs::Builder;
@@ -21,6 +22,13 @@ impl Phone {
     fn code(&self, control: &Control, steps: i64) -> String {
         let totp = Builder::new().with_secret(self.0.as_slice()).build().unwrap();
         totp.generate(control.clock.unix_secs().checked_add_signed(30 * steps).unwrap()).to_string()
+    }
+
+    /// A code that does not count now.
+    fn wrong(&self, control: &Control) -> &'static str {
+        let right: Vec<_> = (-2..=2).map(|steps| self.code(control, steps)).collect();
+        let codes = ["000000", "000001", "000002", "000003", "000004", "000005"];
+        codes.into_iter().find(|code| !right.iter().any(|right| right == code)).unwrap()
     }
 }
 
@@ -97,21 +105,56 @@ async fn once_confirmed_a_code_is_needed_and_each_is_good_once() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_and_the_right_code_waits_with_it() {
+async fn guessing_is_slowed_down_and_the_right_code_waits_with_it_but_no_recovery_code() {
+    let control = Control::start_with("[limits]\nlogins_per_minute = 1000\n").await;
+    let hospital = control.organization("Hospital").await;
+    let email = hospital.session.user.email.clone();
+    let (phone, _) = enroll(&hospital, PASSWORD).await;
+    let confirmed = json!({"code": phone.code(&control, 0)});
+    let confirmed: ConfirmedTotp = hospital.post("/me/totp/confirm", confirmed).await;
+    control.clock.advance(Duration::from_secs(30));
+    let right = phone.code(&control, 0);
+    for _ in 0..10 {
+        assert_eq!(login(&control, &email, PASSWORD, Some(phone.wrong(&control))).await.1["code"], "unauthenticated");
+    }
+    assert_eq!(login(&control, &email, PASSWORD, Some(&right)).await.1["code"], "rate_limited");
+    // What nobody can guess waits for nothing; and where it was shown, the user is known from then on.
+    assert_eq!(login(&control, &email, PASSWORD, Some("no code at all")).await.1["code"], "unauthenticated");
+    assert_eq!(login(&control, &email, PASSWORD, Some(&confirmed.recovery_codes[0].0)).await.0, 201);
+    assert_eq!(login(&control, &email, PASSWORD, Some(&right)).await.0, 201);
+    for _ in 0..10 {
+        assert_eq!(login(&control, &email, PASSWORD, Some(phone.wrong(&control))).await.1["code"], "unauthenticated");
+    }
+    assert_eq!(login(&control, &email, PASSWORD, Some(phone.wrong(&control))).await.1["code"], "rate_limited");
+    let other = hospital.user("viewer").await;
+    assert_eq!(login(&control, &other.session.user.email, "another long password", None).await.0, 201);
+}
+
+#[tokio::test]
+async fn whoever_knows_only_the_password_keeps_nobody_out_from_where_he_signed_in_lately() {
     let control = Control::start_with("[limits]\nlogins_per_minute = 1000\n").await;
     let hospital = control.organization("Hospital").await;
     let email = hospital.session.user.email.clone();
     let (phone, _) = enroll(&hospital, PASSWORD).await;
     let _: ConfirmedTotp = hospital.post("/me/totp/confirm", json!({"code": phone.code(&control, 0)})).await;
-    control.clock.advance(Duration::from_secs(30));
-    let right = phone.code(&control, 0);
-    let wrong = if right == "000000" { "000001" } else { "000000" };
-    for _ in 0..9 {
-        assert_eq!(login(&control, &email, PASSWORD, Some(wrong)).await.1["code"], "unauthenticated");
+    // Right codes use nothing up, however many.
+    for _ in 0..12 {
+        control.clock.advance(Duration::from_secs(30));
+        assert_eq!(login(&control, &email, PASSWORD, Some(&phone.code(&control, 0))).await.0, 201);
     }
-    assert_eq!(login(&control, &email, PASSWORD, Some(&right)).await.1["code"], "rate_limited");
-    let other = hospital.user("viewer").await;
-    assert_eq!(login(&control, &other.session.user.email, "another long password", None).await.0, 201);
+    let trust = ServerTrust::Pin(control.ready.tls_pin.as_ref().unwrap().parse().unwrap());
+    let elsewhere = client_builder(trust, None).local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    let guess = async || {
+        let body = json!({"email": email, "password": PASSWORD, "code": phone.wrong(&control)});
+        let answer = elsewhere.post(format!("{}/api/v1/sessions", control.ready.url)).json(&body).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["code"].clone()
+    };
+    for _ in 0..10 {
+        assert_eq!(guess().await, "unauthenticated");
+    }
+    assert_eq!(guess().await, "rate_limited");
+    control.clock.advance(Duration::from_secs(30));
+    assert_eq!(login(&control, &email, PASSWORD, Some(&phone.code(&control, 0))).await.0, 201);
 }
 
 #[tokio::test]

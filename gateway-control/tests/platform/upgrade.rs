@@ -115,3 +115,25 @@ async fn codes_and_ends_of_before_are_listed_and_keep_the_names_they_have() {
     let shown = ask("GET", &hospital, &format!("/connections/{connection}"), None).await;
     assert_eq!((&shown["endpoint"], &shown["listener"]["organization_name"]), (&json!("Orders"), &json!("Lab")));
 }
+
+/// Takes migration 52 back, and does what replicas of an older version did beside a newer one.
+const BACK_TO_51: &[&str] = &[
+    "UPDATE enrollment_codes SET id = NULL",
+    "UPDATE servers SET name_key = 'straße' WHERE name = 'Straße'",
+    "DELETE FROM _sqlx_migrations WHERE version = 52",
+];
+
+#[tokio::test]
+async fn what_replicas_of_an_older_version_wrote_beside_a_newer_one_is_put_right() {
+    let control = Control::start().await;
+    let lab = control.organization("Lab").await;
+    let server = lab.server("Straße").await;
+    let (code, token) = (lab.code(&server).await, lab.token.clone());
+    drop(lab);
+    let directory = control.stop().await;
+    database::execute(directory.path(), BACK_TO_51);
+    let control = Control::start_in(directory, "").await;
+    Gateway::new(7).enroll(&control, &code.secret).await.unwrap();
+    let same = control.request("POST", "/api/v1/servers").bearer_auth(&token).json(&json!({"name": "STRASSE"}));
+    assert_eq!(same.send().await.unwrap().status(), 409, "a name that looks the same is the same");
+}

@@ -2,6 +2,7 @@ use gateway_net::ws::{StatusCode, WsError};
 use gateway_proto::{
     api::gateway::{WatchEvent, WatchRequest},
     api::platform::{Grant, Server},
+    api::refusal::{GatewayRefusal, RefusalReason},
     peering::ConnectionStatus,
     policy::{Activation, Policy},
     signed::Assertion,
@@ -27,7 +28,7 @@ async fn a_revoked_grant_leaves_both_policies_and_nobody_elses() {
     let untouched = third.policy().await.revision;
 
     let id = pair.connection("Orders").await;
-    let (mut one, mut two) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut one, mut two) = pair.watches().await;
     one.policy().await;
     two.policy().await;
     one.policy_until(carries).await;
@@ -52,7 +53,7 @@ async fn pause_and_suspension_of_either_side_reach_both_gateways() {
     let control = Control::start().await;
     let pair = control.pair().await;
     let id = pair.connection("Orders").await;
-    let (mut one, mut two) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut one, mut two) = pair.watches().await;
     one.policy().await;
     two.policy().await;
     one.policy_until(carries).await;
@@ -115,6 +116,31 @@ async fn forged_old_replayed_and_misdirected_assertions_are_refused() {
     let accepted = open_watch(&control, &token).await.unwrap();
     refused(&token, "replayed").await;
     drop(accepted);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_let_in_is_told_why() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (gateway, stranger) = (&pair.hospital_gateway, Gateway::new(77));
+    let told = async |assertion: Assertion, by: &Gateway| {
+        let token = assertion.sign(&by.key).unwrap();
+        match open_watch(&control, &token).await {
+            Err(WsError::Status { status: StatusCode::UNAUTHORIZED, challenge, .. }) => {
+                GatewayRefusal::parse(&challenge.unwrap()).unwrap()
+            }
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("let in"),
+        }
+    };
+    let base = || gateway.assertion(&control);
+    // As after a restore from before the key was made.
+    let strange = told(Assertion { aud: stranger.key.public(), ..base() }, gateway).await;
+    assert_eq!(strange.reason, RefusalReason::PolicyKey);
+    assert_eq!(told(stranger.assertion(&control), &stranger).await.reason, RefusalReason::NotEnrolled);
+    let late = told(Assertion { iat: base().iat - 7_200, ..base() }, gateway).await;
+    assert_eq!(late.reason, RefusalReason::Clock);
+    assert!(late.now.abs_diff(control.clock.unix_secs()) < 30, "it says what time it is here");
 }
 
 #[tokio::test]
@@ -211,7 +237,7 @@ async fn a_removed_server_ends_everything_it_had() {
     let control = Control::start().await;
     let pair = control.pair().await;
     let id = pair.connection("Orders").await;
-    let (mut one, mut two) = (pair.hospital_gateway.watch(&control).await, pair.lab_gateway.watch(&control).await);
+    let (mut one, mut two) = pair.watches().await;
     one.policy().await;
     two.policy().await;
     let path = format!("/servers/{}", pair.hospital_server.id);

@@ -50,8 +50,9 @@ pub(crate) async fn organization_id(control: &Control, wanted: &str) -> Result<O
     Ok(resolve::pick(wanted, &entries, |_| true)?.id)
 }
 
-async fn search(control: &Control, text: &str) -> Result<Vec<DirectoryEntry>, CtlError> {
-    Ok(control.list("/directory", &[("q", text)], None).await?)
+/// What the directory has of a text.
+pub(crate) async fn search(control: &Control, text: &str) -> Result<Vec<DirectoryEntry>, CtlError> {
+    Ok(control.list("/directory", &[("search", text)], None).await?)
 }
 
 impl Named for DirectoryEntry {

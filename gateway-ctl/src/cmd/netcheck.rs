@@ -101,6 +101,7 @@ fn outcome(outcome: &HostOutcome) -> String {
         HostOutcome::Intercepted { .. } => "answered by somebody else".to_owned(),
         HostOutcome::Foreign { .. } => "answered by something else".to_owned(),
         HostOutcome::Proxy { .. } => "refused by the proxy".to_owned(),
+        HostOutcome::ProxyLogin { .. } => "not let in by the proxy".to_owned(),
         HostOutcome::ProxySilent { .. } => "not reached: the proxy does not answer".to_owned(),
         HostOutcome::TlsSilent { .. } => "no answer over TLS".to_owned(),
         HostOutcome::Unresolved { .. } => "does not resolve".to_owned(),

@@ -72,6 +72,9 @@ impl PolicyKey {
                 let body = RotatePolicyKey { lead_secs: lead.map(|lead| lead.secs), at_once };
                 let page: Page<platform::PolicyKey> = control.post(&format!("{PATH}/rotate"), &body).await?;
                 context.out.remark("Add the newest key to `control_keys` of every relay; take the old one out later.");
+                context.out.remark(
+                    "Make a backup of the control plane now: once the new key signs, one from before it would lock every gateway out.",
+                );
                 context.out.list(&page.items)
             }
             Self::Forget(Forget { key, operator, confirm }) => {

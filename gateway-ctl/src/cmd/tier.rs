@@ -44,7 +44,7 @@ pub(crate) enum TierVerb {
     },
 }
 
-/// The limits of a tier; one that is left out is none.
+/// The limits of a tier; one that is left out is none, but of grants and connections, which stay as they are.
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     /// Name of the tier.
@@ -58,10 +58,10 @@ pub(crate) struct Set {
     /// Channels of a server.
     #[arg(long, value_name = "N")]
     channels: Option<u32>,
-    /// Grants of a channel that wait or are in force; 2,000 at most.
+    /// Grants of a channel that wait or are in force, 2,000 at most; left out: as it is (a new tier: 2,000).
     #[arg(long, value_name = "N")]
     grants: Option<u32>,
-    /// Connections of a server that have not ended; 2,000 at most.
+    /// Connections of a server that have not ended, 2,000 at most; left out: as it is (a new tier: 2,000).
     #[arg(long, value_name = "N")]
     connections: Option<u32>,
     /// Allow read-write admin connections.

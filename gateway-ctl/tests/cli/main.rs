@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod apply;
 mod control;
 mod daemon;
 mod platform;

@@ -1,4 +1,4 @@
-//! Commands for what stands around grants: admin connections, tokens, the audit log, a site as a file.
+//! Commands for what stands around grants: admin connections, tokens, the audit log.
 
 use gateway_proto::{
     api::platform::{Agreement, AuditAnchor, AuditEntry, Me},
@@ -141,25 +141,6 @@ async fn a_log_whose_oldest_entries_were_removed_is_compared_from_where_it_begin
         let outcome = world.run(&["audit", "verify", "--against", "log.jsonl"]).await;
         assert!(outcome.code == code && format!("{outcome:?}").contains(words), "{words}: {outcome:?}");
     }
-}
-
-#[tokio::test]
-async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
-    let world = World::signed_in().await;
-    let none = page(Vec::<serde_json::Value>::new());
-    for list in ["channels", "peering-requests", "grants"] {
-        world.control.answer(&format!("GET /api/v1/{list}"), 200, &none);
-    }
-    world.control.answer("GET /api/v1/servers", 200, &page(vec![server(1, "lab")]));
-    world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement()]));
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/site.example.toml");
-    let outcome = world.run(&["apply", "-f", example, "--dry-run"]).await;
-    assert_eq!(outcome.code, 0, "{outcome:?}");
-    assert!(outcome.stdout.contains("planned  create the channel 'lab/adt-in'"), "{outcome:?}");
-    assert!(outcome.stdout.contains("waits    the grant of 'lab/adt-in' to 'Clinic B'"), "{outcome:?}");
-    let asked = world.control.asked();
-    let changes = asked.iter().filter(|asked| !asked.line.starts_with("GET ") && !asked.line.ends_with("/sessions"));
-    assert_eq!(changes.count(), 0, "a dry run changes nothing: {asked:?}");
 }
 
 #[tokio::test]

@@ -123,6 +123,18 @@ async fn a_wrong_pin_is_told_as_such_and_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn a_control_plane_with_a_key_of_its_own_is_not_believed_without_a_pin_and_told_what_is_missing() {
+    let world = World::new();
+    let password = world.secret("password", PASSWORD);
+    let login = ["login", "--control", &world.url, "--email", "a@a.example", "--password-file", &password];
+    let outcome = world.run(&login).await;
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.starts_with(&format!("error: the certificate of {} is ", world.url)), "{outcome:?}");
+    assert!(outcome.stderr.contains("--pin") && outcome.stderr.contains("UnknownIssuer"), "{outcome:?}");
+    assert!(world.control.asked().is_empty());
+}
+
+#[tokio::test]
 async fn an_unreachable_control_plane_is_named_with_its_address() {
     let world = World::new();
     let password = world.secret("password", PASSWORD);

@@ -42,13 +42,18 @@ pub enum ProxyError {
         /// The error of the address that says most.
         source: io::Error,
     },
-    /// Status 407.
-    #[error("wrong or missing user and password for the proxy '{proxy}' ({sent}; it answered with HTTP status 407)")]
+    /// Status 407, or 401 as some proxies answer.
+    #[error(
+        "wrong or missing user and password for the proxy '{proxy}' ({sent}; it answered with HTTP status {}): see \
+         network.proxy and network.proxy_file", status.as_u16()
+    )]
     Credentials {
         /// Host and port of the proxy.
         proxy: String,
         /// What we had sent, in words.
         sent: &'static str,
+        /// The status.
+        status: StatusCode,
     },
     /// Status 407, and none of the ways to log in that it offers is ours.
     #[error(
@@ -92,8 +97,14 @@ pub enum ProxyError {
 /// What a person does about a refusal.
 fn advice(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            "the proxy cannot reach it; check the name and that the proxy's own firewall lets it out"
+        StatusCode::INTERNAL_SERVER_ERROR
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => {
+            "the proxy cannot reach it: it may be down; else check the name and that the proxy's own firewall lets it out"
+        }
+        status if status.is_redirection() => {
+            "it leads elsewhere, as a login page of the network does: have this machine let through without one"
         }
         _ => "have this host and port allowed at the proxy",
     }
@@ -127,13 +138,16 @@ impl Proxy {
         };
         match status(&head) {
             None => Err(ProxyError::Malformed { proxy: self.to_string(), reason: "it has no HTTP status" }),
-            Some(status) if status.is_success() => Ok(tcp),
-            Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+            Some(status) if status.is_success() => {
+                dial::reached(&host, &tcp);
+                Ok(tcp)
+            }
+            Some(status @ (StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED)) => {
                 if let Some(offered) = other_schemes(&head) {
                     return Err(ProxyError::Scheme { proxy: self.to_string(), offered });
                 }
                 let sent = if self.has_credentials() { "it does not accept ours" } else { "none are configured" };
-                Err(ProxyError::Credentials { proxy: self.to_string(), sent })
+                Err(ProxyError::Credentials { proxy: self.to_string(), sent, status })
             }
             Some(status) => Err(ProxyError::Refused { proxy: self.to_string(), target, status }),
         }

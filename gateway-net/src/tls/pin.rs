@@ -84,8 +84,7 @@ pub fn spki_pin(certificate: &CertificateDer<'_>) -> Result<TlsPin, PinError> {
 impl PinMismatch {
     /// Looks for a mismatch in an error and its sources, as it comes out of rustls, tokio, reqwest or this crate.
     pub fn find_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
+        for error in causes(error) {
             if let Some(mismatch) = error.downcast_ref::<Self>() {
                 return Some(mismatch);
             }
@@ -94,14 +93,30 @@ impl PinMismatch {
             {
                 return Some(mismatch);
             }
-            // The source of an io::Error is the source of its content: the content itself must be asked for.
-            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                Some(inner) => Some(inner),
-                None => error.source(),
-            };
         }
         None
     }
+}
+
+/// Whether the handshake ended because nobody vouches for the server's certificate. Such a server is known by its pin, or not
+/// at all.
+pub fn is_unknown_certificate(error: &(dyn StdError + 'static)) -> bool {
+    let refused = |error: &(dyn StdError + 'static)| matches!(error.downcast_ref(), Some(Error::InvalidCertificate(_)));
+    PinMismatch::find_in(error).is_none() && causes(error).any(refused)
+}
+
+/// An error and what is behind it, as it comes out of rustls, tokio, reqwest or this crate.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        // The source of an io::Error is the source of its content: the content itself must be asked for.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+        Some(error)
+    })
 }
 
 /// Accepts the one server key with the pin, if it signs the handshake; without a pin, any key that does.
@@ -178,6 +193,15 @@ mod tests {
         let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
         assert_eq!(PinMismatch::find_in(&nested), Some(&mismatch));
         assert_eq!(PinMismatch::find_in(&io::Error::other("else")), None);
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_vouches_for_is_told_from_another_pin() {
+        let refused = |error: CertificateError| io::Error::other(Error::InvalidCertificate(error));
+        assert!(is_unknown_certificate(&refused(CertificateError::UnknownIssuer)));
+        let mismatch = PinMismatch { expected: TlsPin([1; 32]), presented: TlsPin([2; 32]) };
+        assert!(!is_unknown_certificate(&refused(CertificateError::Other(OtherError(Arc::new(mismatch))))));
+        assert!(!is_unknown_certificate(&io::Error::other("else")));
     }
 
     #[test]

@@ -20,10 +20,17 @@ async fn server<F>(serve: impl Fn(Tls) -> F + Send + 'static) -> Server
 where
     F: Future<Output = ()> + Send,
 {
+    server_at("127.0.0.1:0", serve).await
+}
+
+async fn server_at<F>(address: &str, serve: impl Fn(Tls) -> F + Send + 'static) -> Server
+where
+    F: Future<Output = ()> + Send,
+{
     let directory = tempfile::tempdir().unwrap();
     let identity = ServerIdentity::load_or_generate(directory.path(), &[]).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(server_config(&identity, &[ALPN_HTTP1])));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
     let url = Url::parse(&format!("wss://{}/relay", listener.local_addr().unwrap())).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
@@ -81,15 +88,41 @@ async fn a_wrong_pin_is_told_from_every_other_failure() {
     assert_eq!(PinMismatch::find_in(&error).unwrap().presented, server.pin);
 }
 
+/// The name servers name a host that is another one, which has TLS too.
 #[tokio::test]
-async fn an_http_refusal_keeps_its_status() {
+async fn a_wrong_host_in_dns_is_passed_over_for_the_address_where_the_right_one_was_reached_last() {
+    let answer = |mut tls: Tls| async move {
+        let _ = tls.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+        let _ = tls.shutdown().await;
+    };
+    let right = server_at("127.0.0.2:0", answer).await;
+    let port = right.url.port().unwrap();
+    let before = TcpStream::connect(("127.0.0.2", port)).await.unwrap();
+    let url = Url::parse(&format!("wss://localhost:{port}/relay")).unwrap();
+    let unknown = connect(&options(&url, right.pin)).await.unwrap_err();
+    assert!(matches!(unknown, WsError::Tcp { .. }), "{unknown:?}");
+    dial::reached(&Host::Domain("localhost"), &before);
+    drop(before);
+    let refused = connect(&options(&url, right.pin)).await.unwrap_err();
+    assert!(matches!(refused, WsError::Status { .. }), "nobody listens where DNS says: {refused:?}");
+    let wrong = server_at(&format!("127.0.0.1:{port}"), answer).await;
+    let other = connect(&options(&url, right.pin)).await.unwrap_err();
+    assert!(matches!(other, WsError::Status { .. }), "another host listens there: {other:?}");
+    let neither = connect(&options(&url, TlsPin::from_bytes([0; 32]))).await.unwrap_err();
+    assert_eq!(PinMismatch::find_in(&neither).unwrap().presented, wrong.pin, "told of what DNS says");
+}
+
+#[tokio::test]
+async fn an_http_refusal_keeps_its_status_and_what_it_says_about_it() {
     let server = server(|mut tls| async move {
-        tls.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let answer = b"HTTP/1.1 503 Busy\r\nwww-authenticate: Some why=\"x\"\r\ncontent-length: 0\r\n\r\n";
+        tls.write_all(answer).await.unwrap();
         let _ = tls.shutdown().await;
     })
     .await;
     let error = connect(&options(&server.url, server.pin)).await.unwrap_err();
-    assert!(matches!(error, WsError::Status { status: StatusCode::SERVICE_UNAVAILABLE, .. }), "{error:?}");
+    let WsError::Status { status: StatusCode::SERVICE_UNAVAILABLE, challenge, .. } = error else { panic!("{error:?}") };
+    assert_eq!(challenge.as_deref(), Some("Some why=\"x\""));
 }
 
 #[tokio::test]

@@ -63,6 +63,12 @@ impl AnswerHead {
         single(&self.fields, name).ok().flatten()
     }
 
+    /// Whether the body is compressed, or otherwise not what its content type says.
+    pub fn is_encoded(&self) -> bool {
+        let mut codings = self.fields.iter().filter(|field| field.name == "content-encoding");
+        codings.any(|field| !field.value.eq_ignore_ascii_case("identity"))
+    }
+
     /// The head for the client, with the body delimited as told.
     pub fn for_client(&self, framing: Framing, close: bool) -> Vec<u8> {
         let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, self.reason);
@@ -161,6 +167,18 @@ mod tests {
         );
         let head = AnswerHead::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Method::Head).unwrap();
         assert!(String::from_utf8(head.for_client(Framing::None, false)).unwrap().contains("content-length: 9"));
+    }
+
+    #[test]
+    fn a_body_is_plain_only_where_no_field_says_otherwise() {
+        let is_encoded = |fields: &str| {
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 9\r\n\r\n");
+            AnswerHead::parse(head.as_bytes(), Method::Get).unwrap().is_encoded()
+        };
+        assert!(!is_encoded("") && !is_encoded("Content-Encoding: Identity\r\n"));
+        assert!(is_encoded("Content-Encoding: gzip\r\n") && is_encoded("Content-Encoding: identity, gzip\r\n"));
+        let twice = ["Content-Encoding: identity\r\n", "Content-Encoding: gzip\r\n"];
+        assert!(is_encoded(&twice.concat()) && is_encoded(&[twice[1], twice[0]].concat()));
     }
 
     #[test]

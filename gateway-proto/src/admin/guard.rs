@@ -4,9 +4,10 @@
 //! reads, sessions and audit events pass, secrets are masked or withheld, patient data passes if the connection's options
 //! say so, and everything else, above all the unknown, is refused with 403 and a reason that the Administrator shows.
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use data_encoding::BASE64;
 
 use super::{
+    form::{is_form, percent_decoded},
     head::{HeadError, RequestHead},
     operation::{Class, Method, Operation, find},
     phrase::action,
@@ -28,6 +29,9 @@ pub const MAX_EXTENSION_LEN: u64 = 256 << 20;
 
 const EXTENSION_UPLOAD: &str = "/extensions/_install";
 const LOGIN: &str = "/users/_login";
+const PROPERTY: &str = "/server/property";
+const COUNT: &str = "/channels/{channelId}/messages/count";
+const COUNT_SEARCH: &str = "/channels/{channelId}/messages/count/_search";
 /// Pages beside the API, by their first segment: all are files or the start of the Administrator.
 const PAGES: [&str; 15] = [
     "index.html",
@@ -182,6 +186,9 @@ impl Guard {
     fn allow(&self, operation: &Operation, query: Option<&str>) -> Result<(), String> {
         let refused = |needs: &str| Err(format!("not part of this admin connection: {} {needs}", action(operation)));
         match operation.class {
+            Class::Read if !self.scope.patient_data && asks_about_content(operation, query) => {
+                refused("needs the option patient data")
+            }
             Class::Read if self.read_write || !names_a_secret(operation, query) => Ok(()),
             Class::Session | Class::Audit => Ok(()),
             Class::ReadPatients if self.scope.patient_data => Ok(()),
@@ -217,6 +224,10 @@ impl Guard {
 
 /// What is masked in the answer of a read that exposes secrets; none: there would be nothing left, so it is withheld.
 fn redaction(operation: &Operation) -> Option<Redaction> {
+    // What plug-ins have stored is among the properties: whole objects, each as one text.
+    if operation.template == PROPERTY {
+        return Some(Redaction::Text);
+    }
     if operation.class != Class::ReadSecrets {
         return None;
     }
@@ -229,13 +240,27 @@ fn redaction(operation: &Operation) -> Option<Redaction> {
     }
 }
 
+/// Whether a count of messages is one of those that hold something: how many hold a name tells of a patient. What the body of
+/// a search asks for is not looked at.
+fn asks_about_content(operation: &Operation, query: Option<&str>) -> bool {
+    match operation.template {
+        COUNT_SEARCH => true,
+        COUNT => match query.map(percent_decoded) {
+            None => false,
+            Some(Some(query)) if !query.contains('%') => query.to_ascii_lowercase().contains("search"),
+            Some(_) => true,
+        },
+        _ => false,
+    }
+}
+
 /// `GET /server/property` reads any stored property by name, the password of the mail server among them.
 fn names_a_secret(operation: &Operation, query: Option<&str>) -> bool {
-    if operation.template != "/server/property" {
+    if operation.template != PROPERTY {
         return false;
     }
     // Decoded once, as the engine does; what could be decoded again hides its name.
-    match decode_query(query.unwrap_or_default()) {
+    match percent_decoded(query.unwrap_or_default()) {
         Some(query) if !query.contains('%') => query.split(['&', '=', ';']).any(is_secret_name),
         Some(_) | None => true,
     }
@@ -247,27 +272,11 @@ fn names_an_account(query: Option<&str>) -> bool {
         let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
         name.contains("username") || name.contains("password")
     };
-    match query.map(decode_query) {
+    match query.map(percent_decoded) {
         None => false,
         Some(Some(query)) if !query.contains('%') => query.split(['&', ';']).any(names),
         Some(_) => true,
     }
-}
-
-fn decode_query(query: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(query.len());
-    let mut rest = query.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (pair, after) = rest.split_at_checked(2)?;
-        bytes.push(*HEXLOWER_PERMISSIVE.decode(pair).ok()?.first()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 fn judge_page(method: Method, first: &str, rest: &[&str]) -> Option<Pass> {
@@ -342,9 +351,8 @@ fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
     }
     if pass.body == BodyRule::Login {
         // Anything else than the form would be deserialized by the engine before it knows who sends it.
-        let media = head.single("content-type")?.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        if !media.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return refuse(403, "a sign-in is a form");
+        if !is_form(head.single("content-type")?.unwrap_or_default()) {
+            return refuse(403, "a sign-in is a form in UTF-8");
         }
     }
     Ok(())

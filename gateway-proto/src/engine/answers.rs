@@ -7,6 +7,9 @@
 //! | `GET /channels/portsInUse` | ports with variables resolved; names in upper case; undeployed and client-mode channels too |
 //! | `GET /channels/statuses` | states, revisions and counts of deployed channels |
 //! | `GET /channels?channelId=…` | connectors: hosts, protocols, limits, destinations |
+//!
+//! The engine always names what it answers, also when there is none (`{"list":null}`). JSON without that is somebody else's,
+//! of a proxy or a maintenance page, and not an engine without channels.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +52,6 @@ pub enum AnswerError {
 pub fn ids_and_names(answer: &[u8]) -> Result<BTreeMap<String, String>, AnswerError> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         map: Maybe<Entries>,
     }
     #[derive(Deserialize)]
@@ -83,7 +85,6 @@ pub fn ids_and_names(answer: &[u8]) -> Result<BTreeMap<String, String>, AnswerEr
 pub fn ports_in_use(answer: &[u8]) -> Result<BTreeMap<String, u16>, AnswerError> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         list: AnyMany<Port>,
     }
     #[derive(Deserialize)]
@@ -113,7 +114,6 @@ pub struct ChannelStatus {
 pub fn statuses(answer: &[u8]) -> Result<BTreeMap<String, ChannelStatus>, AnswerError> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         list: AnyMany<Status>,
     }
     let answer: Answer = read("statuses", answer)?;

@@ -3,11 +3,15 @@
 //! A registered channel is known to be one of the engine by the engine's id, which it keeps when it is renamed. What is
 //! new in the engine is a proposal and stays one: nothing is ever published by itself.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{EngineChannel, EngineChannelState};
+use crate::names::fold;
 
 /// A registered listener channel, as far as the comparison needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,97 +62,105 @@ pub struct Plan<K> {
     pub proposals: Vec<String>,
 }
 
-/// Compares. `registered` are the listener channels of one server.
+/// Compares. `registered` are the listener channels of one server; it takes as long as there are channels, not their square.
 ///
 /// A registered channel without an engine id is recognised by its port, if exactly one channel of the engine listens
-/// there and no other registered channel is that one. A name is not taken over when another registered channel has it.
-pub fn plan<K: Clone + PartialEq>(registered: &[Registered<K>], found: &[EngineChannel]) -> Plan<K> {
+/// there and no other registered channel is that one. A name is not taken over when another registered channel has it, or one that
+/// is the same to people ([`fold`]), or is about to take it.
+pub fn plan<K: Clone>(registered: &[Registered<K>], found: &[EngineChannel]) -> Plan<K> {
     let by_id: BTreeMap<&str, &EngineChannel> = found.iter().map(|channel| (channel.id.as_str(), channel)).collect();
-    let taken: Vec<&str> = registered.iter().filter_map(|known| known.engine_channel.as_deref()).collect();
-    let steps: Vec<Step<K>> = registered
-        .iter()
-        .filter_map(|known| {
-            let id = match &known.engine_channel {
-                Some(id) => id.clone(),
-                None => recognise(known, registered, found, &taken)?,
-            };
-            let channel = by_id.get(id.as_str()).copied();
-            Some(step(known, id, channel, registered))
-        })
-        .collect();
-    let is_known = |channel: &&EngineChannel| steps.iter().any(|step| step.engine_channel == channel.id);
-    let proposals = found
-        .iter()
-        .filter(|channel| channel.listening().is_some_and(|listener| listener.behavior.is_some()) && !is_known(channel))
-        .map(|channel| channel.id.clone())
-        .collect();
+    let ports = Ports::of(registered, found);
+    let mut names: BTreeSet<String> = registered.iter().map(|known| fold(&known.name)).collect();
+    let mut steps = Vec::with_capacity(registered.len());
+    for known in registered {
+        let id = known.engine_channel.clone().or_else(|| ports.recognise(known.address));
+        let Some(id) = id else { continue };
+        let channel = by_id.get(id.as_str()).copied();
+        let mut step = step(known, id, channel);
+        step.name = step.name.filter(|name| takes(&mut names, &known.name, name));
+        steps.push(step);
+    }
+    let proposals = proposals(&steps, found);
     Plan { steps, proposals }
 }
 
-fn recognise<K: PartialEq>(
-    known: &Registered<K>,
-    registered: &[Registered<K>],
-    found: &[EngineChannel],
-    taken: &[&str],
-) -> Option<String> {
-    let listens_there =
-        |channel: &&EngineChannel| channel.listening().is_some_and(|listener| listener.address == Some(known.address));
-    let mut candidates = found.iter().filter(listens_there);
-    let (first, second) = (candidates.next()?, candidates.next());
-    let others = registered.iter().filter(|other| other.key != known.key);
-    let is_alone = others.clone().all(|other| other.address != known.address);
-    (second.is_none() && is_alone && !taken.contains(&first.id.as_str())).then(|| first.id.clone())
+/// What listens and is not one of those that are registered.
+fn proposals<K>(steps: &[Step<K>], found: &[EngineChannel]) -> Vec<String> {
+    let known: BTreeSet<&str> = steps.iter().map(|step| step.engine_channel.as_str()).collect();
+    let is_new = |channel: &&EngineChannel| {
+        channel.listening().is_some_and(|listener| listener.behavior.is_some()) && !known.contains(channel.id.as_str())
+    };
+    found.iter().filter(is_new).map(|channel| channel.id.clone()).collect()
 }
 
-fn step<K: Clone + PartialEq>(
-    known: &Registered<K>,
-    engine_channel: String,
-    channel: Option<&EngineChannel>,
-    registered: &[Registered<K>],
-) -> Step<K> {
+/// What becomes of one registered channel that is, or was, this one of the engine; `channel`: how it is there, none: it is not. Whether
+/// a new name is free, is for the caller to know.
+pub fn step<K: Clone>(known: &Registered<K>, engine_channel: String, channel: Option<&EngineChannel>) -> Step<K> {
     let listener = channel.and_then(EngineChannel::listening);
     let state = match (channel, listener) {
         (Some(channel), Some(_)) if channel.state == EngineChannelState::Started => EndState::Started,
         (Some(_), Some(_)) => EndState::Stopped,
         (_, _) => EndState::Missing,
     };
-    let is_free =
-        |name: &str| registered.iter().all(|other| other.key == known.key || !other.name.eq_ignore_ascii_case(name));
     let name = channel.map(|channel| channel.name.clone());
     let address = listener.and_then(|listener| listener.address);
     Step {
         key: known.key.clone(),
         engine_channel,
         state,
-        name: name.filter(|name| *name != known.name && !name.is_empty() && is_free(name)),
+        name: name.filter(|name| *name != known.name && !name.is_empty()),
         address: address.filter(|address| *address != known.address),
     }
+}
+
+/// Who listens where, and is registered for where.
+struct Ports<'a> {
+    listening: BTreeMap<SocketAddr, Vec<&'a str>>,
+    registered: BTreeMap<SocketAddr, usize>,
+    /// Channels of the engine that are known to be registered.
+    taken: BTreeSet<&'a str>,
+}
+
+impl<'a> Ports<'a> {
+    fn of<K>(registered: &'a [Registered<K>], found: &'a [EngineChannel]) -> Self {
+        let taken = registered.iter().filter_map(|known| known.engine_channel.as_deref()).collect();
+        let mut ports = Self { listening: BTreeMap::new(), registered: BTreeMap::new(), taken };
+        for channel in found {
+            if let Some(address) = channel.listening().and_then(|listener| listener.address) {
+                ports.listening.entry(address).or_default().push(&channel.id);
+            }
+        }
+        for known in registered {
+            *ports.registered.entry(known.address).or_default() += 1;
+        }
+        ports
+    }
+
+    /// The channel of the engine that the one registered for this port is.
+    fn recognise(&self, address: SocketAddr) -> Option<String> {
+        let [only] = self.listening.get(&address)?.as_slice() else { return None };
+        let is_alone = self.registered.get(&address) == Some(&1);
+        (is_alone && !self.taken.contains(only)).then(|| (*only).to_owned())
+    }
+}
+
+/// Whether a channel may be called otherwise; its old name is free then, and the new one is not.
+fn takes(names: &mut BTreeSet<String>, old: &str, new: &str) -> bool {
+    let (old, new) = (fold(old), fold(new));
+    if old != new && names.contains(&new) {
+        return false;
+    }
+    names.remove(&old);
+    names.insert(new);
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{EngineCounts, EngineListener};
 
     fn listens(id: &str, name: &str, port: u16) -> EngineChannel {
-        EngineChannel {
-            id: id.into(),
-            name: name.into(),
-            state: EngineChannelState::Started,
-            undeployed_changes: false,
-            listener: Some(EngineListener {
-                transport: "TCP Listener".into(),
-                behavior: Some("hl7v2-mllp".into()),
-                host: "0.0.0.0".into(),
-                port,
-                address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
-                max_connections: Some(10),
-                tls: false,
-                server_mode: true,
-            }),
-            destinations: Vec::new(),
-            counts: EngineCounts::default(),
-        }
+        EngineChannel::example(id, name, port)
     }
 
     fn registered(key: u8, name: &str, port: u16, engine_channel: Option<&str>) -> Registered<u8> {
@@ -213,9 +225,25 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_another_channel_has_is_not_taken_over() {
-        let known = [registered(1, "adt", 6661, Some("a")), registered(2, "ORU", 6662, Some("b"))];
-        let found = [listens("a", "oru", 6661), listens("b", "ORU", 6662)];
-        assert_eq!(plan(&known, &found).steps[0].name, None);
+    fn a_name_that_another_channel_has_is_not_taken_over_however_it_is_written() {
+        let known = [registered(1, "ADT In", 6661, Some("a")), registered(2, "Lab", 6662, Some("b"))];
+        for same in ["ADT In", "adt in", "ADT  In", "ＡＤＴ In", "ADT\u{a0}In"] {
+            let found = [listens("a", "ADT In", 6661), listens("b", same, 6662)];
+            assert_eq!(plan(&known, &found).steps[1].name, None, "{same:?}");
+        }
+        // One's own in other letters is nobody else's.
+        let found = [listens("a", "adt  IN", 6661), listens("b", "Lab", 6662)];
+        assert_eq!(plan(&known, &found).steps[0].name.as_deref(), Some("adt  IN"));
+    }
+
+    #[test]
+    fn of_two_channels_that_get_the_same_name_the_first_has_it_and_a_name_that_was_left_is_free() {
+        let known = [registered(1, "a", 6661, Some("a")), registered(2, "b", 6662, Some("b"))];
+        let names = |one: &str, other: &str| {
+            let steps = plan(&known, &[listens("a", one, 6661), listens("b", other, 6662)]).steps;
+            steps.into_iter().map(|step| step.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("Über", "ÜBER"), [Some("Über".to_owned()), None]);
+        assert_eq!(names("c", "a"), [Some("c".to_owned()), Some("a".to_owned())]);
     }
 }

@@ -4,11 +4,15 @@
 //! in the engine it can be stopped, deleted or moved, and another one started on its port, which nobody was granted. So a
 //! stream whose policy names the engine's channel is held against what the engine said last ([`Look::decide`]). What
 //! agrees costs nothing; what contradicts is looked at again first, because looks are seconds old; and what contradicts
-//! still is refused. An engine that cannot be asked contradicts nothing: data does not depend on its API.
+//! still is refused. An engine that cannot be asked contradicts nothing new, because data does not depend on its API; but that
+//! another channel is on the port does not become untrue by its silence, and is remembered for [`REMEMBERED`].
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use super::{EngineChannel, EngineChannelState, EngineListener, EngineState, clean};
+
+/// What the engine said last counts for so long after it fell silent, where another channel listened on the port.
+pub const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Which channels want which port: their positions in the list it was made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ impl PortBook {
 pub struct Look<'a> {
     /// How the gateway gets on with the engine.
     pub state: EngineState,
+    /// How long ago its channels were seen like this; none: never.
+    pub age: Option<Duration>,
     /// Its channels, in the order of their ids.
     pub channels: &'a [EngineChannel],
     /// Their ports.
@@ -101,10 +107,14 @@ enum Hold {
 impl Look<'_> {
     /// Whether a stream for the engine's channel `id` may go to `address`.
     pub fn decide(&self, id: &str, address: SocketAddr) -> Decision {
-        if self.state != EngineState::Up {
-            return Decision::GoOn;
-        }
-        match self.fault(id, address) {
+        let fault = if self.state == EngineState::Up {
+            self.fault(id, address)
+        } else if self.age.is_some_and(|age| age < REMEMBERED) {
+            self.taken(id, address)
+        } else {
+            None
+        };
+        match fault {
             None => Decision::GoOn,
             Some(_) if !self.is_last => Decision::LookAgain,
             Some(not_ours) => Decision::Refuse(not_ours),
@@ -123,6 +133,13 @@ impl Look<'_> {
             Hold::Perhaps(ours) => self.others(id, address).next().map(|other| not_ours(ours, Some(other))),
             Hold::No(ours) => Some(not_ours(ours, self.others(id, address).next())),
         }
+    }
+
+    /// Only that another channel surely listens there.
+    fn taken(&self, id: &str, address: SocketAddr) -> Option<NotOurs> {
+        let other = self.others(id, address).find(|other| listens_surely(other, address))?;
+        let (Hold::Surely(ours) | Hold::Perhaps(ours) | Hold::No(ours)) = self.hold(id, address);
+        Some(NotOurs { ours, port: address.port(), other: Some(name_of(other)) })
     }
 
     fn hold(&self, id: &str, address: SocketAddr) -> Hold {

@@ -6,7 +6,7 @@ use super::{
     frames::{Commit, FrameReader, Seen},
     header::{Answer, ControlHash, HashKey},
 };
-use crate::observe::{AnswerSeen, Ledger, Uncounted, Wait};
+use crate::observe::{AnswerSeen, Ledger, Taken, Uncounted, Wait};
 
 /// Messages on their way whose acknowledgement is matched by control id at most. Engines send one and wait; beyond this
 /// many, messages are counted, but not timed.
@@ -45,8 +45,10 @@ pub struct Conversation {
     /// A commit block has refused the last message, and the engine has not gone on since.
     refused: bool,
     waiting: VecDeque<Sent>,
+    /// The message whose answer passed last. Some engines send an answer twice on a connection that is kept open.
+    answered: Option<ControlHash>,
     /// Messages that passed before the far side took the conversation.
-    uncounted: Uncounted<u64>,
+    uncounted: Uncounted<Taken>,
 }
 
 impl Conversation {
@@ -62,13 +64,14 @@ impl Conversation {
             committed: 0,
             refused: false,
             waiting: VecDeque::new(),
+            answered: None,
             uncounted: Uncounted::new(accepted),
         }
     }
 
     /// The far side has taken the conversation.
     pub fn accepted(&mut self, ledger: &mut Ledger) {
-        self.uncounted.accepted(ledger.messages());
+        self.uncounted.accepted(ledger.taken());
     }
 
     /// Bytes from the engine that sends.
@@ -81,8 +84,8 @@ impl Conversation {
                 if waiting.len() < MAX_TRACKED {
                     waiting.push_back(Sent { control: header.control, at: now });
                 }
-                *uncounted.counts(ledger.messages()) += 1;
-                ledger.message(*number, &header, now);
+                let kind = uncounted.counts(ledger.taken()).count(header.content);
+                ledger.message(*number, &header, kind, now);
             }
             // For an application's answer, which is a message like any other in release 2.
             Seen::Commit(commit) => ledger.commit(commit),
@@ -92,13 +95,18 @@ impl Conversation {
 
     /// Bytes from the engine that receives.
     pub fn observe_acknowledgement_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
-        let Self { number, answers, outstanding, committed, refused, waiting, .. } = self;
+        let Self { number, answers, outstanding, committed, refused, waiting, answered, .. } = self;
         answers.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
+                let of = header.answer.and_then(|answer| answer.of);
+                let is_repeated = of.is_some() && of == *answered && waiting.iter().all(|sent| sent.control != of);
                 let wait = settle(waiting, header.answer, now);
-                let was_waited_for = *outstanding > 0;
-                *outstanding = outstanding.saturating_sub(1);
-                *committed = committed.saturating_sub(1);
+                let was_waited_for = *outstanding > 0 && !is_repeated;
+                if was_waited_for {
+                    *outstanding -= 1;
+                    *committed = committed.saturating_sub(1);
+                    *answered = of;
+                }
                 if *outstanding == 0 {
                     waiting.clear();
                 }
@@ -148,7 +156,7 @@ impl Conversation {
         for _ in [&self.messages, &self.answers].iter().filter(|reader| reader.is_inside_frame()) {
             ledger.cut();
         }
-        self.uncounted.end(ledger.messages(), end);
+        self.uncounted.end(ledger.taken(), end);
         ledger.end(self.number, u64::from(self.outstanding), unacknowledged, end);
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::latency::Latency;
+use super::{latency::Latency, uncounted::Counted};
 use crate::mllp::{AckCode, Answer, Commit, Content, ControlHash, End, Fault, HashKey, Header, MessageKind};
 
 /// Unanswered messages remembered for repetitions; the oldest goes first.
@@ -79,20 +79,53 @@ impl Kinds {
         self.other
     }
 
+    /// The kind, if it is one of the table.
     fn count(&mut self, content: Content) -> Option<MessageKind> {
-        let Content::Message(kind) = content else {
-            self.other += 1;
-            return None;
+        let kind = match content {
+            Content::Message(kind) => Some(kind),
+            Content::Untyped | Content::Batch | Content::Unknown => None,
         };
-        if let Some((_, count)) = self.known.iter_mut().find(|(known, _)| *known == kind) {
-            *count += 1;
-        } else if self.known.len() < MAX_KINDS {
-            self.known.push((kind, 1));
-        } else {
-            self.other += 1;
-            return None;
+        self.add(kind, 1)
+    }
+
+    fn add(&mut self, kind: Option<MessageKind>, more: u64) -> Option<MessageKind> {
+        if let Some(kind) = kind {
+            if let Some((_, count)) = self.known.iter_mut().find(|(known, _)| *known == kind) {
+                *count += more;
+                return Some(kind);
+            }
+            if self.known.len() < MAX_KINDS {
+                self.known.push((kind, more));
+                return Some(kind);
+            }
         }
-        Some(kind)
+        self.other += more;
+        None
+    }
+}
+
+/// Messages that the far side took, and their types.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken {
+    messages: u64,
+    kinds: Kinds,
+}
+
+impl Taken {
+    /// One more; its type, if it is one of the table.
+    pub(crate) fn count(&mut self, content: Content) -> Option<MessageKind> {
+        self.messages += 1;
+        self.kinds.count(content)
+    }
+}
+
+impl Counted for Taken {
+    fn add(&mut self, later: Self) {
+        self.messages += later.messages;
+        for (kind, count) in later.kinds.known {
+            self.kinds.add(Some(kind), count);
+        }
+        self.kinds.add(None, later.kinds.other);
     }
 }
 
@@ -150,7 +183,7 @@ pub struct Ledger {
     passed: u64,
     counts: Counts,
     latency: Latency,
-    kinds: Kinds,
+    taken: Taken,
     last_kind: Option<MessageKind>,
     last_code: Option<AckCode>,
     unanswered: VecDeque<Unanswered>,
@@ -166,7 +199,7 @@ impl Ledger {
             passed: 0,
             counts: Counts::default(),
             latency: Latency::default(),
-            kinds: Kinds::default(),
+            taken: Taken::default(),
             last_kind: None,
             last_code: None,
             unanswered: VecDeque::new(),
@@ -176,7 +209,7 @@ impl Ledger {
 
     /// The counts.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts { messages: self.taken.messages, ..self.counts }
     }
 
     /// Times from a message to its answer.
@@ -186,7 +219,7 @@ impl Ledger {
 
     /// The message types.
     pub fn kinds(&self) -> &Kinds {
-        &self.kinds
+        &self.taken.kinds
     }
 
     /// Type of the last message, if it has one that is in the table.
@@ -218,15 +251,16 @@ impl Ledger {
         self.conversations
     }
 
-    /// The count of messages; a conversation that is not taken yet keeps its own.
-    pub(crate) fn messages(&mut self) -> &mut u64 {
-        &mut self.counts.messages
+    /// The messages that were taken; a conversation that is not taken yet keeps its own.
+    pub(crate) fn taken(&mut self) -> &mut Taken {
+        &mut self.taken
     }
 
-    pub(crate) fn message(&mut self, conversation: u64, header: &Header, now: Instant) {
+    /// A message of this type, if it is one of the table, passed.
+    pub(crate) fn message(&mut self, conversation: u64, header: &Header, kind: Option<MessageKind>, now: Instant) {
         self.passed += 1;
         self.counts.outstanding += 1;
-        self.last_kind = self.kinds.count(header.content);
+        self.last_kind = kind;
         let Some(control) = header.control else { return };
         self.look_for_repetition(conversation, control, now);
         let is_old = |first: &Unanswered| now.saturating_duration_since(first.at) > REPEATED_WITHIN;

@@ -11,12 +11,6 @@ pub(crate) trait Counted: Default {
     fn add(&mut self, later: Self);
 }
 
-impl Counted for u64 {
-    fn add(&mut self, later: Self) {
-        *self += later;
-    }
-}
-
 /// The counts of one stream, as long as nobody knows whether it is taken; after that it counts with the others of its
 /// connection, and this takes one word.
 #[derive(Debug, Clone, Default)]

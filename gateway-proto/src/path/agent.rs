@@ -10,16 +10,16 @@ mod tests;
 use std::{
     collections::VecDeque,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use zeroize::Zeroizing;
 
 use super::{
-    Candidate, LocalSocket, NatMapping, NatView, Obstacle, PathCounters, PathEvent, PathReason, PathSnapshot,
-    PathTransmit, Selected,
-    budget::Budget,
+    Candidate, CandidateKind, LocalSocket, NatMapping, NatView, Obstacle, PathCounters, PathEvent, PathReason,
+    PathSnapshot, PathTransmit, Selected,
+    budget::{Budget, OfferBudgets},
     guess::{Run, RunsToday},
     heartbeat::{Heartbeat, Suspicion},
     loss::LossMeter,
@@ -61,6 +61,8 @@ pub struct PathConfig {
     pub pair_secret: Zeroizing<[u8; 32]>,
     /// Whether loopback addresses are candidates: for demonstrations on one machine.
     pub allow_loopback: bool,
+    /// Whether direct paths may be used at all.
+    pub allow_direct: bool,
     /// Whether ports behind hard NATs may be guessed, when the peer allows it too.
     pub allow_guessing: bool,
 }
@@ -69,6 +71,7 @@ impl fmt::Debug for PathConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PathConfig")
             .field("allow_loopback", &self.allow_loopback)
+            .field("allow_direct", &self.allow_direct)
             .field("allow_guessing", &self.allow_guessing)
             .finish_non_exhaustive()
     }
@@ -85,11 +88,15 @@ impl fmt::Debug for PathConfig {
 pub struct PathAgent {
     keys: SignalKeys,
     allow_loopback: bool,
+    allow_direct: bool,
     allow_guessing: bool,
     random: SeededRandom,
 
     relay_up: bool,
     relay_rtt: Option<Duration>,
+    /// A connection of this pair may carry data.
+    needed: bool,
+    /// That, and a direct path may be used.
     wanted: bool,
     active: bool,
 
@@ -104,7 +111,7 @@ pub struct PathAgent {
     guard: OfferGuard,
     last_generation: u64,
     offer: Option<PendingOffer>,
-    handshakes: Budget,
+    offer_budgets: OfferBudgets,
     sessions: Sessions,
     punch: Punch,
 
@@ -168,11 +175,13 @@ impl PathAgent {
     pub fn new(config: PathConfig, seed: [u8; 32], now: Instant) -> Self {
         Self {
             allow_loopback: config.allow_loopback,
+            allow_direct: config.allow_direct,
             allow_guessing: config.allow_guessing,
             keys: signal_keys(config),
             random: SeededRandom::new(seed),
             relay_up: false,
             relay_rtt: None,
+            needed: false,
             wanted: false,
             active: false,
             local: Vec::new(),
@@ -183,7 +192,7 @@ impl PathAgent {
             guard: OfferGuard::default(),
             last_generation: 0,
             offer: None,
-            handshakes: Budget::for_handshakes(now),
+            offer_budgets: OfferBudgets::default(),
             sessions: Sessions::default(),
             punch: Punch::default(),
             pairs: Pairs::default(),
@@ -208,10 +217,12 @@ impl PathAgent {
     }
 
     /// The policy changed, for example the pair secret was rotated. Sessions live on; the next offer uses the new keys.
-    pub fn handle_config(&mut self, config: PathConfig) {
+    pub fn handle_config(&mut self, config: PathConfig, now: Instant) {
         self.allow_loopback = config.allow_loopback;
+        self.allow_direct = config.allow_direct;
         self.allow_guessing = config.allow_guessing;
         self.keys = signal_keys(config);
+        self.want(now);
     }
 
     /// All addresses at which we may be reached, and our NAT. The whole set every time; an unchanged one does nothing.
@@ -253,8 +264,14 @@ impl PathAgent {
         }
     }
 
-    /// Whether a direct path is wanted: a connection of this pair may carry data.
-    pub fn wants_direct(&mut self, wanted: bool, now: Instant) {
+    /// Whether a direct path is needed: a connection of this pair may carry data. It is wanted where one may be used.
+    pub fn wants_direct(&mut self, needed: bool, now: Instant) {
+        self.needed = needed;
+        self.want(now);
+    }
+
+    fn want(&mut self, now: Instant) {
+        let wanted = self.needed && self.allow_direct;
         if wanted == self.wanted {
             return;
         }
@@ -279,7 +296,7 @@ impl PathAgent {
     /// Something outside makes the selected direct path doubtful (an answer is missing end to end): the path is asked now, and left with the usual patience if it does not answer.
     pub fn check(&mut self, now: Instant) {
         if let Current::Direct { heartbeat, .. } = &mut self.current {
-            heartbeat.set_active(true, now);
+            heartbeat.ask(now);
         }
     }
 
@@ -422,8 +439,10 @@ impl PathAgent {
         // An answer from before the path was left says nothing of now.
         let small_only = self.pairs.iter().any(|pair| pair.carries_small_only_since(self.changed_at));
         let hard = |mapping| matches!(mapping, Random | Regular);
-        Some(if !self.wanted {
+        Some(if !self.needed {
             Obstacle::NotWanted
+        } else if !self.allow_direct {
+            Obstacle::SwitchedOff
         } else if self.reason == PathReason::Lossy {
             Obstacle::Lossy
         } else if small_only && !matches!(self.punch.phase, Phase::Round(_)) {
@@ -443,9 +462,19 @@ impl PathAgent {
                 0 => Obstacle::HardNat { we_allow: self.allow_guessing },
                 _ => Obstacle::PortNotGuessed,
             }
+        } else if self.shares_public_address() {
+            Obstacle::SameNat
         } else {
             Obstacle::NothingPasses
         })
+    }
+
+    /// Whether the peer names the address that our NAT has outside.
+    fn shares_public_address(&self) -> bool {
+        let is_own = |ip: IpAddr| self.local.iter().any(|own| own.kind == CandidateKind::Host && own.addr.ip() == ip);
+        let outer = self.local.iter().filter(|own| own.kind == CandidateKind::ServerReflexive);
+        let mut outer = outer.map(|own| own.addr.ip()).filter(|ip| !is_own(*ip));
+        outer.any(|ip| self.pairs.iter().any(|pair| pair.signalled && pair.candidate.addr.ip() == ip))
     }
 
     fn next_attempt_at(&self) -> Option<Instant> {

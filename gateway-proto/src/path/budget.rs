@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::id::RelayId;
+
 /// Most probes of one kind (asking, answering) that leave in any minute: a full bucket and a minute of refill. A full
 /// round is 3 × 7 × pairs; firewalls in hospitals drown in more.
 pub const MAX_PROBES_PER_MINUTE: u32 = PROBE_BURST + 60 * PROBE_REFILL_PER_SECOND;
@@ -11,6 +13,9 @@ const PROBE_REFILL_PER_SECOND: u32 = 4;
 
 /// What bursts leave over for heartbeats and proofs.
 const RESERVE: f64 = 40.0;
+
+/// Relays that have a budget of their own: more than a gateway is attached to.
+const MAX_RELAYS: usize = 16;
 
 /// A token bucket over virtual time.
 #[derive(Debug, Clone)]
@@ -36,9 +41,9 @@ impl Budget {
         Self::new(PROBE_BURST.into(), PROBE_REFILL_PER_SECOND.into(), now)
     }
 
-    /// For handshakes started by what a relay hands us: each costs several curve multiplications, and an honest peer
+    /// For handshakes started by what one relay hands us: each costs several curve multiplications, and an honest peer
     /// makes one in two seconds at the most.
-    pub(super) fn for_handshakes(now: Instant) -> Self {
+    fn for_handshakes(now: Instant) -> Self {
         Self::new(10.0, 0.5, now)
     }
 
@@ -67,6 +72,28 @@ impl Budget {
     }
 }
 
+/// Budgets for handshakes, one for each relay that hands us offers: a relay that makes them up uses up its own, and the peer's
+/// go on to come over the others.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OfferBudgets(Vec<(RelayId, Budget)>);
+
+impl OfferBudgets {
+    /// Takes one token of this relay, if there is one. Of more relays than there is room for, the one that handed us an offer
+    /// longest ago makes room.
+    pub(super) fn take(&mut self, relay: RelayId, now: Instant) -> bool {
+        let mut budget = match self.0.iter().position(|(known, _)| *known == relay) {
+            Some(at) => self.0.remove(at).1,
+            None => Budget::for_handshakes(now),
+        };
+        let granted = budget.take(Priority::Decide, now);
+        if self.0.len() >= MAX_RELAYS {
+            self.0.remove(0);
+        }
+        self.0.push((relay, budget));
+        granted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +117,19 @@ mod tests {
         let mut budget = Budget::for_probes(start);
         while budget.take(Priority::Search, start) {}
         assert!(budget.take(Priority::Decide, start));
+    }
+
+    #[test]
+    fn a_relay_that_floods_offers_uses_up_its_own_budget_and_the_table_stays_small() {
+        let (mut budgets, start) = (OfferBudgets::default(), start());
+        let relay = |n: u8| RelayId::from_bytes([n; 16]);
+        let granted = (0..1_000).filter(|_| budgets.take(relay(0), start)).count();
+        assert_eq!(granted, 10);
+        assert!(budgets.take(relay(1), start), "another relay's offers are looked at");
+        assert!(budgets.take(relay(0), start + Duration::from_secs(2)));
+        for n in 2..200 {
+            assert!(budgets.take(relay(n), start));
+            assert!(budgets.0.len() <= MAX_RELAYS);
+        }
     }
 }

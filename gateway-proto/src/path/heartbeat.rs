@@ -63,6 +63,12 @@ pub(super) struct Heartbeat {
     next_ping_at: Instant,
     silence: Option<Silence>,
     sent: u32,
+    /// When the last one went.
+    asked_at: Option<Instant>,
+    /// The next ping has full size, whatever the plan.
+    full_next: bool,
+    /// When the last one of full size went.
+    full_sent_at: Option<Instant>,
     /// The next ping is asked with little patience, because of this.
     suspicion: Option<Suspicion>,
 }
@@ -78,6 +84,8 @@ pub(super) enum Suspicion {
     PeerDoubts,
     /// The handshake of a tunnel has no answer.
     DialledInVain,
+    /// The tunnel loses large packets: small ones may pass, and hide it.
+    LargeLost,
 }
 
 /// Since the oldest ping without an answer.
@@ -97,7 +105,16 @@ struct Silence {
 impl Heartbeat {
     /// For a path just promoted: the proof was its first heartbeat. One of the two sides leads.
     pub(super) fn new(leads: bool, active: bool, now: Instant) -> Self {
-        Self { leads, next_ping_at: now + interval(active, leads), silence: None, sent: 0, suspicion: None }
+        Self {
+            leads,
+            next_ping_at: now + interval(active, leads),
+            silence: None,
+            sent: 0,
+            asked_at: None,
+            full_next: false,
+            full_sent_at: None,
+            suspicion: None,
+        }
     }
 
     /// Whether data has to be duplicated.
@@ -110,11 +127,18 @@ impl Heartbeat {
         self.silence.filter(|silence| silence.misses > 0).map(|silence| silence.since)
     }
 
-    /// Streams opened or closed.
+    /// Streams opened or closed. The first after a while asks at once; where each message is a connection of its own, one
+    /// question a second is enough for all of them.
     pub(super) fn set_active(&mut self, active: bool, now: Instant) {
-        if active && self.next_ping_at > now {
-            self.next_ping_at = now;
+        if active {
+            let due = self.asked_at.map_or(now, |at| now.max(at + ACTIVE_INTERVAL));
+            self.next_ping_at = self.next_ping_at.min(due);
         }
+    }
+
+    /// Somebody misses an answer: asked now.
+    pub(super) fn ask(&mut self, now: Instant) {
+        self.next_ping_at = self.next_ping_at.min(now);
     }
 
     /// The peer asked on this path: when idle, our own question can wait its turn.
@@ -134,6 +158,15 @@ impl Heartbeat {
             silence.suspicion = Some(suspicion);
             let patience = patience(silence.misses, silence.suspicion, rtt);
             silence.next_miss_at = silence.next_miss_at.min(now + patience);
+        }
+    }
+
+    /// Large packets were lost: is one of full size answered? Asked at most once a second, and not beside another question.
+    pub(super) fn suspect_size(&mut self, rtt: Duration, now: Instant) {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < ACTIVE_INTERVAL;
+        if self.silence.is_none() && !self.full_sent_at.is_some_and(is_recent) {
+            self.full_next = true;
+            self.suspect(Suspicion::LargeLost, rtt, now);
         }
     }
 
@@ -163,9 +196,13 @@ impl Heartbeat {
                     self.next_ping_at = now;
                     match silence.suspicion {
                         Some(Suspicion::HeardElsewhere) => Beat::Moved,
-                        Some(Suspicion::NetworkChanged | Suspicion::PeerDoubts | Suspicion::DialledInVain) | None => {
-                            Beat::Doubt
-                        }
+                        Some(
+                            Suspicion::NetworkChanged
+                            | Suspicion::PeerDoubts
+                            | Suspicion::DialledInVain
+                            | Suspicion::LargeLost,
+                        )
+                        | None => Beat::Doubt,
                     }
                 }
             });
@@ -182,10 +219,14 @@ impl Heartbeat {
             }
             Some(_) | None => {
                 let every = if active { PADDED_EVERY } else { PADDED_EVERY_IDLE };
-                self.sent % every == every - 1
+                std::mem::take(&mut self.full_next) || self.sent % every == every - 1
             }
         };
+        if padded {
+            self.full_sent_at = Some(now);
+        }
         self.sent = self.sent.wrapping_add(1);
+        self.asked_at = Some(now);
         self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active, self.leads) };
         let suspicion = self.suspicion.take();
         let silence = self.silence.get_or_insert(Silence {
@@ -239,179 +280,4 @@ fn interval(active: bool, leads: bool) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::path::test_clock::start;
-
-    const RTT: Duration = Duration::from_millis(20);
-
-    /// Runs a path that answers nothing from `start` on; returns the milliseconds of each beat.
-    fn run_silent(heartbeat: &mut Heartbeat, active: bool, start: Instant) -> Vec<(u128, Beat)> {
-        let mut beats = Vec::new();
-        while !matches!(beats.last(), Some((_, Beat::Demote { .. }))) {
-            let now = heartbeat.next_at();
-            while let Some(beat) = heartbeat.poll(RTT, active, now) {
-                beats.push(((now - start).as_millis(), beat));
-                if matches!(beat, Beat::Demote { .. }) {
-                    break;
-                }
-            }
-        }
-        beats
-    }
-
-    #[test]
-    fn an_active_path_that_dies_is_distrusted_after_two_seconds_and_left_after_two_and_a_half() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, true, start);
-        let beats = run_silent(&mut heartbeat, true, start);
-        let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
-        assert_eq!(
-            (at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote { full_asked_at: None })),
-            (1_500, 2_000, 2_500)
-        );
-        let pings = beats.iter().filter(|(_, beat)| matches!(beat, Beat::Ping { .. })).count();
-        assert!((4..=8).contains(&pings), "several questions, no storm: {pings}");
-    }
-
-    #[test]
-    fn after_a_change_of_our_network_data_is_duplicated_at_once_and_the_path_is_left_no_sooner_than_usual() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, true, start);
-        heartbeat.suspect(Suspicion::NetworkChanged, RTT, start);
-        let beats = run_silent(&mut heartbeat, true, start);
-        let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
-        let left = at(Beat::Demote { full_asked_at: None });
-        assert_eq!((at(Beat::Doubt), at(Beat::Distrust), left), (100, 200, 1_200));
-        assert!(!heartbeat.seems_moved());
-    }
-
-    #[test]
-    fn a_slow_path_is_duplicated_within_two_and_a_half_seconds_too() {
-        let (start, slow) = (start(), Duration::from_secs(4));
-        let mut heartbeat = Heartbeat::new(true, true, start);
-        let mut now = start;
-        while !heartbeat.is_distrusted() {
-            now = heartbeat.next_at();
-            while heartbeat.poll(slow, true, now).is_some() {}
-        }
-        assert_eq!(now - start, Duration::from_millis(2_500));
-    }
-
-    #[test]
-    fn a_process_that_stood_still_asks_again_before_it_gives_the_path_up() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, true, start);
-        let asked = start + ACTIVE_INTERVAL;
-        assert_eq!(heartbeat.poll(RTT, true, asked), Some(Beat::Ping { padded: false }));
-        let woken = asked + Duration::from_secs(60);
-        let beats: Vec<_> = std::iter::from_fn(|| heartbeat.poll(RTT, true, woken)).collect();
-        assert_eq!(beats, [Beat::Doubt, Beat::Ping { padded: true }]);
-    }
-
-    #[test]
-    fn an_idle_path_is_asked_rarely_and_at_once_when_streams_open() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, false, start);
-        assert_eq!(heartbeat.next_at(), start + IDLE_INTERVAL + BEHIND);
-        heartbeat.set_active(true, start + RTT);
-        assert_eq!(heartbeat.next_at(), start + RTT);
-    }
-
-    /// Two idle ends of a path; gives how many questions each asked, and the longest time without any.
-    fn run_idle(delay: Duration, begun: [Instant; 2], until: Instant) -> ([u32; 2], Duration) {
-        let mut sides = [(true, begun[0]), (false, begun[1])].map(|(leads, at)| Heartbeat::new(leads, false, at));
-        let (mut asked, mut last, mut longest) = ([0, 0], begun[0].max(begun[1]), Duration::ZERO);
-        let mut arriving: Vec<(Instant, usize)> = Vec::new();
-        loop {
-            let due = sides.iter().map(Heartbeat::next_at).chain(arriving.iter().map(|(at, _)| *at)).min().unwrap();
-            if due > until {
-                return (asked, longest);
-            }
-            let (now_here, later): (Vec<_>, Vec<_>) = arriving.into_iter().partition(|(at, _)| *at <= due);
-            arriving = later;
-            for (_, side) in now_here {
-                sides[side].peer_asked(false, due);
-                // Answered at once, and the answer is there before anything is due.
-                sides[1 - side].answered(true, false, due);
-            }
-            for (side, heartbeat) in sides.iter_mut().enumerate() {
-                while let Some(beat) = heartbeat.poll(delay * 2, false, due) {
-                    assert!(matches!(beat, Beat::Ping { .. }), "{beat:?}");
-                    asked[side] += 1;
-                    longest = longest.max(due - last);
-                    last = due;
-                    arriving.push((due + delay, 1 - side));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn two_idle_sides_take_turns_and_the_path_is_never_silent_for_longer_than_a_nat_remembers() {
-        let start = start();
-        let day = Duration::from_secs(86_400);
-        for delay in [1, 20, 150].map(Duration::from_millis) {
-            for apart in [0, 1, 30, 700, 9_000].map(Duration::from_millis) {
-                let (asked, longest) = run_idle(delay, [start, start + apart], start + day);
-                let all = asked[0] + asked[1];
-                assert!(longest < Duration::from_secs(30), "{longest:?}");
-                assert!((3_000..3_700).contains(&all), "{asked:?} in a day, not twice as many");
-                assert!(asked[0].abs_diff(asked[1]) <= 2, "{asked:?}: each proves the path for itself");
-            }
-        }
-    }
-
-    #[test]
-    fn a_peer_that_asks_does_not_put_off_a_question_that_is_open() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, false, start);
-        heartbeat.suspect(Suspicion::PeerDoubts, RTT, start);
-        heartbeat.peer_asked(false, start);
-        assert_eq!(heartbeat.next_at(), start);
-        assert_eq!(heartbeat.poll(RTT, false, start), Some(Beat::Ping { padded: false }));
-        heartbeat.peer_asked(false, start + RTT);
-        assert_eq!(heartbeat.next_at(), start + MIN_SUSPECT_MISS);
-        let mut active = Heartbeat::new(true, true, start);
-        active.peer_asked(true, start);
-        assert_eq!(active.next_at(), start + ACTIVE_INTERVAL);
-    }
-
-    #[test]
-    fn an_answer_ends_the_silence_and_says_when_trust_returns() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, true, start);
-        let mut now = start;
-        while !heartbeat.is_distrusted() {
-            now = heartbeat.next_at();
-            while heartbeat.poll(RTT, true, now).is_some() {}
-        }
-        assert!(heartbeat.answered(true, true, now));
-        assert!(!heartbeat.is_distrusted());
-        assert_eq!(heartbeat.next_at(), now + ACTIVE_INTERVAL);
-        assert!(!heartbeat.answered(true, true, now), "there was nothing to end");
-    }
-
-    #[test]
-    fn a_path_that_only_carries_small_packets_is_left() {
-        let start = start();
-        let mut heartbeat = Heartbeat::new(true, true, start);
-        for _ in 0..100 {
-            let now = heartbeat.next_at();
-            while let Some(beat) = heartbeat.poll(RTT, true, now) {
-                match beat {
-                    Beat::Ping { padded: false } => {
-                        heartbeat.answered(false, true, now + RTT);
-                    }
-                    Beat::Ping { padded: true } | Beat::Doubt | Beat::Moved | Beat::Distrust => {}
-                    Beat::Demote { full_asked_at } => {
-                        let asked_at = full_asked_at.expect("it is known which question has no answer");
-                        assert_eq!(now - asked_at, 3 * MIN_MISS);
-                        return;
-                    }
-                }
-            }
-        }
-        panic!("pings pass, data dies, and nobody noticed");
-    }
-}
+mod tests;

@@ -20,6 +20,28 @@ const BAD_PERCENT: u64 = 30;
 /// Samples kept; the driver gives a few a second.
 const MAX_SAMPLES: usize = 32;
 
+/// Lost packets as large as this on average are those that a path with too small an MTU loses: QUIC's datagrams have 1,200
+/// bytes at least where they are full.
+const LARGE: u64 = 1_000;
+
+/// What the tunnel sent, and declared lost, between two looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets declared lost.
+    pub lost: u64,
+    /// Bytes of those.
+    pub lost_bytes: u64,
+}
+
+impl Carried {
+    /// Several large packets were lost, and not only a few of many.
+    pub(super) fn loses_large_ones(self) -> bool {
+        self.lost >= 2 && self.lost_bytes >= self.lost * LARGE && self.lost * 100 > self.sent * BAD_PERCENT
+    }
+}
+
 /// What was sent and lost lately.
 #[derive(Debug, Default)]
 pub(super) struct LossMeter {
@@ -48,6 +70,16 @@ impl LossMeter {
 mod tests {
     use super::*;
     use crate::path::test_clock::start;
+
+    #[test]
+    fn a_share_of_large_packets_lost_is_told_from_loss_of_any_size() {
+        let loses = |sent, lost, lost_bytes| Carried { sent, lost, lost_bytes }.loses_large_ones();
+        assert!(loses(6, 3, 3 * 1_200));
+        assert!(!loses(6, 3, 3 * 400), "small ones: nothing to do with the MTU");
+        assert!(!loses(6, 1, 1_452), "one is chance");
+        assert!(!loses(1_000, 200, 200 * 1_452), "a fifth of a transfer is a bad line");
+        assert!(!loses(0, 0, 0));
+    }
 
     fn verdicts(samples: &[(u64, u64)]) -> Vec<bool> {
         let (start, mut meter) = (start(), LossMeter::default());

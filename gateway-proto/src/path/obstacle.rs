@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Obstacle {
     /// No connection with this peer needs one.
     NotWanted,
-    /// Our own configuration wants none. Said by the driver: an agent is only told that none is wanted.
+    /// Our own configuration wants none.
     SwitchedOff,
     /// We have no address to offer.
     NoAddress,
@@ -31,6 +31,8 @@ pub enum Obstacle {
     },
     /// One NAT gives every destination another port, and guessing has not found it.
     PortNotGuessed,
+    /// Both sides have one public address, and no probe came through.
+    SameNat,
     /// No probe came through.
     NothingPasses,
 }
@@ -59,6 +61,10 @@ impl fmt::Display for Obstacle {
                  sides, makes a direct path possible (it is off on the partner's side)"
             }
             Self::PortNotGuessed => "one NAT uses another port per destination, and guessing the port did not succeed",
+            Self::SameNat => {
+                "both sides are behind one public address: their router does not turn packets round (hairpin), and a firewall \
+                 or a missing route keeps their own networks apart; letting UDP pass between these makes a direct path possible"
+            }
             Self::NothingPasses => "no packet passes between the two sites: a firewall drops UDP",
         })
     }

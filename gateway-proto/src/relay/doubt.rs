@@ -37,9 +37,12 @@ pub struct Doubt {
 }
 
 impl Doubt {
-    /// Somebody misses an answer. `rtt` is the round trip to the relay, zero when it is not known.
-    pub fn ask(&mut self, rtt: Duration, now: Instant) {
+    /// Somebody misses an answer. `rtt` is the round trip to the relay, zero when it is not known. True when the relay is to
+    /// be asked now: each doubt begins with a question of its own, or silence would prove nothing.
+    pub fn ask(&mut self, rtt: Duration, now: Instant) -> bool {
+        let begins = self.asked.is_none();
         self.asked.get_or_insert((now, rtt));
+        begins
     }
 
     /// Something came from the relay. True when the standing changed.
@@ -90,8 +93,8 @@ mod tests {
     fn a_silent_relay_is_suspected_soon_and_doubtful_later() {
         let (mut doubt, now) = (Doubt::default(), Instant::now());
         assert_eq!(doubt.poll_timeout(), None);
-        doubt.ask(10 * MS, now);
-        doubt.ask(10 * MS, now + 100 * MS);
+        assert!(doubt.ask(10 * MS, now));
+        assert!(!doubt.ask(10 * MS, now + 100 * MS), "it is asked already");
         assert_eq!(doubt.poll_timeout(), Some(now + 280 * MS), "the first question counts");
         assert!(!doubt.handle_timeout(now + 279 * MS));
         assert!(doubt.handle_timeout(now + 280 * MS));
@@ -100,6 +103,7 @@ mod tests {
         assert_eq!((doubt.standing(), doubt.poll_timeout()), (Standing::Doubtful, None));
         assert!(doubt.heard() && !doubt.heard());
         assert_eq!((doubt.standing(), doubt.poll_timeout()), (Standing::Sound, None));
+        assert!(doubt.ask(10 * MS, now + 731 * MS), "however short ago it was asked and heard");
     }
 
     #[test]

@@ -4,16 +4,20 @@
 //! peer sends shows the other half. One that used to be heard over the relay we use for it, and is heard over another one
 //! only, has left the first one, whatever that relay says of itself: where a peer is heard, it hears.
 //!
-//! Three steps, each undone by the first packet over the relay we use: a peer's packets over another relay than those of late
-//! are *news*, and for a moment both relays are used; they stay in use when packets keep coming over the other one only; and then
-//! the other one is used instead, for as long as that lasts. Copies over both relays call for no copies in return.
+//! But who sent a packet is the relay's word too, until QUIC has opened it. So hearing alone only *adds*: a peer's packets over
+//! another relay than those of late are *news*, and for a moment both relays are used; they stay in use while packets keep
+//! coming over the other one only. To go over the other one *instead* takes an answer of the peer, end to end, that came when
+//! nothing had come over the relay in use for a while. And it ends at once when something goes unanswered: then both are used again,
+//! and a relay that goes on to bring packets and takes none there is not used instead for a minute. The first packet over the
+//! usual relay undoes it all. Copies over both relays call for no copies in return.
 //!
 //! The two ends of a pair may have different homes: then each is heard over another relay than it is sent to over. Of
 //! the two, the one that [follows](Heard::new) goes to where the other one is heard, so that a pair uses one relay; the other
-//! one moves only when it had heard the peer over its own choice before.
+//! one moves only when it had heard the peer over its own choice before, or when that choice is [doubted](Heard::doubt).
 
 use std::time::{Duration, Instant};
 
+use super::lately::{Lately, elapsed};
 use crate::id::RelayId;
 
 /// A relay over which a peer was heard within this time is no other one than before.
@@ -26,31 +30,40 @@ const COPIES: Duration = Duration::from_millis(300);
 /// follows, and for the other one, so that the two never cross each other again and again.
 const FOLLOWS_AFTER: Duration = Duration::from_millis(500);
 const MOVES_AFTER: Duration = Duration::from_secs(1);
-/// Relays remembered: more than a gateway is attached to. The one heard longest ago goes first.
-const MAX_RELAYS: usize = 16;
+/// A relay that swallows what we send is not used instead of another for so long.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// Heard within this time before an answer is missed, which takes a second, a peer does not stand still and is not gone.
+const STILL_HEARD: Duration = Duration::from_millis(500);
 
-/// Which relay to use for a peer, as far as its packets say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hearing {
-    /// The one chosen otherwise.
-    Usual,
-    /// That one and this one.
-    Beside(RelayId),
-    /// This one instead.
-    Instead(RelayId),
+/// Which relays to use for a peer, as far as its packets say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hearing {
+    /// Instead of the one that is chosen otherwise.
+    pub(super) instead: Option<RelayId>,
+    /// Beside the one that is used.
+    pub(super) beside: Option<RelayId>,
+    /// The one beside would be used instead if an answer of the peer came over it.
+    pub(super) awaits_proof: bool,
 }
 
 /// When one peer was heard over which relay. See the module's description.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub(super) struct Heard {
     follows: bool,
-    relays: Vec<(RelayId, Instant)>,
+    relays: Lately,
     /// The newest other relay, and when it was news.
     news: Option<(RelayId, Instant)>,
     /// The relay that is used for the peer when nothing speaks against it.
     usual: Option<RelayId>,
-    /// Where the peer is heard since it was heard over that one last, or since that one was chosen.
+    /// The one that is used instead, since it was proved.
+    instead: Option<Elsewhere>,
+    /// Where the peer is heard since it was heard over the relay in use last, or since that one was chosen.
     elsewhere: Option<Elsewhere>,
+    /// Relays used instead over which something went unanswered, and those of them that were heard all the while.
+    vain: Lately,
+    refused: Lately,
+    /// The relay in use of which nobody says, or of which it is in question, that it reaches the peer.
+    doubted: Option<RelayId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,38 +73,45 @@ struct Elsewhere {
     last: Instant,
     /// What it amounted to when it was told last.
     told: Strength,
+    /// An answer of the peer from then on came over this relay.
+    proof_from: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Strength {
-    /// Perhaps a copy of what comes over the usual relay in a moment.
+    /// Perhaps a copy of what comes over the relay in use in a moment.
     Nothing,
     Beside,
+    /// If it is proved.
     Instead,
 }
 
 impl Heard {
     /// Nothing was heard yet. Of the two sides of a pair, exactly one follows: that with the smaller key.
-    pub fn new(follows: bool) -> Self {
+    pub(super) fn new(follows: bool) -> Self {
         Self { follows, ..Self::default() }
     }
 
-    /// A packet of the peer came over this relay. True when [`Self::hearing`] may say something else than before; a peer
-    /// that sends over two relays makes that no more than once in ten seconds for each of them.
-    pub fn note(&mut self, relay: RelayId, now: Instant) -> bool {
+    /// A packet that seems to be the peer's came over this relay. True when [`Self::hearing`] may say something else than before;
+    /// a peer that sends over two relays makes that no more than once in ten seconds for each of them.
+    pub(super) fn note(&mut self, relay: RelayId, now: Instant) -> bool {
         let is_news = self.remember(relay, now);
-        if is_news && self.usual != Some(relay) {
+        if self.usual == Some(relay) {
+            let had_moved = self.instead.take().is_some();
+            return self.end_elsewhere() || had_moved || is_news;
+        }
+        if let Some(instead) = self.instead.as_mut().filter(|instead| instead.relay == relay) {
+            instead.last = now;
+            return self.end_elsewhere() || is_news;
+        }
+        if is_news {
             self.news = Some((relay, now));
         }
-        if self.usual == Some(relay) {
-            let was = self.elsewhere.take();
-            return is_news || was.is_some_and(|was| was.told > Strength::Nothing);
-        }
         let patience = self.patience();
-        // A second other relay takes the place of the first one when that falls silent.
-        self.elsewhere = self.elsewhere.filter(|known| known.relay == relay || elapsed(known.last, now) < NEWS);
-        let begun = Elsewhere { relay, first: now, last: now, told: Strength::Nothing };
-        let elsewhere = self.elsewhere.get_or_insert(begun);
+        // A second other relay takes the place of the first one when that falls silent, or when it is news itself.
+        let stays = |known: &Elsewhere| known.relay == relay || (!is_news && elapsed(known.last, now) < NEWS);
+        self.elsewhere = self.elsewhere.filter(stays);
+        let elsewhere = self.elsewhere.get_or_insert(Elsewhere::begun(relay, now));
         if elsewhere.relay == relay {
             elsewhere.last = now;
         }
@@ -101,27 +121,91 @@ impl Heard {
         is_news || strength > told
     }
 
-    /// Which relay to use, when `usual` is chosen otherwise: by the peer's home, and by what the relays say of themselves.
+    /// Which relays to use, when `usual` is chosen otherwise: by the peer's home, and by what the relays say of themselves.
+    /// `answered_at` is when the peer answered last, end to end, and nothing of it comes by any other way than over relays.
     ///
     /// Another usual relay than the last time is tried: what was heard before speaks for or against the former one.
-    pub fn hearing(&mut self, usual: Option<RelayId>, now: Instant) -> Hearing {
+    pub(super) fn hearing(&mut self, usual: Option<RelayId>, answered_at: Option<Instant>, now: Instant) -> Hearing {
         if self.usual != usual {
-            self.usual = usual;
-            self.elsewhere = None;
+            (self.usual, self.instead, self.elsewhere) = (usual, None, None);
         }
-        let moves = self.follows || usual.is_some_and(|usual| self.relays.iter().any(|(relay, _)| *relay == usual));
-        let patience = self.patience();
-        if let Some(elsewhere) = self.elsewhere.filter(|_| moves) {
-            match elsewhere.strength(patience, now) {
-                Strength::Instead => return Hearing::Instead(elsewhere.relay),
-                Strength::Beside => return Hearing::Beside(elsewhere.relay),
-                Strength::Nothing => {}
-            }
+        let lasting = self.lasting(now);
+        let is_proved = lasting.is_some_and(|elsewhere| answered_at.is_some_and(|at| at >= elsewhere.proof_from));
+        let may_move = lasting.is_some_and(|elsewhere| !self.is_refused(elsewhere.relay, now));
+        if is_proved && may_move && lasting.is_some_and(|e| e.strength(self.patience(), now) == Strength::Instead) {
+            self.instead = self.elsewhere.take();
         }
-        match self.news.filter(|(relay, at)| elapsed(*at, now) < NEWS && Some(*relay) != usual) {
-            Some((relay, _)) => Hearing::Beside(relay),
-            None => Hearing::Usual,
+        let instead = self.instead.map(|instead| instead.relay);
+        let lasting = self.lasting(now).map(|elsewhere| elsewhere.relay);
+        Hearing {
+            instead,
+            beside: lasting.or(self.news(now)),
+            awaits_proof: lasting.is_some() && may_move && !is_proved,
         }
+    }
+
+    /// Something went unanswered that went over the relay used instead: both are used again.
+    ///
+    /// A peer that stands still answers nothing either, but is not heard meanwhile. The second time within a minute it is the
+    /// relay's fault in any case.
+    pub(super) fn in_vain(&mut self, now: Instant) {
+        let Some(mut instead) = self.instead.take() else { return };
+        let again = self.vain.note(instead.relay, now).is_some_and(|at| elapsed(at, now) < REFUSED_FOR);
+        if again || elapsed(instead.last, now) < STILL_HEARD {
+            self.refused.note(instead.relay, now);
+        }
+        instead.proof_from = now;
+        self.elsewhere.get_or_insert(instead);
+    }
+
+    /// Nothing speaks for it that this relay reaches the peer: if it is the one in use, the peer is followed from it although it was never
+    /// heard over it.
+    pub(super) fn doubt(&mut self, relay: Option<RelayId>) {
+        self.doubted = relay;
+    }
+
+    /// Whether the peer was heard over this relay of late.
+    pub(super) fn is_recent(&self, relay: RelayId, now: Instant) -> bool {
+        self.relays.is_within(RECENT, relay, now)
+    }
+
+    /// Whether it is being heard over it.
+    pub(super) fn is_heard_now(&self, relay: RelayId, now: Instant) -> bool {
+        self.relays.is_within(NEWS, relay, now)
+    }
+
+    /// When [`Self::hearing`] says something else without another packet.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let news = self.news.map(|(_, at)| at + NEWS);
+        let beside = self.elsewhere.map(|elsewhere| elsewhere.first + COPIES);
+        let forgiven = self.elsewhere.and_then(|elsewhere| self.refused.at(elsewhere.relay)).map(|at| at + REFUSED_FOR);
+        [news, beside, forgiven].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// The peer is heard where it is sent to. True when it was said to be heard elsewhere.
+    fn end_elsewhere(&mut self) -> bool {
+        self.elsewhere.take().is_some_and(|elsewhere| elsewhere.told > Strength::Nothing)
+    }
+
+    /// Where the peer is heard for longer than a copy takes, if it may be followed there.
+    fn lasting(&self, now: Instant) -> Option<Elsewhere> {
+        let in_use = self.in_use();
+        let was_heard = in_use.is_some_and(|relay| self.relays.at(relay).is_some());
+        let moves = self.follows || was_heard || (in_use.is_some() && in_use == self.doubted);
+        self.elsewhere.filter(|elsewhere| moves && elsewhere.strength(self.patience(), now) >= Strength::Beside)
+    }
+
+    fn news(&self, now: Instant) -> Option<RelayId> {
+        let news = self.news.filter(|(relay, at)| elapsed(*at, now) < NEWS && Some(*relay) != self.in_use());
+        news.map(|(relay, _)| relay)
+    }
+
+    fn in_use(&self) -> Option<RelayId> {
+        self.instead.map(|instead| instead.relay).or(self.usual)
+    }
+
+    fn is_refused(&self, relay: RelayId, now: Instant) -> bool {
+        self.refused.is_within(REFUSED_FOR, relay, now)
     }
 
     fn patience(&self) -> Duration {
@@ -131,22 +215,17 @@ impl Heard {
     /// True when this relay is another one than those of late.
     fn remember(&mut self, relay: RelayId, now: Instant) -> bool {
         let recent = |at: Instant| elapsed(at, now) < RECENT;
-        let was_recent = match self.relays.iter_mut().find(|(known, _)| *known == relay) {
-            Some((_, at)) => recent(std::mem::replace(at, now)),
-            None => {
-                if self.relays.len() >= MAX_RELAYS {
-                    let oldest = self.relays.iter().map(|(_, at)| *at).min();
-                    self.relays.retain(|(_, at)| Some(*at) != oldest);
-                }
-                self.relays.push((relay, now));
-                false
-            }
-        };
-        !was_recent && self.relays.iter().any(|(other, at)| *other != relay && recent(*at))
+        let was_recent = self.relays.note(relay, now).is_some_and(recent);
+        !was_recent && self.relays.iter().any(|(other, at)| other != relay && recent(at))
     }
 }
 
 impl Elsewhere {
+    fn begun(relay: RelayId, now: Instant) -> Self {
+        // What was answered sooner may have come over the relay in use just before.
+        Self { relay, first: now, last: now, told: Strength::Nothing, proof_from: now + COPIES }
+    }
+
     fn strength(&self, patience: Duration, now: Instant) -> Strength {
         // One packet may be a copy whose other half was lost: to move takes some that came one after the other.
         if elapsed(self.first, self.last) >= patience {
@@ -159,133 +238,5 @@ impl Elsewhere {
     }
 }
 
-fn elapsed(since: Instant, now: Instant) -> Duration {
-    now.saturating_duration_since(since)
-}
-
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-    const HOME: RelayId = RelayId::from_bytes([1; 16]);
-    const OTHER: RelayId = RelayId::from_bytes([2; 16]);
-    const THIRD: RelayId = RelayId::from_bytes([3; 16]);
-
-    /// A peer that was heard over its home until now.
-    fn at_home(follows: bool) -> (Heard, Instant) {
-        let (mut heard, now) = (Heard::new(follows), Instant::now());
-        heard.hearing(Some(HOME), now);
-        assert!(!heard.note(HOME, now));
-        (heard, now)
-    }
-
-    #[test]
-    fn a_peer_whose_packets_come_over_another_relay_is_noticed_once() {
-        let (mut heard, start) = (Heard::new(true), Instant::now());
-        let mut arrives =
-            |(relay, secs): (usize, u64)| heard.remember([HOME, OTHER][relay], start + Duration::from_secs(secs));
-        assert_eq!([(0, 0), (0, 8), (1, 9), (1, 9)].map(&mut arrives), [false, false, true, false]);
-        assert_eq!([(0, 10), (1, 11), (0, 15), (1, 20)].map(&mut arrives), [false; 4], "copies over both are no news");
-        assert_eq!([(1, 29), (0, 30), (0, 99)].map(&mut arrives), [false, true, false], "nor is a long silence");
-    }
-
-    /// The relay that we use answers us and not the peer, which went to another one.
-    #[test]
-    fn a_peer_is_followed_to_the_relay_over_which_alone_it_is_heard_and_stays_there() {
-        for (follows, patience) in [(true, FOLLOWS_AFTER), (false, MOVES_AFTER)] {
-            let (mut heard, now) = at_home(follows);
-            let moved = now + 5 * MS;
-            let mut last = Hearing::Usual;
-            for step in 0..200_u32 {
-                let at = moved + step * 50 * MS;
-                heard.note(OTHER, at);
-                let hearing = heard.hearing(Some(HOME), at);
-                assert_ne!(hearing, Hearing::Usual, "from the first packet on something is sent where it hears");
-                let expected = if at - moved < patience { Hearing::Beside(OTHER) } else { Hearing::Instead(OTHER) };
-                assert_eq!(hearing, expected, "after {:?}", at - moved);
-                last = hearing;
-            }
-            let later = moved + Duration::from_secs(60);
-            assert_eq!(heard.hearing(Some(HOME), later), last, "a silent peer has not come back");
-            assert!(heard.note(HOME, later), "what is to be done is told at once");
-            assert_eq!(heard.hearing(Some(HOME), later), Hearing::Usual);
-        }
-    }
-
-    #[test]
-    fn an_idle_peer_that_went_away_is_found_by_its_second_packet() {
-        let (mut heard, now) = at_home(false);
-        assert!(heard.note(OTHER, now + 7_000 * MS));
-        assert_eq!(heard.hearing(Some(HOME), now + 9_000 * MS), Hearing::Beside(OTHER), "not only for a moment");
-        assert!(heard.note(OTHER, now + 14_000 * MS));
-        assert_eq!(heard.hearing(Some(HOME), now + 14_000 * MS), Hearing::Instead(OTHER));
-    }
-
-    #[test]
-    fn copies_over_two_relays_change_nothing_for_long_and_are_told_once() {
-        let (mut heard, start) = at_home(false);
-        let mut told = 0;
-        for step in 0..400_u32 {
-            let at = start + step * 20 * MS;
-            told += u32::from(heard.note(OTHER, at));
-            told += u32::from(heard.note(HOME, at + 15 * MS));
-            if step * 20 * MS > NEWS {
-                assert_eq!(heard.hearing(Some(HOME), at + 15 * MS), Hearing::Usual);
-            }
-        }
-        assert_eq!(told, 1);
-    }
-
-    #[test]
-    fn of_two_with_different_homes_one_follows_the_other_and_neither_goes_on_for_ever() {
-        let start = Instant::now();
-        let (mut small, mut great) = (Heard::new(true), Heard::new(false));
-        // Each uses the other one's home.
-        let (mut from_small, mut from_great) = (THIRD, OTHER);
-        let mut moves = 0;
-        for step in 0..1_000_u32 {
-            let at = start + step * 20 * MS;
-            let (small_hears, great_hears) = (from_great, from_small);
-            for (heard, usual, sends, hears) in
-                [(&mut small, THIRD, &mut from_small, small_hears), (&mut great, OTHER, &mut from_great, great_hears)]
-            {
-                heard.note(hears, at);
-                let to = match heard.hearing(Some(usual), at) {
-                    Hearing::Instead(relay) => relay,
-                    Hearing::Usual | Hearing::Beside(_) => usual,
-                };
-                moves += u32::from(std::mem::replace(sends, to) != to);
-            }
-        }
-        assert_eq!((from_small, from_great, moves), (OTHER, OTHER, 1));
-    }
-
-    #[test]
-    fn whoever_left_a_relay_and_comes_back_to_it_is_not_held_by_the_one_that_followed() {
-        let (mut heard, start) = at_home(true);
-        // Home did not answer us; the peer followed, and is heard over the other relay.
-        let mut at = start;
-        for step in 0..100_u32 {
-            at = start + step * 50 * MS;
-            heard.note(OTHER, at);
-            assert_eq!(heard.hearing(Some(OTHER), at), Hearing::Usual);
-        }
-        // Home answers again. What is still under way over the other one is no reason to leave it.
-        assert!(!matches!(heard.hearing(Some(HOME), at), Hearing::Instead(_)));
-        heard.note(OTHER, at + 40 * MS);
-        heard.note(HOME, at + 80 * MS);
-        assert_eq!(heard.hearing(Some(HOME), at + 80 * MS), Hearing::Usual);
-    }
-
-    #[test]
-    fn no_more_relays_are_remembered_than_there_is_room_for() {
-        let (mut heard, start) = (Heard::new(true), Instant::now());
-        for step in 0..100_u8 {
-            heard.note(RelayId::from_bytes([step; 16]), start + u32::from(step) * MS);
-            assert!(heard.relays.len() <= MAX_RELAYS);
-        }
-        assert!(heard.relays.iter().all(|(_, at)| *at >= start + 84 * MS), "the oldest go first");
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use gateway_proto::{
+    id::RelayId,
     path::{
         Candidate, CandidateKind, GuessOutcome, LocalSocket, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY,
         MAX_PROBES_PER_MINUTE, NatMapping, NatView, PathAgent, PathConfig, PathEvent, PathReason, PathTransmit,
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 use super::nat::Nat;
 
 const UNIX_MS: u64 = 1_800_000_000_000;
+const RELAY: RelayId = RelayId::from_bytes([1; 16]);
 /// Two relays with two STUN ports each.
 const REFLECTORS: [([u8; 4], u16); 4] =
     [([203, 0, 113, 1], 3478), ([203, 0, 113, 1], 3479), ([203, 0, 113, 2], 3478), ([203, 0, 113, 2], 3479)];
@@ -358,7 +360,7 @@ impl World {
         match message {
             InFlight::Signal(sealed) => {
                 // A refused signal is part of some tests; the agents count it.
-                let _ = s.agent.handle_signal(&sealed, now, UNIX_MS + at.as_millis() as u64);
+                let _ = s.agent.handle_signal(RELAY, &sealed, now, UNIX_MS + at.as_millis() as u64);
             }
             InFlight::RelayedData => s.receive_data(at),
             InFlight::Direct { from, to, packet } => {
@@ -443,6 +445,7 @@ fn agent(site: usize, generation: u8, seed: u64, allow_guessing: bool, now: Inst
         remote_noise: PublicKey::from(&secret(1 - site)).to_bytes(),
         pair_secret: Zeroizing::new([9; 32]),
         allow_loopback: false,
+        allow_direct: true,
         allow_guessing,
     };
     let mut seed = seed_bytes(seed);

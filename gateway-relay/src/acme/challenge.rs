@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -16,7 +17,10 @@ use axum::{
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 
-use crate::{accept::LimitAcceptor, app::HEADER_TIMEOUT};
+use crate::accept::LimitAcceptor;
+
+/// A request head that takes longer is no certificate authority's.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Token and key authorization of the challenges under way. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -405,6 +405,12 @@ impl Checker {
                 50,
                 one,
             ),
+            connections_per_source: self.size(
+                "limits.connections_per_source",
+                limits.connections_per_source,
+                1_000,
+                1..=1_000_000,
+            ),
             stun_per_second_per_source: self.rate(
                 "limits.stun_per_second_per_source",
                 limits.stun_per_second_per_source,

@@ -63,6 +63,7 @@ pub(super) struct Limits {
     pub(super) signals_per_second: Option<i64>,
     pub(super) accept_per_second: Option<i64>,
     pub(super) accept_per_second_per_source: Option<i64>,
+    pub(super) connections_per_source: Option<i64>,
     pub(super) stun_per_second_per_source: Option<i64>,
 }
 

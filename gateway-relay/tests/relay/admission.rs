@@ -1,16 +1,24 @@
 //! Who gets in, and what everybody else is told.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::SinkExt;
-use gateway_net::ws::{self, Message, StatusCode, WsError};
+use gateway_net::{
+    tls::{ServerTrust, client_config},
+    ws::{self, Message, StatusCode, WsError},
+};
 use gateway_proto::{
     id::RelayId,
     relay::{ClientFrame, RefusalCode, RelayFrame, sign_admission},
     signed::RelayToken,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use crate::harness::{TestRelay, address, control, gateway};
+use crate::harness::{TestRelay, address, control, gateway, within};
 
 #[tokio::test]
 async fn an_admitted_gateway_learns_its_address_and_its_limits() {
@@ -75,6 +83,38 @@ async fn who_says_nothing_is_closed() {
     let mut link = relay.open().await.unwrap();
     assert_eq!(link.recv().await, None);
     relay.until_metric("links_ended_total{reason=\"AdmissionTimeout\"}", |count| count == 1).await;
+}
+
+/// A stranger's connection that has its TLS and says nothing more.
+async fn mute(relay: &TestRelay) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(relay.ready.listen).await?;
+    let config = client_config(ServerTrust::Pin(relay.ready.tls_pin), &[]);
+    let name = ServerName::try_from("relay.example").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+}
+
+#[tokio::test]
+async fn who_does_not_even_ask_for_a_websocket_is_closed_too() {
+    let relay = TestRelay::with(|config| config.timing.admission = Duration::from_millis(200)).await;
+    let mut stranger = mute(&relay).await.unwrap();
+    // With or without a last word of TLS.
+    let _ = within(stranger.read_to_end(&mut Vec::new())).await;
+    let mut asks = mute(&relay).await.unwrap();
+    asks.write_all(b"GET /nothing HTTP/1.1\r\nhost: relay.example\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within(asks.read_to_end(&mut answer)).await;
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "one answer, and the connection is over");
+}
+
+#[tokio::test]
+async fn one_source_does_not_get_every_place() {
+    let relay = TestRelay::with(|config| config.limits.connections_per_source = 2).await;
+    let (one, _other) = (mute(&relay).await.unwrap(), mute(&relay).await.unwrap());
+    assert!(mute(&relay).await.is_err());
+    assert_eq!(relay.metric("rejected_connections_total{reason=\"SourceFull\"}").await, 1);
+    drop(one);
+    // As soon as the relay has seen that it is gone.
+    within(async { while mute(&relay).await.is_err() {} }).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One admin stream at the owner's gateway: requests judged, written anew to the engine, answers led back.
 
+mod masked;
 mod upload;
 
 use gateway_net::causes::with_causes;
@@ -7,11 +8,11 @@ use gateway_proto::{
     admin::{
         answer::{AnswerHead, own_answer, rewrite_start_file},
         body::{BodyDecoder, LAST_CHUNK, chunk},
+        form::has_one_reading,
         forward::{engine_head, session_check},
         guard::{BodyRule, MAX_LOGIN_LEN, Pass, Refusal, is_bypass},
         head::{Framing, RequestHead},
         operation::Method,
-        redact::Redactor,
     },
     stream::ResetCode,
 };
@@ -93,7 +94,7 @@ impl<'a> Exchange<'a> {
     /// Serves requests until the client ends.
     pub(super) async fn run(&mut self) -> Result<(), ClientError> {
         loop {
-            let head = match self.reader.head().await {
+            let mut head = match self.reader.head().await {
                 Ok(Some(head)) => head,
                 Ok(None) => return Ok(()),
                 Err(ClientError::Head(error)) => {
@@ -104,6 +105,7 @@ impl<'a> Exchange<'a> {
                 }
                 Err(error) => return Err(error),
             };
+            self.owner.keep_own_sessions(&mut head, self.caller);
             let mut record = self.record(head.method.name()).await?;
             let stays_open = self.call(&head, &mut record).await?;
             drop(record);
@@ -233,6 +235,10 @@ impl<'a> Exchange<'a> {
                 );
             }
         }
+        if !has_one_reading(&form) {
+            let reason = "refused by the gateway: the sign-in form can be read in more than one way";
+            return Err(refusal(403, reason.into(), Some(&call.pass)).into());
+        }
         if url::form_urlencoded::parse(&form).any(|(name, value)| name != "password" && is_bypass(&value)) {
             let reason = "refused by the gateway: the bypass account is for local programs";
             return Err(refusal(403, reason.into(), Some(&call.pass)).into());
@@ -268,6 +274,10 @@ impl<'a> Exchange<'a> {
     }
 
     fn note_session(&self, call: &Call<'_>, answer: &AnswerHead) {
+        let set_cookies = || answer.fields.iter().filter(|field| field.name == "set-cookie");
+        for field in set_cookies() {
+            self.owner.session_begun(&field.value, self.caller);
+        }
         let mut sessions = self.owner.sessions();
         if let Some(key) = call.session
             && (answer.status == 401 || matches!(call.pass.template, "/users/_logout" | "/users/_inactivityLogout"))
@@ -275,7 +285,7 @@ impl<'a> Exchange<'a> {
             sessions.forget(&key);
         }
         let (Some(account), 200) = (&call.account, answer.status) else { return };
-        for field in answer.fields.iter().filter(|field| field.name == "set-cookie") {
+        for field in set_cookies() {
             if let Some(key) = key_of_cookie(&field.value) {
                 let session = Session { signed_in: false, account: Some(account.clone()) };
                 sessions.put(key, session, Instant::now());
@@ -349,45 +359,26 @@ impl<'a> Exchange<'a> {
         let Some(mut engine) = self.engine.take() else { return Err(Stop::CutOff) };
         let empty = matches!(answer.framing, Framing::None | Framing::Length(0));
         let good = (200..300).contains(&answer.status) && !empty;
-        let encoded = answer.single("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
-        let withheld = |reason: String| refusal(502, format!("gateway: {reason}"), Some(&call.pass));
         if call.pass.start_file && good {
             let whole = engine.reader.whole_body(answer.framing, MAX_START_FILE).await?;
-            let text = whole.filter(|_| !encoded).and_then(|bytes| String::from_utf8(bytes).ok());
-            let text = text.ok_or_else(|| withheld("the engine's start file is not readable".into()))?;
+            let text = whole.filter(|_| !answer.is_encoded()).and_then(|bytes| String::from_utf8(bytes).ok());
+            let unreadable = || "gateway: the engine's start file is not readable".to_owned();
+            let text = text.ok_or_else(|| refusal(502, unreadable(), Some(&call.pass)))?;
             let text = rewrite_start_file(&text, &call.head.host);
             self.writer.write(&answer.for_client(Framing::Length(text.len() as u64), false)).await?;
             self.writer.write(text.as_bytes()).await?;
+        } else if let Some(redaction) = call.pass.redaction.filter(|_| good) {
+            self.lead_back_masked(call, &answer, &mut engine.reader, redaction).await?;
         } else {
-            let mut redactor = match call.pass.redaction.filter(|_| good) {
-                Some(_) if encoded => return Err(withheld("the engine's answer is compressed".into()).into()),
-                Some(redaction) => {
-                    let media = answer.single("content-type").unwrap_or_default();
-                    Some(Redactor::new(redaction, media).map_err(|error| withheld(error.to_string()))?)
-                }
-                None => None,
-            };
             let framing = match answer.framing {
                 Framing::UntilClose => Framing::Chunked,
-                Framing::Length(_) if redactor.is_some() => Framing::Chunked,
-                framing @ (Framing::None | Framing::Length(_)) => framing,
-                Framing::Chunked => Framing::Chunked,
+                framing @ (Framing::None | Framing::Length(_) | Framing::Chunked) => framing,
             };
             self.writer.write(&answer.for_client(framing, false)).await?;
-            let (mut decoder, mut part, mut output) = (BodyDecoder::new(answer.framing), Vec::new(), Vec::new());
+            let (mut decoder, mut part) = (BodyDecoder::new(answer.framing), Vec::new());
             // From here on nothing but the whole answer may look like one.
             while engine.reader.body(&mut decoder, &mut part).await.map_err(|_| Stop::CutOff)? {
-                output.clear();
-                match &mut redactor {
-                    Some(redactor) => redactor.update(&part, &mut output).map_err(|_| Stop::CutOff)?,
-                    None => output.append(&mut part),
-                }
-                self.send_part(framing, &output).await?;
-            }
-            if let Some(redactor) = redactor {
-                output.clear();
-                redactor.finish(&mut output);
-                self.send_part(framing, &output).await?;
+                self.send_part(framing, &part).await?;
             }
             if framing == Framing::Chunked {
                 self.writer.write(LAST_CHUNK).await?;

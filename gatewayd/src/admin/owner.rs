@@ -10,8 +10,10 @@ use gateway_proto::{
         call::AdminCall,
         forward::forwarded_for,
         guard::{Guard, Pass, Refusal},
+        head::RequestHead,
         limiter::ConnectionLimiter,
         opening::{ActingUser, MAX_OPENING_LEN},
+        sessions::SessionOwners,
     },
     audit::note::StreamEnding,
     id::ConnectionId,
@@ -20,7 +22,7 @@ use gateway_proto::{
 };
 use quinn::RecvStream;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     engine::EngineApi,
@@ -47,6 +49,7 @@ struct Inner {
     sign_ins: Mutex<ConnectionLimiter>,
     calls: Mutex<ConnectionLimiter>,
     sessions: Mutex<Sessions>,
+    session_owners: Mutex<SessionOwners>,
     begun: Instant,
 }
 
@@ -86,6 +89,7 @@ impl OwnerEnd {
             sign_ins: Mutex::new(ConnectionLimiter::sign_ins()),
             calls: Mutex::new(ConnectionLimiter::calls()),
             sessions: Mutex::default(),
+            session_owners: Mutex::default(),
             begun: Instant::now(),
         }))
     }
@@ -149,6 +153,24 @@ impl OwnerEnd {
 
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the sessions of other admin connections out of a request: it is answered as one that shows none.
+    pub(super) fn keep_own_sessions(&self, head: &mut RequestHead, caller: &Caller) {
+        let taken = self.session_owners().keep_own(head, caller.connection);
+        if taken > 0 {
+            let connection = caller.connection;
+            info!(%connection, taken, "a session of another admin connection, or in no plain form, does not pass");
+        }
+    }
+
+    /// The engine sets a cookie in an answer to this caller, who has not seen it yet.
+    pub(super) fn session_begun(&self, set_cookie: &str, caller: &Caller) {
+        self.session_owners().begun(set_cookie, caller.connection);
+    }
+
+    fn session_owners(&self) -> MutexGuard<'_, SessionOwners> {
+        self.0.session_owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a call of this moment is judged by.

@@ -1,4 +1,5 @@
-//! The sessions at the engine that went through this gateway: which of them the engine knows, and whose they are.
+//! The sessions at the engine that went through this gateway: which of them the engine knows, and which account's they are.
+//! That each of them is good on one connection only is `gateway_proto::admin::sessions`.
 //!
 //! Only hashes of what a client shows are kept, so nothing here signs anybody in.
 

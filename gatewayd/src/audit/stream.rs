@@ -70,6 +70,11 @@ impl StreamRecord {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Whether any came.
+    pub fn has_received(&self) -> bool {
+        self.bytes_received.load(Relaxed) > 0
+    }
+
     /// Messages that passed.
     pub fn passed(&self, messages: u64) {
         if messages > 0 && self.messages.load(Relaxed) != UNOBSERVED {

@@ -1,10 +1,14 @@
 //! What the rest of the daemon sees of the policy: an immutable snapshot.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use gateway_proto::{
     id::ConnectionId,
-    policy::{ConnectionEntry, DeniedReason, Policy},
+    policy::{Activation, ConnectionEntry, DeniedReason, LocalEnd, Policy},
 };
 
 /// The policy in force at one moment. Cheap to clone.
@@ -17,6 +21,7 @@ pub struct PolicyView {
     /// Why a policy was refused or is missing, in words.
     pub problem: Option<String>,
     index: Arc<Index>,
+    senders: Arc<HashMap<SocketAddr, u32>>,
 }
 
 /// Position of a connection in the policy by id and role: with itself, a gateway has two entries of one id.
@@ -27,7 +32,8 @@ impl PolicyView {
     pub fn new(policy: Arc<Policy>, confirmed_at: u64) -> Self {
         let entries = policy.connections.iter().enumerate();
         let index = entries.map(|(position, entry)| ((entry.id, is_sender(entry)), position)).collect();
-        Self { policy: Some(policy), confirmed_at, problem: None, index: Arc::new(index) }
+        let senders = Arc::new(senders(&policy));
+        Self { policy: Some(policy), confirmed_at, problem: None, index: Arc::new(index), senders }
     }
 
     /// The same policy with another confirmation and problem.
@@ -46,11 +52,36 @@ impl PolicyView {
         self.policy.as_ref()?.connections.get(position)
     }
 
+    /// How many peers may send to a listener of our engine.
+    pub fn senders_to(&self, engine: SocketAddr) -> u32 {
+        self.senders.get(&engine).copied().unwrap_or(0)
+    }
+
     /// The entry, if the connection may carry data at `now`.
-    pub fn authorize(&self, id: ConnectionId, sender_role: bool, now: u64) -> Result<&Arc<ConnectionEntry>, DeniedReason> {
+    pub fn authorize(
+        &self,
+        id: ConnectionId,
+        sender_role: bool,
+        now: u64,
+    ) -> Result<&Arc<ConnectionEntry>, DeniedReason> {
         let entry = self.connection(id, sender_role).ok_or(DeniedReason::Unknown)?;
         entry.authorize(now, self.confirmed_at).map(|()| entry)
     }
+}
+
+fn senders(policy: &Policy) -> HashMap<SocketAddr, u32> {
+    let active = policy.connections.iter().filter(|entry| entry.activation == Activation::Active);
+    let ends: BTreeSet<_> = active
+        .filter_map(|entry| match &entry.local {
+            LocalEnd::Listener { engine, .. } => Some((*engine, entry.peer)),
+            LocalEnd::Sender { .. } | LocalEnd::AdminOwner | LocalEnd::AdminUser { .. } => None,
+        })
+        .collect();
+    let mut senders = HashMap::new();
+    for (engine, _) in ends {
+        *senders.entry(engine).or_default() += 1;
+    }
+    senders
 }
 
 fn is_sender(entry: &ConnectionEntry) -> bool {

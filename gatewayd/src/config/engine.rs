@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::tls::TlsPin;
+use gateway_net::{document::Section, tls::TlsPin};
 use url::{Host, Url};
-
-use super::document::Section;
 
 const API_ACCEPTED: &str = "\"https://host:port\", with the engine's http.contextpath behind it if it has one, for example \"https://127.0.0.1:8443\"";
 /// A hold of this length is as good as a refusal.

@@ -6,11 +6,10 @@
 use std::{fmt, path::PathBuf};
 
 use gateway_net::{
+    document::Section,
     proxy::{Exemptions, Proxy, ProxyEnvironmentError, ProxyFormatError},
     secret_file::{self, SecretFileError},
 };
-
-use super::document::Section;
 
 const PROXY_ACCEPTED: &str = "\"http://host:port\", \"environment\" (HTTPS_PROXY and NO_PROXY) or \"none\"; a user and password belong \
                               in a file named by proxy_file";

@@ -9,8 +9,8 @@ use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use gateway_net::{
     causes::with_causes,
     proxy::Proxy,
-    tls::{PinError, ServerTrust},
-    ws::{HeaderMap, HeaderValue, Message, WsError, WsOptions, WsStream, WsStreamError},
+    tls::ServerTrust,
+    ws::{HeaderMap, HeaderValue, Message, WsOptions, WsStream, WsStreamError},
 };
 use gateway_proto::{
     api::{
@@ -24,7 +24,6 @@ use gateway_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinError,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +32,7 @@ use url::Url;
 use super::{
     LinkTimes, ReportSource, after,
     audit_reports::{AuditReporter, Compared, Comparison},
+    end::LinkEnd,
     engine_reports::EngineReporter,
     reports::Reporter,
 };
@@ -49,53 +49,20 @@ const OUTBOX: usize = 32;
 /// Reports woken by a change keep this distance, so that a burst of changes is one report.
 const MIN_REPORT_GAP: Duration = Duration::from_millis(100);
 
-/// Why a link ended, or never began.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LinkEnd {
-    #[error("the gateway was enrolled elsewhere")]
-    Moved,
-    #[error("'{0}' is not the address of a control plane: https://host or https://host:port is needed")]
-    Address(String),
-    #[error("the pin saved at the enrolment is not usable; enrol again")]
-    Pin(#[source] PinError),
-    #[error("cannot sign the request to the control plane")]
-    Sign(#[source] serde_json::Error),
-    #[error("cannot connect to the control plane")]
-    Connect(#[source] WsError),
-    #[error(
-        "the control plane does not accept this gateway's signature: either the gateway was removed there, or the clocks \
-         differ by more than 60 s (ours says {now}, Unix seconds)"
-    )]
-    Unauthenticated { now: u64 },
-    #[error("the control plane removed this gateway: nothing is allowed until it is enrolled again")]
-    Removed,
-    #[error("the control plane closed the link")]
-    Closed,
-    #[error("the link to the control plane broke")]
-    Broken(#[source] WsStreamError),
-    #[error("the control plane was silent for {} s", .0.as_secs_f32())]
-    Silent(Duration),
-    #[error("the control plane does not take what we send")]
-    Stuck,
-    #[error("the control plane has policy revision {newest} but did not send it (revision {ours} is in force)")]
-    MissingPolicy { newest: u64, ours: u64 },
-    #[error("a task of the link failed")]
-    Task(#[from] JoinError),
-}
-
-/// Where and how to connect, with a fresh assertion.
+/// Where and how to connect, with a fresh assertion that says it is `now`, Unix seconds.
 pub(super) fn options(
     authority: &Authority,
     enrollment: &Enrollment,
     trust: ServerTrust,
     proxy: Option<Proxy>,
+    now: u64,
 ) -> Result<WsOptions, LinkEnd> {
     let assertion = Assertion {
         key: authority.gateway_key().public(),
         aud: enrollment.audience(),
         method: "GET".to_owned(),
         path: WATCH_PATH.to_owned(),
-        iat: authority.now(),
+        iat: now,
         nonce: format!("{:032x}", u128::from_ne_bytes(gateway_net::random())),
     };
     let assertion = assertion.sign(authority.gateway_key()).map_err(LinkEnd::Sign)?;
@@ -398,7 +365,7 @@ async fn write(
     }
     // It was all that we had to say: the control plane reads it before the end.
     let _ = timeout(limit, sink.close()).await;
-    LinkEnd::Closed
+    LinkEnd::Closed(None)
 }
 
 fn push(outbox: &mpsc::Sender<WatchRequest>, request: WatchRequest) -> Result<(), LinkEnd> {
@@ -408,7 +375,11 @@ fn push(outbox: &mpsc::Sender<WatchRequest>, request: WatchRequest) -> Result<()
 /// `Ok(None)`: a sign of life without content, or content of a newer version.
 fn parse(message: Option<Result<Message, WsStreamError>>) -> Result<Option<WatchEvent>, LinkEnd> {
     match message {
-        None | Some(Ok(Message::Close(_))) => Err(LinkEnd::Closed),
+        None => Err(LinkEnd::Closed(None)),
+        Some(Ok(Message::Close(frame))) => {
+            let reason = frame.map(|frame| frame.reason.chars().filter(|c| !c.is_control()).collect::<String>());
+            Err(LinkEnd::Closed(reason.filter(|reason| !reason.is_empty())))
+        }
         Some(Err(error)) => Err(LinkEnd::Broken(error)),
         Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
             Ok(event) => Ok(Some(event)),

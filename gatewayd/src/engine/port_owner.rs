@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use gateway_proto::engine::port_owner::{Decision, Look, NotOurs};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::{EngineView, EngineWatch};
 
@@ -14,13 +14,13 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 impl EngineWatch {
     /// Whether a stream for the engine's channel `id` may go to `engine`. At once where the last look agrees or the engine
-    /// cannot be asked; else after one more look, which all streams that wait share.
-    pub async fn check_owner(&self, id: &str, engine: SocketAddr) -> Result<(), NotOurs> {
+    /// cannot be asked; else after one more look, which all streams that wait share, or at `by` without one.
+    pub async fn check_owner(&self, id: &str, engine: SocketAddr, by: Instant) -> Result<(), NotOurs> {
         if self.decide(id, engine, false) == Decision::GoOn {
             return Ok(());
         }
         // Apart, on the heap: nearly no stream comes here.
-        Box::pin(self.look_now()).await;
+        Box::pin(self.look_now(by)).await;
         match self.decide(id, engine, true) {
             Decision::GoOn | Decision::LookAgain => Ok(()),
             Decision::Refuse(not_ours) => Err(not_ours),
@@ -29,18 +29,24 @@ impl EngineWatch {
 
     fn decide(&self, id: &str, engine: SocketAddr, is_last: bool) -> Decision {
         let Some(view) = self.view() else { return Decision::GoOn };
-        let look =
-            Look { state: view.state, channels: &view.channels, ports: &view.ports, left_out: view.left_out, is_last };
+        let look = Look {
+            state: view.state,
+            age: view.seen_at.map(|at| at.elapsed()),
+            channels: &view.channels,
+            ports: &view.ports,
+            left_out: view.left_out,
+            is_last,
+        };
         look.decide(id, engine)
     }
 
-    /// Waits for a look that begins from now on, within [`LOOK_LIMIT`].
-    async fn look_now(&self) {
+    /// Waits for a look that begins from now on, within [`LOOK_LIMIT`] and until `by`.
+    async fn look_now(&self, by: Instant) {
         let Some(mut view) = self.view.clone() else { return };
         let asked = Instant::now();
         self.look_again();
         let is_fresh = |view: &Arc<EngineView>| view.looked_at.is_some_and(|at| at >= asked);
         // In time or not, the newest look is the one that counts.
-        let _ = timeout(LOOK_LIMIT, view.wait_for(is_fresh)).await;
+        let _ = timeout_at(by.min(asked + LOOK_LIMIT), view.wait_for(is_fresh)).await;
     }
 }

@@ -1,7 +1,5 @@
 use std::task::Poll;
 
-use gateway_proto::engine::{EngineCounts, EngineListener};
-
 use super::*;
 
 fn address(port: u16) -> SocketAddr {
@@ -9,24 +7,11 @@ fn address(port: u16) -> SocketAddr {
 }
 
 fn channel(name: &str, port: u16, state: EngineChannelState, max_connections: u32) -> EngineChannel {
-    EngineChannel {
-        id: name.into(),
-        name: name.into(),
-        state,
-        undeployed_changes: false,
-        listener: Some(EngineListener {
-            transport: "TCP Listener".into(),
-            behavior: Some("hl7v2-mllp".into()),
-            host: "0.0.0.0".into(),
-            port,
-            address: Some(address(port)),
-            max_connections: Some(max_connections),
-            tls: false,
-            server_mode: true,
-        }),
-        destinations: Vec::new(),
-        counts: EngineCounts::default(),
+    let mut channel = EngineChannel { state, ..EngineChannel::example(name, name, port) };
+    if let Some(listener) = &mut channel.listener {
+        listener.max_connections = Some(max_connections);
     }
+    channel
 }
 
 fn watch_of(state: EngineState, channels: Vec<EngineChannel>) -> EngineWatch {
@@ -103,12 +88,17 @@ fn alone(state: EngineChannelState) -> Vec<EngineChannel> {
     vec![channel("adt", 6661, state, 10)]
 }
 
+/// What a stream waits for everything.
+fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(3)
+}
+
 #[tokio::test]
 async fn a_stream_to_a_channel_that_is_there_goes_on_without_a_look() {
     let started = watch_of(EngineState::Up, alone(EngineChannelState::Started));
     let down = watch_of(EngineState::Down, taken_over(EngineChannelState::Stopped));
     for watch in [&started, &down, &EngineWatch::none()] {
-        assert_eq!(futures_util::poll!(pin!(watch.check_owner("adt", address(6661)))), Poll::Ready(Ok(())));
+        assert_eq!(futures_util::poll!(pin!(watch.check_owner("adt", address(6661), in_time()))), Poll::Ready(Ok(())));
         assert!(futures_util::poll!(pin!(watch.nudge.notified())).is_pending(), "nobody asked for one");
     }
 }
@@ -116,8 +106,8 @@ async fn a_stream_to_a_channel_that_is_there_goes_on_without_a_look() {
 #[tokio::test(start_paused = true)]
 async fn streams_that_an_old_look_contradicts_wait_for_one_fresh_look_and_go_by_it() {
     let (view, watch) = changing(EngineState::Up, taken_over(EngineChannelState::Stopped));
-    let mut first = pin!(watch.check_owner("adt", address(6661)));
-    let mut second = pin!(watch.check_owner("adt", address(6661)));
+    let mut first = pin!(watch.check_owner("adt", address(6661), in_time()));
+    let mut second = pin!(watch.check_owner("adt", address(6661), in_time()));
     assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
     assert!(futures_util::poll!(pin!(watch.nudge.notified())).is_ready(), "a look is asked for");
     assert!(futures_util::poll!(pin!(watch.nudge.notified())).is_pending(), "one for both");
@@ -129,7 +119,7 @@ async fn streams_that_an_old_look_contradicts_wait_for_one_fresh_look_and_go_by_
 
     view.send_replace(fresh(taken_over(EngineChannelState::Stopped)));
     tokio::time::advance(Duration::from_millis(1)).await;
-    let mut third = pin!(watch.check_owner("adt", address(6661)));
+    let mut third = pin!(watch.check_owner("adt", address(6661), in_time()));
     assert!(futures_util::poll!(&mut third).is_pending());
     view.send_replace(fresh(taken_over(EngineChannelState::Stopped)));
     let refused = third.await.unwrap_err().to_string();
@@ -140,7 +130,23 @@ async fn streams_that_an_old_look_contradicts_wait_for_one_fresh_look_and_go_by_
 async fn a_look_that_does_not_come_in_time_leaves_the_last_word_to_the_old_one() {
     let (_view, watch) = changing(EngineState::Up, taken_over(EngineChannelState::Stopped));
     let begun = Instant::now();
-    assert!(watch.check_owner("adt", address(6661)).await.is_err());
+    assert!(watch.check_owner("adt", address(6661), in_time()).await.is_err());
     let waited = begun.elapsed();
     assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(3), "{waited:?}");
+    let (begun, soon) = (Instant::now(), Duration::from_millis(500));
+    assert!(watch.check_owner("adt", address(6661), begun + soon).await.is_err());
+    assert_eq!(begun.elapsed(), soon, "a stream has no more time than it may wait in all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_refusal_was_for_is_not_forgotten_when_the_engines_api_fails() {
+    let (view, watch) = changing(EngineState::Up, taken_over(EngineChannelState::Stopped));
+    let seen = EngineView {
+        seen_at: Some(Instant::now()),
+        ..EngineView::clone(&fresh(taken_over(EngineChannelState::Stopped)))
+    };
+    for state in [EngineState::Down, EngineState::NotUnderstood] {
+        view.send_replace(Arc::new(EngineView { state, ..seen.clone() }));
+        assert!(watch.check_owner("adt", address(6661), in_time()).await.is_err());
+    }
 }

@@ -60,6 +60,9 @@ fn outcome(sight: Result<Sight, InspectError>, trust: Option<ServerTrust>) -> Ho
         Err(InspectError::Proxy(error @ (ProxyError::Unreachable { .. } | ProxyError::Resolve { .. }))) => {
             HostOutcome::ProxySilent { problem: text(&error) }
         }
+        Err(InspectError::Proxy(error @ ProxyError::Credentials { .. })) => {
+            HostOutcome::ProxyLogin { problem: text(&error) }
+        }
         Err(InspectError::Proxy(error)) => HostOutcome::Proxy { problem: text(&error) },
         Err(InspectError::Resolve(error)) => HostOutcome::Unresolved { problem: text(&error) },
         Err(InspectError::Connect(error)) => HostOutcome::Unreachable { problem: text(&error) },

@@ -67,10 +67,15 @@ async fn admission(
     stream: &mut Stream,
     token: &str,
 ) -> Result<(), LinkError> {
+    let mut was_asked = false;
     while let Some(Ok(message)) = stream.next().await {
         let Message::Binary(bytes) = message else { continue };
         match RelayFrame::decode(&bytes) {
             Ok(RelayFrame::Challenge { version, relay: named, nonce }) => {
+                // A signature is dear: nobody gets more than one of an attempt.
+                if std::mem::replace(&mut was_asked, true) {
+                    return Err(LinkError::AskedTwice);
+                }
                 if version != VERSION {
                     return Err(LinkError::Version(version));
                 }

@@ -1,7 +1,6 @@
 //! An attachment at work: what comes in over the WebSocket, and what goes out.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use gateway_net::ws::{Bytes, Message};
 use gateway_proto::{
     policy::RelayEntry,
-    relay::{ClientFrame, Doubt, RelayAddress, RelayFrame},
+    relay::{ClientFrame, Doubt, RelayFrame},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -18,9 +17,10 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{ASK_INTERVAL, CHANGE_PATIENCE, LinkContext, LinkError, LinkState, RelayInbound, SILENCE_LIMIT, Stream};
+use super::{CHANGE_PATIENCE, LinkContext, LinkError, LinkState, SILENCE_LIMIT, Stream};
 use crate::{
     net_watch::has_moved,
+    relay_inbound::RelayNews,
     relay_udp::{Offer, UdpLeg},
 };
 
@@ -28,8 +28,6 @@ use crate::{
 const FLUSH_BATCH: usize = 32;
 /// Our own ping: keeps the NAT binding of the TCP connection and measures the round trip.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// A peer whose packets come another way than ours go is mentioned no more often.
-const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The reading side.
 pub(super) struct Receiver<'a> {
@@ -39,6 +37,8 @@ pub(super) struct Receiver<'a> {
     pub(super) leg: &'a UdpLeg,
     /// Told when somebody wants a sign of life.
     pub(super) asked: watch::Receiver<u64>,
+    /// Orders a question for one. Where there is no room the last one has not left yet.
+    pub(super) question: mpsc::Sender<()>,
     pub(super) pong: mpsc::Sender<[u8; 8]>,
     pub(super) offers: mpsc::Sender<Offer>,
     /// Our end and the other end of the connection: the relay, or a proxy.
@@ -50,7 +50,6 @@ impl Receiver<'_> {
     /// Reads until the link ends; says why it did.
     pub(super) async fn run(mut self, mut source: SplitStream<Stream>) -> LinkError {
         let mut restarting = None;
-        let mut doubts = Doubts::default();
         let mut network = self.context.network.clone();
         network.mark_unchanged();
         let mut answer_by: Option<tokio::time::Instant> = None;
@@ -75,7 +74,9 @@ impl Receiver<'_> {
                 }
                 Ok(()) = self.asked.changed() => {
                     let rtt = self.state.borrow().rtt.unwrap_or_default();
-                    doubt.ask(rtt, Instant::now());
+                    if doubt.ask(rtt, Instant::now()) {
+                        let _ = self.question.try_send(());
+                    }
                     continue;
                 }
                 Ok(()) = network.changed() => {
@@ -87,6 +88,7 @@ impl Receiver<'_> {
                 }
             };
             let message = match received {
+                Err(_) if limit < silent_at => return LinkError::NoAnswer,
                 Err(_) => return LinkError::Silent,
                 Ok(Some(Ok(message))) => message,
                 Ok(_) => return restarting.map_or(LinkError::Ended, |pause| LinkError::Restarting { pause }),
@@ -101,20 +103,14 @@ impl Receiver<'_> {
                     let at = bytes.len() - payload.len();
                     let now = Instant::now();
                     self.leg.active(now);
-                    let relay = self.relay.id;
-                    let way = self.context.injector.relayed(relay, &source, segment_size, bytes.slice(at..), now);
-                    if let Some(hint) = way.and_then(|way| way.hint(source, relay))
-                        && doubts.worth_telling(source, now)
-                    {
-                        let _ = self.context.inbound.try_send(hint);
-                    }
+                    let payload = bytes.slice(at..);
+                    self.context.injector.relayed(self.relay.id, &source, segment_size, payload, now);
                 }
                 Ok(RelayFrame::RecvSignal { source, sealed }) => {
-                    // A full queue loses the signal: the sender's agent repeats what stays unanswered.
-                    let _ = self.context.inbound.try_send(RelayInbound::Signal { source, sealed: sealed.to_vec() });
+                    self.context.inbound.put(self.relay.id, source, RelayNews::Signal(sealed.to_vec()));
                 }
                 Ok(RelayFrame::PeerAbsent(peer)) => {
-                    let _ = self.context.inbound.try_send(RelayInbound::Absent { relay: self.relay.id, peer });
+                    self.context.inbound.put(self.relay.id, peer, RelayNews::Absent);
                 }
                 Ok(RelayFrame::Ping(bytes)) => {
                     let _ = self.pong.try_send(bytes);
@@ -136,7 +132,7 @@ impl Receiver<'_> {
                 }
                 Ok(RelayFrame::UdpSession { session, secret, port }) => {
                     if let Some(address) = udp_address(self.relay, port) {
-                        let _ = self.offers.try_send(Offer { session, secret, address });
+                        let _ = self.offers.try_send(Offer { session, secret, address, port });
                     }
                 }
                 Ok(RelayFrame::SlotBound(slot)) => self.leg.slot_bound(slot),
@@ -159,34 +155,14 @@ fn udp_address(relay: &RelayEntry, port: u16) -> Option<String> {
     Some(format!("{}:{port}", url.host()?))
 }
 
-/// When a peer's packets were last mentioned to come another way. Only peers of ours enter, and what is old leaves.
-#[derive(Debug, Default)]
-pub(crate) struct Doubts(HashMap<RelayAddress, Instant>);
-
-impl Doubts {
-    /// Whether it is time to mention it again.
-    pub(crate) fn worth_telling(&mut self, peer: RelayAddress, now: Instant) -> bool {
-        if self.0.get(&peer).is_some_and(|at| is_recent(*at, now)) {
-            return false;
-        }
-        self.0.retain(|_, at| is_recent(*at, now));
-        self.0.insert(peer, now);
-        true
-    }
-}
-
-fn is_recent(doubt: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(doubt) <= DOUBT_INTERVAL
-}
-
 /// Frames on their way to the relay, the more urgent first.
 pub(super) struct Lanes<'a> {
     pub(super) pongs: mpsc::Receiver<[u8; 8]>,
     pub(super) own: mpsc::Receiver<Vec<u8>>,
     /// Told whenever the machine's network changes: the relay is asked at once whether it is still there.
     pub(super) network: watch::Receiver<u64>,
-    /// Told when somebody wants a sign of life.
-    pub(super) asked: watch::Receiver<u64>,
+    /// Questions for a sign of life.
+    pub(super) questions: mpsc::Receiver<()>,
     pub(super) signals: &'a mut mpsc::Receiver<Vec<u8>>,
     pub(super) datagrams: &'a mut mpsc::Receiver<Vec<u8>>,
 }
@@ -199,20 +175,13 @@ pub(super) async fn transmit(
 ) -> LinkError {
     lanes.network.mark_unchanged();
     let mut pings = tokio::time::interval(PING_INTERVAL);
-    let mut asked_at = None;
     loop {
         let frame = tokio::select! {
             biased;
             Some(bytes) = lanes.pongs.recv() => ClientFrame::Pong(bytes).encode(),
             _ = pings.tick() => ping(started),
             Ok(()) = lanes.network.changed() => ping(started),
-            Ok(()) = lanes.asked.changed() => {
-                if asked_at.is_some_and(|at: Instant| at.elapsed() < ASK_INTERVAL) {
-                    continue;
-                }
-                asked_at = Some(Instant::now());
-                ping(started)
-            }
+            Some(()) = lanes.questions.recv() => ping(started),
             Some(frame) = lanes.own.recv() => frame,
             Some(frame) = lanes.signals.recv() => frame,
             Some(frame) = lanes.datagrams.recv() => frame,
@@ -236,19 +205,4 @@ pub(super) async fn transmit(
 fn ping(started: Instant) -> Vec<u8> {
     let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     ClientFrame::Ping(elapsed.to_be_bytes()).encode()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_doubt_is_mentioned_once_in_a_while_and_then_forgotten() {
-        let (mut doubts, now) = (Doubts::default(), Instant::now());
-        assert!((0..9).all(|peer| doubts.worth_telling(RelayAddress::from_bytes([peer; 32]), now)));
-        assert!(!doubts.worth_telling(RelayAddress::from_bytes([1; 32]), now + DOUBT_INTERVAL));
-        let later = now + DOUBT_INTERVAL * 2;
-        assert!(doubts.worth_telling(RelayAddress::from_bytes([1; 32]), later));
-        assert_eq!(doubts.0.len(), 1);
-    }
 }

@@ -1,7 +1,8 @@
+use std::time::Duration;
+
 use gateway_proto::relay::udp::{LIMIT_IN_DOUBT, MAX_PAYLOAD, UdpReach, Via};
 
 use super::*;
-use crate::path_actor::SessionIndex;
 
 const SECRET: UdpSecret = UdpSecret::from_bytes([7; 32]);
 
@@ -13,7 +14,7 @@ fn peer(number: u8) -> RelayAddress {
 fn up(now: Instant) -> (UdpLeg, UdpSession) {
     let leg = UdpLeg::of(RelayId::from_bytes([1; 16]));
     let remote: SocketAddr = "192.0.2.1:3478".parse().unwrap();
-    leg.start(&Offer { session: 1, secret: SECRET, address: String::new() }, &[remote], now);
+    leg.start(&Offer { session: 1, secret: SECRET, address: String::new(), port: 0 }, &[remote], now);
     let (mut relay, mut reach) = (UdpSession::of_relay(1, &SECRET), UdpReach::new(&[1; 16]));
     for _ in 0..2 {
         for mut ping in leg.work(now).pings {
@@ -103,37 +104,12 @@ fn without_a_session_everything_goes_over_the_websocket() {
     assert!(leg.work(now).due.is_none());
 }
 
-#[tokio::test]
-async fn an_offer_whose_address_does_not_resolve_leaves_nothing_of_the_former_one() {
-    let (leg, _relay) = up(Instant::now());
-    let (leg, former) = (Arc::new(leg), "192.0.2.1:3478".parse().unwrap());
-    let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];
-    let (socket, _) = TunnelSocket::bind(bind.into_iter(), Arc::default(), SessionIndex::default()).unwrap();
-    let attachment = Attachment { leg: &leg, legs: socket.legs().clone(), websocket: None };
-    attachment.legs.insert(former, leg.clone());
-    take(&attachment, &socket, &Offer { session: 2, secret: SECRET, address: String::new() }).await;
-    assert!(attachment.legs.find(&former).is_none());
-    assert_eq!(leg.reason(), CarrierReason::NoAddress);
-}
-
-#[test]
-fn the_family_of_the_websocket_is_tried_first_and_none_twice() {
-    let [one, two, six] = ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1"].map(|a| a.parse::<SocketAddr>().unwrap());
-    let order = |websocket: Option<&str>| {
-        in_order([six, one, six, two].into_iter(), websocket.map(|address| address.parse().unwrap()))
-    };
-    assert_eq!(order(None), [six, one, two], "as the resolver says");
-    assert_eq!(order(Some("198.51.100.1")), [one, two, six]);
-    assert_eq!(order(Some("::ffff:198.51.100.1")), [one, two, six]);
-    assert_eq!(order(Some("2001:db8::2")), [six, one, two]);
-}
-
 #[test]
 fn an_address_over_which_nothing_comes_back_is_followed_by_the_next() {
     let now = Instant::now();
     let leg = UdpLeg::of(RelayId::from_bytes([1; 16]));
     let remotes = ["[2001:db8::1]:3478", "192.0.2.1:3478"].map(|address| address.parse::<SocketAddr>().unwrap());
-    leg.start(&Offer { session: 1, secret: SECRET, address: String::new() }, &remotes, now);
+    leg.start(&Offer { session: 1, secret: SECRET, address: String::new(), port: 0 }, &remotes, now);
     let (mut at, mut used) = (now, Vec::new());
     while at < now + Duration::from_secs(30) {
         let work = leg.work(at);

@@ -18,10 +18,7 @@ use quinn_udp::RecvMeta;
 use tokio::sync::mpsc;
 
 use super::{PathPacket, SocketCounters, TunnelSocket};
-use crate::{
-    relay_udp::UdpLeg,
-    routes::{Arrival, Routes},
-};
+use crate::{relay_udp::UdpLeg, routes::Routes};
 
 /// A batch that did not come from the network socket: relayed, or from ourselves to ourselves.
 #[derive(Debug)]
@@ -133,23 +130,17 @@ impl TunnelSocket {
         meta.stride = meta.stride.saturating_sub(OVERHEAD);
         for (source, payload) in unpacked.others {
             let batch = Injected { source, payload: payload.into(), segment_size: meta.stride };
-            if self.routes.known_at(&source, leg.relay(), now).is_none() || self.inject.try_send(batch).is_err() {
+            if !self.routes.is_known_at(&source, leg.relay(), now) || self.inject.try_send(batch).is_err() {
                 self.counters.injected_dropped.fetch_add(1, Relaxed);
             }
         }
-        let Some((source, peer)) = unpacked.source else { return };
-        let Some(way) = self.routes.known_at(&source, leg.relay(), now) else {
+        let Some((source, _)) = unpacked.source else { return };
+        if !self.routes.is_known_at(&source, leg.relay(), now) {
             self.counters.strangers.fetch_add(1, Relaxed);
             return;
-        };
+        }
         meta.len = unpacked.kept;
         meta.addr = source;
-        if let Some(hint) = way.hint(peer, leg.relay())
-            && let Some(hints) = self.hints.get()
-            && self.doubts.lock().unwrap_or_else(PoisonError::into_inner).worth_telling(peer, now)
-        {
-            let _ = hints.try_send(hint);
-        }
     }
 }
 
@@ -179,8 +170,7 @@ impl Injector {
         self.counters.strangers.fetch_add(1, Relaxed);
     }
 
-    /// A batch that came over `relay`; dropped and counted unless its source is a peer of ours and every datagram looks like
-    /// QUIC. How it came, if it was taken.
+    /// A batch that came over `relay`; dropped and counted unless every datagram looks like QUIC and its source is a peer of ours.
     pub fn relayed(
         &self,
         relay: RelayId,
@@ -188,20 +178,58 @@ impl Injector {
         segment_size: u16,
         payload: Bytes,
         now: Instant,
-    ) -> Option<Arrival> {
-        let Some((source, way)) = self.routes.known(source, relay, now) else {
-            self.counters.strangers.fetch_add(1, Relaxed);
-            return None;
-        };
+    ) {
+        // First of all: what is no QUIC says nothing of where its source is heard.
         let quic = gateway_proto::relay::segments(segment_size, &payload).all(|d| classify(d) == PacketClass::Quic);
-        if !quic {
+        if payload.is_empty() || !quic {
             self.counters.unknown.fetch_add(1, Relaxed);
-            return None;
+            return;
         }
+        let Some(source) = self.routes.known(source, relay, now) else {
+            self.counters.strangers.fetch_add(1, Relaxed);
+            return;
+        };
         let batch = Injected { source, payload, segment_size: usize::from(segment_size) };
         if self.queue.try_send(batch).is_err() {
             self.counters.injected_dropped.fetch_add(1, Relaxed);
         }
-        Some(way)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::{
+        identity::GatewayKey,
+        relay::{Seen, Standing},
+    };
+
+    use super::*;
+    use crate::path_actor::SessionIndex;
+
+    const HOME: RelayId = RelayId::from_bytes([1; 16]);
+    const OTHER: RelayId = RelayId::from_bytes([2; 16]);
+    /// The first byte of a short header, and some more.
+    const QUIC: &[u8] = &[0x41; 32];
+
+    #[tokio::test]
+    async fn what_is_no_quic_says_nothing_of_where_a_peer_is_heard() {
+        let (routes, now) = (Arc::new(Routes::default()), Instant::now());
+        let bind = ["127.0.0.1:0".parse().unwrap()];
+        let (socket, _probes) = TunnelSocket::bind(bind.into_iter(), routes.clone(), SessionIndex::default()).unwrap();
+        let key = GatewayKey::from_seed(&[1; 32]).public();
+        let arrivals = routes.meet(key, true);
+        let links = [HOME, OTHER].map(|relay| Seen { relay, standing: Standing::Sound, restarting: false, falls: 0 });
+        let spare = || arrivals.with(|choice| choice.choose(&links, None, now)).spare;
+        let injector = socket.injector();
+        let arrives = |relay, packet| injector.relayed(relay, &key.into(), 0, Bytes::from_static(packet), now);
+        arrives(HOME, QUIC);
+        assert_eq!(spare(), None);
+        for packet in [b"".as_slice(), b"\0 and whatever follows", b" a probe's first byte"] {
+            arrives(OTHER, packet);
+            assert_eq!(spare(), None, "{packet:?}");
+        }
+        assert_eq!(socket.counters().unknown.load(Relaxed), 3);
+        arrives(OTHER, QUIC);
+        assert_eq!(spare(), Some(OTHER));
     }
 }

@@ -29,13 +29,13 @@ pub(super) fn status(traffic: &Traffic, protocol: Protocol) -> Option<ExchangeSt
 
 /// What passed, for the delivery proof; it compares messages, so it is for MLLP only.
 pub(super) fn counts(traffic: &Traffic, protocol: Protocol) -> Option<EndCounts> {
-    let book = traffic.book(protocol);
+    let (epoch, book) = traffic.dated_book(protocol);
     let counts = match &*book.lock().unwrap_or_else(PoisonError::into_inner) {
         Book::Mllp(ledger) => ledger.counts(),
         Book::Http(_) | Book::Dicom(_) | Book::Nothing => return None,
     };
     Some(EndCounts {
-        epoch: traffic.epoch,
+        epoch,
         messages: counts.messages,
         accepted: counts.accepted,
         errors: counts.errors,

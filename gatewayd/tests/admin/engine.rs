@@ -43,6 +43,8 @@ struct Shared {
     go_on: Notify,
     /// What `GET /users/current` answers instead of the truth.
     ailment: Mutex<Option<&'static str>>,
+    /// What is answered instead of the channels: fields and body.
+    oddity: Mutex<Option<(&'static str, Vec<u8>)>>,
 }
 
 impl Engine {
@@ -75,6 +77,11 @@ impl Engine {
     /// From now on it answers so when it is asked whose session a call is of.
     pub(crate) fn ails(&self, status: Option<&'static str>) {
         *self.shared.ailment.lock().unwrap() = status;
+    }
+
+    /// From now on it answers so when it is asked for what it answers with its channels.
+    pub(crate) fn answers(&self, fields: &'static str, body: &[u8]) {
+        *self.shared.oddity.lock().unwrap() = Some((fields, body.to_vec()));
     }
 
     pub(crate) fn forget(&self) {
@@ -110,6 +117,7 @@ impl Shared {
             format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
         };
         let ailment = *self.ailment.lock().unwrap();
+        let oddity = self.oddity.lock().unwrap().clone();
         match seen.path.rsplit('/').next().unwrap_or_default() {
             "_login" if seen.body == b"username=admin&password=good" => {
                 let mut sessions = self.sessions.lock().unwrap();
@@ -128,6 +136,11 @@ impl Shared {
             "webstart.jnlp" => {
                 let text = "<jnlp codebase=\"https://gw:1\"><argument>https://gw:8443</argument></jnlp>";
                 whole("200 OK", "Content-Type: application/x-java-jnlp-file\r\n", text)
+            }
+            _ if oddity.is_some() => {
+                let (fields, body) = oddity.unwrap_or_default();
+                let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+                [head.as_bytes(), &body].concat()
             }
             _ => {
                 let xml = "<list><channel><name>adt</name><password>s3cret</password></channel></list>";

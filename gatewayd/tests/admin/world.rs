@@ -60,6 +60,7 @@ pub(crate) struct World {
     user: Site,
     log: AuditLog,
     local: SenderHandle,
+    sender: SenderContext,
     at_user: Arc<Peer>,
     at_owner: Arc<Peer>,
     listener: ListenerContext,
@@ -83,6 +84,11 @@ fn control() -> GatewayKey {
 
 pub(crate) fn connection() -> ConnectionId {
     ConnectionId::new(1, [5; 10])
+}
+
+/// Another connection to the same engine, with the same terms.
+fn other_connection() -> ConnectionId {
+    ConnectionId::new(1, [9; 10])
 }
 
 fn server(name: &str) -> ServerName {
@@ -139,6 +145,8 @@ impl Site {
             max_streams: 16,
             require_post_quantum: false,
         };
+        let secrets = vec![ConnectionSecret { secret: Secret::from_bytes([7; 32]), until: None }];
+        let other = ConnectionEntry { id: other_connection(), secrets, ..entry.clone() };
         let policy = Policy {
             gateway: self.key(),
             revision: self.revision,
@@ -147,7 +155,7 @@ impl Site {
             control_keys: vec![control().public()],
             relays: vec![],
             peers: vec![peer],
-            connections: vec![entry.into()],
+            connections: vec![entry.into(), other.into()],
         };
         let envelope = policy.sign(&control()).unwrap();
         if self.revision > 1 {
@@ -247,13 +255,14 @@ impl World {
             keepalive: LIMIT,
             closing: CancellationToken::new(),
         };
-        let (at_user, _) = Peer::new(owner.key(), false, server("south"), Arc::default());
-        let (sender, local) = Sender::new(connection(), at_user.clone(), context);
+        let (at_user, _) = Peer::new(owner.key(), false, server("south"), Arc::default(), Arc::default());
+        let (sender, local) = Sender::new(connection(), at_user.clone(), context.clone());
         tasks.spawn(sender.run(stop.clone()));
 
         let (tunnel, far) = tunnel(&user, &owner).await;
-        let (at_owner, _) = Peer::new(user.key(), false, server("north"), Arc::default());
-        let mut world = Self { engine, owner, user, log, local, at_user, at_owner, listener, tunnel, stop, tasks };
+        let (at_owner, _) = Peer::new(user.key(), false, server("north"), Arc::default(), Arc::default());
+        let mut world =
+            Self { engine, owner, user, log, local, sender: context, at_user, at_owner, listener, tunnel, stop, tasks };
         world.serve(far);
         world.connect_tunnel(true);
         world
@@ -288,9 +297,20 @@ impl World {
     }
 
     pub(crate) async fn client(&self) -> Client {
+        Self::client_at(&self.local).await
+    }
+
+    /// A client of another admin connection to the same engine.
+    pub(crate) async fn client_of_other_connection(&mut self) -> Client {
+        let (sender, local) = Sender::new(other_connection(), self.at_user.clone(), self.sender.clone());
+        self.tasks.spawn(sender.run(self.stop.clone()));
+        Self::client_at(&local).await
+    }
+
+    async fn client_at(local: &SenderHandle) -> Client {
         let address = timeout(LIMIT, async {
             loop {
-                if let Some(address) = self.local.local_address() {
+                if let Some(address) = local.local_address() {
                     return address;
                 }
                 sleep(Duration::from_millis(5)).await;
@@ -332,6 +352,7 @@ impl Drop for World {
 async fn tunnel(from: &Site, to: &Site) -> (Connection, Connection) {
     for (a, b) in [(from, to), (to, from)] {
         let address = SocketAddr::from(([127, 0, 0, 1], b.socket.local_port()));
+        a.routes.meet(b.key(), a.key() < b.key());
         a.routes.set(b.key(), Route { direct: Some(address), ..Route::NONE });
         a.routes.admit(address, b.key());
     }

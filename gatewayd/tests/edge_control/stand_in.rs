@@ -9,7 +9,7 @@ use axum::{
     Json, Router,
     extract::{
         State,
-        ws::{Message, WebSocket, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -24,6 +24,7 @@ use gateway_proto::{
             ENROLL_PATH, EnrollAnswer, EnrollRequest, EnrollmentCode, WATCH_PATH, WATCH_PROTOCOL, WatchEvent,
             WatchRequest,
         },
+        refusal::GatewayRefusal,
     },
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{GatewayKey, GatewayPublicKey},
@@ -70,6 +71,12 @@ struct Settings {
     enrolling: Enrolling,
     enrolled: Option<GatewayPublicKey>,
     heartbeat_revision: Option<u64>,
+    /// Seconds that its clock is ahead.
+    ahead: u64,
+    /// Nobody is let in.
+    refusal: Option<GatewayRefusal>,
+    /// Whoever is linked is sent away with these words.
+    goodbye: Option<&'static str>,
     links: u32,
 }
 
@@ -94,6 +101,9 @@ impl StandIn {
                 enrolling: Enrolling::Honest,
                 enrolled: None,
                 heartbeat_revision: Some(1),
+                ahead: 0,
+                refusal: None,
+                goodbye: None,
                 links: 0,
             }),
             events: broadcast::Sender::new(100),
@@ -116,6 +126,20 @@ impl StandIn {
     /// The revision named in heartbeats; none: silence.
     pub(crate) fn beats(&self, revision: Option<u64>) {
         self.shared.state.lock().unwrap().heartbeat_revision = revision;
+    }
+
+    /// Its clock is so many seconds ahead of this machine's.
+    pub(crate) fn ahead(&self, secs: u64) {
+        self.shared.state.lock().unwrap().ahead = secs;
+    }
+
+    pub(crate) fn refuses(&self, refusal: Option<GatewayRefusal>) {
+        self.shared.state.lock().unwrap().refusal = refusal;
+    }
+
+    /// Ends the next link, or this one, with these words.
+    pub(crate) fn sends_away(&self, words: &'static str) {
+        self.shared.state.lock().unwrap().goodbye = Some(words);
     }
 
     pub(crate) fn links(&self) -> u32 {
@@ -216,9 +240,15 @@ async fn enroll(State(shared): State<Arc<Shared>>, Json(request): Json<EnrollReq
 async fn watch(State(shared): State<Arc<Shared>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
     let text = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let text = text.strip_prefix("Gateway ").unwrap_or_default();
-    let now = gateway_net::time::unix_secs();
+    let (enrolled, refusal, ahead) = {
+        let state = shared.state.lock().unwrap();
+        (state.enrolled, state.refusal, state.ahead)
+    };
+    let now = gateway_net::time::unix_secs() + ahead;
     let assertion = Assertion::verify(text, &[shared.key.public()], "GET", WATCH_PATH, now);
-    let enrolled = shared.state.lock().unwrap().enrolled;
+    if let Some(refusal) = refusal {
+        return (StatusCode::UNAUTHORIZED, [("www-authenticate", refusal.to_string())]).into_response();
+    }
     if !assertion.is_ok_and(|assertion| Some(assertion.key) == enrolled) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
@@ -240,8 +270,15 @@ async fn link(shared: Arc<Shared>, mut socket: WebSocket) {
             }
             event = events.recv() => event.unwrap(),
             _ = beat.tick() => {
+                let goodbye = shared.state.lock().unwrap().goodbye.take();
+                if let Some(words) = goodbye {
+                    let frame = CloseFrame { code: 1011, reason: words.into() };
+                    let _ = socket.send(Message::Close(Some(frame))).await;
+                    return;
+                }
                 let Some(revision) = shared.state.lock().unwrap().heartbeat_revision else { continue };
-                WatchEvent::Heartbeat { revision, now_ms: gateway_net::time::unix_ms() }
+                let ahead = shared.state.lock().unwrap().ahead;
+                WatchEvent::Heartbeat { revision, now_ms: gateway_net::time::unix_ms() + ahead * 1000 }
             }
         };
         let text = serde_json::to_string(&event).unwrap();

@@ -88,7 +88,7 @@ pub(crate) async fn seed(database: &Path, gateways: usize) -> anyhow::Result<See
         tx.commit().await?;
     }
     let mut tx = storage.begin().await?;
-    tx.mark_all_stale().await?;
+    tx.mark_all_stale(seeder.now_ms).await?;
     tx.commit().await?;
     storage.close().await;
     Ok(seeder.seeded)
@@ -188,6 +188,7 @@ impl Seeder {
             last_seen_at: None,
             home_relay: self.seeded.home,
             applied_revision: 0,
+            policy_floor: 0,
             policy_problem: None,
             audit_alarm: false,
             stale: false,

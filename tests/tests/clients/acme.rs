@@ -51,7 +51,8 @@ async fn relay(dir: &Path, name: &str, directory: SocketAddr, more: &str) -> any
             "listen = \"127.0.0.1:0\"\nstun_listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"\n\
              data_dir = {:?}\ncontrol_keys = [\"{key}\"]\n[acme]\ndomains = [\"{name}.example.test\"]\nterms_agreed = true\n\
              contact = [\"mailto:ops@example.test\"]\ndirectory = \"https://localhost:{}/dir\"\nroot = {:?}\n{more}\
-             [limits]\naccept_per_second = 10000\naccept_per_second_per_source = 10000\n",
+             [limits]\naccept_per_second = 10000\naccept_per_second_per_source = 10000\n\
+             [timing]\nadmission = \"60s\"\n",
             home.join("state"),
             directory.port(),
             dir.join("authority/tls-certificate.pem"),

@@ -28,7 +28,7 @@ codes! {
     "forbidden" ("403"): "The role of the user does not allow it (permissions.md), or registration is not open."
         => "Ask a user with one of the roles that the answer names.";
     "unauthenticated" ("401"): "No session or token, one that has ended, or a wrong password."
-        => "Sign in again; for a gateway, compare the clocks and whether it is still enrolled.";
+        => "Sign in again. A gateway shows in its status what is not accepted: its clock, its enrolment, or the policy key that it trusts.";
     "totp_required" ("401"): "The password is right, and the user has a second factor."
         => "Sign in with the code that the authenticator shows now, or with a recovery code.";
     "oidc_attempt" ("401"): "The sign-in through a provider is unknown, was used, took longer than ten minutes, or was finished by somebody who did not start it."
@@ -65,9 +65,9 @@ codes! {
         => "None for people: the gateway signs a new one. If it goes on, compare the clocks.";
     "rate_limited" ("429"): "Too many requests of this user, address or account, or too many peering requests in vain."
         => "Wait for the time in Retry-After.";
-    "busy" ("429"): "As many requests of the organization as may (64) wait for their turn already: one organization has one change and two reading requests at work at once."
+    "busy" ("429"): "As many requests of the organization as may (64) wait for their turn at this replica already: at each replica one organization has one change, two reading requests and one computation of a password at work at once."
         => "Send fewer at the same time, and this one again after Retry-After; nothing was changed.";
-    "unavailable" ("408, 503"): "The platform is busy, starting or stopping, its storage cannot be reached, or the disk of its database is full (the answer says which)."
+    "unavailable" ("408, 503"): "The platform is busy, starting or stopping, one of its replicas is being replaced by a newer version, its storage cannot be reached, or the disk of its database is full, fails or became read-only (the answer says which)."
         => "Try again after a moment; nothing was changed, unless the answer was lost: an Idempotency-Key makes that safe.";
     "internal" ("500"): "Something that should not happen."
         => "Tell the operator of the platform the request id: the log has the cause under it.";

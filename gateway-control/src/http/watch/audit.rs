@@ -15,8 +15,8 @@ use gateway_proto::{
 };
 use tokio::time::Instant;
 
-use super::{End, POLICY_VIOLATION, Watch};
-use crate::service::{KnownAudit, ServiceError};
+use super::{End, POLICY_VIOLATION, Watch, tellings::Kind, unless_busy};
+use crate::service::KnownAudit;
 
 /// How often it is looked whether an alarm still stands.
 const LOOK: Duration = Duration::from_secs(10);
@@ -70,7 +70,9 @@ impl Watch {
     /// With a heartbeat: whether an alarm was acknowledged.
     pub(super) async fn look_at_alarm(&mut self) -> Result<(), End> {
         let is_alarmed = self.audit.known.as_ref().is_some_and(|known| known.is_alarmed);
-        if !is_alarmed || self.audit.looked_at.is_some_and(|at| at.elapsed() < LOOK) {
+        // What is not entered yet nobody can have acknowledged.
+        let may_look = is_alarmed && !self.tellings.waits(Kind::Audit);
+        if !may_look || self.audit.looked_at.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());
         }
         self.look_up().await.map(drop)
@@ -78,10 +80,7 @@ impl Watch {
 
     async fn look_up(&mut self) -> Result<bool, End> {
         self.audit.looked_at = Some(Instant::now());
-        let looked_up = match self.app.service.known_audit(&self.caller).await {
-            Err(ServiceError::Unavailable(_) | ServiceError::Busy) => return Ok(false),
-            looked_up => looked_up?,
-        };
+        let Some(looked_up) = unless_busy(self.app.service.known_audit(&self.caller).await)? else { return Ok(false) };
         let asked = |known: &KnownAudit| known.asked.as_ref().map(ReportedHead::head);
         let before = self.audit.known.as_ref().and_then(asked);
         let now = asked(&looked_up);

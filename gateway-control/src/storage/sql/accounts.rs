@@ -234,13 +234,14 @@ impl Accounts for SqlTransaction {
         Ok(())
     }
 
-    async fn session_user(&mut self, token_hash: &str, now: u64) -> StorageResult<Option<UserRow>> {
+    async fn session_user(&mut self, token_hash: &str, now: u64, latest: u64) -> StorageResult<Option<UserRow>> {
         let row = query(
             "SELECT users.* FROM users JOIN sessions ON sessions.user_id = users.id
-             WHERE sessions.token_hash = $1 AND sessions.expires_at > $2",
+             WHERE sessions.token_hash = $1 AND sessions.expires_at > $2 AND sessions.expires_at <= $3",
         )
         .bind(token_hash)
         .bind(big(now))
+        .bind(big(latest))
         .fetch_optional(self.db())
         .await?;
         row.as_ref().map(user).transpose()

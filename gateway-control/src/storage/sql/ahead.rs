@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    Columns, Row, SqlTransaction, accounts, big, channels, connections, deliveries, devices, peering,
+    Columns, Row, SqlTransaction, accounts, big, channels, connections, deliveries, devices, peering, policies,
     query::{Value, query_in},
     replicas, servers, shares,
 };
@@ -67,7 +67,7 @@ impl ReadAhead for SqlTransaction {
             Ahead::Agreements(ids) => self.by_one(peering::AGREEMENT, peering::AGREEMENTS, texts(ids), &by_id).await,
             Ahead::Devices(ids) => self.by_one(devices::DEVICE, devices::DEVICES, texts(ids), &by_id).await,
             Ahead::Revisions(ids) => {
-                self.by_one(servers::REVISION, servers::REVISIONS, texts(ids), &by("server_id")).await
+                self.by_one(policies::REVISION, policies::REVISIONS, texts(ids), &by("server_id")).await
             }
             Ahead::Deliveries(ids) => {
                 self.by_one(deliveries::DELIVERY, deliveries::DELIVERIES, texts(ids), &by("connection_id")).await

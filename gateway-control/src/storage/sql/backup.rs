@@ -38,6 +38,14 @@ pub enum BackupError {
         /// What the database said.
         source: sqlx::Error,
     },
+    /// The backup.
+    #[error("cannot read the backup {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It cannot be read as a backup.
     #[error("{} is not a backup of the control plane", path.display())]
     NotABackup {
@@ -118,6 +126,8 @@ impl Drop for Unpacked {
 
 /// Reads a backup, if nothing is in the place of its database.
 pub async fn unpack(backup: &Path, database: &Path) -> Result<Unpacked, BackupError> {
+    // What the database would say of a file that it cannot open says nothing of why.
+    fs::File::open(backup).map_err(|source| BackupError::Read { path: backup.to_owned(), source })?;
     for suffix in ["", "-wal", "-shm"] {
         let path = PathBuf::from(format!("{}{suffix}", database.display()));
         if path.exists() {

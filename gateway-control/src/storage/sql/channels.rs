@@ -61,6 +61,15 @@ impl Channels for SqlTransaction {
         each(rows, channel)
     }
 
+    async fn channel_named(&mut self, server: ServerId, name: &str) -> StorageResult<Option<ChannelId>> {
+        let row = query("SELECT id FROM channels WHERE server_id = $1 AND name_key = $2 AND removed_at IS NULL")
+            .bind(server.to_string())
+            .bind(key(name))
+            .fetch_optional(self.db())
+            .await?;
+        row.map(|row| row.parsed("id")).transpose()
+    }
+
     async fn endpoints(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ChannelRow>> {
         let rows = query(
             "SELECT * FROM channels
@@ -123,16 +132,25 @@ impl Channels for SqlTransaction {
         organization: OrganizationId,
         filter: &GrantFilter,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<GrantRow>> {
         let text = |text: Option<String>| text.unwrap_or_default();
         let rows = query(
             "SELECT * FROM (
                  SELECT * FROM grants WHERE owner_organization = $1 AND id > $2 AND ($7 OR $8)
-                 AND ($4 = '' OR status = $4) AND ($5 = '' OR agreement_id = $5) AND ($6 = '' OR channel_id = $6)
+                 AND ($4 = '' OR $4 = CASE
+                     WHEN status IN ('pending', 'requested') AND answer_by <= $9 THEN 'expired'
+                     WHEN status IN ('pending', 'requested', 'active') AND expires_at <= $9 THEN 'expired'
+                     ELSE status END)
+                 AND ($5 = '' OR agreement_id = $5) AND ($6 = '' OR channel_id = $6)
                  ORDER BY id LIMIT $3) AS given
              UNION SELECT * FROM (
                  SELECT * FROM grants WHERE peer_organization = $1 AND id > $2 AND ($7 OR NOT $8)
-                 AND ($4 = '' OR status = $4) AND ($5 = '' OR agreement_id = $5) AND ($6 = '' OR channel_id = $6)
+                 AND ($4 = '' OR $4 = CASE
+                     WHEN status IN ('pending', 'requested') AND answer_by <= $9 THEN 'expired'
+                     WHEN status IN ('pending', 'requested', 'active') AND expires_at <= $9 THEN 'expired'
+                     ELSE status END)
+                 AND ($5 = '' OR agreement_id = $5) AND ($6 = '' OR channel_id = $6)
                  ORDER BY id LIMIT $3) AS received
              ORDER BY id LIMIT $3",
         )
@@ -144,6 +162,7 @@ impl Channels for SqlTransaction {
         .bind(text(filter.channel.map(|id| id.to_string())))
         .bind(filter.given.is_none())
         .bind(filter.given.unwrap_or_default())
+        .bind(big(now))
         .fetch_all(self.db())
         .await?;
         each(rows, grant)

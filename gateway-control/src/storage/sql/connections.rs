@@ -1,27 +1,29 @@
-//! Connections, and what policies say about them.
-
-use std::collections::BTreeMap;
+//! Connections.
 
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, IDS_AT_ONCE, Row, SqlTransaction, big, each, json, limit, query, query_in, unreadable, word};
-use crate::storage::{
-    ADMIN_BEHAVIOR, AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, PolicyConnectionRow, ServerRow,
-    Slice, StorageResult,
-};
+use super::{Columns, Row, SqlTransaction, big, each, json, limit, query, word};
+use crate::storage::{AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, Slice, StorageResult};
 
 /// A page of an organization's connections. Each end has its own index, so each end gets its own half: an OR of the two
-/// would be read whole and sorted for every page.
+/// would be read whole and sorted for every page. What time has ended is left out, whether or not it was written down; where there
+/// is no end, CASE takes what is unknown for no.
 const OPEN_CONNECTIONS: &str = "SELECT * FROM (
          SELECT * FROM connections WHERE sender_organization = $1 AND ended = FALSE AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
          AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         AND CASE WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
+             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'over' ELSE '' END = ''
          ORDER BY id LIMIT $3) AS sent
      UNION SELECT * FROM (
          SELECT * FROM connections WHERE listener_organization = $1 AND ended = FALSE AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
          AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         AND CASE WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
+             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'over' ELSE '' END = ''
          ORDER BY id LIMIT $3) AS received
      ORDER BY id LIMIT $3";
 
@@ -29,21 +31,22 @@ const OPEN_CONNECTIONS: &str = "SELECT * FROM (
 const ALL_CONNECTIONS: &str = "SELECT * FROM (
          SELECT * FROM connections WHERE sender_organization = $1 AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
-         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7)
+         AND ($8 = '' OR $8 = CASE WHEN ended THEN status
+             WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
+             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'expired' ELSE status END)
          ORDER BY id LIMIT $3) AS sent
      UNION SELECT * FROM (
          SELECT * FROM connections WHERE listener_organization = $1 AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
-         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7)
+         AND ($8 = '' OR $8 = CASE WHEN ended THEN status
+             WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
+             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'expired' ELSE status END)
          ORDER BY id LIMIT $3) AS received
      ORDER BY id LIMIT $3";
-
-/// A new revision, at the ends that a server has of some connections.
-const NEW_TO_SENDER: &str = "UPDATE connections SET sender_revision = $2, sender_in_force_at = NULL
-     WHERE sender_server_id = $1 AND id IN ({})";
-/// The same where it listens.
-const NEW_TO_LISTENER: &str = "UPDATE connections SET listener_revision = $2, listener_in_force_at = NULL
-     WHERE listener_server_id = $1 AND id IN ({})";
 
 /// That of a grant.
 pub(super) const OF_GRANT: &str = "SELECT * FROM connections WHERE grant_id = $1";
@@ -68,6 +71,7 @@ impl Connections for SqlTransaction {
         organization: OrganizationId,
         filter: &ConnectionFilter,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<ConnectionRow>> {
         let (any, admin) = (filter.admin.is_none(), filter.admin.unwrap_or_default());
         let text = |text: Option<String>| text.unwrap_or_default();
@@ -80,6 +84,7 @@ impl Connections for SqlTransaction {
             .bind(text(filter.agreement.map(|id| id.to_string())))
             .bind(text(filter.server.map(|id| id.to_string())))
             .bind(text(filter.status.map(|status| status.as_str().to_owned())))
+            .bind(big(now))
             .fetch_all(self.db())
             .await?;
         each(rows, connection)
@@ -119,39 +124,6 @@ impl Connections for SqlTransaction {
         .fetch_all(self.db())
         .await?;
         rows.iter().map(|row| row.parsed("id")).collect()
-    }
-
-    async fn policy_connections(&mut self, server: ServerId) -> StorageResult<Vec<PolicyConnectionRow>> {
-        let rows = query(
-            "SELECT connections.*, agreements.status AS agreement_status, owners.name AS owner_name, channels.engine, channels.public_name,
-             engine_links.engine_channel, channels.behavior, grants.expires_at, grants.max_streams, grants.staleness_secs,
-             grants.require_post_quantum, organizations.name AS peer_organization_name,
-             CASE WHEN connections.sender_server_id = $1 THEN connections.listener_server_id
-                  ELSE connections.sender_server_id END AS peer_server_id
-             FROM (SELECT * FROM connections WHERE NOT ended AND sender_server_id = $1
-                   UNION SELECT * FROM connections
-                   WHERE NOT ended AND listener_server_id = $1 AND sender_server_id IS NOT NULL) AS connections
-             JOIN agreements ON agreements.id = connections.agreement_id
-             JOIN servers AS owners ON owners.id = connections.listener_server_id
-             LEFT JOIN channels ON channels.id = connections.channel_id
-             LEFT JOIN engine_links ON engine_links.channel_id = connections.channel_id
-             LEFT JOIN grants ON grants.id = connections.grant_id
-             JOIN organizations ON organizations.id =
-                  CASE WHEN connections.sender_server_id = $1 THEN connections.listener_organization
-                       ELSE connections.sender_organization END
-             ORDER BY connections.id",
-        )
-        .bind(server.to_string())
-        .fetch_all(self.db())
-        .await?;
-        let peers = self.peers_of(server).await?;
-        rows.iter()
-            .map(|row| {
-                let id: ServerId = row.parsed("peer_server_id")?;
-                let peer = peers.get(&id).cloned().ok_or_else(|| unreadable("peer_server_id"))?;
-                policy_connection(row, peer)
-            })
-            .collect()
     }
 
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {
@@ -233,84 +205,6 @@ impl Connections for SqlTransaction {
         .await?;
         row.number("number")
     }
-
-    async fn confirmed_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>> {
-        let rows = query(
-            "SELECT connections.* FROM connections
-             JOIN servers AS senders ON senders.id = connections.sender_server_id
-             JOIN servers AS listeners ON listeners.id = connections.listener_server_id
-             WHERE connections.status = 'ready' AND connections.sender_server_id = $1 AND connections.auto_activate
-             AND connections.sender_revision > 0 AND senders.applied_revision >= connections.sender_revision
-             AND connections.listener_revision > 0 AND listeners.applied_revision >= connections.listener_revision
-             UNION SELECT connections.* FROM connections
-             JOIN servers AS senders ON senders.id = connections.sender_server_id
-             JOIN servers AS listeners ON listeners.id = connections.listener_server_id
-             WHERE connections.status = 'ready' AND connections.listener_server_id = $1 AND connections.auto_activate
-             AND connections.sender_revision > 0 AND senders.applied_revision >= connections.sender_revision
-             AND connections.listener_revision > 0 AND listeners.applied_revision >= connections.listener_revision
-             ORDER BY id",
-        )
-        .bind(server.to_string())
-        .fetch_all(self.db())
-        .await?;
-        each(rows, connection)
-    }
-
-    async fn put_revision(
-        &mut self,
-        server: ServerId,
-        revision: u64,
-        connections: &[ConnectionId],
-    ) -> StorageResult<()> {
-        for some in connections.chunks(IDS_AT_ONCE) {
-            for text in [NEW_TO_SENDER, NEW_TO_LISTENER] {
-                let same = vec![server.to_string().into(), big(revision).into()];
-                let ids = some.iter().map(ToString::to_string).collect();
-                query_in(text, same, ids).execute(self.db()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<()> {
-        for text in [
-            "UPDATE connections SET sender_in_force_at = $3 WHERE sender_server_id = $1 AND sender_in_force_at IS NULL
-             AND sender_revision > 0 AND sender_revision <= $2",
-            "UPDATE connections SET listener_in_force_at = $3 WHERE listener_server_id = $1
-             AND listener_in_force_at IS NULL AND listener_revision > 0 AND listener_revision <= $2",
-        ] {
-            let confirmed = query(text).bind(server.to_string()).bind(big(revision)).bind(big(now));
-            confirmed.execute(self.db()).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_out_of_force(&mut self, server: ServerId, revision: u64) -> StorageResult<()> {
-        for text in [
-            "UPDATE connections SET sender_in_force_at = NULL
-             WHERE sender_server_id = $1 AND NOT ended AND sender_revision > $2",
-            "UPDATE connections SET listener_in_force_at = NULL
-             WHERE listener_server_id = $1 AND NOT ended AND listener_revision > $2",
-        ] {
-            query(text).bind(server.to_string()).bind(big(revision)).execute(self.db()).await?;
-        }
-        Ok(())
-    }
-}
-
-impl SqlTransaction {
-    /// The servers at the other ends of the connections of a server that have not ended, itself included if it is one.
-    async fn peers_of(&mut self, server: ServerId) -> StorageResult<BTreeMap<ServerId, ServerRow>> {
-        let rows = query(
-            "SELECT * FROM servers WHERE id IN (
-                 SELECT listener_server_id FROM connections WHERE NOT ended AND sender_server_id = $1
-                 UNION SELECT sender_server_id FROM connections WHERE NOT ended AND listener_server_id = $1)",
-        )
-        .bind(server.to_string())
-        .fetch_all(self.db())
-        .await?;
-        rows.iter().map(|row| super::servers::server(row).map(|server| (server.id, server))).collect()
-    }
 }
 
 pub(super) fn connection(row: &Row) -> StorageResult<ConnectionRow> {
@@ -361,40 +255,4 @@ fn admin(row: &Row) -> StorageResult<Option<AdminRow>> {
 
 fn approval(row: &ConnectionRow) -> Option<String> {
     row.admin.as_ref().and_then(|admin| admin.approval.as_ref()).map(json)
-}
-
-fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnectionRow> {
-    let connection = connection(row)?;
-    let (agreement, name) = (row.parsed("agreement_status")?, row.text("peer_organization_name")?);
-    if let Some(admin) = &connection.admin {
-        let terms = admin.terms.clone();
-        return Ok(PolicyConnectionRow {
-            agreement,
-            engine: None,
-            engine_channel: None,
-            endpoint: row.text("owner_name")?,
-            behavior: ADMIN_BEHAVIOR.to_owned(),
-            expires_at: admin.expires_at,
-            max_streams: terms.max_streams,
-            staleness_secs: terms.staleness_secs,
-            require_post_quantum: terms.require_post_quantum,
-            peer,
-            peer_organization_name: name,
-            connection,
-        });
-    }
-    Ok(PolicyConnectionRow {
-        agreement,
-        engine: Some(row.text("engine")?),
-        engine_channel: row.maybe_text("engine_channel")?,
-        endpoint: row.text("public_name")?,
-        behavior: row.text("behavior")?,
-        expires_at: row.maybe_number("expires_at")?,
-        max_streams: row.small("max_streams")?,
-        staleness_secs: row.number("staleness_secs")?,
-        require_post_quantum: row.flag("require_post_quantum")?,
-        peer,
-        peer_organization_name: name,
-        connection,
-    })
 }

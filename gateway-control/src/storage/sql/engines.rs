@@ -1,12 +1,14 @@
 //! Engines beside gateways.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use gateway_proto::{
     engine::EngineChannel,
     id::{ChannelId, OrganizationId, ServerId},
 };
 
-use super::{Columns, SqlTransaction, big, each, json, query, word};
+use super::{Columns, Row, SqlTransaction, big, each, json, query, word};
 use crate::storage::{EngineLinkRow, EngineRow, Engines, StorageResult};
 
 #[async_trait]
@@ -39,6 +41,23 @@ impl Engines for SqlTransaction {
             .fetch_all(self.db())
             .await?;
         each(rows, |row| row.json("detail"))
+    }
+
+    async fn engine_channel(&mut self, server: ServerId, engine_channel: &str) -> StorageResult<Option<EngineChannel>> {
+        let row = query("SELECT detail FROM engine_channels WHERE server_id = $1 AND engine_channel = $2")
+            .bind(server.to_string())
+            .bind(engine_channel)
+            .fetch_optional(self.db())
+            .await?;
+        row.map(|row| row.json("detail")).transpose()
+    }
+
+    async fn engine_channel_ids(&mut self, server: ServerId) -> StorageResult<BTreeSet<String>> {
+        let rows = query("SELECT engine_channel FROM engine_channels WHERE server_id = $1")
+            .bind(server.to_string())
+            .fetch_all(self.db())
+            .await?;
+        rows.iter().map(|row| row.text("engine_channel")).collect()
     }
 
     async fn put_engine_channel(&mut self, server: ServerId, channel: &EngineChannel) -> StorageResult<()> {
@@ -76,14 +95,27 @@ impl Engines for SqlTransaction {
         .bind(server.to_string())
         .fetch_all(self.db())
         .await?;
-        each(rows, |row| {
-            Ok(EngineLinkRow {
-                channel: row.parsed("channel_id")?,
-                server,
-                engine_channel: row.text("engine_channel")?,
-                state: row.word("state")?,
-            })
-        })
+        each(rows, link)
+    }
+
+    async fn engine_link(&mut self, channel: ChannelId) -> StorageResult<Option<EngineLinkRow>> {
+        let row = query("SELECT * FROM engine_links WHERE channel_id = $1")
+            .bind(channel.to_string())
+            .fetch_optional(self.db())
+            .await?;
+        row.as_ref().map(link).transpose()
+    }
+
+    async fn linked_channel(&mut self, server: ServerId, engine_channel: &str) -> StorageResult<Option<ChannelId>> {
+        let row = query(
+            "SELECT engine_links.channel_id FROM engine_links JOIN channels ON channels.id = engine_links.channel_id
+             WHERE engine_links.server_id = $1 AND engine_links.engine_channel = $2 AND channels.removed_at IS NULL",
+        )
+        .bind(server.to_string())
+        .bind(engine_channel)
+        .fetch_optional(self.db())
+        .await?;
+        row.map(|row| row.parsed("channel_id")).transpose()
     }
 
     async fn channels_not_started(&mut self, organization: OrganizationId) -> StorageResult<Vec<ChannelId>> {
@@ -119,4 +151,13 @@ impl Engines for SqlTransaction {
         .await?;
         Ok(())
     }
+}
+
+fn link(row: &Row) -> StorageResult<EngineLinkRow> {
+    Ok(EngineLinkRow {
+        channel: row.parsed("channel_id")?,
+        server: row.parsed("server_id")?,
+        engine_channel: row.text("engine_channel")?,
+        state: row.word("state")?,
+    })
 }

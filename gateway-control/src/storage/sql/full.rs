@@ -31,3 +31,18 @@ async fn a_full_disk_is_called_one_and_what_is_there_can_be_read() {
     drop(storage.read().await.unwrap());
     storage.close().await;
 }
+
+#[tokio::test]
+async fn what_became_read_only_is_called_so_and_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = SqlStorage::open(&Location::Sqlite(directory.path().join("control.sqlite"))).await.unwrap();
+    let Pools::Sqlite { readers, .. } = &storage.pools else { panic!("another database") };
+    // These refuse to write with the code of a file system that has become read-only.
+    let refused = sqlx::query("INSERT INTO facts (name, content) VALUES ('a', 'b')").execute(readers).await;
+    let refused = StorageError::from(refused.unwrap_err());
+    assert!(matches!(refused, StorageError::ReadOnly(_)), "{refused:?}");
+    let told = ServiceError::from(refused);
+    assert!(matches!(told, ServiceError::Unavailable(_)) && told.to_string().contains("read-only"), "{told}");
+    storage.ping().await.unwrap();
+    storage.close().await;
+}

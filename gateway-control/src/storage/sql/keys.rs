@@ -11,7 +11,8 @@ use crate::storage::{StorageResult, Transaction};
 
 /// The fact that says how the keys were made.
 const FACT: &str = "name_keys";
-/// Raise it when [`crate::names::fold`] answers something else than before.
+/// Raise it when [`gateway_proto::names::fold`] answers something else than before, and add a migration, be it an empty one:
+/// by its number replicas of the version before notice.
 const HOW: &str = "nfkc-1";
 
 /// A table with names.

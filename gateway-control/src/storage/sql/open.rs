@@ -3,21 +3,24 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, SqlSafeStr,
+    Connection, SqlSafeStr,
     migrate::{Migration, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    postgres::{PgConnectOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Location, Pools, Postgres, SqlStorage};
+use super::{
+    Location, Pools, Postgres, SqlStorage,
+    contact::{Contact, Times},
+    pool::Pool,
+    schema::hold_writers,
+};
 use crate::storage::StorageResult;
 
 /// Readers at the same time, for people.
 const READERS: u32 = 4;
 /// The same for watches.
 const GATEWAY_READERS: u32 = 2;
-/// One connection listens, one holds the leader's lock.
-const BETWEEN: u32 = 2;
 /// How long a request waits for its turn to write before it is told that the platform is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,16 +56,15 @@ impl SqlStorage {
             Location::Postgres(server) => {
                 warn_of_plain_text(&server.options());
                 // A change of the schema may copy a large table: no limit of a request is one for it.
-                let mut unlimited = server.options().application_name("gateway-control").connect().await?;
+                let unlimited = Contact::new(server.options().application_name("gateway-control"), Times::USUAL);
+                let mut unlimited = unlimited.connect().await?;
+                hold_writers(&mut unlimited).await?;
                 migrations_for_postgres().run(&mut unlimited).await?;
                 unlimited.close().await?;
-                let options = postgres(server.options());
-                let pool = |size| PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
-                let writer = pool(1).connect_with(options.clone()).await?;
-                let readers = pool(READERS).connect_with(options.clone()).await?;
-                let gateways = pool(GATEWAY_READERS).connect_with(options.clone()).await?;
-                let between = pool(BETWEEN).connect_lazy_with(options);
-                Pools::Postgres(Postgres { readers, gateways, writer, between, leadership: Arc::default() })
+                let contact = Contact::new(postgres(server.options()), Times::USUAL);
+                let pool = |seats: u32| Pool::new(contact.clone(), seats as usize);
+                let (writer, readers, gateways) = (pool(1), pool(READERS), pool(GATEWAY_READERS));
+                Pools::Postgres(Postgres { readers, gateways, writer, contact, leadership: Arc::default() })
             }
         };
         let storage = Self { pools };
@@ -86,12 +88,18 @@ fn warn_of_plain_text(options: &PgConnectOptions) {
     }
 }
 
-/// A writer that waits, works or idles for too long is ended by the server: it would hold up all the others.
+/// A writer that waits, works or idles for too long is ended by the server: it would hold up all the others. And so is what is
+/// left of a replica whose machine vanished: it may hold the leader's lock. (What we do about a server that vanished is in
+/// [`super::contact`].)
 fn postgres(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("gateway-control").options([
         ("lock_timeout", "10s"),
         ("statement_timeout", "20s"),
         ("idle_in_transaction_session_timeout", "20s"),
+        ("tcp_keepalives_idle", "10s"),
+        ("tcp_keepalives_interval", "3s"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "20s"),
     ])
 }
 

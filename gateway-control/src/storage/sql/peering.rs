@@ -51,14 +51,17 @@ impl Peering for SqlTransaction {
         organization: OrganizationId,
         filter: &PeeringFilter,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<PeeringRequestRow>> {
         let rows = query(
             "SELECT * FROM (
                  SELECT * FROM peering_requests WHERE from_organization = $1 AND id > $2
-                 AND ($4 = '' OR status = $4) AND ($5 OR $6) ORDER BY id LIMIT $3) AS outgoing
+                 AND ($4 = '' OR $4 = CASE WHEN status = 'pending' AND expires_at <= $7 THEN 'expired' ELSE status END)
+                 AND ($5 OR $6) ORDER BY id LIMIT $3) AS outgoing
              UNION SELECT * FROM (
                  SELECT * FROM peering_requests WHERE to_organization = $1 AND id > $2
-                 AND ($4 = '' OR status = $4) AND ($5 OR NOT $6) ORDER BY id LIMIT $3) AS incoming
+                 AND ($4 = '' OR $4 = CASE WHEN status = 'pending' AND expires_at <= $7 THEN 'expired' ELSE status END)
+                 AND ($5 OR NOT $6) ORDER BY id LIMIT $3) AS incoming
              ORDER BY id LIMIT $3",
         )
         .bind(organization.to_string())
@@ -67,6 +70,7 @@ impl Peering for SqlTransaction {
         .bind(filter.status.map(|status| status.as_str()).unwrap_or_default())
         .bind(filter.outgoing.is_none())
         .bind(filter.outgoing.unwrap_or_default())
+        .bind(big(now))
         .fetch_all(self.db())
         .await?;
         each(rows, request)

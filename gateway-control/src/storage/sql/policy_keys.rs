@@ -46,15 +46,19 @@ impl PolicyKeys for SqlTransaction {
         Ok(())
     }
 
-    async fn gateways_before(&mut self, revision: u64) -> StorageResult<u64> {
+    async fn gateways_behind(&mut self) -> StorageResult<u64> {
         let row = query(
-            "SELECT COUNT(*) AS number FROM servers
-             WHERE gateway_key IS NOT NULL AND removed_at IS NULL AND applied_revision < $1",
+            "SELECT COUNT(*) AS number FROM servers WHERE gateway_key IS NOT NULL AND removed_at IS NULL
+             AND (stale OR applied_revision < (SELECT keys_since FROM policies WHERE server_id = servers.id))",
         )
-        .bind(big(revision))
         .fetch_one(self.db())
         .await?;
         row.number("number")
+    }
+
+    async fn has_gateways(&mut self) -> StorageResult<bool> {
+        let any = "SELECT id FROM servers WHERE gateway_key IS NOT NULL AND removed_at IS NULL LIMIT 1";
+        Ok(query(any).fetch_optional(self.db()).await?.is_some())
     }
 
     async fn platform_tokens(&mut self, kind: &str) -> StorageResult<Vec<PlatformTokenRow>> {

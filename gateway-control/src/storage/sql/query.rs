@@ -11,12 +11,15 @@ use std::{
 use gateway_proto::policy::Secret;
 use prometheus_client::metrics::counter::Counter;
 use sqlx::{
-    AssertSqlSafe, PgConnection, Row as _, SqliteConnection,
-    postgres::{PgArguments, PgRow},
+    AssertSqlSafe, Row as _, SqliteConnection,
+    postgres::PgRow,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::ahead::Shelf;
+use super::{
+    ahead::Shelf,
+    pool::{PgQuery, PgWork},
+};
 use crate::storage::{StorageError, StorageResult};
 
 static RUN: LazyLock<Counter> = LazyLock::new(Counter::default);
@@ -47,6 +50,22 @@ pub(super) fn query_in(text: &'static str, same: Vec<Value>, mut list: Vec<Strin
     Query { text, long, values }
 }
 
+/// A query with rows in the place of `{}`, each of as many values. There is one of few numbers of them, as in [`query_in`]: the last
+/// one comes more than once, so it must do no harm when a row is there already.
+pub(super) fn query_rows(text: &'static str, mut rows: Vec<Vec<Value>>) -> Query {
+    if let Some(last) = rows.last().cloned() {
+        rows.resize(rows.len().next_power_of_two().max(8), last);
+    }
+    let (mut all, mut last) = (Vec::with_capacity(rows.len()), 0);
+    for row in &rows {
+        let places: Vec<_> = (last + 1..=last + row.len()).map(|place| format!("${place}")).collect();
+        all.push(format!("({})", places.join(", ")));
+        last += row.len();
+    }
+    let long = Some(text.replace("{}", &all.join(", ")));
+    Query { text, long, values: rows.into_iter().flatten().collect() }
+}
+
 /// A query and the values of its placeholders.
 #[derive(Debug)]
 pub(super) struct Query {
@@ -75,7 +94,7 @@ pub(super) struct Db<'c> {
 #[derive(Debug)]
 pub(super) enum Connection<'c> {
     Sqlite(&'c mut SqliteConnection),
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut PgWork),
 }
 
 /// A row of either database.
@@ -105,7 +124,7 @@ impl Query {
         RUN.inc();
         Ok(match db.connection {
             Connection::Sqlite(connection) => self.for_sqlite().execute(connection).await?.rows_affected(),
-            Connection::Postgres(connection) => self.for_postgres().execute(connection).await?.rows_affected(),
+            Connection::Postgres(work) => work.execute(self.for_postgres()).await?,
         })
     }
 
@@ -120,8 +139,8 @@ impl Query {
             Connection::Sqlite(connection) => {
                 self.for_sqlite().fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Connection::Postgres(connection) => {
-                self.for_postgres().fetch_all(connection).await?.into_iter().map(Row::Postgres).collect()
+            Connection::Postgres(work) => {
+                work.fetch_all(self.for_postgres()).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -135,9 +154,7 @@ impl Query {
         RUN.inc();
         Ok(match db.connection {
             Connection::Sqlite(connection) => self.for_sqlite().fetch_optional(connection).await?.map(Row::Sqlite),
-            Connection::Postgres(connection) => {
-                self.for_postgres().fetch_optional(connection).await?.map(Row::Postgres)
-            }
+            Connection::Postgres(work) => work.fetch_optional(self.for_postgres()).await?.map(Row::Postgres),
         })
     }
 
@@ -164,7 +181,7 @@ impl Query {
         })
     }
 
-    fn for_postgres(self) -> sqlx::query::Query<'static, sqlx::Postgres, PgArguments> {
+    fn for_postgres(self) -> PgQuery {
         let query = match self.long {
             Some(long) => sqlx::query(AssertSqlSafe(long)),
             None => sqlx::query(self.text),

@@ -23,7 +23,7 @@ pub(super) const REPORT: &str = "SELECT reports.report, reports.reported_at FROM
              JOIN watches ON watches.server_id = reports.server_id
              JOIN replicas ON replicas.id = watches.replica_id
              WHERE reports.server_id = $1 AND reports.connection_id = $2 AND replicas.heard_at >= $3";
-/// Of many.
+/// Of many, found by their connections: each has two at most, one of each end.
 pub(super) const REPORTS: &str =
     "SELECT reports.server_id, reports.connection_id, reports.report, reports.reported_at FROM reports
      JOIN watches ON watches.server_id = reports.server_id
@@ -39,6 +39,11 @@ impl Replicas for SqlTransaction {
             .execute(self.db())
             .await?;
         query("SELECT content FROM facts WHERE name = $1").bind(name).fetch_one(self.db()).await?.text("content")
+    }
+
+    async fn known_fact(&mut self, name: &str) -> StorageResult<Option<String>> {
+        let row = query("SELECT content FROM facts WHERE name = $1").bind(name).fetch_optional(self.db()).await?;
+        row.map(|row| row.text("content")).transpose()
     }
 
     async fn spend_nonce(&mut self, digest: &str, until: u64) -> StorageResult<bool> {

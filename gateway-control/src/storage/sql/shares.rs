@@ -25,13 +25,16 @@ impl Shares for SqlTransaction {
         organization: OrganizationId,
         ended: bool,
         slice: &Slice,
+        now: u64,
     ) -> StorageResult<Vec<ShareRow>> {
         let rows = query(
             "SELECT * FROM (
-                 SELECT * FROM server_shares WHERE owner_organization = $1 AND (ended_at IS NULL OR $2) AND id > $3
+                 SELECT * FROM server_shares WHERE owner_organization = $1 AND id > $3
+                 AND ($2 OR (ended_at IS NULL AND (expires_at IS NULL OR expires_at > $5)))
                  ORDER BY id LIMIT $4) AS given
              UNION SELECT * FROM (
-                 SELECT * FROM server_shares WHERE peer_organization = $1 AND (ended_at IS NULL OR $2) AND id > $3
+                 SELECT * FROM server_shares WHERE peer_organization = $1 AND id > $3
+                 AND ($2 OR (ended_at IS NULL AND (expires_at IS NULL OR expires_at > $5)))
                  ORDER BY id LIMIT $4) AS received
              ORDER BY id LIMIT $4",
         )
@@ -39,6 +42,7 @@ impl Shares for SqlTransaction {
         .bind(ended)
         .bind(&slice.after)
         .bind(limit(slice))
+        .bind(big(now))
         .fetch_all(self.db())
         .await?;
         each(rows, share)

@@ -1,278 +1,279 @@
-//! What has to be done so that what is found becomes what is wanted. Decides only; knows no network.
+//! What has to be done so that what is found becomes what is wanted: every step in its order, those that stand on what an earlier one
+//! makes included. Decides only; knows no network. What is shown by a dry run and what is done are the same list.
 
-use std::fmt;
+mod grants;
 
-use gateway_proto::{
-    api::platform::{Agreement, Channel, Grant, PeeringRequest, Server},
-    id::{AgreementId, ChannelId, ServerId},
-    peering::{AgreementStatus, GrantStatus, PeeringStatus},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
 };
 
-use super::site::{Site, SiteChannel, SiteGrant, SitePeer};
-use crate::args::Span;
+use gateway_proto::{
+    api::{
+        platform::{Channel, UpdateChannel},
+        values::{self, MAX_TEXT, ValueFault},
+    },
+    id::{AgreementId, ChannelId, OrganizationId, ServerId},
+    names::fold,
+    peering::PeeringStatus,
+};
 
-/// How the platform names the own organization.
-const SELF: &str = "self";
+use super::{
+    found::{ChannelKey, Found},
+    partners::{Meant, meant},
+    site::{Site, SiteChannel, SiteGrant, SitePeer},
+};
 
-/// What the platform has.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) servers: Vec<Server>,
-    pub(super) channels: Vec<Channel>,
-    pub(super) requests: Vec<PeeringRequest>,
-    pub(super) agreements: Vec<Agreement>,
-    pub(super) grants: Vec<Grant>,
-    /// Unix seconds.
-    pub(super) now: u64,
+/// Something that is there, or is made by an earlier step from this place of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Which<T> {
+    There(T),
+    Made(usize),
 }
 
-/// Something to do, or to wait for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
     /// A server is missing.
-    CreateServer(String),
+    CreateServer { place: usize, name: String },
     /// A channel is missing.
-    CreateChannel { server_id: ServerId, channel: SiteChannel },
+    CreateChannel { place: usize, server: Which<ServerId>, channel: SiteChannel },
     /// A channel is not as wanted.
-    ChangeChannel { id: ChannelId, channel: SiteChannel, changes: Vec<String> },
+    ChangeChannel { id: ChannelId, label: String, update: UpdateChannel, changes: Vec<String> },
     /// There is neither an agreement nor a request.
-    RequestPeering { organization: String, message: String },
+    RequestPeering { id: OrganizationId, shown: String, message: String },
     /// A channel is not granted.
-    OfferGrant { agreement_id: AgreementId, channel_id: ChannelId, grant: SiteGrant, expires_at: Option<u64> },
-    /// Nothing can be done yet.
-    Wait(String),
+    OfferGrant {
+        agreement_id: AgreementId,
+        channel: Which<ChannelId>,
+        shown: String,
+        grant: SiteGrant,
+        expires_at: Option<u64>,
+    },
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateServer(name) => write!(f, "create the server '{name}'"),
+            Self::CreateServer { name, .. } => write!(f, "create the server '{name}'"),
             Self::CreateChannel { channel, .. } => {
                 write!(f, "create the channel '{}/{}'", channel.server, channel.name)
             }
-            Self::ChangeChannel { channel, changes, .. } => {
-                write!(f, "change the channel '{}/{}': {}", channel.server, channel.name, changes.join("; "))
+            Self::ChangeChannel { label, changes, .. } => {
+                write!(f, "change the channel '{label}': {}", changes.join("; "))
             }
-            Self::RequestPeering { organization, .. } => write!(f, "ask '{organization}' for an agreement"),
-            Self::OfferGrant { grant, .. } => write!(f, "offer the channel '{}' to '{}'", grant.channel, grant.to),
-            Self::Wait(words) => f.write_str(words),
+            Self::RequestPeering { shown, .. } => write!(f, "ask {shown} for an agreement"),
+            Self::OfferGrant { grant, shown, .. } => write!(f, "offer the channel '{}' to {shown}", grant.channel),
         }
     }
 }
 
-/// The steps that can be taken now, in their order, and what has to be waited for.
-pub(super) fn plan(site: &Site, found: &Found) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for server in &site.servers {
-        if found.server(&server.name).is_none() {
-            steps.push(Step::CreateServer(server.name.clone()));
-        }
-    }
-    steps.extend(site.channels.iter().filter_map(|channel| found.channel_step(channel, site)));
-    steps.extend(site.peers.iter().filter_map(|peer| found.peer_step(peer)));
-    steps.extend(site.grants.iter().filter_map(|grant| found.grant_step(grant, site)));
-    steps
+/// What comes of a site.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What can be done now, in this order.
+    pub(super) steps: Vec<Step>,
+    /// What has to be waited for, or decided by a person.
+    pub(super) waits: Vec<String>,
+    /// What the platform would refuse: with any of these nothing is done.
+    pub(super) refusals: Vec<String>,
+    /// Whom names of the file mean by what stands on them.
+    pub(super) meant: Vec<(String, OrganizationId)>,
 }
 
-impl Found {
-    fn server(&self, name: &str) -> Option<&Server> {
-        self.servers.iter().find(|server| server.name == name)
+/// The plan.
+pub(super) fn plan(site: &Site, found: &Found) -> Plan {
+    let mut planner = Planner::new(site, found);
+    planner.servers();
+    let standing: Vec<_> =
+        site.channels.iter().enumerate().map(|(place, channel)| planner.channel(place, channel)).collect();
+    for peer in &site.peers {
+        planner.peer(peer);
+    }
+    for grant in &site.grants {
+        planner.grant(grant, &standing);
+    }
+    planner.plan
+}
+
+/// A channel once the steps up to here are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    channel: Which<ChannelId>,
+    published: bool,
+}
+
+struct Planner<'a> {
+    site: &'a Site,
+    found: &'a Found,
+    /// Servers of the file, by name.
+    servers: BTreeMap<String, usize>,
+    /// Server and name of each channel of the file, in its order.
+    in_file: Vec<ChannelKey>,
+    /// The same of each channel that is there.
+    there: Vec<ChannelKey>,
+    /// Partners that were looked at.
+    peers: BTreeSet<OrganizationId>,
+    /// Grants that were looked at.
+    grants: BTreeSet<(Which<ChannelId>, AgreementId)>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(site: &'a Site, found: &'a Found) -> Self {
+        let servers = site.servers.iter().enumerate().map(|(place, server)| (fold(&server.name), place)).collect();
+        let in_file = site.channels.iter().map(SiteChannel::key).collect();
+        Self {
+            site,
+            found,
+            servers,
+            in_file,
+            there: found.channel_keys(),
+            peers: BTreeSet::new(),
+            grants: BTreeSet::new(),
+            plan: Plan::default(),
+        }
     }
 
-    fn channel(&self, server: &str, name: &str) -> Option<&Channel> {
-        let server = self.server(server)?;
-        self.channels.iter().find(|channel| channel.server_id == server.id && channel.name == name)
+    fn servers(&mut self) {
+        for (place, server) in self.site.servers.iter().enumerate() {
+            if self.found.server(&server.name).is_none() {
+                self.accept(&format!("the server '{}'", server.name), "name", values::name(&server.name));
+                self.plan.steps.push(Step::CreateServer { place, name: server.name.clone() });
+            }
+        }
     }
 
-    fn agreement(&self, peer: &str) -> Option<&Agreement> {
-        self.agreements.iter().find(|agreement| {
-            agreement.status != AgreementStatus::Ended && agreement.peer_name.eq_ignore_ascii_case(peer)
-        })
-    }
-
-    fn channel_step(&self, wanted: &SiteChannel, site: &Site) -> Option<Step> {
-        let Some(server) = self.server(&wanted.server) else {
-            let comes = site.servers.iter().any(|server| server.name == wanted.server);
-            let words = format!("the channel '{}/{}' waits for its server", wanted.server, wanted.name);
-            return Some(Step::Wait(if comes { words } else { format!("{words}, which the file does not name") }));
+    fn channel(&mut self, place: usize, wanted: &SiteChannel) -> Option<Standing> {
+        let label = format!("{}/{}", wanted.server, wanted.name);
+        let published = wanted.publish.is_some();
+        let server = match self.found.server(&wanted.server) {
+            Some(server) => Which::There(server.id),
+            None => match self.servers.get(&fold(&wanted.server)) {
+                Some(place) => Which::Made(*place),
+                None => {
+                    let words = "waits for its server, which the file does not name";
+                    return self.wait(format!("the channel '{label}' {words}"));
+                }
+            },
         };
-        let Some(channel) = self.channel(&wanted.server, &wanted.name) else {
-            return Some(Step::CreateChannel { server_id: server.id, channel: wanted.clone() });
+        let there = match server {
+            Which::There(id) => self.found.channel(id, &wanted.name),
+            Which::Made(_) => None,
         };
-        let published = channel.published.then_some(&channel.public_name);
+        let Some(there) = there else {
+            self.accept_words(&label, Some(&wanted.name), wanted.publish.as_ref(), wanted.description.as_ref());
+            self.plan.steps.push(Step::CreateChannel { place, server, channel: wanted.clone() });
+            return Some(Standing { channel: Which::Made(place), published });
+        };
+        if wanted.behavior.as_ref().is_some_and(|behavior| *behavior != there.behavior) {
+            let behavior = &there.behavior;
+            return self.wait(format!(
+                "the channel '{label}' is for {behavior}: a channel's behavior never changes, make a new one"
+            ));
+        }
+        self.change(label, there, wanted);
+        Some(Standing { channel: Which::There(there.id), published })
+    }
+
+    /// What differs is changed, and nothing else is sent: what is there may be older than the rules of today.
+    fn change(&mut self, label: String, there: &Channel, wanted: &SiteChannel) {
         let mut changes = Vec::new();
-        if channel.engine != wanted.engine {
-            changes.push(format!("engine {} → {}", channel.engine, wanted.engine));
+        let engine = (there.engine != wanted.engine).then(|| wanted.engine.clone());
+        if engine.is_some() {
+            changes.push(format!("engine {} → {}", there.engine, wanted.engine));
         }
-        if published != wanted.publish.as_ref() {
+        let shown = there.published.then_some(&there.public_name);
+        let differs = shown != wanted.publish.as_ref();
+        if differs {
             let name =
                 |name: Option<&String>| name.map_or_else(|| "not published".to_owned(), |name| format!("'{name}'"));
-            changes.push(format!("published {} → {}", name(published), name(wanted.publish.as_ref())));
+            changes.push(format!("published {} → {}", name(shown), name(wanted.publish.as_ref())));
         }
-        if wanted.description.as_ref().is_some_and(|description| *description != channel.public_description) {
+        let public_name = wanted.publish.clone().filter(|name| *name != there.public_name);
+        let public_description = wanted.description.clone().filter(|text| *text != there.public_description);
+        if public_description.is_some() {
             changes.push("public description".to_owned());
         }
-        if wanted.behavior.as_ref().is_some_and(|behavior| *behavior != channel.behavior) {
-            let words = format!(
-                "the channel '{}/{}' is for {}: a channel's behavior never changes, make a new one",
-                wanted.server, wanted.name, channel.behavior
-            );
-            return Some(Step::Wait(words));
+        if changes.is_empty() {
+            return;
         }
-        (!changes.is_empty()).then(|| Step::ChangeChannel { id: channel.id, channel: wanted.clone(), changes })
+        self.accept_words(&label, None, public_name.as_ref(), public_description.as_ref());
+        let published = differs.then_some(wanted.publish.is_some());
+        let update =
+            UpdateChannel { name: None, engine, engine_channel: None, published, public_name, public_description };
+        self.plan.steps.push(Step::ChangeChannel { id: there.id, label, update, changes });
     }
 
-    fn peer_step(&self, wanted: &SitePeer) -> Option<Step> {
+    fn peer(&mut self, wanted: &SitePeer) {
         let name = &wanted.organization;
-        if self.agreement(name).is_some() {
-            return None;
+        let id = match meant(name, self.found) {
+            Meant::One(id) => id,
+            Meant::Nobody => {
+                let words = "is not in the directory: name it by its id (org_…), or wait until it can be found";
+                return self.plan.waits.push(format!("'{name}' {words}"));
+            }
+            Meant::Several => {
+                let words = "fits more than one organization: name it by its id (org_…)";
+                return self.plan.waits.push(format!("'{name}' {words}"));
+            }
+        };
+        let shown = self.found.shown(name, id);
+        if !self.peers.insert(id) {
+            return self.plan.refusals.push(format!("{shown} stands in the file twice: as a name and as an id"));
+        }
+        if self.found.agreement(id).is_some() {
+            return self.plan.meant.push((name.clone(), id));
         }
         let pending = self
+            .found
             .requests
             .iter()
-            .find(|request| request.status == PeeringStatus::Pending && request.peer_name.eq_ignore_ascii_case(name));
-        Some(match pending {
+            .find(|request| request.status == PeeringStatus::Pending && request.peer_id == id);
+        match pending {
+            // Whom it comes from is what the person has to look at who decides.
             Some(request) if request.direction == "incoming" => {
-                Step::Wait(format!("'{name}' asked already: decide with `gateway-ctl peering accept`"))
+                self.plan
+                    .waits
+                    .push(format!("{shown} asked already: decide with `gateway-ctl peering accept {}`", request.id));
             }
-            Some(_) => Step::Wait(format!("'{name}' has not answered the peering request yet")),
-            None => Step::RequestPeering { organization: name.clone(), message: wanted.message.clone() },
-        })
+            Some(_) => {
+                self.plan.meant.push((name.clone(), id));
+                self.plan.waits.push(format!("{shown} has not answered the peering request yet"));
+            }
+            None => {
+                self.plan.meant.push((name.clone(), id));
+                self.accept(&shown, "message", values::text(&wanted.message, MAX_TEXT));
+                self.plan.steps.push(Step::RequestPeering { id, shown, message: wanted.message.clone() });
+            }
+        }
     }
 
-    fn grant_step(&self, wanted: &SiteGrant, site: &Site) -> Option<Step> {
-        let (server, name) = wanted.channel.split_once('/')?;
-        let waits = |why: &str| {
-            Some(Step::Wait(format!("the grant of '{}' to '{}' waits for {why}", wanted.channel, wanted.to)))
-        };
-        let Some(channel) = self.channel(server, name) else {
-            let comes = site.channels.iter().any(|channel| channel.server == server && channel.name == name);
-            return waits(if comes { "its channel" } else { "a channel that the file does not name" });
-        };
-        if wanted.to.eq_ignore_ascii_case(SELF) {
-            return waits("`gateway-ctl grant offer`: inside the own organization both ends have to be named");
+    /// What is new has to be acceptable.
+    fn accept_words(&mut self, label: &str, name: Option<&String>, public: Option<&String>, text: Option<&String>) {
+        let what = format!("the channel '{label}'");
+        if let Some(name) = name {
+            self.accept(&what, "name", values::name(name));
         }
-        let Some(agreement) = self.agreement(&wanted.to) else { return waits("an agreement") };
-        if agreement.status == AgreementStatus::Suspended {
-            return waits("the suspension of the agreement to be lifted");
+        if let Some(public) = public {
+            self.accept(&what, "publish", values::name(public));
         }
-        if !channel.published {
-            return waits("its channel to be published");
+        if let Some(text) = text {
+            self.accept(&what, "description", values::text(text, MAX_TEXT));
         }
-        let given = self.grants.iter().any(|grant| {
-            let open = matches!(grant.status, GrantStatus::Pending | GrantStatus::Requested | GrantStatus::Active);
-            open && grant.channel_id == channel.id && grant.agreement_id == agreement.id
-        });
-        let span = wanted.expires.as_ref().and_then(|text| text.parse::<Span>().ok());
-        (!given).then(|| Step::OfferGrant {
-            agreement_id: agreement.id,
-            channel_id: channel.id,
-            grant: wanted.clone(),
-            expires_at: span.map(|span| self.now.saturating_add(span.secs)),
-        })
+    }
+
+    fn accept(&mut self, what: &str, field: &str, value: Result<String, ValueFault>) {
+        if let Err(fault) = value {
+            self.plan.refusals.push(format!("{what}: {field} {fault}"));
+        }
+    }
+
+    fn wait<T>(&mut self, words: String) -> Option<T> {
+        self.plan.waits.push(words);
+        None
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_proto::id::OrganizationId;
-
-    use super::*;
-
-    const SITE: &str = "
-        [[server]]
-        name = 'lab'
-        [[channel]]
-        server = 'lab'
-        name = 'adt'
-        engine = '127.0.0.1:6661'
-        publish = 'ADT feed'
-        [[peer]]
-        organization = 'Clinic B'
-        [[grant]]
-        channel = 'lab/adt'
-        to = 'Clinic B'
-        expires = '90d'
-    ";
-
-    fn site() -> Site {
-        toml::from_str(SITE).unwrap()
-    }
-
-    fn words(found: &Found) -> Vec<String> {
-        plan(&site(), found).iter().map(ToString::to_string).collect()
-    }
-
-    fn server() -> Server {
-        Server {
-            id: ServerId::new(1, [0; 10]),
-            name: "lab".into(),
-            gateway: None,
-            gateway_version: None,
-            online: false,
-            last_seen_at: None,
-            policy_revision: 0,
-            applied_revision: 0,
-            policy_problem: None,
-            audit_alarm: false,
-            created_at: 0,
-        }
-    }
-
-    fn channel(engine: &str) -> Channel {
-        Channel {
-            id: ChannelId::new(1, [0; 10]),
-            server_id: server().id,
-            name: "adt".into(),
-            engine: engine.into(),
-            behavior: "hl7v2-mllp".into(),
-            published: true,
-            public_name: "ADT feed".into(),
-            public_description: String::new(),
-            created_at: 0,
-        }
-    }
-
-    fn agreement() -> Agreement {
-        Agreement {
-            id: AgreementId::new(1, [0; 10]),
-            peer_id: OrganizationId::new(2, [0; 10]),
-            peer_name: "Clinic B".into(),
-            status: AgreementStatus::Active,
-            suspended_by_us: false,
-            suspended_by_peer: false,
-            created_at: 0,
-            ended_at: None,
-        }
-    }
-
-    #[test]
-    fn what_is_missing_is_made_in_the_order_it_can_be() {
-        let mut found = Found { now: 1000, ..Found::default() };
-        assert_eq!(
-            words(&found),
-            [
-                "create the server 'lab'",
-                "the channel 'lab/adt' waits for its server",
-                "ask 'Clinic B' for an agreement",
-                "the grant of 'lab/adt' to 'Clinic B' waits for its channel",
-            ]
-        );
-        found.servers.push(server());
-        assert_eq!(words(&found)[0], "create the channel 'lab/adt'");
-        found.channels.push(channel("127.0.0.1:6661"));
-        found.agreements.push(agreement());
-        let steps = plan(&site(), &found);
-        assert!(matches!(&steps[..], [Step::OfferGrant { expires_at: Some(7_777_000), .. }]), "{steps:?}");
-    }
-
-    #[test]
-    fn what_differs_is_changed_and_what_is_as_wanted_is_left_alone() {
-        let mut found = Found { servers: vec![server()], agreements: vec![agreement()], ..Found::default() };
-        found.channels.push(channel("127.0.0.1:7000"));
-        assert_eq!(words(&found)[0], "change the channel 'lab/adt': engine 127.0.0.1:7000 → 127.0.0.1:6661");
-        found.channels = vec![Channel { published: false, ..channel("127.0.0.1:6661") }];
-        assert_eq!(words(&found)[0], "change the channel 'lab/adt': published not published → 'ADT feed'");
-        assert_eq!(words(&found)[1], "the grant of 'lab/adt' to 'Clinic B' waits for its channel to be published");
-    }
-}
+mod tests;

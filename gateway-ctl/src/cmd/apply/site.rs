@@ -1,40 +1,44 @@
-//! The file: what a site should have.
+//! The file: what a site should have, in the form in which the platform keeps it. What stands in it twice, or contradicts itself, is
+//! told with its line. Which names may be new is not asked here: those that the platform has may be older than its rules.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map::Entry as Place},
+    fmt::{self, Display},
+    fs,
+    path::Path,
+};
 
-use serde::Deserialize;
+use gateway_net::document::{Document, Mistake, Section, Value};
+use gateway_proto::{api::values, names::fold};
 
+use super::found::ChannelKey;
 use crate::{args::Span, error::CtlError};
 
+const NAME: &str = "a name";
+const TEXT: &str = "a text";
+
 /// A site.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Site {
     /// Servers.
-    #[serde(default, rename = "server")]
     pub(super) servers: Vec<SiteServer>,
     /// Listener channels.
-    #[serde(default, rename = "channel")]
     pub(super) channels: Vec<SiteChannel>,
     /// Partners.
-    #[serde(default, rename = "peer")]
     pub(super) peers: Vec<SitePeer>,
     /// Grants offered to partners.
-    #[serde(default, rename = "grant")]
     pub(super) grants: Vec<SiteGrant>,
 }
 
 /// A server.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SiteServer {
     /// Name.
     pub(super) name: String,
 }
 
 /// A listener channel.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SiteChannel {
     /// Name of its server.
     pub(super) server: String,
@@ -51,66 +55,244 @@ pub(super) struct SiteChannel {
 }
 
 /// A partner to have an agreement with.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SitePeer {
-    /// Name in the directory, or `self`.
+    /// Id, name, or `self`.
     pub(super) organization: String,
     /// A word with the request.
-    #[serde(default)]
     pub(super) message: String,
 }
 
 /// A grant offered to a partner.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SiteGrant {
-    /// `SERVER/NAME` of the channel.
-    pub(super) channel: String,
-    /// Name of the peer.
+    /// Of which channel.
+    pub(super) channel: ChannelName,
+    /// Id or name of the partner.
     pub(super) to: String,
     /// Ends after this time, counted from the offer.
-    pub(super) expires: Option<String>,
+    pub(super) expires: Option<Span>,
     /// Open streams at most.
     pub(super) max_streams: Option<u32>,
     /// Require a post-quantum tunnel.
-    #[serde(default)]
     pub(super) require_post_quantum: bool,
 }
 
-impl Site {
-    /// Reads and checks a file: every mistake is told, not only the first.
-    pub(super) fn load(path: &Path) -> Result<Self, CtlError> {
-        let text = fs::read_to_string(path).map_err(|source| CtlError::File { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|mistakes| {
-            CtlError::Usage(format!("{} is not usable:\n  - {}", path.display(), mistakes.join("\n  - ")))
-        })
+/// `SERVER/NAME` of a channel. Either may hold a slash itself: where it is parted shows when it is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ChannelName {
+    text: String,
+    /// What it may mean, for each slash.
+    parts: Vec<ChannelKey>,
+}
+
+impl ChannelName {
+    fn read(text: &str) -> Option<Self> {
+        let part = |(at, slash): (usize, &str)| (fold(&text[..at]), fold(&text[at + slash.len()..]));
+        let parts: Vec<_> = text.match_indices('/').map(part).filter(|(a, b)| !a.is_empty() && !b.is_empty()).collect();
+        (!parts.is_empty()).then(|| Self { text: text.trim().to_owned(), parts })
     }
 
-    fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let site: Self = toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
-        let mut mistakes = Vec::new();
-        for grant in &site.grants {
-            if !grant.channel.contains('/') {
-                mistakes.push(format!("grant.channel = \"{}\": expected SERVER/NAME of a channel", grant.channel));
+    /// Whether it may mean this channel.
+    pub(super) fn may_be(&self, channel: &ChannelKey) -> bool {
+        self.parts.contains(channel)
+    }
+}
+
+impl Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Site {
+    /// Reads and checks a file: every mistake is told, not only the first. `now` in Unix seconds.
+    pub(super) fn load(path: &Path, now: u64) -> Result<Self, CtlError> {
+        let text = fs::read_to_string(path).map_err(|source| CtlError::File { path: path.to_owned(), source })?;
+        Self::parse(&text, now).map_err(|mistakes| unusable(path, &mistakes))
+    }
+
+    pub(super) fn parse(text: &str, now: u64) -> Result<Self, Vec<Mistake>> {
+        let document = Document::parse(text);
+        let mut root = document.root();
+        let servers = entries(&mut root, SiteServer::read);
+        let channels: Vec<SiteChannel> = entries(&mut root, SiteChannel::read);
+        let peers = entries(&mut root, SitePeer::read);
+        let unpublished: Vec<_> =
+            channels.iter().filter(|channel| channel.publish.is_none()).map(SiteChannel::key).collect();
+        let grants = entries(&mut root, |section| {
+            let grant = SiteGrant::read(section, now)?;
+            if unpublished.iter().any(|channel| grant.channel.may_be(channel)) {
+                section.mistake("channel", &grant.channel.text, "a channel that is published: give it a `publish`");
             }
-            if let Some(expires) = grant.expires.as_ref().filter(|text| text.parse::<Span>().is_err()) {
-                mistakes.push(format!("grant.expires = \"{expires}\": expected a length of time such as 90d"));
+            Some(grant)
+        });
+        root.finish();
+        let mistakes = document.into_mistakes();
+        if mistakes.is_empty() { Ok(Self { servers, channels, peers, grants }) } else { Err(mistakes) }
+    }
+}
+
+/// All that is wrong with a file, in one error.
+pub(super) fn unusable(path: &Path, mistakes: &[impl Display]) -> CtlError {
+    let lines: String = mistakes.iter().map(|mistake| format!("\n  - {mistake}")).collect();
+    CtlError::Usage(format!("{} is not usable:{lines}", path.display()))
+}
+
+/// What stands in a table of its own, `[[KEY]]`.
+trait Entry {
+    const KEY: &'static str;
+    /// The key that says which one it is.
+    const WHICH: &'static str;
+
+    /// Which one it is, in words.
+    fn label(&self) -> String;
+    /// The same of two that are one for the platform.
+    fn identity(&self) -> Vec<String>;
+}
+
+/// The entries of one kind, without those that lack something or are there already.
+fn entries<'a, 'i, T: Entry>(root: &mut Section<'a, 'i>, read: impl Fn(&mut Section<'a, 'i>) -> Option<T>) -> Vec<T> {
+    let mut known = BTreeMap::new();
+    let mut entries = Vec::new();
+    for mut section in root.sections(T::KEY) {
+        if let Some(entry) = read(&mut section) {
+            match known.entry(entry.identity()) {
+                Place::Occupied(first) => {
+                    let accepted = format!("each {} once, and {:?} is the same one", T::KEY, first.get());
+                    section.mistake(T::WHICH, &entry.label(), &accepted);
+                }
+                Place::Vacant(place) => {
+                    place.insert(entry.label());
+                    entries.push(entry);
+                }
             }
         }
-        if mistakes.is_empty() { Ok(site) } else { Err(mistakes) }
+        section.finish();
     }
+    entries
+}
+
+impl Entry for SiteServer {
+    const KEY: &'static str = "server";
+    const WHICH: &'static str = "name";
+
+    fn label(&self) -> String {
+        self.name.clone()
+    }
+
+    fn identity(&self) -> Vec<String> {
+        vec![fold(&self.name)]
+    }
+}
+
+impl Entry for SiteChannel {
+    const KEY: &'static str = "channel";
+    const WHICH: &'static str = "name";
+
+    fn label(&self) -> String {
+        format!("{}/{}", self.server, self.name)
+    }
+
+    fn identity(&self) -> Vec<String> {
+        let (server, name) = self.key();
+        vec![server, name]
+    }
+}
+
+impl Entry for SitePeer {
+    const KEY: &'static str = "peer";
+    const WHICH: &'static str = "organization";
+
+    fn label(&self) -> String {
+        self.organization.clone()
+    }
+
+    fn identity(&self) -> Vec<String> {
+        vec![fold(&self.organization)]
+    }
+}
+
+impl Entry for SiteGrant {
+    const KEY: &'static str = "grant";
+    const WHICH: &'static str = "channel";
+
+    fn label(&self) -> String {
+        format!("{} to {}", self.channel, self.to)
+    }
+
+    fn identity(&self) -> Vec<String> {
+        vec![fold(&self.channel.text), fold(&self.to)]
+    }
+}
+
+impl SiteServer {
+    fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        Some(Self { name: section.required("name", NAME, name)? })
+    }
+}
+
+impl SiteChannel {
+    /// Server and name, as the platform compares them.
+    pub(super) fn key(&self) -> ChannelKey {
+        (fold(&self.server), fold(&self.name))
+    }
+
+    fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let server = section.required("server", "the name of its server", name);
+        let own_name = section.required("name", NAME, name);
+        let engine = section.required("engine", "where the engine listens, like \"127.0.0.1:6661\"", |value| {
+            values::engine(value.text()?).ok()
+        });
+        let behavior = section.optional("behavior", "a kind of exchange, like \"hl7v2-mllp\"", |value| {
+            values::behavior(value.text()?).ok()
+        });
+        let publish = section.optional("publish", "a public name; leave it out not to publish", name);
+        let description = section.optional("description", TEXT, text);
+        // What was to be published and cannot be is no channel that is not published.
+        let is_sound = publish.is_some() || !section.has("publish");
+        let channel = Self { server: server?, name: own_name?, engine: engine?, behavior, publish, description };
+        is_sound.then_some(channel)
+    }
+}
+
+impl SitePeer {
+    fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let accepted = "an id (org_…), a name in the directory, or \"self\"";
+        let organization = section.required("organization", accepted, name);
+        let message = section.value("message", TEXT, String::new(), text);
+        Some(Self { organization: organization?, message })
+    }
+}
+
+impl SiteGrant {
+    fn read(section: &mut Section<'_, '_>, now: u64) -> Option<Self> {
+        let channel =
+            section.required("channel", "\"SERVER/NAME\" of a channel", |value| ChannelName::read(value.text()?));
+        let to = section.required("to", "the id (org_…) or name of a partner", name);
+        let expires = section.optional("expires", "a length of time such as \"90d\"", |value| {
+            let span: Span = value.text()?.parse().ok()?;
+            values::moment(now.saturating_add(span.secs)).ok().map(|_| span)
+        });
+        let accepted = format!("a whole number from 1 to {}", values::MAX_STREAMS);
+        let max_streams = section.optional("max_streams", &accepted, |value| {
+            u32::try_from(value.integer()?).ok().filter(|number| (1..=values::MAX_STREAMS).contains(number))
+        });
+        let require_post_quantum = section.flag("require_post_quantum", false);
+        Some(Self { channel: channel?, to: to?, expires, max_streams, require_post_quantum })
+    }
+}
+
+/// A name in the form that is kept; one that shows nothing is none.
+fn name(value: Value<'_, '_>) -> Option<String> {
+    let name = value.text()?.trim();
+    (!fold(name).is_empty()).then(|| name.to_owned())
+}
+
+/// A text in the form that is kept.
+fn text(value: Value<'_, '_>) -> Option<String> {
+    value.text().map(|text| text.trim().to_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mistake_of_a_file_is_told() {
-        let text = "[[grant]]\nchannel = 'adt'\nto = 'B'\nexpires = 'soon'\n";
-        assert_eq!(Site::parse(text).unwrap_err().len(), 2);
-        assert!(Site::parse("[[server]]\nnmae = 'x'\n").unwrap_err()[0].contains("nmae"));
-        assert_eq!(Site::parse("").unwrap(), Site::default());
-    }
-}
+mod tests;

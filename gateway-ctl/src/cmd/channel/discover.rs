@@ -220,31 +220,15 @@ mod tests {
             engine::EngineLink,
             gateway::{EngineHead, SenderPort},
         },
-        engine::{EngineChannelState, EngineCounts, EngineListener, EngineState},
+        engine::{EngineChannelState, EngineCounts, EngineState},
         id::{ChannelId, ConnectionId, ServerId},
     };
 
     use super::*;
 
     fn listener(id: &str, name: &str, port: u16, state: EngineChannelState) -> EngineChannel {
-        EngineChannel {
-            id: id.into(),
-            name: name.into(),
-            state,
-            undeployed_changes: false,
-            listener: Some(EngineListener {
-                transport: "TCP Listener".into(),
-                behavior: Some("hl7v2-mllp".into()),
-                host: "0.0.0.0".into(),
-                port,
-                address: Some(([127, 0, 0, 1], port).into()),
-                max_connections: Some(10),
-                tls: false,
-                server_mode: true,
-            }),
-            destinations: Vec::new(),
-            counts: EngineCounts { queued: 2, ..EngineCounts::default() },
-        }
+        let counts = EngineCounts { queued: 2, ..EngineCounts::default() };
+        EngineChannel { state, counts, ..EngineChannel::example(id, name, port) }
     }
 
     #[test]

@@ -45,7 +45,8 @@ fn read_only_decides_every_row_of_the_table_by_its_class_under_both_paths() {
             let verdict = judge_as(&guard, operation.method.name(), &path, fields_of(operation));
             let withheld = ["/server/encryption", "/server/configuration"].contains(&operation.template);
             let expected = match operation.class {
-                Class::Read | Class::Session | Class::Audit => true,
+                Class::Read => operation.template != COUNT_SEARCH,
+                Class::Session | Class::Audit => true,
                 Class::ReadSecrets => !withheld,
                 Class::ReadPatients | Class::Probe | Class::Write => false,
             };
@@ -53,7 +54,8 @@ fn read_only_decides_every_row_of_the_table_by_its_class_under_both_paths() {
             match verdict {
                 Ok(pass) => {
                     assert_eq!((pass.template, pass.class), (operation.template, operation.class));
-                    assert_eq!(pass.redaction.is_some(), operation.class == Class::ReadSecrets, "{path}");
+                    let masked = operation.class == Class::ReadSecrets || operation.template == PROPERTY;
+                    assert_eq!(pass.redaction.is_some(), masked, "{path}");
                     assert_eq!(pass.api.as_deref(), Some(api));
                 }
                 Err(refusal) => {
@@ -62,7 +64,8 @@ fn read_only_decides_every_row_of_the_table_by_its_class_under_both_paths() {
                 }
             }
             let patients = judge_as(&with_patients, operation.method.name(), &path, fields_of(operation));
-            assert_eq!(patients.is_ok(), expected || operation.class == Class::ReadPatients, "{path}");
+            let of_patients = operation.class == Class::ReadPatients || operation.template == COUNT_SEARCH;
+            assert_eq!(patients.is_ok(), expected || of_patients, "{path}");
         }
     }
 }
@@ -75,11 +78,28 @@ fn read_write_passes_all_but_what_an_option_must_allow() {
         let needs_option = match operation.class {
             Class::ReadPatients | Class::Probe => true,
             Class::Write => operation.template == EXTENSION_UPLOAD,
-            Class::Read | Class::ReadSecrets | Class::Session | Class::Audit => false,
+            Class::Read => operation.template == COUNT_SEARCH,
+            Class::ReadSecrets | Class::Session | Class::Audit => false,
         };
         assert_eq!(judge(AdminScope::default()).is_err(), needs_option, "{path}");
         // What a writer reads must come back whole: a masked password would be saved.
         assert_eq!(judge(ALL).unwrap().redaction, None, "{path}");
+    }
+}
+
+#[test]
+fn how_many_messages_hold_a_name_is_told_only_with_the_option_patient_data() {
+    let path = "/api/channels/a0/messages/count";
+    for (query, of_content) in [
+        ("", false),
+        ("?status=ERROR&startDate=2026-01-01", false),
+        ("?textSearch=DOE%5EJOHN", true),
+        ("?status=ERROR&content%53earch=1%3DDOE", true),
+        ("?metaDataCaseInsensitiveSearch=NAME%20STARTS%20D", true),
+        ("?text%2553earch=DOE", true),
+    ] {
+        let count = |scope| judge_as(&read_only(scope), "GET", &format!("{path}{query}"), "").is_ok();
+        assert_eq!((count(AdminScope::default()), count(ALL)), (!of_content, true), "{query}");
     }
 }
 
@@ -220,6 +240,15 @@ fn before_a_sign_in_only_its_form_passes() {
     for fields in ["Content-Type: application/xml\r\nContent-Length: 9\r\n", "Content-Length: 9\r\n"] {
         assert_eq!(judge_as(&guard, "POST", "/api/users/_login", fields).unwrap_err().status, 403, "{fields}");
     }
+    let in_charset = |parameters: &str| {
+        let fields = format!("Content-Type: application/x-www-form-urlencoded{parameters}\r\nContent-Length: 9\r\n");
+        judge_as(&guard, "POST", "/api/users/_login", &fields)
+    };
+    assert!(in_charset("; charset=UTF-8").is_ok());
+    for parameters in ["; charset=UTF-16", "; charset=utf-8; charset=ibm037", ";charset=utf-16be"] {
+        let refusal = in_charset(parameters).unwrap_err();
+        assert_eq!(refusal.reason, "refused by the gateway: a sign-in is a form in UTF-8", "{parameters}");
+    }
     let long = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5000\r\n";
     assert_eq!(judge_as(&guard, "POST", "/api/users/_login", long).unwrap_err().status, 413);
 }
@@ -260,6 +289,7 @@ fn a_stored_password_is_not_read_by_its_property_name() {
     assert!(!property("group=core&name=smtp.password"));
     assert!(!property("group=core&name=smtp.p%61ssword"));
     assert!(!property("name=Encryption.Key&group=core"));
-    assert!(property("group=Data%20Pruner&name=archiver"));
+    let archiver = judge_as(&guard, "GET", "/api/server/property?group=Data%20Pruner&name=archiverOptions", "");
+    assert_eq!(archiver.unwrap().redaction, Some(Redaction::Text), "an object with a password in it");
     assert!(!property("name=smtp.p%2561ssword") && !property("name=%zz"));
 }

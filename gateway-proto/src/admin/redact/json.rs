@@ -1,17 +1,28 @@
 //! JSON as the engine writes it: XStream's elements as keys, a map as `entry` objects with the key first, attributes as
 //! keys that begin with `@`.
 
-use super::{MASK, MAX_DEPTH, MAX_HELD, RedactError, Redaction, is_harmless, is_secret_name, names::holds_headers};
+use super::{
+    MASK, MAX_DEPTH, RedactError, Redaction,
+    escape::Escaping,
+    held::{Held, Unit},
+    is_harmless, is_secret_name,
+    names::{NAMING_ATTRIBUTES, SYSTEM_ATTRIBUTES, holds_headers},
+    text::{Scope, Text},
+};
 
 #[derive(Debug)]
 pub(super) struct JsonRedactor {
-    redaction: Redaction,
+    scope: Scope,
     stack: Vec<Container>,
     /// The name the next value stands under, with what it means.
     key: Option<Key>,
     state: State,
     /// The string or bare word being read.
-    held: Vec<u8>,
+    held: Held,
+    /// The text that passes.
+    text: Text,
+    /// How a quotation mark is written here.
+    quote: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -22,6 +33,8 @@ struct Container {
     secret: bool,
     /// The values of all maps in it are masked, and their keys stay.
     values: bool,
+    /// An attribute has named what it holds.
+    named: bool,
     /// Its elements are `entry` objects.
     of_entries: bool,
     /// Of an entry: its first scalar was seen, here or below.
@@ -46,10 +59,12 @@ struct Key {
 /// An attribute of the XML that this JSON was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attribute {
-    /// The class of the value: says nothing, and nothing can read the value without it.
-    Class,
+    /// Says how to read the value, and nothing can read it without.
+    System,
     /// The name of the value, as in `<property name="…">`.
     Name,
+    /// The value itself, as in `<property name="…" value="…"/>`.
+    Value,
     Other,
 }
 
@@ -57,8 +72,9 @@ impl Key {
     fn new(name: &str) -> Self {
         let is_headers = holds_headers(name);
         let attribute = name.strip_prefix('@').map(|attribute| match attribute {
-            "class" => Attribute::Class,
-            "name" | "key" | "id" => Attribute::Name,
+            attribute if SYSTEM_ATTRIBUTES.contains(&attribute) => Attribute::System,
+            attribute if NAMING_ATTRIBUTES.contains(&attribute) => Attribute::Name,
+            "value" => Attribute::Value,
             _ => Attribute::Other,
         });
         Self { secret: is_headers || is_secret_name(name), is_entry: name == "entry", is_headers, attribute }
@@ -83,48 +99,56 @@ enum State {
 }
 
 impl JsonRedactor {
-    pub(super) fn new(redaction: Redaction) -> Self {
-        Self { redaction, stack: Vec::new(), key: None, state: State::Between, held: Vec::new() }
+    pub(super) fn new(scope: Scope) -> Self {
+        let (held, text, quote) = (Held::default(), Text::new(scope), b"\"".to_vec());
+        Self { scope, stack: Vec::new(), key: None, state: State::Between, held, text, quote }
     }
 
-    pub(super) fn update(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), RedactError> {
-        for byte in input {
-            match self.state {
-                State::Between => self.between(*byte, output)?,
-                State::String { escaped } => self.string(*byte, escaped, output),
-                State::Masked { escaped } => match (escaped, *byte) {
-                    (false, b'"') => self.state = State::Between,
-                    (escaped, byte) => self.state = State::Masked { escaped: !escaped && byte == b'\\' },
-                },
-                State::Passing { escaped } => {
-                    output.push(*byte);
-                    self.state = match (escaped, *byte) {
-                        (false, b'"') => State::Between,
-                        (escaped, byte) => State::Passing { escaped: !escaped && byte == b'\\' },
-                    };
-                }
-                State::Word if byte.is_ascii_alphanumeric() || b"+-.".contains(byte) => self.held.push(*byte),
-                State::Word => {
-                    self.end_word(output);
-                    self.between(*byte, output)?;
-                }
+    pub(super) fn push(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        match self.state {
+            State::Between => self.between(unit, output)?,
+            State::String { escaped } => self.string(unit, escaped, output),
+            State::Masked { escaped: false } if unit.byte == b'"' => {
+                output.extend_from_slice(unit.raw);
+                self.state = State::Between;
             }
-            if self.held.len() > MAX_HELD {
-                self.too_long(output)?;
+            State::Masked { escaped } => self.state = State::Masked { escaped: escapes(unit, escaped) },
+            State::Passing { escaped: false } if unit.byte == b'"' => {
+                self.text.end(output);
+                output.extend_from_slice(unit.raw);
+                self.state = State::Between;
+            }
+            State::Passing { escaped } => {
+                self.text.push(unit, Escaping::Json, output);
+                self.state = State::Passing { escaped: escapes(unit, escaped) };
+            }
+            State::Word if unit.byte.is_ascii_alphanumeric() || b"+-.".contains(&unit.byte) => self.held.push(unit),
+            State::Word => {
+                self.end_word(output);
+                self.between(unit, output)?;
             }
         }
-        Ok(())
+        if self.held.is_full() { self.too_long(output) } else { Ok(()) }
     }
 
     pub(super) fn finish(mut self, output: &mut Vec<u8>) {
-        if self.state == State::Word {
-            self.end_word(output);
+        match self.state {
+            State::Word => self.end_word(output),
+            State::Passing { .. } => self.text.end(output),
+            // Without its end it is not known what a text is.
+            State::String { .. } => {
+                output.extend_from_slice(self.held.raw_of(0..1));
+                if self.held.len() > 1 {
+                    output.extend_from_slice(MASK.as_bytes());
+                }
+            }
+            State::Between | State::Masked { .. } => {}
         }
     }
 
-    fn between(&mut self, byte: u8, output: &mut Vec<u8>) -> Result<(), RedactError> {
-        match byte {
-            b'{' | b'[' => {
+    fn between(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        match unit.byte {
+            byte @ (b'{' | b'[') => {
                 if self.stack.len() == MAX_DEPTH {
                     return Err(RedactError::Depth);
                 }
@@ -142,18 +166,20 @@ impl JsonRedactor {
                 }
             }
             b'"' => {
-                self.held.push(byte);
+                self.quote.clear();
+                self.quote.extend_from_slice(unit.raw);
+                self.held.push(unit);
                 self.state = State::String { escaped: false };
                 return Ok(());
             }
             byte if byte.is_ascii_alphanumeric() || byte == b'-' => {
-                self.held.push(byte);
+                self.held.push(unit);
                 self.state = State::Word;
                 return Ok(());
             }
             _ => {}
         }
-        output.push(byte);
+        output.extend_from_slice(unit.raw);
         Ok(())
     }
 
@@ -162,7 +188,7 @@ impl JsonRedactor {
         let parent = self.stack.last();
         let is_entry = key.as_ref().map_or(parent.is_some_and(|p| p.of_entries), |key| key.is_entry);
         let is_headers = key.as_ref().is_some_and(|key| key.is_headers);
-        let values = self.redaction == Redaction::Values || is_headers || parent.is_some_and(|p| p.values);
+        let values = self.scope.redaction == Redaction::Values || is_headers || parent.is_some_and(|p| p.values);
         // The keys of a map inside a masked value stay, where only values are asked to be masked.
         let fresh = is_entry && values;
         let secret = key.is_some_and(|key| key.secret) || parent.is_some_and(|p| p.secret) || self.entry_secret();
@@ -172,6 +198,7 @@ impl JsonRedactor {
             wants_key: is_object,
             secret: secret && !fresh,
             values,
+            named: false,
             of_entries: is_entry && !is_object,
             entry,
         }
@@ -191,56 +218,64 @@ impl JsonRedactor {
     }
 
     fn value_secret(&self) -> bool {
-        if self.attribute() == Some(Attribute::Class) {
-            return false;
+        let parent = self.stack.last();
+        match self.attribute() {
+            Some(Attribute::System) => return false,
+            // What it is the value of is said behind it, if at all.
+            Some(Attribute::Value) if parent.is_some_and(|parent| !parent.named) => return true,
+            Some(Attribute::Name | Attribute::Value | Attribute::Other) | None => {}
         }
         self.key.as_ref().is_some_and(|key| key.secret)
-            || self.stack.last().is_some_and(|c| c.secret)
+            || parent.is_some_and(|parent| parent.secret)
             || self.entry_secret()
     }
 
-    fn string(&mut self, byte: u8, escaped: bool, output: &mut Vec<u8>) {
-        self.held.push(byte);
-        if escaped || byte != b'"' {
-            self.state = State::String { escaped: !escaped && byte == b'\\' };
+    fn string(&mut self, unit: Unit<'_>, escaped: bool, output: &mut Vec<u8>) {
+        self.held.push(unit);
+        if escaped || unit.byte != b'"' {
+            self.state = State::String { escaped: escapes(unit, escaped) };
             return;
         }
         self.state = State::Between;
-        let text = std::mem::take(&mut self.held);
-        let inner = &text[1..text.len() - 1];
-        if self.stack.last().is_some_and(|container| container.wants_key) {
-            self.key = Some(Key::new(&String::from_utf8_lossy(inner)));
-            if let Some(container) = self.stack.last_mut() {
-                container.wants_key = false;
-            }
-            output.extend_from_slice(&text);
+        let held = std::mem::take(&mut self.held);
+        let content = 1..held.len() - 1;
+        let reading = Text::name_in(&held, content.clone(), Escaping::Json);
+        if let Some(container) = self.stack.last_mut().filter(|container| container.wants_key) {
+            container.wants_key = false;
+            self.key = Some(Key::new(&reading));
+            output.extend_from_slice(held.raw());
             return;
         }
-        if self.value_secret() && !is_harmless(inner) {
-            output.extend_from_slice(format!("\"{MASK}\"").as_bytes());
+        output.extend_from_slice(held.raw_of(0..1));
+        if self.value_secret() && !is_harmless(&held.text()[content.clone()]) {
+            output.extend_from_slice(MASK.as_bytes());
         } else {
-            output.extend_from_slice(&text);
+            let scope = self.text_scope();
+            self.text.reset(scope);
+            self.text.pass(&held, content.clone(), Escaping::Json, output);
         }
-        let inner = String::from_utf8_lossy(inner);
+        output.extend_from_slice(held.raw_of(content.end..held.len()));
         if self.attribute() == Some(Attribute::Name)
-            && is_secret_name(&inner)
             && let Some(container) = self.stack.last_mut()
         {
-            container.secret = true;
+            container.named = true;
+            container.secret |= is_secret_name(&reading);
         }
-        self.note_scalar(&inner);
+        self.note_scalar(&reading);
     }
 
     fn end_word(&mut self, output: &mut Vec<u8>) {
         self.state = State::Between;
         let word = std::mem::take(&mut self.held);
         // The engine turns texts that look like numbers into numbers: a password may be one.
-        if self.value_secret() && !is_harmless(&word) && word != b"null" {
-            output.extend_from_slice(format!("\"{MASK}\"").as_bytes());
+        if self.value_secret() && !is_harmless(word.text()) && word.text() != b"null" {
+            for part in [self.quote.as_slice(), MASK.as_bytes(), self.quote.as_slice()] {
+                output.extend_from_slice(part);
+            }
         } else {
-            output.extend_from_slice(&word);
+            output.extend_from_slice(word.raw());
         }
-        self.note_scalar(&String::from_utf8_lossy(&word));
+        self.note_scalar(&String::from_utf8_lossy(word.text()));
     }
 
     /// The first scalar of an entry that is no attribute is its key.
@@ -263,15 +298,29 @@ impl JsonRedactor {
         if self.stack.last().is_some_and(|container| container.wants_key) {
             return Err(RedactError::Depth);
         }
+        let held = std::mem::take(&mut self.held);
+        output.extend_from_slice(held.raw_of(0..1));
         if self.value_secret() {
-            output.extend_from_slice(format!("\"{MASK}\"").as_bytes());
+            output.extend_from_slice(MASK.as_bytes());
             self.state = State::Masked { escaped };
         } else {
-            output.extend_from_slice(&self.held);
+            let scope = self.text_scope();
+            self.text.reset(scope);
+            for unit in held.units(1..held.len()) {
+                self.text.push(unit, Escaping::Json, output);
+            }
             self.state = State::Passing { escaped };
         }
-        self.held.clear();
         self.note_scalar("");
         Ok(())
     }
+
+    fn text_scope(&self) -> Scope {
+        self.scope.with_values(self.stack.last().is_some_and(|container| container.values))
+    }
+}
+
+/// Whether a unit of a string escapes the next one.
+fn escapes(unit: Unit<'_>, escaped: bool) -> bool {
+    !escaped && unit.byte == b'\\'
 }

@@ -68,6 +68,13 @@ const ABOUT: [&str; 14] = [
 /// Texts of the engine's model that are called tokens: the quotes of delimited text.
 const QUOTES: [&str; 2] = ["quotetoken", "quoteescapetoken"];
 
+/// Attributes that name what stands in their element, as in `<property name="…">`.
+pub(super) const NAMING_ATTRIBUTES: [&str; 3] = ["name", "key", "id"];
+
+/// Attributes that only say how their element is to be read; without them nothing can read it.
+pub(super) const SYSTEM_ATTRIBUTES: [&str; 6] =
+    ["class", "version", "reference", "resolves-to", "defined-in", "serialization"];
+
 /// Too short to be looked for inside of names: the last word of one (`keyStorePW`, `smtp.pass`).
 const LAST_WORDS: [&str; 4] = ["pass", "pw", "pin", "otp"];
 

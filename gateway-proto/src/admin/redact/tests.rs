@@ -1,3 +1,5 @@
+mod documents;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -173,6 +175,11 @@ fn what_cannot_be_masked_does_not_pass() {
     for media in ["text/plain", "application/octet-stream", "", "application/xml; charset=utf-16", "text/html"] {
         assert_eq!(Redactor::new(Redaction::Passwords, media).err(), Some(RedactError::Format), "{media}");
     }
+    for media in
+        ["application/xml; charset=utf-8; charset=utf-16", "application/xml; charset =utf-16", "text/xml;charset"]
+    {
+        assert_eq!(Redactor::new(Redaction::Passwords, media).err(), Some(RedactError::Format), "{media}");
+    }
     let deep = "<a>".repeat(MAX_DEPTH + 1);
     assert_eq!(masked_in(Redaction::Passwords, XML, &deep, 100), Err(RedactError::Depth));
     assert_eq!(masked_in(Redaction::Passwords, JSON, &"[".repeat(MAX_DEPTH + 1), 100), Err(RedactError::Depth));
@@ -180,6 +187,36 @@ fn what_cannot_be_masked_does_not_pass() {
         masked_in(Redaction::Passwords, XML, &format!("<{}", "a".repeat(MAX_HELD)), 100),
         Err(RedactError::Depth)
     );
+}
+
+#[test]
+fn an_answer_that_is_not_what_its_content_type_says_does_not_pass() {
+    let xml = "<a><password>s3cret</password></a>";
+    let wide = |bytes: fn(u16) -> [u8; 2]| xml.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let marked = [b"\xff\xfe".as_slice(), &wide(u16::to_le_bytes)].concat();
+    for (media, answer) in [
+        (JSON, xml.as_bytes().to_vec()),
+        (XML, br#"{"password":"s3cret"}"#.to_vec()),
+        (JSON, br#""s3cret""#.to_vec()),
+        (XML, b"s3cret".to_vec()),
+        (XML, wide(u16::to_le_bytes)),
+        (XML, wide(u16::to_be_bytes)),
+        (XML, marked),
+        // What gzip and zlib begin with.
+        (XML, b"\x1f\x8b\x08s3cret".to_vec()),
+        (JSON, b"\x78\x9cs3cret".to_vec()),
+    ] {
+        let (mut redactor, mut output) = (Redactor::new(Redaction::Passwords, media).unwrap(), Vec::new());
+        assert_eq!(redactor.update(&answer, &mut output), Err(RedactError::Format), "{media}: {answer:?}");
+        assert!(output.is_empty(), "{media}: {output:?}");
+    }
+    for (media, answer) in [(XML, " \r\n<a/>"), (XML, "\u{feff}<a/>"), (JSON, "\t{\"a\":1}"), (XML, " \n"), (JSON, "")]
+    {
+        assert_eq!(
+            masked(Redaction::Passwords, media, answer),
+            answer.trim_start_matches([' ', '\r', '\n', '\t', '\u{feff}'])
+        );
+    }
 }
 
 #[test]

@@ -1,20 +1,33 @@
 //! XML as XStream writes it: elements named after fields, maps as `<entry>` with the key first.
 
-use super::{MASK, MAX_DEPTH, MAX_HELD, RedactError, Redaction, is_harmless, is_secret_name, names::holds_headers};
+mod tag;
+
+use tag::{Tag, begins_markup};
+
+use super::{
+    MASK, MAX_DEPTH, RedactError, Redaction,
+    escape::Escaping,
+    held::{Held, Unit},
+    is_harmless, is_secret_name,
+    names::holds_headers,
+    text::{Scope, Text},
+};
 
 /// A text under a secret name is held this far, to tell `true`, `false` and blanks from secrets.
 const MAX_DECIDING: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct XmlRedactor {
-    redaction: Redaction,
+    scope: Scope,
     stack: Vec<Element>,
     state: State,
-    /// The markup being read, from `<` on; or a secret text that is not decided yet.
-    held: Vec<u8>,
+    /// The markup being read, from `<` on; the brackets that may end a CDATA section; a secret text that is not decided yet.
+    held: Held,
+    /// The text since the last tag, where it stands under no secret name.
+    text: Text,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Element {
     /// Its texts are masked.
     secret: bool,
@@ -25,8 +38,6 @@ struct Element {
     key_seen: bool,
     /// Of an entry: everything after the key is masked.
     value_secret: bool,
-    /// Its text so far, if it may be a key.
-    text: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,32 +48,41 @@ enum State {
 }
 
 impl XmlRedactor {
-    pub(super) fn new(redaction: Redaction) -> Self {
-        Self { redaction, stack: Vec::new(), state: State::Text { masked: false }, held: Vec::new() }
+    pub(super) fn new(scope: Scope) -> Self {
+        let state = State::Text { masked: false };
+        Self { scope, stack: Vec::new(), state, held: Held::default(), text: Text::new(scope) }
     }
 
-    pub(super) fn update(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), RedactError> {
-        for byte in input {
-            match self.state {
-                State::Text { masked } if *byte == b'<' => {
-                    self.end_text(masked, output);
-                    self.held.push(b'<');
-                    self.state = State::Markup { quote: None };
-                }
-                State::Text { masked } => {
-                    let masked = self.text(*byte, masked, output);
-                    self.state = State::Text { masked };
-                }
-                State::Markup { quote } => self.markup(*byte, quote, output)?,
-                State::CData { masked } => self.cdata(*byte, masked, output),
+    pub(super) fn push(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        match self.state {
+            State::Text { masked } if unit.byte == b'<' => {
+                self.end_text(masked, output);
+                self.held.push(unit);
+                self.state = State::Markup { quote: None };
             }
+            State::Text { masked } => self.text(unit, masked, output),
+            State::Markup { quote } => self.markup(unit, quote, output)?,
+            State::CData { .. } => self.cdata(unit, output),
         }
         Ok(())
     }
 
     pub(super) fn finish(mut self, output: &mut Vec<u8>) {
-        if let State::Text { masked } = self.state {
-            self.end_text(masked, output);
+        match self.state {
+            State::Text { masked } => self.end_text(masked, output),
+            State::CData { .. } => {
+                let brackets = std::mem::take(&mut self.held);
+                for unit in brackets.units(0..brackets.len()) {
+                    self.cdata_text(unit, output);
+                }
+            }
+            State::Markup { .. } => {}
+        }
+        self.text.end(output);
+        if matches!(self.state, State::Markup { .. }) {
+            // A tag that does not end may hold a value or another tag; a text such as `<` holds neither.
+            let hides = self.held.text().iter().skip(1).any(|byte| b"<=".contains(byte));
+            output.extend_from_slice(if hides || self.is_secret() { MASK.as_bytes() } else { self.held.raw() });
         }
     }
 
@@ -70,190 +90,177 @@ impl XmlRedactor {
         self.stack.last().is_some_and(|element| element.secret)
     }
 
-    fn text(&mut self, byte: u8, masked: bool, output: &mut Vec<u8>) -> bool {
+    fn text(&mut self, unit: Unit<'_>, masked: bool, output: &mut Vec<u8>) {
         if !self.is_secret() {
-            self.note_key(byte);
-            output.push(byte);
-            return false;
+            self.text.push(unit, Escaping::Xml, output);
+            return;
         }
         if masked {
-            return true;
+            return;
         }
-        self.held.push(byte);
-        if self.held.len() > MAX_DECIDING && !self.held.trim_ascii().is_empty() {
+        self.held.push(unit);
+        let decided = self.held.len() > MAX_DECIDING && !self.held.text().trim_ascii().is_empty();
+        if decided || self.held.is_full() {
             self.held.clear();
             output.extend_from_slice(MASK.as_bytes());
-            return true;
+            self.state = State::Text { masked: true };
         }
-        false
     }
 
     fn end_text(&mut self, masked: bool, output: &mut Vec<u8>) {
+        self.text.settle(output);
         if !masked && !self.held.is_empty() {
-            if is_harmless(&self.held) {
-                output.append(&mut self.held);
-            } else {
-                output.extend_from_slice(MASK.as_bytes());
-            }
+            let harmless = is_harmless(self.held.text());
+            output.extend_from_slice(if harmless { self.held.raw() } else { MASK.as_bytes() });
         }
         self.held.clear();
     }
 
-    fn note_key(&mut self, byte: u8) {
-        if let Some(element) = self.stack.last_mut()
-            && element.text.len() < 256
-        {
-            element.text.push(byte);
+    fn markup(&mut self, unit: Unit<'_>, quote: Option<u8>, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        if self.held.len() == 1 && !begins_markup(unit.byte) {
+            return self.no_markup(unit, output);
         }
-    }
-
-    fn markup(&mut self, byte: u8, quote: Option<u8>, output: &mut Vec<u8>) -> Result<(), RedactError> {
-        self.held.push(byte);
-        if self.held.len() > MAX_HELD {
+        self.held.push(unit);
+        if self.held.is_full() {
             return Err(RedactError::Depth);
         }
-        if self.held == b"<![CDATA[" {
-            self.held.clear();
+        let text = self.held.text();
+        if text == b"<![CDATA[" {
             // Its markers are dropped where its text is masked: asterisks need none.
-            if !self.is_secret() {
-                output.extend_from_slice(b"<![CDATA[");
-            }
+            self.pass_markup(output);
             self.state = State::CData { masked: false };
             return Ok(());
         }
-        if self.held.starts_with(b"<!--") {
-            if self.held.len() >= 7 && self.held.ends_with(b"-->") {
+        if text.starts_with(b"<!--") {
+            if text.len() >= 7 && text.ends_with(b"-->") {
                 self.pass_markup(output);
             } else {
                 self.state = State::Markup { quote: None };
             }
             return Ok(());
         }
-        match (quote, byte) {
-            (None, b'"' | b'\'') => self.state = State::Markup { quote: Some(byte) },
-            (Some(open), _) if open == byte => self.state = State::Markup { quote: None },
+        match (quote, unit.byte) {
+            (None, b'"' | b'\'') => self.state = State::Markup { quote: Some(unit.byte) },
+            (Some(open), _) if open == unit.byte => self.state = State::Markup { quote: None },
             (None, b'>') => return self.tag(output),
             (None | Some(_), _) => {}
         }
         Ok(())
     }
 
+    /// `<` stands for itself, which it does only in a text that is no XML after all.
+    fn no_markup(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        let bracket = std::mem::take(&mut self.held);
+        self.state = State::Text { masked: false };
+        self.text.take_as_plain();
+        for held in bracket.units(0..bracket.len()) {
+            self.text(held, false, output);
+        }
+        self.push(unit, output)
+    }
+
     fn pass_markup(&mut self, output: &mut Vec<u8>) {
         if !self.is_secret() {
-            output.extend_from_slice(&self.held);
+            output.extend_from_slice(self.held.raw());
         }
         self.held.clear();
         self.state = State::Text { masked: false };
     }
 
     fn tag(&mut self, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        if matches!(self.held.text().get(1), Some(b'?' | b'!')) {
+            self.pass_markup(output);
+            return Ok(());
+        }
         let tag = std::mem::take(&mut self.held);
         self.state = State::Text { masked: false };
-        match tag.get(1) {
-            Some(b'?' | b'!') => output.extend_from_slice(&tag),
-            Some(b'/') => {
-                output.extend_from_slice(&tag);
-                self.close();
-            }
-            _ => {
-                let (element, masked) = self.open(&tag);
-                output.extend_from_slice(&masked);
-                if self.stack.len() == MAX_DEPTH {
-                    return Err(RedactError::Depth);
-                }
-                self.stack.push(element);
-                if tag.ends_with(b"/>") {
-                    self.close();
-                }
-            }
+        self.text.end(output);
+        if tag.text().get(1) == Some(&b'/') {
+            output.extend_from_slice(tag.raw());
+            self.close();
+            return Ok(());
+        }
+        let element = self.open(&tag, output);
+        if self.stack.len() == MAX_DEPTH {
+            return Err(RedactError::Depth);
+        }
+        self.stack.push(element);
+        let scope = self.text_scope();
+        self.text.reset(scope);
+        if tag.text().ends_with(b"/>") {
+            self.close();
         }
         Ok(())
     }
 
-    fn open(&self, tag: &[u8]) -> (Element, Vec<u8>) {
-        let text = String::from_utf8_lossy(tag);
-        let inner = text.trim_start_matches('<').trim_end_matches('>').trim_end_matches('/');
-        let name_end = inner.find(|c: char| c.is_ascii_whitespace()).unwrap_or(inner.len());
-        let (name, attributes) = inner.split_at(name_end);
+    fn open(&self, held: &Held, output: &mut Vec<u8>) -> Element {
+        let tag = Tag::read(held);
+        let (parent, name) = (self.stack.last(), tag.name());
         let is_entry = name == "entry";
-        let is_headers = holds_headers(name);
-        let in_values = self.stack.last().is_some_and(|parent| parent.values);
-        let values = self.redaction == Redaction::Values || is_headers || in_values;
-        let (inherited, from_entry) = match self.stack.last() {
-            Some(parent) if parent.is_entry => (parent.secret, parent.key_seen && parent.value_secret),
-            Some(parent) => (parent.secret, false),
-            None => (false, false),
-        };
-        let mut secret = inherited || from_entry || is_headers || is_secret_name(name);
-        let mut masked = Vec::new();
-        let mut passed = 0;
-        for (attribute, value) in attribute_list(attributes) {
-            // `<property name="…">` and the like: the name of the text stands in an attribute.
-            secret |= ["name", "key", "id"].contains(&attribute) && is_secret_name(value);
-            if is_secret_name(attribute) && !is_harmless(value.as_bytes()) {
-                let at = value.as_ptr() as usize - text.as_ptr() as usize;
-                masked.extend_from_slice(&text.as_bytes()[passed..at]);
-                masked.extend_from_slice(MASK.as_bytes());
-                passed = at + value.len();
-            }
-        }
-        masked.extend_from_slice(&text.as_bytes()[passed..]);
+        let is_headers = holds_headers(&name);
+        let in_values = parent.is_some_and(|parent| parent.values);
+        let values = self.scope.redaction == Redaction::Values || is_headers || in_values;
+        let of_parent =
+            parent.is_some_and(|parent| parent.secret || (parent.is_entry && parent.key_seen && parent.value_secret));
+        let secret = of_parent || is_headers || is_secret_name(&name) || tag.names_a_secret();
         // The keys of a map inside a masked value stay, where only values are asked to be masked.
         let fresh = is_entry && values;
-        (Element { secret: secret && !fresh, values, is_entry, ..Element::default() }, masked)
+        let element = Element { secret: secret && !fresh, values, is_entry, key_seen: false, value_secret: false };
+        tag.pass(element.secret, self.scope.with_values(values), output);
+        element
     }
 
     fn close(&mut self) {
-        let Some(closed) = self.stack.pop() else { return };
-        let Some(parent) = self.stack.last_mut() else { return };
-        if parent.is_entry && !parent.key_seen {
+        if self.stack.pop().is_some()
+            && let Some(parent) = self.stack.last_mut()
+            && parent.is_entry
+            && !parent.key_seen
+        {
             parent.key_seen = true;
-            parent.value_secret = parent.values || is_secret_name(&String::from_utf8_lossy(&closed.text));
+            parent.value_secret = parent.values || is_secret_name(&self.text.noted());
         }
+        let scope = self.text_scope();
+        self.text.reset(scope);
     }
 
-    fn cdata(&mut self, byte: u8, masked: bool, output: &mut Vec<u8>) {
-        self.held.push(byte);
-        let ended = self.held.ends_with(b"]]>");
-        if self.is_secret() {
-            if !masked
-                && !is_harmless(self.held.strip_suffix(b"]]>").unwrap_or(&self.held))
-                && self.held.len() > MAX_DECIDING
-            {
-                output.extend_from_slice(MASK.as_bytes());
-                self.state = State::CData { masked: true };
-            }
-            if ended {
-                let content = &self.held[..self.held.len() - 3];
-                if self.state == (State::CData { masked: false }) && !is_harmless(content) {
-                    output.extend_from_slice(MASK.as_bytes());
-                }
-            } else if self.held.len() > MAX_DECIDING + 3 {
-                // Enough to see the end marker across two reads.
-                self.held.drain(..self.held.len() - 3);
-            }
-        } else {
-            self.note_key(byte);
-            output.push(byte);
-            if self.held.len() > 3 {
-                self.held.remove(0);
-            }
+    fn text_scope(&self) -> Scope {
+        self.scope.with_values(self.stack.last().is_some_and(|element| element.values))
+    }
+
+    fn cdata(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) {
+        if unit.byte == b'>' && self.held.len() == 2 {
+            self.held.push(unit);
+            self.pass_markup(output);
+            return;
         }
-        if ended {
-            self.held.clear();
-            self.state = State::Text { masked: false };
+        if unit.byte == b']' && self.held.len() < 2 {
+            self.held.push(unit);
+            return;
+        }
+        let brackets = std::mem::take(&mut self.held);
+        if unit.byte != b']' {
+            for bracket in brackets.units(0..brackets.len()) {
+                self.cdata_text(bracket, output);
+            }
+            self.cdata_text(unit, output);
+            return;
+        }
+        // Of three brackets the last two may belong to the end.
+        for bracket in brackets.units(0..1) {
+            self.cdata_text(bracket, output);
+        }
+        for bracket in brackets.units(1..brackets.len()) {
+            self.held.push(bracket);
+        }
+        self.held.push(unit);
+    }
+
+    fn cdata_text(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) {
+        if !self.is_secret() {
+            self.text.push(unit, Escaping::None, output);
+        } else if self.state == (State::CData { masked: false }) {
+            output.extend_from_slice(MASK.as_bytes());
+            self.state = State::CData { masked: true };
         }
     }
-}
-
-fn attribute_list(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let (name, after) = rest.split_once('=')?;
-        let after = after.trim_start();
-        let quote = after.chars().next().filter(|c| ['"', '\''].contains(c))?;
-        let (value, remaining) = after[1..].split_once(quote)?;
-        rest = remaining;
-        Some((name.trim(), value))
-    })
 }

@@ -14,7 +14,7 @@ api_types! {
         state: PolicyKeyState,
         /// When it begins to sign, or began, Unix seconds.
         signs_from: u64,
-        /// Gateways that have not yet confirmed a policy that names it (`next`), or that it signed (`signing`).
+        /// Gateways that have not yet confirmed a policy since the keys that policies name changed last; of a retired key, nothing.
         gateways_behind: Option<u64>,
         /// Creation, Unix seconds.
         created_at: u64,

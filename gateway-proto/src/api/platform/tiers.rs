@@ -29,7 +29,8 @@ api_types! {
         /// Whether new organizations begin with it.
         initial: bool,
     }
-    /// The limits of a tier, all of them; it is made if there is none of that name.
+    /// The limits of a tier, all of them; it is made if there is none of that name. The two limits that came later stay as they are
+    /// where they are left out: whoever does not know them does not lift them.
     #[serde(deny_unknown_fields)]
     PutTier {
         /// Servers of an organization; left out: any number.
@@ -41,10 +42,11 @@ api_types! {
         /// Channels of a server; left out: any number.
         #[serde(default)]
         max_channels_per_server: Option<u32>,
-        /// Grants of a channel that wait or are in force; left out: 2,000, which is the most.
+        /// Grants of a channel that wait or are in force, 2,000 at most; left out: as it is, and 2,000 of a new tier.
         #[serde(default)]
         max_grants_per_channel: Option<u32>,
-        /// Connections of a server, at either end, that have not ended; left out: 2,000, which is the most.
+        /// Connections of a server, at either end, that have not ended, 2,000 at most; left out: as it is, and 2,000 of a
+        /// new tier.
         #[serde(default)]
         max_connections_per_server: Option<u32>,
         /// Whether admin connections may be read-write.

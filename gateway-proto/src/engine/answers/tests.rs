@@ -12,8 +12,13 @@ fn names_come_as_list_as_single_entry_and_as_nothing() {
     assert_eq!(names["b-2"], "15", "a name that looks like a number is one on the way");
     let one = format!(r#"{{"map":{{"entry":{{"string":["{ID}",true]}}}}}}"#);
     assert_eq!(ids_and_names(one.as_bytes()).unwrap()[ID], "true");
-    for nothing in [r#"{"map":null}"#, r#"{"map":""}"#, r#"{"map":{"entry":null}}"#, "{}"] {
+    for nothing in [r#"{"map":null}"#, r#"{"map":""}"#, r#"{"map":{"entry":null}}"#] {
         assert_eq!(ids_and_names(nothing.as_bytes()).unwrap().len(), 0, "{nothing}");
+    }
+    for foreign in ["{}", "[]", r#"{"status":"maintenance"}"#, "null"] {
+        assert!(ids_and_names(foreign.as_bytes()).is_err(), "{foreign}");
+        assert!(ports_in_use(foreign.as_bytes()).is_err(), "{foreign}");
+        assert!(statuses(foreign.as_bytes()).is_err(), "{foreign}");
     }
 }
 

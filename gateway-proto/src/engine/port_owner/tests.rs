@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::engine::{EngineCounts, discovery::Discovery};
+use crate::engine::discovery::Discovery;
 
 const OURS: &str = "a0000000-02";
 const OTHER: &str = "a0000000-13";
@@ -11,24 +11,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn channel(id: &str, name: &str, port: u16, state: EngineChannelState) -> EngineChannel {
-    EngineChannel {
-        id: id.into(),
-        name: name.into(),
-        state,
-        undeployed_changes: false,
-        listener: Some(EngineListener {
-            transport: "TCP Listener".into(),
-            behavior: Some("hl7v2-mllp".into()),
-            host: "0.0.0.0".into(),
-            port,
-            address: Some(at(port)),
-            max_connections: Some(10),
-            tls: false,
-            server_mode: true,
-        }),
-        destinations: Vec::new(),
-        counts: EngineCounts::default(),
-    }
+    EngineChannel { state, ..EngineChannel::example(id, name, port) }
 }
 
 fn ours(state: EngineChannelState) -> EngineChannel {
@@ -58,7 +41,7 @@ fn changed(channel: EngineChannel) -> EngineChannel {
 /// The decision on a look that is the last, and that the one before it would have been looked at again.
 fn decide(channels: &[EngineChannel], left_out: usize) -> Decision {
     let ports = PortBook::new(channels);
-    let last = Look { state: EngineState::Up, channels, ports: &ports, left_out, is_last: true };
+    let last = Look { state: EngineState::Up, age: None, channels, ports: &ports, left_out, is_last: true };
     let decision = last.decide(OURS, at(6661));
     let before = Look { is_last: false, ..last }.decide(OURS, at(6661));
     match &decision {
@@ -170,12 +153,21 @@ fn a_channel_beyond_the_limit_is_not_taken_for_deleted() {
 }
 
 #[test]
-fn an_engine_that_cannot_be_asked_contradicts_nothing() {
-    let channels = [ours(EngineChannelState::Stopped), other(EngineChannelState::Started)];
-    let ports = PortBook::new(&channels);
+fn an_engine_that_cannot_be_asked_contradicts_nothing_but_that_another_channel_had_the_port_a_while_ago() {
+    let decide = |channels: &[EngineChannel], state, age| {
+        let ports = PortBook::new(channels);
+        Look { state, age, channels, ports: &ports, left_out: 0, is_last: true }.decide(OURS, at(6661))
+    };
+    let taken = [ours(EngineChannelState::Stopped), other(EngineChannelState::Started)];
+    let lately = Some(REMEMBERED - Duration::from_secs(1));
     for state in [EngineState::Unknown, EngineState::Down, EngineState::LoginRefused, EngineState::NotUnderstood] {
-        let look = Look { state, channels: &channels, ports: &ports, left_out: 0, is_last: true };
-        assert_eq!(look.decide(OURS, at(6661)), Decision::GoOn, "{state}");
+        for age in [None, Some(REMEMBERED)] {
+            assert_eq!(decide(&taken, state, age), Decision::GoOn, "{state}");
+        }
+        assert!(matches!(decide(&taken, state, lately), Decision::Refuse(_)), "{state}");
+        assert_eq!(decide(&taken[..1], state, lately), Decision::GoOn, "only stopped: whoever dials sees that");
+        let gone = [other(EngineChannelState::Started)];
+        assert!(matches!(decide(&gone, state, lately), Decision::Refuse(_)), "{state}");
     }
 }
 

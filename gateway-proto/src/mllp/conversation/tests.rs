@@ -75,6 +75,24 @@ fn an_answer_nobody_waits_for_is_not_credited_to_a_later_message() {
 }
 
 #[test]
+fn an_answer_that_comes_twice_is_not_credited_to_the_next_message() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    world.send(&mut talk, &message("1"));
+    world.send(&mut talk, &message("2"));
+    world.reply(&mut talk, &answer("AA", "1"));
+    world.reply(&mut talk, &answer("AA", "1"));
+    assert_eq!((talk.unacknowledged(), talk.may_end_cleanly()), (1, false));
+    world.reply(&mut talk, &answer("AA", "2"));
+    assert!(talk.may_end_cleanly());
+    // The same id again is another message, and its answer counts.
+    world.send(&mut talk, &message("2"));
+    world.reply(&mut talk, &answer("AA", "2"));
+    assert!(talk.may_end_cleanly());
+    assert_eq!(world.counts().outstanding, 0);
+}
+
+#[test]
 fn answers_are_timed_by_control_id_and_counted_by_code() {
     let mut world = World::new();
     let mut talk = world.talk();
@@ -263,6 +281,7 @@ fn messages_of_a_refused_conversation_are_not_counted_and_their_repetition_is_no
         refused.end(&mut world.ledger, End::Refused);
     }
     assert_eq!(world.counts(), Counts::default());
+    assert!(world.ledger.kinds().known().is_empty(), "nor by their type");
     let mut lost = Conversation::new(&mut world.ledger, false);
     world.send(&mut lost, &message("0"));
     lost.end(&mut world.ledger, End::Otherwise);
@@ -272,6 +291,7 @@ fn messages_of_a_refused_conversation_are_not_counted_and_their_repetition_is_no
     taken.accepted(&mut world.ledger);
     world.send(&mut taken, &message("2"));
     assert_eq!((world.counts().messages, world.counts().duplicates), (3, 0));
+    assert_eq!(world.ledger.kinds().known().iter().map(|(_, count)| count).sum::<u64>(), 3);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::path::{
     PathEvent, PathReason, Tier,
     budget::Priority,
     heartbeat::{Beat, Heartbeat, Suspicion},
+    loss::Carried,
     pair::Pair,
     punch::Phase,
 };
@@ -102,16 +103,21 @@ impl PathAgent {
     }
 
     /// What the tunnel sent and declared lost since it was asked last, while the selected path is direct. A path that
-    /// loses more than 30 % over 2 s is left for the relay, while that stands; it rests before it is used again.
-    pub fn handle_traffic(&mut self, sent: u64, lost: u64, now: Instant) {
-        let Current::Direct { remote, heartbeat } = &self.current else { return };
+    /// loses more than 30 % over 2 s is left for the relay, while that stands; it rests before it is used again. One that
+    /// loses large packets is asked at once whether it carries them at all.
+    pub fn handle_traffic(&mut self, traffic: Carried, now: Instant) {
+        let Current::Direct { remote, heartbeat } = &mut self.current else { return };
         let remote = *remote;
         // While data is duplicated, loss says nothing of the one path; just after a change, it is that of the former one.
         if heartbeat.is_distrusted() || now < self.changed_at + LOSS_GRACE {
             self.loss.clear();
             return;
         }
-        if !self.loss.add(sent, lost, now) || !self.relay_up {
+        if traffic.loses_large_ones() {
+            let rtt = self.pairs.get(remote).map(Pair::rtt).unwrap_or_default();
+            heartbeat.suspect_size(rtt, now);
+        }
+        if !self.loss.add(traffic.sent, traffic.lost, now) || !self.relay_up {
             return;
         }
         self.counters.lossy += 1;

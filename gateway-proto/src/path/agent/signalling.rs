@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{PathAgent, PendingOffer, Told};
 use crate::{
+    id::RelayId,
     path::{
         Candidate, PathEvent, PathReason, PathTransmit,
-        budget::Priority,
         heartbeat::Suspicion,
         pairs::{MAX_PAIRS, PairsChange},
         punch::{OPENER, Phase, RoundStep},
@@ -25,10 +25,17 @@ const DEFAULT_RELAY_RTT: Duration = Duration::from_millis(50);
 const MAX_SIGNAL_DELAY: Duration = Duration::from_millis(500);
 
 impl PathAgent {
-    /// A signal of the peer, as the relay handed it over. `unix_ms` is the wall clock, for the age of offers.
-    pub fn handle_signal(&mut self, sealed: &[u8], now: Instant, unix_ms: u64) -> Result<(), SignalError> {
+    /// A signal of the peer, as `relay` handed it over: offers count for each relay by itself. `unix_ms` is the wall clock, for the age of
+    /// offers.
+    pub fn handle_signal(
+        &mut self,
+        relay: RelayId,
+        sealed: &[u8],
+        now: Instant,
+        unix_ms: u64,
+    ) -> Result<(), SignalError> {
         let result = Envelope::parse(sealed).and_then(|envelope| match envelope.kind {
-            SignalKind::Offer => self.receive_offer(&envelope, now, unix_ms),
+            SignalKind::Offer => self.receive_offer(relay, &envelope, now, unix_ms),
             SignalKind::Answer => self.receive_answer(&envelope, now),
             SignalKind::Transport => self.receive_trickle(&envelope, now),
         });
@@ -141,11 +148,20 @@ impl PathAgent {
         self.punch.offered(tries, now);
     }
 
-    fn receive_offer(&mut self, envelope: &Envelope<'_>, now: Instant, unix_ms: u64) -> Result<(), SignalError> {
-        if !self.wanted {
+    fn receive_offer(
+        &mut self,
+        relay: RelayId,
+        envelope: &Envelope<'_>,
+        now: Instant,
+        unix_ms: u64,
+    ) -> Result<(), SignalError> {
+        if !self.needed {
             return Err(SignalError::NotWanted);
         }
-        if !self.handshakes.take(Priority::Decide, now) {
+        if !self.allow_direct {
+            return Err(SignalError::SwitchedOff);
+        }
+        if !self.offer_budgets.take(relay, now) {
             return Err(SignalError::TooMany);
         }
         let offer = ReceivedOffer::open(&self.keys, envelope, &mut self.random)?;

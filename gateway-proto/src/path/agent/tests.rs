@@ -4,12 +4,15 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::*;
 use crate::{
-    path::{CandidateKind, MAX_PAIRS, ProbeError, test_clock::start},
+    id::RelayId,
+    path::{Carried, MAX_PAIRS, ProbeError, test_clock::start},
     signal::{Envelope, SignalError, SignalKind},
 };
 
 const UNIX_MS: u64 = 1_800_000_000_000;
 const MS: Duration = Duration::from_millis(1);
+const RELAY: RelayId = RelayId::from_bytes([1; 16]);
+const OTHER_RELAY: RelayId = RelayId::from_bytes([2; 16]);
 
 fn config(site: u8) -> PathConfig {
     let secret = |site: u8| StaticSecret::from([site + 1; 32]);
@@ -20,6 +23,7 @@ fn config(site: u8) -> PathConfig {
         remote_noise: PublicKey::from(&secret(1 - site)).to_bytes(),
         pair_secret: Zeroizing::new([9; 32]),
         allow_loopback: false,
+        allow_direct: true,
         allow_guessing: false,
     }
 }
@@ -75,9 +79,9 @@ fn introduced(now: Instant) -> (PathAgent, PathAgent) {
 
 fn introduce(a: &mut PathAgent, b: &mut PathAgent, now: Instant, unix_ms: u64) {
     let offer = offer_of(a, now, unix_ms);
-    b.handle_signal(&offer, now, unix_ms).unwrap();
+    b.handle_signal(RELAY, &offer, now, unix_ms).unwrap();
     let answer = signals(b).pop().unwrap();
-    a.handle_signal(&answer, now, unix_ms).unwrap();
+    a.handle_signal(RELAY, &answer, now, unix_ms).unwrap();
 }
 
 /// Carries probes back and forth without delay until there are none.
@@ -125,9 +129,26 @@ fn nothing_is_signalled_and_no_offer_answered_unless_a_direct_path_is_wanted() {
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     b.wants_direct(false, now);
     let offer = offer_of(&mut a, now, UNIX_MS);
-    assert_eq!(b.handle_signal(&offer, now, UNIX_MS), Err(SignalError::NotWanted));
+    assert_eq!(b.handle_signal(RELAY, &offer, now, UNIX_MS), Err(SignalError::NotWanted));
     assert_eq!(b.poll_timeout(), None);
     assert_eq!(b.poll_transmit(), None);
+}
+
+#[test]
+fn direct_paths_that_are_switched_off_are_called_so_wherever_one_is_needed() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    b.handle_config(PathConfig { allow_direct: false, ..config(1) }, now);
+    assert_eq!(b.snapshot().obstacle, Some(Obstacle::SwitchedOff));
+    let offer = offer_of(&mut a, now, UNIX_MS);
+    assert_eq!(b.handle_signal(RELAY, &offer, now, UNIX_MS), Err(SignalError::SwitchedOff));
+    assert_eq!((b.poll_timeout(), b.poll_transmit()), (None, None));
+    b.wants_direct(false, now);
+    assert_eq!(b.snapshot().obstacle, Some(Obstacle::NotWanted));
+    b.wants_direct(true, now);
+    assert_eq!(b.snapshot().obstacle, Some(Obstacle::SwitchedOff));
+    b.handle_config(config(1), now);
+    assert_eq!(b.handle_signal(RELAY, &offer, now, UNIX_MS), Ok(()));
 }
 
 #[test]
@@ -164,15 +185,23 @@ fn when_offers_cross_the_one_of_the_smaller_key_wins() {
     let now = start();
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let (from_a, from_b) = (offer_of(&mut a, now, UNIX_MS), offer_of(&mut b, now, UNIX_MS));
-    a.handle_signal(&from_b, now, UNIX_MS).unwrap();
+    a.handle_signal(RELAY, &from_b, now, UNIX_MS).unwrap();
     assert_eq!(signals(&mut a), std::slice::from_ref(&from_a), "the smaller key insists");
     assert_eq!(a.snapshot().counters.offers_crossed, 1);
-    b.handle_signal(&from_a, now, UNIX_MS).unwrap();
-    assert_eq!(b.handle_signal(&from_a, now, UNIX_MS), Err(SignalError::Replayed), "the repetition is not needed");
+    b.handle_signal(RELAY, &from_a, now, UNIX_MS).unwrap();
+    assert_eq!(
+        b.handle_signal(RELAY, &from_a, now, UNIX_MS),
+        Err(SignalError::Replayed),
+        "the repetition is not needed"
+    );
     let answer = signals(&mut b).pop().unwrap();
-    a.handle_signal(&answer, now, UNIX_MS).unwrap();
+    a.handle_signal(RELAY, &answer, now, UNIX_MS).unwrap();
     assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), b.probe_session_ids().collect::<Vec<_>>());
-    assert_eq!(a.handle_signal(&from_b, now, UNIX_MS), Err(SignalError::Replayed), "set aside, but not forgotten");
+    assert_eq!(
+        a.handle_signal(RELAY, &from_b, now, UNIX_MS),
+        Err(SignalError::Replayed),
+        "set aside, but not forgotten"
+    );
 }
 
 #[test]
@@ -180,11 +209,14 @@ fn a_replayed_or_old_offer_changes_nothing() {
     let now = start();
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let offer = offer_of(&mut a, now, UNIX_MS);
-    assert!(matches!(b.handle_signal(&offer, now, UNIX_MS + 61_000), Err(SignalError::Stale { age_ms: 61_000 })));
-    b.handle_signal(&offer, now, UNIX_MS).unwrap();
+    assert!(matches!(
+        b.handle_signal(RELAY, &offer, now, UNIX_MS + 61_000),
+        Err(SignalError::Stale { age_ms: 61_000 })
+    ));
+    b.handle_signal(RELAY, &offer, now, UNIX_MS).unwrap();
     let ids: Vec<_> = b.probe_session_ids().collect();
     signals(&mut b);
-    assert_eq!(b.handle_signal(&offer, now, UNIX_MS), Err(SignalError::Replayed));
+    assert_eq!(b.handle_signal(RELAY, &offer, now, UNIX_MS), Err(SignalError::Replayed));
     assert!(signals(&mut b).is_empty());
     assert_eq!(b.probe_session_ids().collect::<Vec<_>>(), ids);
     assert_eq!(b.snapshot().counters.signals_refused, 2);
@@ -195,16 +227,16 @@ fn an_answer_counts_once_and_only_for_its_offer() {
     let now = start();
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     let offer = offer_of(&mut a, now, UNIX_MS);
-    b.handle_signal(&offer, now, UNIX_MS).unwrap();
+    b.handle_signal(RELAY, &offer, now, UNIX_MS).unwrap();
     let answer = signals(&mut b).pop().unwrap();
     let mut other = answer.clone();
     other[3] ^= 1;
-    assert_eq!(a.handle_signal(&other, now, UNIX_MS), Err(SignalError::UnknownSession));
+    assert_eq!(a.handle_signal(RELAY, &other, now, UNIX_MS), Err(SignalError::UnknownSession));
     let mut forged = answer.clone();
     *forged.last_mut().unwrap() ^= 1;
-    assert_eq!(a.handle_signal(&forged, now, UNIX_MS), Err(SignalError::NotAuthentic));
-    a.handle_signal(&answer, now, UNIX_MS).unwrap();
-    assert_eq!(a.handle_signal(&answer, now, UNIX_MS), Err(SignalError::UnknownSession));
+    assert_eq!(a.handle_signal(RELAY, &forged, now, UNIX_MS), Err(SignalError::NotAuthentic));
+    a.handle_signal(RELAY, &answer, now, UNIX_MS).unwrap();
+    assert_eq!(a.handle_signal(RELAY, &answer, now, UNIX_MS), Err(SignalError::UnknownSession));
 }
 
 #[test]
@@ -212,9 +244,45 @@ fn a_flood_of_offers_is_not_opened() {
     let now = start();
     let mut b = ready(1, 2, now);
     let junk = [&[1, 1][..], &[0; 200]].concat();
-    let errors: Vec<_> = (0..40).map(|_| b.handle_signal(&junk, now, UNIX_MS).unwrap_err()).collect();
+    let errors: Vec<_> = (0..40).map(|_| b.handle_signal(RELAY, &junk, now, UNIX_MS).unwrap_err()).collect();
     assert_eq!(errors[0], SignalError::NotAuthentic);
     assert_eq!(errors[39], SignalError::TooMany);
+}
+
+#[test]
+fn a_relay_that_makes_up_offers_does_not_keep_those_out_that_come_over_another() {
+    let now = start();
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    let junk = [&[1, 1][..], &[0; 200]].concat();
+    for _ in 0..40 {
+        b.handle_signal(OTHER_RELAY, &junk, now, UNIX_MS).unwrap_err();
+    }
+    a.handle_timeout(now, UNIX_MS);
+    let offer = signals(&mut a).remove(0);
+    assert_eq!(b.handle_signal(OTHER_RELAY, &offer, now, UNIX_MS), Err(SignalError::TooMany));
+    assert_eq!(b.handle_signal(RELAY, &offer, now, UNIX_MS), Ok(()));
+}
+
+#[test]
+fn two_sides_behind_one_public_address_are_not_sent_to_look_for_a_firewall_between_two_sites() {
+    let now = start();
+    let behind = |site: u8| {
+        let mut agent = ready(site, site + 1, now);
+        let own = Candidate::new(CandidateKind::Host, SocketAddr::from(([10, site, 0, 1], 7_000)));
+        let outer = SocketAddr::from(([203, 0, 113, 9], 7_000 + u16::from(site)));
+        let outer = Candidate::new(CandidateKind::ServerReflexive, outer);
+        agent.handle_local_candidates(vec![own, outer], NatView::default(), now);
+        agent
+    };
+    let (mut a, mut b) = (behind(0), behind(1));
+    introduce(&mut a, &mut b, now, UNIX_MS);
+    for step in 1..=300_u32 {
+        for agent in [&mut a, &mut b] {
+            agent.handle_timeout(now + step * 100 * MS, UNIX_MS);
+            probes(agent);
+        }
+    }
+    assert_eq!((a.snapshot().obstacle, b.snapshot().obstacle), (Some(Obstacle::SameNat), Some(Obstacle::SameNat)));
 }
 
 #[test]
@@ -291,7 +359,7 @@ fn the_old_session_answers_until_the_new_one_has_proved_a_path() {
     // The answer to a new offer is lost: only b has the new session.
     a.relook(later);
     let offer = offer_of(&mut a, later, UNIX_MS + 10_000);
-    b.handle_signal(&offer, later, UNIX_MS + 10_000).unwrap();
+    b.handle_signal(RELAY, &offer, later, UNIX_MS + 10_000).unwrap();
     signals(&mut b);
     assert_eq!((a.probe_session_ids().count(), b.probe_session_ids().count()), (1, 2));
     b.set_active(true, later);
@@ -343,11 +411,11 @@ fn new_local_candidates_are_trickled_and_probed_at_once() {
     a.handle_local_candidates(candidates, NatView::default(), now);
     let trickle = signals(&mut a).pop().unwrap();
     assert_eq!(Envelope::parse(&trickle).unwrap().kind, SignalKind::Transport);
-    b.handle_signal(&trickle, now, UNIX_MS).unwrap();
+    b.handle_signal(RELAY, &trickle, now, UNIX_MS).unwrap();
     b.handle_timeout(now, UNIX_MS);
     let targets: Vec<_> = probes(&mut b).into_iter().map(|(to, _)| to).collect();
     assert_eq!(targets, [addr(0), added.addr]);
-    assert_eq!(b.handle_signal(&trickle, now, UNIX_MS), Err(SignalError::Replayed));
+    assert_eq!(b.handle_signal(RELAY, &trickle, now, UNIX_MS), Err(SignalError::Replayed));
 }
 
 #[test]
@@ -456,7 +524,7 @@ fn a_small_answer_to_a_question_from_before_the_full_size_one_says_nothing_of_th
     let mut asked: Option<Vec<u8>> = None;
     loop {
         at += 10 * MS;
-        a.set_active(true, at);
+        a.check(at);
         a.handle_timeout(at, UNIX_MS);
         let (_, packet) = probes(&mut a).pop().unwrap();
         let is_full = packet.len() == 1_200;
@@ -537,7 +605,7 @@ fn nothing_secret_shows_in_debug_output() {
     let (mut a, mut b) = introduced(now);
     a.relook(now + 3_000 * MS);
     let offer = offer_of(&mut a, now + 3_000 * MS, UNIX_MS + 3_000);
-    b.handle_signal(&offer, now, UNIX_MS + 3_000).unwrap();
+    b.handle_signal(RELAY, &offer, now, UNIX_MS + 3_000).unwrap();
     let text = format!("{:?} {a:?} {b:?}", config(0));
     for secret in ["9, 9", "1, 1, 1", "2, 2, 2"] {
         assert!(!text.contains(secret), "{secret} in {text}");
@@ -552,7 +620,7 @@ fn a_direct_path_that_loses_a_third_is_left_while_the_relay_stands_and_rests() {
     exchange(&mut a, &mut b, now);
     let lossy = |agent: &mut PathAgent, from: Instant| {
         for step in 1..=10 {
-            agent.handle_traffic(100, 40, from + step * 500 * MS);
+            agent.handle_traffic(Carried { sent: 100, lost: 40, lost_bytes: 40 * 500 }, from + step * 500 * MS);
         }
     };
     a.handle_relay_state(false, None, now);
@@ -620,7 +688,7 @@ fn an_offer_that_names_the_address_in_use_no_more_moves_data_to_the_relay_at_onc
     restarted.handle_local_candidates(vec![elsewhere], NatView::default(), at);
     restarted.wants_direct(true, at);
     let offer = offer_of(&mut restarted, at, UNIX_MS + 10_000);
-    b.handle_signal(&offer, at, UNIX_MS + 10_000).unwrap();
+    b.handle_signal(RELAY, &offer, at, UNIX_MS + 10_000).unwrap();
     assert_eq!(b.selected(), Selected::Relayed);
     assert_eq!(b.snapshot().reason, PathReason::PeerMoved);
 }
@@ -634,7 +702,7 @@ fn an_offer_that_still_names_the_address_in_use_changes_no_path() {
     let at = now + 10_000 * MS;
     let mut again = ready(0, 3, at);
     let offer = offer_of(&mut again, at, UNIX_MS + 10_000);
-    b.handle_signal(&offer, at, UNIX_MS + 10_000).unwrap();
+    b.handle_signal(RELAY, &offer, at, UNIX_MS + 10_000).unwrap();
     assert!(is_direct(&b));
 }
 
@@ -644,17 +712,17 @@ fn an_offer_that_came_before_the_peer_wanted_a_path_is_made_again_when_the_peer_
     let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
     b.wants_direct(false, now);
     let early = offer_of(&mut a, now, UNIX_MS);
-    assert_eq!(b.handle_signal(&early, now, UNIX_MS), Err(SignalError::NotWanted));
+    assert_eq!(b.handle_signal(RELAY, &early, now, UNIX_MS), Err(SignalError::NotWanted));
     b.wants_direct(true, now + 30 * MS);
     let crossing = offer_of(&mut b, now + 30 * MS, UNIX_MS);
-    a.handle_signal(&crossing, now + 40 * MS, UNIX_MS).unwrap();
+    a.handle_signal(RELAY, &crossing, now + 40 * MS, UNIX_MS).unwrap();
     assert_eq!(signals(&mut a), std::slice::from_ref(&early), "the smaller key's offer counts");
-    a.handle_signal(&crossing, now + 40 * MS, UNIX_MS).unwrap_err();
+    a.handle_signal(RELAY, &crossing, now + 40 * MS, UNIX_MS).unwrap_err();
     assert_eq!(signals(&mut a), [] as [Vec<u8>; 0], "a replayed offer makes nobody repeat himself");
-    b.handle_signal(&early, now + 50 * MS, UNIX_MS).unwrap();
+    b.handle_signal(RELAY, &early, now + 50 * MS, UNIX_MS).unwrap();
     let answer = signals(&mut b).pop().unwrap();
-    assert!(b.handle_signal(&early, now + 60 * MS, UNIX_MS).is_err(), "a second copy changes nothing");
-    a.handle_signal(&answer, now + 60 * MS, UNIX_MS).unwrap();
+    assert!(b.handle_signal(RELAY, &early, now + 60 * MS, UNIX_MS).is_err(), "a second copy changes nothing");
+    a.handle_signal(RELAY, &answer, now + 60 * MS, UNIX_MS).unwrap();
     a.handle_timeout(now + 60 * MS, UNIX_MS);
     exchange(&mut a, &mut b, now + 60 * MS);
     assert!(is_direct(&a) && is_direct(&b), "without the three seconds of an unanswered offer");
@@ -722,7 +790,7 @@ fn a_peer_that_restarts_with_its_clock_set_back_goes_on_above_its_last_generatio
     }
     let behind = UNIX_MS - 30_000;
     let old = offer_of(&mut ready(1, 7, at), at, behind);
-    assert_eq!(a.handle_signal(&old, at, UNIX_MS), Err(SignalError::Replayed));
+    assert_eq!(a.handle_signal(RELAY, &old, at, UNIX_MS), Err(SignalError::Replayed));
     let after = distrusted_after(&mut a, at, |_, _| {});
     assert!(after.is_some_and(|ms| ms <= 500), "{after:?}");
 
@@ -730,6 +798,10 @@ fn a_peer_that_restarts_with_its_clock_set_back_goes_on_above_its_last_generatio
     let mut restarted = ready(1, 8, at);
     restarted.resume_above(b.generation());
     let new = offer_of(&mut restarted, at, behind);
-    assert_eq!(a.handle_signal(&new, at, UNIX_MS), Ok(()));
-    assert_eq!(a.handle_signal(&new, at, UNIX_MS), Err(SignalError::Replayed), "a replay is refused all the same");
+    assert_eq!(a.handle_signal(RELAY, &new, at, UNIX_MS), Ok(()));
+    assert_eq!(
+        a.handle_signal(RELAY, &new, at, UNIX_MS),
+        Err(SignalError::Replayed),
+        "a replay is refused all the same"
+    );
 }

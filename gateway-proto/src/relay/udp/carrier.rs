@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A try is a handful of pings as long as the longest datagram, then as long as the shortest one that QUIC needs; UDP is used when one of them came back
-//! from an address the relay believes. While data moves, a ping leaves every 250 ms, as long as the longest datagram since the last one; an answer
+//! from an address the relay believes. While data moves, a ping leaves every 250 ms, as long as the longest datagram since the last one (beside little traffic only
+//! one in a second is); an answer
 //! overdue makes them quicker and doubles the datagrams onto the WebSocket, and 700 ms of questions without any answer end the use of UDP: the WebSocket, open all the time, carries on before
 //! QUIC's own timers have backed off far. Loss alone does not do that: of seven pings one comes back even when a third of the packets is lost.
 //! After a fall, several answers in a row are wanted instead of one.
@@ -19,11 +20,16 @@
 //!
 //! Sans-IO: the owner sends the [`Ping`]s, hands in the answers and the time, and asks [`UdpCarrier::limit`] for each batch.
 
+mod reason;
+mod up;
+
 use std::{
     collections::VecDeque,
-    fmt,
     time::{Duration, Instant},
 };
+
+pub use reason::CarrierReason;
+use up::{ACTIVE_FOR, FULL, Up, patience};
 
 use super::{Answer, LIMIT_IN_DOUBT, MAX_PAYLOAD, MIN_PAYLOAD};
 use crate::backoff::Backoff;
@@ -47,16 +53,6 @@ const ANSWERS_AFTER_A_FALL: u32 = 4;
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// UDP that passed for so long has proved itself: the next fall waits briefly again.
 const PROVEN: Duration = Duration::from_secs(60);
-/// Data moves, as long as the last of it is younger than this.
-const ACTIVE_FOR: Duration = Duration::from_secs(2);
-/// Between pings while data moves.
-const ACTIVE: Duration = Duration::from_millis(250);
-/// Between pings else: below the 30 s after which a NAT may forget an idle mapping.
-const IDLE: Duration = Duration::from_secs(15);
-/// Between pings while an answer is overdue.
-const DOUBT: Duration = Duration::from_millis(100);
-/// An answer is overdue after twice the usual round trip, and not before this.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// Questions without any answer for this long, and twice the round trip, end the use of UDP.
 const SILENCE: Duration = Duration::from_millis(700);
 /// Whatever the round trip, silence is not borne longer than this.
@@ -65,9 +61,6 @@ const MAX_SILENCE: Duration = Duration::from_millis(1_500);
 const STRETCH: Duration = Duration::from_secs(60);
 /// And so long after the long ones were given up: it may have been loss.
 const FIRST_STRETCH: Duration = Duration::from_secs(2);
-/// While data moves, whatever its length, a ping of the longest that passes leaves this often: where the way became narrow while nothing moved,
-/// large datagrams for us do not even arrive.
-const FULL: Duration = Duration::from_secs(15);
 /// Unanswered pings remembered.
 const REMEMBERED: usize = 32;
 
@@ -82,82 +75,12 @@ pub struct Ping {
     pub payload: usize,
 }
 
-/// Why datagrams to the relay travel as they do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum CarrierReason {
-    /// The relay did not hand out a session.
-    #[default]
-    NotOffered,
-    /// No address to send to: the name does not resolve, or there is only IPv6 where this gateway has none.
-    NoAddress,
-    /// Tried for the first time.
-    Trying,
-    /// It passes.
-    Passes,
-    /// Nothing comes back.
-    DoesNotPass,
-    /// It passed, then nothing came back any more.
-    StoppedPassing,
-    /// Small packets pass; those that every path must carry do not.
-    OnlySmallPackets,
-}
-
-impl CarrierReason {
-    /// The code in counters and in `status --json`.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::NotOffered => "not_offered",
-            Self::NoAddress => "no_address",
-            Self::Trying => "trying",
-            Self::Passes => "passes",
-            Self::DoesNotPass => "does_not_pass",
-            Self::StoppedPassing => "stopped_passing",
-            Self::OnlySmallPackets => "only_small_packets",
-        }
-    }
-}
-
-impl fmt::Display for CarrierReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotOffered => "relayed over TLS: the relay offers no UDP",
-            Self::NoAddress => "relayed over TLS: the relay's UDP address is not known or not usable here",
-            Self::Trying => "relayed over TLS: UDP to the relay is being tried",
-            Self::Passes => "relayed over UDP",
-            Self::DoesNotPass => "relayed over TLS: UDP to the relay does not pass",
-            Self::StoppedPassing => "relayed over TLS: UDP to the relay stopped passing",
-            Self::OnlySmallPackets => "relayed over TLS: UDP to the relay carries only small packets (MTU too small)",
-        })
-    }
-}
-
 #[derive(Debug)]
 enum Stage {
     Off,
     Waiting { until: Instant },
     Trying { since: Instant, sent: usize, answers: u32, proven: usize, heard: Option<usize> },
     Up(Up),
-}
-
-#[derive(Debug)]
-struct Up {
-    since: Instant,
-    proven: usize,
-    pinged_at: Instant,
-    active_until: Instant,
-    /// The longest datagram since the last ping, either way.
-    longest: usize,
-    /// The longest between the last ping and the one before: that ping may have left just before the way became narrow.
-    longest_before: usize,
-    /// When the longest that passes is asked next.
-    full_at: Instant,
-    /// Pings sent since an answer became overdue.
-    doubts: u32,
-    /// The longest ping that was answered although it left after the oldest unanswered one, and the number of that one.
-    passed: Option<(u64, usize)>,
-    stretch_at: Instant,
-    /// The ping that tries the longest datagram; its loss means nothing.
-    stretch: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -252,6 +175,7 @@ impl UdpCarrier {
         let was_idle = up.active_until <= now;
         up.active_until = now + ACTIVE_FOR;
         up.longest = up.longest.max(payload);
+        up.moved = up.moved.saturating_add(payload);
         was_idle
     }
 
@@ -262,6 +186,7 @@ impl UdpCarrier {
         {
             up.stretch = None;
             up.proven = up.proven.max(payload.min(MAX_PAYLOAD));
+            self.echo = answer.challenge;
             return;
         }
         let Some(sent) = self.unanswered.iter().find(|sent| sent.id == answer.id).copied() else { return };
@@ -291,8 +216,7 @@ impl UdpCarrier {
             }
             Stage::Up(up) => {
                 if let Some(oldest) = oldest {
-                    let longest = up.passed.filter(|(since, _)| *since == oldest).map_or(0, |(_, longest)| longest);
-                    up.passed = Some((oldest, proves.max(longest)));
+                    up.passed = Some((oldest, proves.max(up.passed_since(oldest).unwrap_or(0))));
                 }
                 // The relay sees us at a new address, and wants it proved before it sends there.
                 if !answer.validated && new_challenge {
@@ -336,7 +260,7 @@ impl UdpCarrier {
                 let rtt = self.rtt;
                 let silent = self.unanswered.front().copied().filter(|oldest| now >= oldest.at + silence(rtt));
                 let Some(oldest) = silent else { return self.ping_if_due(now) };
-                let passed = up.passed.filter(|(since, _)| *since == oldest.id).map(|(_, longest)| longest);
+                let passed = up.passed_since(oldest.id);
                 if let Some(passed) = passed.filter(|passed| *passed >= MIN_PAYLOAD) {
                     up.proven = passed;
                     up.passed = None;
@@ -383,19 +307,7 @@ impl UdpCarrier {
     fn rise(&mut self, proven: usize, now: Instant) {
         self.reason = CarrierReason::Passes;
         self.unanswered.clear();
-        self.stage = Stage::Up(Up {
-            since: now,
-            proven,
-            pinged_at: now,
-            active_until: now + ACTIVE_FOR,
-            longest: 0,
-            longest_before: 0,
-            full_at: now + FULL,
-            doubts: 0,
-            passed: None,
-            stretch_at: now + DOUBT,
-            stretch: None,
-        });
+        self.stage = Stage::Up(Up::new(proven, now));
     }
 
     fn pause(&mut self, reason: CarrierReason, now: Instant, random: u32) {
@@ -422,8 +334,7 @@ impl UdpCarrier {
         if now < up.ping_due(&self.unanswered, self.rtt) {
             return;
         }
-        let longest = std::mem::take(&mut up.longest);
-        let mut asked = std::mem::replace(&mut up.longest_before, longest).max(longest).min(up.proven);
+        let mut asked = up.length_to_ask(now);
         if up.active_until > now && now >= up.full_at {
             (asked, up.full_at) = (up.proven, now + FULL);
         }
@@ -455,21 +366,6 @@ impl UdpCarrier {
         self.unanswered.push_back(Sent { id, at: now, payload });
         self.outgoing.push_back(Ping { id, echo: self.echo, payload });
     }
-}
-
-impl Up {
-    fn ping_due(&self, unanswered: &VecDeque<Sent>, rtt: Option<Duration>) -> Instant {
-        let active = self.pinged_at + ACTIVE;
-        let usual = if active < self.active_until { active } else { self.pinged_at + IDLE };
-        match unanswered.front() {
-            Some(oldest) => usual.min((oldest.at + patience(rtt)).max(self.pinged_at + DOUBT)),
-            None => usual,
-        }
-    }
-}
-
-fn patience(rtt: Option<Duration>) -> Duration {
-    rtt.map_or(PATIENCE, |rtt| (rtt * 2).max(PATIENCE))
 }
 
 fn silence(rtt: Option<Duration>) -> Duration {

@@ -338,3 +338,27 @@ fn a_line_that_never_carried_more_than_small_packets_says_so() {
     line.run(70_000);
     assert_eq!(line.carrier.reason(), CarrierReason::StoppedPassing);
 }
+
+#[test]
+fn pings_beside_little_traffic_cost_little_and_still_find_that_large_datagrams_vanish() {
+    let mut line = Line::new(20);
+    line.run_with(3_000, |_| {});
+    line.pings.clear();
+    let mut tick = 0;
+    let mut sparse = |line: &mut Line| {
+        tick += 1;
+        if tick % 40 == 0 {
+            line.carrier.active(MAX_PAYLOAD, line.now);
+        }
+    };
+    line.run_with(20_000, &mut sparse);
+    let long = line.pings.iter().filter(|(_, payload)| *payload > 200).count();
+    assert!((18..=22).contains(&long), "{long} long pings in 20 s, not one beside each datagram");
+    line.passes = Some(600);
+    let cut = line.now;
+    while line.carrier.limit().is_some() {
+        line.run_with(10, &mut sparse);
+    }
+    assert!(line.now - cut < Duration::from_millis(2_500), "{:?}", line.now - cut);
+    assert_eq!(line.carrier.reason(), CarrierReason::OnlySmallPackets);
+}

@@ -1,7 +1,7 @@
-//! A TOML document that is read key by key and collects every mistake on the way.
+//! A TOML document that people wrote, read key by key: every mistake in it is collected on the way.
 //!
 //! serde would stop at the first mistake; here each key is asked for once, with its default and what is accepted, and
-//! what nobody asked for is an unknown key.
+//! what nobody asked for is an unknown key. Nothing is decided here: what a program accepts is its own to say.
 
 use std::{cell::RefCell, fmt, ops::RangeInclusive, time::Duration};
 
@@ -36,8 +36,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// A parsed file and the mistakes found so far.
-pub(super) struct Document<'i> {
+/// A parsed file and the mistakes found so far. `Debug` shows nothing of it: a file may hold what should not be there.
+pub struct Document<'i> {
     text: &'i str,
     table: DeTable<'i>,
     mistakes: RefCell<Vec<Mistake>>,
@@ -45,7 +45,7 @@ pub(super) struct Document<'i> {
 
 impl<'i> Document<'i> {
     /// Parses; syntax errors become mistakes, and what could be read is read on.
-    pub(super) fn parse(text: &'i str) -> Self {
+    pub fn parse(text: &'i str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         let document = Self { text, table: table.into_inner(), mistakes: RefCell::default() };
         for error in errors {
@@ -56,12 +56,13 @@ impl<'i> Document<'i> {
         document
     }
 
-    pub(super) fn root(&self) -> Section<'_, 'i> {
-        Section { document: self, path: String::new(), table: Some(&self.table), known: Vec::new() }
+    /// The keys that are in no section.
+    pub fn root(&self) -> Section<'_, 'i> {
+        Section { document: self, path: String::new(), line: 0, table: Some(&self.table), known: Vec::new() }
     }
 
     /// Every mistake, in the order of the file; what is missing comes last.
-    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
+    pub fn into_mistakes(self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort_by_key(|mistake| if mistake.line == 0 { usize::MAX } else { mistake.line });
         mistakes
@@ -79,20 +80,22 @@ impl<'i> Document<'i> {
 
 /// A value as found in the file.
 #[derive(Clone, Copy)]
-pub(super) struct Value<'a, 'i>(&'a DeValue<'i>);
+pub struct Value<'a, 'i>(&'a DeValue<'i>);
 
 impl<'a> Value<'a, '_> {
-    pub(super) fn text(self) -> Option<&'a str> {
+    /// A text.
+    pub fn text(self) -> Option<&'a str> {
         self.0.as_str()
     }
 
     /// A list of texts, none of them empty.
-    pub(super) fn texts(self) -> Option<Vec<String>> {
+    pub fn texts(self) -> Option<Vec<String>> {
         let texts = self.0.as_array()?.iter().map(|value| value.get_ref().as_str().filter(|text| !text.is_empty()));
         texts.map(|text| text.map(str::to_owned)).collect()
     }
 
-    pub(super) fn integer(self) -> Option<i64> {
+    /// A whole number.
+    pub fn integer(self) -> Option<i64> {
         let DeValue::Integer(integer) = self.0 else { return None };
         i64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
@@ -117,16 +120,18 @@ impl fmt::Display for Value<'_, '_> {
 }
 
 /// One table of the document. Ask for every key, then call [`finish`](Self::finish).
-pub(super) struct Section<'a, 'i> {
+pub struct Section<'a, 'i> {
     document: &'a Document<'i>,
     path: String,
+    /// Where it begins, if there are several of its kind: that is where something is missing. 0: its path says enough.
+    line: usize,
     table: Option<&'a DeTable<'i>>,
     known: Vec<&'static str>,
 }
 
 impl<'a, 'i> Section<'a, 'i> {
     /// A table below this one; a missing one is an empty one.
-    pub(super) fn section(&mut self, key: &'static str) -> Self {
+    pub fn section(&mut self, key: &'static str) -> Self {
         let table = self.find(key).and_then(|value| {
             let table = value.get_ref().as_table();
             if table.is_none() {
@@ -134,11 +139,43 @@ impl<'a, 'i> Section<'a, 'i> {
             }
             table
         });
-        Self { document: self.document, path: self.path_of(key), table, known: Vec::new() }
+        Self { document: self.document, path: self.path_of(key), line: 0, table, known: Vec::new() }
+    }
+
+    /// The tables of a list, each written as `[[key]]`; none where there is none.
+    pub fn sections(&mut self, key: &'static str) -> Vec<Self> {
+        let Some(value) = self.find(key) else { return Vec::new() };
+        let tables = value.get_ref().as_array().and_then(|list| {
+            let tables = list.iter().map(|item| Some((item.span().start, item.get_ref().as_table()?)));
+            tables.collect::<Option<Vec<_>>>()
+        });
+        let Some(tables) = tables else {
+            self.refuse(key, value, &format!("tables, each written as [[{key}]]"));
+            return Vec::new();
+        };
+        let (document, path) = (self.document, self.path_of(key));
+        let section = |(start, table)| Self {
+            document,
+            path: path.clone(),
+            line: document.line(start),
+            table: Some(table),
+            known: Vec::new(),
+        };
+        tables.into_iter().map(section).collect()
+    }
+
+    /// Whether the table itself is in the file.
+    pub fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Whether there is a value, good or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// The value of a key, or `default`. `accepted` completes "accepted: …" when `read` says no.
-    pub(super) fn value<T>(
+    pub fn value<T>(
         &mut self,
         key: &'static str,
         accepted: &str,
@@ -152,15 +189,25 @@ impl<'a, 'i> Section<'a, 'i> {
         })
     }
 
+    /// The value of a key that may be left out.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        read: impl FnOnce(Value<'a, 'i>) -> Option<T>,
+    ) -> Option<T> {
+        self.value(key, accepted, None, |value| read(value).map(Some))
+    }
+
     /// The value of a key that must be there.
-    pub(super) fn required<T>(
+    pub fn required<T>(
         &mut self,
         key: &'static str,
         accepted: &str,
         read: impl FnOnce(Value<'a, 'i>) -> Option<T>,
     ) -> Option<T> {
         let Some(value) = self.find(key) else {
-            self.document.push(0, self.path_of(key), format!(" is missing; accepted: {accepted}"));
+            self.missing(key, accepted);
             return None;
         };
         let result = read(Value(value.get_ref()));
@@ -170,23 +217,21 @@ impl<'a, 'i> Section<'a, 'i> {
         result
     }
 
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
         self.value(key, "true or false", default, |value| value.0.as_bool())
     }
 
-    pub(super) fn number(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+    /// A whole number in this range.
+    pub fn number(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
         let accepted = format!("a whole number from {} to {}", range.start(), range.end());
         self.value(key, &accepted, default, |value| {
             value.integer().and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number))
         })
     }
 
-    pub(super) fn duration(
-        &mut self,
-        key: &'static str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Duration {
+    /// A length of time in this range, as people write it.
+    pub fn duration(&mut self, key: &'static str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
         let text = |duration: &Duration| humantime::format_duration(*duration).to_string();
         let accepted = format!(
             "a duration in quotes from \"{}\" to \"{}\", for example \"{}\"",
@@ -200,13 +245,18 @@ impl<'a, 'i> Section<'a, 'i> {
     }
 
     /// Reports a value that is wrong for a reason other than its own form.
-    pub(super) fn mistake(&self, key: &'static str, shown: &str, accepted: &str) {
+    pub fn mistake(&self, key: &'static str, shown: &str, accepted: &str) {
         let line = self.position(key);
         self.document.push(line, self.path_of(key), format!(" = {shown:?} is not accepted; accepted: {accepted}"));
     }
 
+    /// Reports that a key has to be there.
+    pub fn missing(&self, key: &'static str, accepted: &str) {
+        self.document.push(self.line, self.path_of(key), format!(" is missing; accepted: {accepted}"));
+    }
+
     /// Reports the keys nobody asked for.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         let Some(table) = self.table else { return };
         for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
             let message = format!(" is an unknown key; accepted here: {}", self.known.join(", "));
@@ -233,5 +283,66 @@ impl<'a, 'i> Section<'a, 'i> {
 
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+impl fmt::Debug for Document<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Section<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Value<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_told_with_its_line_and_those_of_a_list_at_the_entry() {
+        let text = "nmae = 1\n[[pump]]\nname = \"a\"\n\n[[pump]]\nspeed = 11\n[tank]\nopen = \"yes\"\n[lid]\n";
+        let document = Document::parse(text);
+        let mut root = document.root();
+        assert!(root.required("name", "a name", Value::text).is_none());
+        let names: Vec<_> = root
+            .sections("pump")
+            .into_iter()
+            .map(|mut pump| {
+                let name = pump.required("name", "a name", Value::text);
+                pump.number("speed", 1, 1..=10);
+                pump.finish();
+                name
+            })
+            .collect();
+        assert_eq!(names, [Some("a"), None]);
+        let mut tank = root.section("tank");
+        assert!(tank.is_there() && tank.has("open") && !tank.has("size"));
+        assert_eq!((tank.flag("open", true), tank.optional("size", "a size", Value::integer)), (true, None));
+        tank.finish();
+        assert!(!root.section("hose").is_there() && root.sections("valve").is_empty());
+        assert!(root.sections("lid").is_empty(), "a table is no list of tables");
+        root.finish();
+        let mistakes: Vec<_> = document.into_mistakes().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            mistakes,
+            [
+                "line 1: nmae is an unknown key; accepted here: name, pump, tank, hose, valve, lid",
+                "line 5: pump.name is missing; accepted: a name",
+                "line 6: pump.speed = 11 is not accepted; accepted: a whole number from 1 to 10",
+                "line 8: tank.open = \"yes\" is not accepted; accepted: true or false",
+                "line 9: lid = {…} is not accepted; accepted: tables, each written as [[lid]]",
+                "name is missing; accepted: a name",
+            ]
+        );
     }
 }

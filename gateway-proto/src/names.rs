@@ -17,7 +17,7 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 
 /// Why a text is not shown to others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// A character that cannot be seen, or changes how others are read.
     #[error("holds U+{:04X}, which cannot be seen or changes how the rest is read: leave it out", number(.0))]
     Hidden(char),
@@ -37,7 +37,7 @@ fn number(c: &char) -> u32 {
 }
 
 /// Refuses a text with characters that cannot be seen. Control characters are the caller's to judge: a text may have lines.
-pub(crate) fn check_text(text: &str) -> Result<(), Fault> {
+pub fn check_text(text: &str) -> Result<(), Fault> {
     let mut before = None;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
@@ -50,7 +50,7 @@ pub(crate) fn check_text(text: &str) -> Result<(), Fault> {
 }
 
 /// The same, and more, for a name: it can be seen, stands for itself, and no word of it mixes alphabets.
-pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
+pub fn check_name(name: &str) -> Result<(), Fault> {
     check_text(name)?;
     let group = |c: char| c.general_category_group();
     if name.chars().next().is_some_and(|c| group(c) == GeneralCategoryGroup::Mark) {
@@ -77,7 +77,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 /// What is compared: two names are the same when this is.
-pub(crate) fn fold(name: &str) -> String {
+pub fn fold(name: &str) -> String {
     let seen = name.chars().filter(|c| c.is_whitespace() || !is_hidden(*c));
     // By way of the capital letter: `ſ`, `ß` and `ς` have no small letter that is another's too.
     let folded: String = seen.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect();

@@ -1,0 +1,20 @@
+//! Who asks without being a user: the operator of the platform, and whoever is not signed in. Each comes with its request, so
+//! that no entry of an audit log is made without one.
+
+use std::net::IpAddr;
+
+/// The operator of the platform.
+#[derive(Debug, Clone)]
+pub struct OperatorCaller {
+    /// The request, for the audit log.
+    pub request: String,
+}
+
+/// Somebody who is not signed in.
+#[derive(Debug, Clone)]
+pub struct Stranger {
+    /// Where the request comes from: who asks from there shares what strangers may cost.
+    pub address: IpAddr,
+    /// The request, for the audit log.
+    pub request: String,
+}

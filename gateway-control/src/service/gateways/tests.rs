@@ -1,0 +1,42 @@
+use gateway_proto::peering::ConnectionStatus;
+
+use super::*;
+use crate::{service::ground::Ground, storage::RelayRow};
+
+#[tokio::test]
+async fn what_a_refused_policy_lets_fail_fails_in_portions_between_which_others_write() {
+    let ground = Ground::new().await;
+    let (sender, _) = ground.connected(120).await;
+    let refused = ground.service.gateway_rejected(&sender, 0, "cannot read it");
+    let (refused, seen) = tokio::join!(refused, ground.sees_some(sender.server, ConnectionStatus::Failed, 120));
+    refused.unwrap();
+    assert!(seen.is_some(), "all of them were one transaction");
+    assert_eq!(ground.count_in_turn(sender.server, ConnectionStatus::Failed).await, 120);
+    assert_eq!(ground.row(sender.server).await.policy_problem.as_deref(), Some("cannot read it"));
+}
+
+#[tokio::test]
+async fn a_home_relay_moves_no_more_often_than_it_may_however_often_the_gateway_comes_back() {
+    let ground = Ground::new().await;
+    let (mover, neighbour) = ground.connected(1).await;
+    let relays = [1, 2].map(|n| RelayId::from_bytes([n; 16]));
+    let mut tx = ground.begin().await;
+    for id in relays {
+        let (name, url) = (id.to_string(), format!("wss://{id}.example/relay"));
+        let row = RelayRow { id, name, url, tls_pin: None, stun: Vec::new(), region: None };
+        tx.insert_relay(&row).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let moved = async |home: usize| ground.service.gateway_moved(&mover, Some(relays[home])).await;
+    moved(0).await.unwrap();
+    moved(1).await.unwrap();
+    ground.compile().await;
+    let told = ground.revision(neighbour.server).await;
+    // What is known is no move, and costs nothing.
+    moved(1).await.unwrap();
+    let refused = moved(0).await;
+    assert!(matches!(refused, Err(ServiceError::RateLimited(wait)) if wait.as_secs() <= 10), "{refused:?}");
+    ground.compile().await;
+    assert_eq!(ground.revision(neighbour.server).await, told);
+    assert_eq!(ground.row(mover.server).await.home_relay, Some(relays[1]));
+}

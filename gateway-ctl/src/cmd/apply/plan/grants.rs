@@ -1,0 +1,140 @@
+//! Grants: what is offered, and what is told of those that there are.
+
+use gateway_proto::{
+    api::platform::Grant,
+    id::{AgreementId, ChannelId},
+    peering::{AgreementStatus, GrantStatus},
+};
+
+use super::{Planner, Standing, Step, Which};
+use crate::cmd::apply::{
+    partners::{Meant, meant},
+    site::{ChannelName, SiteGrant},
+};
+
+impl Planner<'_> {
+    pub(super) fn grant(&mut self, wanted: &SiteGrant, standing: &[Option<Standing>]) {
+        let (channel, name) = (&wanted.channel, &wanted.to);
+        let partner = meant(name, self.found);
+        let shown = match partner {
+            Meant::One(id) => self.found.shown(name, id),
+            Meant::Nobody | Meant::Several => format!("'{name}'"),
+        };
+        let waits = |why: &str| format!("the grant of '{channel}' to {shown} waits for {why}");
+        let Standing { channel: which, published } = match self.channel_meant(channel, standing) {
+            Ok(standing) => standing,
+            Err(why) => return self.plan.waits.push(waits(why)),
+        };
+        let agreement = match partner {
+            Meant::One(id) => self.found.agreement(id),
+            Meant::Nobody | Meant::Several => None,
+        };
+        let Some(agreement) = agreement else { return self.plan.waits.push(waits("an agreement")) };
+        self.plan.meant.push((name.clone(), agreement.peer_id));
+        if !self.grants.insert((which, agreement.id)) {
+            return self.plan.refusals.push(format!("the grant of '{channel}' to {shown} stands in the file twice"));
+        }
+        if let Which::There(id) = which {
+            match given(&self.found.grants, id, agreement.id, wanted) {
+                Given::InForce => return,
+                Given::Waits(words) => return self.plan.waits.push(format!("'{channel}' to {shown}: {words}")),
+                Given::Not => {}
+            }
+        }
+        let why = if agreement.peer_id == self.found.own.id {
+            Some("`gateway-ctl grant offer`: inside the own organization both ends have to be named")
+        } else if agreement.status == AgreementStatus::Suspended {
+            Some("the suspension of the agreement to be lifted")
+        } else if !published {
+            Some("its channel to be published")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return self.plan.waits.push(waits(why));
+        }
+        self.plan.steps.push(Step::OfferGrant {
+            agreement_id: agreement.id,
+            channel: which,
+            shown,
+            grant: wanted.clone(),
+            expires_at: wanted.expires.map(|span| self.found.now.saturating_add(span.secs)),
+        });
+    }
+
+    /// The channel that a grant is of: one of the file, or one that is there.
+    fn channel_meant(&self, wanted: &ChannelName, standing: &[Option<Standing>]) -> Result<Standing, &'static str> {
+        let mut may_be = Vec::new();
+        let mut in_file = Vec::new();
+        for (key, standing) in self.in_file.iter().zip(standing) {
+            if wanted.may_be(key) {
+                may_be.push(*standing);
+                in_file.push(key);
+            }
+        }
+        for (channel, key) in self.found.channels.iter().zip(&self.there) {
+            if wanted.may_be(key) && !in_file.contains(&key) {
+                may_be.push(Some(Standing { channel: Which::There(channel.id), published: channel.published }));
+            }
+        }
+        match may_be.as_slice() {
+            [] => Err("a channel that the file does not name"),
+            [standing] => standing.ok_or("its channel"),
+            [_, _, ..] => Err("a name that fits one channel only"),
+        }
+    }
+}
+
+/// What there is of a grant.
+enum Given {
+    InForce,
+    Not,
+    Waits(String),
+}
+
+fn given(grants: &[Grant], channel: ChannelId, agreement: AgreementId, wanted: &SiteGrant) -> Given {
+    let of = |status: GrantStatus| {
+        let is = move |grant: &&Grant| {
+            grant.channel_id == channel && grant.agreement_id == agreement && grant.status == status
+        };
+        grants.iter().filter(is)
+    };
+    if of(GrantStatus::Active).any(|grant| unlike(grant, wanted).is_none()) {
+        return Given::InForce;
+    }
+    let with = |grant: &Grant| unlike(grant, wanted).map_or_else(String::new, |terms| format!(" with {terms}"));
+    if let Some(grant) = of(GrantStatus::Requested).next() {
+        return Given::Waits(format!(
+            "the partner asked for it itself{}: decide with `gateway-ctl grant approve {}`, or `grant deny` and apply again",
+            with(grant),
+            grant.id
+        ));
+    }
+    if let Some(grant) = of(GrantStatus::Pending).next() {
+        return Given::Waits(match unlike(grant, wanted) {
+            None => "the partner has not approved it yet".to_owned(),
+            Some(terms) => format!(
+                "it was offered with {terms}; `gateway-ctl grant withdraw {}` and apply again to offer it as the file says",
+                grant.id
+            ),
+        });
+    }
+    match of(GrantStatus::Active).next() {
+        None => Given::Not,
+        Some(grant) => Given::Waits(format!(
+            "it is in force{}; the terms of a grant never change: `gateway-ctl grant revoke {}` and apply again",
+            with(grant),
+            grant.id
+        )),
+    }
+}
+
+/// What the file wants otherwise than it is.
+fn unlike(grant: &Grant, wanted: &SiteGrant) -> Option<String> {
+    let streams = wanted.max_streams.filter(|max| *max != grant.max_streams);
+    let streams = streams.map(|max| format!("max_streams {} instead of {max}", grant.max_streams));
+    let is_weaker = wanted.require_post_quantum && !grant.require_post_quantum;
+    let tunnel = is_weaker.then(|| "no post-quantum tunnel required".to_owned());
+    let terms: Vec<_> = streams.into_iter().chain(tunnel).collect();
+    (!terms.is_empty()).then(|| terms.join(" and "))
+}

@@ -1,0 +1,277 @@
+//! What is said of differences, in virtual time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TIMES: BalanceTimes = BalanceTimes { grace: 10, lasting: 60, settled: 900 };
+
+fn counts(epoch: u64, messages: u64, accepted: u64) -> EndCounts {
+    EndCounts { epoch, messages, accepted, ..EndCounts::default() }
+}
+
+#[derive(Default)]
+struct Pair {
+    sender: Tally,
+    listener: Tally,
+    balance: Balance,
+}
+
+impl Pair {
+    fn minute(&mut self, now: u64, sender: EndCounts, listener: EndCounts) -> Option<BalanceEvent> {
+        self.sender.report(&[sender], now);
+        self.listener.report(&[listener], now);
+        self.balance.handle_tallies(&self.sender, &self.listener, now, &TIMES)
+    }
+}
+
+#[test]
+fn equal_counts_are_no_news_and_what_is_in_flight_is_no_difference() {
+    let mut pair = Pair::default();
+    for minute in 1..100 {
+        let (sent, heard) = (minute * 600, minute * 600 - minute % 7);
+        assert_eq!(pair.minute(minute * 60, counts(1, sent, heard), counts(2, heard, heard)), None);
+        assert_eq!(pair.balance.alarm(), None, "minute {minute}");
+    }
+    assert!(pair.balance.is_open(&pair.sender, &pair.listener, 99 * 60, &TIMES));
+}
+
+#[test]
+fn a_message_that_never_arrives_raises_the_alarm_and_equality_clears_it() {
+    let mut pair = Pair::default();
+    let (sender, short) = (counts(1, 5, 4), counts(2, 4, 4));
+    assert_eq!(pair.minute(60, sender, short), None, "it may be in flight");
+    assert_eq!(pair.minute(120, sender, short), None, "it may arrive");
+    let alarm = DeliveryAlarm { since: 120, difference: Difference { messages: 1, answers: 0 } };
+    assert_eq!(pair.minute(180, sender, short), Some(BalanceEvent::Raised(alarm)));
+    assert_eq!(pair.balance.alarm(), Some(alarm));
+    assert_eq!(pair.minute(240, sender, short), None, "once");
+    // The report that was missing.
+    let whole = counts(2, 5, 4);
+    assert_eq!(pair.minute(300, sender, whole), None, "another one may be in flight");
+    assert_eq!(pair.balance.alarm(), Some(alarm));
+    assert_eq!(pair.minute(360, sender, whole), Some(BalanceEvent::Cleared(alarm)));
+    assert_eq!(pair.balance.alarm(), None);
+}
+
+#[test]
+fn an_answer_that_is_lost_on_its_way_back_is_a_difference_too() {
+    let mut pair = Pair::default();
+    for minute in 1..=4 {
+        pair.minute(minute * 60, counts(1, 5, 4), counts(2, 5, 5));
+    }
+    assert_eq!(pair.balance.alarm().map(|a| a.difference), Some(Difference { messages: 0, answers: 1 }));
+}
+
+#[test]
+fn counts_go_on_over_a_restart_and_what_was_not_reported_is_a_difference() {
+    let mut pair = Pair::default();
+    pair.minute(60, counts(1, 100, 100), counts(2, 100, 100));
+    assert_eq!(pair.minute(120, counts(1, 103, 103), counts(3, 3, 3)), None);
+    pair.minute(180, counts(1, 103, 103), counts(3, 3, 3));
+    assert_eq!((pair.listener.messages(), pair.listener.runs()), (103, 2));
+    assert_eq!(pair.balance.alarm(), None);
+    // Killed before it reported two more.
+    for minute in 4..=6 {
+        pair.minute(minute * 60, counts(1, 106, 106), counts(4, 1, 1));
+    }
+    assert_eq!(pair.balance.alarm().map(|a| a.difference), Some(Difference { messages: 2, answers: -2 }));
+}
+
+#[test]
+fn counts_that_come_through_two_replicas_late_or_again_count_once() {
+    let mut tally = Tally::default();
+    assert_eq!(tally.report(&[counts(1, 95, 95)], 60), 95);
+    // The gateway moved before 100 was entered, and its new replica was faster.
+    assert_eq!(tally.report(&[counts(1, 105, 105)], 61), 10);
+    assert_eq!(tally.report(&[counts(1, 100, 100)], 62), 0);
+    assert_eq!(tally.report(&[counts(1, 110, 110)], 120), 5);
+    // The same with a restart in between: five of the former run were not known yet.
+    assert_eq!(tally.report(&[counts(2, 4, 4)], 180), 4);
+    assert_eq!(tally.report(&[counts(1, 115, 110)], 181), 5);
+    assert_eq!(tally.report(&[counts(1, 115, 110), counts(2, 9, 9)], 240), 5);
+    assert_eq!((tally.messages(), tally.answers(), tally.runs()), (124, 119, 2));
+}
+
+#[test]
+fn a_run_that_began_with_the_clock_set_back_is_counted_like_any_other() {
+    let mut tally = Tally::default();
+    tally.report(&[counts(2_000, 10, 10)], 60);
+    assert_eq!(tally.report(&[counts(1_000, 3, 3)], 120), 3);
+    assert_eq!(tally.report(&[counts(1_000, 7, 7)], 180), 4);
+    assert_eq!(tally.report(&[counts(2_000, 10, 10), counts(1_000, 8, 8)], 240), 1);
+    assert_eq!(tally.messages(), 18);
+}
+
+#[test]
+fn runs_that_counted_nothing_push_out_none_that_did_and_what_is_known_has_an_end() {
+    let mut tally = Tally::default();
+    tally.report(&[counts(1, 5, 5)], 60);
+    for epoch in 2..100 {
+        tally.report(&[counts(epoch, 0, 0)], 60 * epoch);
+    }
+    assert_eq!((tally.report(&[counts(1, 5, 5)], 6_000), tally.runs()), (0, 1));
+    for epoch in 100..200 {
+        tally.report(&[counts(epoch, 1, 1)], 60 * epoch);
+    }
+    assert_eq!((tally.messages(), tally.former.len()), (105, FORMER));
+}
+
+#[test]
+fn a_tally_that_was_written_down_before_epochs_were_known_one_by_one_goes_on() {
+    let text = r#"{"epoch":2,"base":{"messages":100,"answers":99},"current":{"messages":5,"answers":5},"at":60,
+        "before":{"messages":104,"answers":103},"runs":2,"confirmed_at":60}"#;
+    let mut tally: Tally = serde_json::from_str(text).unwrap();
+    assert_eq!((tally.report(&[counts(2, 7, 7)], 120), tally.messages()), (2, 107));
+    assert_eq!((tally.report(&[counts(3, 1, 1)], 180), tally.messages()), (1, 108));
+}
+
+#[test]
+fn a_difference_that_stays_the_same_for_long_is_written_off_and_a_new_one_is_seen() {
+    let mut pair = Pair::default();
+    let events: Vec<_> = (1..30).filter_map(|m| pair.minute(m * 60, counts(1, 5, 5), counts(2, 4, 5))).collect();
+    assert!(matches!(events[..], [BalanceEvent::Raised(_), BalanceEvent::WrittenOff(_)]), "{events:?}");
+    assert_eq!(pair.balance.written_off(), Difference { messages: 1, answers: 0 });
+    for minute in 30..=33 {
+        pair.minute(minute * 60, counts(1, 9, 9), counts(2, 8, 9));
+        assert_eq!(pair.balance.alarm(), None);
+    }
+    assert!(!pair.balance.is_open(&pair.sender, &pair.listener, 33 * 60, &TIMES));
+    for minute in 34..=36 {
+        pair.minute(minute * 60, counts(1, 10, 9), counts(2, 8, 9));
+    }
+    assert_eq!(pair.balance.alarm().map(|a| a.difference.messages), Some(1));
+}
+
+/// One message is missing, and the third minute raises the alarm.
+fn alarmed() -> (Pair, DeliveryAlarm) {
+    let mut pair = Pair::default();
+    let events: Vec<_> = (1..=3).filter_map(|m| pair.minute(m * 60, counts(1, 5, 5), counts(2, 4, 5))).collect();
+    let alarm = DeliveryAlarm { since: 120, difference: Difference { messages: 1, answers: 0 } };
+    assert_eq!(events, [BalanceEvent::Raised(alarm)]);
+    (pair, alarm)
+}
+
+/// A minute with a hundred messages, all of which arrive and are acknowledged.
+fn busy(pair: &mut Pair, minute: u64, missing: u64) -> Option<BalanceEvent> {
+    let more = minute * 100;
+    pair.minute(minute * 60, counts(1, 5 + more, 5 + more), counts(2, 5 + more - missing, 5 + more))
+}
+
+#[test]
+fn traffic_neither_clears_an_alarm_nor_raises_it_again_and_a_pause_tells_the_truth() {
+    let (mut pair, alarm) = alarmed();
+    for minute in 4..=10 {
+        assert_eq!(busy(&mut pair, minute, 1), None, "minute {minute}");
+        assert_eq!(pair.balance.alarm(), Some(alarm), "minute {minute}");
+    }
+    // A pause: one is missing still.
+    let (sender, listener) = (counts(1, 1_005, 1_005), counts(2, 1_004, 1_005));
+    assert_eq!(pair.minute(11 * 60, sender, listener), None);
+    assert_eq!(pair.balance.alarm(), Some(alarm));
+    // It is reported after all, in the midst of others, and the next pause shows it.
+    assert_eq!(busy(&mut pair, 12, 0), None);
+    assert_eq!(pair.balance.alarm(), Some(alarm));
+    let whole = counts(1, 1_205, 1_205);
+    assert_eq!(pair.minute(13 * 60, whole, EndCounts { epoch: 2, ..whole }), Some(BalanceEvent::Cleared(alarm)));
+    assert!(pair.balance.alarm().is_none() && pair.balance.written_off() == Difference::NONE);
+}
+
+#[test]
+fn a_difference_that_stays_the_same_is_written_off_under_traffic_too() {
+    let (mut pair, alarm) = alarmed();
+    let events: Vec<_> = (4..30).filter_map(|minute| busy(&mut pair, minute, 1).map(|event| (minute, event))).collect();
+    assert_eq!(events, [(17, BalanceEvent::WrittenOff(alarm))]);
+    assert_eq!(pair.balance.written_off(), alarm.difference);
+    // It was the right one: the next pause has nothing to say.
+    for minute in 30..=33 {
+        assert_eq!(pair.minute(minute * 60, counts(1, 2_905, 2_905), counts(2, 2_904, 2_905)), None);
+        assert_eq!(pair.balance.alarm(), None);
+    }
+}
+
+#[test]
+fn an_alarm_follows_what_is_certain_and_its_clock_begins_anew() {
+    let (mut pair, alarm) = alarmed();
+    let told = |pair: &Pair| pair.balance.alarm().map(|alarm| alarm.difference.messages);
+    // A thousand more do not arrive: certain as soon as none of them can be in flight.
+    let (sender, listener) = (counts(1, 1_005, 5), counts(2, 4, 5));
+    assert_eq!((pair.minute(14 * 60, sender, listener), told(&pair)), (None, Some(1)));
+    assert_eq!((pair.minute(15 * 60, sender, listener), told(&pair)), (None, Some(1_001)));
+    // Fifteen minutes after the first one, and not after this one.
+    assert_eq!(pair.minute(17 * 60, sender, listener), None);
+    // All that was sent has arrived, and more is in flight: not this difference, and none that is known.
+    let arrived = counts(2, 1_006, 6);
+    assert_eq!(pair.minute(18 * 60, sender, counts(2, 1_005, 5)), None);
+    assert_eq!((pair.minute(18 * 60 + 30, sender, arrived), told(&pair)), (None, Some(1_001)));
+    assert_eq!(pair.minute(19 * 60, counts(1, 1_006, 6), arrived), None);
+    let cleared = DeliveryAlarm { difference: Difference { messages: 1_001, answers: 0 }, ..alarm };
+    assert_eq!(pair.minute(20 * 60, counts(1, 1_006, 6), arrived), Some(BalanceEvent::Cleared(cleared)));
+}
+
+#[test]
+fn tallies_and_balance_survive_being_written_down() {
+    let mut pair = Pair::default();
+    for minute in 1..=4 {
+        pair.minute(minute * 60, counts(1, 5, 4), counts(2, 4, 4));
+    }
+    let text = serde_json::to_string(&(&pair.sender, &pair.balance)).unwrap_or_default();
+    let read: Option<(Tally, Balance)> = serde_json::from_str(&text).ok();
+    assert_eq!(read, Some((pair.sender, pair.balance)));
+}
+
+proptest! {
+    #[test]
+    fn a_tally_is_the_same_in_whatever_order_and_however_often_counts_come(
+        told in proptest::collection::vec((1_u64..8, 0_u64..50, 0_u64..50), 0..30),
+        again in proptest::collection::vec(any::<proptest::sample::Index>(), 0..30),
+    ) {
+        let mut tally = Tally::default();
+        let mut most = std::collections::BTreeMap::<u64, (u64, u64)>::new();
+        let mut added = 0;
+        let repeated = again.iter().filter(|_| !told.is_empty()).map(|index| *index.get(&told));
+        for (now, (epoch, messages, accepted)) in told.iter().copied().chain(repeated).enumerate() {
+            added += tally.report(&[counts(epoch, messages, accepted)], now as u64);
+            let known = most.entry(epoch).or_default();
+            *known = (known.0.max(messages), known.1.max(accepted));
+        }
+        let sum = most.values().fold((0, 0), |sum, known| (sum.0 + known.0, sum.1 + known.1));
+        prop_assert_eq!((tally.messages(), tally.answers()), sum);
+        prop_assert_eq!(added, sum.0);
+    }
+
+    #[test]
+    fn whatever_gateways_report_nothing_overflows(reports in proptest::collection::vec(any::<[u64; 8]>(), 0..20)) {
+        let mut pair = Pair::default();
+        for [now, epoch, a, b, c, d, e, f] in reports {
+            let sender = EndCounts { epoch, messages: a, accepted: b, errors: c, ..EndCounts::default() };
+            let listener = EndCounts { epoch, messages: d, accepted: e, other: f, ..EndCounts::default() };
+            pair.minute(now >> 1, sender, listener);
+        }
+    }
+
+    #[test]
+    fn an_alarm_ends_with_ends_that_are_equal_or_is_written_off(
+        rounds in proptest::collection::vec((0_u64..3, 0_u64..3, 0_u64..3, 0_u64..3, any::<bool>()), 0..200),
+    ) {
+        let mut pair = Pair::default();
+        let (mut sender, mut listener) = (counts(1, 0, 0), counts(2, 0, 0));
+        for (round, (a, b, c, d, quiet)) in rounds.into_iter().enumerate() {
+            if !quiet {
+                (sender.messages, sender.accepted) = (sender.messages + a, sender.accepted + b);
+                (listener.messages, listener.accepted) = (listener.messages + c, listener.accepted + d);
+            }
+            let stood = pair.balance.alarm().is_some();
+            let event = pair.minute(60 * (round as u64 + 1), sender, listener);
+            let stands = pair.balance.alarm();
+            prop_assert!(stands.is_none_or(|alarm| alarm.difference != Difference::NONE));
+            let ended = matches!(event, Some(BalanceEvent::Cleared(_) | BalanceEvent::WrittenOff(_)));
+            prop_assert_eq!(stood && stands.is_none(), ended);
+            if matches!(event, Some(BalanceEvent::Cleared(_))) {
+                let Difference { messages, answers } = pair.balance.written_off();
+                prop_assert_eq!(sender.messages as i64 - listener.messages as i64, messages);
+                prop_assert_eq!(listener.accepted as i64 - sender.accepted as i64, answers);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The relay links that carry what goes to the peer: the choice is [`RelayChoice`](gateway_proto::relay::RelayChoice)'s, told
+//! here of links, silence and answers.
+
+use std::time::Instant;
+
+use gateway_proto::{
+    id::RelayId,
+    path::Selected,
+    relay::{Choice, Seen},
+};
+
+use super::PathActor;
+use crate::relay_link::LinkHandle;
+
+/// The links in use.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    /// What is relayed goes over this one.
+    pub(super) link: Option<(RelayId, LinkHandle)>,
+    /// And over these as well.
+    pub(super) spares: Vec<(RelayId, LinkHandle)>,
+    pub(super) choice: Choice,
+    /// When it is to be made anew although nothing happens.
+    pub(super) choose_at: Option<Instant>,
+    /// Since when nothing goes to the peer directly.
+    pub(super) relayed_since: Option<Instant>,
+}
+
+impl PathActor {
+    /// Chooses the links anew: something that speaks for one or another may have changed.
+    pub(super) fn choose_relays(&mut self) {
+        let (links, now) = (self.context.links.borrow().clone(), Instant::now());
+        let seen: Vec<_> = links.iter().filter_map(|(relay, link)| see(*relay, link)).collect();
+        let (answered_at, has_tunnel) = (self.answered_at(), self.peer.tunnel.borrow().is_some());
+        let (choice, choose_at) = self.arrivals.with(|choice| {
+            choice.set_tunnel(has_tunnel, now);
+            (choice.choose(&seen, answered_at, now), choice.poll_timeout(now))
+        });
+        let handle = |wanted: RelayId| links.iter().find(|(relay, _)| *relay == wanted).cloned();
+        let relays = &mut self.relays;
+        relays.link = choice.best.and_then(handle);
+        relays.spares = choice.spare.into_iter().chain(choice.further.iter().copied()).filter_map(handle).collect();
+        let (begins_anew, seeks_anew, asks_peer) = (choice.begins_anew, choice.seeks_anew, choice.asks_peer);
+        (relays.choice, relays.choose_at) = (choice, choose_at);
+        let rtt = relays.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);
+        self.agent.handle_relay_state(self.relays.link.is_some(), rtt, now);
+        self.write_route();
+        if self.agent.selected() != Selected::Relayed {
+            return;
+        }
+        if begins_anew {
+            self.doubt_path();
+            if seeks_anew {
+                self.peer.handshake_doubted();
+            }
+        } else if asks_peer {
+            self.peer.proof.nudge();
+        }
+    }
+
+    /// Something may be worth knowing of the peer's packets that come over relays.
+    pub(super) fn look_at_arrivals(&mut self) {
+        if self.arrivals.take_another_way() {
+            self.agent.peer_doubts(Instant::now());
+        }
+        self.choose_relays();
+        if self.relays.choice.is_heard_elsewhere {
+            self.ask_relay();
+        }
+    }
+
+    /// What went to the peer has no answer: the relay, or the peer's way to it, may be gone.
+    pub(super) fn miss_answer(&mut self) {
+        self.ask_relay();
+        let (answered_at, now) = (self.answered_at(), Instant::now());
+        self.arrivals.with(|choice| choice.in_vain(answered_at, now));
+        self.choose_relays();
+    }
+
+    /// Asks the relay for a sign of life, if everything goes over it.
+    pub(super) fn ask_relay(&self) {
+        if let (Selected::Relayed, Some((_, link))) = (self.agent.selected(), &self.relays.link) {
+            link.ask();
+        }
+    }
+
+    /// When the peer answered last, end to end, if everything went over relays then.
+    fn answered_at(&self) -> Option<Instant> {
+        let since = self.relays.relayed_since?;
+        self.peer.proof.answered_at().filter(|at| *at >= since)
+    }
+}
+
+/// How a link stands that is attached.
+fn see(relay: RelayId, link: &LinkHandle) -> Option<Seen> {
+    let state = link.state();
+    let state = state.borrow();
+    let seen = Seen { relay, standing: state.standing, restarting: state.restarting, falls: state.carrier_falls };
+    state.attached.then_some(seen)
+}

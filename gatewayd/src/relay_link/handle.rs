@@ -1,0 +1,101 @@
+//! The front of a link: its state, and how signals and datagrams are handed to it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gateway_proto::relay::{ClientFrame, RelayAddress, Standing, udp::CarrierReason};
+use tokio::sync::{mpsc, watch};
+
+use crate::relay_udp::{OverUdp, UdpLeg};
+
+/// How an attachment stands.
+#[derive(Debug, Clone, Default)]
+pub struct LinkState {
+    /// Admitted, and not yet ended.
+    pub attached: bool,
+    /// The relay said it is about to stop; it carries while it can.
+    pub restarting: bool,
+    /// Whether it gives signs of life when it is asked: another is better, or used beside it, where there is one.
+    pub standing: Standing,
+    /// Round trip of the last ping.
+    pub rtt: Option<Duration>,
+    /// How often UDP to the relay stopped passing on this attachment, or another connection took the place of a silent one.
+    pub carrier_falls: u64,
+    /// Why it is not attached, in words.
+    pub problem: Option<String>,
+}
+
+/// The front of a link.
+#[derive(Debug, Clone)]
+pub struct LinkHandle {
+    pub(super) datagrams: mpsc::Sender<Vec<u8>>,
+    pub(super) signals: mpsc::Sender<Vec<u8>>,
+    pub(super) state: watch::Receiver<LinkState>,
+    pub(super) asked: watch::Sender<u64>,
+    pub(super) leg: Arc<UdpLeg>,
+}
+
+impl LinkHandle {
+    /// Asks the relay for a sign of life, because what went over it stays unanswered; what comes of it stands in the state.
+    pub fn ask(&self) {
+        ask(&self.asked);
+    }
+
+    /// A sender of datagrams to one peer over this link.
+    pub fn datagrams_to(&self, peer: RelayAddress) -> DatagramSender {
+        DatagramSender { peer, lane: self.datagrams.clone(), leg: self.leg.clone() }
+    }
+
+    /// Queues a signal; `false`: the lane is full or the link has ended, and the path agent will send another.
+    pub fn signal(&self, peer: RelayAddress, sealed: &[u8]) -> bool {
+        self.signals.try_send(ClientFrame::SendSignal { destination: peer, sealed }.encode()).is_ok()
+    }
+
+    /// Whether datagrams travel over UDP, and why.
+    pub fn carrier(&self) -> CarrierReason {
+        self.leg.reason()
+    }
+
+    /// How the link stands, with changes.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+}
+
+/// Sends datagrams to one peer over one relay.
+#[derive(Debug, Clone)]
+pub struct DatagramSender {
+    peer: RelayAddress,
+    lane: mpsc::Sender<Vec<u8>>,
+    leg: Arc<UdpLeg>,
+}
+
+impl DatagramSender {
+    /// Sends a batch over UDP by `send` (address, train, segment size), if it can.
+    pub(crate) fn over_udp(
+        &self,
+        payload: &[u8],
+        segment_size: Option<usize>,
+        send: impl FnOnce(SocketAddr, &[u8], usize) -> io::Result<()>,
+    ) -> OverUdp {
+        self.leg.send(self.peer, payload, segment_size, Instant::now(), send)
+    }
+
+    /// Queues a batch for the WebSocket; `false` when it was dropped.
+    pub fn send(&self, payload: &[u8], segment_size: Option<usize>) -> bool {
+        // The permit first: nothing is copied for a packet that will be dropped.
+        let Ok(permit) = self.lane.try_reserve() else { return false };
+        let Ok(segment_size) = u16::try_from(segment_size.unwrap_or(0)) else { return false };
+        permit.send(ClientFrame::SendDatagrams { destination: self.peer, segment_size, payload }.encode());
+        true
+    }
+}
+
+/// Tells the link that somebody wants a sign of life.
+pub(super) fn ask(asked: &watch::Sender<u64>) {
+    asked.send_modify(|count| *count = count.wrapping_add(1));
+}
