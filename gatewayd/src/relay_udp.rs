@@ -2,7 +2,7 @@
 //!
 //! A leg belongs to one link and lives as long as it; a session comes with each admission and goes with the attachment. The
 //! [`UdpCarrier`] decides whether UDP is used; what it does not carry goes over the WebSocket, batch by batch. Sending and receiving happen under
-//! the socket, one lock per train; [`drive`] keeps the time, sends the pings and tells the relay what passes.
+//! the socket, one lock per train; [`drive()`] keeps the time, sends the pings and tells the relay what passes.
 
 mod drive;
 mod unpack;

@@ -1,7 +1,7 @@
 //! `gateway-ctl apply`: a site as a file. What the file wants and the platform lacks is made; what differs is changed; what
 //! the file does not name stays as it is, and nothing is ever removed. Applied again, it changes nothing.
 //!
-//! The file is checked ([`site`]), the platform is asked once ([`found`]), and one list of steps is made ([`plan`]): a dry run shows it,
+//! The file is checked ([`site`]), the platform is asked once ([`found`]), and one list of steps is made ([`mod@plan`]): a dry run shows it,
 //! an application goes through it. Names are compared as the platform compares them; whom they mean is remembered ([`partners`]).
 
 mod found;

@@ -12,7 +12,7 @@
 //! *heir* of its home: a relay that follows from the map and the home alone, hence the same for all who live there. It becomes home when
 //! home fails.
 //!
-//! A relay whose link has not been attached for [`DOWN_AFTER`], or that is about to stop, is *down*: chosen only where nothing else is left, and
+//! A relay whose link has not been attached for [`links::DOWN_AFTER`], or that is about to stop, is *down*: chosen only where nothing else is left, and
 //! replaced without calm. While every link is down, every relay of the map is tried, as far as the caller's cap goes.
 
 mod attached;
