@@ -92,23 +92,7 @@ impl Ground {
 
     /// A server without a gateway.
     pub(super) async fn server(&self, n: u8) -> ServerId {
-        let row = ServerRow {
-            id: ServerId::from_bytes([n; 16]),
-            organization: self.organization,
-            name: format!("server {n}"),
-            gateway: None,
-            noise: None,
-            gateway_version: None,
-            last_seen_at: None,
-            home_relay: None,
-            applied_revision: 0,
-            policy_problem: None,
-            audit_alarm: false,
-            stale: false,
-            policy_floor: 0,
-            created_at: 1,
-            removed_at: None,
-        };
+        let row = ServerRow::new(ServerId::from_bytes([n; 16]), self.organization, format!("server {n}"), 1);
         let mut tx = self.begin().await;
         tx.insert_server(&row).await.unwrap();
         tx.commit().await.unwrap();

@@ -58,23 +58,7 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         work.has_room(actor.id(), Counted::Servers).await?;
         let (ms, random) = work.seed();
-        let row = ServerRow {
-            id: ServerId::new(ms, random),
-            organization: actor.id(),
-            name,
-            gateway: None,
-            noise: None,
-            gateway_version: None,
-            last_seen_at: None,
-            home_relay: None,
-            applied_revision: 0,
-            policy_problem: None,
-            audit_alarm: false,
-            stale: false,
-            policy_floor: 0,
-            created_at: work.now,
-            removed_at: None,
-        };
+        let row = ServerRow::new(ServerId::new(ms, random), actor.id(), name, work.now);
         work.insert_server(&row)
             .await
             .or_conflict(|| format!("your organization has a server called '{}' already", row.name))?;

@@ -71,3 +71,26 @@ rows! {
         removed_at: Option<u64>,
     }
 }
+
+impl ServerRow {
+    /// A server without a gateway.
+    pub fn new(id: ServerId, organization: OrganizationId, name: String, created_at: u64) -> Self {
+        Self {
+            id,
+            organization,
+            name,
+            gateway: None,
+            noise: None,
+            gateway_version: None,
+            last_seen_at: None,
+            home_relay: None,
+            applied_revision: 0,
+            policy_problem: None,
+            audit_alarm: false,
+            stale: false,
+            policy_floor: 0,
+            created_at,
+            removed_at: None,
+        }
+    }
+}

@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep_until, timeout_at},
+    time::timeout_at,
 };
 use tracing::{debug, info};
 
@@ -22,6 +22,7 @@ use crate::{
     net_watch::has_moved,
     relay_inbound::RelayNews,
     relay_udp::{Offer, UdpLeg},
+    timer::until,
 };
 
 /// Frames written between two flushes.
@@ -58,15 +59,9 @@ impl Receiver<'_> {
         loop {
             let silent_at = heard + SILENCE_LIMIT;
             let limit = answer_by.map_or(silent_at, |at| at.min(silent_at));
-            let doubted = async {
-                match doubt.poll_timeout() {
-                    Some(at) => sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             let received = tokio::select! {
                 received = timeout_at(limit, source.next()) => received,
-                () = doubted => {
+                () = until(doubt.poll_timeout()) => {
                     if doubt.handle_timeout(Instant::now()) {
                         self.tell(&doubt);
                     }

@@ -11,15 +11,11 @@ use std::{
 };
 
 use gateway_proto::{backoff::Backoff, path::normalize, relay::udp::CarrierReason};
-use tokio::{
-    net::lookup_host,
-    sync::mpsc,
-    time::{sleep_until, timeout},
-};
+use tokio::{net::lookup_host, sync::mpsc, time::timeout};
 use tracing::debug;
 
 use super::{Offer, UdpLeg, UdpLegs};
-use crate::socket::TunnelSocket;
+use crate::{socket::TunnelSocket, timer::until};
 
 /// Resolving the relay's name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -94,16 +90,10 @@ pub(crate) async fn drive(
             }
         }
         let due = [work.due, unresolved.as_ref().map(|waiting| waiting.again_at)].into_iter().flatten().min();
-        let timer = async {
-            match due {
-                Some(due) => sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         let (offer, pauses) = tokio::select! {
             Some(offer) = offers.recv() => (offer, Backoff::new(LOOK_UPS.0, LOOK_UPS.1)),
             () = leg.wake.notified() => continue,
-            () = timer => match unresolved.take_if(|waiting| waiting.again_at <= Instant::now()) {
+            () = until(due) => match unresolved.take_if(|waiting| waiting.again_at <= Instant::now()) {
                 Some(waiting) => (waiting.offer, waiting.pauses),
                 None => continue,
             },

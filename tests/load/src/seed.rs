@@ -178,23 +178,8 @@ impl Seeder {
         let (ms, random) = self.id();
         let server = ServerId::new(ms, random);
         let key = GatewayKey::from_seed(&gateway_net::random());
-        let mut row = ServerRow {
-            id: server,
-            organization,
-            name: format!("engine {n}"),
-            gateway: None,
-            noise: None,
-            gateway_version: None,
-            last_seen_at: None,
-            home_relay: self.seeded.home,
-            applied_revision: 0,
-            policy_floor: 0,
-            policy_problem: None,
-            audit_alarm: false,
-            stale: false,
-            created_at: now,
-            removed_at: None,
-        };
+        let row = ServerRow::new(server, organization, format!("engine {n}"), now);
+        let mut row = ServerRow { home_relay: self.seeded.home, ..row };
         tx.insert_server(&row).await?;
         row.gateway = Some(key.public());
         row.noise = Some(NoiseBinding::new(&key, &NoiseKey::from_bytes(gateway_net::random())));
