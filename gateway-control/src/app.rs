@@ -257,12 +257,21 @@ impl Running {
             }
         }
         self.watches.close();
-        if timeout(FAREWELLS, self.watches.wait()).await.is_err() {
-            let left = self.watches.len();
-            tracing::warn!(
-                left,
+        let farewells = async {
+            self.watches.wait().await;
+            // What a round that was given up had taken away while the watch ended.
+            self.service.enter_heads().await
+        };
+        match timeout(FAREWELLS, farewells).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "heads of audit logs that gateways reported last are not written down");
+            }
+            Err(_) => tracing::warn!(
+                left = self.watches.len(),
                 "the database does not answer: when some gateways were last heard is not written down"
-            );
+            ),
         }
         self.service.close().await;
         tracing::info!("control plane has stopped");

@@ -1,28 +1,35 @@
-//! The clock of the control plane: the wall clock, which a test may move forward.
+//! The clock of the control plane: the wall clock, and beside it one that only runs. A test may let time pass, and set the wall clock
+//! wrongly.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// The wall clock; clones share what a test added to it.
-#[derive(Debug, Clone, Default)]
+/// A day, seconds.
+pub(crate) const DAY_SECS: u64 = 24 * 3600;
+
+/// The wall clock; clones share what a test does to it.
+#[derive(Debug, Clone)]
 pub struct Clock {
-    added_ms: Arc<AtomicU64>,
+    began: Instant,
+    passed_ms: Arc<AtomicU64>,
+    ahead_ms: Arc<AtomicU64>,
 }
 
 impl Clock {
     /// The wall clock as it is.
     pub fn system() -> Self {
-        Self::default()
+        Self { began: Instant::now(), passed_ms: Arc::default(), ahead_ms: Arc::default() }
     }
 
     /// Unix milliseconds.
     pub fn unix_ms(&self) -> u64 {
-        gateway_net::time::unix_ms().saturating_add(self.added_ms.load(Ordering::Relaxed))
+        let added = self.passed_ms.load(Ordering::Relaxed).saturating_add(self.ahead_ms.load(Ordering::Relaxed));
+        gateway_net::time::unix_ms().saturating_add(added)
     }
 
     /// Unix seconds.
@@ -30,9 +37,23 @@ impl Clock {
         self.unix_ms() / 1000
     }
 
-    /// Moves the clock forward, for tests of what time alone does.
-    pub fn advance(&self, by: Duration) {
-        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.added_ms.fetch_add(by, Ordering::Relaxed);
+    /// How long it has run, whatever the wall clock is set to meanwhile.
+    pub(crate) fn running(&self) -> Duration {
+        self.began.elapsed().saturating_add(Duration::from_millis(self.passed_ms.load(Ordering::Relaxed)))
     }
+
+    /// Lets time pass, for tests of what time alone does.
+    pub fn advance(&self, by: Duration) {
+        self.passed_ms.fetch_add(millis(by), Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock ahead by so much, and no time passes: for tests of a machine that does not know the time yet. Zero: it is
+    /// right again.
+    pub fn set_ahead(&self, by: Duration) {
+        self.ahead_ms.store(millis(by), Ordering::Relaxed);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

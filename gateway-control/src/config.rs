@@ -189,10 +189,8 @@ impl StorageConfig {
     fn read(mut section: Section<'_, '_>) -> Self {
         let url = section.optional("url", DATABASE, Value::text);
         let location = url.map(str::parse::<Location>);
-        if let (Some(url), Some(Err(error))) = (url, &location) {
-            // The whole value may hold a password.
-            let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-            section.mistake("url", scheme, &error.to_string());
+        if let Some(Err(error)) = &location {
+            section.reject("url", &error.to_string());
         }
         let password_file = section.optional("password_file", FILE, path);
         if let Some(file) = &password_file

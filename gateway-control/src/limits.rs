@@ -1,6 +1,6 @@
 //! What keeps strangers and busy clients in bounds: rate limits per key and the memory of used nonces.
 
-mod guesses;
+mod allowances;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::guesses::{Guesses, Recent};
+pub use self::allowances::{Allowances, Lent, Recent};
 
 use governor::{
     Quota, RateLimiter,

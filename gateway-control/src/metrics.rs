@@ -35,6 +35,7 @@ pub struct Metrics {
     reports_dropped: Counter,
     counts_dropped: Counter,
     audit_faults: Family<Fault, Counter>,
+    seconds_refused: Counter,
 }
 
 impl Default for Metrics {
@@ -66,8 +67,24 @@ impl Default for Metrics {
             "Heads of gateways' audit logs that contradicted what was reported before, as told to the audit log",
             audit_faults.clone(),
         );
+        let seconds_refused = Counter::default();
+        registry.register(
+            "seconds_refused",
+            "Watches that were refused because another process with the same key holds the place of the gateway",
+            seconds_refused.clone(),
+        );
         registry.register("database_queries", "Queries run by this process", queries_run());
-        Self { registry, requests, enrollments, watches, policies, reports_dropped, counts_dropped, audit_faults }
+        Self {
+            registry,
+            requests,
+            enrollments,
+            watches,
+            policies,
+            reports_dropped,
+            counts_dropped,
+            audit_faults,
+            seconds_refused,
+        }
     }
 }
 
@@ -101,6 +118,10 @@ impl Metrics {
 
     pub(crate) fn watches(&self, count: usize) {
         self.watches.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn second_refused(&self) {
+        self.seconds_refused.inc();
     }
 
     pub(crate) fn policy_sent(&self) {

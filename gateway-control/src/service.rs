@@ -6,7 +6,6 @@
 //! [`ServiceError::NotFound`].
 
 mod access;
-mod accounts;
 mod actor;
 mod admin;
 mod admin_people;
@@ -22,6 +21,7 @@ mod delivery;
 mod desk;
 mod device_tokens;
 mod devices;
+mod directory;
 mod engines;
 mod enrollment;
 mod error;
@@ -31,11 +31,12 @@ mod gateway_audits;
 mod gateways;
 mod grants;
 #[cfg(test)]
-mod ground;
+pub(crate) mod ground;
 mod idempotency;
 mod identities;
 mod links;
 mod oidc;
+mod organizations;
 mod page;
 mod password;
 mod peering;
@@ -47,13 +48,16 @@ mod rates;
 mod relays;
 mod replicas;
 mod roles;
+mod seats;
 mod servers;
+mod sessions;
 mod shares;
 mod tenants;
 mod tiers;
 mod time_limits;
 mod token_keys;
 mod totp;
+mod users;
 mod validate;
 mod work;
 
@@ -73,7 +77,6 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
-    accounts::Registration,
     actor::{Actor, Credential},
     agreements::AgreementChange,
     backlog::Backlog,
@@ -88,14 +91,16 @@ pub use self::{
     gateways::{GatewayCaller, Newest, Proof, WatchStart},
     idempotency::{Claim, GivenAnswer, Known},
     oidc::{OidcAttempt, OidcReturn},
+    organizations::Registration,
     page::{MAX_LIMIT, Paging},
     password::Passwords,
+    seats::{Newcomer, told_first},
     time_limits::Overdue,
 };
 use self::{
-    accounts::latest_end,
     desk::Desk,
     rates::Rates,
+    sessions::latest_end,
     work::{Who, Work},
 };
 use crate::{

@@ -141,7 +141,8 @@ pub struct Slice {
 pub trait Storage: Debug + Send + Sync + 'static {
     /// A consistent view for reading.
     async fn read(&self) -> StorageResult<Box<dyn Transaction>>;
-    /// The same for what watches and health checks need: however long people's lists are, nobody stands in their way.
+    /// The same for what watches, health checks, other replicas and time need: however long people's lists are, nobody stands in
+    /// their way.
     async fn read_for_gateways(&self) -> StorageResult<Box<dyn Transaction>>;
     /// A transaction that may write; waits for its turn.
     async fn begin(&self) -> StorageResult<Box<dyn Transaction>>;

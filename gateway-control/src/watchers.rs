@@ -4,7 +4,9 @@
 //! watch of the same server takes the place of the older one. What a gateway reported is kept as long as it watches: a
 //! report of somebody who is out of reach would be a guess. Only what it counted stays until it is entered ([`Unentered`]).
 
+mod asking;
 mod counts;
+mod heads;
 mod session;
 
 use std::{
@@ -14,16 +16,16 @@ use std::{
 
 use gateway_proto::{
     api::gateway::ConnectionReport,
-    audit::heads::ReportedHead,
     balance::EndCounts,
     id::{ConnectionId, ServerId},
-    identity::GatewayPublicKey,
+    twice::Instance,
 };
 use tokio::sync::watch;
 
 use self::counts::Unentered;
 pub use self::{
     counts::Told,
+    heads::{GatewayHead, TakenHeads},
     session::{Dropped, WatchSession},
 };
 
@@ -53,16 +55,13 @@ struct Registry {
     /// dropped meanwhile. Not kept at all when nobody takes them.
     news: Option<News>,
     unentered: Unentered,
-    /// The newest heads of audit logs that are not written down; at most one of each server that watches, because the end of a
-    /// watch writes its own.
+    /// The newest heads of audit logs that are not written down; at most one of each server, and none for long of one that does not
+    /// watch: the end of a watch writes its own, and the next round what it could not.
     heads: BTreeMap<ServerId, GatewayHead>,
 }
 
 /// Whose report of which connection changed.
 type News = BTreeSet<(ServerId, ConnectionId)>;
-
-/// A head of an audit log, and whose it is.
-pub type GatewayHead = (GatewayPublicKey, ReportedHead);
 
 #[derive(Debug)]
 struct Watcher {
@@ -71,6 +70,12 @@ struct Watcher {
     /// The newest revision that was read for it.
     revision: u64,
     signal: watch::Sender<Signal>,
+    /// Which process of the gateway it is; none: it does not say.
+    instance: Option<Instance>,
+    /// The number of the last question for a sign of life, and
+    asked: watch::Sender<u64>,
+    /// that of the last one that was answered.
+    answered: watch::Sender<u64>,
     /// At most the connections of the server's policy: others are dropped, see [`WatchSession::report`].
     reports: BTreeMap<ConnectionId, (ConnectionReport, u64)>,
 }
@@ -94,14 +99,24 @@ impl Watchers {
     pub fn enter(&self, server: ServerId, session: u64, now: u64) -> WatchSession {
         let mut registry = self.lock();
         let (signal, changes) = watch::channel(Signal::Changed(0));
-        let watcher = Watcher { session, last_heard: now, revision: 0, signal, reports: BTreeMap::new() };
+        let (asked, questions) = watch::channel(0);
+        let watcher = Watcher {
+            session,
+            last_heard: now,
+            revision: 0,
+            signal,
+            instance: None,
+            asked,
+            answered: watch::Sender::new(0),
+            reports: BTreeMap::new(),
+        };
         if registry.watchers.get(&server).is_some_and(|known| known.session > session) {
             // A newer one was faster.
             watcher.signal.send_replace(Signal::Replaced);
         } else if let Some(older) = registry.watchers.insert(server, watcher) {
             older.signal.send_replace(Signal::Replaced);
         }
-        WatchSession { watchers: self.clone(), server, session, changes }
+        WatchSession { watchers: self.clone(), server, session, changes, asked: questions }
     }
 
     /// Wakes the watch of a server, if there is one.
@@ -166,28 +181,6 @@ impl Watchers {
     /// What [`Watchers::told`] read of a connection is entered. What came meanwhile stays.
     pub fn entered(&self, connection: ConnectionId, read: &[Told]) {
         self.lock().unentered.entered(connection, read);
-    }
-
-    /// Takes away the newest head of a gateway's audit log that is not written down; another gateway of the server has its own.
-    pub fn take_head(&self, server: ServerId, gateway: GatewayPublicKey) -> Option<ReportedHead> {
-        let mut registry = self.lock();
-        registry.heads.get(&server).filter(|(whose, _)| *whose == gateway)?;
-        registry.heads.remove(&server).map(|(_, head)| head)
-    }
-
-    /// Takes some of them away.
-    pub fn take_heads(&self, limit: usize) -> Vec<(ServerId, GatewayHead)> {
-        let mut registry = self.lock();
-        let servers: Vec<_> = registry.heads.keys().take(limit).copied().collect();
-        servers.into_iter().filter_map(|server| Some((server, registry.heads.remove(&server)?))).collect()
-    }
-
-    /// Puts back what was taken and could not be written, where nothing newer has come.
-    pub fn return_heads(&self, taken: Vec<(ServerId, GatewayHead)>) {
-        let mut registry = self.lock();
-        for (server, head) in taken {
-            registry.heads.entry(server).or_insert(head);
-        }
     }
 
     /// Puts names back that [`Watchers::take_news`] took away.

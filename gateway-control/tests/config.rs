@@ -40,6 +40,22 @@ fn a_password_that_does_not_belong_there_is_not_repeated() {
 }
 
 #[test]
+fn a_parameter_of_the_database_that_is_wrong_is_named_with_the_value_found_and_no_secret() {
+    let told = |parameter: &str| {
+        let text = format!(
+            "listen = '127.0.0.1:0'\ndata_dir = 'x'\n[storage]\nurl = 'postgres:///x?host=/run/postgresql&{parameter}'"
+        );
+        let mistakes = Config::parse(&text).unwrap_err();
+        mistakes.iter().map(ToString::to_string).collect::<String>()
+    };
+    let mode = told("sslmode=maybe");
+    assert!(mode.contains("line 4: storage.url = ") && mode.contains("sslmode=maybe"), "{mode}");
+    assert!(mode.contains("accepted: sslmode as one of disable"), "{mode}");
+    let password = told("password=sesame");
+    assert!(password.contains("'password' is none of them") && !password.contains("sesame"), "{password}");
+}
+
+#[test]
 fn the_example_is_accepted_and_shows_the_defaults() {
     let example =
         Config::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/control.example.toml"))).unwrap();

@@ -1,9 +1,10 @@
 //! The arguments that commands share, and the table of commands. The arguments of a noun stand in its file below `cmd`.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand};
 use gateway_net::tls::TlsPin;
+use gateway_proto::api::local::DEFAULT_SOCKET;
 use url::Url;
 
 use crate::{
@@ -58,7 +59,7 @@ pub(crate) struct Global {
         global = true,
         help_heading = "Global options",
         env = "GATEWAYD_SOCKET",
-        default_value = "/run/gatewayd/gatewayd.sock",
+        default_value = DEFAULT_SOCKET,
         value_name = "PATH"
     )]
     pub(crate) socket: PathBuf,
@@ -185,11 +186,41 @@ pub(crate) struct Confirm {
     pub(crate) yes: bool,
 }
 
+/// One thing that is ended or deleted, after the question.
+#[derive(Debug, Args)]
+pub(crate) struct Confirmed<T: Args> {
+    #[command(flatten)]
+    pub(crate) one: T,
+    #[command(flatten)]
+    pub(crate) confirm: Confirm,
+}
+
 /// A length of time: `30s`, `15m`, `1h`, `90d`, `2w`, and sums of them (`1h30m`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     /// In seconds.
     pub(crate) secs: u64,
+}
+
+impl Span {
+    /// When it is over that begins `now`, both in Unix seconds.
+    pub(crate) fn after(self, now: u64) -> u64 {
+        now.saturating_add(self.secs)
+    }
+}
+
+impl fmt::Display for Span {
+    /// As it is read: `1d12h`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.secs;
+        for (unit, secs) in [("d", 86_400), ("h", 3600), ("m", 60)] {
+            if rest >= secs {
+                write!(f, "{}{unit}", rest / secs)?;
+                rest %= secs;
+            }
+        }
+        if rest > 0 || self.secs == 0 { write!(f, "{rest}s") } else { Ok(()) }
+    }
 }
 
 /// The text is no length of time.
@@ -230,6 +261,7 @@ mod tests {
     fn lengths_of_time_are_read_and_everything_else_is_refused() {
         for (text, secs) in [("30s", 30), ("1h", 3600), ("90d", 7_776_000), ("1h30m", 5400), ("2w", 1_209_600)] {
             assert_eq!(text.parse(), Ok(Span { secs }), "{text}");
+            assert_eq!(Span { secs }.to_string().parse(), Ok(Span { secs }), "{text}");
         }
         for text in
             ["", "0s", "1", "h", "1x", "1h5", "-1h", "1 h", "99999999999999999999s", "9999999999999999999w", "1é"]

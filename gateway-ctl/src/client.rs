@@ -66,13 +66,17 @@ pub(crate) enum ClientError {
         limit: Duration,
     },
     /// Nobody behind the Unix socket.
-    #[error("daemon not running: socket {}", path.display())]
+    #[error(
+        "daemon not running: socket {}: nobody answers there; start gatewayd, or name the socket it has (--socket or \
+         GATEWAYD_SOCKET; gatewayd.sock in its state_dir unless its configuration says otherwise)",
+        path.display()
+    )]
     DaemonNotRunning {
         /// The socket.
         path: PathBuf,
     },
     /// The socket is not ours to open.
-    #[error("not allowed to open the socket {}: run as root or as a member of its group", path.display())]
+    #[error("not allowed to open the socket {}: run as root or as the user gatewayd runs as", path.display())]
     DaemonForbidden {
         /// The socket.
         path: PathBuf,

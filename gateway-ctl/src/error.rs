@@ -70,6 +70,9 @@ pub(crate) enum CtlError {
         /// What the system said.
         source: io::Error,
     },
+    /// Steps of a site.
+    #[error("{}", failed_steps(.0))]
+    Steps(Vec<FailedStep>),
     /// Whom the names of a site mean cannot be written down.
     #[error(
         "whom the site means by its names could not be remembered, and nothing was done; where no file can be written \
@@ -81,6 +84,26 @@ pub(crate) enum CtlError {
     Runtime(#[source] io::Error),
 }
 
+/// A step of a site that was not done.
+#[derive(Debug)]
+pub(crate) struct FailedStep {
+    /// The step, in words.
+    pub(crate) step: String,
+    /// Why.
+    pub(crate) source: CtlError,
+}
+
+fn failed_steps(failed: &[FailedStep]) -> String {
+    let words = |failed: &FailedStep| format!("could not {}: {}", failed.step, with_causes(&failed.source));
+    match failed {
+        [one] => words(one),
+        several => {
+            let lines: String = several.iter().map(|failed| format!("\n  - {}", words(failed))).collect();
+            format!("{} steps failed:{lines}", several.len())
+        }
+    }
+}
+
 impl CtlError {
     /// What the shell gets.
     pub(crate) fn exit_code(&self) -> u8 {
@@ -89,6 +112,7 @@ impl CtlError {
             Self::Usage(_) => exit::USAGE,
             Self::No(_) | Self::Resolve(_) => exit::NO,
             Self::Client(error) if error.is_refusal() => exit::NO,
+            Self::Steps(failed) => failed.iter().map(|failed| failed.source.exit_code()).max().unwrap_or(exit::FAILURE),
             Self::Client(_)
             | Self::Profile(_)
             | Self::Secret(_)
@@ -122,6 +146,20 @@ mod tests {
     fn a_closed_pipe_is_a_success_and_another_write_error_is_not() {
         assert_eq!(CtlError::Output(io::ErrorKind::BrokenPipe.into()).exit_code(), exit::DONE);
         assert_eq!(CtlError::Output(io::ErrorKind::StorageFull.into()).exit_code(), exit::FAILURE);
+    }
+
+    #[test]
+    fn steps_that_failed_are_all_told_and_the_worst_of_them_is_the_exit_code() {
+        let failed = |step: &str, source| FailedStep { step: step.to_owned(), source };
+        let one = CtlError::Steps(vec![failed("ask 'P' for an agreement", CtlError::No("it is hidden".into()))]);
+        assert_eq!(
+            (chain(&one).as_str(), one.exit_code()),
+            ("could not ask 'P' for an agreement: it is hidden", exit::NO)
+        );
+        let full = CtlError::Output(io::ErrorKind::StorageFull.into());
+        let two = CtlError::Steps(vec![failed("a", CtlError::No("x".into())), failed("b", full)]);
+        assert!(chain(&two).starts_with("2 steps failed:\n  - could not a: x\n  - could not b: cannot write"));
+        assert_eq!(two.exit_code(), exit::FAILURE);
     }
 
     #[test]

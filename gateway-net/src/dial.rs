@@ -18,7 +18,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::net::{TcpSocket, TcpStream};
 use url::Host;
 
-use crate::mss;
+use crate::{mss, nat64};
 
 /// Head start of one address over the next (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -108,9 +108,10 @@ impl Addresses {
             )),
             None => DialError::Connect(error),
         })?;
-        let tried = tcp.peer_addr().map_err(DialError::Connect)?;
+        // Through a NAT64 the host has another address than it was named with.
+        let tried = nat64::plain(tcp.peer_addr().map_err(DialError::Connect)?);
         for addresses in [&mut self.named, &mut self.remembered] {
-            addresses.retain(|address| address.ip() != tried.ip());
+            addresses.retain(|address| nat64::plain(*address).ip() != tried.ip());
         }
         tcp.set_nodelay(true).map_err(DialError::Connect)?;
         Ok(tcp)
@@ -136,7 +137,8 @@ impl Addresses {
 /// The host at the other end of a connection that [`dial`] made has proved that it is `host`.
 pub(crate) fn reached(host: &Host<&str>, tcp: &TcpStream) {
     if let (Host::Domain(name), Ok(reached)) = (host, tcp.peer_addr()) {
-        names::KNOWN.reached(name, reached.ip());
+        // The next network may have another NAT64, or none.
+        names::KNOWN.reached(name, nat64::plain(reached).ip());
     }
 }
 
@@ -208,7 +210,18 @@ async fn race(mut waiting: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
+/// Where the kernel has no way to an IPv4 address, through the NAT64 of the network, if there is one.
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    match connect_at(address).await {
+        Err(error) if nat64::is_no_way(&error) => match nat64::translated(address) {
+            Some(translated) => connect_at(translated).await,
+            None => Err(error),
+        },
+        connected => connected,
+    }
+}
+
+async fn connect_at(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if !address.ip().is_loopback() {
         mss::limit(&socket);

@@ -3,15 +3,15 @@
 //! serde would stop at the first mistake; here each key is asked for once, with its default and what is accepted, and
 //! what nobody asked for is an unknown key. Nothing is decided here: what a program accepts is its own to say.
 
+mod shown;
+
 use std::{cell::RefCell, fmt, ops::RangeInclusive, time::Duration};
 
+pub use shown::{Listing, masked};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-
-/// Characters of an offending value that are repeated in a message.
-const MAX_SHOWN: usize = 60;
 
 /// One thing in the file that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl<'a> Value<'a, '_> {
         texts.map(|text| text.map(str::to_owned)).collect()
     }
 
+    /// `true` or `false`.
+    pub fn flag(self) -> Option<bool> {
+        self.0.as_bool()
+    }
+
     /// A whole number.
     pub fn integer(self) -> Option<i64> {
         let DeValue::Integer(integer) = self.0 else { return None };
@@ -103,19 +108,7 @@ impl<'a> Value<'a, '_> {
 
 impl fmt::Display for Value<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = match self.0 {
-            DeValue::String(text) => format!("{text:?}"),
-            DeValue::Integer(number) => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
-            DeValue::Boolean(flag) => flag.to_string(),
-            DeValue::Datetime(date) => date.to_string(),
-            DeValue::Array(_) => "[…]".to_owned(),
-            DeValue::Table(_) => "{…}".to_owned(),
-        };
-        match shown.char_indices().nth(MAX_SHOWN) {
-            Some((cut, _)) => write!(f, "{}…", &shown[..cut]),
-            None => f.write_str(&shown),
-        }
+        f.write_str(&shown::shown(self.0))
     }
 }
 
@@ -219,7 +212,7 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// `true` or `false`.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.value(key, "true or false", default, |value| value.0.as_bool())
+        self.value(key, "true or false", default, Value::flag)
     }
 
     /// A whole number in this range.
@@ -227,6 +220,14 @@ impl<'a, 'i> Section<'a, 'i> {
         let accepted = format!("a whole number from {} to {}", range.start(), range.end());
         self.value(key, &accepted, default, |value| {
             value.integer().and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number))
+        })
+    }
+
+    /// The same for large ones.
+    pub fn count(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let accepted = format!("a whole number from {} to {}", range.start(), range.end());
+        self.value(key, &accepted, default, |value| {
+            value.integer().and_then(|number| u64::try_from(number).ok()).filter(|number| range.contains(number))
         })
     }
 
@@ -246,8 +247,21 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// Reports a value that is wrong for a reason other than its own form.
     pub fn mistake(&self, key: &'static str, shown: &str, accepted: &str) {
-        let line = self.position(key);
+        let (line, shown) = (self.position(key), masked(shown));
         self.document.push(line, self.path_of(key), format!(" = {shown:?} is not accepted; accepted: {accepted}"));
+    }
+
+    /// The same for the value as the file has it.
+    pub fn reject(&self, key: &'static str, accepted: &str) {
+        if let Some(value) = self.table.and_then(|table| table.get(key)) {
+            self.refuse(key, value, accepted);
+        }
+    }
+
+    /// The same for a value that may be a secret in the wrong place: it is not shown.
+    pub fn reject_unseen(&self, key: &'static str, accepted: &str) {
+        let line = self.position(key);
+        self.document.push(line, self.path_of(key), format!(" = \"…\" is not accepted; accepted: {accepted}"));
     }
 
     /// Reports that a key has to be there.

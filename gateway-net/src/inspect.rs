@@ -1,6 +1,6 @@
 //! A look at a TLS server, for diagnosis: whether it is reached, and whose certificate it shows.
 //!
-//! The handshake is made with whatever is shown, so that it can be named; then the connection is dropped. Nothing is ever
+//! The handshake is made with whatever is shown, and in TLS 1.2 too, so that it can be named; then the connection is dropped. Nothing is ever
 //! sent over it, and no secret is at hand here: the connections that carry something are made in [`crate::ws`] and
 //! [`crate::http`], where a wrong certificate ends the handshake.
 
@@ -13,9 +13,9 @@ use std::{
 };
 
 use rustls::{
-    DigitallySignedStruct, Error, SignatureScheme,
+    DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
@@ -24,7 +24,7 @@ use url::Host;
 use crate::{
     dial::{self, DialError, Steps, Unresolved},
     proxy::{Proxy, ProxyError},
-    tls::{self, ALPN_HTTP1, PinVerifier, ServerTrust, TlsPin, provider, server_name, spki_pin},
+    tls::{self, ALPN_HTTP1, PinVerifier, ServerTrust, TlsPin, provider, server_name, shown_pin},
 };
 
 /// The step that packets which are too large for the way never survive.
@@ -58,6 +58,20 @@ pub enum InspectError {
     /// What answers does not speak TLS 1.3.
     #[error("no TLS 1.3")]
     Tls(#[source] io::Error),
+    /// A certificate was shown, and no connection that a link could use comes of it: a device that takes TLS apart is like this.
+    #[error("no TLS 1.3 with the key of the certificate that is shown{}", issued_by(issuer))]
+    Shown {
+        /// Fingerprint of the key shown.
+        shown: TlsPin,
+        /// Who issued the certificate, as in [`Sight`].
+        issuer: Option<String>,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// A TCP connection was made, and ended as soon as TLS began.
+    #[error("the connection is cut off when TLS begins")]
+    CutOff(#[source] io::Error),
     /// The time is up.
     #[error("no answer within {} s (last step: {step})", limit.as_secs())]
     Timeout {
@@ -120,19 +134,47 @@ async fn look(
         InspectError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "the name cannot be that of a server"))
     })?;
     let recorder = Arc::new(Recorder { signatures: PinVerifier::new(None, provider()), chain: Mutex::default() });
-    let config = tls::client(recorder.clone(), &[&TLS13], &[ALPN_HTTP1]);
-    TlsConnector::from(Arc::new(config)).connect(name.clone(), tcp).await.map_err(InspectError::Tls)?;
+    let config = tls::client(recorder.clone(), &[&TLS13, &TLS12], &[ALPN_HTTP1]);
+    let connected = TlsConnector::from(Arc::new(config)).connect(name.clone(), tcp).await;
     let connect = begun.elapsed();
+    let refused = match connected {
+        Ok(stream) if stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) => None,
+        Ok(_) => Some(io::Error::new(io::ErrorKind::InvalidData, "it speaks TLS 1.2 only")),
+        Err(error) => Some(error),
+    };
     let chain = std::mem::take(&mut *recorder.chain.lock().unwrap_or_else(PoisonError::into_inner));
     let unreadable = || InspectError::Tls(io::Error::new(io::ErrorKind::InvalidData, "an unreadable certificate"));
-    let (own, others) = chain.split_first().ok_or_else(unreadable)?;
-    let shown = spki_pin(own).map_err(|_| unreadable())?;
+    let (own, others) = match (chain.split_first(), refused) {
+        (Some(_), Some(source)) => return Err(named(&chain, source)),
+        (Some(shown), None) => shown,
+        (None, Some(source)) if is_cut_off(&source) => return Err(InspectError::CutOff(source)),
+        (None, Some(source)) => return Err(InspectError::Tls(source)),
+        (None, None) => return Err(unreadable()),
+    };
+    let shown = shown_pin(own).map_err(|_| unreadable())?;
     let genuine = match trust {
         None => true,
         Some(ServerTrust::Pin(pin)) => pin == shown,
         Some(ServerTrust::WebPki) => is_vouched_for(own, others, &name),
     };
     Ok(Sight { connect, genuine, shown, issuer: issuer::issuer(own) })
+}
+
+/// A handshake that failed after certificates were shown.
+fn named(chain: &[CertificateDer<'_>], source: io::Error) -> InspectError {
+    match chain.first().map(|own| (shown_pin(own), issuer::issuer(own))) {
+        Some((Ok(shown), issuer)) => InspectError::Shown { shown, issuer, source },
+        Some((Err(_), _)) | None => InspectError::Tls(source),
+    }
+}
+
+fn is_cut_off(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+}
+
+fn issued_by(issuer: &Option<String>) -> String {
+    issuer.as_ref().map(|issuer| format!(" (issued by '{issuer}')")).unwrap_or_default()
 }
 
 fn is_vouched_for(own: &CertificateDer<'_>, others: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
@@ -185,7 +227,16 @@ impl ServerCertVerifier for Recorder {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
+    use rustls::{
+        ServerConfig, SupportedProtocolVersion,
+        sign::{CertifiedKey, SingleCertAndKey},
+    };
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::JoinSet,
+    };
 
     use super::*;
     use crate::tls::{ServerIdentity, server_config};
@@ -215,6 +266,72 @@ mod tests {
             assert!(!sight.genuine && sight.shown == identity.pin(), "{sight:?}");
         }
         assert!(inspect(&HERE, port, None, None, LIMIT).await.unwrap().genuine);
+    }
+
+    /// The port of a server that shows that certificate and speaks these versions.
+    fn show(
+        tasks: &mut JoinSet<()>,
+        certificate: Vec<u8>,
+        key: &rcgen::KeyPair,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> u16 {
+        let private = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = provider().key_provider.load_private_key(private).unwrap();
+        let shown = CertifiedKey { cert: vec![certificate.into()], key, ocsp: None };
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::from_std(listener).unwrap();
+        tasks.spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let _ = acceptor.accept(socket).await;
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_device_that_shows_an_old_certificate_or_speaks_tls_1_2_only_is_named_by_its_issuer() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["relay.example".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Inspection CA");
+        let certificate = params.self_signed(&key).unwrap().der().to_vec();
+        let pin = tls::spki_pin(&certificate.clone().into()).unwrap();
+        let old = issuer::version_1(&certificate);
+        assert!(tls::spki_pin(&old.clone().into()).is_err(), "rustls reads no version 1");
+        let mut tasks = JoinSet::new();
+        let ports = [
+            show(&mut tasks, old.clone(), &key, &[&TLS13]),
+            show(&mut tasks, old, &key, &[&TLS12]),
+            show(&mut tasks, certificate, &key, &[&TLS12]),
+        ];
+        for port in ports {
+            let trust = ServerTrust::Pin(TlsPin::from_bytes([0; 32]));
+            let error = inspect(&HERE, port, Some(trust), None, LIMIT).await.unwrap_err();
+            let InspectError::Shown { shown, issuer, .. } = &error else { panic!("{error:?}") };
+            assert_eq!((*shown, issuer.as_deref()), (pin, Some("Inspection CA")), "{error:?}");
+            assert!(error.to_string().contains("issued by 'Inspection CA'"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_off_when_tls_begins_is_no_captive_portal() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let (mut filter, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 64];
+            filter.read_exact(&mut hello).await.unwrap();
+        });
+        let error = inspect(&HERE, port, None, None, LIMIT).await.unwrap_err();
+        assert!(matches!(error, InspectError::CutOff(_)), "{error:?}");
     }
 
     #[tokio::test]

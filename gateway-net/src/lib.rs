@@ -13,6 +13,7 @@
 //! | [`inspect`] | a look at a TLS server, for diagnosis |
 //! | [`proxy`] | the HTTP proxy on the way out of both |
 //! | [`mss`] | the largest TCP segment, for paths that swallow large packets |
+//! | [`nat64`] | the NAT64 of the network this machine is in |
 //! | [`secret_file`] | files written atomically and readable by their owner only |
 //! | [`log`] | log set-up |
 //! | [`document`] | files that people write, read with all their mistakes |
@@ -30,6 +31,7 @@ pub mod http;
 pub mod inspect;
 pub mod log;
 pub mod mss;
+pub mod nat64;
 pub mod proxy;
 pub mod secret_file;
 pub mod shutdown;

@@ -6,11 +6,13 @@
 //! Invariants: the user and password are kept only in the form that is sent, are wiped from memory when the last copy goes, and
 //! appear in no text of this module: `Display` is the host and port, `Debug` says "masked".
 
+mod choice;
 mod connect;
 mod exempt;
 
 use std::{fmt, str::FromStr};
 
+pub use choice::{PROXY_ACCEPTED, PROXY_FILE_ACCEPTED, ProxyChoice, ProxyConfig, ProxyConfigError};
 pub use connect::ProxyError;
 use data_encoding::BASE64;
 pub use exempt::Exemptions;

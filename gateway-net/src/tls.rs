@@ -15,11 +15,14 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-pub use acme::{AcmeCertificates, ChallengeError, acme_server_config, certificate_request, is_for, validity};
+pub use acme::{
+    AcmeCertificates, CertificateName, ChallengeError, acme_server_config, certificate_name, certificate_request,
+    is_for, validity,
+};
 pub use authorities::{AuthoritiesError, foreign_client_config};
 pub use identity::{IdentityError, ServerIdentity};
-pub(crate) use pin::PinVerifier;
-pub use pin::{PinError, PinMismatch, TlsPin, is_unknown_certificate, spki_pin};
+pub use pin::{PinError, PinMismatch, TlsPin, is_unknown_certificate, speaks_no_tls, spki_pin};
+pub(crate) use pin::{PinVerifier, shown_pin};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},

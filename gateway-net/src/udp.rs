@@ -69,10 +69,21 @@ impl UdpIo {
 
     /// Sends a batch. Only a full buffer is an error ([`io::ErrorKind::WouldBlock`]); what the network refuses is lost, as any packet may be.
     ///
+    /// The kernel refuses a train as a whole when its datagrams are longer than the interface takes. The last one may be shorter, and
+    /// goes alone then: its acknowledgement is what shows QUIC that the others were too long.
+    ///
     /// # Errors
     /// `WouldBlock`: nothing was sent; [`writable`](Self::writable) tells when to try again.
     pub fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.noted(self.state.send(self.socket().into(), transmit))
+        let Some(end) = shorter_end(transmit) else {
+            return self.noted(self.state.send(self.socket().into(), transmit));
+        };
+        match self.try_send(transmit) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.noted(self.state.send(self.socket().into(), &end))
+            }
+            sent => sent,
+        }
     }
 
     /// Sends a batch and tells every failure.
@@ -131,6 +142,22 @@ impl UdpIo {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+}
+
+/// The last datagram of a train, where it is shorter than the others.
+fn shorter_end<'a>(train: &Transmit<'a>) -> Option<Transmit<'a>> {
+    let segment = train.segment_size.filter(|segment| (1..train.contents.len()).contains(segment))?;
+    let (_, contents) = train.contents.split_at_checked(train.contents.len() - train.contents.len() % segment)?;
+    let Transmit { destination, ecn, src_ip, .. } = *train;
+    (!contents.is_empty()).then_some(Transmit { destination, ecn, contents, segment_size: None, src_ip })
+}
+
+/// An address as a socket for both families (`[::]`) sends to it.
+pub fn mapped(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+        SocketAddr::V6(_) => to,
     }
 }
 
@@ -194,6 +221,21 @@ mod tests {
             seen.extend(received(&receiver, 3).await.into_iter().flat_map(|batch| batch.into_iter().step_by(9)));
         }
         assert_eq!(seen, (0..20).collect::<Vec<u8>>());
+    }
+
+    #[tokio::test]
+    async fn of_a_train_that_the_kernel_refuses_the_shorter_end_arrives() {
+        let ((sender, _), (receiver, address)) = (bound(), bound());
+        // More datagrams than it takes at once.
+        let mut contents = vec![1; 60_001];
+        contents[60_000] = 2;
+        let train = Transmit { segment_size: Some(2), ..to(address, &contents) };
+        assert!(sender.try_send(&train).is_err());
+        sender.send(&train).unwrap();
+        assert_eq!(received(&receiver, 4).await, [[2]]);
+        sender.send(&Transmit { segment_size: Some(2), ..to(address, &contents[..60_000]) }).unwrap();
+        sender.send(&to(address, &[3])).unwrap();
+        assert_eq!(received(&receiver, 4).await, [[3]], "no end of another length: nothing");
     }
 
     #[tokio::test]

@@ -183,6 +183,18 @@ impl EngineChannel {
     }
 }
 
+impl EngineListener {
+    /// Whether it is known to connect out, as a TCP Listener in client mode.
+    pub fn connects_out(&self) -> bool {
+        !self.server_mode && !self.is_unread()
+    }
+
+    /// Whether nothing but its port is known: its details were not read yet.
+    pub fn is_unread(&self) -> bool {
+        !self.server_mode && self.transport.is_empty()
+    }
+}
+
 impl EngineDestination {
     /// Whether it sends to `port` of the machine it runs on.
     pub fn is_local(&self, port: u16) -> bool {

@@ -66,10 +66,10 @@ pub enum KeyError {
 pub struct GatewayPublicKey([u8; 32]);
 
 impl GatewayPublicKey {
-    /// Takes 32 bytes that must be a point of the curve and not of small order.
+    /// Takes 32 bytes that must be a point of the curve in its only form (RFC 8032 §5.1.3) and not of small order.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::Invalid)?;
-        if key.is_weak() { Err(KeyError::Invalid) } else { Ok(Self(bytes)) }
+        if key.is_weak() || !is_canonical(&bytes) { Err(KeyError::Invalid) } else { Ok(Self(bytes)) }
     }
 
     /// The wire form.
@@ -88,6 +88,12 @@ impl GatewayPublicKey {
         key.verify_strict(&context.message(message), &ed25519_dalek::Signature::from_bytes(signature))
             .map_err(|_| KeyError::Signature)
     }
+}
+
+/// Whether the coordinate is below 2^255 - 19: the library takes it modulo that, so one key would have two forms.
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let [low, middle @ .., high] = bytes;
+    *low < 0xed || high & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff)
 }
 
 impl fmt::Display for GatewayPublicKey {
@@ -307,6 +313,7 @@ mod tests {
     #[test]
     fn weak_and_malformed_public_keys_are_refused() {
         assert_eq!(GatewayPublicKey::from_bytes([0; 32]), Err(KeyError::Invalid));
+        assert_eq!(GatewayPublicKey::from_bytes([0xff; 32]), Err(KeyError::Invalid), "not the only form of its point");
         assert_eq!("00".parse::<GatewayPublicKey>(), Err(KeyError::Format));
     }
 

@@ -20,6 +20,7 @@
 //! | [`path`] | the path agent: candidates, probes, selection |
 //! | [`congestion`] | what losses and round trips say about a path |
 //! | [`names`] | which characters names may hold, and which two are the same |
+//! | [`nat64`] | how IPv4 is reached from a machine that has IPv6 only |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
 //! | [`engine`] | the engine beside a gateway: its channels as its own API describes them |
 //! | [`mllp`] | reads MLLP frames, so that an end with an unacknowledged message is never a clean one |
@@ -31,6 +32,7 @@
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
 //! | [`audit`] | the hash chains of audit logs, and what a gateway's log holds |
 //! | [`backoff`] | jittered retry delays |
+//! | [`twice`] | which of two processes with one key is the gateway |
 
 pub mod admin;
 pub mod api;
@@ -45,6 +47,7 @@ pub mod identity;
 pub mod jws;
 pub mod mllp;
 pub mod names;
+pub mod nat64;
 pub mod netcheck;
 pub mod observe;
 pub mod path;
@@ -58,3 +61,4 @@ pub mod signed;
 pub mod stream;
 pub mod stun;
 pub mod succession;
+pub mod twice;

@@ -9,6 +9,7 @@
 //! addresses of the site: it goes to the local API only, never to the control plane.
 
 mod date;
+mod host;
 mod judge;
 mod lease;
 
@@ -18,16 +19,19 @@ use std::{
 };
 
 pub use date::http_date;
+pub use host::{HostCheck, HostOutcome, HostRole, ProxyRefusal};
 pub use judge::judge;
 pub use lease::{LEASE, Lease, LeaseError, outer_ipv4};
 use serde::{Deserialize, Serialize};
 
-use crate::signal::NatMapping;
+use crate::{nat64::Nat64Prefix, relay::udp::CarrierReason, signal::NatMapping, twice::RunsTwice};
 
 /// UDP payload that a tunnel needs (RFC 9000 §14), in bytes.
 pub const TUNNEL_DATAGRAM: usize = 1200;
 /// Clocks further apart than this are worth a word; at 60 s the control plane refuses our signatures.
 pub const MAX_CLOCK_SKEW_MS: i64 = 10_000;
+/// Who issued the certificates that our own servers make for themselves, as these say.
+pub const OWN_ISSUER: &str = "gateway";
 
 /// What the daemon saw.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,12 +48,20 @@ pub struct Observations {
     pub hosts: Vec<HostCheck>,
     /// Host and port of the HTTP proxy in use.
     pub proxy: Option<String>,
+    /// Our own addresses towards the proxy or, without one, the internet. They are known where no STUN server is.
+    pub sources: Vec<IpAddr>,
     /// The control plane's clock minus ours, milliseconds.
     pub clock_skew_ms: Option<i64>,
     /// Why the tunnel socket carries nothing.
     pub socket: Option<SocketProblem>,
+    /// The prefix of the NAT64 through which IPv4 servers were asked; their [`Reflection::address`] is IPv4 then.
+    pub nat64: Option<Nat64Prefix>,
     /// The router's port; none: not configured, or not yet tried.
     pub port_mapping: Option<PortMapping>,
+    /// How the tunnel socket, which is older than the one asked from, gets to the relays that this gateway is attached to.
+    pub carriers: Vec<CarrierSight>,
+    /// Another process has this gateway's key.
+    pub runs_twice: Option<RunsTwice>,
 }
 
 /// Why a tunnel socket that is bound to one address carries nothing.
@@ -116,6 +128,17 @@ pub struct PortMapping {
     pub problem: Option<String>,
 }
 
+/// How datagrams to a relay travel from the tunnel socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarrierSight {
+    /// `host:port` of the relay.
+    pub relay: String,
+    /// Port of the tunnel socket.
+    pub port: u16,
+    /// Why they travel as they do.
+    pub reason: CarrierReason,
+}
+
 /// One STUN server at one address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reflection {
@@ -123,89 +146,12 @@ pub struct Reflection {
     pub server: String,
     /// Its address; none: the name does not resolve.
     pub address: Option<SocketAddr>,
-    /// Our own address towards it; none: there is no route.
+    /// Our own address towards it; none: there is no route, and it was not asked.
     pub source: Option<IpAddr>,
     /// Our address as it saw it, in normal form; none: no answer.
     pub seen: Option<SocketAddr>,
     /// Time to its answer, milliseconds.
     pub rtt_ms: Option<f64>,
-}
-
-/// A TLS server that the gateway needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HostCheck {
-    /// What it is for.
-    pub role: HostRole,
-    /// `host:port`.
-    pub host: String,
-    /// What came of it.
-    #[serde(flatten)]
-    pub outcome: HostOutcome,
-}
-
-/// What a TLS server is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostRole {
-    /// The control plane.
-    Control,
-    /// A relay.
-    Relay,
-}
-
-/// What came of a connection to a TLS server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum HostOutcome {
-    /// It answered and proved its key.
-    Reached {
-        /// From the TCP connect to the answer, milliseconds.
-        connect_ms: f64,
-    },
-    /// Somebody else answered: the key is not the pinned one.
-    Intercepted {
-        /// Who issued the certificate that was shown; none: it says nothing readable.
-        issuer: Option<String>,
-        /// Fingerprint of the key that was shown.
-        shown: String,
-        /// Fingerprint that was expected.
-        pinned: String,
-    },
-    /// Something answered that does not speak the protocol: a captive portal, or a device that takes TLS apart.
-    Foreign {
-        /// What happened.
-        problem: String,
-    },
-    /// The HTTP proxy did not let us through.
-    Proxy {
-        /// What it said.
-        problem: String,
-    },
-    /// The HTTP proxy does not accept our user and password.
-    ProxyLogin {
-        /// What it said.
-        problem: String,
-    },
-    /// The HTTP proxy is not reached, or does not answer.
-    ProxySilent {
-        /// What happened.
-        problem: String,
-    },
-    /// A TCP connection was made, and nothing came of TLS over it.
-    TlsSilent {
-        /// What happened.
-        problem: String,
-    },
-    /// The name does not resolve, or no name server answers.
-    Unresolved {
-        /// What the resolver said.
-        problem: String,
-    },
-    /// No connection.
-    Unreachable {
-        /// What happened.
-        problem: String,
-    },
 }
 
 /// How well the network suits a gateway.
@@ -216,8 +162,11 @@ pub enum Verdict {
     Good,
     /// Data flows, but not as well as it could.
     Limited,
-    /// The control plane, or every relay, is out of reach: no new connection may come up. A tunnel that stands goes on.
+    /// The control plane, or every relay, is out of reach: no new connection may come up. A tunnel that stands goes on. Or another process
+    /// with the gateway's key holds its place, and this one carries nothing.
     Blocked,
+    /// There was nobody to ask.
+    Unknown,
 }
 
 /// The report.
@@ -227,7 +176,7 @@ pub struct Report {
     pub checked_at: u64,
     /// In a word.
     pub verdict: Verdict,
-    /// Whether UDP gets out and back; none: there was no server to ask.
+    /// Whether UDP gets out and back; none: there was no server to ask, or no name of one resolves.
     pub udp: Option<bool>,
     /// Our IPv4 address as the internet sees it.
     pub public_ipv4: Option<SocketAddr>,
@@ -237,6 +186,9 @@ pub struct Report {
     pub nat: NatMapping,
     /// The same in words.
     pub nat_text: String,
+    /// The prefix of the NAT64 that is the only way to IPv4, for example `64:ff9b::/96`; none: there is another way, or none.
+    #[serde(default)]
+    pub nat64: Option<String>,
     /// Whether the NAT keeps our port; none: no answer over IPv4.
     pub port_preserved: Option<bool>,
     /// Whether our outer address is reached from inside; none: not known.

@@ -14,6 +14,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     ops::Bound,
     time::{Duration, Instant},
 };
@@ -22,6 +23,10 @@ use std::{
 const MAX_WAITING_PER_PEER: usize = 64;
 /// Streams that wait for one listener at most.
 const MAX_WAITING: usize = 512;
+/// A listener that is full ends a connection within this time, and has read nothing of it.
+const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(1);
+/// What it is given before it has closed leaves with the connection; whoever reads that and closes in order takes longer.
+const CLOSED_UNREAD: Duration = Duration::from_millis(30);
 
 /// Somebody who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,9 +37,9 @@ pub struct Ticket(u64);
 pub enum Asked {
     /// A place is taken.
     Granted,
-    /// All are taken: an event follows, at the deadline at the latest.
+    /// There is none for it: an event follows, at the deadline at the latest.
     Waits(Ticket),
-    /// All are taken, and too many wait already.
+    /// There is none for it, and too many wait already.
     Refused,
 }
 
@@ -45,6 +50,61 @@ pub enum PlaceEvent {
     Granted(Ticket),
     /// The deadline came first.
     Expired(Ticket),
+}
+
+/// A listener without a place for whoever asks: all are taken, or what is free is kept for peers that have none. In few bytes, because
+/// every open stream has room for one; numbers above 65,535 are told as that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoPlace {
+    /// Places that are taken.
+    pub taken: u16,
+    /// All places.
+    pub most: u16,
+}
+
+impl NoPlace {
+    /// With so many places, of which so many are taken.
+    pub fn new(taken: u32, most: u32) -> Self {
+        let few = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+        Self { taken: few(taken), most: few(most) }
+    }
+
+    /// Places that are free, and kept for other peers.
+    pub fn kept(self) -> u16 {
+        self.most.saturating_sub(self.taken)
+    }
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} taken", self.taken, self.most)?;
+        match self.kept() {
+            0 => Ok(()),
+            kept => write!(f, ", {kept} kept for other partners"),
+        }
+    }
+}
+
+/// How an engine ended a connection on which it had said nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MuteEnd {
+    /// With a reset: what it was given stayed unread, or came after it had closed.
+    Reset,
+    /// In order.
+    Finished {
+        /// It was given something before that was seen.
+        given: bool,
+    },
+}
+
+impl MuteEnd {
+    /// Whether that looks like a listener that is full, if it came so long `after` the connection was there.
+    pub fn is_turned_away(self, after: Duration) -> bool {
+        match self {
+            Self::Reset | Self::Finished { given: false } => after < TURNED_AWAY_WITHIN,
+            Self::Finished { given: true } => after < CLOSED_UNREAD,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -98,9 +158,9 @@ impl<P: Ord + Clone> Places<P> {
         self.serve();
     }
 
-    /// All places.
-    pub fn most(&self) -> u32 {
-        self.most
+    /// What is said to a peer that gets no place now.
+    pub fn no_place(&self) -> NoPlace {
+        NoPlace::new(self.taken, self.most)
     }
 
     /// Places that are taken.
@@ -227,148 +287,4 @@ impl<P: Ord + Clone> Places<P> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
-    use super::*;
-
-    const HOLD: Duration = Duration::from_secs(3);
-
-    fn events(places: &mut Places<u8>) -> Vec<PlaceEvent> {
-        std::iter::from_fn(|| places.poll_event()).collect()
-    }
-
-    fn full(most: u32, now: Instant) -> Places<u8> {
-        let mut places = Places::new(most, 1);
-        for _ in 0..most {
-            assert_eq!(places.ask(0, HOLD, now), Asked::Granted);
-        }
-        places
-    }
-
-    fn wait(places: &mut Places<u8>, peer: u8, now: Instant) -> Ticket {
-        match places.ask(peer, HOLD, now) {
-            Asked::Waits(ticket) => ticket,
-            other @ (Asked::Granted | Asked::Refused) => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_eleventh_waits_and_gets_the_place_that_is_given_back() {
-        let now = Instant::now();
-        let mut places = full(10, now);
-        let ticket = wait(&mut places, 1, now);
-        assert_eq!((places.taken(), places.waiting(), places.poll_timeout()), (10, 1, Some(now + HOLD)));
-        assert_eq!(events(&mut places), []);
-        places.leave(&0);
-        assert_eq!(events(&mut places), [PlaceEvent::Granted(ticket)]);
-        assert_eq!((places.taken(), places.waiting(), places.poll_timeout()), (10, 0, None));
-    }
-
-    #[test]
-    fn who_waits_too_long_is_told_so_at_its_deadline_and_not_before() {
-        let now = Instant::now();
-        let mut places = full(1, now);
-        let first = wait(&mut places, 1, now);
-        let second = wait(&mut places, 1, now + Duration::from_secs(1));
-        places.handle_timeout(now + HOLD - Duration::from_millis(1));
-        assert_eq!(events(&mut places), []);
-        places.handle_timeout(now + HOLD);
-        assert_eq!(events(&mut places), [PlaceEvent::Expired(first)]);
-        places.leave(&0);
-        assert_eq!(events(&mut places), [PlaceEvent::Granted(second)]);
-    }
-
-    #[test]
-    fn peers_are_served_in_turn_however_many_streams_one_of_them_has() {
-        let now = Instant::now();
-        let mut places = full(1, now);
-        let greedy: Vec<_> = (0..5).map(|_| wait(&mut places, 1, now)).collect();
-        let modest = wait(&mut places, 2, now);
-        let third = wait(&mut places, 3, now);
-        let (mut order, mut leaves) = (Vec::new(), 0);
-        for next in [1, 2, 3, 1, 1, 1, 1] {
-            places.leave(&leaves);
-            order.extend(events(&mut places));
-            leaves = next;
-        }
-        let expected = [greedy[0], modest, third, greedy[1], greedy[2], greedy[3], greedy[4]];
-        assert_eq!(order, expected.map(PlaceEvent::Granted));
-    }
-
-    #[test]
-    fn nobody_overtakes_and_who_went_away_takes_no_place() {
-        let now = Instant::now();
-        let mut places = full(1, now);
-        let (first, second) = (wait(&mut places, 1, now), wait(&mut places, 1, now));
-        assert!(places.forget(first));
-        assert!(!places.forget(first));
-        places.leave(&0);
-        assert_eq!(events(&mut places), [PlaceEvent::Granted(second)]);
-        assert!(!places.forget(second), "it has a place, and gives it back by leaving");
-        places.leave(&1);
-        assert!(places.is_idle());
-        assert_eq!(places.ask(9, HOLD, now), Asked::Granted);
-    }
-
-    #[test]
-    fn the_queue_is_bounded_for_each_peer_and_as_a_whole() {
-        let now = Instant::now();
-        let mut places = full(1, now);
-        for _ in 0..MAX_WAITING_PER_PEER {
-            wait(&mut places, 1, now);
-        }
-        assert_eq!(places.ask(1, HOLD, now), Asked::Refused);
-        for peer in 2..=9 {
-            while let Asked::Waits(_) = places.ask(peer, HOLD, now) {}
-        }
-        assert_eq!(places.waiting(), MAX_WAITING);
-        assert_eq!(places.ask(10, HOLD, now), Asked::Refused);
-        assert_eq!(full(1, now).ask(1, Duration::ZERO, now), Asked::Refused, "without a hold nobody waits");
-    }
-
-    #[test]
-    fn more_places_are_given_out_at_once_and_fewer_as_they_are_given_back() {
-        let now = Instant::now();
-        let mut places = full(2, now);
-        let (first, second) = (wait(&mut places, 1, now), wait(&mut places, 1, now));
-        places.set_most(3);
-        assert_eq!(events(&mut places), [PlaceEvent::Granted(first)]);
-        places.set_most(1);
-        places.leave(&0);
-        places.leave(&0);
-        assert_eq!(events(&mut places), []);
-        places.leave(&0);
-        assert_eq!(events(&mut places), [PlaceEvent::Granted(second)]);
-    }
-
-    #[test]
-    fn idle_connections_of_one_peer_leave_a_place_for_each_of_the_others() {
-        let now = Instant::now();
-        let mut places = Places::new(10, 3);
-        let taken = (0..12).filter(|_| places.ask(1, HOLD, now) == Asked::Granted).count();
-        assert_eq!((taken, places.waiting()), (8, 4), "two are kept");
-        assert_eq!(places.ask(2, HOLD, now), Asked::Granted, "those who wait for a ninth place are passed by");
-        assert!(matches!(places.ask(2, HOLD, now), Asked::Waits(_)), "the last one is the third peer's");
-        assert_eq!(places.ask(3, HOLD, now), Asked::Granted);
-        assert!(matches!(places.ask(3, HOLD, now), Asked::Waits(_)));
-        // Everybody is there: what is given back goes in turn.
-        places.leave(&1);
-        places.leave(&1);
-        assert_eq!(events(&mut places).len(), 2);
-        assert_eq!(places.taken(), 10);
-        places.set_peers(4);
-        places.leave(&1);
-        assert_eq!(events(&mut places), [], "a fourth peer was granted the listener");
-        places.set_peers(3);
-        assert_eq!(events(&mut places).len(), 1);
-    }
-
-    #[test]
-    fn many_peers_never_keep_more_than_half_of_the_places_from_the_one_that_is_busy() {
-        let now = Instant::now();
-        let mut places = Places::new(10, 1_000);
-        assert_eq!((0..64).filter(|_| places.ask(1, HOLD, now) == Asked::Granted).count(), 5);
-        let mut single = Places::new(1, 7);
-        assert_eq!(single.ask(1, HOLD, now), Asked::Granted);
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ pub const ANSWER_LIMIT: Duration = Duration::from_millis(2_500);
 pub struct Question {
     /// Its number; the answer carries it.
     pub sequence: u64,
-    /// One before it has no answer yet: the way is in question.
+    /// One that went a second ago or earlier has no answer yet: the way is in question.
     pub is_repeated: bool,
 }
 
@@ -93,7 +93,9 @@ impl Pulse {
     /// A question out of turn, because somebody wants to know now.
     pub fn ask(&mut self, now: Instant) -> Question {
         let sequence = self.last.map_or(0, |(sequence, _)| sequence) + 1;
-        let is_repeated = self.unanswered.is_some();
+        // One out of turn may come while an answer is on its way, however many want to know at once.
+        let is_overdue = |since: Instant| now.saturating_duration_since(since) >= ACTIVE_PAUSE;
+        let is_repeated = self.unanswered.is_some_and(|(_, since)| is_overdue(since));
         self.last = Some((sequence, now));
         self.unanswered.get_or_insert((sequence, now));
         self.idle_at = now + self.own_pause;

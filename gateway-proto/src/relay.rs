@@ -18,16 +18,18 @@ mod heard;
 mod home;
 pub mod keys;
 mod lately;
+mod limit;
 mod rate;
 mod refusal;
 pub mod udp;
 
 pub use address::RelayAddress;
 pub use admission::{Admission, sign_admission, verify_admission};
-pub use choice::{Choice, RelayChoice, Seen};
+pub use choice::{Choice, LossVerdict, RelayChoice, Seen, Share};
 pub use doubt::{Doubt, Standing};
 pub use frame::{ClientFrame, FrameError, RelayFrame, readdress, segments};
 pub use home::{HomeChooser, HomeReason, MAX_RELAYS};
+pub use limit::{Limit, LimitKind, LimitWatch};
 pub use rate::{SourceLimiter, TokenBucket, aggregate};
 pub use refusal::RefusalCode;
 

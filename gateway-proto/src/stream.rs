@@ -3,14 +3,15 @@
 //! A stream proves its connection by a MAC with the connection's secret over the tunnel's TLS exporter and the header
 //! itself, so a header copied into another tunnel, or changed by a bit, is refused. Layout: `docs/protocol.md` §6.
 
+mod answer;
+
+pub use answer::{Answer, MAX_DETAIL_LEN, RefusalCode};
+
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::{
-    id::ConnectionId,
-    policy::{DeniedReason, Secret},
-};
+use crate::{id::ConnectionId, policy::Secret};
 
 /// ALPN of a tunnel.
 pub const ALPN: &[u8] = b"gateway/1";
@@ -18,8 +19,6 @@ pub const ALPN: &[u8] = b"gateway/1";
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-gateway-stream";
 /// Length of a stream header in bytes.
 pub const HEADER_LEN: usize = 60;
-/// The longest detail text of an answer, in bytes.
-pub const MAX_DETAIL_LEN: usize = 200;
 /// The longest control frame, in bytes.
 pub const MAX_CONTROL_FRAME_LEN: usize = 4096;
 
@@ -111,162 +110,6 @@ fn mac(secret: &Secret, exporter: &[u8; 32], header: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// Why the far gateway did not take a stream. The numbers are the wire form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum RefusalCode {
-    /// The header cannot be read.
-    #[error("the partner's gateway could not read the stream header")]
-    Malformed = 1,
-    /// The header's version is not spoken.
-    #[error("the partner's gateway speaks another protocol version; update the older gateway")]
-    UnsupportedVersion = 2,
-    /// The MAC is wrong, or the connection is not known there; one code for both, so that nothing can be probed.
-    #[error("the partner's gateway does not allow this connection (revoked, terminated, or the secrets differ)")]
-    NotAllowed = 3,
-    /// Not active yet at the far end.
-    #[error("the connection is not active at the partner's gateway")]
-    NotActive = 4,
-    /// Paused.
-    #[error("the connection is paused")]
-    Paused = 5,
-    /// The agreement is suspended.
-    #[error("the agreement is suspended")]
-    Suspended = 6,
-    /// The grant has expired.
-    #[error("the grant has expired")]
-    Expired = 7,
-    /// The far gateway's policy is stale.
-    #[error("the partner's gateway has been without its control plane for too long")]
-    Stale = 8,
-    /// The stream goes the wrong way for the connection, or has the wrong kind.
-    #[error("the stream does not fit the connection's direction or kind")]
-    WrongDirection = 9,
-    /// The far engine refuses the port.
-    #[error("the partner's channel is stopped (its engine refuses the port)")]
-    EngineRefused = 10,
-    /// The far engine did not answer the dial in time.
-    #[error("the partner's engine does not answer on the channel's port")]
-    EngineTimeout = 11,
-    /// Too many streams.
-    #[error("the connection's stream limit is reached at the partner's gateway")]
-    TooManyStreams = 12,
-    /// The gateway is shutting down.
-    #[error("the partner's gateway is shutting down")]
-    ShuttingDown = 13,
-    /// The connection requires a post-quantum key exchange, and this tunnel has none.
-    #[error("the connection requires a post-quantum tunnel")]
-    PostQuantumRequired = 14,
-    /// An admin stream for a gateway that was not told where its engine's admin API is.
-    #[error("the partner's gateway does not know its engine's admin API ([engine] api is not configured there)")]
-    AdminUnavailable = 15,
-    /// An admin stream whose opening names no acting user.
-    #[error("the partner's gateway could not read who is acting on this admin stream")]
-    NoActingUser = 16,
-    /// The far engine's listener serves as many connections as it can, and none ended in time.
-    #[error("the partner's listener is full")]
-    ListenerFull = 17,
-    /// The far engine says that the channel is stopped, paused, not deployed or deleted; whatever else has its port then is
-    /// not what the stream is for.
-    #[error("the partner's channel is stopped")]
-    ChannelStopped = 18,
-    /// The far engine's port is closed, and its own API does not answer either.
-    #[error("the partner's engine does not run, or the channel is stopped")]
-    EngineDown = 19,
-}
-
-impl RefusalCode {
-    /// Reads the wire form.
-    pub fn from_u8(code: u8) -> Option<Self> {
-        const ALL: [RefusalCode; 19] = [
-            RefusalCode::Malformed,
-            RefusalCode::UnsupportedVersion,
-            RefusalCode::NotAllowed,
-            RefusalCode::NotActive,
-            RefusalCode::Paused,
-            RefusalCode::Suspended,
-            RefusalCode::Expired,
-            RefusalCode::Stale,
-            RefusalCode::WrongDirection,
-            RefusalCode::EngineRefused,
-            RefusalCode::EngineTimeout,
-            RefusalCode::TooManyStreams,
-            RefusalCode::ShuttingDown,
-            RefusalCode::PostQuantumRequired,
-            RefusalCode::AdminUnavailable,
-            RefusalCode::NoActingUser,
-            RefusalCode::ListenerFull,
-            RefusalCode::ChannelStopped,
-            RefusalCode::EngineDown,
-        ];
-        ALL.into_iter().find(|c| *c as u8 == code)
-    }
-}
-
-impl From<DeniedReason> for RefusalCode {
-    fn from(reason: DeniedReason) -> Self {
-        match reason {
-            DeniedReason::Unknown => Self::NotAllowed,
-            DeniedReason::NotActive => Self::NotActive,
-            DeniedReason::Paused => Self::Paused,
-            DeniedReason::Suspended => Self::Suspended,
-            DeniedReason::Expired => Self::Expired,
-            DeniedReason::Stale => Self::Stale,
-        }
-    }
-}
-
-/// Stands in the detail of a full listener, before the number of its places.
-const FULL_OF: &str = ", all places taken: ";
-
-/// The far gateway's answer to a header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Payload follows.
-    Accepted,
-    /// The stream ends after this.
-    Refused(RefusalCode),
-}
-
-impl Answer {
-    /// The wire form: code, then a text for people who look at a capture of their own tunnel.
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Accepted => vec![0, 0],
-            Self::Refused(code) => {
-                let detail = code.to_string();
-                let detail = &detail.as_bytes()[..detail.len().min(MAX_DETAIL_LEN)];
-                let mut bytes = vec![*code as u8, u8::try_from(detail.len()).expect("cut to 200 bytes")];
-                bytes.extend_from_slice(detail);
-                bytes
-            }
-        }
-    }
-
-    /// The wire form of the refusal of a listener with so many places, all taken.
-    pub fn listener_full(most: u32) -> Vec<u8> {
-        let detail = format!("{}{FULL_OF}{most}", RefusalCode::ListenerFull);
-        let length = u8::try_from(detail.len()).expect("a short sentence and a number");
-        [&[RefusalCode::ListenerFull as u8, length], detail.as_bytes()].concat()
-    }
-
-    /// The number of places in the detail of such a refusal.
-    pub fn places_of(detail: &[u8]) -> Option<u32> {
-        let text = std::str::from_utf8(detail).ok()?;
-        text.rsplit_once(FULL_OF)?.1.parse().ok()
-    }
-
-    /// Reads the code; an unknown one is a refusal of a newer peer.
-    pub fn from_code(code: u8) -> Self {
-        if code == 0 {
-            Self::Accepted
-        } else {
-            Self::Refused(RefusalCode::from_u8(code).unwrap_or(RefusalCode::NotAllowed))
-        }
-    }
-}
-
 /// Application error codes of RESET_STREAM and STOP_SENDING in a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
@@ -287,6 +130,9 @@ pub enum ResetCode {
     /// The peer broke the protocol.
     #[error("the protocol was broken")]
     Protocol = 5,
+    /// Whoever opened the stream gave up waiting for its answer; its engine's socket was reset for that, and not by the engine.
+    #[error("the gateway at the other end gave up waiting for an answer")]
+    GaveUp = 6,
 }
 
 impl ResetCode {
@@ -297,6 +143,7 @@ impl ResetCode {
             3 => Self::ShuttingDown,
             4 => Self::Refused,
             5 => Self::Protocol,
+            6 => Self::GaveUp,
             _ => Self::SocketReset,
         }
     }
@@ -396,24 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_code_survives_the_wire() {
-        for code in 1..=19 {
-            let refusal = RefusalCode::from_u8(code).unwrap();
-            let bytes = Answer::Refused(refusal).encode();
-            assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(refusal));
-            assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
+    fn every_reset_code_survives_the_wire_and_one_of_a_newer_gateway_is_a_socket_reset() {
+        use ResetCode::{GaveUp, NotAllowed, Protocol, Refused, ShuttingDown, SocketReset};
+        for code in [SocketReset, NotAllowed, ShuttingDown, Refused, Protocol, GaveUp] {
+            assert_eq!(ResetCode::from_u64(code as u64), code);
         }
-        assert_eq!(RefusalCode::from_u8(20), None);
-    }
-
-    #[test]
-    fn a_full_listener_says_how_many_places_it_has() {
-        let bytes = Answer::listener_full(10);
-        assert_eq!(Answer::from_code(bytes[0]), Answer::Refused(RefusalCode::ListenerFull));
-        assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
-        assert_eq!(Answer::places_of(&bytes[2..]), Some(10));
-        assert_eq!(Answer::places_of(b"\xff"), None);
-        assert_eq!(Answer::places_of(b"the partner's listener is full"), None);
+        assert_eq!(ResetCode::from_u64(7), SocketReset);
     }
 
     #[test]

@@ -8,16 +8,14 @@ use std::{
     future::{Ready, ready},
     io,
     net::IpAddr,
-    pin::Pin,
+    num::NonZeroU64,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Instant,
 };
 
 use axum_server::accept::Accept;
 use gateway_proto::relay::{SourceLimiter, TokenBucket, aggregate};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -25,6 +23,7 @@ use tokio::{
 use crate::{
     config::Limits,
     metrics::{Metrics, RejectReason},
+    passing::{Companion, Passing},
 };
 
 /// Connections beyond the attached gateways: handshakes and admissions under way, replacements, strangers.
@@ -51,33 +50,31 @@ struct Rates {
 impl LimitAcceptor {
     pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let (all, source) = (limits.accept_per_second, limits.accept_per_second_per_source);
+        let most = (limits.max_clients + PENDING).min(Semaphore::MAX_PERMITS);
+        Self::with(all, source, limits.connections_per_source, most, metrics)
+    }
+
+    /// `all` and `source` connections a second; open at a time `most`, `most_per_source` of them from one source.
+    fn with(all: NonZeroU64, source: NonZeroU64, most_per_source: usize, most: usize, metrics: Arc<Metrics>) -> Self {
         let rates = Rates {
             all: TokenBucket::new(all, all, Instant::now()),
             per_source: SourceLimiter::new(source, source, MAX_SOURCES),
             open: HashMap::new(),
         };
-        let open = Semaphore::new((limits.max_clients + PENDING).min(Semaphore::MAX_PERMITS));
-        Self {
-            rates: Arc::new(Mutex::new(rates)),
-            open: Arc::new(open),
-            most_per_source: limits.connections_per_source,
-            metrics,
-        }
+        Self { rates: Arc::new(Mutex::new(rates)), open: Arc::new(Semaphore::new(most)), most_per_source, metrics }
     }
 
-    fn admit(&self, stream: &TcpStream) -> Result<Place, RejectReason> {
-        let source = stream.peer_addr().map_err(|_| RejectReason::SourceRate)?.ip();
-        let now = Instant::now();
+    fn admit(&self, source: IpAddr, now: Instant) -> Result<Place, RejectReason> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         // The source first: what it is refused must not use up the share of all.
         if !rates.per_source.allow(source, now) {
             return Err(RejectReason::SourceRate);
         }
-        rates.all.take(1, now).map_err(|_| RejectReason::Rate)?;
         let source = aggregate(source);
         if rates.open.get(&source).is_some_and(|open| *open >= self.most_per_source) {
             return Err(RejectReason::SourceFull);
         }
+        rates.all.take(1, now).map_err(|_| RejectReason::Rate)?;
         let permit = self.open.clone().try_acquire_owned().map_err(|_| RejectReason::Full)?;
         *rates.open.entry(source).or_default() += 1;
         Ok(Place { source, rates: self.rates.clone(), _permit: permit })
@@ -86,11 +83,13 @@ impl LimitAcceptor {
 
 /// One of the connections that may be open.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     source: IpAddr,
     rates: Arc<Mutex<Rates>>,
     _permit: OwnedSemaphorePermit,
 }
+
+impl Companion for Place {}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -110,10 +109,11 @@ impl<S> Accept<TcpStream, S> for LimitAcceptor {
     type Future = Ready<io::Result<(Counted, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(match self.admit(&stream) {
+        let source = stream.peer_addr().map_err(|_| RejectReason::SourceRate);
+        ready(match source.and_then(|source| self.admit(source.ip(), Instant::now())) {
             Ok(place) => {
                 self.metrics.accepted.inc();
-                stream.set_nodelay(true).map(|()| (Counted { stream, _place: place }, service))
+                stream.set_nodelay(true).map(|()| (Passing::new(stream, place), service))
             }
             Err(reason) => {
                 self.metrics.rejected(reason);
@@ -124,40 +124,28 @@ impl<S> Accept<TcpStream, S> for LimitAcceptor {
 }
 
 /// A TCP stream that counts as open until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    stream: TcpStream,
-    _place: Place,
-}
+pub(crate) type Counted = Passing<TcpStream, Place>;
 
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    #[test]
+    fn a_source_that_is_refused_uses_up_nothing_of_what_all_may_accept() {
+        let rate = |number| NonZeroU64::new(number).unwrap();
+        let acceptor = LimitAcceptor::with(rate(3), rate(50), 1, 100, Arc::new(Metrics::new()));
+        let (greedy, modest) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let now = Instant::now();
+        let _first = acceptor.admit(greedy, now).unwrap();
+        for _ in 0..20 {
+            assert_eq!(acceptor.admit(greedy, now).err(), Some(RejectReason::SourceFull));
+        }
+        let _second = acceptor.admit(modest, now).unwrap();
+        for _ in 0..100 {
+            drop(acceptor.admit(greedy, now));
+        }
+        assert_eq!(acceptor.admit(greedy, now).err(), Some(RejectReason::SourceRate));
+        let _third = acceptor.admit(IpAddr::from([192, 0, 2, 3]), now).unwrap();
+        assert_eq!(acceptor.admit(IpAddr::from([192, 0, 2, 4]), now).err(), Some(RejectReason::Rate));
     }
 }

@@ -1,4 +1,5 @@
-//! Certificates by ACME (RFC 8555): ordered, renewed after two thirds of their life, shown without a restart.
+//! Certificates by ACME (RFC 8555): ordered, renewed when the authority suggests it (RFC 9773) or after two thirds of their
+//! life, shown without a restart.
 //!
 //! The relay's key is made once and stays, over renewals too, so that pins in the relay map stay valid. Until the first
 //! certificate is there the relay shows a self-signed one of the same key: gateways that pin the key attach, those that trust
@@ -7,6 +8,8 @@
 
 mod challenge;
 mod order;
+mod renewal;
+mod suggestion;
 
 use std::{
     io,
@@ -22,11 +25,15 @@ use gateway_net::{
     causes::with_causes,
     entropy::random,
     http::{ForeignSetupError, foreign_client},
+    proxy::Proxy,
     secret_file,
-    tls::{AcmeCertificates, IdentityError, ServerIdentity, acme_server_config, is_for, validity},
+    tls::{AcmeCertificates, IdentityError, ServerIdentity, acme_server_config, certificate_name, is_for, validity},
 };
 use gateway_proto::backoff::Backoff;
+use instant_acme::CertificateIdentifier;
 use order::{OrderError, place};
+use renewal::Renewal;
+use suggestion::Questions;
 use tokio::{
     net::TcpListener,
     time::{sleep, timeout},
@@ -46,6 +53,8 @@ const ROOM_FILE: &str = "acme-certificate.room";
 const ROOM: usize = 64 << 10;
 /// Nothing is awaited longer than this at once: the clock may be set meanwhile.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// Assumed of an issued certificate whose dates cannot be read: it is not ordered again and again.
+const UNREAD_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// A whole order, with the authority's look at the challenge.
 const ORDER_LIMIT: Duration = Duration::from_secs(180);
 /// Between two attempts to reach an authority, at first and at most.
@@ -63,7 +72,11 @@ pub(crate) struct Orders {
     listener: Option<TcpListener>,
     certificates: Arc<AcmeCertificates>,
     metrics: Arc<Metrics>,
-    renew_at: SystemTime,
+    /// Of the certificate that is shown; none: another is ordered at once.
+    renewal: Option<Renewal>,
+    questions: Questions,
+    /// What the authority calls the certificate that was ordered before; none: there is none, or it names no authority.
+    ordered: Option<CertificateIdentifier<'static>>,
 }
 
 /// Why certificates cannot be ordered.
@@ -101,6 +114,7 @@ impl Orders {
         acme: &Acme,
         data_dir: &Path,
         shown: &ServerIdentity,
+        proxy: Option<&Proxy>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OrdersError> {
         let listener = match acme.http_listen {
@@ -115,18 +129,20 @@ impl Orders {
         let mut orders = Self {
             acme: acme.clone(),
             data_dir: data_dir.to_owned(),
-            http: foreign_client(acme.root.as_deref(), None)?,
+            http: foreign_client(acme.root.as_deref(), proxy)?,
             tokens: Tokens::default(),
             listener,
             certificates: AcmeCertificates::new(shown),
             metrics,
-            renew_at: SystemTime::UNIX_EPOCH,
+            renewal: None,
+            questions: Questions::new(),
+            ordered: None,
         };
         if ordered {
-            orders.plan(shown);
+            orders.plan(shown, None);
             if !shown.chain().first().is_some_and(|certificate| is_for(certificate, &acme.domains)) {
                 tracing::info!("the certificate is for other domains than the configuration: another is ordered");
-                orders.renew_at = SystemTime::UNIX_EPOCH;
+                orders.renewal = None;
             }
         } else {
             tracing::warn!(
@@ -155,9 +171,7 @@ impl Orders {
         let mut unreached = Backoff::new(UNREACHED[0], UNREACHED[1]);
         let mut refused = Backoff::new(REFUSED[0], REFUSED[1]);
         loop {
-            while let Ok(left) = self.renew_at.duration_since(SystemTime::now()) {
-                sleep(left.clamp(Duration::from_millis(10), MAX_WAIT)).await;
-            }
+            self.renewal_time().await;
             let taken = self.order().await;
             give_room_back(&self.data_dir);
             self.certificates.forget_challenges();
@@ -179,11 +193,28 @@ impl Orders {
         }
     }
 
+    /// Waits for it; asks the authority meanwhile when it wants it to be.
+    async fn renewal_time(&mut self) {
+        while let Some(renewal) = &mut self.renewal {
+            let Ok(left) = renewal.at().duration_since(SystemTime::now()) else { return };
+            let pause = match &self.ordered {
+                Some(name) if self.questions.left().is_zero() => {
+                    self.questions.ask(&self.http, &self.acme.directory, name, renewal).await;
+                    continue;
+                }
+                Some(_) => left.min(self.questions.left()),
+                None => left,
+            };
+            sleep(pause.clamp(Duration::from_millis(10), MAX_WAIT)).await;
+        }
+    }
+
     /// Authorities count what they issue: nothing is asked for that could not be kept.
     async fn order(&mut self) -> Result<(), OrderError> {
         secret_file::write_public(&self.data_dir.join(ROOM_FILE), &[0; ROOM]).map_err(OrderError::Room)?;
-        let ordered = place(&self.acme, &self.data_dir, &self.http, &self.tokens, &self.certificates);
-        let chain = timeout(ORDER_LIMIT, ordered).await.unwrap_or(Err(OrderError::TooLong))?;
+        let (replaced, certificates) = (self.ordered.as_ref(), &self.certificates);
+        let placed = place(&self.acme, &self.data_dir, &self.http, replaced, &self.tokens, certificates);
+        let chain = timeout(ORDER_LIMIT, placed).await.unwrap_or(Err(OrderError::TooLong))?;
         give_room_back(&self.data_dir);
         self.take(&chain)
     }
@@ -197,43 +228,32 @@ impl Orders {
         let identity = ServerIdentity::load_for_key_in(&self.data_dir, &fresh).map_err(OrderError::Unusable)?;
         std::fs::rename(&fresh, &path).map_err(OrderError::Rename)?;
         self.certificates.replace(&identity);
-        self.plan(&identity);
-        // With a clock that is ahead, a fresh certificate seems old: it is not ordered again and again.
-        if let Some((from, to)) = identity.chain().first().and_then(validity) {
-            self.renew_at = self.renew_at.max(SystemTime::now() + to.duration_since(from).unwrap_or_default() / 2);
-        }
+        self.plan(&identity, Some(SystemTime::now()));
         self.metrics.ordered(OrderOutcome::Issued);
         tracing::info!(pin = %identity.pin(), domains = ?self.acme.domains, "a certificate was issued and is shown");
         Ok(())
     }
 
-    fn plan(&mut self, identity: &ServerIdentity) {
-        let Some((from, to)) = identity.chain().first().and_then(validity) else { return };
-        self.renew_at = renewal(from, to);
-        let expires = to.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.metrics.certificate_expires.set(i64::try_from(expires).unwrap_or(i64::MAX));
+    /// Plans the renewal of a certificate that was ordered, a moment ago or by an earlier run.
+    fn plan(&mut self, identity: &ServerIdentity, issued_at: Option<SystemTime>) {
+        let certificate = identity.chain().first();
+        let (dates, point) = (certificate.and_then(validity), u32::from_be_bytes(random()));
+        self.renewal = match (dates, issued_at) {
+            (Some(dates), Some(now)) => Some(Renewal::issued(dates, point, now)),
+            (None, Some(now)) => Some(Renewal::issued((now, now + UNREAD_LIFE), point, now)),
+            (dates, None) => dates.map(|dates| Renewal::new(dates, point)),
+        };
+        self.questions = Questions::new();
+        let name = certificate.and_then(certificate_name);
+        self.ordered = name.map(|name| CertificateIdentifier::new(name.authority_key.into(), name.serial.into()));
+        let expires = dates.and_then(|(_, to)| to.duration_since(SystemTime::UNIX_EPOCH).ok());
+        if let Some(expires) = expires {
+            self.metrics.certificate_expires.set(i64::try_from(expires.as_secs()).unwrap_or(i64::MAX));
+        }
     }
 }
 
 /// A file that is not there gives nothing back.
 fn give_room_back(data_dir: &Path) {
     let _ = std::fs::remove_file(data_dir.join(ROOM_FILE));
-}
-
-/// After two thirds of its life, so that a third is left for whatever goes wrong.
-fn renewal(from: SystemTime, to: SystemTime) -> SystemTime {
-    from + to.duration_since(from).unwrap_or_default() * 2 / 3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_third_of_the_life_is_left_at_the_renewal() {
-        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
-        assert_eq!(renewal(from, from + days(90)), from + days(60));
-        assert_eq!(renewal(from, from - days(1)), from, "nonsense is renewed at once");
-    }
 }

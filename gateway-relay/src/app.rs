@@ -6,7 +6,12 @@ use axum_server::{
     Handle,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
-use gateway_net::{http::HttpSetupError, secret_file::SecretFileError, shutdown::Shutdown};
+use gateway_net::{
+    http::HttpSetupError,
+    proxy::{Proxy, ProxyConfigError},
+    secret_file::SecretFileError,
+    shutdown::Shutdown,
+};
 use gateway_proto::id::RelayId;
 use hyper_util::rt::TokioTimer;
 use tokio::{
@@ -96,6 +101,9 @@ pub enum StartError {
     /// Certificates cannot be ordered.
     #[error(transparent)]
     Orders(#[from] OrdersError),
+    /// The proxy on the way out.
+    #[error(transparent)]
+    Proxy(#[from] ProxyConfigError),
     /// The client for the control plane.
     #[error("cannot set up the client for the control plane ([control] of the configuration)")]
     Control(#[from] HttpSetupError),
@@ -123,6 +131,7 @@ pub enum RunError {
 impl Relay {
     /// Binds everything and starts to serve. Nothing is bound if the identity is not usable.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let proxy = proxy(&config)?;
         let identity = Identity::load_or_create(&config)?;
         let bind_error = |key, address| move |source| StartError::Bind { key, address, source };
         let (listener, listen) = listen(config.listen).await.map_err(bind_error("listen", config.listen))?;
@@ -149,7 +158,8 @@ impl Relay {
         let metrics = Arc::new(Metrics::new());
         let orders = match &config.tls {
             TlsSource::Acme(acme) => {
-                let orders = Orders::new(acme, &config.data_dir, &identity.tls, metrics.clone()).await?;
+                let orders =
+                    Orders::new(acme, &config.data_dir, &identity.tls, proxy.as_ref(), metrics.clone()).await?;
                 Some(orders)
             }
             TlsSource::Files { .. } | TlsSource::Generated { .. } => None,
@@ -195,7 +205,7 @@ impl Relay {
         };
         tasks.spawn(serve_relay(listener, tls, acceptor, server.clone(), shared.clone()));
         if let Some(control) = shared.config.control.clone() {
-            let asking = shared.keys.asking(&control)?;
+            let asking = shared.keys.asking(&control, proxy.as_ref())?;
             tasks.spawn(async move {
                 asking.run().await;
                 Task::Keys
@@ -260,6 +270,16 @@ async fn serve_relay(
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(within);
     let router = http::relay(shared).into_make_service_with_connect_info::<SocketAddr>();
     Task::Relay(server.serve(router).await)
+}
+
+/// The proxy to the certificate authority and the control plane. What is named is not looked at by a relay that asks neither.
+fn proxy(config: &Config) -> Result<Option<Proxy>, ProxyConfigError> {
+    let goes_out = config.control.is_some() || matches!(config.tls, TlsSource::Acme(_));
+    let proxy = if goes_out { config.network.proxy()? } else { None };
+    if proxy.is_some() {
+        tracing::info!(source = %config.network.proxy, "connections to the certificate authority and to the control plane go through an HTTP proxy");
+    }
+    Ok(proxy)
 }
 
 async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gateway_proto::{id::OrganizationId, relay::TokenBucket};
+use gateway_proto::{
+    id::OrganizationId,
+    relay::{Limit, LimitKind, LimitWatch, TokenBucket},
+};
 
 use crate::{
     config::Limits,
@@ -42,6 +45,7 @@ struct Buckets {
     hints: TokenBucket,
     pings: TokenBucket,
     control: TokenBucket,
+    limits: LimitWatch,
 }
 
 impl Budget {
@@ -54,6 +58,7 @@ impl Budget {
             hints: TokenBucket::new(HINTS_PER_SECOND, HINTS_PER_SECOND, now),
             pings: TokenBucket::new(PINGS_PER_SECOND, PING_BURST, now),
             control: TokenBucket::new(CONTROL_PER_SECOND, CONTROL_BURST, now),
+            limits: LimitWatch::default(),
         };
         Self { buckets: Mutex::new(buckets), organization }
     }
@@ -65,10 +70,20 @@ impl Budget {
         if kind == Kind::Signal {
             buckets.signals.take(1, now).map_err(own)?;
         }
-        if let Some(bytes) = &mut buckets.bytes {
-            bytes.take(length as u64, now).map_err(own)?;
-        }
-        self.organization.charge(length, now).map_err(|pause| (DropReason::OrganizationRate, pause))
+        let bytes = buckets.bytes.as_mut().map_or(Ok(()), |bytes| bytes.take(length as u64, now));
+        let charged = bytes
+            .map_err(|pause| (LimitKind::Gateway, pause))
+            .and_then(|()| self.organization.charge(length, now).map_err(|pause| (LimitKind::Organization, pause)));
+        buckets.limits.count(charged.err().map(|(kind, _)| kind), now);
+        charged.map_err(|(kind, pause)| match kind {
+            LimitKind::Organization => (DropReason::OrganizationRate, pause),
+            LimitKind::Gateway | LimitKind::Other(_) => own(pause),
+        })
+    }
+
+    /// A limit to tell the gateway of, because much of what it sends is dropped: once in some seconds.
+    pub(crate) fn limit_to_tell(&self) -> Option<Limit> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner).limits.take()
     }
 
     /// Whether one more ping is answered.

@@ -22,7 +22,10 @@ use axum::{
 };
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::time;
-use gateway_proto::relay::{Admission, RefusalCode, RelayAddress, RelayFrame};
+use gateway_proto::{
+    relay::{Admission, RefusalCode, RelayAddress, RelayFrame},
+    twice::Instance,
+};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
@@ -59,7 +62,12 @@ pub(crate) enum End {
 }
 
 /// The whole life of a link.
-pub(crate) async fn serve(mut socket: WebSocket, observed: SocketAddr, shared: Arc<Shared>) {
+pub(crate) async fn serve(
+    mut socket: WebSocket,
+    observed: SocketAddr,
+    instance: Option<Instance>,
+    shared: Arc<Shared>,
+) {
     let admission = tokio::select! {
         result = timeout(shared.config.timing.admission, admit(&mut socket, &shared)) => {
             result.unwrap_or(Err(End::AdmissionTimeout))
@@ -69,7 +77,7 @@ pub(crate) async fn serve(mut socket: WebSocket, observed: SocketAddr, shared: A
     let (socket, end) = match admission {
         Ok(admission) => {
             let span = tracing::info_span!("client", key = %admission.key.short());
-            run(socket, observed, admission, &shared).instrument(span).await
+            run(socket, observed, instance, admission, &shared).instrument(span).await
         }
         Err(end) => {
             tracing::debug!(?end, %observed, "not admitted");
@@ -80,8 +88,18 @@ pub(crate) async fn serve(mut socket: WebSocket, observed: SocketAddr, shared: A
     goodbye(socket, end).await;
 }
 
-async fn run(mut socket: WebSocket, observed: SocketAddr, admission: Admission, shared: &Shared) -> (WebSocket, End) {
+async fn run(
+    mut socket: WebSocket,
+    observed: SocketAddr,
+    instance: Option<Instance>,
+    admission: Admission,
+    shared: &Shared,
+) -> (WebSocket, End) {
     let (limits, now, address) = (&shared.config.limits, Instant::now(), RelayAddress::from(admission.key));
+    // Before anything of the one that is there is touched.
+    if !shared.clients.admits(address, instance) {
+        return (socket, End::Refused(RefusalCode::RunsTwice));
+    }
     let replaces = shared.clients.find(address).is_some();
     let Ok(quota) = shared.organizations.join(admission.organization, replaces, limits, now) else {
         return (socket, End::Refused(RefusalCode::Busy));
@@ -91,7 +109,7 @@ async fn run(mut socket: WebSocket, observed: SocketAddr, admission: Admission, 
     let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
     let session = shared.udp.offered().map(|port| shared.sessions.open(address, budget.clone(), control.clone(), port));
     let (udp, offer) = session.unzip();
-    let result = match shared.clients.attach(address, Front { outbound, udp: udp.clone() }) {
+    let result = match shared.clients.attach(address, instance, Front { outbound, udp: udp.clone() }) {
         Ok(attached) => {
             shared.metrics.attached.inc();
             tracing::info!("gateway attached");
@@ -182,6 +200,7 @@ impl End {
                 RefusalCode::BadProof => EndReason::BadProof,
                 RefusalCode::Busy => EndReason::Busy,
                 RefusalCode::Replaced => EndReason::Replaced,
+                RefusalCode::RunsTwice => EndReason::RunsTwice,
                 RefusalCode::RateLimited | RefusalCode::UnsupportedVersion | RefusalCode::Other(_) => EndReason::Other,
             },
         }

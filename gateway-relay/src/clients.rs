@@ -12,10 +12,10 @@ use std::{
     },
 };
 
-use gateway_proto::relay::RelayAddress;
+use gateway_proto::{relay::RelayAddress, twice::Instance};
 use tokio_util::sync::CancellationToken;
 
-use crate::{outbound::OutboundSender, udp::Session};
+use crate::{outbound::OutboundSender, seats::Seats, udp::Session};
 
 /// What others use to reach a gateway.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Front {
 #[derive(Debug)]
 pub(crate) struct Clients {
     links: RwLock<HashMap<RelayAddress, Link>>,
+    /// Locked before the links, if both are.
+    seats: Seats,
     max: usize,
     next: AtomicU64,
 }
@@ -36,6 +38,8 @@ pub(crate) struct Clients {
 #[derive(Debug)]
 struct Link {
     number: u64,
+    /// Which process of the gateway it is; none: it does not say.
+    instance: Option<Instance>,
     front: Arc<Front>,
     replaced: CancellationToken,
 }
@@ -48,6 +52,7 @@ pub(crate) struct Full;
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) address: RelayAddress,
+    instance: Option<Instance>,
     number: u64,
     /// Cancelled when a newer link took the place.
     pub(crate) replaced: CancellationToken,
@@ -55,14 +60,28 @@ pub(crate) struct Attached {
 
 impl Clients {
     pub(crate) fn new(max: usize) -> Self {
-        Self { links: RwLock::default(), max, next: AtomicU64::new(0) }
+        Self { links: RwLock::default(), seats: Seats::new(max), max, next: AtomicU64::new(0) }
+    }
+
+    /// Whether this process of a gateway that has proved its key may attach: not while another one of it keeps the place.
+    pub(crate) fn admits(&self, address: RelayAddress, instance: Option<Instance>) -> bool {
+        let Some(instance) = instance else { return true };
+        self.seats.admits(address, instance, |address| {
+            let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+            links.get(&address).is_some_and(|link| link.instance.is_some())
+        })
     }
 
     /// Attaches a gateway that has proved its key.
-    pub(crate) fn attach(&self, address: RelayAddress, front: Front) -> Result<Attached, Full> {
+    pub(crate) fn attach(
+        &self,
+        address: RelayAddress,
+        instance: Option<Instance>,
+        front: Front,
+    ) -> Result<Attached, Full> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let replaced = CancellationToken::new();
-        let link = Link { number, front: Arc::new(front), replaced: replaced.clone() };
+        let link = Link { number, instance, front: Arc::new(front), replaced: replaced.clone() };
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         let count = links.len();
         match links.entry(address) {
@@ -72,17 +91,25 @@ impl Clients {
                 entry.insert(link);
             }
         }
-        Ok(Attached { address, number, replaced })
+        Ok(Attached { address, instance, number, replaced })
     }
 
     /// Detaches a link, unless a newer one has its place.
     pub(crate) fn detach(&self, attached: &Attached) {
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(entry) = links.entry(attached.address)
-            && entry.get().number == attached.number
+        if self.take_out(attached)
+            && let Some(instance) = attached.instance
         {
-            entry.remove();
+            self.seats.leave(attached.address, instance);
         }
+    }
+
+    fn take_out(&self, attached: &Attached) -> bool {
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        let is_there = links.get(&attached.address).is_some_and(|link| link.number == attached.number);
+        if is_there {
+            links.remove(&attached.address);
+        }
+        is_there
     }
 
     /// The front of an attached gateway.
@@ -110,8 +137,8 @@ mod tests {
     fn a_newer_link_takes_the_place_and_the_older_cannot_take_it_back_by_leaving() {
         let clients = Clients::new(1);
         let address = RelayAddress::from_bytes([1; 32]);
-        let old = clients.attach(address, sender()).unwrap();
-        let new = clients.attach(address, sender()).unwrap();
+        let old = clients.attach(address, None, sender()).unwrap();
+        let new = clients.attach(address, None, sender()).unwrap();
         assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
         clients.detach(&old);
         assert!(clients.find(address).is_some());
@@ -122,8 +149,8 @@ mod tests {
     #[test]
     fn a_full_registry_refuses_newcomers_only() {
         let clients = Clients::new(1);
-        let _known = clients.attach(RelayAddress::from_bytes([1; 32]), sender()).unwrap();
-        assert_eq!(clients.attach(RelayAddress::from_bytes([2; 32]), sender()).unwrap_err(), Full);
-        assert!(clients.attach(RelayAddress::from_bytes([1; 32]), sender()).is_ok());
+        let _known = clients.attach(RelayAddress::from_bytes([1; 32]), None, sender()).unwrap();
+        assert_eq!(clients.attach(RelayAddress::from_bytes([2; 32]), None, sender()).unwrap_err(), Full);
+        assert!(clients.attach(RelayAddress::from_bytes([1; 32]), None, sender()).is_ok());
     }
 }

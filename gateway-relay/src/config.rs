@@ -1,20 +1,29 @@
-//! The configuration: a file form that mirrors the TOML (`file.rs`), and [`Config`], which cannot be wrong any more.
+//! The configuration: [`Config`] cannot be wrong any more.
 //!
-//! Nothing is bound or opened before the whole file is accepted, and every mistake is reported at once with file, key, value and
-//! what is accepted. An unreadable or missing file is an error, never "defaults".
+//! Nothing is bound before the whole file is accepted, and every mistake is reported at once with its line, its key, the value
+//! found and what is accepted; files that it names are looked into. An unreadable or missing file is an error, never "defaults".
 
+mod acme;
 mod check;
-mod file;
+mod limits;
+mod network;
 
 use std::{
+    io,
     net::SocketAddr,
     num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use check::{ConfigError, Mistake};
-use gateway_net::{log::LogFormat, tls::TlsPin};
+pub use acme::{Acme, ExternalAccount, ExternalAccountError};
+pub use gateway_net::document::Mistake;
+use gateway_net::{
+    document::{Document, Listing},
+    log::LogFormat,
+    proxy::ProxyConfig,
+    tls::TlsPin,
+};
 use gateway_proto::{id::RelayId, identity::GatewayPublicKey};
 
 /// A validated configuration.
@@ -36,6 +45,8 @@ pub struct Config {
     pub control_keys: Vec<GatewayPublicKey>,
     /// Where newer policy keys are asked for; none: those of the configuration are all.
     pub control: Option<ControlPlane>,
+    /// The proxy to the control plane and the certificate authority.
+    pub network: ProxyConfig,
     /// Where certificate and key come from.
     pub tls: TlsSource,
     /// Bounds.
@@ -85,21 +96,6 @@ pub struct ControlPlane {
     pub pin: Option<TlsPin>,
     /// Between two questions.
     pub interval: Duration,
-}
-
-/// How certificates are ordered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acme {
-    /// The names in the certificate, all of which lead to this relay.
-    pub domains: Vec<String>,
-    /// Addresses the authority may write to, as `mailto:` URLs.
-    pub contact: Vec<String>,
-    /// The authority's directory.
-    pub directory: String,
-    /// PEM file with the authorities that the directory's own TLS certificate may be from; none: the public web PKI.
-    pub root: Option<PathBuf>,
-    /// Where challenges of HTTP-01 are answered; none: TLS-ALPN-01 on the relay's own port.
-    pub http_listen: Option<SocketAddr>,
 }
 
 /// Bounds on what gateways and strangers can make the relay spend.
@@ -156,8 +152,29 @@ pub struct Log {
     pub filter: String,
 }
 
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: name another with --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file says something that is not accepted.
+    #[error("{}", Listing { file: path, mistakes })]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// Every mistake, in the order of the file.
+        mistakes: Vec<Mistake>,
+    },
+}
+
 impl Config {
-    /// Reads and validates a file.
+    /// Reads and validates a file. Blocking, as is [`parse`](Self::parse): files that it names are looked into.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
@@ -166,8 +183,12 @@ impl Config {
 
     /// Validates the text of a file; `path` is for the messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let table: toml::Table =
-            text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
-        check::check(table).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+        let document = Document::parse(text);
+        let config = check::read(&document);
+        let mistakes = document.into_mistakes();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            Some(_) | None => Err(ConfigError::Mistakes { path: path.to_owned(), mistakes }),
+        }
     }
 }

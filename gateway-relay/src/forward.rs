@@ -26,6 +26,9 @@ pub(crate) fn train(
 ) {
     let metrics = &shared.metrics;
     if let Err((reason, _)) = source.budget.charge(Kind::Datagrams, train.len(), now) {
+        if let Some(limit) = source.budget.limit_to_tell() {
+            source.tell(RelayFrame::LimitReached(limit));
+        }
         return metrics.dropped(reason);
     }
     let Some(front) = shared.clients.find(peer) else {

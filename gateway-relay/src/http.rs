@@ -6,14 +6,17 @@ use axum::{
     Router,
     extract::{ConnectInfo, State, WebSocketUpgrade},
     http::{
-        HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, StatusCode,
         header::{CONNECTION, CONTENT_TYPE},
     },
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
 };
-use gateway_proto::relay::{MAX_FRAME, PATH, SUB_PROTOCOL};
+use gateway_proto::{
+    relay::{MAX_FRAME, PATH, SUB_PROTOCOL},
+    twice::{INSTANCE_HEADER, Instance},
+};
 
 use crate::{app::Shared, client};
 
@@ -44,6 +47,7 @@ pub(crate) fn metrics(shared: Arc<Shared>) -> Router {
 async fn upgrade(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(observed): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if shared.draining.is_cancelled() {
@@ -59,10 +63,12 @@ async fn upgrade(
         let message = format!("this is a relay for gateways: ask for the sub-protocol {SUB_PROTOCOL}\n");
         return (StatusCode::BAD_REQUEST, message).into_response();
     }
+    // Older gateways do not say which process they are.
+    let instance = headers.get(INSTANCE_HEADER).and_then(|text| text.to_str().ok()?.parse::<Instance>().ok());
     // The tracker counts the link from here on, so that a drain waits for it.
     let token = shared.links.token();
     upgrade.on_upgrade(move |socket| async move {
-        client::serve(socket, observed, shared).await;
+        client::serve(socket, observed, instance, shared).await;
         drop(token);
     })
 }

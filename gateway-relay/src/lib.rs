@@ -25,9 +25,11 @@ mod forward;
 mod http;
 mod metrics;
 mod outbound;
+mod passing;
 mod policy_keys;
 mod prompt;
 mod ready;
+mod seats;
 mod stun;
 mod udp;
 

@@ -79,6 +79,8 @@ pub(crate) enum EndReason {
     AdmissionTimeout,
     /// The relay stops.
     Shutdown,
+    /// Another process with the same key has the place.
+    RunsTwice,
     /// Any other refusal.
     Other,
 }

@@ -14,6 +14,7 @@ use std::{
 use gateway_net::{
     causes::with_causes,
     http::{HttpSetupError, client},
+    proxy::Proxy,
     secret_file::{self, SecretFileError},
     time,
     tls::ServerTrust,
@@ -103,9 +104,9 @@ impl PolicyKeys {
     }
 
     /// Who asks this control plane.
-    pub(crate) fn asking(&self, control: &ControlPlane) -> Result<Asking, HttpSetupError> {
+    pub(crate) fn asking(&self, control: &ControlPlane, proxy: Option<&Proxy>) -> Result<Asking, HttpSetupError> {
         let trust = control.pin.map_or(ServerTrust::WebPki, ServerTrust::Pin);
-        let (http, url) = (client(trust, None)?, format!("{}{PATH}", control.url));
+        let (http, url) = (client(trust, proxy)?, format!("{}{PATH}", control.url));
         Ok(Asking { keys: self.clone(), http, url, interval: control.interval })
     }
 

@@ -12,9 +12,11 @@ use std::{
 
 use axum_server::accept::Accept;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::{Sleep, sleep},
 };
+
+use crate::passing::{Companion, Passing};
 
 /// So many bytes tell which version is spoken (RFC 9113 §3.4); no request of HTTP/1 is shorter than this with its host.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,32 +47,25 @@ where
         let (accepting, within) = (self.inner.accept(stream, service), self.within);
         Box::pin(async move {
             let (stream, service) = accepting.await?;
-            Ok((Prompt::new(stream, within), service))
+            Ok((prompt(stream, within), service))
         })
     }
 }
 
 /// A stream that fails unless its first bytes come in time, and are of HTTP/1.
-#[derive(Debug)]
-pub(crate) struct Prompt<T> {
-    stream: T,
-    /// Until the first bytes are there.
-    first: Option<First>,
-}
+pub(crate) type Prompt<T> = Passing<T, Option<First>>;
 
+/// What is known until the first bytes are there.
 #[derive(Debug)]
-struct First {
+pub(crate) struct First {
     late: Pin<Box<Sleep>>,
     seen: usize,
     /// All of them are those of the preface of HTTP/2.
     is_preface: bool,
 }
 
-impl<T> Prompt<T> {
-    fn new(stream: T, within: Duration) -> Self {
-        let first = First { late: Box::pin(sleep(within)), seen: 0, is_preface: true };
-        Self { stream, first: Some(first) }
-    }
+fn prompt<T>(stream: T, within: Duration) -> Prompt<T> {
+    Passing::new(stream, Some(First { late: Box::pin(sleep(within)), seen: 0, is_preface: true }))
 }
 
 impl First {
@@ -87,16 +82,20 @@ impl First {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Prompt<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, first } = &mut *self;
-        let Some(waiting) = first else { return Pin::new(stream).poll_read(cx, buffer) };
+impl Companion for Option<First> {
+    fn poll_read_from(
+        &mut self,
+        stream: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(waiting) = self else { return stream.poll_read(cx, buffer) };
         let before = buffer.filled().len();
-        match Pin::new(stream).poll_read(cx, buffer) {
+        match stream.poll_read(cx, buffer) {
             Poll::Ready(read) => {
                 read?;
                 if waiting.look(&buffer.filled()[before..])? {
-                    *first = None;
+                    *self = None;
                 }
                 Poll::Ready(Ok(()))
             }
@@ -105,32 +104,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for Prompt<T> {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Prompt<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -150,7 +123,7 @@ mod tests {
         for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
             let (mut stranger, server) = duplex(1024);
             stranger.write_all(said).await.unwrap();
-            let (mut server, begun) = (Prompt::new(server, LIMIT), Instant::now());
+            let (mut server, begun) = (prompt(server, LIMIT), Instant::now());
             let error = server.read_to_end(&mut Vec::new()).await.unwrap_err();
             assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, LIMIT), "{said:?}");
         }
@@ -160,7 +133,7 @@ mod tests {
     async fn http_2_is_not_spoken_however_it_is_cut_and_http_1_has_all_the_time_it_wants_later() {
         for cut in 1..PREFACE.len() {
             let (mut stranger, server) = duplex(1024);
-            let mut server = Prompt::new(server, LIMIT);
+            let mut server = prompt(server, LIMIT);
             let mut buffer = [0; 64];
             stranger.write_all(&PREFACE[..cut]).await.unwrap();
             assert_eq!(server.read(&mut buffer).await.unwrap(), cut);
@@ -168,7 +141,7 @@ mod tests {
             assert_eq!(server.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::Unsupported);
         }
         let (mut gateway, server) = duplex(1024);
-        let mut server = Prompt::new(server, LIMIT);
+        let mut server = prompt(server, LIMIT);
         let head = b"GET /relay HTTP/1.1\r\nhost: r\r\n";
         gateway.write_all(head).await.unwrap();
         let mut buffer = [0; 64];

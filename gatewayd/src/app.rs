@@ -31,6 +31,7 @@ use crate::{
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
     mesh::{Mesh, MeshContext, MeshQueues, STUN_QUEUE},
+    nat64,
     net_watch::watch_network,
     netcheck::Netcheck,
     path_actor::{PathContext, SessionIndex},
@@ -70,6 +71,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let state = Arc::new(StateDir::open(&config.state_dir)?);
     let authority = Authority::open(state, gateway_net::time::unix_secs())?;
+    // A copy of this machine must not carry what is the original's, not even for the moment until it is told so.
+    if authority.enrollment().borrow().is_some() {
+        authority.ask_first();
+    }
     let mut daemon = Daemon::build(&config, &authority, proxy.clone())?;
     daemon.start_edge(&config, &authority, proxy).await?;
     daemon.announce(&config, &authority)?;
@@ -120,13 +125,14 @@ impl Daemon {
         let asking = config.engine.as_ref().map(|engine| EngineClient::new(engine, changed.clone())).transpose()?;
         let (asking, engine) =
             asking.flatten().map_or((None, EngineWatch::none()), |(client, watch)| (Some(client), watch));
-        let places = EnginePlaces::new(config.listener.max_connections, engine.clone());
+        let places = EnginePlaces::new(config.listener.max_connections, engine.clone(), authority.subscribe());
         let (relay_targets, relay_targets_rx) = watch::channel(Vec::new());
         let (measured, latencies) = mpsc::channel(relay_probe::QUEUE);
         let (stun_servers, stun_servers_rx) = watch::channel(Vec::new());
         let (network_tx, network) = watch::channel(0);
         let (mapped_tx, mapped) = watch::channel(None);
         let (candidates_tx, candidates) = watch::channel(LocalCandidates::default());
+        let (translators, translators_rx) = mpsc::channel(nat64::QUEUE);
 
         let (audit, audit_writer) = AuditLog::open(authority.state().path(), &config.audit)?;
         let owner =
@@ -206,10 +212,12 @@ impl Daemon {
             mapped: mapped.clone(),
             packets: stun_packets_rx,
             candidates: candidates_tx,
+            translators,
             configured: config.tunnel.addresses.clone(),
             allow_loopback: config.tunnel.allow_loopback,
             fixed_port: config.tunnel.listen.port() != 0,
         };
+        let translation = nat64::find(network.clone(), translators_rx, stop.clone());
         let mesh = Mesh::new(context, registry.clone(), stop.child_token());
         let queues = MeshQueues { path_packets, relay_inbound, link_changes, latencies };
         let tasks = JoinSet::new();
@@ -234,12 +242,14 @@ impl Daemon {
         }
         schedules::restore(authority, &daemon.traffic);
         daemon.spawn("generations", generations.keep(stop.clone()));
+        daemon.spawn("clock", authority.clone().keep_clock(stop.clone()));
         daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
         daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
         daemon.spawn("network watch", watch_network(network_tx, daemon.socket.clone(), stop.clone()));
+        daemon.spawn("NAT64 finder", translation);
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
         daemon.spawn("audit log", audit_writer.run(Names::of(authority)));
         if let Some(asking) = asking {
@@ -268,8 +278,14 @@ impl Daemon {
             home_relay: self.home.clone(),
         };
         let client = ControlClient::new(authority.clone(), reports, LinkTimes::default(), proxy.clone());
-        let netcheck =
-            Netcheck::new(authority.clone(), proxy.clone(), self.socket.clone(), self.mapped.clone(), client.status());
+        let netcheck = Netcheck::new(
+            authority.clone(),
+            proxy.clone(),
+            self.socket.clone(),
+            self.mapped.clone(),
+            client.status(),
+            self.registry.clone(),
+        );
         self.spawn("netcheck", netcheck.clone().run(self.stop.clone()));
         let status = StatusSource {
             connections,

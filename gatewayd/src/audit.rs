@@ -277,4 +277,4 @@ impl Place {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

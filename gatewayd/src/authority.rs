@@ -9,6 +9,9 @@
 //! every method that says so, where blocking is allowed.
 
 mod clock;
+mod enrolment;
+mod keep;
+mod part;
 mod trust;
 mod view;
 
@@ -18,14 +21,16 @@ use std::{
 };
 
 use clock::Clock;
+pub use enrolment::{EnrollmentError, RelayTokenError};
 use gateway_net::causes::with_causes;
 use gateway_proto::{
     id::ConnectionId,
     identity::{GatewayKey, NoiseKey},
     policy::{ConnectionEntry, DeniedReason, PolicyError, PolicyStore},
-    signed::{Envelope, RelayToken, SignedError},
-    succession::follow,
+    signed::Envelope,
+    twice::{Instance, RunsTwice},
 };
+pub use part::Part;
 use tokio::sync::watch;
 pub use view::PolicyView;
 
@@ -42,6 +47,7 @@ pub struct Authority(Arc<Shared>);
 struct Shared {
     state: Arc<StateDir>,
     clock: Clock,
+    instance: Instance,
     view: watch::Sender<Arc<PolicyView>>,
     enrollment: watch::Sender<Option<Enrollment>>,
     relay_token: watch::Sender<Option<String>>,
@@ -60,6 +66,9 @@ struct Inner {
     unsaved: Option<Envelope>,
     /// The policy file was refused at start; it is set aside when a good one takes its place.
     refused_on_disk: bool,
+    part: Part,
+    /// What was said of another process with our key, and when.
+    twice: Option<(RunsTwice, Instant)>,
 }
 
 /// Why an offered policy was not accepted.
@@ -74,28 +83,6 @@ pub enum AcceptError {
     /// It is in force, because a revocation must not wait for a disk, but a restart would bring the old one back.
     #[error("the policy is in force but could not be saved; a restart would bring the one before back")]
     NotSaved(#[source] StoreError),
-}
-
-/// Why an enrolment did not come into force. It can be repeated with the same code.
-#[derive(Debug, thiserror::Error)]
-pub enum EnrollmentError {
-    /// The first policy breaks a rule.
-    #[error("the control plane's first policy was refused")]
-    Policy(#[from] PolicyError),
-    /// The disk did not take it.
-    #[error("the enrolment could not be saved")]
-    NotSaved(#[from] StoreError),
-}
-
-/// Why a relay token was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayTokenError {
-    /// Not a token of our control plane for this gateway.
-    #[error("the relay token was refused")]
-    Refused(#[from] SignedError),
-    /// In use, but the disk did not take it.
-    #[error("the relay token could not be saved")]
-    NotSaved(#[from] StoreError),
 }
 
 impl Authority {
@@ -131,10 +118,20 @@ impl Authority {
 
         let refused_on_disk = problem.is_some();
         let built = build_view(store.as_ref());
-        let inner = Inner { store, built, contact, contact_saved_at: None, unsaved: None, refused_on_disk };
+        let inner = Inner {
+            store,
+            built,
+            contact,
+            contact_saved_at: None,
+            unsaved: None,
+            refused_on_disk,
+            part: Part::Full,
+            twice: None,
+        };
         Ok(Self(Arc::new(Shared {
             state,
             clock,
+            instance: Instance::from_random(gateway_net::random()),
             view: watch::Sender::new(Arc::new(inner.view(problem))),
             enrollment: watch::Sender::new(enrollment),
             relay_token: watch::Sender::new(relay_token),
@@ -259,88 +256,6 @@ impl Authority {
         self.publish(&inner, None);
     }
 
-    /// Trusts the policy keys that the trusted ones vouch for, also after a restart. It decides nothing else: which keys
-    /// count is what the next policy says. Blocks.
-    pub fn follow(&self, links: &[Envelope]) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        let Some(enrollment) = self.0.enrollment.borrow().clone() else { return Ok(()) };
-        let known = match &mut inner.store {
-            // Not from all keys on disk: the signer of the policy in force may be one that it retired.
-            Some(store) => {
-                store.follow(links);
-                store.trusted().to_vec()
-            }
-            None => follow(&enrollment.trusted_keys, links),
-        };
-        let wider = Enrollment { trusted_keys: trust::union(&enrollment.trusted_keys, &known), ..enrollment.clone() };
-        if wider == enrollment {
-            return Ok(());
-        }
-        self.0.state.save_enrollment(&wider)?;
-        self.0.enrollment.send_replace(Some(wider));
-        Ok(())
-    }
-
-    /// Takes a relay token of our control plane for this gateway into use and saves it. Blocks.
-    pub fn set_relay_token(&self, token: String, now: u64) -> Result<(), RelayTokenError> {
-        let trusted = self.0.enrollment.borrow().as_ref().map(|enrollment| enrollment.trusted_keys.clone());
-        match RelayToken::verify(&token, &trusted.unwrap_or_default(), now) {
-            Ok(parsed) if parsed.key != self.gateway_key().public() => {
-                return Err(SignedError::WrongAudience("gateway").into());
-            }
-            // Its time is the relay's to judge: our clock may be the wrong one.
-            Ok(_) | Err(SignedError::OutOfTime { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let _guard = self.lock();
-        self.0.relay_token.send_replace(Some(token.clone()));
-        Ok(self.0.state.save_relay_token(&token)?)
-    }
-
-    /// Puts an enrolment with its first policy and relay token into force. Nothing changes before the policy is verified;
-    /// after a crash at any point the same code may be used again. Blocks.
-    pub fn enroll(
-        &self,
-        enrollment: Enrollment,
-        policy: Envelope,
-        relay_token: String,
-        now: u64,
-    ) -> Result<(), EnrollmentError> {
-        let mut inner = self.lock();
-        let fresh = trust::first_policy(self.gateway_key().public(), &enrollment, &policy)?;
-        let before = self.0.enrollment.borrow().clone();
-        let is_same = before.as_ref().is_some_and(|before| {
-            (&before.policy_key, &before.server_id) == (&enrollment.policy_key, &enrollment.server_id)
-        });
-        // The same code again answers with the first policy, which may be older than the one in force by now.
-        let keeps_policy = is_same && inner.revision() >= fresh.revision();
-        let enrollment = match before {
-            Some(before) if keeps_policy => Enrollment { trusted_keys: before.trusted_keys, ..enrollment },
-            _ => Enrollment { trusted_keys: trust::keys_after(&policy, &fresh), ..enrollment },
-        };
-        let state = &self.0.state;
-        if !keeps_policy {
-            state.retire_policy()?;
-        }
-        state.save_relay_token(&relay_token)?;
-        state.save_enrollment(&enrollment)?;
-        if !keeps_policy {
-            state.save_policy(&policy)?;
-            self.0.clock.raise(fresh.current().map_or(0, |policy| policy.issued_at), Instant::now());
-            inner.replace(fresh);
-            inner.unsaved = None;
-            inner.refused_on_disk = false;
-        }
-        inner.contact.confirmed_at = now;
-        inner.contact.removed = false;
-        self.save_contact(&mut inner);
-
-        self.0.relay_token.send_replace(Some(relay_token));
-        self.publish(&inner, None);
-        self.0.enrollment.send_replace(Some(enrollment));
-        Ok(())
-    }
-
     fn save_policy(
         &self,
         inner: &Inner,
@@ -358,7 +273,11 @@ impl Authority {
 
     /// A contact that cannot be saved is a warning: data stops earlier after a restart, nothing else.
     fn save_contact(&self, inner: &mut Inner) {
-        inner.contact.clock_floor = self.0.clock.floor(Instant::now());
+        self.save_contact_at(inner, Instant::now());
+    }
+
+    fn save_contact_at(&self, inner: &mut Inner, at: Instant) {
+        inner.contact.clock_floor = self.0.clock.floor(at);
         match self.0.state.save_contact(&inner.contact) {
             Ok(()) => inner.contact_saved_at = Some(Instant::now()),
             Err(error) => {
@@ -398,7 +317,7 @@ impl Inner {
             let problem = Some(problem.unwrap_or_else(|| removal.to_owned()));
             return PolicyView::default().at(confirmed_at, problem);
         }
-        self.built.clone().at(confirmed_at, problem)
+        self.built.clone().at(confirmed_at, problem).in_part(self.part)
     }
 }
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use gateway_net::entropy::random;
+use gateway_net::{entropy::random, nat64};
 use gateway_proto::{
+    nat64::Nat64Prefix,
     netcheck::PortMapping,
     path::{Candidate, CandidateKind, NatMapping, NatView, normalize},
     stun,
@@ -34,9 +35,11 @@ const STUN_RETRY: Duration = Duration::from_millis(500);
 /// Tries of one round.
 const STUN_TRIES: u32 = 3;
 /// Resolving a STUN server's name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// STUN servers asked in one round.
 const MAX_SERVERS: usize = 8;
+/// Addresses looked at of each; two are asked.
+const MAX_ADDRESSES: usize = 8;
 
 /// Gathers candidates until `stop`.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub struct Gatherer {
     pub packets: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     /// Where the result goes.
     pub candidates: watch::Sender<LocalCandidates>,
+    /// Where prefixes of a NAT64 go that a server showed.
+    pub translators: mpsc::Sender<Nat64Prefix>,
     /// The port that the router forwards to the socket.
     pub mapped: watch::Receiver<Option<PortMapping>>,
     /// What the administrator says partners reach the socket at.
@@ -64,6 +69,8 @@ pub struct Gatherer {
 struct Round {
     /// Who was asked, in the order of asking: a NAT that counts shows it in the answers.
     waiting: Vec<([u8; 12], SocketAddr)>,
+    /// The addresses of each server's name, as the name servers said.
+    names: Vec<Vec<SocketAddr>>,
     tries: u32,
     sent_at: Instant,
 }
@@ -76,6 +83,7 @@ impl Gatherer {
 
     async fn gather(&mut self) {
         self.network.mark_changed();
+        let mut translation = nat64::subscribe();
         let mut stun_due = interval_at(Instant::now() + STUN_INTERVAL, STUN_INTERVAL);
         let mut retry = interval(STUN_RETRY);
         let mut hosts = BTreeSet::new();
@@ -90,6 +98,8 @@ impl Gatherer {
                     self.publish(&hosts, &mapped);
                     round = Some(self.ask(&mut mapped).await);
                 }
+                // What is IPv4 and what is IPv6 is another thing now.
+                Ok(()) = translation.changed() => round = Some(self.ask(&mut mapped).await),
                 Ok(()) = self.mapped.changed() => {
                     self.mapped.mark_unchanged();
                     self.publish(&hosts, &mapped);
@@ -116,6 +126,10 @@ impl Gatherer {
                         Ok(seen) => {
                             current.waiting.retain(|(waiting, _)| *waiting != transaction);
                             mapped.note(from, normalize(seen));
+                            if let Some(prefix) = translator(&current.names, from, normalize(seen)) {
+                                // One that waits is the same.
+                                let _ = self.translators.try_send(prefix);
+                            }
                         }
                         Err(error) => debug!(%error, "STUN answer refused"),
                     }
@@ -144,22 +158,25 @@ impl Gatherer {
         let servers: Vec<_> = self.servers.borrow().iter().take(MAX_SERVERS).cloned().collect();
         let resolved = join_all(servers.iter().map(|server| timeout(RESOLVE_TIMEOUT, lookup_host(server)))).await;
         let mut waiting: Vec<([u8; 12], SocketAddr)> = Vec::new();
+        let mut names = Vec::new();
         for answer in resolved {
             match answer {
                 Ok(Ok(addresses)) => {
-                    let usable = addresses.map(normalize).filter(|address| self.socket.reaches(address));
-                    for address in usable.take(2) {
+                    let named: Vec<_> = addresses.map(normalize).take(MAX_ADDRESSES).collect();
+                    let plain = named.iter().map(|address| nat64::plain(*address));
+                    for address in plain.filter(|address| self.socket.reaches(address)).take(2) {
                         if waiting.iter().all(|(_, other)| *other != address) {
                             waiting.push((random(), address));
                         }
                     }
+                    names.push(named);
                 }
                 Ok(Err(error)) => debug!(%error, "STUN server's name does not resolve"),
                 Err(_) => debug!("resolving a STUN server's name takes too long"),
             }
         }
         mapped.expect(waiting.iter().map(|(_, server)| *server));
-        let round = Round { waiting, tries: 1, sent_at: Instant::now() };
+        let round = Round { waiting, names, tries: 1, sent_at: Instant::now() };
         self.send(&round);
         round
     }
@@ -191,7 +208,7 @@ impl Gatherer {
     }
 
     fn publish(&self, hosts: &BTreeSet<SocketAddr>, mapped: &Reflections) {
-        let nat = mapped.nat();
+        let nat = NatView { nat64: nat64::is_known(), ..mapped.nat() };
         let mut reflexive: BTreeSet<_> = mapped.seen().filter(|seen| !hosts.contains(seen)).collect();
         if self.fixed_port {
             reflexive.extend(forwarded(&reflexive, nat.mapping, self.socket.local_port()));
@@ -213,6 +230,17 @@ impl Gatherer {
             changed
         });
     }
+}
+
+/// The prefix of the NAT64 that a server shows: it was asked over IPv6 and saw an IPv4 address, so there is one, and an IPv4 address of
+/// the same name is in the address that was asked.
+fn translator(names: &[Vec<SocketAddr>], server: SocketAddr, seen: SocketAddr) -> Option<Nat64Prefix> {
+    let (SocketAddr::V6(outer), SocketAddr::V4(_)) = (server, seen) else { return None };
+    let names = names.iter().filter(|addresses| addresses.contains(&server));
+    names.flatten().find_map(|address| match address {
+        SocketAddr::V4(inner) => Nat64Prefix::between(*outer.ip(), *inner.ip()),
+        SocketAddr::V6(_) => None,
+    })
 }
 
 /// Behind a NAT that gives every destination another port, an administrator may have forwarded the port he chose: our
@@ -282,6 +310,18 @@ mod tests {
         assert_eq!(mapped.seen().collect::<Vec<_>>(), [seen(4200)], "a server the policy dropped");
         mapped.note(server(7), seen(1));
         assert_eq!(mapped.seen().count(), 1, "nobody asked that one");
+    }
+
+    #[test]
+    fn a_server_that_is_asked_over_ipv6_and_sees_ipv4_shows_the_prefix_of_the_nat64() {
+        let names = [vec!["[2001:db8:6464::c000:201]:3478".parse().unwrap(), server(0)]];
+        let translated = names[0][0];
+        let shown = translator(&names, translated, seen(4000)).map(|prefix| prefix.to_string());
+        assert_eq!(shown.as_deref(), Some("2001:db8:6464::/96"));
+        let native = "[2001:db8:9::1]:4000".parse().unwrap();
+        assert_eq!(translator(&names, translated, native), None, "a server's address may look like that by itself");
+        assert_eq!(translator(&names, server(0), seen(4000)), None);
+        assert_eq!(translator(&names[..0], translated, seen(4000)), None, "its IPv4 address is not known");
     }
 
     #[test]

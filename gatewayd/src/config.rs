@@ -8,7 +8,7 @@ mod engine;
 mod network;
 
 use std::{
-    fmt, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -16,17 +16,21 @@ use std::{
 
 pub use engine::{AdminConfig, EngineConfig, EngineLogin};
 pub use gateway_net::document::Mistake;
-use gateway_net::{document::Document, log::LogFormat};
+use gateway_net::{
+    document::{Document, Listing},
+    log::LogFormat,
+};
+pub use gateway_proto::api::local::DEFAULT_SOCKET;
 pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
 use crate::observer::Unobserved;
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/gatewayd/gatewayd.toml";
-/// The local API's socket of an installed daemon, where `gatewayd enroll` looks for it.
-pub const DEFAULT_SOCKET: &str = "/var/lib/gatewayd/gatewayd.sock";
 /// Above this the engine's own connect timeout of 5 s would come first, and it would see our silence, not our reset.
 pub const MAX_HOLD: Duration = Duration::from_millis(4500);
+/// A stream that waits for a place is refused before its sender gives it up, which is after [`MAX_HOLD`]: whoever is refused is told why.
+const MAX_PLACE_HOLD: Duration = Duration::from_secs(4);
 /// Addresses that an administrator may name: one per uplink and protocol, and some.
 const MAX_ADDRESSES: usize = 8;
 /// Connections that are not observed, at most.
@@ -195,7 +199,7 @@ impl Config {
         };
         tunnel.finish();
 
-        let network_config = NetworkConfig::read(root.section("network"));
+        let network_config = network::read(root.section("network"));
 
         let mut sender = root.section("sender");
         let sender_config = SenderConfig {
@@ -222,7 +226,7 @@ impl Config {
                 Duration::from_secs(1)..=Duration::from_secs(7200),
             ),
             max_connections: listener.number("max_connections", 10, 0..=65_536),
-            hold: listener.duration("hold", Duration::from_secs(3), Duration::ZERO..=MAX_HOLD),
+            hold: listener.duration("hold", Duration::from_secs(3), Duration::ZERO..=MAX_PLACE_HOLD),
         };
         listener.finish();
 
@@ -324,19 +328,4 @@ pub enum ConfigError {
         /// Every mistake, in the order of the file.
         mistakes: Vec<Mistake>,
     },
-}
-
-/// One line a mistake, under the name of the file.
-struct Listing<'a> {
-    file: &'a Path,
-    mistakes: &'a [Mistake],
-}
-
-impl fmt::Display for Listing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.mistakes.len();
-        let noun = if count == 1 { "mistake" } else { "mistakes" };
-        write!(f, "{}: {count} {noun}", self.file.display())?;
-        self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
-    }
 }

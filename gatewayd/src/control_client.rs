@@ -21,13 +21,13 @@ use std::{
     time::Duration,
 };
 
-use end::LinkEnd;
+use end::{LinkEnd, OurTime};
 pub use engine_reports::EngineSnapshot;
 pub use enroll::{EnrollError, enroll};
 use gateway_net::{causes::with_causes, proxy::Proxy};
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, HEARTBEAT_SECS, SILENCE_SECS},
+        gateway::{ConnectionReport, HEARTBEAT_SECS, SILENCE_SECS, TWICE_RETRY_SECS},
         local::ControlStatus,
     },
     backoff::Backoff,
@@ -46,6 +46,8 @@ use crate::{audit::AuditLog, authority::Authority, store::Enrollment};
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// Delay between attempts at most.
 const MAX_RETRY: Duration = Duration::from_secs(30);
+/// At the start, for the control plane's word whether this process is the gateway: longer than it takes to ask another one.
+const START_PATIENCE: Duration = Duration::from_secs(4);
 /// At a shutdown, for the last report.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,8 @@ pub struct LinkTimes {
     pub report: Duration,
     /// How long the control plane may speak of a newer policy without sending it.
     pub missing_policy: Duration,
+    /// Between the attempts of a second process, by chance up to half more or less.
+    pub second: Duration,
 }
 
 impl Default for LinkTimes {
@@ -90,6 +94,7 @@ impl Default for LinkTimes {
             silence: Duration::from_secs(SILENCE_SECS),
             report: Duration::from_secs(2),
             missing_policy: Duration::from_secs(5),
+            second: Duration::from_secs(TWICE_RETRY_SECS),
         }
     }
 }
@@ -130,7 +135,15 @@ impl ControlClient {
         tokio::select! {
             () = self.keep_linked(&shutdown) => {}
             () = self.said_enough(&shutdown) => {}
+            () = self.asked_enough() => {}
         }
+    }
+
+    /// Does not end: there is nothing more to do.
+    async fn asked_enough(&self) {
+        tokio::time::sleep(START_PATIENCE).await;
+        self.authority.stop_asking();
+        std::future::pending::<()>().await;
     }
 
     async fn said_enough(&self, shutdown: &CancellationToken) {
@@ -165,8 +178,9 @@ impl ControlClient {
             let delay = if matches!(end, LinkEnd::Moved) {
                 Duration::ZERO
             } else {
-                backoff.next_delay(u32::from_ne_bytes(gateway_net::random()))
+                self.pause_after(&end, &mut backoff, u32::from_ne_bytes(gateway_net::random()))
             };
+            self.authority.stop_asking();
             by_floor ^= end.doubts_clock();
             self.ended(&end, delay, &mut said);
             tokio::select! {
@@ -174,6 +188,14 @@ impl ControlClient {
                 () = moved(enrollment.clone(), &current) => {}
             }
         }
+    }
+
+    /// The pause before the next attempt. A second process of the gateway is not let in any sooner for asking more often.
+    fn pause_after(&self, end: &LinkEnd, backoff: &mut Backoff, random: u32) -> Duration {
+        if matches!(end, LinkEnd::RunsTwice(_)) {
+            return self.times.second.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX));
+        }
+        backoff.next_delay(random)
     }
 
     /// Waits until there is an enrolment; `None`: there will be none.
@@ -196,14 +218,15 @@ impl ControlClient {
             Ok(trust) => trust,
             Err(error) => return LinkEnd::Pin(error),
         };
-        let now = if by_floor { self.authority.now() } else { gateway_net::time::unix_secs() };
+        let ours = OurTime { decides: self.authority.now(), clock: gateway_net::time::unix_secs() };
+        let now = if by_floor { ours.decides } else { ours.clock };
         let options = match link::options(&self.authority, enrollment, trust, self.proxy.clone(), now) {
             Ok(options) => options,
             Err(end) => return end,
         };
         let stream = match gateway_net::ws::connect(&options).await {
             Ok(stream) => stream,
-            Err(error) => return LinkEnd::unconnected(error, now),
+            Err(error) => return LinkEnd::unconnected(error, ours),
         };
         let link = Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status);
         link.run(stream, backoff, shutdown).await

@@ -97,8 +97,6 @@ impl Gate {
 
     fn next_deadline(&self, view: &PolicyView) -> Duration {
         let now = self.authority.now();
-        let connections = view.policy.iter().flat_map(|policy| &policy.connections);
-        let next = connections.map(|c| c.next_deadline(view.confirmed_at)).filter(|at| *at > now).min();
-        next.map_or(MAX_PAUSE, |at| Duration::from_secs(at - now))
+        view.next_deadline(now).map_or(MAX_PAUSE, |at| Duration::from_secs(at - now))
     }
 }

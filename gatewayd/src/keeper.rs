@@ -1,15 +1,12 @@
 //! Keeps the tunnel to one peer: dials or is dialled, runs it, and does so again when it ends.
 //!
 //! One tunnel per pair of gateways, dialled by the one with the smaller key, while at least one connection of the pair
-//! may carry data. Nothing is latched: after every end the next attempt follows, with jittered backoff.
+//! may carry data. Nothing is latched: after every end the next attempt follows, with jittered backoff; at once when the peer
+//! shows itself or another path is there.
 
 mod handover;
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use gateway_net::{causes::with_causes, entropy::random};
 use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
@@ -17,7 +14,7 @@ pub use handover::Handover;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -35,8 +32,10 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REDIALS: u32 = 3;
 /// A tunnel that no connection wants any more is closed after this, so that resets of its streams arrive first.
 const LINGER: Duration = Duration::from_millis(500);
-/// A tunnel that lived this long was no accident: after its end the next dial comes without delay.
+/// A tunnel that stood this long was no accident: after its end the next dial comes without delay.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
+/// First and longest pause between two dials. A dial takes [`HANDSHAKE_TIMEOUT`] where nobody answers, over every relay there is.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 
 /// Keeps the tunnel to one peer.
 #[derive(Debug)]
@@ -80,19 +79,23 @@ impl Keeper {
     }
 
     async fn keep(&mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
-        let mut wanted = self.peer.wanted.subscribe();
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let (mut wanted, mut signs) = (self.peer.wanted.subscribe(), self.peer.signs());
         loop {
             if wanted.wait_for(|wanted| *wanted).await.is_err() {
                 return;
             }
-            let begun = Instant::now();
-            let ended = self.one_tunnel().await;
-            if begun.elapsed() > PROVEN_ALIVE {
+            // A sign during the dial counts too: its last packet may have left before.
+            signs.mark_unchanged();
+            let mut up_since = None;
+            let ended = self.one_tunnel(&mut up_since).await;
+            // The dial itself does not count: one to nobody takes as long.
+            if up_since.is_some_and(|since: Instant| since.elapsed() >= PROVEN_ALIVE) {
                 backoff.reset();
             }
             match ended {
-                Err(TunnelError::Unwanted) => {}
+                // Once it is wanted again, somebody waits.
+                Err(TunnelError::Unwanted) => continue,
                 Err(error @ (TunnelError::Ended(_) | TunnelError::Control(_))) => {
                     info!(peer = %self.peer.key.short(), reason = with_causes(&error), "tunnel down");
                     self.peer.set_problem(Some(with_causes(&error)));
@@ -105,7 +108,11 @@ impl Keeper {
             }
             // A tunnel that the peer dials is taken at once; the pause is for our own dialling.
             if self.dials() {
-                sleep(backoff.next_delay(u32::from_be_bytes(random()))).await;
+                tokio::select! {
+                    () = sleep(backoff.next_delay(u32::from_be_bytes(random()))) => {}
+                    Ok(()) = signs.changed() => {}
+                    () = self.peer.path_moved.notified() => {}
+                }
             }
         }
     }
@@ -114,18 +121,16 @@ impl Keeper {
         self.peer.is_self || self.local < self.peer.key
     }
 
-    /// One tunnel from its making to its end.
-    async fn one_tunnel(&mut self) -> Result<std::convert::Infallible, TunnelError> {
+    /// One tunnel from its making to its end, or several where the peer replaces it; `up_since` is told when the first is up.
+    async fn one_tunnel(&self, up_since: &mut Option<Instant>) -> Result<std::convert::Infallible, TunnelError> {
         let mut next = self.next_tunnel().await?;
         loop {
             let Established { connection, control: (send, recv) } = next;
             info!(peer = %self.peer.key.short(), "tunnel up");
+            up_since.get_or_insert_with(Instant::now);
             self.peer.set_problem(None);
             let tunnel = Tunnel::new(connection.clone());
-            let former = self.peer.tunnel.send_replace(Some(tunnel.clone()));
-            if let Some(former) = former {
-                former.connection().close(VarInt::from_u32(0), b"replaced by a newer tunnel");
-            }
+            self.peer.tunnel.send_replace(Some(tunnel.clone()));
             let dials = self.dials();
             let end = tokio::select! {
                 // A restarted peer ends the former tunnel with its first packets for that, and has dialled meanwhile: it takes over, and
@@ -139,19 +144,11 @@ impl Keeper {
                 reason = connection.closed() => End::Failed(TunnelError::Ended(reason)),
                 () = unwanted(self.peer.wanted.subscribe()) => End::Failed(TunnelError::Unwanted),
             };
+            // Also when the peer restarted: new streams wait for what it dialled, and not on the dead one.
+            self.drop_tunnel(&connection);
             match end {
-                End::Replaced(newer) => match control_of(newer).await {
-                    // The peer restarted: its newer tunnel takes over, the streams of the former end by its closing.
-                    Ok(established) => next = established,
-                    Err(error) => {
-                        self.drop_tunnel(&connection);
-                        return Err(error);
-                    }
-                },
-                End::Failed(error) => {
-                    self.drop_tunnel(&connection);
-                    return Err(error);
-                }
+                End::Replaced(newer) => next = self.newest(newer).await?,
+                End::Failed(error) => return Err(error),
             }
         }
     }
@@ -161,7 +158,7 @@ impl Keeper {
         connection.close(VarInt::from_u32(0), b"tunnel ended");
     }
 
-    async fn next_tunnel(&mut self) -> Result<Established, TunnelError> {
+    async fn next_tunnel(&self) -> Result<Established, TunnelError> {
         if self.dials() {
             let mut reachable = self.peer.reachable.subscribe();
             let mut wanted = self.peer.wanted.subscribe();
@@ -181,7 +178,21 @@ impl Keeper {
                 connection = self.inbound.take() => connection,
                 _ = wanted.wait_for(|wanted| !wanted) => return Err(TunnelError::Unwanted),
             };
-            control_of(connection).await
+            self.newest(connection).await
+        }
+    }
+
+    /// The newest tunnel that the peer dialled: one that comes while another says nothing yet takes its place.
+    async fn newest(&self, mut newest: Connection) -> Result<Established, TunnelError> {
+        loop {
+            tokio::select! {
+                biased;
+                newer = self.inbound.take() => {
+                    newest.close(VarInt::from_u32(0), b"replaced by a newer tunnel");
+                    newest = newer;
+                }
+                established = control_of(newest.clone()) => return established,
+            }
         }
     }
 }
@@ -245,3 +256,6 @@ async fn unwanted(mut wanted: watch::Receiver<bool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

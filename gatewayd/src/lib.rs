@@ -27,6 +27,7 @@ pub mod listener;
 pub mod local_api;
 pub mod mesh;
 pub mod metrics;
+pub mod nat64;
 pub mod net_watch;
 pub mod netcheck;
 pub mod observer;
@@ -50,6 +51,8 @@ pub mod splice;
 pub mod status;
 pub mod store;
 mod stun_socket;
+#[cfg(test)]
+mod testing;
 mod timer;
 pub mod traffic;
 mod trains;

@@ -5,6 +5,7 @@ mod admit;
 mod reach;
 
 use std::{
+    future::pending,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -17,7 +18,10 @@ use gateway_proto::{
 use quinn::{RecvStream, SendStream, VarInt};
 pub(crate) use reach::has_places;
 use reach::{engine_refused, reach_engine};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -123,11 +127,13 @@ async fn stream(
         info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
         let dialling = reach_engine(&permit, peer.key, engine, &traffic, &context);
-        let gone = send.stream().stopped();
         let dialled = tokio::select! {
             dialled = permit.allowed.run_until_cancelled(dialling) => dialled,
-            // The far engine left while we waited for a place.
-            _ = gone => return record.refused(RefusedBy::Partner, OurReason::GaveUp),
+            // Nothing of it was delivered, and whoever still listens counts none of it.
+            () = given_up(&mut send, &mut recv) => {
+                record.refused(RefusedBy::Partner, OurReason::GaveUp);
+                return refuse(send, recv, RefusalCode::TooLate).await;
+            }
         };
         let (socket, _place) = match dialled.unwrap_or(Err(RefusalCode::NotAllowed.into())) {
             Ok(reached) => reached,
@@ -159,7 +165,7 @@ async fn stream(
             observer,
             record,
             allowed: permit.allowed,
-            opening: Opening::OwesAnswer,
+            opening: Opening::OwesAnswer { reached_at: Instant::now() },
             engine_says,
         };
         match splice(socket, send, recv, splicing).await {
@@ -175,6 +181,21 @@ async fn stream(
     }
     .instrument(span)
     .await;
+}
+
+/// Resolves when a stream is not waited for any more: its engine left, or its gateway has no more time for our answer.
+async fn given_up(send: &mut SendHalf, recv: &mut RecvStream) {
+    let stopped = send.stream().stopped();
+    let reset = async {
+        if let Ok(None) = recv.received_reset().await {
+            // Everything is there; that is no end.
+            pending().await
+        }
+    };
+    tokio::select! {
+        _ = stopped => {}
+        () = reset => {}
+    }
 }
 
 /// An admin stream that was admitted.
@@ -228,6 +249,9 @@ async fn refuse_with(mut send: SendHalf, mut recv: RecvStream, answer: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Site, tunnel};
+
+    const LIMIT: Duration = Duration::from_secs(10);
 
     fn future_len<'a, F: Future>(
         _: impl Fn(&'a Tunnel, &'a Arc<Peer>, Arc<ListenerContext>, SendHalf, RecvStream) -> F,
@@ -239,5 +263,42 @@ mod tests {
     fn the_task_of_a_channel_data_stream_carries_its_copy_loops_and_little_else() {
         let length = future_len(stream);
         assert!(length < 5 << 10, "{length} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_its_sender_gave_up_is_not_waited_with_and_is_told_that_nothing_was_delivered() {
+        let (far, near) = Site::two();
+        let (from, to) = tunnel(&far, &near).await;
+        let (mut send, mut answer) = from.open_bi().await.unwrap();
+        send.write_all(b"hello").await.unwrap();
+        let (near_send, mut near_recv) = to.accept_bi().await.unwrap();
+        let mut near_send = SendHalf::new(near_send);
+        near_recv.read_exact(&mut [0]).await.unwrap();
+        {
+            let mut waiting = std::pin::pin!(given_up(&mut near_send, &mut near_recv));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            send.reset(VarInt::from_u32(ResetCode::GaveUp as u32)).unwrap();
+            timeout(LIMIT, waiting).await.expect("a reset is a way to give up");
+        }
+        refuse(near_send, near_recv, RefusalCode::TooLate).await;
+        let told = timeout(LIMIT, answer.read_to_end(1000)).await.unwrap().unwrap();
+        assert_eq!(told, Answer::Refused(RefusalCode::TooLate).encode());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_has_sent_everything_still_waits_for_its_answer() {
+        let (far, near) = Site::two();
+        let (from, to) = tunnel(&far, &near).await;
+        let (mut send, answer) = from.open_bi().await.unwrap();
+        send.write_all(b"hello").await.unwrap();
+        send.finish().unwrap();
+        let (near_send, mut near_recv) = to.accept_bi().await.unwrap();
+        let mut near_send = SendHalf::new(near_send);
+        // By then the end of the stream is here too: it came with a byte that was read.
+        near_recv.read_exact(&mut [0; 5]).await.unwrap();
+        let mut waiting = std::pin::pin!(given_up(&mut near_send, &mut near_recv));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(answer);
+        timeout(LIMIT, waiting).await.expect("it does not listen any more");
     }
 }

@@ -184,20 +184,22 @@ impl Mesh {
 
     /// Makes what runs equal to what the policy lists.
     fn reconcile(&mut self, view: &PolicyView) {
-        let policy: &Option<Arc<Policy>> = &view.policy;
+        // One that stands by runs nothing, as without a policy; but nothing of the policy has ended.
+        let policy: Option<&Arc<Policy>> = view.policy.as_ref().filter(|_| view.takes_part());
         let (relays, peers, connections) = match policy {
             Some(policy) => (&policy.relays[..], &policy.peers[..], &policy.connections[..]),
             None => (&[][..], &[][..], &[][..]),
         };
         self.reconcile_relays(relays, peers);
-        self.reconcile_peers(policy.as_deref());
+        self.reconcile_peers(policy.map(|policy| &**policy));
         let senders: BTreeMap<_, _> = connections
             .iter()
             .filter(|entry| entry.local.opens_streams())
             .map(|entry| (entry.id, entry.peer))
             .collect();
         self.reconcile_senders(&senders);
-        let listed: BTreeSet<_> = connections.iter().map(|entry| (entry.id, role(entry))).collect();
+        let all = view.policy.iter().flat_map(|policy| &policy.connections);
+        let listed: BTreeSet<_> = all.map(|entry| (entry.id, role(entry))).collect();
         self.context.listener.traffic.retain(|id, role| listed.contains(&(id, role)));
         // Without a policy nothing is known to have ended.
         if policy.is_some() {
@@ -257,6 +259,9 @@ impl Mesh {
             }
             return;
         };
+        if matches!(inbound.news, RelayNews::Signal(_)) {
+            running.peer.shows_itself();
+        }
         running.peer.command(PathCommand::Relay(inbound));
     }
 

@@ -49,8 +49,18 @@ fn policy_and_links(registry: &mut Registry, status: &Status) {
     let age = status.policy.age_secs.unwrap_or(0);
     gauge("policy_age_seconds", "Seconds since the control plane last confirmed the policy", age);
     gauge("control_connected", "1 while the control plane is heard", u64::from(status.control.connected));
+    let runs_twice = u64::from(status.runs_twice.is_some());
+    gauge("runs_twice", "1 while another process with this gateway's key is known of", runs_twice);
+    let stands_by = u64::from(status.runs_twice.as_ref().is_some_and(|told| told.is_second));
+    gauge("stands_by", "1 while another process holds this gateway's place, and nothing is carried", stands_by);
     let attached = status.relays.iter().filter(|relay| relay.attached).count();
     gauge("relays_attached", "Relays this gateway is attached to", attached as u64);
+    let limited = status.relays.iter().filter(|relay| relay.limit.is_some()).count();
+    gauge(
+        "relays_limited",
+        "Relays that drop much of what this gateway sends, because a limit is reached",
+        limited as u64,
+    );
 }
 
 fn connections(registry: &mut Registry, status: &Status) {
@@ -143,6 +153,7 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
         "Packet batches sent over a second relay too: the first gave no sign of life, or the peer is heard over another",
         &counters.spared_batches,
     );
+    counter("relays_left_for_loss", "Times a relay lost too much of what went to a peer", &counters.lossy_relays);
     counter("relayed_refused_packets", "Datagrams from relays over UDP that were refused", &counters.relayed_refused);
     counter("relay_dropped_batches", "Batches dropped: a relay link was full", &counters.relay_dropped);
     counter("unroutable_batches", "Batches dropped: the peer has no path", &counters.unroutable);

@@ -186,7 +186,7 @@ impl Network {
     fn now() -> Self {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         let lasting = interfaces.iter().filter(|interface| !interface.is_link_local() && interface.is_oper_up());
-        Self { addresses: lasting.map(|interface| interface.ip()).collect(), ways_out: [FAR_V4, FAR_V6].map(way_to) }
+        Self { addresses: lasting.map(|interface| interface.ip()).collect(), ways_out: ways_out() }
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -196,6 +196,11 @@ impl Network {
     fn has_way_out(&self) -> bool {
         self.ways_out.iter().any(Option::is_some)
     }
+}
+
+/// Our source address towards the internet, per protocol.
+pub(crate) fn ways_out() -> [Option<IpAddr>; 2] {
+    [FAR_V4, FAR_V6].map(way_to)
 }
 
 /// The source address the kernel would use; `None`: there is no route. No packet is sent.

@@ -11,29 +11,35 @@ mod reflect;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use gateway_net::{
-    http,
+    http, nat64,
     proxy::Proxy,
     time::{unix_ms, unix_secs},
     tls::{ServerTrust, TlsPin},
 };
 use gateway_proto::{
     api::local::ControlStatus,
-    netcheck::{HostRole, NetcheckBody, Observations, PortMapping, Report, Verdict, http_date, judge, split_host},
+    netcheck::{
+        CarrierSight, HostRole, NetcheckBody, Observations, PortMapping, Report, Verdict, http_date, judge, split_host,
+    },
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::{authority::Authority, socket::TunnelSocket};
+use crate::{
+    authority::Authority,
+    registry::{Registry, RunningRelay},
+    socket::TunnelSocket,
+};
 use hosts::Target;
 
 /// Between two looks of the daemon's own.
 const INTERVAL: Duration = Duration::from_secs(300);
 /// After the start: links and policy come first.
 const FIRST: Duration = Duration::from_secs(20);
-/// For an answer of the control plane, whatever it is.
-const DATE_LIMIT: Duration = Duration::from_secs(5);
+/// For an answer of the control plane, whatever it is: as long as its link may take to connect, and a little.
+const DATE_LIMIT: Duration = http::CONNECT_TIMEOUT.saturating_add(Duration::from_secs(2));
 /// STUN servers asked in one look.
 const MAX_SERVERS: usize = 12;
 /// TLS servers tried in one look.
@@ -50,6 +56,7 @@ struct Shared {
     socket: Arc<TunnelSocket>,
     mapped: watch::Receiver<Option<PortMapping>>,
     control: watch::Receiver<ControlStatus>,
+    registry: Registry,
     last: watch::Sender<Option<Report>>,
     /// Two looks at a time would measure each other.
     turn: Mutex<()>,
@@ -57,16 +64,17 @@ struct Shared {
 
 impl Netcheck {
     /// Looks with the policy's servers, through `proxy`. `mapped` is the port that the router forwards to the tunnel
-    /// socket.
+    /// socket, `registry` knows how that gets to the relays.
     pub fn new(
         authority: Authority,
         proxy: Option<Proxy>,
         socket: Arc<TunnelSocket>,
         mapped: watch::Receiver<Option<PortMapping>>,
         control: watch::Receiver<ControlStatus>,
+        registry: Registry,
     ) -> Self {
         let last = watch::Sender::new(None);
-        Self(Arc::new(Shared { authority, proxy, socket, mapped, control, last, turn: Mutex::new(()) }))
+        Self(Arc::new(Shared { authority, proxy, socket, mapped, control, registry, last, turn: Mutex::new(()) }))
     }
 
     /// The last report.
@@ -74,7 +82,8 @@ impl Netcheck {
         self.0.last.borrow().clone()
     }
 
-    /// Looks now, at the policy's servers and at those of `body`. Takes up to ten seconds.
+    /// Looks now, at the policy's servers and at those of `body`. Takes up to 15 s, and as long again where a look is
+    /// under way.
     pub async fn look(&self, body: &NetcheckBody) -> Report {
         let _turn = self.0.turn.lock().await;
         let report = judge(&self.observe(body).await, unix_ms());
@@ -106,7 +115,12 @@ impl Netcheck {
     async fn observe(&self, body: &NetcheckBody) -> Observations {
         let (servers, targets) = (self.servers(body), self.targets(body));
         let proxy = self.0.proxy.as_ref();
-        let (udp, hosts, skew) = tokio::join!(reflect::reflect(&servers), hosts::try_all(&targets, proxy), self.skew());
+        let (udp, hosts, sources, skew) = tokio::join!(
+            reflect::reflect(&servers),
+            hosts::try_all(&targets, proxy),
+            hosts::sources(proxy),
+            self.skew()
+        );
         Observations {
             reflections: udp.reflections,
             port: udp.port,
@@ -114,10 +128,24 @@ impl Netcheck {
             large: udp.large,
             hosts,
             proxy: proxy.map(ToString::to_string),
+            sources,
             clock_skew_ms: skew,
             socket: self.0.socket.problem(),
+            nat64: nat64::prefix(),
             port_mapping: self.0.mapped.borrow().clone(),
+            carriers: self.carriers(),
+            runs_twice: self.0.authority.twice(),
         }
+    }
+
+    fn carriers(&self) -> Vec<CarrierSight> {
+        let port = self.0.socket.local_port();
+        let attached = self.0.registry.relays().into_iter().filter(|relay| relay.link.state().borrow().attached);
+        let sight = |relay: RunningRelay| {
+            let Target { host, .. } = Target::of_url(HostRole::Relay, &relay.entry.url, None)?;
+            Some(CarrierSight { relay: host, port, reason: relay.link.carrier() })
+        };
+        attached.filter_map(sight).collect()
     }
 
     /// The control plane's clock minus ours: from the link, or, where our signatures are refused because of the clock, from
@@ -185,5 +213,8 @@ fn tell(report: &Report) {
         Verdict::Good => info!(nat = %report.nat, "the network suits a gateway"),
         Verdict::Limited => info!(nat = %report.nat, %codes, "the network limits this gateway: gateway-ctl netcheck"),
         Verdict::Blocked => warn!(%codes, "the network blocks this gateway: gateway-ctl netcheck"),
+        Verdict::Unknown => {
+            info!("nobody can be asked whether the network suits a gateway: the policy names no server")
+        }
     }
 }

@@ -153,7 +153,7 @@ impl PathActor {
         let mut links = self.context.links.clone();
         let mut link_changes = self.context.link_changes.clone();
         let mut network = self.context.network.clone();
-        let mut tunnel = self.peer.tunnel.subscribe();
+        let (mut tunnel, mut answers) = (self.peer.tunnel.subscribe(), self.peer.proof.answers());
         let mut traffic = tokio::time::interval(TRAFFIC_INTERVAL);
         traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.want_direct(&mut wanted);
@@ -171,10 +171,13 @@ impl PathActor {
                     self.agent.check(Instant::now());
                     self.miss_answer();
                 }
-                () = peer.proof.heard(), if self.relays.choice.awaits_proof => self.choose_relays(),
+                Ok(()) = answers.changed(), if self.relays.choice.awaits_proof => self.choose_relays(),
                 () = arrivals.told() => self.look_at_arrivals(),
                 () = until(self.relays.choose_at) => self.choose_relays(),
-                () = until(due) => self.agent.handle_timeout(Instant::now(), unix_ms()),
+                () = until(due) => {
+                    self.measure_tunnel();
+                    self.agent.handle_timeout(Instant::now(), unix_ms());
+                }
                 _ = traffic.tick(), if self.is_watched() => self.watch_traffic(),
                 Ok(()) = self.entries.changed() => self.take_entry(),
                 Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
@@ -193,6 +196,7 @@ impl PathActor {
         let now = Instant::now();
         match command {
             PathCommand::Probe { socket, from, packet } => {
+                self.measure_tunnel();
                 if let Err(error) = self.agent.handle_probe(socket, from, &packet, now) {
                     debug!(peer = ?self.peer.key, %error, "probe refused");
                 }
@@ -266,7 +270,6 @@ impl PathActor {
                     }
                     self.peer.path_changed(reason);
                     info!(peer = %self.peer.key.short(), path = kind(&selected), %reason, "path selected");
-                    self.relays.relayed_since = (selected == Selected::Relayed).then(Instant::now);
                     self.choose_relays();
                     self.peer.proof.nudge();
                 }
@@ -276,7 +279,8 @@ impl PathActor {
                     self.doubt_path();
                     self.peer.handshake_doubted();
                 }
-                PathEvent::Trusted => self.write_route(),
+                PathEvent::Trusted => self.choose_relays(),
+                PathEvent::AskTunnel => self.peer.proof.nudge(),
                 PathEvent::AddressAuthenticated(address) => self.context.routes.admit(address, self.peer.key),
                 PathEvent::AddressForgotten(address) => self.context.routes.dismiss(address, self.peer.key),
                 PathEvent::SessionsChanged => {

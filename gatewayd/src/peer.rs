@@ -86,6 +86,8 @@ pub struct Peer {
     pub path_epoch: Arc<AtomicU64>,
     /// Tells whoever waits that another path was selected.
     pub path_moved: Notify,
+    /// Counts what relays hand us as the peer's own. Nobody has proved it, but it may be back.
+    signs: watch::Sender<u64>,
     problem: Mutex<Option<String>>,
     commands: mpsc::Sender<PathCommand>,
     counters: Arc<SocketCounters>,
@@ -119,6 +121,7 @@ impl Peer {
             path_changes: Mutex::default(),
             path_epoch: Arc::default(),
             path_moved: Notify::new(),
+            signs: watch::Sender::new(0),
             problem: Mutex::new(None),
             commands,
             counters,
@@ -177,6 +180,16 @@ impl Peer {
         if *self.dialling.borrow() {
             self.path_moved.notify_waiters();
         }
+    }
+
+    /// A relay handed us something as the peer's own: it may be back.
+    pub(crate) fn shows_itself(&self) {
+        self.signs.send_modify(|signs| *signs = signs.wrapping_add(1));
+    }
+
+    /// Changes whenever the peer [shows itself](Self::shows_itself).
+    pub(crate) fn signs(&self) -> watch::Receiver<u64> {
+        self.signs.subscribe()
     }
 
     /// A tunnel is being dialled for as long as the guard lives.

@@ -4,7 +4,8 @@
 //! a channel share its places; an entry lives as long as somebody has a place or waits.
 //!
 //! How many places a listener has, the engine says itself where its API is asked ([`crate::engine`]); else the
-//! configuration does. A change acts at once: more places go to those who wait, fewer end nobody's connection.
+//! configuration does. How many peers share them is in the policy. A change of either acts at once: more places go to those
+//! who wait, fewer end nobody's connection.
 
 use std::{
     collections::HashMap,
@@ -16,25 +17,33 @@ use std::{
 use gateway_proto::{
     api::local::{PlacesStatus, PlacesToldBy},
     identity::GatewayPublicKey,
-    places::{Asked, PlaceEvent, Places, Ticket},
+    places::{Asked, NoPlace, PlaceEvent, Places, Ticket},
 };
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::EngineWatch;
+use crate::{authority::PolicyView, engine::EngineWatch};
 
 /// Places of a listener without a limit: more than a gateway can have streams.
 const NO_LIMIT: u32 = u32::MAX;
 
+/// What is said of an engine that turns a connection away although we have a place for it.
+pub(crate) const TURNED_AWAY: &str = "our engine closed a connection at once without a byte: others use places of its listener, \
+                                      or its limit is lower than the places that status shows";
+
 /// The listeners of our engine. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct EnginePlaces {
+pub struct EnginePlaces(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     configured: u32,
     engine: EngineWatch,
-    listeners: Arc<Mutex<HashMap<SocketAddr, Listener>>>,
+    policy: watch::Receiver<Arc<PolicyView>>,
+    listeners: Mutex<HashMap<SocketAddr, Listener>>,
 }
 
 #[derive(Debug)]
@@ -45,11 +54,8 @@ struct Listener {
 
 /// No place became free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("our engine's listener is full: {most} of {most}")]
-pub struct ListenerFull {
-    /// How many places it has.
-    pub most: u32,
-}
+#[error("our engine's listener is full: {0}")]
+pub struct ListenerFull(pub NoPlace);
 
 /// A place, given back when it is dropped.
 #[derive(Debug)]
@@ -62,22 +68,34 @@ pub struct Place {
 }
 
 impl EnginePlaces {
-    /// Listeners with as many places as the engine says, and where it does not, as are `configured`; 0 is no limit.
-    pub fn new(configured: u32, engine: EngineWatch) -> Self {
-        Self { configured, engine, listeners: Arc::default() }
+    /// Listeners with as many places as the engine says, and where it does not, as are `configured` (0 is no limit), for as many
+    /// peers as the `policy` grants them.
+    pub fn new(configured: u32, engine: EngineWatch, policy: watch::Receiver<Arc<PolicyView>>) -> Self {
+        Self(Arc::new(Inner { configured, engine, policy, listeners: Mutex::default() }))
     }
 
-    /// Follows what the engine says, until `stop`.
-    pub async fn follow(mut self, stop: CancellationToken) {
-        while stop.run_until_cancelled(self.engine.changed()).await.is_some() {
-            let listeners: Vec<_> = self.lock().keys().copied().collect();
-            listeners.into_iter().for_each(|engine| self.look_again(engine));
-        }
+    /// Follows what the engine and the policy say, until `stop`.
+    pub async fn follow(self, stop: CancellationToken) {
+        let (mut engine, mut policy) = (self.0.engine.clone(), self.0.policy.clone());
+        let following = async {
+            loop {
+                tokio::select! {
+                    () = engine.changed() => {}
+                    Ok(()) = policy.changed() => {}
+                }
+                let listeners: Vec<_> = self.lock().keys().copied().collect();
+                listeners.into_iter().for_each(|engine| self.look_again(engine));
+            }
+        };
+        stop.run_until_cancelled(following).await;
     }
 
     fn look_again(&self, engine: SocketAddr) {
-        let most = self.most(engine);
-        self.change(engine, |listener| listener.places.set_most(most));
+        let (most, peers) = (self.most(engine), self.peers(engine));
+        self.change(engine, |listener| {
+            listener.places.set_most(most);
+            listener.places.set_peers(peers);
+        });
     }
 
     /// Places of a listener; a very large number where it has no limit.
@@ -86,6 +104,11 @@ impl EnginePlaces {
             0 => NO_LIMIT,
             most => most,
         }
+    }
+
+    /// How many peers may come.
+    fn peers(&self, engine: SocketAddr) -> u32 {
+        self.0.policy.borrow().senders_to(engine)
     }
 
     /// Whether the engine says of this listener how many connections it serves.
@@ -107,29 +130,28 @@ impl EnginePlaces {
     }
 
     fn told(&self, engine: SocketAddr) -> (u32, PlacesToldBy) {
-        let by_engine = self.engine.max_connections(engine).map(|most| (most, PlacesToldBy::Engine));
-        by_engine.unwrap_or((self.configured, PlacesToldBy::Configuration))
+        let by_engine = self.0.engine.max_connections(engine).map(|most| (most, PlacesToldBy::Engine));
+        by_engine.unwrap_or((self.0.configured, PlacesToldBy::Configuration))
     }
 
-    /// Takes a place, and waits for one until `deadline` at most; `peers` were granted the listener. Cancel-safe: what is given to somebody who is gone goes to the
-    /// next.
-    pub async fn take(
+    /// Takes a place, and waits for one until `deadline` at most. Who waits is told why, by `waits`, and keeps what that gives back
+    /// for as long. Cancel-safe: what is given to somebody who is gone goes to the next.
+    pub async fn take<W>(
         &self,
         engine: SocketAddr,
         peer: GatewayPublicKey,
-        peers: u32,
         deadline: Instant,
+        waits: impl FnOnce(NoPlace) -> W,
     ) -> Result<Place, ListenerFull> {
         self.look_again(engine);
-        self.change(engine, |listener| listener.places.set_peers(peers));
         let (full, ticket, granted) = {
             let mut listeners = self.lock();
-            // Looked up under the lock: whoever follows the engine finds the entry of an older number.
-            let most = self.most(engine);
+            // Looked up under the lock: whoever follows the engine and the policy finds the entry of older numbers.
+            let (most, peers) = (self.most(engine), self.peers(engine));
             let listener = listeners
                 .entry(engine)
                 .or_insert_with(|| Listener { places: Places::new(most, peers), waiting: HashMap::new() });
-            let full = ListenerFull { most: listener.places.most() };
+            let full = ListenerFull(listener.places.no_place());
             let now = Instant::now();
             let hold = deadline.saturating_duration_since(now);
             match listener.places.ask(peer, hold, now.into_std()) {
@@ -143,12 +165,13 @@ impl EnginePlaces {
             }
         };
         let waiter = Waiter { table: self, engine, ticket };
+        let waiting = waits(full.0);
         let result = tokio::select! {
             biased;
             place = granted => place.map_err(|_| full),
             () = sleep_until(deadline) => Err(full),
         };
-        drop(waiter);
+        drop((waiter, waiting));
         result
     }
 
@@ -181,7 +204,7 @@ impl EnginePlaces {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Listener>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,104 +236,4 @@ pub fn deadline(hold: Duration) -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_proto::identity::GatewayKey;
-
-    use super::*;
-    use crate::engine::tests::listener_of;
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn engine() -> SocketAddr {
-        ([127, 0, 0, 1], 6661).into()
-    }
-
-    fn peer(seed: u8) -> GatewayPublicKey {
-        GatewayKey::from_seed(&[seed; 32]).public()
-    }
-
-    #[tokio::test]
-    async fn the_eleventh_waits_for_a_place_and_gets_it() {
-        let places = EnginePlaces::new(10, EngineWatch::none());
-        let mut taken = Vec::new();
-        for _ in 0..10 {
-            taken.push(places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap());
-        }
-        let mut eleventh = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
-        assert!(futures_util::poll!(&mut eleventh).is_pending());
-        taken.pop();
-        assert!(eleventh.await.unwrap().was_waited_for);
-        taken.clear();
-        assert!(places.lock().is_empty(), "nothing is left behind");
-    }
-
-    #[tokio::test]
-    async fn who_waits_in_vain_is_refused_after_the_hold() {
-        let places = EnginePlaces::new(1, EngineWatch::none());
-        let _first = places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap();
-        let hold = Duration::from_millis(50);
-        let begun = Instant::now();
-        let refused = places.take(engine(), peer(2), 1, deadline(hold)).await;
-        assert_eq!(refused.err(), Some(ListenerFull { most: 1 }));
-        assert!(begun.elapsed() >= hold);
-    }
-
-    #[tokio::test]
-    async fn who_goes_away_while_waiting_or_just_as_it_gets_a_place_takes_none() {
-        let places = EnginePlaces::new(1, EngineWatch::none());
-        let first = places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap();
-        {
-            let mut gone = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
-            assert!(futures_util::poll!(&mut gone).is_pending());
-        }
-        {
-            let mut granted = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
-            assert!(futures_util::poll!(&mut granted).is_pending());
-            drop(first);
-        }
-        assert!(!places.take(engine(), peer(3), 1, deadline(LONG)).await.unwrap().was_waited_for);
-        assert!(places.lock().is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_engine_s_own_number_wins_and_its_change_is_followed() {
-        let (say, engine_says) = listener_of(6661, 3);
-        let places = EnginePlaces::new(10, engine_says);
-        let stop = CancellationToken::new();
-        let mut following = tokio::task::JoinSet::new();
-        following.spawn(places.clone().follow(stop.clone()));
-        let mut taken = Vec::new();
-        for _ in 0..3 {
-            taken.push(places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap());
-        }
-        let refused = places.take(engine(), peer(1), 1, deadline(Duration::ZERO)).await;
-        assert_eq!(refused.err(), Some(ListenerFull { most: 3 }));
-        let mut fourth = std::pin::pin!(places.take(engine(), peer(2), 1, deadline(LONG)));
-        assert!(futures_util::poll!(&mut fourth).is_pending());
-        let status = PlacesStatus { most: Some(3), told_by: PlacesToldBy::Engine, taken: 3, waiting: 1 };
-        assert_eq!(places.status(engine()), status);
-        say(4);
-        taken.push(fourth.await.unwrap());
-        // Fewer: nobody is ended, and nobody enters until as many have left.
-        say(2);
-        taken.truncate(2);
-        let wait = places.take(engine(), peer(2), 1, deadline(LONG));
-        let mut wait = std::pin::pin!(wait);
-        assert!(futures_util::poll!(&mut wait).is_pending());
-        taken.pop();
-        wait.await.unwrap();
-        // No limit at all.
-        say(0);
-        let unlimited = PlacesStatus { most: None, told_by: PlacesToldBy::Engine, taken: 1, waiting: 0 };
-        assert_eq!(places.status(engine()), unlimited);
-        taken.clear();
-        for _ in 0..50 {
-            taken.push(places.take(engine(), peer(1), 1, deadline(LONG)).await.unwrap());
-        }
-        // What the engine does not know of is as configured.
-        let other = ([127, 0, 0, 1], 1).into();
-        assert_eq!((places.most(other), places.is_known(other)), (10, false));
-        stop.cancel();
-        following.join_next().await.unwrap().unwrap();
-    }
-}
+mod tests;

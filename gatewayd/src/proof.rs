@@ -32,8 +32,9 @@ pub struct Proof {
     missed: Notify,
     /// Asks for a ping now.
     ping: Notify,
-    /// Told at every answered ping.
-    heard: Notify,
+    /// How many pings were answered. A count, because whoever waits for an answer waits for other things too, and may be told of
+    /// both at once.
+    answers: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +71,9 @@ impl Proof {
         self.state().answered_at
     }
 
-    /// Resolves at the next successful round trip.
-    pub async fn heard(&self) {
-        self.heard.notified().await;
+    /// Told at every successful round trip: how many there were.
+    pub fn answers(&self) -> watch::Receiver<u64> {
+        self.answers.subscribe()
     }
 
     /// Round-trip time of the last proof.
@@ -85,11 +86,9 @@ impl Proof {
         if !self.is_up() {
             return;
         }
-        let heard = self.heard.notified();
-        tokio::pin!(heard);
-        heard.as_mut().enable();
+        let mut answers = self.answers();
         self.ping.notify_one();
-        let _ = timeout(limit, heard).await;
+        let _ = timeout(limit, answers.changed()).await;
     }
 
     /// Asks for a round trip now: the path changed, and its first packet shows QUIC what was lost on the former one.
@@ -136,7 +135,7 @@ impl Proof {
             state.rtt = rtt.or(state.rtt);
             was_connected
         };
-        self.heard.notify_waiters();
+        self.answers.send_modify(|answers| *answers += 1);
         if !was_connected {
             self.changed.notify_one();
         }
@@ -241,3 +240,6 @@ async fn write_frames(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

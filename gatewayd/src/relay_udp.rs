@@ -111,6 +111,17 @@ impl UdpLeg {
         self.lock().carrier.reason()
     }
 
+    /// The tunnel to a peer counts losses of what goes over this relay.
+    pub(crate) fn blame(&self, now: Instant) {
+        self.lock().carrier.blame(now);
+        self.wake.notify_one();
+    }
+
+    /// The answer to a ping of the WebSocket. False: it was the link that asked.
+    pub(crate) fn link_answered(&self, bytes: [u8; 8], now: Instant) -> bool {
+        self.lock().carrier.link_answered(bytes, now)
+    }
+
     /// Data moves on the link.
     pub(crate) fn active(&self, now: Instant) {
         if self.lock().carrier.active(0, now) {
@@ -220,6 +231,19 @@ impl UdpLeg {
         state.carrier.start(now);
     }
 
+    fn has_session(&self) -> bool {
+        self.lock().session.is_some()
+    }
+
+    /// The relay is at these addresses too, which are tried after those that are known; the new ones among them.
+    fn reach_also(&self, mut remotes: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let mut state = self.lock();
+        let Some(session) = &mut state.session else { return Vec::new() };
+        remotes.retain(|remote| !session.remotes.contains(remote));
+        session.remotes.extend(&remotes);
+        remotes
+    }
+
     /// Nothing goes over UDP any more; the addresses that were used.
     fn end(&self, reason: CarrierReason) -> VecDeque<SocketAddr> {
         let mut state = self.lock();
@@ -243,6 +267,9 @@ impl UdpLeg {
             }
             while let Some(ping) = carrier.poll_transmit() {
                 pings.push(session.wire.ping(ping.id, ping.echo, ping.payload));
+            }
+            while let Some(ping) = carrier.poll_link_ping() {
+                frames.push_back(ClientFrame::Ping(ping).encode());
             }
             let limit = carrier.limit_to_tell(now);
             if std::mem::replace(told, limit) != limit {

@@ -207,7 +207,8 @@ mod tests {
     fn what_is_heard_of_a_peer_outlives_a_change_of_its_route() {
         let (routes, start) = (Routes::default(), Instant::now());
         let arrivals = routes.meet(key(1), true);
-        let links = RELAYS.map(|relay| Seen { relay, standing: Standing::Sound, restarting: false, falls: 0 });
+        let links =
+            RELAYS.map(|relay| Seen { relay, standing: Standing::Sound, restarting: false, falls: 0, drops: None });
         let used = |at| arrivals.with(|choice| choice.choose(&links, Some(at), at));
         assert_eq!(used(start).best, Some(RELAYS[0]));
         let arrives = |relay: usize, secs: u64| {

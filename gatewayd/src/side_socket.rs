@@ -1,17 +1,18 @@
 //! The sockets of a run of port guessing: up to 256 for some seconds, then the one that was hit, or none.
 //!
 //! They belong to the path actor of one peer. Probes they receive go to that actor; QUIC goes to the tunnel stack like
-//! everything else, under the peer's made-up address, and only when the peer authenticated the source. IPv4 only: no
-//! other protocol has port-mapping NATs.
+//! everything else, under the peer's made-up address, and only when the peer authenticated the source. To IPv4 addresses only: no
+//! other protocol has port-mapping NATs. Where a NAT64 is the only way to these, they send IPv6.
 
 use std::{
     collections::BTreeMap,
     fmt,
     io::{self, IoSliceMut},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
+use gateway_net::{nat64, udp::mapped};
 use gateway_proto::path::{LocalSocket, PacketClass, classify, normalize};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::{
@@ -38,6 +39,8 @@ const RECEIVE_BUFFER: usize = 64 << 10;
 pub struct SideSocket {
     io: UdpSocket,
     state: UdpSocketState,
+    /// For both families.
+    is_v6: bool,
 }
 
 impl fmt::Debug for SideSocket {
@@ -48,15 +51,22 @@ impl fmt::Debug for SideSocket {
 
 impl SideSocket {
     fn bind() -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let is_v6 = nat64::is_known();
+        let any: IpAddr = if is_v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { io: UdpSocket::from_std(socket)?, state })
+        Ok(Self { io: UdpSocket::from_std(socket)?, state, is_v6 })
     }
 
     /// Sends a batch, or loses it when the kernel's buffer is full: whoever sent it sends again.
     pub fn send(&self, transmit: &Transmit<'_>) {
-        let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
+        let Transmit { destination: to, ecn, contents, segment_size, .. } = *transmit;
+        let send = |destination| {
+            let transmit = Transmit { destination, ecn, contents, segment_size, src_ip: None };
+            self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit))
+        };
+        let _ = if self.is_v6 { nat64::send(to, Some(mapped(to)), send) } else { send(to) };
     }
 
     fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
@@ -85,7 +95,7 @@ impl SideSocket {
                 }
                 Err(error) => return Err(error),
             }
-            let (from, stride) = (normalize(meta[0].addr), meta[0].stride.max(1));
+            let (from, stride) = (nat64::plain(normalize(meta[0].addr)), meta[0].stride.max(1));
             for packet in buffer[..meta[0].len].chunks(stride) {
                 match classify(packet) {
                     // The port is open to everybody, and signals use this mailbox too: what no path agent can have asked for takes

@@ -8,11 +8,12 @@
 
 mod binding;
 mod inbound;
+mod outbound;
 mod quic;
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,19 +21,14 @@ use std::{
 };
 
 use binding::Binding;
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use gateway_net::nat64;
 use gateway_proto::{api::local::SocketStatus, netcheck::SocketProblem, path::PacketClass};
 pub use inbound::{Injected, Injector};
 use quic::Outgoing;
-use quinn_udp::Transmit;
 use tokio::sync::mpsc;
 
-use crate::{
-    path_actor::SessionIndex,
-    relay_udp::{OverUdp, UdpLegs},
-    routes::{Route, Routes},
-};
+use crate::{path_actor::SessionIndex, relay_udp::UdpLegs, routes::Routes};
 
 /// Packets that wait for quinn when they come from a relay or from ourselves; above that they are dropped and counted.
 const INJECTED_QUEUE: usize = 1024;
@@ -79,6 +75,8 @@ pub struct SocketCounters {
     pub relayed_udp_batches: AtomicU64,
     /// Batches that went over a second relay too, while the first was in doubt.
     pub spared_batches: AtomicU64,
+    /// Times a relay lost too much of what went over it to a peer.
+    pub lossy_relays: AtomicU64,
     /// Datagrams from relays over UDP that were no session's, no peer's or no QUIC.
     pub relayed_refused: AtomicU64,
     /// Times the kernel's socket was opened anew.
@@ -177,9 +175,9 @@ impl TunnelSocket {
         }
     }
 
-    /// Whether packets can go to addresses of this family.
+    /// Whether packets can go to addresses of this family, if need be through the NAT64 of the network.
     pub fn reaches(&self, to: &SocketAddr) -> bool {
-        self.real(*to).is_some()
+        self.real(*to).is_some() || self.io.local().is_ipv6() && nat64::translated(*to).is_some()
     }
 
     /// Whether the kernel's socket stands and does all that it could at first.
@@ -233,163 +231,5 @@ impl TunnelSocket {
     /// The legs of relay links over UDP.
     pub(crate) fn legs(&self) -> &UdpLegs {
         &self.legs
-    }
-
-    /// Sends a probe or a STUN request to a real address. Probes are never worth waiting for: a full kernel buffer or
-    /// an unreachable network loses the packet, and the path agent's schedule sends the next.
-    pub fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
-        let Some(destination) = self.real(to) else { return };
-        let transmit = Transmit { destination, ecn: None, contents: packet, segment_size: None, src_ip: None };
-        let _ = self.io.try_send(&transmit);
-    }
-
-    /// Sends a probe that shall open our own NAT and die on the way. Not sent where the kernel does not let us: one that
-    /// arrives would do what it is meant to avoid.
-    pub fn send_short_lived(&self, to: SocketAddr, ttl: u8, packet: &[u8]) {
-        // All of the daemon runs on one thread: no other packet leaves before the limit is back.
-        let limit = |hops: u32| {
-            let set = self.io.with_options(|options| match to {
-                SocketAddr::V4(_) => options.set_ttl_v4(hops),
-                SocketAddr::V6(_) => options.set_unicast_hops_v6(hops),
-            });
-            set.is_some_and(|set| set.is_ok())
-        };
-        let usual = match to {
-            SocketAddr::V4(_) => self.hops.v4,
-            SocketAddr::V6(_) => self.hops.v6,
-        };
-        let Some(usual) = usual.filter(|_| limit(ttl.into())) else { return };
-        self.send_probe(to, packet);
-        // It was set a moment ago, so it can be set again.
-        limit(usual);
-    }
-
-    /// The form of a real address that this socket's family can send to.
-    fn real(&self, to: SocketAddr) -> Option<SocketAddr> {
-        match (to, self.io.local().ip()) {
-            (SocketAddr::V4(_), IpAddr::V4(_)) | (SocketAddr::V6(_), IpAddr::V6(_)) => Some(to),
-            // One that is bound to an IPv6 address of its own has no IPv4.
-            (SocketAddr::V4(v4), IpAddr::V6(local)) if local.is_unspecified() => {
-                Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into())
-            }
-            (SocketAddr::V4(_), IpAddr::V6(_)) | (SocketAddr::V6(_), IpAddr::V4(_)) => None,
-        }
-    }
-
-    /// Sends a batch of QUIC on a route.
-    fn send_on(&self, route: &Route, transmit: &Transmit<'_>) -> io::Result<()> {
-        if route.local {
-            let batch = Injected {
-                source: transmit.destination,
-                payload: Bytes::copy_from_slice(transmit.contents),
-                segment_size: transmit.segment_size.unwrap_or(0),
-            };
-            if self.inject.try_send(batch).is_err() {
-                self.counters.injected_dropped.fetch_add(1, Relaxed);
-            }
-            return Ok(());
-        }
-        if let Some(direct) = route.direct {
-            match &route.side {
-                Some(side) => {
-                    self.counters.direct_batches.fetch_add(1, Relaxed);
-                    side.send(&Transmit { destination: direct, src_ip: None, ..borrowed(transmit) });
-                }
-                None => self.send_direct(direct, transmit)?,
-            }
-            if !route.duplicate {
-                return Ok(());
-            }
-        }
-        for spare in &route.spares {
-            let over_udp = spare.over_udp(transmit.contents, transmit.segment_size, |to, train, segment| {
-                self.send_train(to, train, segment)
-            });
-            // A second copy is not worth waiting for.
-            if !matches!(over_udp, OverUdp::Sent(Ok(()))) {
-                spare.send(transmit.contents, transmit.segment_size);
-            }
-            self.counters.spared_batches.fetch_add(1, Relaxed);
-        }
-        match &route.relay {
-            Some(relay) => {
-                let over_udp = relay.over_udp(transmit.contents, transmit.segment_size, |to, train, segment| {
-                    self.send_train(to, train, segment)
-                });
-                match over_udp {
-                    OverUdp::Sent(sent) => {
-                        self.counters.relayed_udp_batches.fetch_add(1, Relaxed);
-                        // A duplicate is not worth sending the original again.
-                        return if route.direct.is_some() { Ok(()) } else { sent };
-                    }
-                    OverUdp::Doubtful => {
-                        self.counters.relayed_udp_batches.fetch_add(1, Relaxed);
-                    }
-                    OverUdp::No => {}
-                }
-                let sent = relay.send(transmit.contents, transmit.segment_size);
-                let counter = if sent { &self.counters.relayed_batches } else { &self.counters.relay_dropped };
-                counter.fetch_add(1, Relaxed);
-            }
-            None if route.direct.is_none() => {
-                self.counters.unroutable.fetch_add(1, Relaxed);
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// Sends a batch to a peer's made-up address.
-    fn send_routed(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.routes.with(&transmit.destination, |route| self.send_on(route, transmit));
-        sent.unwrap_or_else(|| {
-            self.counters.unroutable.fetch_add(1, Relaxed);
-            Ok(())
-        })
-    }
-
-    fn send_direct(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(destination) = self.real(to) else { return Ok(()) };
-        let transmit = Transmit { destination, src_ip: None, ..borrowed(transmit) };
-        self.counters.direct_batches.fetch_add(1, Relaxed);
-        self.io.send(&transmit)
-    }
-
-    /// Sends a train to a relay.
-    fn send_train(&self, to: SocketAddr, train: &[u8], segment: usize) -> io::Result<()> {
-        let Some(destination) = self.real(to) else { return Ok(()) };
-        let segment_size = (train.len() > segment).then_some(segment);
-        let transmit = Transmit { destination, ecn: None, contents: train, segment_size, src_ip: None };
-        self.io.send(&transmit)
-    }
-}
-
-fn borrowed<'a>(transmit: &Transmit<'a>) -> Transmit<'a> {
-    Transmit {
-        destination: transmit.destination,
-        ecn: transmit.ecn,
-        contents: transmit.contents,
-        segment_size: transmit.segment_size,
-        src_ip: transmit.src_ip,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_short_lived_probe_leaves_the_usual_hop_limit_behind() {
-        for listen in ["[::]:0", "0.0.0.0:0"] {
-            let addresses = [listen, "0.0.0.0:0"].map(|address| address.parse().unwrap());
-            let bound = TunnelSocket::bind(addresses.into_iter(), Arc::default(), SessionIndex::default());
-            let (socket, _probes) = bound.unwrap();
-            let receiver = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            assert!(socket.hops.v4.is_some(), "the kernel tells its limit");
-            socket.send_short_lived(receiver.local_addr().unwrap(), 4, b"probe");
-            let mut buffer = [0; 16];
-            assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5, "loopback is no hop");
-            assert_eq!(socket.io.with_options(|options| options.ttl_v4().ok()).flatten(), socket.hops.v4);
-        }
     }
 }

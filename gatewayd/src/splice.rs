@@ -5,6 +5,8 @@
 //! ([`EngineSocket`]), so that the kernel itself sends RST; only an end that was clean in both directions switches that
 //! off. A tunnel stream that is dropped unfinished resets itself ([`SendHalf`]), because quinn would finish it.
 
+mod copy;
+mod ending;
 mod mllp_sender;
 
 use std::{
@@ -16,41 +18,33 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use copy::{engine_to_tunnel, tunnel_to_engine};
+pub use ending::SpliceError;
+use ending::read_error;
 use gateway_proto::{
-    audit::note::{OurReason, RefusedBy, StreamEnding},
-    mllp::End,
+    places::MuteEnd,
     stream::{Answer, RefusalCode, ResetCode},
 };
 use mllp_sender::MllpSender;
-use quinn::{ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::StreamRecord,
     engine::EngineWatch,
-    engine_socket::{CHUNKS, EngineReader, EngineSocket, EngineWriter},
+    engine_socket::EngineSocket,
     observer::Observer,
-    traffic::{Role, Traffic, WaitFor},
+    traffic::{Traffic, WaitFor},
 };
-
-/// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
-const READ_SIZE: usize = 8 << 10;
-/// It doubles up to this while the engine fills it.
-const MAX_READ_SIZE: usize = 64 << 10;
-/// A stream that moved this much at a stretch is bulk: messages go first from then on.
-const BULK_AFTER: u64 = 1 << 20;
-/// Priority of bulk, below quinn's default of 0.
-const BULK_PRIORITY: i32 = -1;
 
 /// A reset destroys bytes that are still on their way. After our engine reset its socket, what it sent before (an
 /// acknowledgement) gets this long to arrive.
 const RESET_GRACE: Duration = Duration::from_millis(100);
+/// A stream that was given up has this long to be answered all the same: the far side says at once that it had not taken it.
+const LATE_ANSWER: Duration = Duration::from_secs(1);
 /// The far side waits for an answer to its stream this much longer than it must.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(2);
-/// A listener that is full accepts and closes at once; ours closed without a byte within this time.
-const CLOSED_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The sending half of a tunnel stream; resets the stream unless it was finished.
 #[derive(Debug)]
@@ -92,41 +86,6 @@ impl Drop for SendHalf {
     }
 }
 
-/// How a spliced stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SpliceError {
-    /// Our engine's socket failed or was reset.
-    #[error("the engine on this side reset its connection")]
-    Engine,
-    /// The far side reset the stream.
-    #[error("the partner's side ended the stream: {0}")]
-    Peer(ResetCode),
-    /// The tunnel itself ended.
-    #[error("the tunnel to the partner was lost")]
-    TunnelLost,
-    /// The far side finished while a message was unacknowledged.
-    #[error("the partner closed its connection without acknowledging a message")]
-    Unacknowledged,
-    /// The far side closed an idle MLLP conversation that our engine keeps open.
-    #[error("the partner closed its connection; the engine's next message goes on a new one")]
-    PartnerClosed,
-    /// Our engine closed, and the far side neither answered nor closed for long.
-    #[error("the partner left a closed connection half open")]
-    HalfOpen,
-    /// The policy stopped allowing it.
-    #[error("the connection is no longer allowed")]
-    NotAllowed,
-    /// The far side refused the stream; of what our engine sent meanwhile, nothing was delivered.
-    #[error("{0}")]
-    Refused(RefusalCode),
-    /// The far side has no place in its engine's listener, which has so many.
-    #[error("the partner's listener is full: {0} of {0}")]
-    ListenerFull(u32),
-    /// The far side did not answer the stream's header in time.
-    #[error("the partner's gateway did not answer in time")]
-    NoAnswer,
-}
-
 /// What a splice needs to know.
 #[derive(Debug)]
 pub struct SpliceContext {
@@ -152,7 +111,10 @@ pub enum Opening {
     AnsweredBy(Instant),
     /// The far side opened it, and our engine is reached: our answer travels with the engine's first bytes when these come
     /// within [`ANSWER_PATIENCE`], so that one packet does for both.
-    OwesAnswer,
+    OwesAnswer {
+        /// When our engine took the connection.
+        reached_at: Instant,
+    },
 }
 
 /// Copies both ways until both directions ended cleanly, or one did not; then both ends are reset.
@@ -169,12 +131,19 @@ pub async fn splice(
         let copying = pin!(async {
             let result = copy_both(&mut socket, &mut send, &mut recv, &context).await;
             if result == Err(SpliceError::Engine) {
+                if !send.finished && !context.record.has_sent() {
+                    context.engine_was_mute(MuteEnd::Reset);
+                }
                 sleep(RESET_GRACE).await;
             }
             result
         });
         context.allowed.run_until_cancelled(copying).await.unwrap_or(Err(SpliceError::NotAllowed))
     };
+    if result == Err(SpliceError::NoAnswer) {
+        // Apart, on the heap: nearly no stream comes here.
+        return Err(Box::pin(give_up(socket, send, recv, context)).await);
+    }
     context.observer.ended(context.end(result, send.finished));
     context.record_end(result);
     match result {
@@ -186,11 +155,12 @@ pub async fn splice(
                 | SpliceError::Peer(_)
                 | SpliceError::TunnelLost
                 | SpliceError::Unacknowledged
+                | SpliceError::EngineGaveUp(_)
                 | SpliceError::PartnerClosed
                 | SpliceError::HalfOpen
                 | SpliceError::Refused(_)
-                | SpliceError::ListenerFull(_)
-                | SpliceError::NoAnswer => ResetCode::SocketReset,
+                | SpliceError::ListenerFull(_) => ResetCode::SocketReset,
+                SpliceError::NoAnswer => ResetCode::GaveUp,
             };
             // A half that finished has nothing left to reset; all others are, and the socket's zero linger does the rest.
             send.reset_as(code);
@@ -200,56 +170,27 @@ pub async fn splice(
     result
 }
 
-impl SpliceContext {
-    fn record_end(&self, result: Result<(), SpliceError>) {
-        let ending = match result {
-            Ok(()) => StreamEnding::Clean,
-            Err(SpliceError::Engine) => StreamEnding::ResetHere,
-            Err(SpliceError::Peer(ResetCode::NotAllowed)) => StreamEnding::RevokedThere,
-            Err(SpliceError::Peer(ResetCode::ShuttingDown) | SpliceError::TunnelLost) => StreamEnding::TunnelLost,
-            Err(SpliceError::Peer(ResetCode::SocketReset | ResetCode::Refused | ResetCode::Protocol)) => {
-                StreamEnding::ResetThere
-            }
-            Err(SpliceError::Unacknowledged) => StreamEnding::Unacknowledged,
-            Err(SpliceError::PartnerClosed) => StreamEnding::ClosedThere,
-            Err(SpliceError::HalfOpen) => StreamEnding::HalfOpen,
-            Err(SpliceError::NotAllowed) => return self.record.cut(),
-            Err(SpliceError::Refused(code)) => return self.record.refused(RefusedBy::Partner, code),
-            Err(SpliceError::ListenerFull(_)) => {
-                return self.record.refused(RefusedBy::Partner, RefusalCode::ListenerFull);
-            }
-            Err(SpliceError::NoAnswer) => return self.record.refused(RefusedBy::Us, OurReason::NoAnswer),
-        };
-        self.record.over(ending);
-    }
-
-    /// Who ended the stream, for what a repetition of its messages means. `engine_finished`: ours closed its direction.
-    fn end(&self, result: Result<(), SpliceError>, engine_finished: bool) -> End {
-        match result {
-            Err(SpliceError::Refused(_) | SpliceError::ListenerFull(_)) => End::Refused,
-            Ok(()) => End::ByTheSender,
-            Err(SpliceError::Engine | SpliceError::HalfOpen) if self.observer.role() == Role::Sender => {
-                End::ByTheSender
-            }
-            // Of the causes at the far side, its engine is by far the most frequent; but when ours closed first, the far
-            // gateway resets what is unacknowledged.
-            Err(SpliceError::Peer(ResetCode::SocketReset))
-                if self.observer.role() == Role::Listener && !engine_finished =>
-            {
-                End::ByTheSender
-            }
-            Err(
-                SpliceError::Engine
-                | SpliceError::HalfOpen
-                | SpliceError::Peer(_)
-                | SpliceError::TunnelLost
-                | SpliceError::Unacknowledged
-                | SpliceError::PartnerClosed
-                | SpliceError::NoAnswer
-                | SpliceError::NotAllowed,
-            ) => End::Otherwise,
-        }
-    }
+/// There was no answer in time: our engine is reset, and the far side told that this was us. Only what is counted waits for
+/// what it says to that.
+async fn give_up(
+    socket: EngineSocket,
+    mut send: SendHalf,
+    mut recv: RecvStream,
+    context: SpliceContext,
+) -> SpliceError {
+    drop(socket);
+    let finished = send.finished;
+    send.reset_as(ResetCode::GaveUp);
+    drop(send);
+    let late = context.allowed.run_until_cancelled(timeout(LATE_ANSWER, answer(&mut recv))).await;
+    let error = match late {
+        Some(Ok(Err(refused @ (SpliceError::Refused(_) | SpliceError::ListenerFull(_))))) => refused,
+        Some(_) | None => SpliceError::NoAnswer,
+    };
+    context.observer.ended(context.end(Err(error), finished));
+    context.record_end(Err(error));
+    let _ = recv.stop(VarInt::from_u32(ResetCode::GaveUp as u32));
+    error
 }
 
 async fn copy_both(
@@ -259,12 +200,12 @@ async fn copy_both(
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = context.observer.is_mllp_sender().then(|| MllpSender::new(&context.observer));
-    let unanswered = AtomicBool::new(context.opening != Opening::OwesAnswer);
+    let unanswered = AtomicBool::new(matches!(context.opening, Opening::AnsweredBy(_)));
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
     // Each is pinned where it is made: a future that is moved into another takes its room twice in every open stream.
     let outbound = pin!(async {
-        let result = engine_to_tunnel(&mut reader, send, context, mllp.as_ref()).await;
+        let result = engine_to_tunnel(&mut reader, send, context, mllp.as_ref(), &unanswered).await;
         unless_refused(&unanswered, result).await
     });
     let inbound = pin!(async {
@@ -275,6 +216,9 @@ async fn copy_both(
             unanswered.store(false, Relaxed);
             context.observer.accepted();
             context.record.opened();
+            if context.record.has_sent() {
+                context.traffic.taken();
+            }
             context.traffic.clear_problem();
         }
         tunnel_to_engine(&writer, recv, context, mllp.as_ref()).await
@@ -332,112 +276,10 @@ async fn unless_refused<T>(unanswered: &AtomicBool, result: Result<T, SpliceErro
     result
 }
 
-fn read_error(error: ReadError) -> SpliceError {
-    match error {
-        ReadError::Reset(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
-        ReadError::ConnectionLost(_)
-        | ReadError::ClosedStream
-        | ReadError::IllegalOrderedRead
-        | ReadError::ZeroRttRejected => SpliceError::TunnelLost,
-    }
-}
-
-fn write_error(error: WriteError) -> SpliceError {
-    match error {
-        WriteError::Stopped(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
-        WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
-            SpliceError::TunnelLost
-        }
-    }
-}
-
 async fn half_open_for_too_long(mllp: Option<&MllpSender<'_>>) {
     match mllp {
         Some(mllp) => mllp.half_open_for_too_long().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn engine_to_tunnel(
-    engine: &mut EngineReader<'_>,
-    send: &mut SendHalf,
-    context: &SpliceContext,
-    mllp: Option<&MllpSender<'_>>,
-) -> Result<(), SpliceError> {
-    if context.opening == Opening::OwesAnswer {
-        // Also an end or an error is something to read, and is seen below: the answer goes out before it.
-        let _ = timeout(ANSWER_PATIENCE, engine.readable()).await;
-        send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
-    }
-    let mut buffer = BytesMut::new();
-    let mut size = READ_SIZE;
-    let mut moved = 0;
-    let begun = Instant::now();
-    loop {
-        let count = engine.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
-        if count == 0 {
-            send.finish();
-            // One that was given bytes and closed in order has read them: it had a place.
-            let is_mute = moved == 0 && !context.record.has_received();
-            if is_mute && context.observer.role() == Role::Listener && begun.elapsed() < CLOSED_AT_ONCE {
-                context.engine_says.look_again();
-                context.traffic.note_problem(
-                    "our engine closed a connection at once without a byte: others use places of its listener, or its \
-                     limit is lower than the places that status shows",
-                );
-            }
-            if let Some(mllp) = mllp {
-                mllp.engine_finished();
-            }
-            return Ok(());
-        }
-        if let Some(mllp) = mllp {
-            mllp.engine_sends()?;
-        }
-        context.record.passed(context.observer.from_engine(&buffer));
-        if buffer.len() == buffer.capacity() {
-            size = (size * 2).min(MAX_READ_SIZE);
-        }
-        let was_message = moved < BULK_AFTER;
-        moved += count as u64;
-        if was_message && moved >= BULK_AFTER {
-            let _ = send.stream.set_priority(BULK_PRIORITY);
-        }
-        let chunk = buffer.split().freeze();
-        send.stream.write_chunk(chunk).await.map_err(write_error)?;
-        context.traffic.sent(count);
-        context.record.sent(count);
-    }
-}
-
-async fn tunnel_to_engine(
-    engine: &EngineWriter<'_>,
-    recv: &mut RecvStream,
-    context: &SpliceContext,
-    mllp: Option<&MllpSender<'_>>,
-) -> Result<(), SpliceError> {
-    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
-    loop {
-        let count = match recv.read_chunks(&mut chunks).await {
-            Ok(Some(count)) => count,
-            Ok(None) => break,
-            Err(error) => return Err(read_error(error)),
-        };
-        let mut moved = 0;
-        for chunk in &chunks[..count] {
-            context.record.passed(context.observer.from_tunnel(chunk));
-            moved += chunk.len();
-        }
-        if let Some(mllp) = mllp {
-            mllp.partner_answers();
-        }
-        engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
-        context.traffic.received(moved);
-        context.record.received(moved);
-    }
-    match mllp {
-        Some(mllp) => mllp.partner_finished().await,
-        None => engine.shutdown_write().map_err(|_| SpliceError::Engine),
     }
 }
 

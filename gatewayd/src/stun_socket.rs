@@ -1,5 +1,6 @@
 //! A UDP socket for STUN beside the tunnel's: what measures relays ([`crate::relay_probe`]) and looks at the network
-//! ([`crate::netcheck`]) must not be mixed up with what paths live from.
+//! ([`crate::netcheck`]) must not be mixed up with what paths live from. As there, an IPv4 server that is reached through a NAT64 has its own
+//! address.
 
 use std::{
     io,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use gateway_net::{nat64, udp::mapped};
 use gateway_proto::path::normalize;
 use tokio::{
     net::{UdpSocket, lookup_host},
@@ -44,11 +46,16 @@ impl StunSocket {
 
     /// What cannot be sent is not answered: that is noticed anyway.
     pub(crate) async fn send(&self, packet: &[u8], to: SocketAddr) {
-        let to = match to {
-            SocketAddr::V4(v4) if self.local.is_ipv6() => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-            SocketAddr::V4(_) | SocketAddr::V6(_) => to,
-        };
-        let _ = self.socket.send_to(packet, to).await;
+        if self.local.is_ipv4() {
+            let _ = self.socket.send_to(packet, to).await;
+            return;
+        }
+        let sent = self.socket.send_to(packet, mapped(to)).await;
+        if sent.is_err_and(|error| nat64::is_no_way(&error))
+            && let Some(translated) = nat64::translated(to)
+        {
+            let _ = self.socket.send_to(packet, translated).await;
+        }
     }
 
     /// The next packet; none: there was none until then.
@@ -59,7 +66,7 @@ impl StunSocket {
                 Err(_) => return None,
                 Ok(Ok((length, from))) => {
                     buffer.truncate(length);
-                    return Some((buffer, normalize(from)));
+                    return Some((buffer, nat64::plain(normalize(from))));
                 }
                 // An ICMP error of an earlier packet: others may still answer.
                 Ok(Err(_)) => {}
@@ -72,5 +79,5 @@ impl StunSocket {
 pub(crate) async fn resolve(servers: impl Iterator<Item = &str>, limit: Duration) -> Vec<Vec<SocketAddr>> {
     let found = join_all(servers.map(|server| timeout(limit, lookup_host(server)))).await;
     let addresses = found.into_iter().map(|found| found.ok().and_then(Result::ok).into_iter().flatten());
-    addresses.map(|addresses| addresses.map(normalize).collect()).collect()
+    addresses.map(|addresses| addresses.map(|address| nat64::plain(normalize(address))).collect()).collect()
 }

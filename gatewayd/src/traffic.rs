@@ -16,6 +16,7 @@ use gateway_proto::{
     id::ConnectionId,
     mllp::HashKey,
     observe::{Book, Protocol, Schedule, Silence},
+    places::NoPlace,
 };
 use tokio::time::Instant;
 
@@ -68,8 +69,8 @@ pub enum WaitFor {
     Tunnel,
     /// The far side's answer.
     Answer,
-    /// A place in our engine's listener, which has so many.
-    Place(u32),
+    /// A place in our engine's listener.
+    Place(NoPlace),
 }
 
 /// A stream that waits.
@@ -104,6 +105,16 @@ impl Traffic {
     /// Counts bytes towards the peer.
     pub fn sent(&self, bytes: usize) {
         self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+        self.last_sent_at.store(unix_ms(), Relaxed);
+    }
+
+    /// Counts bytes that went ahead of the far side's answer: they may still be refused, so nothing was sent as people mean it.
+    pub fn sent_ahead(&self, bytes: usize) {
+        self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The far side took what had gone ahead.
+    pub fn taken(&self) {
         self.last_sent_at.store(unix_ms(), Relaxed);
     }
 
@@ -168,7 +179,7 @@ impl Traffic {
         let what = match first.what {
             WaitFor::Tunnel => "the tunnel".to_owned(),
             WaitFor::Answer => "the partner's answer".to_owned(),
-            WaitFor::Place(most) => format!("a place in our engine's listener ({most} of {most} taken)"),
+            WaitFor::Place(places) => format!("a place in our engine's listener ({places})"),
         };
         let limit = first.until.saturating_duration_since(first.since).as_secs_f32();
         let text = format!("waiting for {what}, {:.1} s of {limit:.1} s", first.since.elapsed().as_secs_f32());
@@ -261,6 +272,15 @@ impl TrafficTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_went_ahead_of_the_answer_was_sent_when_the_far_side_took_it() {
+        let traffic = Traffic::default();
+        traffic.sent_ahead(10);
+        assert_eq!((traffic.bytes_sent.load(Relaxed), traffic.last_sent_at.load(Relaxed)), (10, 0));
+        traffic.taken();
+        assert_ne!(traffic.last_sent_at.load(Relaxed), 0);
+    }
 
     #[test]
     fn every_book_has_an_epoch_of_its_own_and_keeps_it() {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway_net::{log::LogFormat, secret_file};
-use gatewayd::config::{Config, ConfigError, NetworkError, ProxyChoice};
+use gatewayd::config::{Config, ConfigError, DEFAULT_SOCKET, NetworkError, ProxyChoice};
 
 fn fixtures(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config").join(kind);
@@ -45,12 +45,21 @@ fn the_example_is_accepted_and_says_what_the_defaults_are() {
     let text = fs::read_to_string(&example).unwrap();
     let defaults = Config::parse(&example, "state_dir = \"/var/lib/gatewayd\"").unwrap();
     assert_eq!(Config::parse(&example, &text).unwrap(), defaults);
+    assert_eq!(defaults.socket, Path::new(DEFAULT_SOCKET), "where gateway-ctl and `gatewayd enroll` look");
     // With every comment sign of a setting taken away, it still says the defaults, apart from what is off by default.
     let uncommented: String =
         text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
     let complete = Config::parse(&example, &uncommented).unwrap();
     assert!(complete.metrics_listen.is_some() && complete.engine.is_some());
     assert_eq!(Config { metrics_listen: None, engine: None, ..complete }, defaults);
+}
+
+#[test]
+fn a_stream_waits_for_a_place_for_less_time_than_its_sender_waits_for_the_answer() {
+    let listener = |hold| Config::parse(Path::new("f"), &format!("state_dir = \"/s\"\n[listener]\nhold = \"{hold}\""));
+    assert_eq!(listener("4s").unwrap().listener.hold, Duration::from_secs(4));
+    let refused = listener("4100ms").unwrap_err().to_string();
+    assert!(refused.contains("from \"0s\" to \"4s\""), "{refused}");
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl DaemonControl for Daemon {
             connections: vec![],
             engine: None,
             audit: None,
+            runs_twice: None,
             socket: None,
             port_mapping: None,
         }

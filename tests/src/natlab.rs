@@ -16,7 +16,9 @@
 //! file of every namespace. What the routers do is in `rules`; what that makes possible, in [`RouterKind::best_rung`].
 //! Names of namespaces carry our process id, so that labs do not meet; everything goes on drop. Needs root.
 
+mod address;
 mod kind;
+mod links;
 mod mapper;
 mod matrix;
 mod proxy;
@@ -27,11 +29,12 @@ mod wire;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use address::{Address, carrier_lan, v6};
 use anyhow::{Context, ensure};
 
 pub use kind::{RouterKind, Rung};
@@ -43,7 +46,7 @@ pub use way::Way;
 pub use wire::BadWire;
 
 use crate::{
-    netns::{batch, inside, ip, nft, remove, sysctl},
+    netns::{inside, ip, nft, remove, sysctl},
     platform::{GatewayOptions, Placement},
 };
 
@@ -71,51 +74,6 @@ struct LabSite {
     _proxy: Option<Proxy>,
     _mapper: Option<Mapper>,
     wire: Option<BadWire>,
-}
-
-/// The two addresses of a machine; where a kind of site has only one, the other is not configured.
-#[derive(Debug, Clone, Copy)]
-struct Address {
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
-}
-
-impl Address {
-    /// Of a service on the internet.
-    fn service(index: u8) -> Self {
-        Self { v4: Ipv4Addr::new(198, 51, 100, 4 * index + 2), v6: v6(0, index, 2) }
-    }
-
-    /// Of the outermost router of a site.
-    fn wan(index: u8) -> Self {
-        Self { v4: Ipv4Addr::new(203, 0, 113, 4 * index + 2), v6: v6(1, index, 2) }
-    }
-
-    /// Of the gateway of a site.
-    fn site(kind: RouterKind, index: u8) -> Self {
-        if kind == RouterKind::Public {
-            return Self::wan(index);
-        }
-        let v4 = match kind == RouterKind::Firewall {
-            true => Ipv4Addr::new(192, 0, 2, 4 * index + 2),
-            false => Ipv4Addr::new(10, index + 1, 0, 2),
-        };
-        Self { v4, v6: v6(2, index, 2) }
-    }
-
-    /// The other end of its link.
-    fn gateway(self) -> Self {
-        Self { v4: Ipv4Addr::from(u32::from(self.v4) - 1), v6: Ipv6Addr::from(u128::from(self.v6) - 1) }
-    }
-}
-
-fn v6(net: u16, index: u8, host: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, net, index.into(), 0, 0, 0, host)
-}
-
-/// Between a carrier and its customer: both ends.
-fn carrier_lan(index: u8) -> (Ipv4Addr, Ipv4Addr) {
-    (Ipv4Addr::new(100, 64, index, 1), Ipv4Addr::new(100, 64, index, 2))
 }
 
 impl NatLab {
@@ -302,98 +260,6 @@ impl NatLab {
         fs::write(etc(&name).join("hosts"), hosts)?;
         Ok(name)
     }
-
-    /// Between the core and the outermost machine of a site.
-    fn uplink(
-        &mut self,
-        index: u8,
-        device: &str,
-        lower: (&str, &str),
-        families: (bool, bool),
-        bad_wire: Option<&str>,
-    ) -> anyhow::Result<Option<BadWire>> {
-        let core = self.name("core");
-        self.wired(&format!("h{index}"), (&core, device), lower, Address::wan(index), families, bad_wire)
-    }
-
-    /// A link, with a hop called `hop` in the middle if the wire is to be bad.
-    fn wired(
-        &mut self,
-        hop: &str,
-        upper: (&str, &str),
-        lower: (&str, &str),
-        address: Address,
-        families: (bool, bool),
-        bad_wire: Option<&str>,
-    ) -> anyhow::Result<Option<BadWire>> {
-        let Some(settings) = bad_wire else {
-            self.link(upper, lower, address, families)?;
-            return Ok(None);
-        };
-        let hop = self.namespace(hop)?;
-        for (end, own) in [(upper, "outer"), (lower, "inner")] {
-            veth(end, (&hop, own))?;
-            batch(&hop, &format!("link set {own} up\n"))?;
-            // A packet socket sees frames as they are handed over: they must be whole, and no longer than the wire allows.
-            inside(end.0, &["ethtool", "-K", end.1, "tx", "off"])?;
-        }
-        self.address(upper, lower, address, families)?;
-        Ok(Some(BadWire::start(&hop, settings)?))
-    }
-
-    /// A link with addresses of the wanted families (IPv4, IPv6), and the way out over it.
-    fn link(
-        &self,
-        upper: (&str, &str),
-        lower: (&str, &str),
-        address: Address,
-        families: (bool, bool),
-    ) -> anyhow::Result<()> {
-        veth(upper, lower)?;
-        self.address(upper, lower, address, families)
-    }
-
-    fn address(
-        &self,
-        upper: (&str, &str),
-        lower: (&str, &str),
-        address: Address,
-        (v4, v6): (bool, bool),
-    ) -> anyhow::Result<()> {
-        let gateway = address.gateway();
-        for ((namespace, device), own, way_out) in [(upper, gateway, None), (lower, address, Some(gateway))] {
-            let mut lines = format!("link set {device} up\n");
-            if v4 {
-                lines += &format!("addr add {}/30 dev {device}\n", own.v4);
-            }
-            if v6 {
-                lines += &format!("addr add {}/64 dev {device} nodad\n", own.v6);
-            }
-            if let Some(way_out) = way_out {
-                if v4 {
-                    lines += &format!("route add default via {}\n", way_out.v4);
-                }
-                if v6 {
-                    lines += &format!("route add default via {}\n", way_out.v6);
-                }
-            }
-            batch(namespace, &lines)?;
-        }
-        Ok(())
-    }
-
-    /// Sites with public addresses behind a router: the core must know the way.
-    fn route_back(&self, kind: RouterKind, index: u8, core: &str, device: &str) -> anyhow::Result<()> {
-        let (site, wan) = (Address::site(kind, index), Address::wan(index));
-        let mut lines = String::new();
-        if kind == RouterKind::Firewall {
-            lines += &format!("route add {}/32 via {} dev {device}\n", site.v4, wan.v4);
-        }
-        if kind.has_ipv6() {
-            lines += &format!("route add {}/128 via {} dev {device}\n", site.v6, wan.v6);
-        }
-        if lines.is_empty() { Ok(()) } else { batch(core, &lines) }
-    }
 }
 
 impl Drop for NatLab {
@@ -406,30 +272,7 @@ impl Drop for NatLab {
     }
 }
 
-fn veth(one: (&str, &str), other: (&str, &str)) -> anyhow::Result<()> {
-    ip(&["link", "add", one.1, "netns", one.0, "type", "veth", "peer", "name", other.1, "netns", other.0])
-}
-
 /// What `ip netns exec` lays over /etc.
 fn etc(namespace: &str) -> PathBuf {
     Path::new("/etc/netns").join(namespace)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_machines_of_a_lab_share_an_address() {
-        let mut seen = std::collections::BTreeMap::new();
-        for index in 0..MAX_SITES {
-            for kind in [RouterKind::Firewall, RouterKind::PortFilter] {
-                let site = Address::site(kind, index);
-                seen.entry(IpAddr::from(site.v4)).or_insert_with(Vec::new).push((kind, index));
-                assert_eq!(u128::from(site.v6) - u128::from(site.gateway().v6), 1, "{site:?}");
-            }
-            seen.entry(Address::wan(index).v4.into()).or_default().push((RouterKind::Public, index));
-        }
-        assert!(seen.values().all(|owners| owners.len() == 1), "{seen:?}");
-    }
 }

@@ -132,7 +132,8 @@ impl Challenged {
             | RelayFrame::PeerAbsent { .. }
             | RelayFrame::Restarting { .. }
             | RelayFrame::UdpSession { .. }
-            | RelayFrame::SlotBound(_) => bail!("neither admitted nor refused"),
+            | RelayFrame::SlotBound(_)
+            | RelayFrame::LimitReached(_) => bail!("neither admitted nor refused"),
         }
     }
 

@@ -96,6 +96,7 @@ impl IntoResponse for ApiError {
             | ServiceError::OidcRequired(_)
             | ServiceError::EnrollmentCode(_)
             | ServiceError::Replay(_)
+            | ServiceError::RunsTwice(_)
             | ServiceError::OtherKey(_)
             | ServiceError::OtherStorageKey
             | ServiceError::Storage(_)
@@ -124,7 +125,9 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::IdempotencyKey(_) => (StatusCode::CONFLICT, "idempotency_key"),
         ServiceError::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
         ServiceError::Unconditional => (StatusCode::UNPROCESSABLE_ENTITY, "unconditional"),
-        ServiceError::WrongState(_) | ServiceError::Blocked(_) => (StatusCode::CONFLICT, "wrong_state"),
+        ServiceError::WrongState(_) | ServiceError::Blocked(_) | ServiceError::RunsTwice(_) => {
+            (StatusCode::CONFLICT, "wrong_state")
+        }
         ServiceError::Unauthenticated(_) | ServiceError::Refused(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
         ServiceError::TotpRequired => (StatusCode::UNAUTHORIZED, "totp_required"),
         ServiceError::Provider(ProviderError::Unreachable(_) | ProviderError::Answer(_)) => {

@@ -9,8 +9,9 @@ mod end;
 mod greeting;
 mod newest;
 mod tellings;
+mod twice;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use axum::{
     extract::{
@@ -24,6 +25,7 @@ use gateway_proto::{
     api::gateway::{HEARTBEAT_SECS, SILENCE_SECS, WATCH_PROTOCOL, WatchEvent, WatchRequest},
     id::{ConnectionId, RelayId},
     identity::GatewayPublicKey,
+    twice::Instance,
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until};
@@ -36,7 +38,7 @@ use self::{
 };
 use super::{App, extract::after_scheme, problem::ApiResult};
 use crate::{
-    service::{GatewayCaller, Proof, ServiceError, WatchStart},
+    service::{GatewayCaller, Proof, ServiceError, Stranger, WatchStart},
     watchers::{Signal, WatchSession},
 };
 
@@ -58,6 +60,7 @@ const MESSAGE_BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
 /// Opens a watch.
 pub(super) async fn watch(
     State(app): State<App>,
+    from: Stranger,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> ApiResult<Response> {
@@ -75,16 +78,17 @@ pub(super) async fn watch(
         tracker.track_future(async move {
             match start {
                 WatchStart::Removed => farewell(socket).await,
-                WatchStart::Enrolled(caller, proof) => run(app, caller, proof, socket).await,
+                WatchStart::Enrolled(caller, proof) => run(app, caller, proof, from.address, socket).await,
             }
         })
     }))
 }
 
-async fn run(app: App, caller: GatewayCaller, proof: Proof, mut socket: WebSocket) {
+async fn run(app: App, caller: GatewayCaller, proof: Proof, from: IpAddr, mut socket: WebSocket) {
     let session = app.service.watchers().next_session();
     // Until it has said hello, it takes nobody's place: its proof may have been used before.
-    let greeted = hello(&app, &caller, proof, session, &mut socket).await;
+    let greeted = hello(&app, &caller, proof, session, from, &mut socket).await;
+    let instance = greeted.as_ref().ok().and_then(|greeted| greeted.instance);
     let (end, unfinished) = match greeted {
         Ok(greeted) => {
             let (end, unfinished) = watch_on(&app, caller, session, greeted, &mut socket).await;
@@ -101,11 +105,15 @@ async fn run(app: App, caller: GatewayCaller, proof: Proof, mut socket: WebSocke
     match end {
         End::Lost => {}
         End::Removed => farewell(socket).await,
+        End::RunsTwice(told) => {
+            app.metrics.second_refused();
+            twice::refuse(socket, *told).await;
+        }
         End::Close(code, reason) => close(&mut socket, code, reason).await,
     }
     let Some(unfinished) = unfinished else { return };
     unfinished.finish(&app, &caller).await;
-    if let Err(error) = app.service.gateway_left(&caller, session, ended_at).await {
+    if let Err(error) = app.service.gateway_left(&caller, session, ended_at, instance).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot note when a gateway was last seen");
     }
 }
@@ -119,6 +127,7 @@ async fn watch_on(
     socket: &mut WebSocket,
 ) -> (End, Unfinished) {
     let session = app.service.watchers().enter(caller.server, session, app.service.clock().unix_secs());
+    session.is_of(greeted.instance);
     app.metrics.watches(app.service.watchers().count());
     tracing::info!(server = %caller.server, key = %caller.key.short(), "gateway watches");
     let mut watch = Watch {
@@ -138,6 +147,9 @@ async fn watch_on(
         under_way: None,
         token_due: Instant::now(),
         audit: AuditWatch::default(),
+        instance: greeted.instance,
+        stands_in: false,
+        told_of_second: 0,
         messages: RateLimiter::direct(Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST)),
     };
     let end = match watch.drive(socket).await {
@@ -178,12 +190,19 @@ struct Watch {
     under_way: Option<UnderWay>,
     token_due: Instant,
     audit: AuditWatch,
+    /// Which process of the gateway it is; none: it does not say.
+    instance: Option<Instance>,
+    /// It was refused lately, and is here because another process left.
+    stands_in: bool,
+    /// When another process was refused last of which it knows.
+    told_of_second: u64,
     messages: DefaultDirectRateLimiter,
 }
 
 enum Step {
     Stop,
     Signal(bool),
+    Asked,
     Message(Option<Result<Message, axum::Error>>),
     Tell,
     Told(Told),
@@ -203,6 +222,7 @@ impl Watch {
                 Step::Stop => return Err(End::Close(RESTART, "the control plane stops")),
                 Step::Silent | Step::Signal(false) => return Err(End::Lost),
                 Step::Signal(true) => self.signal(socket).await?,
+                Step::Asked => self.ask_for_life(socket).await?,
                 Step::Message(message) => {
                     if self.message(message).await? {
                         self.heartbeat(socket).await?;
@@ -252,6 +272,8 @@ impl Watch {
             biased;
             () = self.app.shutdown.requested() => Step::Stop,
             changed = self.session.changes.changed() => Step::Signal(changed.is_ok()),
+            // Of one that was replaced nobody asks.
+            Ok(()) = self.session.asked.changed() => Step::Asked,
             told = written(&mut self.under_way) => Step::Told(told),
             () = sleep_until(tell_at.unwrap_or(heartbeat_due)), if tell_at.is_some() => Step::Tell,
             message = socket.recv(), if reads => Step::Message(message),
@@ -289,8 +311,13 @@ impl Watch {
     async fn message(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<bool, End> {
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+            Some(Ok(Message::Ping(_))) => {
                 self.heard();
+                return Ok(false);
+            }
+            Some(Ok(Message::Pong(answer))) => {
+                self.heard();
+                self.answered(&answer);
                 return Ok(false);
             }
             Some(Ok(Message::Binary(_))) => return Err(End::Close(POLICY_VIOLATION, "text messages only")),

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use gateway_proto::id::{ApiTokenId, OrganizationId};
+use gateway_proto::{
+    api::platform::Role,
+    id::{ApiTokenId, OrganizationId},
+};
 
 use super::{
     Claim, Condition, ServiceError, ServiceResult,
@@ -81,6 +84,14 @@ impl Actor {
             return Ok(());
         }
         Err(ServiceError::Forbidden("this is not for API tokens: sign in for it".to_owned()))
+    }
+
+    /// Refuses to give a role above the own one, to a user or with an invitation.
+    pub(super) fn may_give(&self, role: Role) -> ServiceResult<()> {
+        if permission::may_manage(self.user.role, role) {
+            return Ok(());
+        }
+        Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()))
     }
 
     pub(super) fn id(&self) -> OrganizationId {

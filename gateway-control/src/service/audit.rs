@@ -15,9 +15,11 @@ use super::{
     permission::Act,
     work::Who,
 };
-use crate::storage::{AuditFilter, AuditRow, StorageResult, Transaction};
+use crate::{
+    clock::DAY_SECS,
+    storage::{AuditFilter, AuditRow, StorageResult, Transaction},
+};
 
-const DAY_SECS: u64 = 24 * 3600;
 /// Entries that are looked at for the chains to shorten, and entries of each that one transaction removes.
 const LOOKED_AT: u32 = 1_000;
 const ENTRIES: u32 = 500;

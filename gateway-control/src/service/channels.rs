@@ -9,6 +9,7 @@ use gateway_proto::{
         values::MAX_TEXT,
     },
     id::{AgreementId, ChannelId, OrganizationId},
+    names,
     peering::{AgreementStatus, GrantAct, Side},
     policy::HL7V2_MLLP,
 };
@@ -63,7 +64,7 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let mut row = own_channel(work.tx(), actor.id(), id).await?;
         actor.check_match(&show(row.clone()))?;
-        if body.engine.is_some() && body.engine_channel.is_some() {
+        if body.engine.is_some() && body.engine_channel.as_ref().is_some_and(|wanted| !wanted.is_empty()) {
             let fault = "engine and engine_channel exclude each other: the one follows from the other";
             return Err(ServiceError::Invalid(fault.to_owned()));
         }
@@ -74,6 +75,9 @@ impl Service {
         if let Some(engine) = &body.engine {
             row.engine = validate::engine(engine)?;
         }
+        if row.engine != before.engine && body.engine_channel.is_none() {
+            work.follows_no_engine(&before).await?;
+        }
         if let Some(public_name) = &body.public_name {
             row.public_name = validate::renamed("public_name", &row.public_name, public_name)?;
         }
@@ -81,7 +85,8 @@ impl Service {
             row.public_description =
                 validate::reworded("public_description", &row.public_description, description, MAX_TEXT)?;
         }
-        let bound = match &body.engine_channel {
+        let bound = match body.engine_channel.as_deref() {
+            Some("") => work.unbind_engine_channel(&row).await?,
             Some(engine_channel) => work.bind_engine_channel(&mut row, engine_channel).await?,
             None => None,
         };
@@ -92,6 +97,10 @@ impl Service {
         if row == before && bound.is_none() {
             work.unchanged().await?;
             return Ok(show(row));
+        }
+        // What was published twice before stays; everything else about it may change.
+        if row.published && (!before.published || row.public_name != before.public_name) {
+            work.public_name_is_free(&row).await?;
         }
         let (bound_before, bound) = bound.unwrap_or_default();
         let mut connections = work.open_connections_of_server(row.server).await?;
@@ -207,9 +216,28 @@ impl Work {
             created_at: self.now,
             removed_at: None,
         };
+        if row.published {
+            self.public_name_is_free(&row).await?;
+        }
         self.insert_channel(&row).await.or_conflict(|| name_taken(&row.name))?;
         self.audit(&[organization], "channel.create", row.id, row.name.clone()).await?;
         Ok(row)
+    }
+
+    /// Partners choose by public name: two of one server that look the same cannot be told apart.
+    async fn public_name_is_free(&mut self, row: &ChannelRow) -> ServiceResult<()> {
+        let wanted = names::fold(&row.public_name);
+        let channels = self.channels_of_server(row.server).await?;
+        let other = channels
+            .iter()
+            .find(|other| other.id != row.id && other.published && names::fold(&other.public_name) == wanted);
+        match other {
+            Some(other) => Err(ServiceError::Conflict(format!(
+                "this server publishes its channel '{}' as '{}' already: choose another public name, or withdraw that one first",
+                other.name, other.public_name
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Removes a channel with everything that stands on it.
@@ -243,7 +271,8 @@ pub(super) fn show(row: ChannelRow) -> Channel {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use gateway_proto::id::ServerId;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::test_world::World;
@@ -277,5 +306,46 @@ mod tests {
             assert!(matches!(update(refused).await, Err(ServiceError::Invalid(_))));
         }
         assert!(update(json!({"public_name": "Klinik"})).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_publishes_each_public_name_once_and_what_was_published_twice_before_stays() {
+        let world = World::open().await;
+        let service = &world.service;
+        let actor = service.authenticate(&world.session.token.0, "").await.unwrap();
+        let server = async |name: &str| {
+            service.create_server(&actor, serde_json::from_value(json!({"name": name})).unwrap()).await.unwrap().id
+        };
+        let (lab, ward) = (server("lab").await, server("ward").await);
+        let create = async |server: ServerId, name: &str, public_name: Option<&str>| {
+            let body =
+                json!({"server_id": server, "name": name, "engine": "127.0.0.1:6661", "public_name": public_name});
+            service.create_channel(&actor, serde_json::from_value(body).unwrap()).await
+        };
+        let refused = |result: ServiceResult<Channel>| {
+            let Err(ServiceError::Conflict(text)) = &result else { panic!("{result:?}") };
+            assert!(text.contains("its channel 'adt' as 'ADT feed'"), "{text}");
+        };
+        let adt = create(lab, "adt", Some("ADT feed")).await.unwrap();
+        refused(create(lab, "second", Some("adt FEED")).await);
+        assert!(create(ward, "adt", Some("ADT feed")).await.is_ok(), "of another server");
+        let hidden = create(lab, "hidden", None).await.unwrap();
+        let update = async |id: ChannelId, body: Value| {
+            let body: UpdateChannel = serde_json::from_value(body).unwrap();
+            service.update_channel(&actor, id, body).await
+        };
+        refused(update(hidden.id, json!({"public_name": "ADT feed", "published": true})).await);
+        assert!(update(hidden.id, json!({"public_name": "ADT feed"})).await.is_ok(), "nobody sees it");
+        refused(update(hidden.id, json!({"published": true})).await);
+
+        // From before such names were refused.
+        let mut tx = service.storage.begin().await.unwrap();
+        let mut row = tx.channel(hidden.id).await.unwrap().unwrap();
+        row.published = true;
+        tx.update_channel(&row).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(update(hidden.id, json!({"engine": "127.0.0.1:6662"})).await.is_ok());
+        assert!(update(adt.id, json!({"published": false})).await.is_ok());
+        assert!(update(hidden.id, json!({"public_name": "Visits"})).await.is_ok());
     }
 }

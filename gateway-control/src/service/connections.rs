@@ -5,7 +5,7 @@ mod show;
 use gateway_proto::{
     api::{Page, platform::Connection},
     id::{ConnectionId, OrganizationId},
-    peering::{ConnectionAct, GrantAct, Side, in_place, next},
+    peering::{ConnectionAct, ConnectionStatus, GrantAct, Side, in_place, next},
 };
 
 use self::show::{grant_of, status_under};
@@ -222,15 +222,21 @@ impl Work {
         Ok(row)
     }
 
-    /// The same as a consequence of something else, which both sides find in their logs.
+    /// The same as a consequence of something else, which both sides find in their logs. One that time has ended, written
+    /// down or not, has expired, and its grant with it, whatever goes from under it afterwards.
     pub(super) async fn close_connection(
         &mut self,
         row: ConnectionRow,
-        act: ConnectionAct,
-        grant_act: Option<GrantAct>,
-        side: Side,
+        mut act: ConnectionAct,
+        mut grant_act: Option<GrantAct>,
+        mut side: Side,
     ) -> ServiceResult<()> {
         let before = row.status;
+        let grant = grant_of(self.tx(), &row).await?;
+        if status_under(&row, grant.as_ref(), self.now) == ConnectionStatus::Expired {
+            (act, side) = (ConnectionAct::Expire, Side::System);
+            grant_act = grant_act.map(|_| GrantAct::Expire);
+        }
         let row = self.end_connection(row, act, grant_act, side).await?;
         let changes = changes(&[("status", &before, &row.status)]);
         let organizations = [row.sender.organization, row.listener.organization];

@@ -17,13 +17,14 @@ use gateway_proto::{
 
 use super::{
     Actor, Credential, Service, ServiceError, ServiceResult, Stranger, Work,
-    accounts::{email_taken, organization_of},
     desk::Aside,
     digest,
     error::OrConflict,
+    organizations::organization_of,
     page::{Paging, page},
     password::Payer,
     permission::{self, Act},
+    users::email_taken,
     validate,
     work::Who,
 };
@@ -129,9 +130,7 @@ impl Service {
     pub async fn create_invitation(&self, actor: &Actor, body: CreateInvitation) -> ServiceResult<CreatedInvitation> {
         actor.may(Act::ManageUsers)?;
         actor.in_person()?;
-        if !permission::may_manage(actor.user.role, body.role) {
-            return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
-        }
+        actor.may_give(body.role)?;
         let mut work = self.work_of(actor).await?;
         let created = work.invite(actor, actor.id(), body).await?;
         work.commit().await?;

@@ -3,6 +3,9 @@
 //! The rules are `gateway_proto::balance`. A round costs what was reported since the last one, and the connections whose
 //! comparison is open; it is idempotent. Several replicas may take part: each enters what its own watchers report.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use gateway_proto::{
@@ -11,7 +14,7 @@ use gateway_proto::{
     id::ConnectionId,
 };
 
-use super::{Service, ServiceResult, work::Who, work::Work};
+use super::{Service, ServiceError, ServiceResult, work::Who, work::Work};
 use crate::{
     storage::{ConnectionRow, DeliveryRow, Transaction},
     watchers::Told,
@@ -31,17 +34,41 @@ impl Service {
         concerned.extend(self.open_deliveries().await?);
         let concerned: Vec<_> = concerned.into_iter().collect();
         for batch in concerned.chunks(BATCH) {
-            let mut work = self.work(Who::System).await?;
-            let mut read = Vec::with_capacity(batch.len());
-            for connection in batch {
-                let told = self.watchers.told(*connection);
-                self.prove(&mut work, *connection, &told).await?;
-                read.push((*connection, told));
+            match self.prove_all(batch).await {
+                Ok(()) => {}
+                Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
+                Err(_) => self.prove_each(batch).await?,
             }
-            work.commit().await?;
-            for (connection, told) in read {
-                self.watchers.entered(connection, &told);
+        }
+        Ok(())
+    }
+
+    /// One of them cannot be proved: the others, and those that come after them, shall not suffer for it.
+    async fn prove_each(&self, batch: &[ConnectionId]) -> ServiceResult<()> {
+        for connection in batch {
+            match self.prove_all(&[*connection]).await {
+                Ok(()) => {}
+                Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(%connection, error, "the delivery of a connection cannot be proved");
+                }
             }
+        }
+        Ok(())
+    }
+
+    async fn prove_all(&self, batch: &[ConnectionId]) -> ServiceResult<()> {
+        let mut work = self.work(Who::System).await?;
+        let mut read = Vec::with_capacity(batch.len());
+        for connection in batch {
+            let told = self.watchers.told(*connection);
+            self.prove(&mut work, *connection, &told).await?;
+            read.push((*connection, told));
+        }
+        work.commit().await?;
+        for (connection, told) in read {
+            self.watchers.entered(connection, &told);
         }
         Ok(())
     }
@@ -52,7 +79,7 @@ impl Service {
     }
 
     async fn open_deliveries(&self) -> ServiceResult<Vec<ConnectionId>> {
-        let mut tx = self.storage.read().await?;
+        let mut tx = self.storage.read_for_gateways().await?;
         let mut open: Vec<ConnectionId> = Vec::new();
         loop {
             let after = open.last().map(ToString::to_string).unwrap_or_default();
@@ -96,14 +123,14 @@ impl Service {
         if is_known {
             event = delivery.balance.handle_tallies(&delivery.sender, &delivery.listener, now, &times);
         }
-        // An end that has been out of reach for long is not waited for: its next report opens the comparison again.
+        // An end that has been out of reach for long is not waited for: its next report opens the comparison again. But one that
+        // watches at another replica and was idle is only heard while the comparison is open: it has its time from what was counted last.
         let forgotten = now.saturating_sub(FORGOTTEN_SECS.max(self.settings.delivery.interval_secs * 10));
-        let is_lost = [&delivery.sender, &delivery.listener].iter().any(|tally| tally.confirmed_at() < forgotten);
-        delivery.is_open = if is_known {
-            delivery.balance.is_open(&delivery.sender, &delivery.listener, now, &times)
-        } else {
-            !is_lost
-        };
+        let ends = [&delivery.sender, &delivery.listener];
+        let is_idle = ends.iter().all(|tally| tally.changed_at() < forgotten);
+        let is_lost = is_idle && ends.iter().any(|tally| tally.confirmed_at() < forgotten);
+        delivery.is_open =
+            if is_known { delivery.balance.is_open(&delivery.sender, &delivery.listener, &times) } else { !is_lost };
         if let Some(event) = event {
             announce(work, &row, event).await?;
         }
@@ -139,6 +166,7 @@ pub(super) async fn shown(tx: &mut dyn Transaction, id: ConnectionId) -> Service
         listener_answers: row.listener.answers(),
         alarm: row.balance.alarm(),
         written_off: row.balance.written_off(),
+        explained: row.balance.explained(),
     }))
 }
 

@@ -20,13 +20,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use gateway_proto::{
     audit::heads::ReportedHead,
     id::{ApiTokenId, OrganizationId, UserId},
+    twice::Instance,
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Mutex as Turn, oneshot};
 
 pub(super) use self::notes::Changed;
 use self::waiting::Waiting;
-use super::{GatewayCaller, Proof, Service, ServiceError, ServiceResult, backlog::ENTRIES_AT_ONCE, work::Who};
+use super::{
+    GatewayCaller, Newcomer, Proof, Service, ServiceError, ServiceResult, backlog::ENTRIES_AT_ONCE, work::Who,
+};
 
 /// Notes in one transaction at most, so that people's changes never wait for long.
 const NOTES_AT_ONCE: usize = 50;
@@ -38,8 +41,8 @@ const ASIDES_WAITING: usize = 1_000;
 /// What a gateway tells.
 #[derive(Debug, Clone)]
 pub(super) enum Note {
-    /// It watches with this session from now on and has this revision in force.
-    Hello { proof: Proof, session: u64, revision: u64, version: String },
+    /// It watches with this session from now on and has this revision in force; none: it does not say which process it is.
+    Hello { proof: Proof, session: u64, revision: u64, version: String, newcomer: Option<Newcomer> },
     /// It has put a policy into force.
     Applied { revision: u64 },
     /// It has told what it has in force, and more waited for that than one transaction does.
@@ -47,7 +50,7 @@ pub(super) enum Note {
     /// An older watch of it reported this head of its audit log last.
     Head(ReportedHead),
     /// The watch with this session ended; it was heard last then, and reported this head of its audit log last.
-    Left { session: u64, last_heard: u64, head: Option<ReportedHead> },
+    Left { session: u64, last_heard: u64, head: Option<ReportedHead>, instance: Option<Instance> },
 }
 
 /// What is noted beside an answer.
@@ -217,29 +220,39 @@ impl Service {
         match self.write_together(&taken).await {
             Ok(written) => self.desk.settle(taken, written),
             Err(error) if for_others(&error).is_some() => {
-                // Whoever waits behind them would wait for the database as long again, only to hear the same.
-                for (_, matter) in taken.into_iter().chain(self.desk.take_told()) {
-                    matter.answer(Err(for_others(&error).unwrap_or(ServiceError::Busy)));
-                }
+                self.give_up(taken, &error);
                 false
             }
-            // One of them cannot be written: the others shall not suffer for it.
-            Err(_) => {
-                let mut goes_on = false;
-                for one in taken {
-                    let written = self.write_together(std::slice::from_ref(&one)).await;
-                    match written {
-                        Ok(written) => goes_on |= self.desk.settle(vec![one], written),
-                        Err(error) => one.1.answer(Err(error)),
-                    }
+            Err(_) => self.write_each(taken).await,
+        }
+    }
+
+    /// One of them cannot be written: the others shall not suffer for it. Whether something was put back.
+    async fn write_each(&self, taken: Vec<Taken>) -> bool {
+        let (mut goes_on, mut rest) = (false, taken.into_iter());
+        while let Some(one) = rest.next() {
+            let written = self.write_together(std::slice::from_ref(&one)).await;
+            match written {
+                Ok(written) => goes_on |= self.desk.settle(vec![one], written),
+                Err(error) if for_others(&error).is_some() => {
+                    self.give_up(std::iter::once(one).chain(rest), &error);
+                    return false;
                 }
-                goes_on
+                Err(error) => one.1.answer(Err(error)),
             }
+        }
+        goes_on
+    }
+
+    /// Whoever waits behind them would wait for the database as long again, only to hear the same.
+    fn give_up(&self, taken: impl IntoIterator<Item = Taken>, error: &ServiceError) {
+        for (_, matter) in taken.into_iter().chain(self.desk.take_told()) {
+            matter.answer(Err(for_others(error).unwrap_or(ServiceError::Busy)));
         }
     }
 
     /// One transaction, which ends when it has changed enough: what came of as many as it got to. A note that is refused leaves
-    /// nothing in it.
+    /// nothing in it but who was refused the place of its gateway.
     async fn write_together(&self, taken: &[Taken]) -> ServiceResult<Vec<Written>> {
         let mut work = self.work(Who::System).await?;
         let mut written = Vec::with_capacity(taken.len());
@@ -257,7 +270,9 @@ impl Service {
                     changed += connections;
                     if is_all { Written::Done(Ok(())) } else { Written::Part }
                 }
-                Err(refusal @ (ServiceError::Replay(_) | ServiceError::Invalid(_))) => Written::Done(Err(refusal)),
+                Err(refusal @ (ServiceError::Replay(_) | ServiceError::Invalid(_) | ServiceError::RunsTwice(_))) => {
+                    Written::Done(Err(refusal))
+                }
                 Err(error) => return Err(error),
             });
         }

@@ -190,36 +190,33 @@ impl Service {
 impl Work {
     /// The device that an organization is itself.
     pub(super) async fn add_device_of_organization(&mut self, organization: &OrganizationRow) -> ServiceResult<()> {
-        let row = DeviceRow {
-            id: itself(organization.id),
-            organization: Some(organization.id),
-            kind: DeviceKind::Application,
-            name: organization.name.clone(),
+        let row =
+            self.bare_device(itself(organization.id), organization.id, DeviceKind::Application, &organization.name);
+        Ok(self.insert_device(&row).await?)
+    }
+
+    /// The device that a server is.
+    pub(super) async fn add_device_of_server(&mut self, server: &ServerRow) -> ServiceResult<()> {
+        let id = DeviceId::from_bytes(server.id.to_bytes());
+        let bare = self.bare_device(id, server.organization, DeviceKind::Server, &server.name);
+        let row = DeviceRow { server: Some(server.id), ..bare };
+        Ok(self.insert_device(&row).await?)
+    }
+
+    /// A device that something else is, with that one's name and nothing of its own.
+    fn bare_device(&self, id: DeviceId, organization: OrganizationId, kind: DeviceKind, name: &str) -> DeviceRow {
+        DeviceRow {
+            id,
+            organization: Some(organization),
+            kind,
+            name: name.to_owned(),
             description: String::new(),
             server: None,
             behaviors: Vec::new(),
             linkable_by: LinkableBy::Organization,
             created_at: self.now,
             removed_at: None,
-        };
-        Ok(self.insert_device(&row).await?)
-    }
-
-    /// The device that a server is.
-    pub(super) async fn add_device_of_server(&mut self, server: &ServerRow) -> ServiceResult<()> {
-        let row = DeviceRow {
-            id: DeviceId::from_bytes(server.id.to_bytes()),
-            organization: Some(server.organization),
-            kind: DeviceKind::Server,
-            name: server.name.clone(),
-            description: String::new(),
-            server: Some(server.id),
-            behaviors: Vec::new(),
-            linkable_by: LinkableBy::Organization,
-            created_at: self.now,
-            removed_at: None,
-        };
-        Ok(self.insert_device(&row).await?)
+        }
     }
 
     /// A server was removed: the device it is goes, those its gateway reached are reached by nobody.

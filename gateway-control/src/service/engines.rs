@@ -132,6 +132,29 @@ impl Service {
 }
 
 impl Work {
+    /// Refuses to move a channel by hand that follows the engine: the policy would name a channel of the engine and a port
+    /// that is not this one's, until the engine's next news set it right again.
+    pub(super) async fn follows_no_engine(&mut self, row: &ChannelRow) -> ServiceResult<()> {
+        let Some(link) = self.engine_link(row.id).await? else { return Ok(()) };
+        let found = self.engine_channel(row.server, &link.engine_channel).await?;
+        let name = found.map_or(link.engine_channel, |found| found.name);
+        Err(ServiceError::Conflict(format!(
+            "this channel follows the engine's channel '{name}', which says where it is reached ({}): give that one \
+             another port in the engine, and this one follows; or bind this one to another channel of the engine \
+             (engine_channel); or let it follow none any more: an empty engine_channel together with engine \
+             (gateway-ctl channel update CHANNEL --unlink --engine IP:PORT)",
+            row.engine
+        )))
+    }
+
+    /// Lets a registered channel follow the engine no more; the engine's id until now, none if it followed none. While a
+    /// channel of the engine listens where it is reached, the engine's next news link the two again.
+    pub(super) async fn unbind_engine_channel(&mut self, row: &ChannelRow) -> ServiceResult<Option<(String, String)>> {
+        let Some(link) = self.engine_link(row.id).await? else { return Ok(None) };
+        self.delete_engine_link(row.id).await?;
+        Ok(Some((link.engine_channel, String::new())))
+    }
+
     /// Binds a registered channel to another one of its server's engine, and has it reached where that one listens; the
     /// engine's ids before and after, none if it is that one already.
     pub(super) async fn bind_engine_channel(
@@ -198,7 +221,8 @@ fn compare_one(channel: &ChannelId, found: &EngineChannel) -> EndState {
         address,
         engine_channel: Some(found.id.clone()),
     });
-    registered.map_or(EndState::Missing, |known| step(&known, found.id.clone(), Some(found)).state)
+    let step = registered.and_then(|known| step(&known, found.id.clone(), Some(found)));
+    step.map_or(EndState::Missing, |step| step.state)
 }
 
 /// A report within its limits, its texts cut: a gateway may have been taken over.

@@ -17,6 +17,7 @@ use gateway_proto::{
     id::{ConnectionId, ServerId},
     identity::GatewayPublicKey,
     peering::{ConnectionAct, ConnectionStatus, Side},
+    twice::Seat,
 };
 use tokio::time::{sleep, timeout};
 
@@ -190,6 +191,7 @@ impl Work {
             self.insert_removed_gateway(older, now).await?;
             self.delete_pair_secrets(older).await?;
             self.remove_gateway(server.id);
+            self.set_seat(server.id, &Seat::default()).await?;
             self.cuts();
         }
         self.delete_removed_gateway(request.key).await?;

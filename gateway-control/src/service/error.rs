@@ -5,6 +5,7 @@ use std::time::Duration;
 use gateway_proto::{
     api::refusal::{GatewayRefusal, RefusalReason},
     peering::TransitionError,
+    twice::RunsTwice,
 };
 
 use crate::{oidc::ProviderError, storage::StorageError, turns::NoTurn};
@@ -77,6 +78,9 @@ pub enum ServiceError {
     /// An assertion was used before, or is older than this process.
     #[error("{0}")]
     Replay(&'static str),
+    /// Another process of the same gateway holds its place.
+    #[error("another process with the same key holds this gateway's place")]
+    RunsTwice(Box<RunsTwice>),
     /// Too much work is waiting already.
     #[error("the platform is busy; try again in a moment")]
     Busy,

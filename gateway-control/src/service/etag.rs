@@ -31,6 +31,7 @@ const VOLATILE: &[&str] = &[
     "delivery",
     "last_used_at",
     "audit_alarm",
+    "runs_twice",
     "newest",
     "found",
     "times",

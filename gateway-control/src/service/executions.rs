@@ -15,11 +15,13 @@ use super::{
     page::{Paging, cut},
     permission::Act,
 };
-use crate::storage::{Ahead, ConnectionRow, EndRow, ExecutionsFilter, ExecutionsRow};
+use crate::{
+    clock::DAY_SECS,
+    storage::{Ahead, ConnectionRow, EndRow, ExecutionsFilter, ExecutionsRow},
+};
 
 /// For how long days are kept, seconds: a year and a month.
 const KEPT_SECS: u64 = 400 * DAY_SECS;
-const DAY_SECS: u64 = 24 * 3600;
 
 /// Which executions.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]

@@ -4,6 +4,9 @@
 //! A head that follows from the one before costs nothing now: it waits with the watchers and is entered with those of others, once
 //! in a round. One that contradicts what is known is entered at once, in its gateway's turn to write.
 
+#[cfg(test)]
+mod tests;
+
 use gateway_proto::{
     api::{
         Page,
@@ -26,9 +29,12 @@ use super::{
     validate,
     work::Who,
 };
-use crate::storage::{KeptHeadRow, ServerRow};
+use crate::{
+    clock::DAY_SECS,
+    storage::{KeptHeadRow, ServerRow},
+    watchers::{GatewayHead, TakenHeads},
+};
 
-const DAY_SECS: u64 = 24 * 3600;
 /// Heads of the history are kept for so long where entries of the audit log are kept for ever.
 const KEPT_DAYS: u64 = 400;
 /// Heads entered in one transaction, so that people's changes never wait for long.
@@ -49,11 +55,10 @@ impl Service {
     /// What is known of the log of a gateway.
     pub async fn known_audit(&self, caller: &GatewayCaller) -> ServiceResult<KnownAudit> {
         // What an older watch of it left behind here comes first, with what others note: a watch waits for it.
-        if let Some(head) = self.watchers.take_head(caller.server, caller.key)
-            && let Err(error) = self.note(caller, Note::Head(head.clone())).await
-        {
-            self.watchers.return_heads(vec![(caller.server, (caller.key, head))]);
-            return Err(error);
+        let mut left = self.watchers.take_head(caller.server, caller.key);
+        if let Some(head) = left.one() {
+            self.note(caller, Note::Head(head)).await?;
+            left.heads.clear();
         }
         let book = self.storage.read_for_gateways().await?.head_book(caller.server).await?;
         Ok(KnownAudit {
@@ -73,7 +78,8 @@ impl Service {
         let Some((mut work, server)) = self.work_of_gateway(caller).await? else { return Ok(HeadOutcome::default()) };
         let mut outcome = HeadOutcome::default();
         // What it reported before on this watch may be what it contradicts.
-        if let Some(before) = self.watchers.take_head(server.id, caller.key) {
+        let mut before = self.watchers.take_head(server.id, caller.key);
+        if let Some(before) = before.one() {
             work.enter_head(server.id, caller.key, before, false).await?;
         }
         if let Some(missing) = missing
@@ -85,29 +91,52 @@ impl Service {
         }
         let entered = work.enter_head(server.id, caller.key, head, false).await?;
         work.commit().await?;
+        before.heads.clear();
         Ok(if outcome.is_raised { outcome } else { entered })
     }
 
-    /// Enters the heads that gateways reported here since the last round.
+    /// Enters the heads that gateways reported here since the last round. One that cannot be entered waits for the next round, and
+    /// holds up no other.
     pub async fn enter_heads(&self) -> ServiceResult<()> {
+        let mut passed_over = self.watchers.take_heads(0);
         loop {
-            let taken = self.watchers.take_heads(AT_ONCE);
-            if taken.is_empty() {
+            let mut taken = self.watchers.take_heads(AT_ONCE);
+            if taken.heads.is_empty() {
                 return Ok(());
             }
-            let entered = async {
-                let mut work = self.work(Who::System).await?;
-                for (server, (gateway, head)) in &taken {
-                    work.told_by(*server);
-                    work.enter_head(*server, *gateway, head.clone(), true).await?;
-                }
-                work.commit().await
-            };
-            if let Err(error) = entered.await {
-                self.watchers.return_heads(taken);
-                return Err(error);
+            match self.enter_all(&taken.heads).await {
+                Ok(()) => taken.heads.clear(),
+                Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
+                Err(_) => self.enter_each(&mut taken, &mut passed_over).await?,
             }
         }
+    }
+
+    async fn enter_each(&self, taken: &mut TakenHeads, passed_over: &mut TakenHeads) -> ServiceResult<()> {
+        while let Some(one) = taken.heads.last() {
+            let entered = self.enter_all(std::slice::from_ref(one)).await;
+            match entered {
+                Ok(()) => {
+                    taken.heads.pop();
+                }
+                Err(error @ (ServiceError::Unavailable(_) | ServiceError::Busy)) => return Err(error),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(server = %one.0, error, "the head of an audit log cannot be entered");
+                    passed_over.heads.extend(taken.heads.pop());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn enter_all(&self, heads: &[(ServerId, GatewayHead)]) -> ServiceResult<()> {
+        let mut work = self.work(Who::System).await?;
+        for (server, (gateway, head)) in heads {
+            work.told_by(*server);
+            work.enter_head(*server, *gateway, head.clone(), true).await?;
+        }
+        work.commit().await
     }
 
     /// What is known of the audit log of an own server's gateway.

@@ -17,10 +17,11 @@ use gateway_proto::{
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::GatewayPublicKey,
     signed::{ASSERTION_WINDOW_SECS, Assertion, Envelope, SignedError},
+    twice::{Instance, Seat},
 };
 use sha2::{Digest, Sha256};
 
-use super::{Service, ServiceError, ServiceResult, Work, desk::Note, policy};
+use super::{Newcomer, Service, ServiceError, ServiceResult, Work, desk::Note, policy};
 use crate::{
     limits::NonceRefusal,
     seldom::Seldom,
@@ -71,6 +72,8 @@ pub struct Newest {
     pub connections: Vec<ConnectionId>,
     /// The relays it names.
     pub relays: Vec<RelayId>,
+    /// Which process of the gateway holds its place.
+    pub seat: Seat,
 }
 
 pub(super) const USED_BEFORE: &str = "this assertion was used before; sign a new one";
@@ -182,16 +185,15 @@ impl Service {
     /// The newest policy of a gateway; none: the gateway was removed or replaced.
     pub async fn newest_policy(&self, caller: &GatewayCaller) -> ServiceResult<Option<Newest>> {
         let mut tx = self.storage.read_for_gateways().await?;
-        if tx.server(caller.server).await?.is_none_or(|server| server.gateway != Some(caller.key)) {
-            return Ok(None);
-        }
+        let server = tx.server(caller.server).await?.filter(|server| server.gateway == Some(caller.key));
+        let Some(server) = server else { return Ok(None) };
         let Some(row) = tx.policy(caller.server).await? else { return Ok(None) };
         let envelope = policy::envelope(&row)?;
         let content = policy::content(&envelope)?;
         let mut connections: Vec<_> = content.connections.iter().map(|entry| entry.id).collect();
         connections.sort_unstable();
         let relays = content.relays.iter().map(|relay| relay.id).collect();
-        Ok(Some(Newest { revision: row.revision, envelope, connections, relays }))
+        Ok(Some(Newest { revision: row.revision, envelope, connections, relays, seat: server.seat() }))
     }
 
     /// A fresh relay token; none: the gateway was removed or replaced.
@@ -205,6 +207,8 @@ impl Service {
 
     /// A gateway says which revision it has in force and which version it is. It watches with `session` from now on.
     ///
+    /// A `newcomer` may be refused as the second process of its gateway: [`ServiceError::RunsTwice`].
+    ///
     /// A revision that we do not know comes from the time before a restored backup: the gateway refuses anything older,
     /// so the next policy gets a higher one.
     pub async fn gateway_hello(
@@ -214,8 +218,9 @@ impl Service {
         session: u64,
         revision: u64,
         version: &str,
+        newcomer: Option<Newcomer>,
     ) -> ServiceResult<()> {
-        let note = Note::Hello { proof: proof.clone(), session, revision, version: version.to_owned() };
+        let note = Note::Hello { proof: proof.clone(), session, revision, version: version.to_owned(), newcomer };
         self.note(caller, note).await
     }
 
@@ -257,11 +262,12 @@ impl Service {
         }
         drop(tx);
         // On whichever watch: one that ends and begins anew is no reason to move more often.
-        self.rates.moves.check(&caller.server).map_err(ServiceError::RateLimited)?;
+        let lent = self.rates.moves.lend(&caller.server, Instant::now()).map_err(ServiceError::RateLimited)?;
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         if let Some(id) = home_relay
             && !work.relays().await?.iter().any(|relay| relay.id == id)
         {
+            lent.used();
             return Ok(());
         }
         if server.home_relay == home_relay {
@@ -274,13 +280,22 @@ impl Service {
         let now_ms = work.now_ms();
         work.mark_neighbours_stale(server.id, now_ms).await?;
         work.backlog = true;
+        work.lent.push(lent);
         work.commit().await
     }
 
     /// A watch ended: the last sign of life is written down.
-    pub async fn gateway_left(&self, caller: &GatewayCaller, session: u64, last_heard: u64) -> ServiceResult<()> {
-        let head = self.watchers.take_head(caller.server, caller.key);
-        self.note(caller, Note::Left { session, last_heard, head }).await
+    pub async fn gateway_left(
+        &self,
+        caller: &GatewayCaller,
+        session: u64,
+        last_heard: u64,
+        instance: Option<Instance>,
+    ) -> ServiceResult<()> {
+        let mut taken = self.watchers.take_head(caller.server, caller.key);
+        self.note(caller, Note::Left { session, last_heard, head: taken.one(), instance }).await?;
+        taken.heads.clear();
+        Ok(())
     }
 
     /// A change on behalf of a gateway; none: it was removed or replaced meanwhile and has nothing to say.

@@ -89,7 +89,7 @@ impl Service {
         if let Some(open) = work.waiting_grant(channel.id, agreement.id, now).await? {
             return Err(ServiceError::Conflict(format!("a grant of this channel is waiting already: {}", open.id)));
         }
-        work.has_room_there(channel.organization, Counted::Grants(channel.id)).await?;
+        work.has_room(channel.organization, Counted::Grants(channel.id)).await?;
         // Whoever will send names the sending server: now, or with the approval.
         let sender_server = if peer == own {
             Some(work.sender_server(own, body.sender_server_id).await?)
@@ -125,9 +125,7 @@ impl Service {
         if row.owner == row.peer {
             work.approve(&mut row, Side::Both, true).await?;
         }
-        let shown = self.show_grant(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_grant(work, own, row).await
     }
 
     /// Approves a grant; its connection is made with it.
@@ -135,16 +133,9 @@ impl Service {
         actor.may(Act::AnswerGrant)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_grant(work.tx(), own, id).await?;
-        let side = side(&row, own);
-        row.status = status_at(&row, work.now);
-        if actor.is_conditional() {
-            actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
-        }
+        let (mut row, side) = self.grant_to_change(actor, &mut work, id).await?;
         if in_place(row.status, GrantAct::Approve, side) {
-            let shown = self.show_grant(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_grant(work, own, row).await;
         }
         next(row.status, GrantAct::Approve, side)?;
         work.agreement_in_force(own, row.agreement).await?;
@@ -155,9 +146,7 @@ impl Service {
             return Err(ServiceError::Invalid("the peer named its sending server with the request".to_owned()));
         }
         work.approve(&mut row, side, body.auto_activate.unwrap_or(true)).await?;
-        let shown = self.show_grant(work.tx(), own, row).await?;
-        work.commit().await?;
-        Ok(shown)
+        self.changed_grant(work, own, row).await
     }
 
     /// Denies, withdraws, revokes or gives back a grant.
@@ -165,24 +154,42 @@ impl Service {
         actor.may(permission(act))?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
-        let mut row = own_grant(work.tx(), own, id).await?;
-        let side = side(&row, own);
-        row.status = status_at(&row, work.now);
-        if actor.is_conditional() {
-            actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
-        }
+        let (row, side) = self.grant_to_change(actor, &mut work, id).await?;
         if in_place(row.status, act, side) {
-            let shown = self.show_grant(work.tx(), own, row).await?;
-            work.unchanged().await?;
-            return Ok(shown);
+            return self.unchanged_grant(work, own, row).await;
         }
         self.disturbs(actor, row.agreement);
         let before = row.status;
         let row = work.end_grant(row, act, side).await?;
         let changes = changes(&[("status", &before, &row.status)]);
         work.audit(&[row.owner, row.peer], &format!("grant.{act}"), id, changes).await?;
+        self.changed_grant(work, own, row).await
+    }
+
+    /// The own grant that a user is about to change, in the status that time made, and the side the user is on; refused
+    /// where the request has a condition that does not hold.
+    async fn grant_to_change(&self, actor: &Actor, work: &mut Work, id: GrantId) -> ServiceResult<(GrantRow, Side)> {
+        let own = actor.id();
+        let mut row = own_grant(work.tx(), own, id).await?;
+        row.status = status_at(&row, work.now);
+        if actor.is_conditional() {
+            actor.check_match(&self.show_grant(work.tx(), own, row.clone()).await?)?;
+        }
+        let side = side(&row, own);
+        Ok((row, side))
+    }
+
+    /// Ends a change and shows what it made.
+    async fn changed_grant(&self, mut work: Work, own: OrganizationId, row: GrantRow) -> ServiceResult<Grant> {
         let shown = self.show_grant(work.tx(), own, row).await?;
         work.commit().await?;
+        Ok(shown)
+    }
+
+    /// Ends a change that found nothing to change.
+    async fn unchanged_grant(&self, mut work: Work, own: OrganizationId, row: GrantRow) -> ServiceResult<Grant> {
+        let shown = self.show_grant(work.tx(), own, row).await?;
+        work.unchanged().await?;
         Ok(shown)
     }
 }
@@ -202,14 +209,16 @@ async fn own_grant(tx: &mut dyn Transaction, organization: OrganizationId, id: G
 }
 
 impl Work {
-    /// Ends a grant, and its connection with it.
+    /// Ends a grant, and its connection with it. One that time has ended, written down or not, has expired, whatever goes
+    /// from under it afterwards.
     pub(super) async fn end_grant(&mut self, mut row: GrantRow, act: GrantAct, side: Side) -> ServiceResult<GrantRow> {
+        let (act, side) = if is_overdue(&row, self.now) { (GrantAct::Expire, Side::System) } else { (act, side) };
         let before = row.status;
         self.finish_grant(&mut row, act, side).await?;
-        if act == GrantAct::Close {
-            // What it stood on is gone; whoever ends a grant itself says so.
+        if matches!(act, GrantAct::Close | GrantAct::Expire) {
+            // Whoever ends a grant itself says so.
             let changes = changes(&[("status", &before, &row.status)]);
-            self.audit(&[row.owner, row.peer], "grant.close", row.id, changes).await?;
+            self.audit(&[row.owner, row.peer], &format!("grant.{act}"), row.id, changes).await?;
         }
         let connection = self.connection_of_grant(row.id).await?.filter(|connection| !connection.status.is_ended());
         if let Some(connection) = connection {

@@ -1,6 +1,8 @@
 //! A service for tests inside the crate: on a file of SQLite, with rows put straight into it, and nothing at work but the test. What a
 //! change leaves to the reconciler stays where it is until the test compiles it.
 
+mod failing;
+
 use std::sync::Arc;
 
 use gateway_proto::{
@@ -12,27 +14,40 @@ use gateway_proto::{
 };
 use tempfile::TempDir;
 
+use self::failing::Failing;
+pub(crate) use self::failing::Faults;
 use super::{Backlog, DeliverySettings, GatewayCaller, Passwords, Registration, Service, Settings};
 use crate::{
     clock::Clock,
     oidc::Providers,
     storage::{
         AgreementRow, ChannelRow, ConnectionRow, EndRow, GrantRow, Location, OrganizationRow, ServerRow, SqlStorage,
-        Transaction,
+        Storage, Transaction,
     },
     vault::Vault,
 };
 
 /// One organization, which has an agreement with itself.
-pub(super) struct Ground {
-    pub(super) service: Service,
-    pub(super) organization: OrganizationId,
+pub(crate) struct Ground {
+    pub(crate) service: Service,
+    pub(crate) organization: OrganizationId,
     agreement: AgreementId,
     _directory: TempDir,
 }
 
 impl Ground {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::on(|storage| -> Arc<dyn Storage> { Arc::new(storage) }).await
+    }
+
+    /// The same on a storage that fails to begin a change with what is put into the queue.
+    pub(crate) async fn with_faults() -> (Self, Faults) {
+        let faults = Faults::default();
+        let shared = faults.clone();
+        (Self::on(|storage| Arc::new(Failing { storage, faults: shared })).await, faults)
+    }
+
+    async fn on(wrap: impl FnOnce(SqlStorage) -> Arc<dyn Storage>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(directory.path().join("control.sqlite"));
         let storage = SqlStorage::open(&location).await.unwrap();
@@ -49,7 +64,7 @@ impl Ground {
             audit_retention_days: None,
             oidc: Providers::default(),
         };
-        let service = Service::new(Arc::new(storage), settings, Passwords::new().unwrap(), Clock::system());
+        let service = Service::new(wrap(storage), settings, Passwords::new().unwrap(), Clock::system());
         service.claim_storage().await.unwrap();
         let (organization, agreement) = (OrganizationId::from_bytes([1; 16]), AgreementId::from_bytes([1; 16]));
         let ground = Self { service, organization, agreement, _directory: directory };
@@ -82,16 +97,16 @@ impl Ground {
     }
 
     /// A transaction that writes; whoever writes waits for its end.
-    pub(super) async fn begin(&self) -> Box<dyn Transaction> {
+    pub(crate) async fn begin(&self) -> Box<dyn Transaction> {
         self.service.storage.begin().await.unwrap()
     }
 
-    pub(super) async fn read(&self) -> Box<dyn Transaction> {
+    pub(crate) async fn read(&self) -> Box<dyn Transaction> {
         self.service.storage.read().await.unwrap()
     }
 
     /// A server without a gateway.
-    pub(super) async fn server(&self, n: u8) -> ServerId {
+    pub(crate) async fn server(&self, n: u8) -> ServerId {
         let row = ServerRow::new(ServerId::from_bytes([n; 16]), self.organization, format!("server {n}"), 1);
         let mut tx = self.begin().await;
         tx.insert_server(&row).await.unwrap();
@@ -100,7 +115,7 @@ impl Ground {
     }
 
     /// A server with a gateway.
-    pub(super) async fn gateway(&self, n: u8) -> GatewayCaller {
+    pub(crate) async fn gateway(&self, n: u8) -> GatewayCaller {
         let (server, key) = (self.server(n).await, gateway_key(n));
         let mut tx = self.begin().await;
         let mut row = tx.server(server).await.unwrap().unwrap();
@@ -113,7 +128,7 @@ impl Ground {
     }
 
     /// A published channel at a server; its port tells it from others.
-    pub(super) async fn channel(&self, server: ServerId, port: u16) -> ChannelId {
+    pub(crate) async fn channel(&self, server: ServerId, port: u16) -> ChannelId {
         let row = ChannelRow {
             id: ChannelId::new(1, gateway_net::random()),
             organization: self.organization,
@@ -134,7 +149,7 @@ impl Ground {
     }
 
     /// So many connections from a server to a channel.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         sender: ServerId,
         channel: ChannelId,
@@ -189,7 +204,7 @@ impl Ground {
     }
 
     /// Two servers with gateways, and so many ready connections from the first to the second; their policies are compiled.
-    pub(super) async fn connected(&self, count: usize) -> (GatewayCaller, GatewayCaller) {
+    pub(crate) async fn connected(&self, count: usize) -> (GatewayCaller, GatewayCaller) {
         let (sender, listener) = (self.gateway(1).await, self.gateway(2).await);
         let channel = self.channel(listener.server, 6_661).await;
         self.connect(sender.server, channel, ConnectionStatus::Ready, count).await;
@@ -198,35 +213,35 @@ impl Ground {
         (sender, listener)
     }
 
-    pub(super) async fn mark(&self, servers: &[ServerId]) {
+    pub(crate) async fn mark(&self, servers: &[ServerId]) {
         let mut tx = self.begin().await;
         tx.mark_stale(servers, false, 1).await.unwrap();
         tx.commit().await.unwrap();
     }
 
     /// Compiles everything that was left behind.
-    pub(super) async fn compile(&self) {
+    pub(crate) async fn compile(&self) {
         let mut backlog = Backlog::default();
         while self.service.compile_backlog(&mut backlog).await.unwrap() {}
     }
 
-    pub(super) async fn row(&self, server: ServerId) -> ServerRow {
+    pub(crate) async fn row(&self, server: ServerId) -> ServerRow {
         self.read().await.server(server).await.unwrap().unwrap()
     }
 
-    pub(super) async fn revision(&self, server: ServerId) -> u64 {
+    pub(crate) async fn revision(&self, server: ServerId) -> u64 {
         self.read().await.policy_revision(server).await.unwrap()
     }
 
     /// How many open connections of a server are in a status, to somebody who comes to write and waits for a turn.
-    pub(super) async fn count_in_turn(&self, server: ServerId, status: ConnectionStatus) -> usize {
+    pub(crate) async fn count_in_turn(&self, server: ServerId, status: ConnectionStatus) -> usize {
         let rows = self.begin().await.open_connections_of_server(server).await.unwrap();
         rows.iter().filter(|row| row.status == status).count()
     }
 
     /// Comes to write again and again while something goes on, until it has seen some and not all of the connections of a server in
     /// a status: others go between. None: it saw nothing like it before all of them were.
-    pub(super) async fn sees_some(&self, server: ServerId, status: ConnectionStatus, all: usize) -> Option<usize> {
+    pub(crate) async fn sees_some(&self, server: ServerId, status: ConnectionStatus, all: usize) -> Option<usize> {
         loop {
             match self.count_in_turn(server, status).await {
                 0 => {}
@@ -238,6 +253,6 @@ impl Ground {
 }
 
 /// The key of the gateway with this number.
-pub(super) fn gateway_key(n: u8) -> GatewayKey {
+pub(crate) fn gateway_key(n: u8) -> GatewayKey {
     GatewayKey::from_seed(&[n; 32])
 }

@@ -20,7 +20,7 @@ use gateway_proto::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Stranger, Work, accounts::organization_of, digest, work::Who,
+    Actor, Service, ServiceError, ServiceResult, Stranger, Work, digest, organizations::organization_of, work::Who,
 };
 use crate::{
     oidc::{Attempt, Provider, ProviderError, Verified},

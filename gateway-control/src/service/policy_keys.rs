@@ -90,7 +90,7 @@ impl Service {
     /// Lets the next key begin to sign when its time has come. Idempotent.
     pub async fn turn_policy_key(&self) -> ServiceResult<()> {
         let now = self.clock.unix_secs();
-        if ring(&self.storage.read().await?.policy_keys().await?).due(now).is_none() {
+        if ring(&self.storage.read_for_gateways().await?.policy_keys().await?).due(now).is_none() {
             return Ok(());
         }
         let mut work = self.work(Who::System).await?;

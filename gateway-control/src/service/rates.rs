@@ -1,6 +1,6 @@
 //! How often something may be done, or is written down: per gateway, channel, organization or user, at each replica.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use gateway_proto::{
     id::{AgreementId, ApiTokenId, ChannelId, OrganizationId, ServerId, UserId},
@@ -8,7 +8,7 @@ use gateway_proto::{
 };
 
 use super::{Actor, GatewayCaller, Service, ServiceError, ServiceResult, totp::Guesser};
-use crate::limits::{Guesses, KeyedLimiter, Recent};
+use crate::limits::{Allowances, KeyedLimiter, Recent};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -21,11 +21,11 @@ const TELLINGS: NonZeroU32 = NonZeroU32::new(60).expect("invariant: not zero");
 const TELLING_EACH: Duration = Duration::from_secs(3);
 /// Moves of one gateway's home relay at once, on whichever watch: each is a policy for all who are connected with it. A relay that
 /// goes away soon after another one did is followed at once.
-const MOVES: NonZeroU32 = NonZeroU32::new(2).expect("invariant: not zero");
+const MOVES: u32 = 2;
 /// Then one each.
 const MOVE_EACH: Duration = Duration::from_secs(10);
 /// How often one gateway may have a newer policy than the storage: as often as a backup is restored.
-const RAISES: NonZeroU32 = NonZeroU32::new(5).expect("invariant: not zero");
+const RAISES: u32 = 5;
 /// Then one each.
 const RAISE_EACH: Duration = Duration::from_secs(600);
 /// Stops, deletions and starts of one channel in the engine that are written into the audit log in an hour: enough for a
@@ -59,9 +59,9 @@ pub(super) struct Rates {
     /// How often one gateway may say what costs a turn to write: news of its engine, refused policies.
     tellings: KeyedLimiter<ServerId>,
     /// How often the home relay of one gateway may move.
-    pub(super) moves: KeyedLimiter<ServerId>,
+    pub(super) moves: Arc<Allowances<ServerId>>,
     /// How often one gateway may have a policy that the storage does not remember.
-    pub(super) raises: KeyedLimiter<ServerId>,
+    pub(super) raises: Arc<Allowances<ServerId>>,
     /// How often it is written down that the engine's end of one channel was stopped, deleted or started.
     pub(super) engine_ends: KeyedLimiter<ChannelId>,
     /// How often one organization may change, inside one agreement, what the other one's gateways are told.
@@ -77,7 +77,7 @@ pub(super) struct Rates {
     /// How often it is written down that one token of automation was used.
     pub(super) uses: KeyedLimiter<ApiTokenId>,
     /// How many wrong codes of a second factor may be tried, by whom.
-    pub(super) codes: Guesses<Guesser>,
+    pub(super) codes: Allowances<Guesser>,
     /// From where users signed in with their second factor lately.
     pub(super) places: Recent<(UserId, IpAddr)>,
     /// How often one session may show the password of its user.
@@ -90,8 +90,8 @@ impl Default for Rates {
         Self {
             openings: KeyedLimiter::new(one, SECOND, OPENINGS, KNOWN_GATEWAYS),
             tellings: KeyedLimiter::new(one, TELLING_EACH, TELLINGS, KNOWN_GATEWAYS),
-            moves: KeyedLimiter::new(one, MOVE_EACH, MOVES, KNOWN_GATEWAYS),
-            raises: KeyedLimiter::new(one, RAISE_EACH, RAISES, KNOWN_GATEWAYS),
+            moves: Arc::new(Allowances::new(MOVES, MOVE_EACH, KNOWN_GATEWAYS)),
+            raises: Arc::new(Allowances::new(RAISES, RAISE_EACH, KNOWN_GATEWAYS)),
             engine_ends: KeyedLimiter::new(ENGINE_ENDS, HOUR, ENGINE_ENDS, KNOWN_GATEWAYS),
             disturbances: KeyedLimiter::new(one, SECOND, DISTURBANCES, KNOWN_GATEWAYS),
             links: KeyedLimiter::new(one, SECOND, DISTURBANCES, KNOWN_GATEWAYS),
@@ -99,7 +99,7 @@ impl Default for Rates {
             operator_refusals: KeyedLimiter::new(REFUSALS, HOUR, REFUSALS, 1),
             refusals: KeyedLimiter::new(REFUSALS, HOUR, REFUSALS, KNOWN_USERS),
             uses: KeyedLimiter::new(one, Duration::from_secs(60), one, KNOWN_USERS),
-            codes: Guesses::new(CODES, CODE_EACH, KNOWN_USERS),
+            codes: Allowances::new(CODES, CODE_EACH, KNOWN_USERS),
             places: Recent::new(KNOWN_USERS),
             password_attempts: KeyedLimiter::new(PASSWORDS, HOUR, PASSWORDS, KNOWN_USERS),
         }

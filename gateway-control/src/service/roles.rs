@@ -13,8 +13,8 @@ use gateway_proto::{
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
-    accounts::show_user,
     permission::{self, Act},
+    users::show_user,
     work::changes,
 };
 use crate::storage::{Transaction, UserRow};
@@ -36,16 +36,12 @@ impl Service {
         if !permission::may_manage(actor.user.role, before.role) {
             return Err(ServiceError::Forbidden("the role of an owner is changed by an owner only".to_owned()));
         }
-        if !permission::may_manage(actor.user.role, body.role) {
-            return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
-        }
+        actor.may_give(body.role)?;
         if body.role == before.role {
             work.unchanged().await?;
             return Ok(show_user(before));
         }
-        if before.role == Role::Owner && work.owners(actor.id()).await? <= 1 {
-            return Err(ServiceError::Conflict("this is the last owner; make another owner first".to_owned()));
-        }
+        work.is_not_the_last_owner(&before).await?;
         let row = UserRow { role: body.role, ..before.clone() };
         work.set_role(id, row.role).await?;
         let tokens = work.end_beyond_role(&row, before.role).await?;
@@ -72,6 +68,14 @@ pub(super) fn with_tokens(detail: String, tokens: u64) -> String {
 }
 
 impl Work {
+    /// Refuses to take the last owner from an organization.
+    pub(super) async fn is_not_the_last_owner(&mut self, user: &UserRow) -> ServiceResult<()> {
+        if user.role == Role::Owner && self.owners(user.organization).await? <= 1 {
+            return Err(ServiceError::Conflict("this is the last owner; make another owner first".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Ends what a user made that does not outlive the user; how many device tokens were revoked. What has nothing else
     /// to stand on (sessions, tokens of automation, invitations) goes with the row.
     pub(super) async fn end_with_user(&mut self, user: &UserRow) -> ServiceResult<u64> {

@@ -7,7 +7,9 @@ use gateway_proto::{
     api::{
         Page,
         gateway::EnrollmentCode,
-        platform::{CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Hidden, OpenEnrollmentCode, Server},
+        platform::{
+            CreateEnrollmentCode, CreateServer, CreatedEnrollmentCode, Hidden, OpenEnrollmentCode, Server, TwoProcesses,
+        },
     },
     id::{EnrollmentCodeId, OrganizationId, ServerId},
     peering::{ConnectionAct, GrantAct, Side},
@@ -157,6 +159,12 @@ impl Service {
     pub(super) async fn show_server(&self, tx: &mut dyn Transaction, row: ServerRow) -> ServiceResult<Server> {
         let watching = self.last_heard(tx, row.id).await?;
         let policy_revision = tx.policy_revision(row.id).await?;
+        let runs_twice = row.seat().twice(self.clock.unix_secs()).map(|twice| TwoProcesses {
+            since: twice.since,
+            at: twice.at,
+            address: twice.address.clone(),
+            other_address: twice.other_address.clone(),
+        });
         Ok(Server {
             id: row.id,
             name: row.name,
@@ -168,6 +176,7 @@ impl Service {
             applied_revision: row.applied_revision,
             policy_problem: row.policy_problem,
             audit_alarm: row.audit_alarm,
+            runs_twice,
             created_at: row.created_at,
         })
     }

@@ -131,7 +131,7 @@ impl Service {
         if actor.is_conditional() {
             actor.check_match(&self.show_share(work.tx(), own, row.clone(), Figures::Shown).await?)?;
         }
-        if row.ended_at.is_some() || row.expires_at.is_some_and(|end| work.now >= end) {
+        if row.ended_at.is_some() || is_overdue(&row, work.now) {
             return Err(ServiceError::Blocked("the share has ended".to_owned()));
         }
         work.agreement_in_force(own, row.agreement).await?;
@@ -164,8 +164,7 @@ impl Service {
             work.unchanged().await?;
             return Ok(shown);
         }
-        let row = work.close_share(row).await?;
-        work.audit(&[row.owner, row.peer], "share.end", id, "").await?;
+        let row = work.close_share(row, "").await?;
         let shown = self.show_share(work.tx(), own, row, Figures::LeftOut).await?;
         work.commit().await?;
         Ok(shown)
@@ -242,6 +241,11 @@ async fn own_share(tx: &mut dyn Transaction, organization: OrganizationId, id: S
     row.ok_or(ServiceError::NotFound("server share"))
 }
 
+/// Whether its end has come, and it is not written down yet.
+pub(super) fn is_overdue(row: &ShareRow, now: u64) -> bool {
+    row.ended_at.is_none() && row.expires_at.is_some_and(|end| now >= end)
+}
+
 impl Work {
     async fn open_share(&mut self, share: &ShareRow, user: ServerId, port: u16) -> ServiceResult<ConnectionRow> {
         let access = share.level.access().ok_or_else(|| {
@@ -268,20 +272,22 @@ impl Work {
         self.create_admin(new, "share.open").await
     }
 
-    /// Ends a share with its tunnels; the caller writes it down.
-    pub(super) async fn close_share(&mut self, mut row: ShareRow) -> ServiceResult<ShareRow> {
+    /// Ends a share with its tunnels, or writes down that its time has; `why` goes into both logs.
+    pub(super) async fn close_share(&mut self, mut row: ShareRow, why: &str) -> ServiceResult<ShareRow> {
+        let (act, why) = if is_overdue(&row, self.now) { ("share.expire", "") } else { ("share.end", why) };
         for connection in self.open_connections_of_share(row.id).await? {
             self.close_connection(connection, ConnectionAct::Terminate, None, Side::System).await?;
         }
         row.ended_at = Some(self.now);
         self.update_share(&row).await?;
+        self.audit(&[row.owner, row.peer], act, row.id, why).await?;
         Ok(row)
     }
 
     /// The same, because what it stood on is gone.
     pub(super) async fn end_share_of(&mut self, row: ShareRow) -> ServiceResult<()> {
-        let row = self.close_share(row).await?;
-        self.audit(&[row.owner, row.peer], "share.end", row.id, "what it stood on is gone").await
+        self.close_share(row, "what it stood on is gone").await?;
+        Ok(())
     }
 
     /// The server of an organization that has only one, if its gateway is enrolled.

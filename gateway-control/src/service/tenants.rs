@@ -17,12 +17,14 @@ use gateway_proto::{
 
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
-    accounts::{email_taken, show_organization},
     credentials::{INVITATION_SECS, show_invitation},
     digest,
     error::OrConflict,
+    organizations::{name_taken, show_organization},
     page::{Paging, cut},
+    peering::is_overdue,
     permission::{self, Act},
+    users::email_taken,
     validate,
     work::changes,
 };
@@ -83,9 +85,7 @@ impl Service {
             created_at: work.now,
             removed_at: None,
         };
-        work.insert_organization(&row)
-            .await
-            .or_conflict(|| format!("an organization called '{}' exists already", row.name))?;
+        work.insert_organization(&row).await.or_conflict(|| name_taken(&row.name))?;
         let tier = work.tier_of(actor.id()).await?.ok_or(ServiceError::Internal("an organization without tier"))?;
         work.assign_tier(row.id, &tier.name).await?;
         work.add_device_of_organization(&row).await?;
@@ -109,8 +109,8 @@ impl Service {
         actor.may(Act::ManageTenant)?;
         actor.in_person()?;
         // Into the own organization this is no other invitation than any.
-        if id == actor.id() && !permission::may_manage(actor.user.role, body.role) {
-            return Err(ServiceError::Forbidden("nobody gives a role above the own one".to_owned()));
+        if id == actor.id() {
+            actor.may_give(body.role)?;
         }
         let mut work = self.work_of(actor).await?;
         sub_organization(work.tx(), actor, id).await?;
@@ -219,6 +219,8 @@ impl Work {
                 continue;
             }
             let (act, side) = match (request.from == id, request.to == id) {
+                // Nobody answered in time: what happens to its sides afterwards is no answer.
+                _ if is_overdue(&request, now) => (PeeringAct::Expire, Side::System),
                 (true, true) => (PeeringAct::Withdraw, Side::Both),
                 (true, false) => (PeeringAct::Withdraw, Side::Owner),
                 (false, _) => (PeeringAct::Decline, Side::Peer),

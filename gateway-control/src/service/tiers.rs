@@ -159,7 +159,7 @@ impl Service {
 }
 
 impl Work {
-    /// Refuses one more of something that there are enough of.
+    /// Refuses one more of something that there are enough of, of the own organization or another one.
     pub(super) async fn has_room(&mut self, organization: OrganizationId, what: Counted) -> ServiceResult<()> {
         let tier = tier_of(self.tx(), organization).await?;
         let (used, limit, words) = match what {
@@ -176,44 +176,47 @@ impl Work {
             }
         };
         match limit {
-            Some(limit) if used >= u64::from(limit) => Err(ServiceError::Limit(format!(
-                "the tier '{}' allows {limit} {words}, and there are {used}; remove one or ask for a larger tier",
-                tier.name
-            ))),
+            Some(limit) if used >= u64::from(limit) => {
+                let tier = &tier.name;
+                let own = format!(
+                    "the tier '{tier}' allows {limit} {words}, and there are {used}; remove one or ask for a larger tier"
+                );
+                let theirs = "the other organization has no room for this in its tier; ask it to make some";
+                Err(self.limit_of(organization, own, theirs))
+            }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// The same for what may be another organization's than the one that acts: how much room it has is its own to know.
-    pub(super) async fn has_room_there(&mut self, organization: OrganizationId, what: Counted) -> ServiceResult<()> {
-        let room = self.has_room(organization, what).await;
-        if matches!(room, Err(ServiceError::Limit(_))) && self.own() != Some(organization) {
-            let words = "the other organization has no room for this in its tier; ask it to make some";
-            return Err(ServiceError::Limit(words.to_owned()));
-        }
-        room
+    /// What the tier of an organization does not allow, in words for the one that acts. Where that is another one, `theirs`: which tier
+    /// an organization is in, and how much room it has there, is its own to know.
+    fn limit_of(&self, organization: OrganizationId, own: String, theirs: &str) -> ServiceError {
+        let is_own = self.own() == Some(organization);
+        ServiceError::Limit(if is_own { own } else { theirs.to_owned() })
     }
 
     /// Refuses one more connection between servers of which one has enough.
     pub(super) async fn has_room_at_ends(&mut self, connection: &ConnectionRow) -> ServiceResult<()> {
         for end in connection.ends() {
             if let Some(server) = end.server {
-                self.has_room_there(end.organization, Counted::Connections(server)).await?;
+                self.has_room(end.organization, Counted::Connections(server)).await?;
             }
         }
         Ok(())
     }
 
-    /// Refuses a read-write admin connection where the tier has none.
+    /// Refuses a read-write admin connection where the tier of its owner has none, be that the own organization or another one.
     pub(super) async fn allows_read_write(&mut self, organization: OrganizationId) -> ServiceResult<()> {
         let tier = tier_of(self.tx(), organization).await?;
         if tier.admin_read_write {
             return Ok(());
         }
-        Err(ServiceError::Limit(format!(
+        let own = format!(
             "the tier '{}' has no read-write admin connections; offer it read-only or ask for a larger tier",
             tier.name
-        )))
+        );
+        let theirs = "the other organization can have no read-write admin connections now; ask it for a read-only one";
+        Err(self.limit_of(organization, own, theirs))
     }
 
     /// A new organization begins with the initial tier.

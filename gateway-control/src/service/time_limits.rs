@@ -11,9 +11,10 @@ use super::{
     Service, ServiceError, ServiceResult, Work,
     backlog::{Backlog, POLICIES_AT_ONCE},
     connections, grants, peering,
+    sessions::latest_end,
+    shares,
     work::Who,
 };
-use crate::storage::ShareRow;
 
 /// Rows that could not be expired and are passed over for the rest of a round; more of them end it.
 const PASSED_OVER: usize = 500;
@@ -77,7 +78,7 @@ impl Service {
     async fn overdue(&self, passed_over: &BTreeSet<Overdue>) -> ServiceResult<Vec<Overdue>> {
         let now = self.clock.unix_secs();
         let limit = BATCH + u32::try_from(passed_over.len()).unwrap_or(u32::MAX - BATCH);
-        let mut tx = self.storage.read().await?;
+        let mut tx = self.storage.read_for_gateways().await?;
         let requests = tx.overdue_peering_requests(now, limit).await?.into_iter().map(Overdue::Request);
         let grants = tx.overdue_grants(now, limit).await?.into_iter().map(Overdue::Grant);
         let shares = tx.overdue_shares(now, limit).await?.into_iter().map(Overdue::Share);
@@ -158,7 +159,8 @@ impl Service {
         work.tend_token_keys().await?;
         work.forget_executions().await?;
         work.forget_heads().await?;
-        work.purge(now, now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS)).await?;
+        let (codes, gateways) = (now.saturating_sub(CODE_KEPT_SECS), now.saturating_sub(REMOVED_KEPT_SECS));
+        work.purge(now, latest_end(now), codes, gateways).await?;
         work.delete_replicas(now.saturating_sub(REPLICA_KEPT_SECS)).await?;
         work.commit().await
     }
@@ -179,15 +181,14 @@ impl Work {
             Overdue::Grant(id) => {
                 let row = self.grant(id).await?.filter(|row| grants::is_overdue(row, now));
                 let Some(row) = row else { return Ok(()) };
-                let row = self.end_grant(row, GrantAct::Expire, Side::System).await?;
-                self.audit(&[row.owner, row.peer], "grant.expire", row.id, "").await
+                self.end_grant(row, GrantAct::Expire, Side::System).await?;
+                Ok(())
             }
             Overdue::Share(id) => {
-                let row = self.share(id).await?;
-                let over = |row: &ShareRow| row.ended_at.is_none() && row.expires_at.is_some_and(|end| now >= end);
-                let Some(row) = row.filter(over) else { return Ok(()) };
-                let row = self.close_share(row).await?;
-                self.audit(&[row.owner, row.peer], "share.expire", row.id, "").await
+                let row = self.share(id).await?.filter(|row| shares::is_overdue(row, now));
+                let Some(row) = row else { return Ok(()) };
+                self.close_share(row, "").await?;
+                Ok(())
             }
             Overdue::Connection(id) => {
                 let row = self.connection(id).await?.filter(|row| connections::is_overdue(row, now));

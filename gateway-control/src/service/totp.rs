@@ -183,12 +183,17 @@ impl Service {
     }
 
     /// Gives it back: the user it is, and is known there from now on.
-    pub(super) fn code_was_right(&self, tried: Try) {
+    pub(super) fn code_was_right(&self, Try { guesser, place }: Try) {
+        self.code_was_not_needed(Try { guesser, place: None });
+        if let Some(place) = place {
+            self.rates.places.note(place);
+        }
+    }
+
+    /// Gives it back: the user has no second factor, so nothing was guessed.
+    pub(super) fn code_was_not_needed(&self, tried: Try) {
         if let Some(guesser) = tried.guesser {
             self.rates.codes.give_back(&guesser);
-        }
-        if let Some(place) = tried.place {
-            self.rates.places.note(place);
         }
     }
 

@@ -1,5 +1,7 @@
 //! One change: a writing transaction, the audit entries in it, and the gateways it concerns.
 
+mod who;
+
 use std::{
     collections::BTreeSet,
     ops::{Deref, DerefMut},
@@ -11,92 +13,19 @@ use gateway_proto::{
     id::{OrganizationId, ServerId},
 };
 
+pub(super) use self::who::Who;
 use super::{
-    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Stranger, audit,
+    Service, ServiceError, ServiceResult, audit,
     backlog::{POLICIES_AT_ONCE, Portion},
     etag::Condition,
     policy,
     policy_keys::Signer,
 };
 use crate::{
+    limits::Lent,
     storage::{News, Transaction},
     turns::Turn,
 };
-
-/// Who acts, for the audit log.
-#[derive(Debug, Clone)]
-pub(super) enum Who {
-    /// A user: named to the own organization, by the organization's name to the other one.
-    User { organization: OrganizationId, email: String, organization_name: String, request: String },
-    /// A gateway, over its watch.
-    Gateway(ServerId),
-    /// A gateway by a request of its own, which concerns its own organization only.
-    Enrolling { server: ServerId, request: String },
-    /// An operator of the platform.
-    Operator { request: String },
-    /// Somebody who asks and is not known, or not yet: the log calls that the system.
-    Stranger { request: String },
-    /// Time and consequences, without anybody's request.
-    System,
-}
-
-impl Who {
-    pub(super) fn user(actor: &Actor) -> Self {
-        Self::User {
-            organization: actor.organization.id,
-            email: actor.user.email.clone(),
-            organization_name: actor.organization.name.clone(),
-            request: actor.request.clone(),
-        }
-    }
-
-    pub(super) fn operator(operator: &OperatorCaller) -> Self {
-        Self::Operator { request: operator.request.clone() }
-    }
-
-    pub(super) fn stranger(stranger: &Stranger) -> Self {
-        Self::Stranger { request: stranger.request.clone() }
-    }
-
-    /// The request behind it. That of a user is shown to the own organization and to the platform's operator only.
-    fn request_in(&self, chain: Option<OrganizationId>) -> String {
-        match self {
-            Self::User { organization, .. } if chain.is_some_and(|chain| chain != *organization) => String::new(),
-            Self::User { request, .. }
-            | Self::Enrolling { request, .. }
-            | Self::Operator { request }
-            | Self::Stranger { request } => request.clone(),
-            Self::Gateway(_) | Self::System => String::new(),
-        }
-    }
-
-    /// The organization on whose behalf it is.
-    pub(super) fn organization(&self) -> Option<OrganizationId> {
-        match self {
-            Self::User { organization, .. } => Some(*organization),
-            Self::Gateway(_)
-            | Self::Enrolling { .. }
-            | Self::Operator { .. }
-            | Self::Stranger { .. }
-            | Self::System => None,
-        }
-    }
-
-    fn shown_in(&self, chain: Option<OrganizationId>) -> String {
-        match self {
-            Self::User { organization, email, organization_name, .. } => {
-                if chain == Some(*organization) {
-                    email.clone()
-                } else {
-                    format!("organization {organization_name}")
-                }
-            }
-            Self::Gateway(server) | Self::Enrolling { server, .. } => format!("gateway {server}"),
-            Self::Operator { .. } => "operator".to_owned(),
-            Self::Stranger { .. } | Self::System => "system".to_owned(),
-        }
-    }
-}
 
 /// A change in progress; dropped without [`Work::commit`], nothing happened.
 pub(super) struct Work {
@@ -125,6 +54,8 @@ pub(super) struct Work {
     pub(super) backlog: bool,
     /// Something ends by it.
     cuts: bool,
+    /// What counts as done when it is committed, and not if it never is.
+    pub(super) lent: Vec<Lent<ServerId>>,
     /// The turn of whoever writes; given back when the database is free for the next one.
     turn: Option<Turn>,
 }
@@ -147,6 +78,7 @@ impl Work {
             claimed: false,
             backlog: false,
             cuts: false,
+            lent: Vec::new(),
             turn,
         })
     }
@@ -191,6 +123,11 @@ impl Work {
         self.touched.insert(server);
     }
 
+    /// The watch of this server has something to look at, though its policy may be the same.
+    pub(super) fn wakes(&mut self, server: ServerId) {
+        self.compiled.insert(server);
+    }
+
     /// Somebody waits for the policy of this server: if it fits, it is compiled with the change, whatever else was touched.
     pub(super) fn awaits(&mut self, server: ServerId) {
         self.awaited = Some(server);
@@ -206,12 +143,13 @@ impl Work {
         self.who.organization()
     }
 
-    /// The gateway of this server watches at this replica from now on.
+    /// The gateway of this server watches at this replica from now on, unless a newer watch of it here was faster.
     pub(super) async fn watches_here(&mut self, server: ServerId, session: u64) -> ServiceResult<()> {
         if self.service.shared {
             let replica = self.service.replica.clone();
-            self.put_watch(server, &replica, session).await?;
-            self.moved.insert(server);
+            if self.put_watch(server, &replica, session).await? {
+                self.moved.insert(server);
+            }
         }
         Ok(())
     }
@@ -318,7 +256,7 @@ impl Work {
             condition.must_be_looked_at()?;
         }
         self.compile().await?;
-        let Self { service, mut tx, compiled: changed, removed, moved, backlog, turn, .. } = self;
+        let Self { service, mut tx, compiled: changed, removed, moved, backlog, lent, turn, .. } = self;
         if service.shared {
             let news = News {
                 from: service.replica().to_owned(),
@@ -334,6 +272,7 @@ impl Work {
             let committed = tx.commit().await;
             drop(turn);
             if committed.is_ok() {
+                lent.into_iter().for_each(Lent::used);
                 for server in removed {
                     service.watchers.remove(server);
                 }

@@ -50,8 +50,15 @@ pub trait Accounts: Send {
     async fn set_role(&mut self, id: UserId, role: Role) -> StorageResult<()>;
     /// Removes one with its sessions.
     async fn delete_user(&mut self, id: UserId) -> StorageResult<()>;
-    /// Adds a session and drops the oldest of that user above `keep`.
-    async fn insert_session(&mut self, token_hash: &str, user: UserId, end: u64, keep: u32) -> StorageResult<()>;
+    /// Adds a session, ends those of that user that would end after `latest`, and drops the oldest above `keep`.
+    async fn insert_session(
+        &mut self,
+        token_hash: &str,
+        user: UserId,
+        end: u64,
+        latest: u64,
+        keep: u32,
+    ) -> StorageResult<()>;
     /// The user of a session that has not ended, and does not end after `latest`.
     async fn session_user(&mut self, token_hash: &str, now: u64, latest: u64) -> StorageResult<Option<UserRow>>;
     /// Ends a session.

@@ -30,8 +30,9 @@ pub trait Audit: Send {
     async fn audit_before(&mut self, chain: &str, before: u64, limit: u32) -> StorageResult<Vec<AuditRow>>;
     /// Removes the oldest entries of a chain, up to this one, which becomes its anchor.
     async fn remove_audit(&mut self, chain: &str, anchor: &AuditAnchor) -> StorageResult<()>;
-    /// Removes ended sessions, enrolment codes that ended before `codes`, and removed gateways from before `gateways`.
-    async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()>;
+    /// Removes sessions that ended, or would end after `latest`, enrolment codes that ended before `codes`, and removed gateways from
+    /// before `gateways`.
+    async fn purge(&mut self, now: u64, latest: u64, codes: u64, gateways: u64) -> StorageResult<()>;
 }
 
 rows! {

@@ -41,6 +41,8 @@ pub trait Engines: Send {
     async fn channels_not_started(&mut self, organization: OrganizationId) -> StorageResult<Vec<ChannelId>>;
     /// Links a registered channel, or notes another state.
     async fn put_engine_link(&mut self, row: &EngineLinkRow) -> StorageResult<()>;
+    /// Forgets which channel of the engine a registered one is.
+    async fn delete_engine_link(&mut self, channel: ChannelId) -> StorageResult<()>;
 }
 
 rows! {

@@ -21,8 +21,9 @@ pub trait Replicas: Send {
     async fn put_replica(&mut self, replica: &str, now: u64) -> StorageResult<()>;
     /// Forgets replicas that have been silent, with what was known through them.
     async fn delete_replicas(&mut self, silent_since: u64) -> StorageResult<()>;
-    /// The gateway of a server watches at a replica from now on; its reports begin anew.
-    async fn put_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<()>;
+    /// The gateway of a server watches at a replica from now on; its reports begin anew. False, and nothing is changed: this watch, or
+    /// a newer one at the same replica, is known already.
+    async fn put_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<bool>;
     /// That watch has ended.
     async fn delete_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<()>;
     /// When the replica at which a gateway watches was last heard; none: nobody watches, or the replica is gone.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use gateway_proto::{
     id::{AgreementId, OrganizationId, RelayId, ServerId},
     identity::{GatewayPublicKey, NoiseBinding},
+    twice::Seat,
 };
 
 use super::{Slice, StorageResult, rows::rows};
@@ -21,6 +22,8 @@ pub trait Servers: Send {
     async fn insert_server(&mut self, row: &ServerRow) -> StorageResult<()>;
     /// Stores a changed one.
     async fn update_server(&mut self, row: &ServerRow) -> StorageResult<()>;
+    /// Stores which process of its gateway holds the place.
+    async fn set_seat(&mut self, id: ServerId, seat: &Seat) -> StorageResult<()>;
     /// The servers at the other ends of the open connections of a server.
     async fn neighbours(&mut self, server: ServerId) -> StorageResult<Vec<ServerId>>;
     /// The same of all servers of an organization; its own are among them where they are connected with each other.
@@ -60,6 +63,8 @@ rows! {
         policy_problem: Option<String>,
         /// The audit log of its gateway is not the one that was reported. Not written with the server.
         audit_alarm: bool,
+        /// Which process of its gateway holds the place, see [`ServerRow::seat`]. Not written with the server.
+        seat: Option<String>,
         /// Its policy must be compiled.
         stale: bool,
         /// A revision that its gateway has and the storage does not remember: the next policy exceeds it; 0: there was none. Not
@@ -87,10 +92,16 @@ impl ServerRow {
             applied_revision: 0,
             policy_problem: None,
             audit_alarm: false,
+            seat: None,
             stale: false,
             policy_floor: 0,
             created_at,
             removed_at: None,
         }
+    }
+
+    /// Which process of its gateway holds the place. What cannot be read is as nothing: it is only about now.
+    pub fn seat(&self) -> Seat {
+        self.seat.as_deref().and_then(|seat| serde_json::from_str(seat).ok()).unwrap_or_default()
     }
 }

@@ -53,10 +53,10 @@ mod plans;
 #[cfg(test)]
 mod silence;
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
-use gateway_proto::{id::ServerId, names};
+use gateway_proto::names;
 use sqlx::SqlitePool;
 use tokio::sync::Mutex;
 
@@ -240,9 +240,12 @@ impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy,
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-                Self::Unavailable(Arc::new(error))
-            }
+            // What cannot be understood of an answer is an outage, too: its connection is good for nothing more.
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Duplicate,
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // PostgreSQL: a lock was not granted in time, a statement took too long; SQLite: busy.
@@ -296,8 +299,9 @@ fn escaped(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
-fn id_texts(rows: &[Row], column: &str) -> StorageResult<Vec<ServerId>> {
-    rows.iter().map(|row| row.parsed(column)).collect()
+/// What stands in the column `id` of each.
+fn ids<T: FromStr>(rows: &[Row]) -> StorageResult<Vec<T>> {
+    rows.iter().map(|row| row.parsed("id")).collect()
 }
 
 fn each<T>(rows: Vec<Row>, read: impl Fn(&Row) -> StorageResult<T>) -> StorageResult<Vec<T>> {

@@ -27,6 +27,8 @@ pub struct WatchSession {
     pub(super) session: u64,
     /// Signals to this watch.
     pub changes: watch::Receiver<Signal>,
+    /// The number of the last question whether its gateway lives.
+    pub asked: watch::Receiver<u64>,
 }
 
 impl WatchSession {
@@ -94,7 +96,7 @@ impl WatchSession {
         });
     }
 
-    fn with(&self, change: impl FnOnce(&mut Watcher, Option<&mut News>, &mut Unentered)) {
+    pub(super) fn with(&self, change: impl FnOnce(&mut Watcher, Option<&mut News>, &mut Unentered)) {
         let mut registry = self.watchers.lock();
         let Registry { watchers, news, unentered, .. } = &mut *registry;
         if let Some(watcher) = watchers.get_mut(&self.server)

@@ -1,5 +1,7 @@
 //! Admin connections and shared servers.
 
+mod two_persons;
+
 use std::time::Duration;
 
 use gateway_proto::{
@@ -10,10 +12,7 @@ use gateway_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    harness::{Control, Gateway, Org, Pair},
-    tenants::sub,
-};
+use super::harness::{Control, Gateway, Pair};
 
 impl Pair<'_> {
     /// The lab's server offered to the hospital.
@@ -238,115 +237,21 @@ async fn a_shared_server_is_open_at_once_as_far_as_its_level_goes() {
 }
 
 #[tokio::test]
-async fn where_two_persons_are_demanded_the_second_one_is_another() {
+async fn the_tunnel_of_a_share_with_an_end_expires_and_stays_expired() {
     let control = Control::start().await;
     let pair = control.pair().await;
-    let before = pair.offer(json!({})).await;
-    let demand = async |org: &Org<'_>, on: bool| {
-        org.send("PATCH", "/organization", Some(json!({"two_person_admin": on}))).await.status().as_u16()
-    };
-    let (admin, operator) = (pair.lab.user("admin").await, pair.lab.user("operator").await);
-    assert_eq!(demand(&operator, true).await, 403);
-    assert_eq!(demand(&admin, true).await, 200);
-    assert_eq!(demand(&admin, false).await, 403, "only an owner gives it up");
-    let accepted: Connection = pair.hospital.post(&format!("/connections/{}/accept", before.id), json!({})).await;
-    assert_eq!(accepted.status, ConnectionStatus::Ready, "what was offered before goes on");
-    let _: Connection = pair.lab.post(&format!("/connections/{}/terminate", before.id), json!({})).await;
-
-    let offer = pair.offer(json!({})).await;
-    assert_eq!(offer.status, ConnectionStatus::Provisioning);
-    let names = |connection: &Connection| {
-        let approval = connection.admin.as_ref().unwrap().approval.clone().unwrap();
-        (approval.offered_by, approval.approved_by, approval.approved_at.is_some())
-    };
-    let owner = pair.lab.session.user.name.clone();
-    assert_eq!(names(&offer), (Some(owner.clone()), None, false));
-    let seen = pair.hospital.connection(&offer.id.to_string()).await;
-    assert_eq!(names(&seen), (None, None, false), "the partner learns no names");
-    let path = format!("/connections/{}", offer.id);
-    let (accept, approve) = (format!("{path}/accept"), format!("{path}/approve"));
-    assert_eq!(pair.hospital.refused("POST", &accept, Some(json!({}))).await.code, "wrong_state");
-    assert_eq!(pair.hospital.refused("POST", &approve, None).await.code, "wrong_state", "not the partner's to approve");
-    assert_eq!(pair.lab.refused("POST", &approve, None).await.code, "forbidden", "not the first person again");
-    assert_eq!(operator.refused("POST", &approve, None).await.code, "forbidden");
-    for act in ["activate", "resume", "retry"] {
-        assert_eq!(pair.lab.refused("POST", &format!("{path}/{act}"), Some(json!({}))).await.code, "wrong_state");
-    }
-    let token: Value = admin.post("/api-tokens", json!({"name": "x", "scopes": ["admin"]})).await;
-    let mut automation = admin.again();
-    automation.token = token["token"].as_str().unwrap().to_owned();
-    assert_eq!(automation.refused("POST", &approve, None).await.code, "forbidden", "a person, not a program");
-
+    let end = control.clock.unix_secs() + 3600;
+    let body = json!({
+        "agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": "viewer", "expires_at": end,
+    });
+    let share: ServerShare = pair.lab.post("/server-shares", body).await;
+    let id = share.connections[0].to_string();
     control.clock.advance(Duration::from_secs(3600));
-    let approved: Connection = admin.post(&approve, json!({})).await;
-    assert_eq!(approved.status, ConnectionStatus::Offered);
-    assert_eq!(names(&approved), (Some(owner), Some("admin".to_owned()), true));
-    let terms = approved.admin.clone().unwrap();
-    // The clock runs on between the two acts.
-    let later = terms.answer_by - offer.admin.unwrap().answer_by;
-    assert!((3600..3660).contains(&later), "the partner has its seven days: {later}");
-    let again: Connection = admin.post(&approve, json!({})).await;
-    assert_eq!(again, approved, "a repetition changes nothing");
-    let accepted: Connection = pair.hospital.post(&accept, json!({})).await;
-    assert_eq!(accepted.status, ConnectionStatus::Ready);
-    for org in [&pair.lab, &pair.hospital] {
-        let entries: Vec<Value> = org.list("/audit?act=admin.approve").await;
-        assert_eq!(entries.len(), 1, "{entries:?}");
-    }
-
-    // Nobody answers: it expires as every offer does.
-    let waits = pair.offer(json!({})).await;
-    control.clock.advance(Duration::from_secs(7 * 24 * 3600));
-    let lab = pair.lab.sign_in().await;
-    let admin = {
-        let login = json!({"email": admin.session.user.email, "password": "another long password"});
-        let answer = control.request("POST", "/api/v1/sessions").json(&login).send().await.unwrap();
-        let mut again = admin.again();
-        again.token = answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned();
-        again
-    };
-    let approve = format!("/connections/{}/approve", waits.id);
-    assert_eq!(admin.refused("POST", &approve, None).await.code, "wrong_state");
-    assert_eq!(demand(&lab, false).await, 200);
-}
-
-#[tokio::test]
-async fn a_tenant_demands_two_persons_of_all_of_it_and_shares_are_no_way_around() {
-    let control = Control::start().await;
-    let pair = control.pair().await;
-    let demand = json!({"two_person_admin": true});
-    let other = control.organization("Other tenant").await;
-    other.send("PATCH", "/organization", Some(demand.clone())).await;
-    assert_eq!(pair.offer(json!({})).await.status, ConnectionStatus::Offered, "others demand it of themselves only");
-    pair.lab.send("PATCH", "/organization", Some(demand)).await;
-    let admin = pair.lab.user("admin").await;
-    let share = |level: &str| json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": level});
-    let share: ServerShare = pair.lab.post("/server-shares", share("viewer")).await;
-    let tunnel = pair.hospital.connection(&share.connections[0].to_string()).await;
-    assert_eq!(
-        (tunnel.status, tunnel.sender.server_id),
-        (ConnectionStatus::Provisioning, Some(pair.hospital_server.id))
-    );
-    let mut watch = pair.hospital_gateway.watch(&control).await;
-    assert!(watch.policy().await.connections.is_empty());
-    let approve = format!("/connections/{}/approve", tunnel.id);
-    assert_eq!(pair.lab.refused("POST", &approve, None).await.code, "forbidden", "who shared it is the first person");
-    let open: Connection = admin.post(&approve, json!({})).await;
-    assert_eq!(open.status, ConnectionStatus::Ready);
-    watch.policy_until(|policy| policy.connections.len() == 1).await;
-
-    // A subsidiary cannot switch off what its tenant demands.
-    let sub = sub(&control, &pair.lab, "Sub").await;
-    let server = sub.server("sub engine").await;
-    sub.enroll(&server, &Gateway::new(9)).await;
-    let request: Value = sub.post("/peering-requests", json!({"organization_id": sub.id})).await;
-    sub.send("PATCH", "/organization", Some(json!({"two_person_admin": false}))).await;
-    let body = json!({"agreement_id": request["agreement_id"], "server_id": server.id, "user_server_id": server.id});
-    let own: Connection = sub.post("/admin-connections", body).await;
-    assert_eq!(own.status, ConnectionStatus::Provisioning);
-    let second = sub.person("admin", "second").await;
-    let open: Connection = second.post(&format!("/connections/{}/approve", own.id), json!({})).await;
-    assert_eq!(open.status, ConnectionStatus::Ready, "inside a self-agreement it is accepted with that");
+    assert_eq!(pair.hospital.connection(&id).await.status, ConnectionStatus::Expired);
+    let written = pair.lab.until(&id, "written down", |c| c.ended_at.is_some()).await;
+    assert_eq!(written.status, ConnectionStatus::Expired, "time ended it, and nobody");
+    assert!(pair.lab.list::<Value>("/audit?act=connection.terminate").await.is_empty());
+    assert_eq!(pair.lab.list::<Value>("/audit?act=share.expire").await.len(), 1);
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! Delivery proof between gateways that watch at the same replica, and at two.
 
 use gateway_proto::{
-    api::{
-        gateway::{ConnectionReport, Connectivity, Report, WatchRequest},
-        platform::{AuditEntry, Executions},
-    },
+    api::platform::{AuditEntry, Executions},
     balance::EndCounts,
 };
 
-use super::harness::{Control, Pair, Watch};
+use super::{
+    harness::{Control, Pair, Watch},
+    reports::{counted, told},
+};
 
 /// The shortest time between two rounds.
 const OFTEN: &str = "delivery_interval_secs = 2";
@@ -100,17 +100,5 @@ async fn count(watch: &mut Watch, id: &str, messages: u64, accepted: u64) {
 /// The same of one of its runs.
 async fn count_of(watch: &mut Watch, id: &str, epoch: u64, messages: u64, accepted: u64) {
     let counts = EndCounts { epoch, messages, accepted, ..EndCounts::default() };
-    let report = ConnectionReport {
-        id: id.parse().unwrap(),
-        connectivity: Connectivity::Connected,
-        path: None,
-        rtt_ms: None,
-        last_message_at: None,
-        bytes_sent: 0,
-        bytes_received: 0,
-        streams: 1,
-        problem: None,
-        counts: Some(counts),
-    };
-    watch.send(&WatchRequest::Report(Report { connections: vec![report], ..Report::default() })).await;
+    watch.send(&told(vec![counted(id, counts)])).await;
 }

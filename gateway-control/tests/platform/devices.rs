@@ -42,14 +42,8 @@ async fn jwks(control: &Control) -> JwkSet {
     answer.json().await.unwrap()
 }
 
-async fn operator(control: &Control, method: &str, path: &str, body: Value) -> reqwest::Response {
-    let request = control.request(method, &format!("/api/v1{path}"));
-    let request = request.header("authorization", format!("Operator {}", control.operator));
-    (if method == "GET" { request } else { request.json(&body) }).send().await.unwrap()
-}
-
 async fn rotate(control: &Control, at_once: bool) -> Vec<TokenKey> {
-    let answer = operator(control, "POST", "/token-keys/rotate", json!({"at_once": at_once})).await;
+    let answer = control.as_operator("POST", "/token-keys/rotate", json!({"at_once": at_once})).await;
     assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
     serde_json::from_value(answer.json::<Value>().await.unwrap()["items"].take()).unwrap()
 }
@@ -114,13 +108,13 @@ async fn a_device_is_changed_on_a_condition_and_names_known_behaviors_only() {
     let entry = audit.iter().find(|entry| entry["act"] == "device.update").unwrap();
     assert_eq!(entry["detail"], "description:  → the portal; linkable_by: organization → tenant");
     // A behavior that the operator adds is known from then on, and stays while something names it.
-    let added = operator(&control, "PUT", "/behaviors/x12-270", json!({"description": "Eligibility"})).await;
+    let added = control.as_operator("PUT", "/behaviors/x12-270", json!({"description": "Eligibility"})).await;
     assert_eq!(added.status(), 200);
     assert_eq!(hospital.send("PATCH", &path, Some(json!({"behaviors": ["x12-270"]}))).await.status(), 200);
     assert!(hospital.list::<Behavior>("/behaviors").await.iter().any(|behavior| behavior.name == "x12-270"));
-    assert_eq!(operator(&control, "DELETE", "/behaviors/x12-270", json!({})).await.status(), 409);
+    assert_eq!(control.as_operator("DELETE", "/behaviors/x12-270", json!({})).await.status(), 409);
     assert_eq!(hospital.send("DELETE", &path, None).await.status(), 204);
-    assert_eq!(operator(&control, "DELETE", "/behaviors/x12-270", json!({})).await.status(), 204);
+    assert_eq!(control.as_operator("DELETE", "/behaviors/x12-270", json!({})).await.status(), 204);
     assert_eq!(hospital.refused("PUT", "/behaviors/mine", Some(json!({"description": ""}))).await.status, 401);
     let server = hospital.server("main").await;
     let body = json!({"server_id": server.id, "name": "x", "engine": "127.0.0.1:1", "behavior": "x12-270"});
@@ -133,7 +127,7 @@ async fn devices_of_the_platform_are_made_by_its_operator_and_seen_by_everybody(
     let hospital = control.organization("Hospital").await;
     let body = json!({"kind": "document_gateway", "name": "Network", "behaviors": ["ihe-document-query"]});
     assert_eq!(hospital.refused("POST", "/system-devices", Some(body.clone())).await.status, 401);
-    let made = operator(&control, "POST", "/system-devices", body).await;
+    let made = control.as_operator("POST", "/system-devices", body).await;
     let made: Device = made.json().await.unwrap();
     assert_eq!(hospital.list::<Device>("/system-devices").await, std::slice::from_ref(&made));
     let path = format!("/devices/{}", made.id);
@@ -143,8 +137,8 @@ async fn devices_of_the_platform_are_made_by_its_operator_and_seen_by_everybody(
     assert_eq!(hospital.refused("DELETE", &path, None).await.code, "not_found");
     assert_eq!(hospital.refused("POST", &format!("{path}/tokens"), Some(json!({}))).await.code, "not_found");
     let own: Vec<Device> = hospital.list("/devices").await;
-    assert_eq!(operator(&control, "DELETE", &format!("/system-devices/{}", own[0].id), json!({})).await.status(), 404);
-    assert_eq!(operator(&control, "DELETE", &format!("/system-devices/{}", made.id), json!({})).await.status(), 204);
+    assert_eq!(control.as_operator("DELETE", &format!("/system-devices/{}", own[0].id), json!({})).await.status(), 404);
+    assert_eq!(control.as_operator("DELETE", &format!("/system-devices/{}", made.id), json!({})).await.status(), 204);
     assert_eq!(hospital.refused("GET", &path, None).await.code, "not_found");
 }
 
@@ -167,7 +161,7 @@ async fn a_token_is_verified_offline_with_the_published_keys() {
     assert_eq!(hospital.list::<DeviceToken>("/device-tokens").await, seen);
     // The terms are data.
     let terms = json!({"default_secs": 60, "max_secs": 120});
-    assert_eq!(operator(&control, "PUT", "/token-terms", terms).await.status(), 200);
+    assert_eq!(control.as_operator("PUT", "/token-terms", terms).await.status(), 200);
     let short = token(&hospital, &device, json!({})).await;
     assert_eq!(short.device_token.expires_at - short.device_token.created_at, 60);
     let path = format!("/devices/{}/tokens", device.id);
@@ -176,7 +170,7 @@ async fn a_token_is_verified_offline_with_the_published_keys() {
         assert_eq!(hospital.refused("POST", &path, Some(body.clone())).await.code, "invalid", "{body}");
     }
     for terms in [json!({"default_secs": 60, "max_secs": 86_401}), json!({"default_secs": 121, "max_secs": 120})] {
-        assert_eq!(operator(&control, "PUT", "/token-terms", terms).await.status(), 422);
+        assert_eq!(control.as_operator("PUT", "/token-terms", terms).await.status(), 422);
     }
 }
 
@@ -276,7 +270,7 @@ async fn keys_rotate_with_an_overlap_and_at_once_when_one_became_known() {
     let keys = rotate(&control, false).await;
     assert_eq!(keys.iter().map(|key| key.state).collect::<Vec<_>>(), [TokenKeyState::Signing, TokenKeyState::Next]);
     assert_eq!(jwks(&control).await.keys.len(), 2, "published before it signs");
-    assert_eq!(operator(&control, "POST", "/token-keys/rotate", json!({})).await.status(), 409);
+    assert_eq!(control.as_operator("POST", "/token-keys/rotate", json!({})).await.status(), 409);
     let kid = |text: &str| {
         let header = BASE64URL_NOPAD.decode(text.split('.').next().unwrap().as_bytes()).unwrap();
         serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()

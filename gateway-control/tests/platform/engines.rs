@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 use serde_json::json;
 
-use super::harness::{Control, Gateway, Org, Pair};
+use super::harness::{Control, Gateway, Org, Pair, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -167,6 +167,38 @@ async fn a_policy_names_the_channel_of_the_engine_and_a_person_binds_the_endpoin
     let has = |act: &str, text: &str| audit.iter().any(|entry| entry.act == act && entry.detail.contains(text));
     assert!(has("channel.follow", "recognised as the engine's channel a"));
     assert!(has("channel.update", "engine_channel: a → b"));
+}
+
+#[tokio::test]
+async fn where_a_channel_that_follows_its_engine_is_reached_is_the_engines_to_say_until_it_is_unlinked() {
+    use EngineChannelState::Started;
+    let control = Control::start().await;
+    let Pair { lab, lab_server: lis, lab_gateway: two, .. } = control.pair().await;
+    let mut two = two.watch(&control).await;
+    two.policy().await;
+    let server = lis.id.to_string();
+    let body = json!({"server_id": lis.id, "name": "adt", "engine": "127.0.0.1:6661", "public_name": "ADT feed"});
+    let adt: Channel = lab.post("/channels", body).await;
+    let path = format!("/channels/{}", adt.id);
+    let is_at = async |port: u16| lab.get::<Channel>(&path).await.engine == format!("127.0.0.1:{port}");
+    two.send(&report(true, vec![channel("a", "adt", 6661, Started)], &[])).await;
+    engine_of(&lab, &server, "a link", |engine| engine.links.len() == 1).await;
+    two.send(&report(false, vec![channel("a", "adt", 7771, Started)], &[])).await;
+    until("the channel never followed", async || is_at(7771).await).await;
+
+    // What was written down before it moved is no reason to take it back.
+    let refused = lab.refused("PATCH", &path, Some(json!({"engine": "127.0.0.1:6661", "name": "adt"}))).await;
+    assert_eq!(refused.code, "conflict");
+    assert!(refused.detail.contains("'adt'") && refused.detail.contains("--unlink"), "{}", refused.detail);
+    assert!(is_at(7771).await, "a policy that names channel and port must name the same");
+    let same = json!({"engine": "127.0.0.1:7771", "public_description": "for partners"});
+    assert_eq!(lab.send("PATCH", &path, Some(same)).await.status(), 200, "everything else may change");
+
+    let unlinked = json!({"engine_channel": "", "engine": "127.0.0.1:6661"});
+    assert_eq!(lab.send("PATCH", &path, Some(unlinked)).await.status(), 200);
+    two.send(&report(false, vec![channel("b", "oru", 6662, Started)], &[])).await;
+    let engine = engine_of(&lab, &server, "the other one", |engine| engine.proposals.len() == 2).await;
+    assert!(engine.links.is_empty() && is_at(6661).await, "nobody's word but ours");
 }
 
 #[tokio::test]

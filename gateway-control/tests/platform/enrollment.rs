@@ -130,6 +130,7 @@ async fn a_new_gateway_of_a_server_replaces_the_old_one_and_the_connections_go_o
             WatchEvent::Succession { .. }
             | WatchEvent::RelayToken { .. }
             | WatchEvent::AuditHead { .. }
+            | WatchEvent::RunsTwice(_)
             | WatchEvent::Heartbeat { .. } => {}
         }
     }

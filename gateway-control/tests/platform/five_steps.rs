@@ -1,6 +1,6 @@
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity, PathKind, Report, WatchRequest},
+        gateway::{ConnectionReport, PathKind},
         platform::{Connection, DirectoryEntry, Grant, PeeringRequest, PublishedEndpoint, Server},
     },
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -9,7 +9,10 @@ use gateway_proto::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{Control, Gateway};
+use super::{
+    harness::{Control, Gateway},
+    reports::{connected, told},
+};
 
 #[tokio::test]
 async fn two_organizations_get_from_nothing_to_an_active_connection() {
@@ -73,19 +76,8 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
     assert_eq!(shown.listener.organization_name, "Self");
 
     // What a gateway reports is shown, as long as it watches.
-    let report = ConnectionReport {
-        id,
-        connectivity: Connectivity::Connected,
-        path: Some(PathKind::Direct),
-        rtt_ms: Some(1.5),
-        last_message_at: None,
-        bytes_sent: 10,
-        bytes_received: 20,
-        streams: 1,
-        problem: None,
-        counts: None,
-    };
-    one.send(&WatchRequest::Report(Report { connections: vec![report], ..Report::default() })).await;
+    let report = ConnectionReport { path: Some(PathKind::Direct), ..connected(&id.to_string()) };
+    one.send(&told(vec![report])).await;
     let shown = lab.until(&id.to_string(), "reported", |c| c.sender.report.is_some()).await;
     assert_eq!(shown.sender.report.unwrap().path, Some(PathKind::Direct));
     let servers: Vec<Server> = hospital.list("/servers").await;

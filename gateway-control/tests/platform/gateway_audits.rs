@@ -70,6 +70,7 @@ async fn asked(watch: &mut Watch) -> Head {
                 WatchEvent::Policy { .. }
                 | WatchEvent::RelayToken { .. }
                 | WatchEvent::Succession { .. }
+                | WatchEvent::RunsTwice(_)
                 | WatchEvent::Removed => {}
             }
         }

@@ -1,5 +1,8 @@
 //! Rotation of the keys that sign policies, and of the tokens of the platform.
 
+mod relays;
+mod tokens;
+
 use std::time::Duration;
 
 use gateway_control::storage::Storage;
@@ -7,12 +10,11 @@ use gateway_proto::{
     api::{
         Page,
         gateway::{WatchEvent, WatchRequest},
-        platform::{PolicyKey, PolicyKeyState, RotatedPlatformToken, Server},
+        platform::{PolicyKey, PolicyKeyState, Server},
     },
     id::ServerId,
-    identity::{GatewayKey, GatewayPublicKey},
+    identity::GatewayPublicKey,
     policy::PolicyStore,
-    relay::keys::{KeyBook, RelayKeys},
     signed::{Assertion, Envelope, RelayToken},
     succession::follow,
 };
@@ -20,39 +22,25 @@ use serde_json::{Value, json};
 
 use super::{
     database,
-    harness::{Control, Gateway, Watch, open_watch},
+    harness::{Control, Gateway, Watch, open_watch, until},
 };
-
-async fn operator(control: &Control, token: &str, method: &str, path: &str, body: Value) -> reqwest::Response {
-    let request = control.request(method, &format!("/api/v1{path}"));
-    request.header("authorization", format!("Operator {token}")).json(&body).send().await.unwrap()
-}
 
 impl Control {
     async fn policy_keys(&self) -> Vec<PolicyKey> {
-        let answer = operator(self, &self.operator, "GET", "/policy-keys", json!({})).await;
+        let answer = self.as_operator("GET", "/policy-keys", json!({})).await;
         answer.json::<Page<PolicyKey>>().await.unwrap().items
     }
 
     async fn rotate(&self, body: Value) -> Vec<PolicyKey> {
-        let answer = operator(self, &self.operator, "POST", "/policy-keys/rotate", body).await;
+        let answer = self.as_operator("POST", "/policy-keys/rotate", body).await;
         assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
         answer.json::<Page<PolicyKey>>().await.unwrap().items
     }
 
     /// Waits until a key signs.
     async fn until_signing(&self, key: &str) {
-        let wait = async {
-            while !self
-                .policy_keys()
-                .await
-                .iter()
-                .any(|known| known.key == key && known.state == PolicyKeyState::Signing)
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the key never signed");
+        let signs = |known: &PolicyKey| known.key == key && known.state == PolicyKeyState::Signing;
+        until("the key never signed", async || self.policy_keys().await.iter().any(signs)).await;
     }
 }
 
@@ -70,7 +58,7 @@ impl Survivor<'_> {
         let stream = open_watch(control, &assertion.sign(&self.gateway.key).unwrap()).await.unwrap();
         let mut watch = Watch { stream, store: self.store.clone(), tokens: Vec::new() };
         let revision = self.store.revision();
-        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned() }).await;
+        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned(), instance: None }).await;
         loop {
             match watch.event().await.expect("the watch was closed") {
                 WatchEvent::Succession { links } => {
@@ -84,7 +72,7 @@ impl Survivor<'_> {
                     }
                 }
                 WatchEvent::Heartbeat { .. } => watch.send(&WatchRequest::Heartbeat).await,
-                WatchEvent::RelayToken { .. } | WatchEvent::AuditHead { .. } => {}
+                WatchEvent::RelayToken { .. } | WatchEvent::AuditHead { .. } | WatchEvent::RunsTwice(_) => {}
                 WatchEvent::Removed => panic!("removed"),
             }
         }
@@ -109,11 +97,7 @@ async fn a_new_key_is_named_before_it_signs_and_who_was_away_comes_back_by_the_o
     let new: GatewayPublicKey = keys[1].key.parse().unwrap();
     let named = watch.policy_until(|policy| policy.control_keys.len() == 2).await;
     assert_eq!((named.control_keys, named.connections.len()), (vec![old, new], 1));
-    assert_eq!(
-        operator(&control, &control.operator, "POST", "/policy-keys/rotate", json!({})).await.status(),
-        409,
-        "one at a time"
-    );
+    assert_eq!(control.as_operator("POST", "/policy-keys/rotate", json!({})).await.status(), 409, "one at a time");
     control.clock.advance(Duration::from_secs(600));
     control.until_signing(&keys[1].key).await;
     let signed = watch.policy_until(|policy| policy.control_keys == [new]).await;
@@ -144,16 +128,10 @@ async fn a_new_key_is_named_before_it_signs_and_who_was_away_comes_back_by_the_o
     // Forgotten, the old key names nobody, and vouches for nothing.
     let keys = control.policy_keys().await;
     let path = |key: &str| format!("/policy-keys/{key}");
-    let forget =
-        async |key: &str| operator(&control, &control.operator, "DELETE", &path(key), json!({})).await.status();
+    let forget = async |key: &str| control.as_operator("DELETE", &path(key), json!({})).await.status();
     assert_eq!(forget(&newest.key).await, 409, "it signs");
     assert_eq!(forget(&"00".repeat(32)).await, 404);
-    let wait = async {
-        while forget(&keys[1].key).await != 204 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("policies are never all signed anew");
+    until("policies are never all signed anew", async || forget(&keys[1].key).await == 204).await;
     assert_eq!(control.policy_keys().await.len(), 1);
     let directory = control.stop().await;
     let control = Control::start_in(directory, "").await;
@@ -169,16 +147,11 @@ fn pair_assertion(control: &Control) -> Assertion {
 /// Waits until the newest policy of a server is signed with a key.
 async fn until_signed(control: &Control, server: ServerId, key: &str) {
     let storage = database::open(control.directory.path()).await;
-    let wait = async {
-        loop {
-            let policy = storage.read().await.unwrap().policy(server).await.unwrap();
-            if policy.is_some_and(|row| row.envelope.0.contains(key)) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let is_signed = async || {
+        let policy = storage.read().await.unwrap().policy(server).await.unwrap();
+        policy.is_some_and(|row| row.envelope.0.contains(key))
     };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the policy is never signed with the key");
+    until("the policy is never signed with the key", is_signed).await;
 }
 
 /// One policy cannot be compiled any more; all of them are to be.
@@ -201,7 +174,7 @@ async fn a_key_is_kept_for_policies_that_are_signed_with_it_and_for_nothing_else
     let control = Control::start_in(directory, "").await;
     let forget = async |key: &str| {
         let path = format!("/policy-keys/{key}");
-        operator(&control, &control.operator, "DELETE", &path, json!({})).await
+        control.as_operator("DELETE", &path, json!({})).await
     };
     assert_eq!(forget(&first).await.status(), 204, "no policy is signed with it");
     let third = control.rotate(json!({"at_once": true})).await.pop().unwrap().key;
@@ -224,7 +197,10 @@ async fn all_replicas_sign_with_a_new_key_from_one_moment_on() {
     let new: GatewayPublicKey = keys[1].key.parse().unwrap();
     let links = loop {
         match watch.event().await.unwrap() {
-            WatchEvent::RelayToken { .. } | WatchEvent::AuditHead { .. } | WatchEvent::Heartbeat { .. } => {}
+            WatchEvent::RelayToken { .. }
+            | WatchEvent::AuditHead { .. }
+            | WatchEvent::RunsTwice(_)
+            | WatchEvent::Heartbeat { .. } => {}
             WatchEvent::Succession { links } => break links,
             event @ (WatchEvent::Policy { .. } | WatchEvent::Removed) => {
                 panic!("before it is known whom to trust: {event:?}")
@@ -255,7 +231,7 @@ async fn no_seed_is_in_the_storage_in_plain_text_and_none_of_a_retired_key() {
     }
     let both = json!({"at_once": true, "lead_secs": 60});
     for body in [json!({"lead_secs": 59}), both] {
-        let answer = operator(&control, &control.operator, "POST", "/policy-keys/rotate", body).await;
+        let answer = control.as_operator("POST", "/policy-keys/rotate", body).await;
         assert_eq!(answer.status(), 422);
     }
     drop(stranger);
@@ -270,87 +246,6 @@ async fn no_seed_is_in_the_storage_in_plain_text_and_none_of_a_retired_key() {
 }
 
 #[tokio::test]
-async fn a_token_of_the_platform_is_replaced_with_an_overlap_or_at_once() {
-    let control = Control::start().await;
-    let rotate = async |with: &str, kind: &str, overlap: u64| {
-        let path = format!("/platform-tokens/{kind}/rotate");
-        let answer = operator(&control, with, "POST", &path, json!({"overlap_secs": overlap})).await;
-        assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
-        answer.json::<RotatedPlatformToken>().await.unwrap().token.0.clone()
-    };
-    let status =
-        async |token: &str| operator(&control, token, "GET", "/policy-keys", json!({})).await.status().as_u16();
-    let first = rotate(&control.operator, "operator", 3600).await;
-    assert_eq!((status(&first).await, status(&control.operator).await), (200, 200));
-    control.clock.advance(Duration::from_secs(3600));
-    assert_eq!((status(&first).await, status(&control.operator).await), (200, 401));
-    let second = rotate(&first, "operator", 0).await;
-    assert_eq!((status(&second).await, status(&first).await), (200, 401));
-
-    let found = async |token: &str, name: &str| {
-        let body = json!({
-            "name": name, "owner_email": "owner@x.example", "owner_name": "Owner",
-            "owner_password": "correct horse battery", "registration_token": token,
-        });
-        control.request("POST", "/api/v1/organizations").json(&body).send().await.unwrap().status().as_u16()
-    };
-    let file = std::fs::read_to_string(&control.ready.registration_token_file).unwrap().trim().to_owned();
-    assert_eq!(found(&file, "One").await, 201);
-    let fresh = rotate(&second, "registration", 0).await;
-    assert_eq!((found(&file, "Two").await, found(&fresh, "Two").await), (403, 201));
-    assert_eq!(status(&fresh).await, 401, "each is for its purpose");
-
-    // Whoever lost the newest one writes another one into the file.
-    let file = control.ready.operator_token_file.clone();
-    let directory = control.stop().await;
-    std::fs::write(&file, format!("gwo_{}\n", "5a".repeat(32))).unwrap();
-    let control = Control::start_in(directory, "").await;
-    let lists = operator(&control, &control.operator, "GET", "/policy-keys", json!({})).await;
-    assert_eq!(lists.status(), 200);
-}
-
-#[tokio::test]
-async fn relays_are_told_by_the_key_that_signs_which_keys_count_and_for_how_long_the_one_before_it_does() {
-    let control = Control::start_with("relay_token_secs = 600").await;
-    let told = async || -> RelayKeys {
-        let answer = control.request("GET", "/api/v1/relay-keys").send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.json().await.unwrap()
-    };
-    let first: GatewayPublicKey = control.ready.policy_key.parse().unwrap();
-    let mut book = KeyBook::new(vec![first], None);
-    let now = || control.clock.unix_secs();
-    assert_eq!(book.take(&told().await, now()), Ok(true));
-    assert_eq!(book.keys(now()), [first]);
-    // In order: the next key counts before it signs, and the old one for as long as its tokens live.
-    control.rotate(json!({"lead_secs": 60})).await;
-    assert_eq!(book.take(&told().await, now()), Ok(true));
-    assert_eq!(book.keys(now()).len(), 2);
-    control.clock.advance(Duration::from_secs(61));
-    let turned = async {
-        while told().await.statement.key == first {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), turned).await.expect("the next key never signs");
-    assert_eq!(book.take(&told().await, now()), Ok(true));
-    assert!(book.keys(now()).contains(&first) && book.keys(now()).len() == 2);
-    assert!(!book.keys(now() + 600).contains(&first));
-    // At once: the one before it is of no account any more, and neither is what it signs.
-    let second = told().await.statement.key;
-    control.rotate(json!({"at_once": true})).await;
-    let third = told().await;
-    assert_eq!(book.take(&third, now()), Ok(true));
-    assert!(!book.keys(now()).contains(&second) && book.keys(now()).contains(&third.statement.key));
-    // One that was away for all of it follows.
-    let mut late = KeyBook::new(vec![first], None);
-    assert_eq!(late.take(&third, now()), Ok(true));
-    assert_eq!(late.keys(now()), book.keys(now()));
-    let mut stranger = KeyBook::new(vec![GatewayKey::from_seed(&[9; 32]).public()], None);
-    assert!(stranger.take(&third, now()).is_err());
-}
-
-#[tokio::test]
 async fn a_gateway_that_was_given_revisions_of_a_later_time_is_behind_a_new_key_like_any_other() {
     let control = Control::start().await;
     let pair = control.pair().await;
@@ -359,12 +254,8 @@ async fn a_gateway_that_was_given_revisions_of_a_later_time_is_behind_a_new_key_
     let mut watch = pair.hospital_gateway.watch_from(&control, revision + 3_600_000).await;
     let ahead = watch.policy().await.revision;
     let path = format!("/servers/{}", pair.hospital_server.id);
-    let confirmed = async {
-        while pair.hospital.get::<Server>(&path).await.applied_revision != ahead {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), confirmed).await.expect("it was never written down");
+    let confirmed = async || pair.hospital.get::<Server>(&path).await.applied_revision == ahead;
+    until("it was never written down", confirmed).await;
     drop(watch);
     let mut other = pair.lab_gateway.watch(&control).await;
     other.policy().await;
@@ -373,19 +264,10 @@ async fn a_gateway_that_was_given_revisions_of_a_later_time_is_behind_a_new_key_
     assert_eq!(new.gateways_behind, Some(2), "neither has heard of it");
     let new_key: GatewayPublicKey = new.key.parse().unwrap();
     other.policy_until(|policy| policy.control_keys == [new_key]).await;
-    let one_left = async {
-        while control.policy_keys().await.pop().unwrap().gateways_behind != Some(1) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), one_left).await.expect("the one that is away is not counted");
+    let behind = async || control.policy_keys().await.pop().unwrap().gateways_behind;
+    until("the one that is away is not counted", async || behind().await == Some(1)).await;
     // It comes back by the old key, and is not behind any more.
     let mut back = pair.hospital_gateway.watch_from(&control, ahead).await;
     back.policy_until(|policy| policy.control_keys == [new_key]).await;
-    let none_left = async {
-        while control.policy_keys().await.pop().unwrap().gateways_behind != Some(0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), none_left).await.expect("one is counted that has it");
+    until("one is counted that has it", async || behind().await == Some(0)).await;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity, INTROSPECT_PATH, Report, WatchRequest},
+        gateway::INTROSPECT_PATH,
         platform::{CreatedDeviceToken, Device, Executions, Introspection, Link, LinkableDevice},
     },
     balance::EndCounts,
@@ -13,7 +13,10 @@ use gateway_proto::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{Control, Gateway, Org};
+use super::{
+    harness::{Control, Gateway, Org},
+    reports::{counted, told},
+};
 
 async fn device(org: &Org<'_>, name: &str, linkable_by: &str) -> Device {
     let body = json!({
@@ -177,23 +180,7 @@ async fn messages_are_metered_once_for_each_side_by_device_behavior_and_day() {
     watch.policy_until(|policy| !policy.connections.is_empty()).await;
     let report = |epoch: u64, messages: u64| {
         let counts = EndCounts { epoch, messages, accepted: messages, ..EndCounts::default() };
-        WatchRequest::Report(Report {
-            home_relay: None,
-            connections: vec![ConnectionReport {
-                id: id.parse().unwrap(),
-                connectivity: Connectivity::Connected,
-                path: None,
-                rtt_ms: None,
-                last_message_at: None,
-                bytes_sent: 0,
-                bytes_received: 0,
-                streams: 1,
-                problem: None,
-                counts: Some(counts),
-            }],
-            engine: None,
-            audit: None,
-        })
+        told(vec![counted(&id, counts)])
     };
     // Midnight may be in the middle of this test: then there are two rows, of two days.
     let metered = async |number: u64| {

@@ -4,14 +4,17 @@ use gateway_control::storage::queries_run;
 use gateway_proto::{
     api::{
         Page,
-        gateway::{ConnectionReport, Connectivity, Report, WatchRequest},
+        gateway::WatchRequest,
         platform::{Grant, PeeringRequest, Server},
     },
     balance::EndCounts,
 };
 use serde_json::{Value, json};
 
-use super::harness::{Control, Gateway, Org};
+use super::{
+    harness::{Control, Gateway, Org},
+    reports::{counted, told},
+};
 
 /// Rows of every list at least, so that a difference shows.
 const ROWS: usize = 5;
@@ -111,19 +114,8 @@ async fn reports(control: &Control, lab: &Org<'_>, gateway: &Gateway) {
     watch.policy().await;
     let connections: Vec<Value> = lab.list("/connections").await;
     let counts = EndCounts { epoch: 1, messages: 7, ..EndCounts::default() };
-    let reports = connections.iter().map(|connection| ConnectionReport {
-        id: connection["id"].as_str().unwrap().parse().unwrap(),
-        connectivity: Connectivity::Connected,
-        path: None,
-        rtt_ms: None,
-        last_message_at: None,
-        bytes_sent: 0,
-        bytes_received: 0,
-        streams: 0,
-        problem: None,
-        counts: Some(counts),
-    });
-    watch.send(&WatchRequest::Report(Report { connections: reports.collect(), ..Report::default() })).await;
+    let reports = connections.iter().map(|connection| counted(connection["id"].as_str().unwrap(), counts));
+    watch.send(&told(reports.collect())).await;
     // Said after it, and so done after it.
     watch.send(&WatchRequest::Heartbeat).await;
     watch.stays_at(watch.store.current().unwrap().revision).await;

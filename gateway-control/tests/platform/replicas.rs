@@ -7,16 +7,18 @@ use gateway_control::{
     storage::{Storage, StorageError},
 };
 use gateway_proto::{
-    api::{
-        gateway::{ConnectionReport, Connectivity, Report, WatchRequest},
-        platform::Server,
-    },
+    api::{gateway::ConnectionReport, platform::Server},
     peering::ConnectionStatus,
     policy::Activation,
 };
 use serde_json::{Value, json};
 
-use super::{database, harness::Control, process::Process};
+use super::{
+    database,
+    harness::Control,
+    process::Process,
+    reports::{connected, told},
+};
 
 #[tokio::test]
 async fn what_is_decided_at_one_replica_reaches_the_gateways_at_another() {
@@ -40,19 +42,8 @@ async fn what_is_decided_at_one_replica_reaches_the_gateways_at_another() {
     // Who watches where, and what was reported there, is seen everywhere.
     let path = format!("/servers/{}", pair.hospital_server.id);
     assert!(pair.hospital.get::<Server>(&path).await.online);
-    let report = ConnectionReport {
-        id: id.parse().unwrap(),
-        connectivity: Connectivity::Connected,
-        path: None,
-        rtt_ms: Some(1.5),
-        last_message_at: None,
-        bytes_sent: 7,
-        bytes_received: 0,
-        streams: 1,
-        problem: None,
-        counts: None,
-    };
-    sender.send(&WatchRequest::Report(Report { connections: vec![report.clone()], ..Report::default() })).await;
+    let report = ConnectionReport { rtt_ms: Some(1.5), bytes_sent: 7, ..connected(&id) };
+    sender.send(&told(vec![report.clone()])).await;
     let shown = pair.lab.until(&id, "reported", |connection| connection.sender.report.is_some()).await;
     assert_eq!(shown.sender.report, Some(report));
 
@@ -70,6 +61,30 @@ async fn what_is_decided_at_one_replica_reaches_the_gateways_at_another() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), gone).await.expect("still shown as watching");
+}
+
+/// Of two watches at one replica, the older one says hello last.
+#[tokio::test]
+async fn a_late_hello_of_an_older_watch_takes_nothing_of_the_newer_one() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (server, id) = (pair.hospital_server.id, pair.connection("Orders").await);
+    let storage = database::open(control.directory.path()).await;
+    let mut tx = storage.begin().await.unwrap();
+    for replica in ["one", "other"] {
+        tx.put_replica(replica, 1_000).await.unwrap();
+    }
+    assert!(tx.put_watch(server, "one", 6).await.unwrap());
+    tx.put_report(server, &connected(&id), 1_000).await.unwrap();
+    for session in [5, 6] {
+        assert!(!tx.put_watch(server, "one", session).await.unwrap(), "{session}");
+    }
+    tx.delete_watch(server, "one", 5).await.unwrap();
+    let reported = tx.report(server, id.parse().unwrap(), 1_000).await.unwrap();
+    assert_eq!(reported.map(|(_, at)| at), Some(1_000), "it is there, and so is what it reported");
+    // Elsewhere, numbers are others.
+    assert!(tx.put_watch(server, "other", 1).await.unwrap());
+    assert!(tx.report(server, id.parse().unwrap(), 1_000).await.unwrap().is_none(), "reports begin anew");
 }
 
 #[tokio::test]

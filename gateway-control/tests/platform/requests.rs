@@ -196,6 +196,32 @@ async fn a_tier_stops_what_is_new_and_shows_what_is_above_it() {
 }
 
 #[tokio::test]
+async fn what_the_tier_of_the_other_organization_does_not_allow_is_refused_without_its_name() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let operator = async |path: &str, body: Value| {
+        let request = control.request("PUT", &format!("/api/v1{path}")).json(&body);
+        let request = request.header("authorization", format!("Operator {}", control.operator));
+        assert!(request.send().await.unwrap().status().is_success(), "{path}");
+    };
+    let offer = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "access": "read_write"});
+    let share = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": "operator"});
+    let offered: Value = pair.lab.post("/admin-connections", offer.clone()).await;
+    let shared: Value = pair.lab.post("/server-shares", share).await;
+    operator("/tiers/secret-plan", json!({"admin_read_write": false})).await;
+    operator(&format!("/organizations/{}/tier", pair.lab.id), json!({"tier": "secret-plan"})).await;
+    let id = |of: &Value| of["id"].as_str().unwrap().to_owned();
+    for path in [format!("/connections/{}/accept", id(&offered)), format!("/server-shares/{}/open", id(&shared))] {
+        let refused = pair.hospital.refused("POST", &path, Some(json!({}))).await;
+        assert_eq!(refused.code, "tier_limit", "{path}");
+        assert!(!refused.detail.contains("secret-plan"), "{path}: {}", refused.detail);
+    }
+    // Its owner is told which one it is.
+    let refused = pair.lab.refused("POST", "/admin-connections", Some(offer)).await;
+    assert!(refused.detail.contains("secret-plan"), "{}", refused.detail);
+}
+
+#[tokio::test]
 async fn a_tier_keeps_the_limits_that_a_request_from_before_does_not_know() {
     let control = Control::start().await;
     let put = async |name: &str, body: Value| -> (Option<u32>, Option<u32>, Option<u32>) {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,16 +10,14 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use gateway_proto::{
-    api::platform::{AuditEntry, Channel, Connection},
-    policy::{Activation, Policy},
-};
+use gateway_proto::api::platform::{AuditEntry, Channel};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{
     database,
-    harness::{Control, Org, Watch},
+    harness::{Control, Org},
+    replicated::{line_is_mended, measure, replicas, watched},
 };
 
 /// People who act at the same time, half of them at each replica.
@@ -29,9 +26,6 @@ const WORKERS: usize = 6;
 const ACTS: usize = 60;
 /// Until everything answers again once the server does.
 const RECOVERY: Duration = Duration::from_secs(30);
-/// Until what one replica decides is with a gateway at the other: news, not the look every five seconds.
-const NEWS: Duration = Duration::from_secs(3);
-pub(super) const FAST: &str = "[limits]\nrequests_per_second = 1000000\nlogins_per_minute = 100000\n";
 
 /// A PostgreSQL server from Debian's packages; it ends with the test.
 struct Server {
@@ -211,15 +205,10 @@ async fn a_restarted_postgresql_loses_and_doubles_nothing_and_all_goes_on_by_its
         return;
     }
     let server = Server::start();
-    let one = Control::start_in(server.home(), FAST).await;
-    let other = one.replica_with(FAST).await.unwrap();
+    let (one, other) = replicas(server.home()).await;
     let pair = one.pair().await;
     let at_other = pair.lab.at(&other);
-    let (mut sender, mut listener) = (pair.hospital_gateway.watch(&other).await, pair.lab_gateway.watch(&one).await);
-    sender.policy().await;
-    listener.policy().await;
-    let watched = pair.connection("Watched").await;
-    both(&mut sender, &mut listener, |policy| active(policy, &watched)).await;
+    let (watched, mut sender, mut listener) = watched(&pair, &other).await;
 
     let load = Load::default();
     let names = tokio::sync::Mutex::new(BTreeMap::new());
@@ -281,24 +270,6 @@ async fn a_restarted_postgresql_loses_and_doubles_nothing_and_all_goes_on_by_its
     assert_eq!(entries_of_channels(&pair.lab).await, found.len(), "each is in the audit log once");
 }
 
-/// Notes what was measured: to standard output, and to the file that `GATEWAY_TEST_MEASURES` names.
-pub(super) fn measure(line: &str) {
-    writeln!(std::io::stdout(), "measured: {line}").ok();
-    let Some(path) = std::env::var_os("GATEWAY_TEST_MEASURES") else { return };
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    // One write for the line, so that lines of parallel tests do not mix.
-    file.write_all(format!("  {line}\n").as_bytes()).unwrap();
-}
-
-/// Waits until both gateways have a policy that is as told.
-pub(super) async fn both(sender: &mut Watch, listener: &mut Watch, is: impl Fn(&Policy) -> bool + Copy) {
-    tokio::join!(sender.policy_until(is), listener.policy_until(is));
-}
-
-pub(super) fn active(policy: &Policy, id: &str) -> bool {
-    policy.connections.iter().any(|entry| entry.id.to_string() == id && entry.activation == Activation::Active)
-}
-
 async fn ready(control: &Control) {
     let wait = async {
         while control.request("GET", "/readyz").send().await.unwrap().status() != 200 {
@@ -306,40 +277,6 @@ async fn ready(control: &Control) {
         }
     };
     tokio::time::timeout(RECOVERY, wait).await.expect("a replica never became ready");
-}
-
-/// What is decided at each replica reaches the gateway that watches at the other, by news: again and again, so that the
-/// look at the newest revisions every few seconds cannot be what helped.
-pub(super) async fn line_is_mended(
-    lab: &Org<'_>,
-    at_other: &Org<'_>,
-    id: &str,
-    (listener, sender): (&mut Watch, &mut Watch),
-) {
-    // The line itself is looked after once a second.
-    let mended = async {
-        loop {
-            let quick = change(lab, at_other, id, listener, sender).await;
-            if quick < NEWS {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(2 * RECOVERY, mended).await.expect("news never came again");
-    for _ in 0..4 {
-        let took = change(lab, at_other, id, listener, sender).await;
-        assert!(took < NEWS, "it took {took:?}");
-    }
-}
-
-/// Pauses at one replica and resumes at the other; how long it took until both gateways knew.
-async fn change(lab: &Org<'_>, at_other: &Org<'_>, id: &str, listener: &mut Watch, sender: &mut Watch) -> Duration {
-    let begun = Instant::now();
-    let _: Connection = lab.post(&format!("/connections/{id}/pause"), json!({})).await;
-    both(sender, listener, |policy| !active(policy, id)).await;
-    let _: Connection = at_other.post(&format!("/connections/{id}/resume"), json!({})).await;
-    both(sender, listener, |policy| active(policy, id)).await;
-    begun.elapsed()
 }
 
 async fn all_channels(org: &Org<'_>) -> Vec<Channel> {

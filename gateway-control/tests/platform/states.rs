@@ -150,6 +150,55 @@ async fn a_connection_is_over_in_the_second_its_grant_is() {
 }
 
 #[tokio::test]
+async fn what_time_has_ended_stays_expired_whatever_goes_from_under_it() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (hospital, lab) = (&pair.hospital, &pair.lab);
+    let spare = hospital.server("spare").await;
+    let end = control.clock.unix_secs() + 3600;
+    let granted = async |name: &str, sender: ServerId| {
+        let channel = lab.channel(&pair.lab_server, name).await;
+        let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+        let grant: Grant = lab.post("/grants", body).await;
+        let path = format!("/grants/{}/approve", grant.id);
+        hospital.post::<Grant>(&path, json!({"sender_server_id": sender})).await
+    };
+    let main = pair.hospital_server.id;
+    let grants = [granted("One", main).await, granted("Two", spare.id).await, granted("Three", main).await];
+    control.clock.advance(Duration::from_secs(3600));
+    // Before the reconciler comes: the channel, the sending server and the agreement of one each.
+    let channel = format!("/channels/{}", grants[0].channel_id);
+    assert_eq!(lab.send("DELETE", &channel, None).await.status(), 204);
+    assert_eq!(hospital.send("DELETE", &format!("/servers/{}", spare.id), None).await.status(), 204);
+    let _: Value = lab.post(&format!("/agreements/{}/end", pair.agreement), json!({})).await;
+    for grant in &grants {
+        let shown: Grant = hospital.get(&format!("/grants/{}", grant.id)).await;
+        assert_eq!(shown.status, GrantStatus::Expired, "{}", shown.endpoint);
+        let connection = lab.connection(&grant.connection_id.unwrap().to_string()).await;
+        assert_eq!(connection.status, ConnectionStatus::Expired, "{}", shown.endpoint);
+    }
+    for (act, times) in [("grant.expire", 3), ("connection.expire", 3), ("grant.close", 0), ("connection.terminate", 0)]
+    {
+        for org in [hospital, lab] {
+            assert_eq!(org.list::<AuditEntry>(&format!("/audit?act={act}")).await.len(), times, "{act}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_answered_in_time_stays_expired_when_its_organization_goes() {
+    let control = Control::start().await;
+    let (hospital, lab) = (control.organization("Hospital").await, control.organization("Lab").await);
+    let _: PeeringRequest = hospital.post("/peering-requests", json!({"organization_id": lab.id})).await;
+    control.clock.advance(Duration::from_secs(14 * 24 * 3600));
+    let (hospital, lab) = (hospital.sign_in().await, lab.sign_in().await);
+    assert_eq!(lab.send("DELETE", "/organization", None).await.status(), 204);
+    let shown: Vec<PeeringRequest> = hospital.list("/peering-requests").await;
+    assert_eq!(shown[0].status, PeeringStatus::Expired);
+    assert!(hospital.list::<AuditEntry>("/audit?act=peering_request.decline").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_request_for_a_channel_ends_with_the_server_it_would_be_sent_from() {
     let control = Control::start().await;
     let pair = control.pair().await;

@@ -131,6 +131,27 @@ async fn guessing_is_slowed_down_and_the_right_code_waits_with_it_but_no_recover
 }
 
 #[tokio::test]
+async fn who_has_no_second_factor_and_sends_a_code_is_not_kept_out_and_is_known_nowhere_for_it() {
+    let control = Control::start_with("[limits]\nlogins_per_minute = 1000\n").await;
+    let hospital = control.organization("Hospital").await;
+    let email = hospital.session.user.email.clone();
+    for _ in 0..12 {
+        assert_eq!(login(&control, &email, PASSWORD, Some("123456")).await.0, 201);
+    }
+    let (phone, _) = enroll(&hospital, PASSWORD).await;
+    let _: ConfirmedTotp = hospital.post("/me/totp/confirm", json!({"code": phone.code(&control, 0)})).await;
+    // From an address where a code was right, codes would have an allowance of their own.
+    let trust = ServerTrust::Pin(control.ready.tls_pin.as_ref().unwrap().parse().unwrap());
+    let elsewhere = client_builder(trust, None).local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    for _ in 0..10 {
+        let body = json!({"email": email, "password": PASSWORD, "code": phone.wrong(&control)});
+        let answer = elsewhere.post(format!("{}/api/v1/sessions", control.ready.url)).json(&body).send().await.unwrap();
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], "unauthenticated");
+    }
+    assert_eq!(login(&control, &email, PASSWORD, Some(phone.wrong(&control))).await.1["code"], "rate_limited");
+}
+
+#[tokio::test]
 async fn whoever_knows_only_the_password_keeps_nobody_out_from_where_he_signed_in_lately() {
     let control = Control::start_with("[limits]\nlogins_per_minute = 1000\n").await;
     let hospital = control.organization("Hospital").await;

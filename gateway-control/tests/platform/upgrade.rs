@@ -1,14 +1,18 @@
 //! A database from before devices, tenants and second factors is brought up to date with everything in it.
 
 use gateway_proto::{
-    api::platform::{Behavior, CreatedDeviceToken, Device, DeviceKind, Organization, Server},
+    api::{
+        Page,
+        platform::{Behavior, CreatedDeviceToken, Device, DeviceKind, Organization, PolicyKey, Server},
+    },
     id::DeviceId,
+    policy::{Activation, LocalEnd, Policy},
 };
 use serde_json::{Value, json};
 
 use super::{
     database,
-    harness::{Control, Gateway},
+    harness::{Control, Gateway, Org, until},
 };
 
 /// Takes back what the migrations 11 to 14 and 33 did, as far as a schema can tell.
@@ -114,6 +118,59 @@ async fn codes_and_ends_of_before_are_listed_and_keep_the_names_they_have() {
     assert_eq!(ask("GET", &hospital, &format!("/agreements/{agreement}"), None).await["peer_name"], "Lab");
     let shown = ask("GET", &hospital, &format!("/connections/{connection}"), None).await;
     assert_eq!((&shown["endpoint"], &shown["listener"]["organization_name"]), (&json!("Orders"), &json!("Lab")));
+}
+
+/// Takes back what the migrations 49 to 52 did, with a channel that follows its engine, as versions of then had it.
+const BACK_TO_47: &[&str] = &[
+    "DROP INDEX grants_open_of_owner",
+    "DROP INDEX reports_of_connection",
+    "ALTER TABLE policies DROP COLUMN keys_since",
+    "DROP INDEX connections_listener_provisioning",
+    "DROP INDEX connections_sender_provisioning",
+    "ALTER TABLE servers DROP COLUMN policy_floor",
+    "INSERT INTO engine_links (channel_id, server_id, engine_channel, state)
+     SELECT id, server_id, 'a', 'started' FROM channels",
+    "DELETE FROM _sqlx_migrations WHERE version BETWEEN 49 AND 52",
+];
+
+#[tokio::test]
+async fn policies_of_before_know_who_has_confirmed_them_and_those_that_follow_an_engine_are_compiled_again() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    // This one never comes: it does not know the keys of now.
+    let quiet = pair.lab.server("quiet").await;
+    pair.lab.enroll(&quiet, &Gateway::new(3)).await;
+    let (mut hospital, mut lab) = pair.watches().await;
+    let is_active = |policy: &Policy| policy.connections.iter().any(|entry| entry.activation == Activation::Active);
+    let newest = tokio::join!(hospital.policy_until(is_active), lab.policy_until(is_active));
+    let confirmed = async |org: &Org<'_>, server: &Server, newest: &Policy| {
+        let server: Server = org.get(&format!("/servers/{}", server.id)).await;
+        server.applied_revision >= newest.revision
+    };
+    until("the policies were never confirmed", async || {
+        confirmed(&pair.hospital, &pair.hospital_server, &newest.0).await
+            && confirmed(&pair.lab, &pair.lab_server, &newest.1).await
+    })
+    .await;
+    let (store, before) = (lab.store.clone(), newest.1.revision);
+    drop((hospital, lab));
+    let gateway = pair.lab_gateway;
+    let directory = control.stop().await;
+    database::execute(directory.path(), BACK_TO_47);
+    let control = Control::start_in(directory, "").await;
+    let mut lab = gateway.watch_from(&control, before).await;
+    lab.store = store;
+    let of_engine = |policy: &Policy| {
+        let local = &policy.connections[0].local;
+        matches!(local, LocalEnd::Listener { engine_channel, .. } if engine_channel.as_deref() == Some("a"))
+    };
+    assert!(lab.policy_until(of_engine).await.revision > before);
+    let counted = async || {
+        let answer = control.as_operator("GET", "/policy-keys", json!({})).await;
+        answer.json::<Page<PolicyKey>>().await.unwrap().items[0].gateways_behind == Some(1)
+    };
+    until("gateways behind were not counted right: the quiet one only", counted).await;
 }
 
 /// Takes migration 52 back, and does what replicas of an older version did beside a newer one.

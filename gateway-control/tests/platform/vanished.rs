@@ -18,8 +18,8 @@ use url::Url;
 
 use super::{
     database,
-    harness::{Control, Org},
-    restarts::{FAST, active, both, line_is_mended, measure},
+    harness::Org,
+    replicated::{line_is_mended, measure, replicas, watched, watches},
 };
 
 /// Until changes are made again once the server is back: however long TCP would wait.
@@ -127,15 +127,10 @@ async fn a_machine_that_vanishes_amid_changes_is_given_up_and_all_goes_on_with_t
     let directory = tempfile::tempdir().unwrap();
     database::storage_section(directory.path());
     let wire = Wire::before(directory.path()).await;
-    let one = Control::start_in(directory, FAST).await;
-    let other = one.replica_with(FAST).await.unwrap();
+    let (one, other) = replicas(directory).await;
     let pair = one.pair().await;
     let at_other = pair.lab.at(&other);
-    let (mut sender, mut listener) = (pair.hospital_gateway.watch(&other).await, pair.lab_gateway.watch(&one).await);
-    sender.policy().await;
-    listener.policy().await;
-    let watched = pair.connection("Watched").await;
-    both(&mut sender, &mut listener, |policy| active(policy, &watched)).await;
+    let (watched, silent_sender, silent_listener) = watched(&pair, &other).await;
 
     let (load, server) = (Load::default(), pair.lab_server.id.to_string());
     let orgs = [pair.lab.again(), pair.lab.at(&other), pair.hospital.again()];
@@ -158,9 +153,8 @@ async fn a_machine_that_vanishes_amid_changes_is_given_up_and_all_goes_on_with_t
     };
     tokio::join!(workers, story);
     // Nobody answered on them meanwhile, and a gateway that is silent for so long is sent away.
-    (sender, listener) = (pair.hospital_gateway.watch(&other).await, pair.lab_gateway.watch(&one).await);
-    sender.policy().await;
-    listener.policy().await;
+    let (mut sender, mut listener) = watches(&pair, &other).await;
+    drop((silent_sender, silent_listener));
     line_is_mended(&pair.lab, &at_other, &watched, (&mut listener, &mut sender)).await;
 
     // And it holds up no end.

@@ -66,9 +66,7 @@ impl Control {
 
     /// `POST` whose answer has no body.
     pub(crate) async fn post_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
-        let request = self.request(Method::POST, path).json(body);
-        self.http.send(request, LIMIT).await.map_err(|error| self.refused(error))?;
-        Ok(())
+        self.done(self.request(Method::POST, path).json(body)).await
     }
 
     /// `PUT`.
@@ -78,15 +76,12 @@ impl Control {
 
     /// `PUT` whose answer has no body.
     pub(crate) async fn put_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
-        let request = self.request(Method::PUT, path).json(body);
-        self.http.send(request, LIMIT).await.map_err(|error| self.refused(error))?;
-        Ok(())
+        self.done(self.request(Method::PUT, path).json(body)).await
     }
 
     /// `DELETE`; whatever a good answer says is not needed.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
-        self.http.send(self.request(Method::DELETE, path), LIMIT).await.map_err(|error| self.refused(error))?;
-        Ok(())
+        self.done(self.request(Method::DELETE, path)).await
     }
 
     /// A whole list, page by page; with `limit`, its first entries.
@@ -163,6 +158,12 @@ impl Control {
 
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         self.http.call(request, LIMIT).await.map_err(|error| self.refused(error))
+    }
+
+    /// For a request whose answer says nothing that is needed.
+    async fn done(&self, request: RequestBuilder) -> Result<(), ClientError> {
+        self.http.send(request, LIMIT).await.map_err(|error| self.refused(error))?;
+        Ok(())
     }
 
     /// Only a session can be renewed by signing in again.

@@ -9,7 +9,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    args::{Confirm, Span},
+    args::{Confirmed, Span},
     client::Control,
     cmd::{Context, agreement, connection, id_among, server},
     error::CtlError,
@@ -43,7 +43,7 @@ pub(crate) enum Admin {
     /// Decline an offer.
     Decline(One),
     /// End an admin connection, or take an offer back.
-    Terminate(Terminate),
+    Terminate(Confirmed<One>),
 }
 
 /// An admin connection.
@@ -93,7 +93,7 @@ pub(crate) struct Offer {
 /// What is let through beyond read-only or read-write.
 #[derive(Debug, Args)]
 pub(crate) struct Scope {
-    /// Let them read messages and attachments, that is patient data.
+    /// Let them read messages, attachments and what events tell of them, that is patient data.
     #[arg(long)]
     patient_data: bool,
     /// With the right to change: let them make the engine connect or write where they choose.
@@ -154,15 +154,6 @@ pub(crate) struct Using {
     port: Option<u16>,
 }
 
-/// An admin connection to end.
-#[derive(Debug, Args)]
-pub(crate) struct Terminate {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
-}
-
 impl Admin {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
@@ -203,7 +194,7 @@ impl Admin {
                 let id = one.id(&control, waits).await?;
                 control.act(&format!("{PATH}/{id}/decline")).await?
             }
-            Self::Terminate(Terminate { one, confirm }) => {
+            Self::Terminate(Confirmed { one, confirm }) => {
                 let id = one.id(&control, connection::is_living).await?;
                 confirm.ask(&format!("Terminate the admin connection '{}' ({id})", one.connection))?;
                 control.act::<Connection>(&format!("{PATH}/{id}/terminate")).await?
@@ -221,7 +212,7 @@ impl Offer {
             server_id: server::server_id(control, &self.server).await?,
             access: if self.read_write { AdminAccess::ReadWrite } else { AdminAccess::ReadOnly },
             scope: self.scope.to_scope(),
-            expires_at: self.span.map(|span| now.saturating_add(span.secs)),
+            expires_at: self.span.map(|span| span.after(now)),
             max_streams: self.max_streams,
             staleness_secs: self.staleness.map(|span| span.secs),
             require_post_quantum: self.require_post_quantum,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use gateway_proto::{api::platform, id::AgreementId, peering::AgreementStatus};
 
 use crate::{
-    args::Confirm,
+    args::Confirmed,
     client::Control,
     cmd::{Context, id_of},
     error::CtlError,
@@ -26,7 +26,7 @@ pub(crate) enum Agreement {
     /// Take the own suspension back.
     Resume(One),
     /// End it for good: its grants are revoked, their connections terminated.
-    End(End),
+    End(Confirmed<One>),
 }
 
 /// An agreement.
@@ -34,15 +34,6 @@ pub(crate) enum Agreement {
 pub(crate) struct One {
     /// Name of the peer, or id.
     agreement: String,
-}
-
-/// An agreement to end.
-#[derive(Debug, Args)]
-pub(crate) struct End {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
 }
 
 impl Agreement {
@@ -59,7 +50,7 @@ impl Agreement {
             }
             Self::Suspend(one) => one.act(&control, "suspend").await?,
             Self::Resume(one) => one.act(&control, "resume").await?,
-            Self::End(End { one: One { agreement }, confirm }) => {
+            Self::End(Confirmed { one: One { agreement }, confirm }) => {
                 let id = agreement_id(&control, &agreement).await?;
                 confirm.ask(&format!("End the agreement with '{agreement}' ({id}), its grants and its connections"))?;
                 control.act::<platform::Agreement>(&format!("{PATH}/{id}/end")).await?

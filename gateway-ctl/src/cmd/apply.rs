@@ -1,5 +1,6 @@
 //! `gateway-ctl apply`: a site as a file. What the file wants and the platform lacks is made; what differs is changed; what
-//! the file does not name stays as it is, and nothing is ever removed. Applied again, it changes nothing.
+//! the file does not name stays as it is, and nothing is ever removed. Of what it names, a channel without `publish` is one that is
+//! not published: it is withdrawn from partners. Applied again, it changes nothing.
 //!
 //! The file is checked ([`site`]), the platform is asked once ([`found`]), and one list of steps is made ([`mod@plan`]): a dry run shows it,
 //! an application goes through it. Names are compared as the platform compares them; whom they mean is remembered ([`partners`]).
@@ -9,13 +10,19 @@ mod partners;
 mod plan;
 mod site;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use clap::Args;
 use gateway_proto::{
-    api::platform::{
-        Agreement, Channel, CreateChannel, CreateGrant, CreatePeeringRequest, CreateServer, Grant, Organization,
-        PeeringRequest, Server,
+    api::{
+        engine::ServerEngine,
+        platform::{
+            Agreement, Behavior, Channel, CreateChannel, CreateGrant, CreatePeeringRequest, CreateServer,
+            DirectoryEntry, Grant, Organization, PeeringRequest, Server,
+        },
     },
     id::{ChannelId, ServerId},
     names::fold,
@@ -26,12 +33,12 @@ use self::{
     found::Found,
     partners::{Meant, Remembered, meant},
     plan::{Step, Which, plan},
-    site::{Site, unusable},
+    site::{Site, SiteChannel, unusable},
 };
 use crate::{
-    client::Control,
+    client::{ClientError, Control},
     cmd::{Context, directory},
-    error::CtlError,
+    error::{CtlError, FailedStep},
     output::View,
 };
 
@@ -50,7 +57,7 @@ pub(crate) struct Apply {
 #[derive(Debug, Serialize)]
 struct Shown {
     step: String,
-    /// `planned`, `done` or `waits`.
+    /// `planned`, `done`, `failed`, `skipped` (not tried: what it stands on failed) or `waits`.
     state: &'static str,
 }
 
@@ -72,19 +79,33 @@ impl Apply {
         }
         // Before anything stands on what a name means.
         found.remembered.learn(found.own.id, &plan.meant)?;
-        let (mut made, mut shown) = (Made::default(), Vec::new());
+        let (mut made, mut shown, mut failed) = (Made::default(), Vec::new(), Vec::new());
         for step in plan.steps {
             let words = step.to_string();
-            if let Err(error) = made.perform(&control, step).await {
-                // What was done before is done.
-                context.out.list(&shown)?;
-                return Err(error);
-            }
-            shown.push(Shown { step: words, state: "done" });
+            let can_be_done = !failed.iter().any(ends_all) && made.has_what_it_needs(&step);
+            let state = if can_be_done {
+                match made.perform(&control, step).await {
+                    Ok(()) => "done",
+                    Err(source) => {
+                        failed.push(FailedStep { step: words.clone(), source });
+                        "failed"
+                    }
+                }
+            } else {
+                "skipped"
+            };
+            shown.push(Shown { step: words, state });
         }
         shown.extend(waits);
-        context.out.list(&shown)
+        context.out.list(&shown)?;
+        if failed.is_empty() { Ok(()) } else { Err(CtlError::Steps(failed)) }
     }
+}
+
+/// Whether nothing that comes after it can be done either: there was no answer, or the control plane can do nothing now. A step that is
+/// refused is about its partner or its channel only.
+fn ends_all(failed: &FailedStep) -> bool {
+    !matches!(&failed.source, CtlError::Client(ClientError::Refused(problem)) if problem.status != 503)
 }
 
 async fn find(control: &Control, site: &Site, remembered: Remembered, now: u64) -> Result<Found, CtlError> {
@@ -96,16 +117,58 @@ async fn find(control: &Control, site: &Site, remembered: Remembered, now: u64) 
         agreements: control.list::<Agreement>("/agreements", &[], None).await?,
         grants: control.list::<Grant>("/grants", &[], None).await?,
         directory: Vec::new(),
+        behaviors: Vec::new(),
+        following: BTreeMap::new(),
         remembered,
         now,
     };
+    look_at_engines(control, site, &mut found).await?;
+    if site.channels.iter().any(|channel| channel.behavior.is_some()) {
+        let behaviors: Vec<Behavior> = control.list("/behaviors", &[], None).await?;
+        found.behaviors = behaviors.into_iter().map(|behavior| behavior.name).collect();
+    }
+    look_up(control, site, &mut found).await?;
+    Ok(found)
+}
+
+/// Notes which channels follow one of the engine, on servers of which the file has channels.
+async fn look_at_engines(control: &Control, site: &Site, found: &mut Found) -> Result<(), CtlError> {
+    let server = |channel: &SiteChannel| found.server(&channel.server).map(|server| server.id);
+    let servers: BTreeSet<_> = site.channels.iter().filter_map(server).collect();
+    for server in servers {
+        let engine: ServerEngine = control.get(&format!("/servers/{server}/engine")).await?;
+        found.following.extend(engine.links.into_iter().map(|link| (link.channel_id, link.state)));
+    }
+    Ok(())
+}
+
+/// Looks up in the directory whom the file names and what was found does not have. The platform searches it by names only: for ids
+/// it is read as a whole.
+async fn look_up(control: &Control, site: &Site, found: &mut Found) -> Result<(), CtlError> {
+    let mut ids = BTreeSet::new();
     for peer in &site.peers {
-        if meant(&peer.organization, &found) == Meant::Nobody {
-            let name = fold(&peer.organization);
-            found.directory.extend(directory::search(control, &name).await?);
+        match meant(&peer.organization, found) {
+            Meant::Nobody => {
+                let entries = directory::search(control, &fold(&peer.organization)).await?;
+                found.directory.extend(entries);
+            }
+            Meant::One(id) => {
+                let is_settled = found.agreement(id).is_some() || found.pending(id).is_some();
+                if !is_settled && found.over(id).is_none() && !found.may_be_asked(id) {
+                    ids.insert(id);
+                }
+            }
+            Meant::Several => {}
         }
     }
-    Ok(found)
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let take = |entries: Vec<DirectoryEntry>| {
+        found.directory.extend(entries.into_iter().filter(|entry| ids.contains(&entry.id)));
+        Ok(())
+    };
+    control.pages("/directory", &[("search", "")], take).await
 }
 
 /// What the steps up to here made, by its place in the file.
@@ -113,9 +176,22 @@ async fn find(control: &Control, site: &Site, remembered: Remembered, now: u64) 
 struct Made {
     servers: BTreeMap<usize, ServerId>,
     channels: BTreeMap<usize, ChannelId>,
+    /// Channels that could not be changed to what the file says.
+    unchanged: BTreeSet<ChannelId>,
 }
 
 impl Made {
+    /// Whether the steps that this one stands on were done.
+    fn has_what_it_needs(&self, step: &Step) -> bool {
+        match step {
+            Step::CreateServer { .. } | Step::ChangeChannel { .. } | Step::RequestPeering { .. } => true,
+            Step::CreateChannel { server, .. } => id_of(*server, &self.servers).is_ok(),
+            Step::OfferGrant { channel, .. } => {
+                id_of(*channel, &self.channels).is_ok_and(|id| !self.unchanged.contains(&id))
+            }
+        }
+    }
+
     async fn perform(&mut self, control: &Control, step: Step) -> Result<(), CtlError> {
         match step {
             Step::CreateServer { place, name } => {
@@ -135,7 +211,11 @@ impl Made {
                 self.channels.insert(place, channel.id);
             }
             Step::ChangeChannel { id, update, .. } => {
-                let _: Channel = control.patch(&format!("/channels/{id}"), &update).await?;
+                let changed = control.patch::<Channel>(&format!("/channels/{id}"), &update).await;
+                if changed.is_err() {
+                    self.unchanged.insert(id);
+                }
+                changed?;
             }
             Step::RequestPeering { id, message, .. } => {
                 let body = CreatePeeringRequest { organization_id: id, message };

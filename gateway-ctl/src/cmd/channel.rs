@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    args::Confirm,
+    args::Confirmed,
     client::Control,
     cmd::{Context, server},
     error::CtlError,
@@ -43,7 +43,7 @@ pub(crate) enum Channel {
     /// Change a channel; what is not named stays.
     Update(Update),
     /// Delete a channel; its grants and connections end.
-    Delete(Delete),
+    Delete(Confirmed<One>),
 }
 
 /// A new channel.
@@ -111,9 +111,12 @@ struct Changes {
     /// New internal name.
     #[arg(long)]
     name: Option<String>,
-    /// New port of the engine.
+    /// New port of the engine; of a channel that follows the engine, the engine says it.
     #[arg(long, value_name = "IP:PORT")]
     engine: Option<String>,
+    /// Let it follow the engine no more, and be reached where `--engine` says.
+    #[arg(long, requires = "engine", conflicts_with = "engine_channel")]
+    unlink: bool,
     /// Bind it to another channel of the engine beside its server, by that one's id or name in the engine.
     #[arg(long, value_name = "CHANNEL", conflicts_with = "engine")]
     engine_channel: Option<String>,
@@ -123,15 +126,6 @@ struct Changes {
     /// New public description.
     #[arg(long)]
     description: Option<String>,
-}
-
-/// A channel to delete.
-#[derive(Debug, Args)]
-pub(crate) struct Delete {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
 }
 
 impl Channel {
@@ -164,11 +158,18 @@ impl Channel {
                 one.update(&control, &UpdateChannel { published: Some(false), ..unchanged }).await?
             }
             Self::Update(Update { one, changes }) => {
-                let Changes { name, engine, engine_channel, public_name, description } = changes;
-                let body = UpdateChannel { name, engine, public_name, public_description: description, ..unchanged };
+                let Changes { name, engine, unlink, engine_channel, public_name, description } = changes;
+                let body = UpdateChannel {
+                    name,
+                    engine,
+                    engine_channel: unlink.then(String::new),
+                    public_name,
+                    public_description: description,
+                    ..unchanged
+                };
                 one.update(&control, &one.bound(&control, engine_channel, body).await?).await?
             }
-            Self::Delete(Delete { one: One { channel }, confirm }) => {
+            Self::Delete(Confirmed { one: One { channel }, confirm }) => {
                 let id = channel_id(&control, &channel).await?;
                 confirm.ask(&format!("Delete the channel '{channel}' ({id}), its grants and its connections"))?;
                 control.delete(&format!("{PATH}/{id}")).await?;

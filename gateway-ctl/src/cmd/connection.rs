@@ -12,7 +12,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    args::Confirm,
+    args::Confirmed,
     client::Control,
     cmd::{Context, admin, id_among},
     error::CtlError,
@@ -41,8 +41,10 @@ pub(crate) enum Connection {
     Pause(One),
     /// Take the own pause back.
     Resume(One),
+    /// Try one again that failed because a gateway refused its policy.
+    Retry(One),
     /// End it for good.
-    Terminate(Terminate),
+    Terminate(Confirmed<One>),
 }
 
 /// A connection.
@@ -52,22 +54,22 @@ pub(crate) struct One {
     connection: String,
 }
 
-/// A connection to end.
-#[derive(Debug, Args)]
-pub(crate) struct Terminate {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
-}
-
 impl Connection {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
         let connection = match self {
             Self::List { ended } => {
-                let connections = all(&control, ended).await?;
-                return context.out.list(&connections);
+                let mut connections: Vec<platform::Connection> = control.list(PATH, &[("ended", "true")], None).await?;
+                let whole = connections.len();
+                if !ended {
+                    connections.retain(is_living);
+                }
+                context.out.list(&connections)?;
+                let hidden = whole - connections.len();
+                if hidden > 0 {
+                    context.out.remark(&format!("{hidden} that ended not shown: see them with --ended."));
+                }
+                return Ok(());
             }
             Self::Show(one) => {
                 let id = one.id(&control).await?;
@@ -75,8 +77,15 @@ impl Connection {
             }
             Self::Activate(one) => one.act(&control, "activate").await?,
             Self::Pause(one) => one.act(&control, "pause").await?,
-            Self::Resume(one) => one.act(&control, "resume").await?,
-            Self::Terminate(Terminate { one, confirm }) => {
+            Self::Resume(one) => {
+                let connection = one.act(&control, "resume").await?;
+                if connection.status == ConnectionStatus::Paused {
+                    context.out.remark("Still paused: the other side holds a pause of its own, which only it lifts.");
+                }
+                connection
+            }
+            Self::Retry(one) => one.act(&control, "retry").await?,
+            Self::Terminate(Confirmed { one, confirm }) => {
                 let id = one.id(&control).await?;
                 confirm.ask(&format!("Terminate the connection '{}' ({id})", one.connection))?;
                 control.act::<platform::Connection>(&format!("{PATH}/{id}/terminate")).await?
@@ -95,11 +104,6 @@ impl One {
     async fn id(&self, control: &Control) -> Result<ConnectionId, CtlError> {
         id_among(control, (PATH, &[("ended", "true")]), &self.connection, is_living).await
     }
-}
-
-async fn all(control: &Control, ended: bool) -> Result<Vec<platform::Connection>, CtlError> {
-    let query: &[(&str, &str)] = if ended { &[("ended", "true")] } else { &[] };
-    Ok(control.list(PATH, query, None).await?)
 }
 
 pub(crate) fn is_living(connection: &platform::Connection) -> bool {
@@ -124,10 +128,13 @@ impl Named for platform::Connection {
     }
 
     fn names(&self) -> Vec<String> {
+        vec![self.endpoint.clone()]
+    }
+
+    fn peer(&self) -> Option<&str> {
         let ends = [&self.sender, &self.listener];
         // Between two of our own servers the peer is "Self".
-        let peer = ends.iter().find(|end| end.organization_name != SELF).map_or(SELF, |end| &end.organization_name);
-        vec![self.endpoint.clone(), format!("{peer}/{}", self.endpoint)]
+        Some(ends.into_iter().find(|end| end.organization_name != SELF).map_or(SELF, |end| &end.organization_name))
     }
 
     fn describe(&self) -> String {
@@ -208,8 +215,15 @@ fn activation(connection: &platform::Connection) -> String {
 
 /// What both ends counted, and by how much that differs.
 fn delivery_lines(delivery: &Delivery, now: u64) -> Vec<(&'static str, String)> {
-    let Delivery { sender_messages, listener_messages, sender_answers, listener_answers, alarm, written_off } =
-        delivery;
+    let Delivery {
+        sender_messages,
+        listener_messages,
+        sender_answers,
+        listener_answers,
+        alarm,
+        written_off,
+        explained,
+    } = delivery;
     let mut lines = vec![(
         "Delivery",
         format!(
@@ -222,6 +236,14 @@ fn delivery_lines(delivery: &Delivery, now: u64) -> Vec<(&'static str, String)> 
             "  DIFFERENCE",
             format!("{}, since {}", difference(alarm.difference), time::relative(now, alarm.since)),
         ));
+    }
+    if *explained != Difference::NONE {
+        let Difference { messages, answers } = *explained;
+        let text = format!(
+            "{messages} messages and {} answers that the listener's gateway did not count: they were acknowledged, or came again",
+            answers.unsigned_abs()
+        );
+        lines.push(("  Not missing", text));
     }
     if *written_off != Difference::NONE {
         lines.push(("  Written off", difference(*written_off)));
@@ -310,8 +332,12 @@ mod tests {
             listener_answers: 4,
             alarm: None,
             written_off: Difference::NONE,
+            explained: Difference::NONE,
         };
         assert_eq!(delivery_lines(&delivery, 0).len(), 1);
+        let delivery = Delivery { explained: Difference { messages: 21, answers: -20 }, ..delivery };
+        let lines = delivery_lines(&delivery, 0);
+        assert!(lines[1].0 == "  Not missing" && lines[1].1.starts_with("21 messages and 20 answers"), "{lines:?}");
     }
 
     fn report(connectivity: Connectivity) -> ConnectionReport {

@@ -4,14 +4,14 @@ mod token;
 
 use clap::{Args, Subcommand, ValueEnum};
 use gateway_proto::{
-    api::platform::{self, CreateDevice, CreateSystemDevice, DeviceKind, LinkableBy, Server, UpdateDevice},
+    api::platform::{self, CreateDevice, CreateSystemDevice, DeviceKind, LinkableBy, UpdateDevice},
     id::DeviceId,
 };
 
 use crate::{
-    args::Confirm,
+    args::{Confirm, Confirmed},
     client::Control,
-    cmd::{Context, id_of, relay::Operator},
+    cmd::{Context, id_of, relay::Operator, server},
     error::CtlError,
     output::{View, or_dash, time, word},
     resolve::Named,
@@ -36,7 +36,7 @@ pub(crate) enum Device {
     /// Change a device.
     Update(Update),
     /// Delete a device with its tokens.
-    Delete(Delete),
+    Delete(Confirmed<One>),
     /// Add a device of the platform (for its operator).
     CreateSystem(CreateSystem),
     /// Delete a device of the platform (for its operator).
@@ -127,15 +127,6 @@ pub(crate) struct Update {
     changes: Changes,
 }
 
-/// A device to delete.
-#[derive(Debug, Args)]
-pub(crate) struct Delete {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
-}
-
 /// A new device of the platform.
 #[derive(Debug, Args)]
 pub(crate) struct CreateSystem {
@@ -181,7 +172,7 @@ impl Device {
             }
             Self::Create(create) => create.run(context).await,
             Self::Update(update) => update.run(context).await,
-            Self::Delete(Delete { one, confirm }) => {
+            Self::Delete(Confirmed { one, confirm }) => {
                 let control = context.control()?;
                 let id = own(&control, &one.device).await?;
                 confirm.ask(&format!("Delete the device '{}' ({id}) with its tokens", one.device))?;
@@ -208,10 +199,7 @@ impl Device {
 impl Create {
     async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
-        let server_id = match &self.server {
-            Some(server) => Some(id_of::<Server>(&control, "/servers", server, |_| true).await?),
-            None => None,
-        };
+        let server_id = server::optional_id(&control, self.server.as_deref()).await?;
         let body = CreateDevice {
             kind: self.kind.into(),
             name: self.name,
@@ -230,10 +218,7 @@ impl Update {
         let control = context.control()?;
         let id = own(&control, &self.one.device).await?;
         let Changes { name, description, server, behaviors, linkable_by } = self.changes;
-        let server_id = match &server {
-            Some(server) => Some(id_of::<Server>(&control, "/servers", server, |_| true).await?),
-            None => None,
-        };
+        let server_id = server::optional_id(&control, server.as_deref()).await?;
         let linkable_by = linkable_by.map(Into::into);
         let body = UpdateDevice { name, description, server_id, behaviors, linkable_by };
         let device: platform::Device = control.patch(&format!("{PATH}/{id}"), &body).await?;

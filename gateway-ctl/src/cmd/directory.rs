@@ -2,8 +2,12 @@
 
 use clap::Subcommand;
 use gateway_proto::{
-    api::platform::{self, DirectoryEntry},
+    api::{
+        platform::{self, DirectoryEntry},
+        values::SELF,
+    },
     id::OrganizationId,
+    names::fold,
 };
 
 use crate::{
@@ -13,9 +17,6 @@ use crate::{
     output::View,
     resolve::{self, Named},
 };
-
-/// How people call the own organization.
-const SELF: &str = "self";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -36,14 +37,16 @@ impl Directory {
     }
 }
 
-/// The organization that `wanted` names: an id, `self`, the own name, or a name of the directory.
+/// The organization that `wanted` names: an id, `self`, the own name, or a name of the directory. Names are compared as the platform
+/// compares them, here as in `apply`.
 pub(crate) async fn organization_id(control: &Control, wanted: &str) -> Result<OrganizationId, CtlError> {
     if let Ok(id) = wanted.parse() {
         return Ok(id);
     }
     // The own organization is always known, discoverable or not.
     let own: platform::Organization = control.get("/organization").await?;
-    if wanted.eq_ignore_ascii_case(SELF) || own.name == wanted {
+    let key = fold(wanted);
+    if key == SELF || fold(&own.name) == key {
         return Ok(own.id);
     }
     let entries = search(control, wanted).await?;

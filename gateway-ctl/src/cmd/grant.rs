@@ -10,7 +10,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    args::{Confirm, Span},
+    args::{Confirmed, Span},
     client::Control,
     cmd::{Context, agreement, channel, endpoint, id_of, server},
     error::CtlError,
@@ -36,9 +36,9 @@ pub(crate) enum Grant {
     /// Take an own offer or request back before it is approved.
     Withdraw(One),
     /// Take an approved grant away from the partner; its connection ends at once.
-    Revoke(Final),
+    Revoke(Confirmed<One>),
     /// Give an approved grant back; its connection ends at once.
-    Surrender(Final),
+    Surrender(Confirmed<One>),
 }
 
 /// A grant.
@@ -46,15 +46,6 @@ pub(crate) enum Grant {
 pub(crate) struct One {
     /// Public name of the endpoint, `PEER/NAME`, or id of the grant.
     grant: String,
-}
-
-/// A grant to end for good.
-#[derive(Debug, Args)]
-pub(crate) struct Final {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
 }
 
 /// Own channel, to a partner.
@@ -210,7 +201,7 @@ impl One {
     }
 }
 
-impl Final {
+impl Confirmed<One> {
     async fn act(&self, control: &Control, turn: Turn, verb: &str) -> Result<platform::Grant, CtlError> {
         let id = self.one.id(control, turn).await?;
         let deed = if turn == Turn::Revoke { "Revoke" } else { "Surrender" };
@@ -230,7 +221,7 @@ async fn create(
     let body = CreateGrant {
         agreement_id,
         channel_id,
-        expires_at: limits.expires.map(|span| now.saturating_add(span.secs)),
+        expires_at: limits.expires.map(|span| span.after(now)),
         max_streams: limits.max_streams,
         staleness_secs: limits.staleness.map(|span| span.secs),
         require_post_quantum: limits.require_post_quantum,

@@ -73,7 +73,10 @@ impl Link {
                             Err(resolve::ResolveError::Unknown { .. }) => {
                                 id_of::<LinkableDevice>(&control, LINKABLE, &to, |_| true).await?
                             }
-                            Err(error @ resolve::ResolveError::Ambiguous { .. }) => return Err(error.into()),
+                            Err(
+                                error @ (resolve::ResolveError::Ambiguous { .. }
+                                | resolve::ResolveError::OtherPeers { .. }),
+                            ) => return Err(error.into()),
                         }
                     }
                 };
@@ -138,8 +141,11 @@ impl Named for LinkableDevice {
     }
 
     fn names(&self) -> Vec<String> {
-        let of = self.organization_name.iter().map(|organization| format!("{organization}/{}", self.name));
-        [self.name.clone()].into_iter().chain(of).collect()
+        vec![self.name.clone()]
+    }
+
+    fn peer(&self) -> Option<&str> {
+        self.organization_name.as_deref()
     }
 
     fn describe(&self) -> String {

@@ -57,13 +57,22 @@ fn render(report: &Report, now_ms: u64) -> String {
         Verdict::Good => "GOOD  nothing to mend\n".to_owned(),
         Verdict::Limited => format!("LIMITED  data flows; {} to mend\n", things(report.problems.len())),
         Verdict::Blocked => format!("BLOCKED  {}; {} to mend\n", out_of_reach(report), things(report.problems.len())),
+        Verdict::Unknown => {
+            "UNKNOWN  there is no server to ask: enrol this gateway, or name some with --control, --relay and \
+                             --stun\n"
+                .to_owned()
+        }
     };
     text.push('\n');
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {}\n", printable(&value)));
     line("Checked", relative_ms(now_ms, report.checked_at));
-    line("UDP", yes_or_unknown(report.udp, "gets out and back", "does not get out", "no STUN server to ask"));
+    line(
+        "UDP",
+        yes_or_unknown(report.udp, "gets out and back", "does not get out", "not known: no STUN server could be asked"),
+    );
     line("NAT", report.nat_text.clone());
-    let outer = report.public_ipv4.map_or_else(|| "not seen".to_owned(), |address| address.to_string());
+    let through = if report.nat64.is_some() { ", through NAT64" } else { "" };
+    let outer = report.public_ipv4.map_or_else(|| "not seen".to_owned(), |address| format!("{address}{through}"));
     line("IPv4 outside", outer);
     line("IPv6 outside", report.public_ipv6.map_or_else(|| "none".to_owned(), |address| address.to_string()));
     line("Port preserved", yes_or_unknown(report.port_preserved, "yes", "no", "not known"));
@@ -98,12 +107,16 @@ fn render(report: &Report, now_ms: u64) -> String {
 fn outcome(outcome: &HostOutcome) -> String {
     match outcome {
         HostOutcome::Reached { connect_ms } => format!("reached in {connect_ms:.1} ms"),
+        HostOutcome::Unproven { connect_ms, .. } => {
+            format!("reached in {connect_ms:.1} ms, and not proved to be the one")
+        }
         HostOutcome::Intercepted { .. } => "answered by somebody else".to_owned(),
         HostOutcome::Foreign { .. } => "answered by something else".to_owned(),
         HostOutcome::Proxy { .. } => "refused by the proxy".to_owned(),
         HostOutcome::ProxyLogin { .. } => "not let in by the proxy".to_owned(),
         HostOutcome::ProxySilent { .. } => "not reached: the proxy does not answer".to_owned(),
         HostOutcome::TlsSilent { .. } => "no answer over TLS".to_owned(),
+        HostOutcome::TlsCutOff { .. } => "cut off when TLS begins".to_owned(),
         HostOutcome::Unresolved { .. } => "does not resolve".to_owned(),
         HostOutcome::Unreachable { .. } => "not reached".to_owned(),
     }
@@ -113,11 +126,15 @@ fn outcome(outcome: &HostOutcome) -> String {
 fn out_of_reach(report: &Report) -> &'static str {
     let lost = |role| {
         let mut of_role = report.hosts.iter().filter(|host| host.role == role).peekable();
-        of_role.peek().is_some() && !of_role.any(|host| matches!(host.outcome, HostOutcome::Reached { .. }))
+        of_role.peek().is_some() && !of_role.any(|host| host.outcome.is_reached())
     };
     match (lost(HostRole::Control), lost(HostRole::Relay)) {
         (true, false) => "the control plane is not reached: tunnels go on, and no change of policy arrives",
         (false, true) => "no relay is reached: tunnels that stand go on, new ones need a direct path that is known",
+        // Both are there, and let this process go without.
+        (false, false) if report.problems.iter().any(|problem| problem.code == "runs_twice") => {
+            "another process with this gateway's key carries its data, and this one nothing"
+        }
         (true, true) | (false, false) => {
             "neither the control plane nor a relay is reached: what goes over a direct path goes on, nothing new comes up"
         }
@@ -151,7 +168,7 @@ mod tests {
         report.proxy = Some(hostile.into());
         report.problems.iter_mut().for_each(|problem| problem.text = hostile.into());
         let outcome = HostOutcome::Reached { connect_ms: 1.0 };
-        report.hosts.push(HostCheck { role: HostRole::Relay, host: hostile.into(), outcome });
+        report.hosts.push(HostCheck { role: HostRole::Relay, host: hostile.into(), proxied: false, outcome });
         let text = render(&report, 3000);
         assert!(text.contains("a\u{fffd}[2Jb\u{fffd}c Q"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains("\nQ"), "{text}");
@@ -160,9 +177,12 @@ mod tests {
     #[test]
     fn the_sentence_for_the_network_team_stands_below_its_problem() {
         let outcome = HostOutcome::Unreachable { problem: "timed out".into() };
-        let hosts = vec![HostCheck { role: HostRole::Relay, host: "relay.example:443".into(), outcome }];
+        let hosts =
+            vec![HostCheck { role: HostRole::Relay, host: "relay.example:443".into(), proxied: false, outcome }];
         let report = judge(&Observations { hosts, ..Observations::default() }, 1000);
         let text = render(&report, 3000);
+        let nothing = render(&judge(&Observations::default(), 1000), 3000);
+        assert!(nothing.starts_with("UNKNOWN  there is no server to ask"), "{nothing}");
         assert!(text.starts_with("BLOCKED  no relay is reached: tunnels that stand go on, "), "{text}");
         assert!(text.contains("that is known; one thing to mend\n"), "{text}");
         assert!(text.contains("Relay             relay.example:443 not reached"), "{text}");

@@ -49,7 +49,7 @@ pub(crate) struct Create {
     /// File with the owner's password, `-` for standard input.
     #[arg(long, value_name = "FILE")]
     password_file: SecretSource,
-    /// File with the operator token, where registration is not open; `-` for standard input.
+    /// File with the registration token or the operator token, where registration is not open; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     operator_token_file: Option<SecretSource>,
     #[command(flatten)]

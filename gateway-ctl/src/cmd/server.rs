@@ -206,7 +206,7 @@ impl View for platform::Server {
             self.name.clone(),
             self.gateway.map_or_else(|| "not enrolled".to_owned(), |key| key.short()),
             online(self, now),
-            if self.audit_alarm { format!("{}; audit log differs", policy(self)) } else { policy(self) },
+            remarks(self),
             or_dash(self.gateway_version.as_deref()),
             self.id.to_string(),
         ]
@@ -224,12 +224,34 @@ impl View for platform::Server {
         if let Some(problem) = &self.policy_problem {
             lines.push(("Problem", problem.clone()));
         }
+        if let Some(twice) = &self.runs_twice {
+            lines.push(("Runs twice", runs_twice(twice, now)));
+        }
         if self.audit_alarm {
             lines.push(("Audit log", audit::ALARM.to_owned()));
         }
         lines.push(("Created", time::relative(now, self.created_at)));
         lines
     }
+}
+
+/// The policy, and in short what somebody has to look at.
+fn remarks(server: &platform::Server) -> String {
+    let twice = server.runs_twice.is_some().then_some("; runs twice");
+    let audit = server.audit_alarm.then_some("; audit log differs");
+    format!("{}{}{}", policy(server), twice.unwrap_or_default(), audit.unwrap_or_default())
+}
+
+fn runs_twice(twice: &platform::TwoProcesses, now: u64) -> String {
+    let from = |address: &Option<String>| address.clone().unwrap_or_else(|| "an address that is not known".to_owned());
+    format!(
+        "a second process with the gateway's key came from {} (last {}, first {}) and was refused; the one from {} keeps the place. \
+         If a machine was copied, give the copy's gatewayd a new state directory and enrol it for a server of its own",
+        from(&twice.other_address),
+        time::relative(now, twice.at),
+        time::relative(now, twice.since),
+        from(&twice.address)
+    )
 }
 
 fn online(server: &platform::Server, now: u64) -> String {
@@ -265,6 +287,7 @@ mod tests {
             applied_revision: 2,
             policy_problem: None,
             audit_alarm: false,
+            runs_twice: None,
             created_at: 0,
         }
     }
@@ -275,6 +298,17 @@ mod tests {
         assert_eq!(policy(&platform::Server { applied_revision: 3, ..server() }), "3 in force");
         let refused = platform::Server { policy_problem: Some("forged".into()), ..server() };
         assert_eq!(policy(&refused), "3 refused, 2 in force");
+    }
+
+    #[test]
+    fn a_gateway_that_runs_twice_shows_both_addresses_and_what_to_do() {
+        let (address, other_address) = (Some("192.0.2.1".to_owned()), Some("198.51.100.7".to_owned()));
+        let twice = platform::TwoProcesses { since: 40, at: 97, address, other_address };
+        let twice = platform::Server { runs_twice: Some(twice), ..server() };
+        assert_eq!(twice.row(100)[3], "3 sent, 2 in force; runs twice");
+        let shown = twice.block(100).into_iter().find(|(label, _)| *label == "Runs twice").unwrap().1;
+        assert!(shown.contains("from 198.51.100.7 (last 3 s ago, first 60 s ago)"), "{shown}");
+        assert!(shown.contains("the one from 192.0.2.1 keeps the place"), "{shown}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    args::{Confirm, Span},
+    args::{Confirmed, Span},
     client::Control,
     cmd::{Context, admin, agreement, id_among, server},
     error::CtlError,
@@ -33,7 +33,7 @@ pub(crate) enum Share {
     /// Open a tunnel to a server that was shared with us.
     Open(Open),
     /// End a share with its tunnels.
-    End(End),
+    End(Confirmed<One>),
 }
 
 /// A share.
@@ -81,15 +81,6 @@ pub(crate) struct Open {
     using: admin::Using,
 }
 
-/// A share to end.
-#[derive(Debug, Args)]
-pub(crate) struct End {
-    #[command(flatten)]
-    one: One,
-    #[command(flatten)]
-    confirm: Confirm,
-}
-
 impl Share {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
@@ -109,7 +100,7 @@ impl Share {
                 let connection: Connection = control.post(&format!("{PATH}/{id}/open"), &body).await?;
                 return context.out.item(&connection);
             }
-            Self::End(End { one, confirm }) => {
+            Self::End(Confirmed { one, confirm }) => {
                 let id = one.id(&control).await?;
                 confirm.ask(&format!("End the share of '{}' ({id}) with its tunnels", one.share))?;
                 control.act(&format!("{PATH}/{id}/end")).await?
@@ -131,7 +122,7 @@ impl Create {
                 Level::Metrics => ShareLevel::Metrics,
             },
             scope: self.scope.to_scope(),
-            expires_at: self.span.map(|span| now.saturating_add(span.secs)),
+            expires_at: self.span.map(|span| span.after(now)),
         };
         Ok(control.post(PATH, &body).await?)
     }
@@ -159,7 +150,11 @@ impl Named for ServerShare {
     }
 
     fn names(&self) -> Vec<String> {
-        vec![self.server_name.clone(), format!("{}/{}", self.peer_name, self.server_name)]
+        vec![self.server_name.clone()]
+    }
+
+    fn peer(&self) -> Option<&str> {
+        Some(&self.peer_name)
     }
 
     fn describe(&self) -> String {

@@ -1,6 +1,7 @@
 //! `gateway-ctl user`: the users of the own organization.
 
 mod identity;
+mod invitation;
 mod totp;
 
 use clap::{
@@ -9,8 +10,8 @@ use clap::{
 };
 use gateway_proto::{
     api::platform::{
-        self, AcceptInvitation, ChangePassword, CreateInvitation, CreateUser, CreatedInvitation, Invitation, Me, Role,
-        Session, UpdateUser,
+        self, AcceptInvitation, ChangePassword, CreateInvitation, CreateUser, CreatedInvitation, Me, Role, Session,
+        UpdateUser,
     },
     id::UserId,
 };
@@ -36,6 +37,8 @@ pub(crate) enum User {
     Invite(Invite),
     /// List the invitations that wait.
     Invitations,
+    /// Take an invitation back.
+    RevokeInvitation(invitation::Revoke),
     /// Accept an invitation and remember the session in the profile.
     Accept(Accept),
     /// Change the own password; other sessions and the tokens end.
@@ -58,9 +61,9 @@ pub(crate) enum User {
     Totp(totp::Totp),
 }
 
-/// A new user.
+/// Who it is.
 #[derive(Debug, Args)]
-pub(crate) struct Create {
+struct Person {
     /// E-mail address: the sign-in name.
     #[arg(long)]
     email: String,
@@ -70,6 +73,13 @@ pub(crate) struct Create {
     /// Role; nobody gives a role above the own one.
     #[arg(long, value_parser = role_parser())]
     role: Role,
+}
+
+/// A new user.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    person: Person,
     /// File with the first password, `-` for standard input.
     #[arg(long, value_name = "FILE")]
     password_file: SecretSource,
@@ -78,15 +88,8 @@ pub(crate) struct Create {
 /// A person to invite.
 #[derive(Debug, Args)]
 pub(crate) struct Invite {
-    /// E-mail address: the sign-in name.
-    #[arg(long)]
-    email: String,
-    /// Name.
-    #[arg(long)]
-    name: String,
-    /// Role; nobody gives a role above the own one.
-    #[arg(long, value_parser = role_parser())]
-    role: Role,
+    #[command(flatten)]
+    person: Person,
     /// How long the code may be used; default 7 days, 30 at most.
     #[arg(long, value_name = "TIME")]
     valid: Option<Span>,
@@ -155,15 +158,13 @@ impl User {
             Self::SignIn => identity::ways(context).await,
             Self::Identities { user } => identity::list(context, &user).await,
             Self::Unlink(unlink) => unlink.run(context).await,
-            Self::Invite(Invite { email, name, role, valid }) => {
+            Self::Invite(Invite { person: Person { email, name, role }, valid }) => {
                 let body = CreateInvitation { email, name, role, valid_secs: valid.map(|span| span.secs) };
                 let created: CreatedInvitation = context.control()?.post("/invitations", &body).await?;
                 show_code(context, &created)
             }
-            Self::Invitations => {
-                let invitations: Vec<Invitation> = context.control()?.list("/invitations", &[], None).await?;
-                context.out.list(&invitations)
-            }
+            Self::Invitations => invitation::list(context).await,
+            Self::RevokeInvitation(revoke) => revoke.run(context).await,
             Self::Password(Password { current_file, new_file }) => {
                 let body =
                     ChangePassword { current: current_file.read("password")?, new: new_file.read("new password")? };
@@ -174,26 +175,31 @@ impl User {
                 let users: Vec<platform::User> = context.control()?.list("/users", &[], None).await?;
                 context.out.list(&users)
             }
-            Self::Create(Create { email, name, role, password_file }) => {
+            Self::Create(Create { person: Person { email, name, role }, password_file }) => {
                 let body = CreateUser { email, name, role, password: password_file.read("password")? };
                 let user: platform::User = context.control()?.post("/users", &body).await?;
                 context.out.item(&user)
             }
             Self::Role(ChangeRole { user, role }) => {
                 let control = context.control()?;
-                let id = id_of::<platform::User>(&control, "/users", &user, |_| true).await?;
+                let id = user_id(&control, &user).await?;
                 let user: platform::User = control.patch(&format!("/users/{id}"), &UpdateUser { role }).await?;
                 context.out.item(&user)
             }
             Self::Delete(Delete { user, confirm }) => {
                 let control = context.control()?;
-                let id = id_of::<platform::User>(&control, "/users", &user, |_| true).await?;
+                let id = user_id(&control, &user).await?;
                 confirm.ask(&format!("Delete the user '{user}' ({id})"))?;
                 control.delete(&format!("/users/{id}")).await?;
                 context.out.deed("user.delete", id, &format!("Deleted the user '{user}'."))
             }
         }
     }
+}
+
+/// The id of a user of the own organization.
+async fn user_id(control: &Control, wanted: &str) -> Result<UserId, CtlError> {
+    id_of::<platform::User>(control, "/users", wanted, |_| true).await
 }
 
 /// An invitation, once.
@@ -217,24 +223,6 @@ impl Accept {
         let session: Session = control.post("/invitations/accept", &body).await?;
         session::remember(context, &target, &session)?;
         context.out.item(&Me { user: session.user, organization: session.organization })
-    }
-}
-
-impl View for Invitation {
-    const HEADERS: &'static [&'static str] = &["EMAIL", "NAME", "ROLE", "EXPIRES", "ID"];
-
-    fn row(&self, now: u64) -> Vec<String> {
-        vec![
-            self.email.clone(),
-            self.name.clone(),
-            word(&self.role),
-            time::relative(now, self.expires_at),
-            self.id.to_string(),
-        ]
-    }
-
-    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
-        ["E-mail", "Name", "Role", "Expires", "Id"].into_iter().zip(self.row(now)).collect()
     }
 }
 

@@ -22,6 +22,8 @@ use crate::cmd::admin::options;
 pub(crate) enum Verdict {
     /// The daemon belongs to no server yet.
     NotEnrolled,
+    /// Another process with the same key holds the gateway's place, and this one carries nothing.
+    RunsTwice,
     /// No connection may carry data, so none can be connected.
     NoConnection,
     /// A connection that was asked about is not there.
@@ -48,7 +50,10 @@ impl Verdict {
         if status.server.is_none() {
             return Self::NotEnrolled;
         }
-        let is = |connection: &ConnectionStatus, name: &String| names(connection).contains(name);
+        if status.runs_twice.as_ref().is_some_and(|told| told.is_second) {
+            return Self::RunsTwice;
+        }
+        let is = |connection: &ConnectionStatus, name: &String| is_called(connection, name);
         if let Some(name) = only.iter().find(|name| !status.connections.iter().any(|connection| is(connection, name))) {
             return Self::Missing(name.clone());
         }
@@ -82,6 +87,7 @@ impl Verdict {
         let no = style.bad("NOT CONNECTED");
         match self {
             Self::NotEnrolled => format!("{no}  this gateway is not enrolled: `gateway-ctl gateway enroll CODE`"),
+            Self::RunsTwice => format!("{no}  this gateway runs twice, and another process carries its data"),
             Self::NoConnection => format!("{no}  no connection may carry data now"),
             Self::Missing(name) => format!("{no}  there is no connection '{}' here", printable(name)),
             Self::NotConnected { connected, of } => format!("{no}  {connected} of {of} connections connected"),
@@ -116,9 +122,12 @@ pub(crate) fn milliseconds(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
-fn names(connection: &ConnectionStatus) -> [String; 3] {
-    let endpoint = connection.endpoint.clone();
-    [connection.id.to_string(), format!("{}/{endpoint}", connection.peer_organization), endpoint]
+/// By id, `PEER/ENDPOINT`, or the endpoint alone where it holds no slash: partners choose their names, and one that reads like
+/// another partner's endpoint is not that one.
+fn is_called(connection: &ConnectionStatus, name: &str) -> bool {
+    let ConnectionStatus { id, endpoint, peer_organization, .. } = connection;
+    let alone = name == endpoint && !name.contains('/');
+    alone || name == id.to_string() || name == format!("{peer_organization}/{endpoint}")
 }
 
 fn is_connected(connection: &ConnectionStatus) -> bool {
@@ -133,6 +142,13 @@ fn links(status: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
         ("Control link", control(status, now_ms)),
         ("Policy", policy(status, now_ms)),
     ];
+    if let Some(told) = &status.runs_twice {
+        let (since, at) =
+            if told.is_second { ("it took the place", "both were there") } else { ("it was refused", "and again") };
+        let when = |at| time::relative(now_ms / 1000, at);
+        lines.push(("Runs twice", told.to_string()));
+        lines.push(("", format!("{since} {}, {at} {}", when(told.since), when(told.at))));
+    }
     if let Some(problem) = &status.policy.problem {
         lines.push(("", format!("the newest policy was refused: {problem}")));
     }
@@ -239,6 +255,9 @@ fn relay(relay: &RelayStatus) -> String {
     }
     if let Some(carrier) = &relay.carrier_text {
         let _ = write!(text, ", {carrier}");
+    }
+    if let Some(limit) = &relay.limit_text {
+        let _ = write!(text, ", LIMIT: {limit}");
     }
     if let Some(problem) = &relay.problem {
         let _ = write!(text, ": {problem}");

@@ -3,14 +3,14 @@
 use gateway_proto::{
     api::{
         Page,
-        platform::{Agreement, Channel, CreateGrant, CreateRelay, Grant, Relay, Role, Server, User},
+        platform::{CreateGrant, CreateRelay, Grant, Relay, Role, Server, User},
     },
-    id::{AgreementId, ChannelId, EnrollmentCodeId, GrantId, OrganizationId, RelayId},
-    peering::{AgreementStatus, GrantStatus},
+    id::{EnrollmentCodeId, GrantId, RelayId},
+    peering::GrantStatus,
 };
 use serde_json::json;
 
-use crate::world::{TOKEN, World, organization, page, server, user};
+use crate::world::{TOKEN, World, agreement, channel, grant, organization, page, server, user};
 
 const SERVERS: &str = "GET /api/v1/servers";
 
@@ -106,7 +106,7 @@ async fn an_answer_that_is_none_is_told_with_the_address() {
 #[tokio::test]
 async fn a_grant_is_offered_by_names_alone() {
     let world = World::signed_in().await;
-    let (agreement, channel) = (agreement(), channel());
+    let (agreement, channel) = (agreement(2, "Clinic B"), channel());
     world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement.clone()]));
     world.control.answer("GET /api/v1/channels", 200, &page(vec![channel.clone()]));
     world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")]));
@@ -140,12 +140,12 @@ async fn a_grant_is_offered_by_names_alone() {
 #[tokio::test]
 async fn approving_by_name_means_the_grant_that_waits() {
     let world = World::signed_in().await;
-    let old = Grant { id: GrantId::new(9, [0; 10]), status: GrantStatus::Withdrawn, ..grant() };
-    world.control.answer("GET /api/v1/grants", 200, &page(vec![old, grant()]));
+    let old = Grant { id: GrantId::new(9, [0; 10]), status: GrantStatus::Withdrawn, ..received() };
+    world.control.answer("GET /api/v1/grants", 200, &page(vec![old, received()]));
     world.control.answer(SERVERS, 200, &page(vec![server(1, "lab")]));
-    let line = format!("POST /api/v1/grants/{}/approve", grant().id);
-    world.control.answer(&line, 200, &grant());
-    let args = ["grant", "approve", "Clinic B/ADT", "--server", "lab", "--port", "6661", "--no-auto-activate"];
+    let line = format!("POST /api/v1/grants/{}/approve", received().id);
+    world.control.answer(&line, 200, &received());
+    let args = ["grant", "approve", "Clinic B/ADT feed", "--server", "lab", "--port", "6661", "--no-auto-activate"];
     let outcome = world.run(&args).await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
     let body = world.control.asked_once(&line).body;
@@ -153,14 +153,16 @@ async fn approving_by_name_means_the_grant_that_waits() {
 }
 
 #[tokio::test]
-async fn self_names_the_own_organization() {
-    let world = World::signed_in().await;
-    world.control.answer("GET /api/v1/organization", 200, &organization());
-    let problem = json!({"code": "conflict", "status": 409, "detail": "there is a self-agreement already"});
-    world.control.answer("POST /api/v1/peering-requests", 409, &problem);
-    assert_eq!(world.run(&["peering", "request", "self"]).await.code, 1);
-    let body = world.control.asked_once("POST /api/v1/peering-requests").body;
-    assert_eq!(body, json!({"organization_id": organization().id, "message": ""}));
+async fn self_and_its_name_as_the_platform_compares_names_are_the_own_organization() {
+    for wanted in ["self", "SELF", "Clinic A", " clinic  a"] {
+        let world = World::signed_in().await;
+        world.control.answer("GET /api/v1/organization", 200, &organization());
+        let problem = json!({"code": "conflict", "status": 409, "detail": "there is a self-agreement already"});
+        world.control.answer("POST /api/v1/peering-requests", 409, &problem);
+        assert_eq!(world.run(&["peering", "request", wanted]).await.code, 1);
+        let body = world.control.asked_once("POST /api/v1/peering-requests").body;
+        assert_eq!(body, json!({"organization_id": organization().id, "message": ""}), "{wanted}");
+    }
 }
 
 #[tokio::test]
@@ -253,48 +255,7 @@ async fn a_user_gets_another_role_by_the_name_of_both() {
     assert_eq!(world.run(&["user", "role", "a@a.example", "king"]).await.code, 64);
 }
 
-fn agreement() -> Agreement {
-    Agreement {
-        id: AgreementId::new(1, [0; 10]),
-        peer_id: OrganizationId::new(2, [0; 10]),
-        peer_name: "Clinic B".into(),
-        status: AgreementStatus::Active,
-        suspended_by_us: false,
-        suspended_by_peer: false,
-        created_at: 1_760_000_000,
-        ended_at: None,
-    }
-}
-
-fn channel() -> Channel {
-    Channel {
-        id: ChannelId::new(1, [0; 10]),
-        server_id: server(1, "lab").id,
-        name: "adt-in".into(),
-        engine: "127.0.0.1:6661".into(),
-        behavior: "hl7v2-mllp".into(),
-        published: true,
-        public_name: "ADT".into(),
-        public_description: String::new(),
-        created_at: 1_760_000_000,
-    }
-}
-
-fn grant() -> Grant {
-    Grant {
-        id: GrantId::new(1, [0; 10]),
-        agreement_id: agreement().id,
-        channel_id: channel().id,
-        endpoint: "ADT".into(),
-        direction: "received".into(),
-        peer_name: "Clinic B".into(),
-        behavior: "hl7v2-mllp".into(),
-        status: GrantStatus::Pending,
-        connection_id: None,
-        expires_at: None,
-        max_streams: 8,
-        staleness_secs: 259_200,
-        require_post_quantum: false,
-        created_at: 1_760_000_000,
-    }
+/// One that a partner gave us.
+fn received() -> Grant {
+    Grant { direction: "received".into(), ..grant() }
 }

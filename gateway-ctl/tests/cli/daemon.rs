@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use gateway_proto::{
     api::{
         gateway::{Connectivity, EnrollmentCode, PathKind},
-        local::{ConnectionStatus, ControlStatus, Enrolled, PolicyStatus, Status},
+        local::{ConnectionStatus, ControlStatus, DEFAULT_SOCKET, Enrolled, PolicyStatus, Status},
     },
     id::ConnectionId,
     identity::GatewayKey,
@@ -95,14 +95,27 @@ async fn a_daemon_that_does_not_run_is_named_by_its_socket() {
         args.extend(["--socket", "/nonexistent/gatewayd.sock"]);
         let outcome = world.run(&args).await;
         assert_eq!(outcome.code, 2, "{outcome:?}");
-        assert_eq!(outcome.stderr, "error: daemon not running: socket /nonexistent/gatewayd.sock\n");
+        assert!(
+            outcome.stderr.starts_with("error: daemon not running: socket /nonexistent/gatewayd.sock: "),
+            "{outcome:?}"
+        );
+        assert!(outcome.stderr.contains("--socket or GATEWAYD_SOCKET"), "{outcome:?}");
     }
     // A socket file that a killed daemon left behind.
     let stale = world.path("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     let stale = stale.display().to_string();
     let outcome = world.run(&["status", "--socket", &stale]).await;
-    assert_eq!((outcome.code, outcome.stderr), (2, format!("error: daemon not running: socket {stale}\n")));
+    assert_eq!(outcome.code, 2, "{outcome:?}");
+    assert!(outcome.stderr.starts_with(&format!("error: daemon not running: socket {stale}: ")), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_daemon_is_looked_for_where_an_installed_one_listens() {
+    let world = World::new();
+    let output = world.command(&["--help"]).env_remove("GATEWAYD_SOCKET").output().await.unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains(DEFAULT_SOCKET), "{help}");
 }
 
 #[tokio::test]
@@ -185,6 +198,7 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
         port_mapping: None,
         engine: None,
         audit: None,
+        runs_twice: None,
         connections: vec![ConnectionStatus {
             id: ConnectionId::new(1, [0; 10]),
             endpoint: "ADT".into(),

@@ -1,33 +1,19 @@
 //! Commands for what stands around grants: admin connections, tokens, the audit log.
 
 use gateway_proto::{
-    api::platform::{Agreement, AuditAnchor, AuditEntry, Me},
+    api::platform::{AuditAnchor, AuditEntry, Me},
     audit,
-    id::{AgreementId, AuditId, OrganizationId},
-    peering::AgreementStatus,
+    id::AuditId,
 };
 use serde_json::json;
 
-use crate::world::{World, organization, page, server, user};
-
-fn agreement() -> Agreement {
-    Agreement {
-        id: AgreementId::new(1, [0; 10]),
-        peer_id: OrganizationId::new(2, [0; 10]),
-        peer_name: "Clinic B".into(),
-        status: AgreementStatus::Active,
-        suspended_by_us: false,
-        suspended_by_peer: false,
-        created_at: 1_760_000_000,
-        ended_at: None,
-    }
-}
+use crate::world::{World, agreement, organization, page, server, user};
 
 #[tokio::test]
 async fn an_admin_offer_widens_nothing_that_it_does_not_name() {
     let world = World::signed_in().await;
     world.control.answer("GET /api/v1/servers", 200, &page(vec![server(1, "lab")]));
-    world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement()]));
+    world.control.answer("GET /api/v1/agreements", 200, &page(vec![agreement(2, "Clinic B")]));
     let problem = json!({"code": "tier_limit", "status": 409, "detail": "no"});
     world.control.answer("POST /api/v1/admin-connections", 409, &problem);
     let args = ["admin", "offer", "--server", "lab", "--to", "Clinic B", "--patient-data", "--message", "hello"];
@@ -187,6 +173,80 @@ async fn a_link_finds_its_target_among_the_own_devices_and_those_of_others() {
     let body = world.control.asked_once("POST /api/v1/links").body;
     assert_eq!(body, json!({"source_device_id": id(1), "target_device_id": id(2)}));
     assert_eq!(world.run(&["link", "create", "--from", "portal", "--to", "nobody"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn an_invitation_is_taken_back_by_the_address_it_went_to() {
+    let world = World::signed_in().await;
+    let id = "inv_00000000000070008000000000000001";
+    let waits = json!({
+        "id": id, "email": "new@a.example", "name": "New", "role": "viewer", "expires_at": 4_000_000_000u64,
+        "created_at": 1,
+    });
+    world.control.answer("GET /api/v1/invitations", 200, &page(vec![waits]));
+    let line = format!("DELETE /api/v1/invitations/{id}");
+    world.control.answer_text(&line, 204, "");
+    let outcome = world.run(&["user", "revoke-invitation", "New@a.example", "--yes"]).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    world.control.asked_once(&line);
+}
+
+fn connection_id(n: u8) -> String {
+    format!("con_0000000000007000800000000000000{n}")
+}
+
+/// A connection from us to a peer.
+fn connection(n: u8, peer: &str, endpoint: &str, status: &str) -> serde_json::Value {
+    let end = |organization: &str, role: &str| {
+        json!({"server_id": null, "server_name": "lab", "organization_name": organization, "role": role, "paused": false,
+            "policy_in_force": false, "policy_in_force_since": null, "report": null, "reported_at": null})
+    };
+    json!({"id": connection_id(n), "grant_id": null, "agreement_id": agreement(n, peer).id, "kind": "p2p",
+        "endpoint": endpoint, "behavior": "hl7v2-mllp", "status": status, "suspended": false, "auto_activate": true,
+        "policy_in_force_since": null, "sender": end("Self", "sender"), "listener": end(peer, "listener"),
+        "created_at": 1, "ended_at": null})
+}
+
+#[tokio::test]
+async fn a_connection_that_failed_is_tried_again_by_the_endpoint_of_its_peer() {
+    let world = World::signed_in().await;
+    // The second one reads like the first one, and the verb could act on it as well.
+    let all = vec![connection(1, "Clinic B", "ADT", "failed"), connection(2, "Mallory", "Clinic B/ADT", "failed")];
+    world.control.answer("GET /api/v1/connections?ended=true", 200, &page(all));
+    let line = format!("POST /api/v1/connections/{}/retry", connection_id(1));
+    world.control.answer(&line, 200, &connection(1, "Clinic B", "ADT", "ready"));
+    let outcome = world.run(&["connection", "retry", "Clinic B/ADT"]).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    world.control.asked_once(&line);
+}
+
+#[tokio::test]
+async fn connections_that_ended_are_counted_where_they_are_not_listed() {
+    let world = World::signed_in().await;
+    let all = vec![connection(1, "Clinic B", "ADT", "active"), connection(2, "Clinic B", "ORU", "terminated")];
+    let line = "GET /api/v1/connections?ended=true";
+    world.control.answer(line, 200, &page(all.clone()));
+    world.control.answer(line, 200, &page(all));
+    let living = world.run(&["connection", "list"]).await;
+    assert_eq!(living.code, 0, "{living:?}");
+    assert!(living.stdout.contains("ADT") && !living.stdout.contains("ORU"), "{living:?}");
+    assert!(living.stderr.contains("1 that ended not shown"), "{living:?}");
+    let ended = world.run(&["connection", "list", "--ended"]).await;
+    assert!(ended.stdout.contains("ORU") && !ended.stderr.contains("not shown"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_pause_of_the_other_side_that_stays_is_told_when_the_own_one_is_taken_back() {
+    let world = World::signed_in().await;
+    let line = format!("POST /api/v1/connections/{}/resume", connection_id(1));
+    for status in ["paused", "active"] {
+        world.control.answer(&line, 200, &connection(1, "Clinic B", "ADT", status));
+    }
+    for is_told in [true, false] {
+        let outcome = world.run(&["connection", "resume", &connection_id(1)]).await;
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert_eq!(outcome.stderr.contains("the other side holds a pause"), is_told, "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! The command line itself: help, mistakes, pipes, pages for shells and readers.
 
+use std::collections::BTreeSet;
+
+use gateway_proto::peering::{Act, AgreementAct, By, ConnectionAct, GrantAct, PeeringAct};
+
 use crate::world::World;
 
 #[tokio::test]
@@ -25,6 +29,7 @@ async fn mistakes_on_the_command_line_exit_with_64() {
         &["channel", "update", "x"],
         &["grant", "offer", "--channel", "c", "--to", "a", "--expires", "soon"],
         &["status", "--wait", "happy"],
+        &["gateway", "audit", "list", "--act", "nonsense"],
         &["status", "--timeout", "1s"],
         &["status", "--watch", "--wait", "connected"],
         &["--profile", "../x", "whoami"],
@@ -40,6 +45,31 @@ async fn mistakes_on_the_command_line_exit_with_64() {
         let outcome = world.run(args).await;
         assert_eq!(outcome.code, 64, "{args:?}: {outcome:?}");
         assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{args:?}: {outcome:?}");
+    }
+}
+
+/// What people may do by the table of the platform.
+fn acts<A: Act>() -> BTreeSet<String> {
+    A::TABLE.iter().filter(|row| row.by != By::System).map(|row| row.act.to_string()).collect()
+}
+
+#[tokio::test]
+async fn every_step_that_people_may_take_has_a_verb() {
+    let world = World::new();
+    for (acts, nouns) in [
+        (acts::<PeeringAct>(), &["peering"][..]),
+        (acts::<AgreementAct>(), &["agreement"][..]),
+        (acts::<GrantAct>(), &["grant"][..]),
+        (acts::<ConnectionAct>(), &["connection", "admin"][..]),
+    ] {
+        // The own half of a pause or suspension is taken back with `resume`, while the other one stays.
+        for act in acts.iter().filter(|act| *act != "release") {
+            let mut found = false;
+            for noun in nouns {
+                found |= world.run(&[*noun, act.as_str(), "--help"]).await.code == 0;
+            }
+            assert!(found, "{nouns:?} have no verb '{act}'");
+        }
     }
 }
 

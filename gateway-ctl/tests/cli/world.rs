@@ -12,9 +12,10 @@ use gateway_net::tls::{ALPN_HTTP1, ServerIdentity, TlsPin, server_config};
 use gateway_proto::{
     api::{
         Page,
-        platform::{Hidden, Organization, Role, Server, Session, User},
+        platform::{Agreement, Channel, Grant, Hidden, Organization, Role, Server, Session, User},
     },
-    id::{OrganizationId, ServerId, TenantId, UserId},
+    id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId, TenantId, UserId},
+    peering::{AgreementStatus, GrantStatus},
 };
 use tokio::{io::AsyncWriteExt, net::UnixListener, process::Command, task::JoinSet};
 
@@ -183,6 +184,53 @@ pub(crate) fn server(n: u8, name: &str) -> Server {
         applied_revision: 0,
         policy_problem: None,
         audit_alarm: false,
+        runs_twice: None,
+        created_at: 1_760_000_000,
+    }
+}
+
+pub(crate) fn agreement(peer: u8, name: &str) -> Agreement {
+    Agreement {
+        id: AgreementId::new(1, [peer; 10]),
+        peer_id: OrganizationId::new(1, [peer; 10]),
+        peer_name: name.into(),
+        status: AgreementStatus::Active,
+        suspended_by_us: false,
+        suspended_by_peer: false,
+        created_at: 1_760_000_000,
+        ended_at: None,
+    }
+}
+
+pub(crate) fn channel() -> Channel {
+    Channel {
+        id: ChannelId::new(1, [7; 10]),
+        server_id: server(1, "lab").id,
+        name: "adt-in".into(),
+        engine: "127.0.0.1:6661".into(),
+        behavior: "hl7v2-mllp".into(),
+        published: true,
+        public_name: "ADT feed".into(),
+        public_description: "Admissions, discharges, transfers".into(),
+        created_at: 1_760_000_000,
+    }
+}
+
+pub(crate) fn grant() -> Grant {
+    Grant {
+        id: GrantId::new(1, [0; 10]),
+        agreement_id: agreement(2, "").id,
+        channel_id: channel().id,
+        endpoint: "ADT feed".into(),
+        direction: "given".into(),
+        peer_name: "Clinic B".into(),
+        behavior: "hl7v2-mllp".into(),
+        status: GrantStatus::Pending,
+        connection_id: None,
+        expires_at: None,
+        max_streams: 32,
+        staleness_secs: 259_200,
+        require_post_quantum: false,
         created_at: 1_760_000_000,
     }
 }

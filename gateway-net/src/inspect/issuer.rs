@@ -67,6 +67,27 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
+/// The same certificate as version 1 would have it: no version and no extensions. Its signature fits no more.
+#[cfg(test)]
+pub(super) fn version_1(certificate: &[u8]) -> Vec<u8> {
+    /// `[3] EXPLICIT Extensions`.
+    const EXTENSIONS: u8 = 0xa3;
+    let wrapped = |content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[SEQUENCE, 0x82][..], length.as_slice(), content].concat()
+    };
+    let (whole, _) = expect(certificate, SEQUENCE).unwrap();
+    let (mut rest, signature) = expect(whole, SEQUENCE).unwrap();
+    let mut kept = Vec::new();
+    while let Some((tag, _, after)) = element(rest) {
+        if tag != VERSION && tag != EXTENSIONS {
+            kept.extend_from_slice(&rest[..rest.len() - after.len()]);
+        }
+        rest = after;
+    }
+    wrapped(&[wrapped(&kept), signature.to_vec()].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

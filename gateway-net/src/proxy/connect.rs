@@ -103,6 +103,9 @@ fn advice(status: StatusCode) -> &'static str {
         | StatusCode::GATEWAY_TIMEOUT => {
             "the proxy cannot reach it: it may be down; else check the name and that the proxy's own firewall lets it out"
         }
+        StatusCode::TOO_MANY_REQUESTS => {
+            "it is asked more often than it allows: it is tried again, and its limit for this machine should be raised"
+        }
         status if status.is_redirection() => {
             "it leads elsewhere, as a login page of the network does: have this machine let through without one"
         }

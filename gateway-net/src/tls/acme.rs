@@ -15,7 +15,7 @@ use rustls::{
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use super::{ALPN_HTTP1, IdentityError, ServerIdentity, identity::key_in, provider};
 
@@ -125,6 +125,47 @@ pub fn is_for(certificate: &CertificateDer<'_>, domains: &[String]) -> bool {
     domains.iter().all(has)
 }
 
+/// What names a certificate to the authority that issued it (RFC 9773 §4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateName {
+    /// The key identifier of the authority.
+    pub authority_key: Vec<u8>,
+    /// The content of the serial number's DER, with the zero byte that keeps it positive.
+    pub serial: Vec<u8>,
+}
+
+/// The name of a certificate; none: it does not say which key signed it, or cannot be read.
+pub fn certificate_name(certificate: &CertificateDer<'_>) -> Option<CertificateName> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let authority_key = parsed.iter_extensions().find_map(|extension| {
+        let ParsedExtension::AuthorityKeyIdentifier(authority) = extension.parsed_extension() else { return None };
+        Some(authority.key_identifier.as_ref()?.0.to_vec())
+    })?;
+    Some(CertificateName { authority_key, serial: parsed.tbs_certificate.raw_serial().to_vec() })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_named_by_its_authoritys_key_and_its_serial_number() {
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        authority.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![0xc0, 0xff, 0xee]);
+        let authority = rcgen::Issuer::new(authority, rcgen::KeyPair::generate().unwrap());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["relay.example".to_owned()]).unwrap();
+        parameters.serial_number = Some(rcgen::SerialNumber::from_slice(&[0xca, 0xfe]));
+        let silent = parameters.signed_by(&key, &authority).unwrap();
+        assert_eq!(certificate_name(silent.der()), None, "it does not say who signed it");
+        parameters.use_authority_key_identifier_extension = true;
+        let issued = parameters.signed_by(&key, &authority).unwrap();
+        let expected = CertificateName { authority_key: vec![0xc0, 0xff, 0xee], serial: vec![0, 0xca, 0xfe] };
+        assert_eq!(certificate_name(issued.der()), Some(expected));
+    }
 }

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, io, str::FromStr, sync::Arc};
 
 use data_encoding::HEXLOWER;
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, InvalidMessage, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     server::ParsedCertificate,
@@ -12,6 +12,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// SHA-256 of a server's SubjectPublicKeyInfo; text form 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +82,15 @@ pub fn spki_pin(certificate: &CertificateDer<'_>) -> Result<TlsPin, PinError> {
     Ok(TlsPin(Sha256::digest(parsed.subject_public_key_info()).into()))
 }
 
+/// The pin of whatever certificate a server shows, also of version 1, which some devices that take TLS apart make: to name it. No
+/// handshake succeeds with such a one, because no signature under it is accepted.
+pub(crate) fn shown_pin(certificate: &CertificateDer<'_>) -> Result<TlsPin, PinError> {
+    spki_pin(certificate).or_else(|_| {
+        let (_, old) = X509Certificate::from_der(certificate).map_err(|_| PinError::Certificate)?;
+        Ok(TlsPin(Sha256::digest(old.tbs_certificate.subject_pki.raw).into()))
+    })
+}
+
 impl PinMismatch {
     /// Looks for a mismatch in an error and its sources, as it comes out of rustls, tokio, reqwest or this crate.
     pub fn find_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
@@ -103,6 +113,14 @@ impl PinMismatch {
 pub fn is_unknown_certificate(error: &(dyn StdError + 'static)) -> bool {
     let refused = |error: &(dyn StdError + 'static)| matches!(error.downcast_ref(), Some(Error::InvalidCertificate(_)));
     PinMismatch::find_in(error).is_none() && causes(error).any(refused)
+}
+
+/// Whether what answered speaks no TLS, for example plain HTTP on the port that an `https` URL names.
+pub fn speaks_no_tls(error: &(dyn StdError + 'static)) -> bool {
+    let is_other = |error: &(dyn StdError + 'static)| {
+        matches!(error.downcast_ref(), Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+    };
+    causes(error).any(is_other)
 }
 
 /// An error and what is behind it, as it comes out of rustls, tokio, reqwest or this crate.
@@ -142,7 +160,7 @@ impl ServerCertVerifier for PinVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let Some(pin) = self.pin else { return Ok(ServerCertVerified::assertion()) };
-        let presented = spki_pin(end_entity).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let presented = shown_pin(end_entity).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         if presented.0.ct_eq(&pin.0).into() {
             return Ok(ServerCertVerified::assertion());
         }

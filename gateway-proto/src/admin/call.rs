@@ -35,6 +35,9 @@ pub struct AdminCall {
     pub class: Option<Class>,
     /// The status of the answer; 0: the caller or the permission went before there was one.
     pub status: u16,
+    /// The answer began, and ended before it was whole: the caller, the permission or the engine went.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// Why the gateway refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

@@ -10,6 +10,11 @@ pub(super) fn is_form(content_type: &str) -> bool {
     media.eq_ignore_ascii_case("application/x-www-form-urlencoded") && parts.all(says_utf8)
 }
 
+/// Whether a content type says nothing of a text but that it is in UTF-8, if that.
+pub(super) fn is_in_utf8(content_type: &str) -> bool {
+    content_type.split(';').skip(1).map(str::trim).all(says_utf8)
+}
+
 /// Whether a form can be read in one way only: printable ASCII, and every `%` begins an escape of two digits. What the
 /// escapes stand for is UTF-8 without control characters.
 pub fn has_one_reading(form: &[u8]) -> bool {

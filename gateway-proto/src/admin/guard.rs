@@ -4,14 +4,22 @@
 //! reads, sessions and audit events pass, secrets are masked or withheld, patient data passes if the connection's options
 //! say so, and everything else, above all the unknown, is refused with 403 and a reason that the Administrator shows.
 
+mod content;
+mod pages;
+
 use data_encoding::BASE64;
 
+pub use self::content::may_search_events;
+use self::{
+    content::{EVENT_SEARCH, asks_about_content, has_events, names_a_secret, redaction},
+    pages::{is_api_page, judge_page, read_only_page},
+};
 use super::{
-    form::{is_form, percent_decoded},
+    form::{is_form, is_in_utf8, percent_decoded},
     head::{HeadError, RequestHead},
     operation::{Class, Method, Operation, find},
     phrase::action,
-    redact::{Redaction, is_secret_name},
+    redact::Redaction,
     target::{Target, TargetError},
 };
 use crate::policy::{AdminScope, ConnectionKind};
@@ -22,6 +30,8 @@ const BYPASS_USER: &str = "bypass";
 pub const MAX_LOGIN_LEN: u64 = 4096;
 /// The largest body of a read, in bytes: a search filter, or the revisions of every known channel.
 pub const MAX_QUERY_LEN: u64 = 4 << 20;
+/// The largest filter that is looked at before it passes, in bytes.
+pub const MAX_FILTER_LEN: u64 = 64 << 10;
 /// The largest body of a change, in bytes: an import of channels.
 pub const MAX_CHANGE_LEN: u64 = 64 << 20;
 /// The largest extension, in bytes.
@@ -29,31 +39,6 @@ pub const MAX_EXTENSION_LEN: u64 = 256 << 20;
 
 const EXTENSION_UPLOAD: &str = "/extensions/_install";
 const LOGIN: &str = "/users/_login";
-const PROPERTY: &str = "/server/property";
-const COUNT: &str = "/channels/{channelId}/messages/count";
-const COUNT_SEARCH: &str = "/channels/{channelId}/messages/count/_search";
-/// Pages beside the API, by their first segment: all are files or the start of the Administrator.
-const PAGES: [&str; 15] = [
-    "index.html",
-    "favicon.ico",
-    "webstart",
-    "webstart.jnlp",
-    "launcher",
-    "webadmin",
-    "javadocs",
-    "apiexamples",
-    "css",
-    "js",
-    "img",
-    "images",
-    "fonts",
-    "scripts",
-    "installers",
-];
-/// What lies directly below `/api` and is no operation: the description of the API and the page that shows it.
-const API_FILES: [&str; 3] = ["index.html", "openapi.json", "openapi.yaml"];
-/// Where the files lie that this page loads.
-const API_FOLDERS: [&str; 3] = ["css", "images", "lib"];
 
 /// Decides for one admin connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +58,8 @@ pub enum BodyRule {
     /// A body of at most so many bytes, once the engine has accepted the session: before the sign-in the engine would
     /// deserialize what anybody sends (CVE-2023-43208).
     SignedIn(u64),
+    /// The same, for a filter of at most [`MAX_FILTER_LEN`] bytes for which [`may_search_events`] says no.
+    Filter,
 }
 
 /// A call that passes.
@@ -176,7 +163,7 @@ impl Guard {
             class: operation.class,
             template: operation.template,
             body: self.body_rule(operation),
-            redaction: if self.read_write { None } else { redaction(operation) },
+            redaction: self.redaction(operation),
             start_file: false,
             api: Some(api.map(|segment| format!("/{segment}")).collect()),
         })
@@ -205,8 +192,17 @@ impl Guard {
         }
     }
 
+    fn redaction(&self, operation: &Operation) -> Option<Redaction> {
+        if !self.scope.patient_data && has_events(operation) {
+            return Some(Redaction::Events);
+        }
+        // What a writer reads must come back whole: a masked password would be saved. Nobody writes events.
+        if self.read_write { None } else { redaction(operation) }
+    }
+
     fn body_rule(&self, operation: &Operation) -> BodyRule {
         match operation.class {
+            Class::Read if operation.template == EVENT_SEARCH && !self.scope.patient_data => BodyRule::Filter,
             Class::Session if operation.template == LOGIN => BodyRule::Login,
             Class::Session => BodyRule::None,
             _ if !operation.method.has_body() => BodyRule::None,
@@ -219,50 +215,6 @@ impl Guard {
     fn unknown(&self) -> Refusal {
         let mode = if self.read_write { "refused by the gateway" } else { "read-only through gateway" };
         Refusal::unknown(403, format!("{mode}: this path and method are not known to be safe"))
-    }
-}
-
-/// What is masked in the answer of a read that exposes secrets; none: there would be nothing left, so it is withheld.
-fn redaction(operation: &Operation) -> Option<Redaction> {
-    // What plug-ins have stored is among the properties: whole objects, each as one text.
-    if operation.template == PROPERTY {
-        return Some(Redaction::Text);
-    }
-    if operation.class != Class::ReadSecrets {
-        return None;
-    }
-    match operation.template {
-        // A backup with masked passwords looks whole and restores a broken engine.
-        "/server/encryption" | "/server/configuration" => None,
-        "/server/configurationMap" => Some(Redaction::Values),
-        template if template.starts_with("/extensions/globalmapviewer/") => Some(Redaction::Values),
-        _ => Some(Redaction::Passwords),
-    }
-}
-
-/// Whether a count of messages is one of those that hold something: how many hold a name tells of a patient. What the body of
-/// a search asks for is not looked at.
-fn asks_about_content(operation: &Operation, query: Option<&str>) -> bool {
-    match operation.template {
-        COUNT_SEARCH => true,
-        COUNT => match query.map(percent_decoded) {
-            None => false,
-            Some(Some(query)) if !query.contains('%') => query.to_ascii_lowercase().contains("search"),
-            Some(_) => true,
-        },
-        _ => false,
-    }
-}
-
-/// `GET /server/property` reads any stored property by name, the password of the mail server among them.
-fn names_a_secret(operation: &Operation, query: Option<&str>) -> bool {
-    if operation.template != PROPERTY {
-        return false;
-    }
-    // Decoded once, as the engine does; what could be decoded again hides its name.
-    match percent_decoded(query.unwrap_or_default()) {
-        Some(query) if !query.contains('%') => query.split(['&', '=', ';']).any(is_secret_name),
-        Some(_) | None => true,
     }
 }
 
@@ -279,56 +231,10 @@ fn names_an_account(query: Option<&str>) -> bool {
     }
 }
 
-fn judge_page(method: Method, first: &str, rest: &[&str]) -> Option<Pass> {
-    match (first, rest) {
-        // The web dashboard signs in by a form of its own.
-        ("webadmin", ["Login.action"]) if method == Method::Post => Some(Pass {
-            body: BodyRule::Login,
-            class: Class::Session,
-            ..read_only_page(Method::Get, "webadmin sign-in")?
-        }),
-        ("webstart" | "webstart.jnlp", _) => {
-            let start_file = first == "webstart.jnlp" || rest.last().is_none_or(|file| file.ends_with(".jnlp"));
-            Some(Pass { start_file, ..read_only_page(method, "webstart")? })
-        }
-        (first, _) if PAGES.contains(&first) => read_only_page(method, "page"),
-        _ => None,
-    }
-}
-
-fn read_only_page(method: Method, template: &'static str) -> Option<Pass> {
-    matches!(method, Method::Get | Method::Head).then_some(Pass {
-        class: Class::Read,
-        template,
-        body: BodyRule::None,
-        redaction: None,
-        start_file: false,
-        api: None,
-    })
-}
-
 fn is_version(segment: &str) -> bool {
     segment.len() <= 20
         && segment.starts_with(|c: char| c.is_ascii_digit())
         && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
-}
-
-/// Whether segments below `/api` are those of its page. By name: an ending says nothing, as some servers take it off a
-/// path and answer `/channels.json` with the channels.
-fn is_api_page(below: &[&str]) -> bool {
-    match below {
-        [] => true,
-        [file] => API_FILES.contains(file),
-        [folder, file] => API_FOLDERS.contains(folder) && is_static_file(file),
-        _ => false,
-    }
-}
-
-fn is_static_file(file: &str) -> bool {
-    let endings = [".css", ".js", ".png", ".gif", ".ico"];
-    file.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && file.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
-        && endings.iter().any(|ending| file.ends_with(ending))
 }
 
 fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
@@ -341,6 +247,7 @@ fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
         BodyRule::None => return Ok(()),
         BodyRule::Login => MAX_LOGIN_LEN,
         BodyRule::SignedIn(limit) => limit,
+        BodyRule::Filter => MAX_FILTER_LEN,
     };
     if matches!(head.framing, super::head::Framing::Length(length) if length > limit) {
         return refuse(413, "the body is too large");
@@ -354,6 +261,9 @@ fn check_body(head: &RequestHead, pass: &Pass) -> Result<(), Refusal> {
         if !is_form(head.single("content-type")?.unwrap_or_default()) {
             return refuse(403, "a sign-in is a form in UTF-8");
         }
+    }
+    if pass.body == BodyRule::Filter && !is_in_utf8(head.single("content-type")?.unwrap_or_default()) {
+        return refuse(403, "a filter of events is in UTF-8");
     }
     Ok(())
 }

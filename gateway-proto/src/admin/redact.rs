@@ -5,6 +5,9 @@
 //! like a secret is replaced by eight asterisks; `true`, `false` and empty texts stay, so that the GUI can still read them.
 //! Of the headers that a connector sends every value is masked, whatever the header's name. A text that is a document itself, XML
 //! or JSON, is masked in the same way.
+//!
+//! What can be read in two ways hides what it likes: an answer that is not certain to be XML or JSON does not pass, and a text
+//! that only began like one is masked from there. Only HTML's open elements are followed, as long as nothing depends on them.
 //! Not found: a password inside a script, a comment of the user's own, a URL, or content a connector sends that is no document.
 
 mod escape;
@@ -29,14 +32,18 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const MAX_DEPTH: usize = 512;
 /// The longest tag or JSON key that is held, in bytes.
 const MAX_HELD: usize = 64 << 10;
+/// A text that is masked is held this far, in bytes, to tell `true`, `false` and blanks from secrets.
+const MAX_DECIDING: usize = 16;
 
 /// How much is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redaction {
     /// Whatever is named like a secret, and the values of headers.
     Passwords,
-    /// In addition every value of a map: the keys stay.
+    /// In addition every text but the keys of maps.
     Values,
+    /// As [`Self::Passwords`], and the values of what an event of the engine tells: patients, and what was searched for.
+    Events,
     /// As [`Self::Passwords`], in an answer that is one text, whatever its content type: a document or not.
     Text,
 }
@@ -44,7 +51,7 @@ pub enum Redaction {
 /// Why an answer could not be masked; it must not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedactError {
-    /// Neither XML nor JSON in UTF-8, or not what its content type says.
+    /// Neither XML nor JSON in UTF-8, not what its content type says, or to be read in more than one way.
     #[error("the engine's answer is in a format in which secrets cannot be masked")]
     Format,
     /// Nested too deep, or a tag too long.

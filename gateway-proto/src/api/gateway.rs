@@ -17,6 +17,7 @@ use crate::{
     id::{ConnectionId, RelayId},
     identity::{Context, GatewayKey, GatewayPublicKey, NoiseBinding},
     signed::Envelope,
+    twice::{Instance, RunsTwice},
 };
 
 /// Path of enrolment.
@@ -31,6 +32,8 @@ pub const WATCH_PROTOCOL: &str = "gateway-watch.1";
 pub const HEARTBEAT_SECS: u64 = 5;
 /// Seconds of silence after which either side gives the link up: three missed heartbeats.
 pub const SILENCE_SECS: u64 = 15;
+/// Seconds after which a process that was refused as the second of its gateway asks again, by chance up to half more or less.
+pub const TWICE_RETRY_SECS: u64 = 30;
 /// Entries in one report at most; more connections are sent in several.
 pub const MAX_REPORT_CONNECTIONS: usize = 500;
 /// Channels of an engine in one report at most, and ids of those that are gone; more are sent in several reports.
@@ -161,6 +164,9 @@ pub enum WatchRequest {
         revision: u64,
         /// Version of gatewayd.
         version: String,
+        /// Which process of the gateway this is; none: it is of an older version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<Instance>,
     },
     /// Alive.
     Heartbeat,
@@ -213,6 +219,10 @@ pub enum WatchEvent {
         /// The head.
         head: Head,
     },
+    /// Another process has the same key. Told to the second in place of everything else, before its watch is closed: it carries
+    /// nothing, and asks again after [`TWICE_RETRY_SECS`]. Told to the one that holds the place whenever the other was refused. Only
+    /// to those that said their instance.
+    RunsTwice(RunsTwice),
     /// This gateway was removed, or its server: keep nothing open.
     Removed,
 }

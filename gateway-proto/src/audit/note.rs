@@ -84,7 +84,7 @@ pub enum StreamEnding {
     RevokedThere,
     /// The tunnel was lost, or one of the two gateways stopped.
     TunnelLost,
-    /// The partner closed while a message was unacknowledged.
+    /// The partner closed while a message was unacknowledged, by itself or after our engine had waited no longer.
     Unacknowledged,
     /// The partner closed a conversation that our engine kept open.
     ClosedThere,

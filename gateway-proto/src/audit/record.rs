@@ -220,6 +220,22 @@ pub struct Refused {
 }
 
 impl Event {
+    /// Every name that [`act`](Self::act) gives.
+    pub const ACTS: [&str; 12] = [
+        "log.file",
+        "log.begin",
+        "log.end",
+        "log.gap",
+        "log.remove",
+        "stream.open",
+        "stream.end",
+        "stream.many",
+        "stream.refuse",
+        "tunnel.refuse",
+        "signal.refuse",
+        "admin.call",
+    ];
+
     /// The stable name of what happened.
     pub fn act(&self) -> &'static str {
         match self {

@@ -11,15 +11,18 @@
 //! The engine always names what it answers, also when there is none (`{"list":null}`). JSON without that is somebody else's,
 //! of a proxy or a maintenance page, and not an engine without channels.
 
+mod details;
+
 use std::collections::BTreeMap;
+
+pub use details::{ChannelDetails, channels};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    EngineChannelState, EngineCounts, EngineDestination, MAX_DESTINATIONS, clean,
+    EngineChannelState, EngineCounts, clean,
     lossy::{AnyMany, Many, Maybe, Text},
 };
-use crate::policy::HL7V2_MLLP;
 
 /// The largest answer that is read, in bytes. An engine of 500 channels answers 11 MB when all details are asked for at
 /// once; discovery asks for a few at a time.
@@ -191,188 +194,6 @@ fn state(word: &str) -> EngineChannelState {
         "UNDEPLOYED" => EngineChannelState::Undeployed,
         // STARTING, STOPPING, PAUSING, DEPLOYING, UNDEPLOYING, SYNCING, and what a newer engine may add.
         _ => EngineChannelState::Changing,
-    }
-}
-
-/// What the connectors of a channel say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelDetails {
-    /// The source's connector.
-    pub transport: String,
-    /// The behavior that fits it.
-    pub behavior: Option<String>,
-    /// The source's host; none: it has no port of its own.
-    pub host: Option<String>,
-    /// Connections a TCP Listener serves at once, 0 for no limit; none: it does not say, or says it by a variable.
-    pub max_connections: Option<u32>,
-    /// TLS on a DICOM Listener.
-    pub tls: bool,
-    /// Whether it listens at all.
-    pub server_mode: bool,
-    /// Destinations.
-    pub destinations: Vec<EngineDestination>,
-}
-
-/// Details by channel id.
-pub fn channels(answer: &[u8]) -> Result<BTreeMap<String, ChannelDetails>, AnswerError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        list: AnyMany<Channel>,
-    }
-    let answer: Answer = read("channels", answer)?;
-    let channels = answer.list.0.items.into_iter();
-    Ok(channels.filter_map(|channel| Some((known_id(&channel.id)?, channel.known()))).collect())
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Channel {
-    id: Text,
-    #[serde(default)]
-    source_connector: Maybe<Connector>,
-    #[serde(default)]
-    destination_connectors: AnyMany<Connector>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Connector {
-    #[serde(default)]
-    meta_data_id: Text,
-    #[serde(default)]
-    name: Text,
-    #[serde(default)]
-    transport_name: Text,
-    #[serde(default)]
-    enabled: Text,
-    #[serde(default)]
-    properties: Maybe<Properties>,
-}
-
-/// Only what is listed here is read; passwords are not.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Properties {
-    listener_connector_properties: Maybe<Listener>,
-    transmission_mode_properties: Maybe<Transmission>,
-    destination_connector_properties: Maybe<Destination>,
-    server_mode: Text,
-    max_connections: Text,
-    tls: Text,
-    remote_address: Text,
-    remote_port: Text,
-    host: Text,
-    port: Text,
-}
-
-#[derive(Deserialize)]
-struct Listener {
-    #[serde(default)]
-    host: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Transmission {
-    #[serde(default)]
-    plugin_point_name: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Destination {
-    #[serde(default)]
-    queue_enabled: Text,
-    #[serde(default)]
-    validate_response: Text,
-}
-
-impl Channel {
-    fn known(self) -> ChannelDetails {
-        let destinations = self.destination_connectors.0.items.iter().take(MAX_DESTINATIONS);
-        let destinations = destinations.map(Connector::destination).collect();
-        let Some(source) = self.source_connector.0 else {
-            return ChannelDetails { destinations, ..ChannelDetails::without_source() };
-        };
-        let properties = source.properties.0.unwrap_or_default();
-        let mode = properties.transmission_mode_properties.0.map_or_else(Text::default, |mode| mode.plugin_point_name);
-        let transport = clean(&source.transport_name.0);
-        let behavior = match (transport.as_str(), mode.0.as_str()) {
-            ("TCP Listener", "MLLP") => Some(HL7V2_MLLP),
-            ("TCP Listener", _) => Some("tcp"),
-            ("HTTP Listener" | "Web Service Listener", _) => Some("http"),
-            ("DICOM Listener", _) => Some("dicom"),
-            (_, _) => None,
-        };
-        let host = properties.listener_connector_properties.0.map(|listener| clean(&listener.host.0));
-        ChannelDetails {
-            behavior: behavior.filter(|_| host.is_some()).map(str::to_owned),
-            transport,
-            host,
-            max_connections: properties.max_connections.number(),
-            tls: !["", "notls"].contains(&properties.tls.0.as_str()),
-            server_mode: properties.server_mode.flag().unwrap_or(true),
-            destinations,
-        }
-    }
-}
-
-impl ChannelDetails {
-    fn without_source() -> Self {
-        Self {
-            transport: String::new(),
-            behavior: None,
-            host: None,
-            max_connections: None,
-            tls: false,
-            server_mode: true,
-            destinations: Vec::new(),
-        }
-    }
-}
-
-impl Connector {
-    fn destination(&self) -> EngineDestination {
-        let transport = clean(&self.transport_name.0);
-        let properties = self.properties.0.as_ref();
-        let text = |pick: fn(&Properties) -> &Text| properties.map_or("", |properties| pick(properties).0.as_str());
-        let (host, port) = match transport.as_str() {
-            "TCP Sender" => (text(|p| &p.remote_address), text(|p| &p.remote_port).parse().ok()),
-            "DICOM Sender" => (text(|p| &p.host), text(|p| &p.port).parse().ok()),
-            "HTTP Sender" | "Web Service Sender" => url_host(text(|p| &p.host)),
-            // A path, an address of mail, a query: nothing a gateway could carry, and not ours to know.
-            _ => ("", None),
-        };
-        let queue = properties.and_then(|properties| properties.destination_connector_properties.0.as_ref());
-        EngineDestination {
-            id: self.meta_data_id.number().unwrap_or(0),
-            name: clean(&self.name.0),
-            transport,
-            host: Some(clean(host)).filter(|host| !host.is_empty()),
-            port: port.filter(|port| *port != 0),
-            enabled: self.enabled.flag().unwrap_or(true),
-            queue: queue.and_then(|queue| queue.queue_enabled.flag()).unwrap_or(false),
-            validate_response: queue.and_then(|queue| queue.validate_response.flag()).unwrap_or(true),
-        }
-    }
-}
-
-/// Host and port of a URL; path, query and credentials stay where they are.
-fn url_host(url: &str) -> (&str, Option<u16>) {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host_port = authority.rsplit('@').next().unwrap_or_default();
-    let standard = match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    };
-    match host_port.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && !port.contains(']') => {
-            (host.trim_matches(['[', ']']), port.parse().ok())
-        }
-        Some(_) | None => (host_port.trim_matches(['[', ']']), standard),
     }
 }
 

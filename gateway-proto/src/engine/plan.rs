@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineChannel, EngineChannelState};
+use super::{EngineChannel, EngineChannelState, EngineListener};
 use crate::names::fold;
 
 /// A registered listener channel, as far as the comparison needs it.
@@ -76,7 +76,7 @@ pub fn plan<K: Clone>(registered: &[Registered<K>], found: &[EngineChannel]) -> 
         let id = known.engine_channel.clone().or_else(|| ports.recognise(known.address));
         let Some(id) = id else { continue };
         let channel = by_id.get(id.as_str()).copied();
-        let mut step = step(known, id, channel);
+        let Some(mut step) = step(known, id, channel) else { continue };
         step.name = step.name.filter(|name| takes(&mut names, &known.name, name));
         steps.push(step);
     }
@@ -94,8 +94,16 @@ fn proposals<K>(steps: &[Step<K>], found: &[EngineChannel]) -> Vec<String> {
 }
 
 /// What becomes of one registered channel that is, or was, this one of the engine; `channel`: how it is there, none: it is not. Whether
-/// a new name is free, is for the caller to know.
-pub fn step<K: Clone>(known: &Registered<K>, engine_channel: String, channel: Option<&EngineChannel>) -> Step<K> {
+/// a new name is free, is for the caller to know. None: whether it listens is not known, and it stays as it is. A gateway that was just started
+/// reads the details of a large engine's channels over several looks.
+pub fn step<K: Clone>(
+    known: &Registered<K>,
+    engine_channel: String,
+    channel: Option<&EngineChannel>,
+) -> Option<Step<K>> {
+    if channel.and_then(|channel| channel.listener.as_ref()).is_some_and(EngineListener::is_unread) {
+        return None;
+    }
     let listener = channel.and_then(EngineChannel::listening);
     let state = match (channel, listener) {
         (Some(channel), Some(_)) if channel.state == EngineChannelState::Started => EndState::Started,
@@ -104,13 +112,13 @@ pub fn step<K: Clone>(known: &Registered<K>, engine_channel: String, channel: Op
     };
     let name = channel.map(|channel| channel.name.clone());
     let address = listener.and_then(|listener| listener.address);
-    Step {
+    Some(Step {
         key: known.key.clone(),
         engine_channel,
         state,
         name: name.filter(|name| *name != known.name && !name.is_empty()),
         address: address.filter(|address| *address != known.address),
-    }
+    })
 }
 
 /// Who listens where, and is registered for where.
@@ -199,6 +207,18 @@ mod tests {
         client.listener.as_mut().unwrap().server_mode = false;
         let step = &plan(&known, &[client]).steps[0];
         assert_eq!((step.state, step.address), (EndState::Missing, None), "it connects out now");
+    }
+
+    #[test]
+    fn a_channel_of_which_only_the_port_is_known_yet_stays_as_it_is() {
+        let mut unread = listens("a", "renamed", 6661);
+        let listener = unread.listener.as_mut().unwrap();
+        (listener.transport, listener.behavior, listener.address) = (String::new(), None, None);
+        listener.server_mode = false;
+        let known = [registered(1, "adt", 6661, Some("a")), registered(2, "oru", 6662, Some("b"))];
+        let found = [unread, listens("b", "oru", 6662)];
+        assert_eq!(plan(&known, &found), Plan { steps: vec![unchanged(2, "b")], proposals: vec![] });
+        assert_eq!(step(&known[0], "a".into(), found.first()), None);
     }
 
     #[test]

@@ -162,7 +162,8 @@ impl Look<'_> {
             }
             // What runs may still listen while changes wait for their deployment.
             EngineChannelState::Started
-                if !channel.undeployed_changes && channel.listener.as_ref().is_some_and(connects_out) =>
+                if !channel.undeployed_changes
+                    && channel.listener.as_ref().is_some_and(EngineListener::connects_out) =>
             {
                 Hold::No(OurChannel::ListensNowhere { name })
             }
@@ -196,14 +197,9 @@ fn listens_surely(channel: &EngineChannel, address: SocketAddr) -> bool {
 fn may_answer(channel: &EngineChannel, address: SocketAddr) -> bool {
     let is_open = matches!(channel.state, EngineChannelState::Started | EngineChannelState::Changing);
     let fits = |listener: &EngineListener| {
-        !connects_out(listener) && listener.address.is_none_or(|elsewhere| elsewhere == address)
+        !listener.connects_out() && listener.address.is_none_or(|elsewhere| elsewhere == address)
     };
     is_open && channel.listener.as_ref().is_some_and(fits)
-}
-
-/// Without its details a listener is not known to connect out.
-fn connects_out(listener: &EngineListener) -> bool {
-    !listener.server_mode && !listener.transport.is_empty()
 }
 
 impl fmt::Display for NotOurs {

@@ -4,13 +4,15 @@ use std::{collections::VecDeque, time::Instant};
 
 use super::{
     frames::{Commit, FrameReader, Seen},
-    header::{Answer, ControlHash, HashKey},
+    header::{ControlHash, HashKey},
 };
 use crate::observe::{AnswerSeen, Ledger, Taken, Uncounted, Wait};
 
 /// Messages on their way whose acknowledgement is matched by control id at most. Engines send one and wait; beyond this
 /// many, messages are counted, but not timed.
 const MAX_TRACKED: usize = 8;
+/// Answers that passed and are known again at most; the oldest goes first. Who repeats answers repeats those of the last few messages.
+const MAX_ANSWERED: usize = 8;
 
 /// How a conversation ended, for what a repetition of its messages means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,15 @@ struct Sent {
     at: Instant,
 }
 
+/// An answer that was waited for.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    /// The message it named.
+    of: ControlHash,
+    /// Its own control id.
+    by: Option<ControlHash>,
+}
+
 /// Both directions of one MLLP connection. What passes is entered into the [`Ledger`] of the connection's end.
 ///
 /// A few hundred bytes, whatever passes. [`end`](Self::end) must be called once, at the end.
@@ -45,8 +56,10 @@ pub struct Conversation {
     /// A commit block has refused the last message, and the engine has not gone on since.
     refused: bool,
     waiting: VecDeque<Sent>,
-    /// The message whose answer passed last. Some engines send an answer twice on a connection that is kept open.
-    answered: Option<ControlHash>,
+    /// A message that is not tracked has the control id of another one, and not all have been answered since.
+    shares_id: bool,
+    /// The answers that passed, the last one first. Some engines send former ones once more on a connection that is kept open.
+    answered: VecDeque<Answered>,
     /// Messages that passed before the far side took the conversation.
     uncounted: Uncounted<Taken>,
 }
@@ -64,7 +77,8 @@ impl Conversation {
             committed: 0,
             refused: false,
             waiting: VecDeque::new(),
-            answered: None,
+            shares_id: false,
+            answered: VecDeque::new(),
             uncounted: Uncounted::new(accepted),
         }
     }
@@ -76,16 +90,21 @@ impl Conversation {
 
     /// Bytes from the engine that sends.
     pub fn observe_message_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
-        let Self { number, messages, outstanding, refused, waiting, uncounted, .. } = self;
+        let Self { number, messages, outstanding, refused, waiting, shares_id, answered, uncounted, .. } = self;
         messages.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
                 *outstanding = outstanding.saturating_add(1);
                 *refused = false;
                 if waiting.len() < MAX_TRACKED {
                     waiting.push_back(Sent { control: header.control, at: now });
+                } else if let Some(control) = header.control {
+                    let is_answered = answered.iter().any(|answered| answered.of == control);
+                    *shares_id |= is_answered || is_waiting(waiting, control);
                 }
                 let kind = uncounted.counts(ledger.taken()).count(header.content);
-                ledger.message(*number, &header, kind, now);
+                if let Some(repetition) = ledger.message(*number, &header, kind, now) {
+                    uncounted.counts(ledger.taken()).repeated(repetition);
+                }
             }
             // For an application's answer, which is a message like any other in release 2.
             Seen::Commit(commit) => ledger.commit(commit),
@@ -95,20 +114,30 @@ impl Conversation {
 
     /// Bytes from the engine that receives.
     pub fn observe_acknowledgement_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
-        let Self { number, answers, outstanding, committed, refused, waiting, answered, .. } = self;
+        let Self { number, answers, outstanding, committed, refused, waiting, shares_id, answered, .. } = self;
         answers.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
                 let of = header.answer.and_then(|answer| answer.of);
-                let is_repeated = of.is_some() && of == *answered && waiting.iter().all(|sent| sent.control != of);
-                let wait = settle(waiting, header.answer, now);
+                let are_tracked = waiting.len() >= usize::try_from(*outstanding).unwrap_or(usize::MAX);
+                let came_before = |of| came_before(answered, waiting, Answered { of, by: header.control });
+                let is_repeated = of.is_some_and(came_before) && (are_tracked || !*shares_id);
+                let wait = match settle(waiting, of, is_repeated) {
+                    Some(sent) => Wait::Measured(now.saturating_duration_since(sent.at)),
+                    None if waiting.is_empty() || !are_tracked => Wait::Unknown,
+                    None => Wait::Mismatched,
+                };
                 let was_waited_for = *outstanding > 0 && !is_repeated;
                 if was_waited_for {
                     *outstanding -= 1;
                     *committed = committed.saturating_sub(1);
-                    *answered = of;
+                    if let Some(of) = of {
+                        answered.push_front(Answered { of, by: header.control });
+                        answered.truncate(MAX_ANSWERED);
+                    }
                 }
                 if *outstanding == 0 {
                     waiting.clear();
+                    *shares_id = false;
                 }
                 ledger.answer(*number, AnswerSeen { answer: header.answer, wait, was_waited_for }, now);
             }
@@ -161,20 +190,30 @@ impl Conversation {
     }
 }
 
-/// Finds the message an answer belongs to: by control id, and by order when the answer names none.
-fn settle(waiting: &mut VecDeque<Sent>, answer: Option<Answer>, now: Instant) -> Wait {
-    let Some(of) = answer.and_then(|answer| answer.of) else {
-        return waiting
-            .pop_front()
-            .map_or(Wait::Unknown, |sent| Wait::Measured(now.saturating_duration_since(sent.at)));
+fn is_waiting(waiting: &VecDeque<Sent>, control: ControlHash) -> bool {
+    waiting.iter().any(|sent| sent.control == Some(control))
+}
+
+/// Whether an answer passed before: it names a message that was answered, and none that waits. Beside a message without an id of
+/// its own, whose answer may name anything, it has to be the very same one.
+fn came_before(answered: &VecDeque<Answered>, waiting: &VecDeque<Sent>, answer: Answered) -> bool {
+    let may_name_anything = waiting.iter().any(|sent| sent.control.is_none());
+    let is_same = |former: &Answered| former.of == answer.of && (!may_name_anything || former.by == answer.by);
+    answered.iter().any(is_same) && !is_waiting(waiting, answer.of)
+}
+
+/// Takes the message an answer belongs to: by control id; by order where the answer names none, or where the message has none of
+/// its own (a batch, whose answer names a message inside it). An answer that came before belongs to none.
+fn settle(waiting: &mut VecDeque<Sent>, of: Option<ControlHash>, is_repeated: bool) -> Option<Sent> {
+    let position = match of {
+        None => Some(0),
+        Some(_) if is_repeated => None,
+        Some(_) => {
+            let named = waiting.iter().position(|sent| sent.control == of);
+            named.or_else(|| waiting.iter().position(|sent| sent.control.is_none()))
+        }
     };
-    match waiting.iter().position(|sent| sent.control == Some(of)) {
-        Some(position) => waiting
-            .remove(position)
-            .map_or(Wait::Unknown, |sent| Wait::Measured(now.saturating_duration_since(sent.at))),
-        None if waiting.is_empty() => Wait::Unknown,
-        None => Wait::Mismatched,
-    }
+    waiting.remove(position?)
 }
 
 #[cfg(test)]

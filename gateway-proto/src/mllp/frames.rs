@@ -30,7 +30,7 @@ enum Body {
 pub enum Fault {
     /// Bytes between two frames that are neither white space nor zero.
     Junk,
-    /// A start byte inside a frame: the end of the one before was left out.
+    /// A start byte inside a message: the end of the one before was left out.
     EndMissing,
     /// A frame that begins neither with MSH nor with FHS or BHS.
     NoHeader,
@@ -101,12 +101,15 @@ impl FrameReader {
                     bytes = &bytes[start + 1..];
                 }
                 State::Inside => {
-                    let end = memchr2(END, START, bytes);
+                    // In what is no message only its end matters.
+                    let end = if self.header.is_none() { memchr(END, bytes) } else { memchr2(END, START, bytes) };
                     self.content(&bytes[..end.unwrap_or(bytes.len())]);
                     let Some(end) = end else { return };
                     if bytes[end] == START {
                         // Engines read on to the next end and take both for one message; so the frame goes on.
-                        seen(Seen::Fault(Fault::EndMissing));
+                        if !self.header.is_none() {
+                            seen(Seen::Fault(Fault::EndMissing));
+                        }
                         self.note_content(&[START]);
                     } else {
                         self.state = State::AfterEnd;
@@ -230,6 +233,14 @@ mod tests {
                 assert_eq!(commits(frame, piece), (vec![], 3), "{frame:?}: an end is missing as well");
             }
             assert_eq!(commits(b"\x0b\x06\x1c\x1c\r", piece), (vec![], 2), "an end byte inside is content");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_one_fault_however_many_start_bytes_it_holds() {
+        let noise = b"\x0b\x89PNG\x0b\x0b12\x1c3\x0b\x1c\r\x0bMSH|^~\\&|A\r\x1c\r";
+        for cut in 0..=noise.len() {
+            assert_eq!(look(&[&noise[..cut], &noise[cut..]]), (2, vec![Fault::NoHeader], false), "cut at {cut}");
         }
     }
 

@@ -1,4 +1,8 @@
-//! From what was seen to what it means.
+//! From what was seen to what it means. The verdict is never better than what was seen: what could not be asked is not said
+//! to work.
+
+mod hosts;
+mod udp;
 
 use std::{
     collections::BTreeSet,
@@ -6,22 +10,21 @@ use std::{
 };
 
 use super::{
-    HostCheck, HostOutcome, HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report,
-    SocketProblem, TUNNEL_DATAGRAM, Verdict,
+    HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report, SocketProblem, TUNNEL_DATAGRAM,
+    Verdict,
 };
 use crate::{path::NatView, signal::NatMapping};
-
-/// Who issued the certificates that our own servers make for themselves, as these say.
-const OWN_ISSUER: &str = "gateway";
 
 /// The report on what was seen. `checked_at` in Unix milliseconds.
 pub fn judge(seen: &Observations, checked_at: u64) -> Report {
     let facts = Facts::of(seen);
     let mut problems = Vec::new();
+    problems.extend(runs_twice(seen));
     problems.extend(clock(seen));
     problems.extend(socket(seen));
-    problems.extend(seen.hosts.iter().filter_map(|host| host_problem(host, seen)));
-    problems.extend(udp(seen, &facts));
+    problems.extend(hosts::problems(seen));
+    problems.extend(udp::problems(seen, &facts));
+    problems.extend(nat64(seen, &facts));
     problems.extend(large(seen));
     problems.extend(hard_nat(seen, &facts));
     problems.extend(port_mapping(seen));
@@ -32,7 +35,8 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
         public_ipv4: facts.ipv4,
         public_ipv6: facts.ipv6,
         nat: facts.nat,
-        nat_text: facts.words().to_owned(),
+        nat_text: nat_text(seen, &facts),
+        nat64: seen.nat64.map(|prefix| prefix.to_string()),
         port_preserved: facts.ipv4.map(|outer| outer.port() == seen.port),
         hairpin: seen.hairpin,
         large_datagrams: seen.large,
@@ -50,35 +54,50 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
 }
 
 struct Facts {
+    /// Whether UDP gets out and back; none: nobody could be asked.
     udp: Option<bool>,
+    /// There are servers to ask, whether or not their names resolve.
+    named: bool,
     ipv4: Option<SocketAddr>,
     ipv6: Option<SocketAddr>,
     nat: NatMapping,
     /// The outer IPv4 address is our own.
     public: bool,
+    /// There is no IPv4 here: the outer IPv4 address was lent to an IPv6 one.
+    nat64: bool,
 }
 
 impl Facts {
     fn of(seen: &Observations) -> Self {
         let answered = || seen.reflections.iter().filter_map(|entry| Some((entry, entry.seen?)));
         let asked = seen.reflections.iter().any(|entry| entry.address.is_some());
-        let over_ipv4 = || answered().filter(|(_, outer)| outer.is_ipv4());
+        let seen_ipv4 = || answered().filter(|(_, outer)| outer.is_ipv4());
+        // A NAT64 beside a NAT of IPv4 is another NAT: mixed up they look like one that nobody can foresee.
+        let has_native = seen_ipv4().any(|(entry, _)| is_native(entry));
+        let over_ipv4 = || seen_ipv4().filter(move |(entry, _)| is_native(entry) == has_native);
         Self {
             udp: asked.then(|| answered().next().is_some()),
+            named: !seen.reflections.is_empty(),
             ipv4: over_ipv4().next().map(|(_, outer)| outer),
             ipv6: answered().find(|(_, outer)| outer.is_ipv6()).map(|(_, outer)| outer),
             nat: NatView::from_reflections(over_ipv4().map(|(_, outer)| outer)).mapping,
             public: over_ipv4()
                 .next()
                 .is_some_and(|(entry, outer)| entry.source == Some(outer.ip()) && outer.port() == seen.port),
+            nat64: !has_native && seen_ipv4().next().is_some(),
         }
     }
 
+    /// How the NAT maps, in words.
     fn words(&self) -> &'static str {
         match (self.udp, self.ipv4, self.nat) {
+            (None, _, _) if self.named => "not known: no name of a STUN server resolves",
             (None, _, _) => "not known: there was no STUN server to ask",
             (Some(false), _, _) => "not known: no STUN server answered",
             (_, None, _) => "no IPv4: IPv6 needs no NAT",
+            _ if self.nat64 => {
+                "a NAT64 of unknown prefix: this machine has IPv6 only, and direct paths work with partners that have IPv6"
+            }
             _ if self.public => "no NAT: this machine has a public address",
             (_, _, NatMapping::EndpointIndependent) => {
                 "a NAT that gives one outer port for all destinations: direct paths work with almost everybody"
@@ -95,17 +114,42 @@ impl Facts {
     }
 }
 
+fn nat_text(seen: &Observations, facts: &Facts) -> String {
+    match seen.nat64 {
+        Some(prefix) if facts.ipv4.is_some() => format!("IPv4 only through NAT64 ({prefix}); {}", facts.words()),
+        Some(_) | None => facts.words().to_owned(),
+    }
+}
+
+/// Asked over IPv4, or through a NAT64 whose prefix is known: partners are reached by that way too.
+fn is_native(entry: &Reflection) -> bool {
+    entry.address.is_some_and(|address| address.is_ipv4())
+}
+
 /// Data flows when the control plane and a relay are reached; before the enrolment, what was asked for counts.
 fn verdict(seen: &Observations, problems: &[Problem]) -> Verdict {
     let reached = |role| {
         let mut of_role = seen.hosts.iter().filter(|host| host.role == role).peekable();
-        of_role.peek().is_none() || of_role.any(|host| matches!(host.outcome, HostOutcome::Reached { .. }))
+        of_role.peek().is_none() || of_role.any(|host| host.outcome.is_reached())
     };
+    if seen.runs_twice.as_ref().is_some_and(|told| told.is_second) {
+        return Verdict::Blocked;
+    }
+    let is_asked = !seen.hosts.is_empty() || !seen.reflections.is_empty();
     match (reached(HostRole::Control) && reached(HostRole::Relay), problems.is_empty()) {
         (false, _) => Verdict::Blocked,
         (true, false) => Verdict::Limited,
-        (true, true) => Verdict::Good,
+        (true, true) if is_asked => Verdict::Good,
+        (true, true) => Verdict::Unknown,
     }
+}
+
+/// What looks like a firewall at both ends is none then.
+fn runs_twice(seen: &Observations) -> Option<Problem> {
+    let told = seen.runs_twice.as_ref()?;
+    let text = told.to_string();
+    let text = text.chars().take(1).flat_map(char::to_uppercase).chain(text.chars().skip(1)).collect::<String>();
+    Some(Problem { code: "runs_twice".into(), text: format!("{text}."), request: None })
 }
 
 fn clock(seen: &Observations) -> Option<Problem> {
@@ -140,136 +184,15 @@ fn socket(seen: &Observations) -> Option<Problem> {
     Some(Problem { code: code.into(), text, request: None })
 }
 
-fn host_problem(host: &HostCheck, seen: &Observations) -> Option<Problem> {
-    let (name, role) = (&host.host, role_words(host.role));
-    let way = seen.proxy.as_ref().map(|proxy| format!(" (through the proxy {proxy})")).unwrap_or_default();
-    let (code, text, request) = match &host.outcome {
-        HostOutcome::Reached { .. } => return None,
-        HostOutcome::Intercepted { issuer, shown, pinned } if issuer.as_deref() == Some(OWN_ISSUER) => (
-            "tls_intercepted",
-            format!(
-                "The {role} {name}{way} shows a certificate with the key {shown} instead of the pinned key {pinned}. It says \
-                 that a program of this platform made it, as ours do: most likely the {role} was given a new key, or the \
-                 name leads to another one of ours. Ask the operator first: a relay's new key belongs into the policy \
-                 (gateway-ctl relay update), for the control plane's new key this gateway is enrolled again. The gateway \
-                 sends nothing to it until then."
-            ),
-            Some(format!(
-                "Only if the operator gave it no new key: please exempt {name} from TLS inspection for {}, and look whether \
-                 its name resolves to the right address.",
-                sources(seen)
-            )),
-        ),
-        HostOutcome::Intercepted { issuer, shown, pinned } => {
-            let issuer = issuer.as_ref().map(|issuer| format!(", issued by '{issuer}'")).unwrap_or_default();
-            (
-                "tls_intercepted",
-                format!(
-                    "Somebody takes TLS to the {role} {name} apart{way}, or it was given another certificate: one with the \
-                     key {shown}{issuer} was shown instead of the pinned key {pinned}. The gateway sends nothing to it."
-                ),
-                Some(format!(
-                    "Please exempt {name} from TLS inspection for {}: its traffic is encrypted end to end and pinned to \
-                     the server's own key, so inspection can only break it.",
-                    sources(seen)
-                )),
-            )
-        }
-        HostOutcome::Foreign { problem } => (
-            "not_the_server",
-            format!(
-                "Something that is not the {role} answers at {name}{way}: {problem}. A captive portal that wants a login, \
-                 or a device that takes TLS apart, looks like this."
-            ),
-            Some(format!(
-                "Please let {} reach {name} (TCP, TLS 1.3) without a login page or inspection.",
-                sources(seen)
-            )),
-        ),
-        HostOutcome::Proxy { problem } => (
-            "proxy_refused",
-            format!("The HTTP proxy does not let this gateway through to the {role} {name}: {problem}."),
-            Some(format!("Please allow CONNECT to {name} at the proxy for {}.", sources(seen))),
-        ),
-        // Ours to mend: there is nothing to ask the network team for, except for the right ones.
-        HostOutcome::ProxyLogin { problem } => (
-            "proxy_login",
-            format!("The HTTP proxy does not let this gateway in, so the {role} {name} is not reached: {problem}."),
-            None,
-        ),
-        HostOutcome::ProxySilent { problem } => {
-            let proxy = seen.proxy.as_deref().unwrap_or("the proxy");
-            (
-                "proxy_unreachable",
-                format!("The HTTP proxy {proxy} does not answer, so the {role} {name} is not reached: {problem}."),
-                Some(format!(
-                    "Please let {} reach the proxy {proxy} over TCP, and let it answer CONNECT.",
-                    sources(seen)
-                )),
-            )
-        }
-        HostOutcome::TlsSilent { problem } => (
-            "tls_no_answer",
-            format!(
-                "TCP to the {role} {name}{way} connects, and TLS over it comes to no end: {problem}. Large packets that vanish \
-                 on the way (an MTU below the usual one, without ICMP) look like this, and a device that inspects TLS and \
-                 drops what it does not know."
-            ),
-            Some(format!(
-                "Please let TCP packets of full size from {} to {name} pass (or clamp the MSS at the uplink, and let ICMP \
-                 \"fragmentation needed\" and \"packet too big\" through), and exempt {name} from TLS inspection.",
-                sources(seen)
-            )),
-        ),
-        HostOutcome::Unresolved { problem } => (
-            "dns",
-            format!("The name of the {role} {name} does not resolve: {problem}."),
-            Some(format!(
-                "Please let {} resolve the name {} (DNS, port 53 over UDP and TCP).",
-                sources(seen),
-                host_only(name)
-            )),
-        ),
-        HostOutcome::Unreachable { problem } => (
-            "tcp_blocked",
-            format!("No connection to the {role} {name}{way}: {problem}."),
-            Some(format!(
-                "Please allow TCP from {} to {} port {} (outbound only).",
-                sources(seen),
-                host_only(name),
-                port_of(name)
-            )),
-        ),
-    };
-    Some(Problem { code: code.into(), text, request })
-}
-
-fn udp(seen: &Observations, facts: &Facts) -> Option<Problem> {
-    if facts.udp != Some(false) {
-        return None;
-    }
-    let targets: BTreeSet<String> = seen
-        .reflections
-        .iter()
-        .filter_map(|entry| {
-            Some(format!("{} ({}) port {}", host_only(&entry.server), entry.address?.ip(), entry.address?.port()))
-        })
-        .collect();
-    let targets = targets.into_iter().collect::<Vec<_>>().join(", ");
-    let relay = |host: &&HostCheck| host.role == HostRole::Relay;
-    let is_reached = |host: &HostCheck| matches!(host.outcome, HostOutcome::Reached { .. });
-    let no_relay = seen.hosts.iter().any(|host| relay(&host)) && !seen.hosts.iter().filter(relay).any(is_reached);
-    let instead = if no_relay {
-        "Data would flow through a relay over TLS, and none was reached either."
-    } else {
-        "Data flows through a relay over TLS, which is slower than a direct path and depends on the relay."
-    };
-    Some(Problem {
-        code: "udp_blocked".into(),
-        text: format!("UDP does not get out: no STUN server answered. {instead}"),
+fn nat64(seen: &Observations, facts: &Facts) -> Option<Problem> {
+    facts.nat64.then(|| Problem {
+        code: "nat64".into(),
+        text: "This machine has IPv6 only, and a NAT64 translates what it sends to IPv4 servers. Its prefix could not be found out, \
+               so partners with IPv4 only are reached through a relay."
+            .into(),
         request: Some(format!(
-            "Please allow UDP from {} to {targets}, and for direct paths outbound UDP to any address, with the answers \
-             (stateful, no inbound rule).",
+            "Please let the DNS64 answer ipv4only.arpa (RFC 7050) to {}, or give the machine an IPv4 address too, with \
+             outbound UDP to any address and the answers (stateful, no inbound rule).",
             sources(seen)
         )),
     })
@@ -291,7 +214,7 @@ fn large(seen: &Observations) -> Option<Problem> {
 }
 
 fn hard_nat(seen: &Observations, facts: &Facts) -> Option<Problem> {
-    (facts.nat == NatMapping::Random && facts.ipv6.is_none()).then(|| Problem {
+    (facts.nat == NatMapping::Random && facts.ipv6.is_none() && !facts.nat64).then(|| Problem {
         code: "hard_nat".into(),
         text: "The NAT gives every destination another outer port, so many partners are reached through a relay only."
             .into(),
@@ -317,18 +240,25 @@ fn port_mapping(seen: &Observations) -> Option<Problem> {
 
 /// Our own addresses, as the network team knows this machine.
 fn sources(seen: &Observations) -> String {
-    let own: BTreeSet<IpAddr> = seen.reflections.iter().filter_map(|entry: &Reflection| entry.source).collect();
+    let asked: BTreeSet<_> = seen.reflections.iter().filter_map(|entry| entry.source).collect();
+    addresses(if asked.is_empty() { seen.sources.iter().copied().collect() } else { asked })
+}
+
+/// The same as the proxy knows it.
+fn sources_at_proxy(seen: &Observations) -> String {
+    if seen.sources.is_empty() { sources(seen) } else { addresses(seen.sources.iter().copied().collect()) }
+}
+
+fn addresses(own: BTreeSet<IpAddr>) -> String {
     if own.is_empty() {
         return "this machine".into();
     }
     own.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-fn role_words(role: HostRole) -> &'static str {
-    match role {
-        HostRole::Control => "control plane",
-        HostRole::Relay => "relay",
-    }
+/// Each once.
+fn listed(all: impl Iterator<Item = String>) -> String {
+    all.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn host_only(text: &str) -> &str {
@@ -348,5 +278,7 @@ fn span(ms: u64) -> String {
     }
 }
 
+#[cfg(test)]
+mod networks;
 #[cfg(test)]
 mod tests;

@@ -3,131 +3,26 @@
 //! All conversations of the end write here, so that a message which comes again on another connection is noticed: the sign
 //! of a partner whose acknowledgement takes longer than the sending engine waits.
 
+mod counts;
+
 use std::{
+    cmp::Reverse,
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use super::{latency::Latency, uncounted::Counted};
-use crate::mllp::{AckCode, Answer, Commit, Content, ControlHash, End, Fault, HashKey, Header, MessageKind};
+pub use counts::{Counts, Kinds};
+pub(crate) use counts::{Repetition, Taken};
+
+use super::latency::Latency;
+use crate::mllp::{AckCode, Answer, Commit, ControlHash, End, Fault, HashKey, Header, MessageKind};
 
 /// Unanswered messages remembered for repetitions; the oldest goes first.
 const MAX_UNANSWERED: usize = 64;
 /// An engine repeats within its retry interval (10 s by default); what comes later is a message sent again by people.
 const REPEATED_WITHIN: Duration = Duration::from_secs(900);
-/// Message types counted one by one; others together. A channel has a few.
-const MAX_KINDS: usize = 16;
 /// A warning is shown for this long after its last cause.
 const WARN_FOR: Duration = Duration::from_secs(3600);
-
-/// Counts since the daemon started; they only grow, except `outstanding`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Whole messages that passed to a far side that takes them.
-    pub messages: u64,
-    /// Answers `AA` and `CA`.
-    pub accepted: u64,
-    /// Answers `AE` and `CE`.
-    pub errors: u64,
-    /// Answers `AR` and `CR`.
-    pub rejected: u64,
-    /// Answers with no such code.
-    pub other_answers: u64,
-    /// Commit blocks that accept, either way: neither messages nor answers.
-    pub commits_accepted: u64,
-    /// Commit blocks that refuse.
-    pub commits_refused: u64,
-    /// Messages without an answer now, also those that a commit block has accepted.
-    pub outstanding: u64,
-    /// Messages whose connection ended before an answer passed or a commit block accepted them.
-    pub unacknowledged: u64,
-    /// Messages that came again on another connection, unanswered, after the sending engine had given up.
-    pub duplicates: u64,
-    /// Messages that came again after something else ended their connection: the repetition that is meant to be.
-    pub retries: u64,
-    /// Answers that passed after their message had come again elsewhere.
-    pub late_answers: u64,
-    /// Answers that name another message than those that wait.
-    pub mismatched_answers: u64,
-    /// Bytes between frames.
-    pub junk: u64,
-    /// Frames without an end.
-    pub end_missing: u64,
-    /// Frames that hold no HL7.
-    pub no_header: u64,
-    /// Frames that hold nothing.
-    pub empty: u64,
-    /// Frames that were cut by the end of their connection.
-    pub cut: u64,
-}
-
-/// How often each message type passed; at most a handful of types one by one.
-#[derive(Debug, Clone, Default)]
-pub struct Kinds {
-    known: Vec<(MessageKind, u64)>,
-    other: u64,
-}
-
-impl Kinds {
-    /// Types in the order of their first message, with their counts.
-    pub fn known(&self) -> &[(MessageKind, u64)] {
-        &self.known
-    }
-
-    /// Messages of types beyond the table, batches, and messages without a well-formed type.
-    pub fn other(&self) -> u64 {
-        self.other
-    }
-
-    /// The kind, if it is one of the table.
-    fn count(&mut self, content: Content) -> Option<MessageKind> {
-        let kind = match content {
-            Content::Message(kind) => Some(kind),
-            Content::Untyped | Content::Batch | Content::Unknown => None,
-        };
-        self.add(kind, 1)
-    }
-
-    fn add(&mut self, kind: Option<MessageKind>, more: u64) -> Option<MessageKind> {
-        if let Some(kind) = kind {
-            if let Some((_, count)) = self.known.iter_mut().find(|(known, _)| *known == kind) {
-                *count += more;
-                return Some(kind);
-            }
-            if self.known.len() < MAX_KINDS {
-                self.known.push((kind, more));
-                return Some(kind);
-            }
-        }
-        self.other += more;
-        None
-    }
-}
-
-/// Messages that the far side took, and their types.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Taken {
-    messages: u64,
-    kinds: Kinds,
-}
-
-impl Taken {
-    /// One more; its type, if it is one of the table.
-    pub(crate) fn count(&mut self, content: Content) -> Option<MessageKind> {
-        self.messages += 1;
-        self.kinds.count(content)
-    }
-}
-
-impl Counted for Taken {
-    fn add(&mut self, later: Self) {
-        self.messages += later.messages;
-        for (kind, count) in later.kinds.known {
-            self.kinds.add(Some(kind), count);
-        }
-        self.kinds.add(None, later.kinds.other);
-    }
-}
 
 /// What is known of the time an answer took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +104,8 @@ impl Ledger {
 
     /// The counts.
     pub fn counts(&self) -> Counts {
-        Counts { messages: self.taken.messages, ..self.counts }
+        let Taken { messages, duplicates, retries, .. } = self.taken;
+        Counts { messages, duplicates, retries, ..self.counts }
     }
 
     /// Times from a message to its answer.
@@ -234,8 +130,11 @@ impl Ledger {
 
     /// What went wrong within the last hour, the last first; one of each sort.
     pub fn warnings(&self, now: Instant) -> impl Iterator<Item = Warning> {
-        let recent = move |at: &Instant| now.saturating_duration_since(*at) < WARN_FOR;
-        self.warnings.iter().rev().filter(move |(_, at)| recent(at)).map(|(warning, _)| *warning)
+        let duplicate = self.taken.last_duplicate.map(|(after, at)| (Warning::Duplicate { after }, at));
+        let mut warnings: Vec<_> = self.warnings.iter().rev().copied().chain(duplicate).collect();
+        warnings.retain(|(_, at)| now.saturating_duration_since(*at) < WARN_FOR);
+        warnings.sort_by_key(|(_, at)| Reverse(*at));
+        warnings.into_iter().map(|(warning, _)| warning)
     }
 
     pub(super) fn passed(&self) -> u64 {
@@ -256,36 +155,42 @@ impl Ledger {
         &mut self.taken
     }
 
-    /// A message of this type, if it is one of the table, passed.
-    pub(crate) fn message(&mut self, conversation: u64, header: &Header, kind: Option<MessageKind>, now: Instant) {
+    /// A message of this type, if it is one of the table, passed. Whether it came before; that counts where the message counts.
+    pub(crate) fn message(
+        &mut self,
+        conversation: u64,
+        header: &Header,
+        kind: Option<MessageKind>,
+        now: Instant,
+    ) -> Option<Repetition> {
         self.passed += 1;
         self.counts.outstanding += 1;
         self.last_kind = kind;
-        let Some(control) = header.control else { return };
-        self.look_for_repetition(conversation, control, now);
+        let control = header.control?;
+        let repetition = self.find_repeated(conversation, control, now);
         let is_old = |first: &Unanswered| now.saturating_duration_since(first.at) > REPEATED_WITHIN;
         while self.unanswered.len() >= MAX_UNANSWERED || self.unanswered.front().is_some_and(is_old) {
             self.unanswered.pop_front();
         }
         let entry = Unanswered { control, conversation, at: now, ended: None, came_again: false };
         self.unanswered.push_back(entry);
+        repetition
     }
 
-    fn look_for_repetition(&mut self, conversation: u64, control: ControlHash, now: Instant) {
+    fn find_repeated(&mut self, conversation: u64, control: ControlHash, now: Instant) -> Option<Repetition> {
         let mut before = self.unanswered.iter_mut().rev();
-        let Some(first) = before.find(|e| e.control == control && e.conversation != conversation) else { return };
+        let first = before.find(|e| e.control == control && e.conversation != conversation)?;
         let after = now.saturating_duration_since(first.at);
         if after > REPEATED_WITHIN {
-            return;
+            return None;
         }
+        // Whatever becomes of the repetition: the engine does not wait for the first one's answer any more.
         first.came_again = true;
-        if first.ended == Some(End::Otherwise) {
-            self.counts.retries += 1;
-        } else {
+        Some(match first.ended {
+            Some(End::Otherwise) => Repetition::Retry,
             // Also while the first conversation is half open: the engine has left it.
-            self.counts.duplicates += 1;
-            self.warn(Warning::Duplicate { after }, now);
-        }
+            Some(End::ByTheSender | End::Refused) | None => Repetition::Duplicate { after, at: now },
+        })
     }
 
     pub(crate) fn answer(&mut self, conversation: u64, seen: AnswerSeen, now: Instant) {

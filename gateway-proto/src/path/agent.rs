@@ -1,81 +1,41 @@
-//! The agent of one peer: inputs, outputs and the pieces it is made of.
+//! The agent of one peer: the pieces it is made of, its inputs and its time.
 
+mod config;
 mod guessing;
+mod outputs;
 mod probing;
 mod selecting;
 mod signalling;
+mod sizing;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
-    fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use zeroize::Zeroizing;
+pub use config::PathConfig;
 
 use super::{
-    Candidate, CandidateKind, LocalSocket, NatMapping, NatView, Obstacle, PathCounters, PathEvent, PathReason,
-    PathSnapshot, PathTransmit, Selected,
+    Candidate, LocalSocket, NatView, PathCounters, PathEvent, PathReason, PathTransmit,
     budget::{Budget, OfferBudgets},
     guess::{Run, RunsToday},
     heartbeat::{Heartbeat, Suspicion},
     loss::LossMeter,
     pair::Pair,
     pairs::Pairs,
-    punch::{Phase, Punch},
+    punch::Punch,
     session::Sessions,
 };
-use crate::signal::{
-    GuessReport, MAX_SIGNALLED_CANDIDATES, NatReport, Offer, OfferGuard, SeededRandom, SessionId, SignalKeys,
-};
-
-/// Outputs kept for the driver. One input makes at most a burst and as many events; a driver that fetches them never
-/// meets this limit, and without one the oldest are dropped and counted.
-const MAX_QUEUED: usize = 256;
-
-/// New looks at the pairs: on a relay, on a direct path that is slow or was in doubt lately, on a good one, and without any
-/// path.
-const RELOOK_RELAYED: Duration = Duration::from_secs(30);
-const RELOOK_POOR: Duration = Duration::from_secs(60);
-const RELOOK_GOOD: Duration = Duration::from_secs(600);
-const RELOOK_NONE: Duration = Duration::from_secs(5);
+use crate::signal::{GuessReport, MAX_SIGNALLED_CANDIDATES, NatReport, OfferGuard, SeededRandom, SignalKeys};
+use config::signal_keys;
+use signalling::{PendingOffer, Told};
+use sizing::Sizing;
 
 /// A first offer waits this long for the first candidates.
 const GATHER_TIME: Duration = Duration::from_secs(1);
-
-/// What an agent needs to know of its pair; everything comes from the policy and the key files.
-#[derive(Clone)]
-pub struct PathConfig {
-    /// Our gateway key.
-    pub local_key: [u8; 32],
-    /// The peer's gateway key.
-    pub remote_key: [u8; 32],
-    /// Our Noise key, private half.
-    pub noise_private: Zeroizing<[u8; 32]>,
-    /// The peer's Noise key.
-    pub remote_noise: [u8; 32],
-    /// The secret of the pair.
-    pub pair_secret: Zeroizing<[u8; 32]>,
-    /// Whether loopback addresses are candidates: for demonstrations on one machine.
-    pub allow_loopback: bool,
-    /// Whether direct paths may be used at all.
-    pub allow_direct: bool,
-    /// Whether ports behind hard NATs may be guessed, when the peer allows it too.
-    pub allow_guessing: bool,
-}
-
-impl fmt::Debug for PathConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PathConfig")
-            .field("allow_loopback", &self.allow_loopback)
-            .field("allow_direct", &self.allow_direct)
-            .field("allow_guessing", &self.allow_guessing)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The path agent of one peer; see [the module](super) for what it does.
 ///
@@ -129,6 +89,7 @@ pub struct PathAgent {
     extra_sockets: bool,
 
     loss: LossMeter,
+    sizing: Sizing,
     /// The last time a direct path was distrusted or lossy.
     doubted_at: Option<Instant>,
     current: Current,
@@ -139,27 +100,6 @@ pub struct PathAgent {
     events: VecDeque<PathEvent>,
     attempts: u64,
     counters: PathCounters,
-}
-
-/// Our offer under way, and what it told.
-struct PendingOffer {
-    offer: Offer,
-    told: Told,
-    /// The offer as it was sent, to be sent once more if the peer turns out not to have been there yet.
-    again: Option<Vec<u8>>,
-}
-
-impl fmt::Debug for PendingOffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingOffer").field("offer", &self.offer).field("told", &self.told).finish_non_exhaustive()
-    }
-}
-
-/// What the peer was told of us, as far as a change is worth a message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Told {
-    candidates: Vec<Candidate>,
-    mapping: NatMapping,
 }
 
 /// The path in use.
@@ -205,6 +145,7 @@ impl PathAgent {
             guess_began: now,
             extra_sockets: false,
             loss: LossMeter::default(),
+            sizing: Sizing::default(),
             doubted_at: None,
             current: Current::None,
             reason: PathReason::Starting,
@@ -227,9 +168,11 @@ impl PathAgent {
 
     /// All addresses at which we may be reached, and our NAT. The whole set every time; an unchanged one does nothing.
     pub fn handle_local_candidates(&mut self, candidates: Vec<Candidate>, nat: NatView, now: Instant) {
+        // Addresses of the peer that there was no way to have one now.
+        let opened = nat.nat64 && !self.nat.nat64;
         self.nat = nat;
         let local = self.accepted_candidates(&candidates, MAX_SIGNALLED_CANDIDATES);
-        let gained = local.iter().any(|candidate| !self.local.contains(candidate));
+        let gained = opened || local.iter().any(|candidate| !self.local.contains(candidate));
         self.local = local;
         let told = self.tell_candidates(now);
         if !gained || !self.wanted {
@@ -356,6 +299,7 @@ impl PathAgent {
         self.poll_guess(now);
         self.poll_chases(now);
         self.poll_relook(now);
+        self.poll_sizing(now);
         let forgotten = self.pairs.expire(self.direct_remote(), now);
         self.forget(forgotten);
     }
@@ -369,121 +313,10 @@ impl PathAgent {
         let chase = self.pairs.iter().filter_map(Pair::chase_at).min().map(|at| (at, "path proof due"));
         let expiry = self.pairs.next_expiry(self.direct_remote()).map(|at| (at, "address expires"));
         let relook = self.relook_at.map(|at| (at, "new look due"));
-        [heartbeat, self.punch.next_at(), self.guess_due(), chase, relook, expiry]
+        [heartbeat, self.punch.next_at(), self.guess_due(), chase, relook, expiry, self.sizing.next_at()]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
-    }
-
-    /// The next thing to send.
-    pub fn poll_transmit(&mut self) -> Option<PathTransmit> {
-        self.transmits.pop_front()
-    }
-
-    /// The next thing that happened.
-    pub fn poll_event(&mut self) -> Option<PathEvent> {
-        self.events.pop_front()
-    }
-
-    /// Where data goes now.
-    pub fn selected(&self) -> Selected {
-        match &self.current {
-            Current::None => Selected::None,
-            Current::Relayed => Selected::Relayed,
-            Current::Direct { remote, heartbeat } => {
-                let pair = self.pairs.get(*remote).expect("invariant: the selected pair is never removed");
-                Selected::Direct {
-                    remote: *remote,
-                    socket: pair.via,
-                    kind: pair.candidate.kind,
-                    rtt: pair.rtt(),
-                    duplicate: heartbeat.is_distrusted(),
-                }
-            }
-        }
-    }
-
-    /// The ids by which probes for this agent are known; at most two. A hostile peer may choose the id of another pair,
-    /// so a driver offers a probe to every agent that has its id.
-    pub fn probe_session_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.sessions.ids()
-    }
-
-    /// The state for `status`.
-    pub fn snapshot(&self) -> PathSnapshot {
-        PathSnapshot {
-            selected: self.selected(),
-            reason: self.reason,
-            changed_at: self.changed_at,
-            relay_up: self.relay_up,
-            relay_rtt: self.relay_rtt,
-            nat: self.nat.mapping,
-            peer_nat: self.peer_nat.mapping,
-            own_candidates: self.local.len(),
-            pairs: self.pairs.len(),
-            heard_pairs: self.pairs.iter().filter(|pair| pair.is_heard()).count(),
-            proved_pairs: self.pairs.iter().filter(|pair| pair.is_proved()).count(),
-            obstacle: self.obstacle(),
-            attempts: self.attempts,
-            next_attempt_at: self.next_attempt_at(),
-            counters: self.counters,
-        }
-    }
-
-    /// Why there is no direct path.
-    fn obstacle(&self) -> Option<Obstacle> {
-        use NatMapping::{Random, Regular};
-        if self.is_direct() {
-            return None;
-        }
-        // An answer from before the path was left says nothing of now.
-        let small_only = self.pairs.iter().any(|pair| pair.carries_small_only_since(self.changed_at));
-        let hard = |mapping| matches!(mapping, Random | Regular);
-        Some(if !self.needed {
-            Obstacle::NotWanted
-        } else if !self.allow_direct {
-            Obstacle::SwitchedOff
-        } else if self.reason == PathReason::Lossy {
-            Obstacle::Lossy
-        } else if small_only && !matches!(self.punch.phase, Phase::Round(_)) {
-            Obstacle::PacketsTooSmall
-        } else if self.local.is_empty() {
-            Obstacle::NoAddress
-        } else if self.pairs.len() == 0 {
-            if self.relay_up { Obstacle::NoAnswer } else { Obstacle::NoRelay }
-        } else if self.punch.peer_absent {
-            Obstacle::NoAnswer
-        } else if self.punch.is_under_way() || self.guess_run.is_some() {
-            Obstacle::Trying
-        } else if hard(self.nat.mapping) && hard(self.peer_nat.mapping) {
-            Obstacle::TwoHardNats
-        } else if hard(self.nat.mapping) || hard(self.peer_nat.mapping) {
-            match self.counters.guess_runs {
-                0 => Obstacle::HardNat { we_allow: self.allow_guessing },
-                _ => Obstacle::PortNotGuessed,
-            }
-        } else if self.shares_public_address() {
-            Obstacle::SameNat
-        } else {
-            Obstacle::NothingPasses
-        })
-    }
-
-    /// Whether the peer names the address that our NAT has outside.
-    fn shares_public_address(&self) -> bool {
-        let is_own = |ip: IpAddr| self.local.iter().any(|own| own.kind == CandidateKind::Host && own.addr.ip() == ip);
-        let outer = self.local.iter().filter(|own| own.kind == CandidateKind::ServerReflexive);
-        let mut outer = outer.map(|own| own.addr.ip()).filter(|ip| !is_own(*ip));
-        outer.any(|ip| self.pairs.iter().any(|pair| pair.signalled && pair.candidate.addr.ip() == ip))
-    }
-
-    fn next_attempt_at(&self) -> Option<Instant> {
-        let punch = match self.punch.phase {
-            Phase::OfferDue { at, .. } => Some(at),
-            Phase::Backoff { until } => Some(until),
-            Phase::Idle | Phase::Offered { .. } | Phase::Round(_) => None,
-        };
-        punch.into_iter().chain(self.relook_at).min()
     }
 
     fn is_direct(&self) -> bool {
@@ -517,40 +350,5 @@ impl PathAgent {
             }
         }
         accepted
-    }
-
-    fn transmit(&mut self, transmit: PathTransmit) {
-        if let PathTransmit::Probe { packet, .. } = &transmit {
-            self.counters.probe_bytes_sent += packet.len() as u64;
-        }
-        if self.transmits.len() == MAX_QUEUED {
-            self.transmits.pop_front();
-            self.counters.outputs_dropped += 1;
-        }
-        self.transmits.push_back(transmit);
-    }
-
-    fn event(&mut self, event: PathEvent) {
-        if self.events.len() == MAX_QUEUED {
-            self.events.pop_front();
-            self.counters.outputs_dropped += 1;
-        }
-        self.events.push_back(event);
-    }
-
-    fn forget(&mut self, forgotten: Vec<SocketAddr>) {
-        for remote in forgotten {
-            self.event(PathEvent::AddressForgotten(remote));
-        }
-    }
-}
-
-fn signal_keys(config: PathConfig) -> SignalKeys {
-    SignalKeys {
-        local_key: config.local_key,
-        remote_key: config.remote_key,
-        noise_private: config.noise_private,
-        remote_noise: config.remote_noise,
-        pair_secret: config.pair_secret,
     }
 }

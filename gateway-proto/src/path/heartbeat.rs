@@ -85,7 +85,10 @@ pub(super) enum Suspicion {
     /// The handshake of a tunnel has no answer.
     DialledInVain,
     /// The tunnel loses large packets: small ones may pass, and hide it.
-    LargeLost,
+    LargeLost {
+        /// The round trip that the tunnel measures, with the queue that its data makes: the answer waits in it too.
+        queued_rtt: Duration,
+    },
 }
 
 /// Since the oldest ping without an answer.
@@ -141,9 +144,10 @@ impl Heartbeat {
         self.next_ping_at = self.next_ping_at.min(now);
     }
 
-    /// The peer asked on this path: when idle, our own question can wait its turn.
+    /// The peer asked on this path: when idle, our own question can wait its turn. Not one that is due: who ordered it misses
+    /// something on our way to the peer, and its question proves the other one.
     pub(super) fn peer_asked(&mut self, active: bool, now: Instant) {
-        if !active && self.silence.is_none() && self.suspicion.is_none() {
+        if !active && self.next_ping_at > now && self.silence.is_none() && self.suspicion.is_none() {
             self.next_ping_at = self.next_ping_at.max(now + IDLE_INTERVAL);
         }
     }
@@ -162,11 +166,12 @@ impl Heartbeat {
     }
 
     /// Large packets were lost: is one of full size answered? Asked at most once a second, and not beside another question.
-    pub(super) fn suspect_size(&mut self, rtt: Duration, now: Instant) {
+    /// `queued_rtt` is the tunnel's own round trip of late.
+    pub(super) fn suspect_size(&mut self, rtt: Duration, queued_rtt: Duration, now: Instant) {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < ACTIVE_INTERVAL;
         if self.silence.is_none() && !self.full_sent_at.is_some_and(is_recent) {
             self.full_next = true;
-            self.suspect(Suspicion::LargeLost, rtt, now);
+            self.suspect(Suspicion::LargeLost { queued_rtt }, rtt, now);
         }
     }
 
@@ -200,7 +205,7 @@ impl Heartbeat {
                             Suspicion::NetworkChanged
                             | Suspicion::PeerDoubts
                             | Suspicion::DialledInVain
-                            | Suspicion::LargeLost,
+                            | Suspicion::LargeLost { .. },
                         )
                         | None => Beat::Doubt,
                     }
@@ -268,6 +273,7 @@ fn patience(misses: u32, suspicion: Option<Suspicion>, rtt: Duration) -> Duratio
         (true, false) => (MIN_MISS, MAX_LAST_MISS),
         (true, true) => (LAST_SUSPECT_MISS, MAX_LAST_MISS),
     };
+    let rtt = if let Some(Suspicion::LargeLost { queued_rtt }) = suspicion { rtt.max(queued_rtt) } else { rtt };
     (rtt * 3 / 2).clamp(least, most)
 }
 

@@ -14,12 +14,14 @@ pub struct NatView {
     pub mapping: NatMapping,
     /// Of a regular NAT: where its counter stands.
     pub ports: Option<PortPattern>,
+    /// It is a NAT64, through which IPv4 addresses are reached from this machine, which has IPv6 only.
+    pub nat64: bool,
 }
 
 impl NatView {
     /// A class without ports.
     pub fn of_mapping(mapping: NatMapping) -> Self {
-        Self { mapping, ports: None }
+        Self { mapping, ..Self::default() }
     }
 
     /// What the reflectors saw, in the order in which they were asked, all from one socket. Only IPv4 counts: IPv6 has no
@@ -41,7 +43,8 @@ impl NatView {
             0 => Self::of_mapping(NatMapping::EndpointIndependent),
             1..=REGULAR_STEP => {
                 let direction = i8::from(rising) - i8::from(falling);
-                Self { mapping: NatMapping::Regular, ports: Some(PortPattern { last: last.port(), direction }) }
+                let ports = Some(PortPattern { last: last.port(), direction });
+                Self { ports, ..Self::of_mapping(NatMapping::Regular) }
             }
             _ => Self::of_mapping(NatMapping::Random),
         }

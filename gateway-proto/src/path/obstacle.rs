@@ -22,6 +22,11 @@ pub enum Obstacle {
     PacketsTooSmall,
     /// A direct path loses too much and rests.
     Lossy,
+    /// One machine has IPv4 only, the other one IPv6 only, and no NAT64 between is known to the latter.
+    NoCommonFamily {
+        /// Ours is the one with IPv6.
+        ipv6_here: bool,
+    },
     /// Both NATs give every destination another port.
     TwoHardNats,
     /// One NAT gives every destination another port, and the two sides have not both allowed port guessing.
@@ -33,8 +38,38 @@ pub enum Obstacle {
     PortNotGuessed,
     /// Both sides have one public address, and no probe came through.
     SameNat,
-    /// No probe came through.
+    /// No probe of the first round came through, which may have confused a NAT: a later one may.
+    NotProved,
+    /// No probe came through in several rounds.
     NothingPasses,
+    /// The peer answers nothing, over the relay either: what is between the two sites is not known now.
+    PeerSilent,
+}
+
+impl Obstacle {
+    /// The same of a peer that answers nothing in the tunnel, although a relay is reached. Only one that is there tells
+    /// anything of the networks between: where it was stopped, no packet passes either.
+    #[must_use]
+    pub fn of_a_silent_peer(self) -> Self {
+        match self {
+            Self::NotWanted
+            | Self::SwitchedOff
+            | Self::NoAddress
+            | Self::NoRelay
+            | Self::NoAnswer
+            | Self::Trying
+            | Self::PeerSilent => self,
+            Self::PacketsTooSmall
+            | Self::Lossy
+            | Self::NoCommonFamily { .. }
+            | Self::TwoHardNats
+            | Self::HardNat { .. }
+            | Self::PortNotGuessed
+            | Self::SameNat
+            | Self::NotProved
+            | Self::NothingPasses => Self::PeerSilent,
+        }
+    }
 }
 
 impl fmt::Display for Obstacle {
@@ -48,6 +83,14 @@ impl fmt::Display for Obstacle {
             Self::Trying => "a direct path is being tried",
             Self::PacketsTooSmall => "the direct path carries small packets but not 1200 bytes (MTU too small)",
             Self::Lossy => "the direct path lost more than 30 % of the packets and rests",
+            Self::NoCommonFamily { ipv6_here: true } => {
+                "no common address family (IPv6 only here, IPv4 only there), and no NAT64 is known here; an address of the other \
+                 family on either side makes a direct path possible"
+            }
+            Self::NoCommonFamily { ipv6_here: false } => {
+                "no common address family (IPv4 only here, IPv6 only there), and nothing comes through a NAT64 there; an address of \
+                 the other family on either side makes a direct path possible"
+            }
             Self::TwoHardNats => {
                 "both NATs use another port per destination; one static UDP port rule on either side (tunnel.listen with a \
                  fixed port) makes a direct path possible"
@@ -65,7 +108,30 @@ impl fmt::Display for Obstacle {
                 "both sides are behind one public address: their router does not turn packets round (hairpin), and a firewall \
                  or a missing route keeps their own networks apart; letting UDP pass between these makes a direct path possible"
             }
+            Self::NotProved => {
+                "no packet has passed between the two sites so far, and why is not proved yet: other attempts follow within a minute"
+            }
             Self::NothingPasses => "no packet passes between the two sites: a firewall drops UDP",
+            Self::PeerSilent => {
+                "the partner is offline: its gateway answers nothing, over the relay either (not running, or without a network)"
+            }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_answers_nothing_is_offline_and_its_firewall_is_not_blamed() {
+        for blamed in [Obstacle::NothingPasses, Obstacle::SameNat, Obstacle::HardNat { we_allow: false }] {
+            assert_eq!(blamed.of_a_silent_peer(), Obstacle::PeerSilent);
+        }
+        assert!(Obstacle::PeerSilent.to_string().contains("offline"));
+        for own in [Obstacle::NotWanted, Obstacle::SwitchedOff, Obstacle::NoRelay, Obstacle::NoAnswer, Obstacle::Trying]
+        {
+            assert_eq!(own.of_a_silent_peer(), own, "what we know by ourselves");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Candidate, LocalSocket, score::Score};
+use super::{Candidate, LocalSocket, PADDED_PROBE_LEN, score::Score};
 
 /// Unanswered pings remembered per pair: a burst, its trailing probes and some heartbeats; the oldest is forgotten.
 const MAX_OUTSTANDING: usize = 16;
@@ -53,6 +53,8 @@ pub(super) struct Pair {
     full_asked_at: Option<Instant>,
     /// When the newest of the small pings that were answered was sent; `None` again once a later one got no answer.
     small_asked_at: Option<Instant>,
+    /// The largest ping that was answered in the present test of the path.
+    carried: usize,
     rtt: Option<Duration>,
     outstanding: VecDeque<Outstanding>,
     chase: Option<Chase>,
@@ -67,6 +69,8 @@ struct Outstanding {
     socket: LocalSocket,
     sent_at: Instant,
     padded: bool,
+    /// Bytes that an answer shows to pass.
+    size: usize,
 }
 
 /// The full-size probes that follow the first sound of the peer.
@@ -95,6 +99,7 @@ impl Pair {
             proved_at: None,
             full_asked_at: None,
             small_asked_at: None,
+            carried: 0,
             rtt: None,
             outstanding: VecDeque::new(),
             chase: None,
@@ -137,6 +142,16 @@ impl Pair {
     /// Whether a full round trip succeeded at or after `since`.
     pub(super) fn is_proved_since(&self, since: Instant) -> bool {
         self.proved_at.is_some_and(|at| at >= since)
+    }
+
+    /// Whether datagrams of so many bytes are known to pass, from us to the peer.
+    pub(super) fn carries(&self, size: usize) -> bool {
+        self.is_proved() && size <= self.carried.max(PADDED_PROBE_LEN)
+    }
+
+    /// The network under a path may have changed: only what every proved path carries is still known to pass.
+    pub(super) fn doubt_size(&mut self) {
+        self.carried = 0;
     }
 
     /// Whether only small packets pass, as far as is known since `since`: a full-size ping had no answer, and a small one that
@@ -183,6 +198,7 @@ impl Pair {
     pub(super) fn start_chase(&mut self, now: Instant) {
         if self.chase.is_none_or(|chase| now >= chase.started_at + CHASE_INTERVAL) {
             self.chase = Some(Chase { started_at: now, step: 0 });
+            self.doubt_size();
         }
     }
 
@@ -212,6 +228,19 @@ impl Pair {
 
     /// Remembers a ping.
     pub(super) fn record_ping(&mut self, transaction: [u8; 8], padded: bool, now: Instant) {
+        self.remember(transaction, padded, if padded { PADDED_PROBE_LEN } else { 0 }, now);
+        if padded {
+            self.full_asked_at.get_or_insert(now);
+        }
+    }
+
+    /// Remembers a ping as large as the tunnel's packets. Without an answer it says nothing of the path: those may be larger
+    /// than what a path has to carry.
+    pub(super) fn record_large_ping(&mut self, transaction: [u8; 8], size: usize, now: Instant) {
+        self.remember(transaction, true, size, now);
+    }
+
+    fn remember(&mut self, transaction: [u8; 8], padded: bool, size: usize, now: Instant) {
         let socket = self.via;
         let is_over = |ping: &Outstanding| now >= ping.sent_at + TRANSACTION_LIFETIME;
         let is_news = |ping: &Outstanding| !ping.padded && Some(ping.sent_at) > self.small_asked_at;
@@ -220,13 +249,10 @@ impl Pair {
             self.small_asked_at = None;
         }
         self.outstanding.retain(|ping| !is_over(ping));
-        if padded {
-            self.full_asked_at.get_or_insert(now);
-        }
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.outstanding.pop_front();
         }
-        self.outstanding.push_back(Outstanding { transaction, socket, sent_at: now, padded });
+        self.outstanding.push_back(Outstanding { transaction, socket, sent_at: now, padded, size });
     }
 
     /// Matches a pong with its ping; `full_size` is the size of the pong. `None`: not asked on that socket, or too late.
@@ -246,6 +272,7 @@ impl Pair {
         if padded {
             self.proved_at = Some(now);
             self.full_asked_at = None;
+            self.carried = self.carried.max(ping.size);
             self.via = socket;
         } else if !ping.padded {
             self.small_asked_at = self.small_asked_at.max(Some(ping.sent_at));
@@ -271,6 +298,7 @@ impl Pair {
         self.proved_at = None;
         self.full_asked_at = None;
         self.small_asked_at = None;
+        self.carried = 0;
     }
 
     pub(super) fn expires_at(&self) -> Option<Instant> {
@@ -279,126 +307,4 @@ impl Pair {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::path::{CandidateKind, test_clock::start};
-
-    fn addr(n: u16) -> SocketAddr {
-        SocketAddr::from(([198, 51, 100, 1], n))
-    }
-
-    fn candidate(n: u16) -> Candidate {
-        Candidate::new(CandidateKind::ServerReflexive, addr(n))
-    }
-
-    #[test]
-    fn only_a_full_size_pong_to_a_full_size_ping_proves() {
-        let now = start();
-        let mut pair = Pair::new(candidate(1), true);
-        pair.record_ping([1; 8], false, now);
-        pair.record_ping([2; 8], true, now);
-        pair.record_ping([3; 8], true, now);
-        let later = now + Duration::from_millis(20);
-        assert_eq!(pair.record_pong(LocalSocket::MAIN, [1; 8], true, later), Some(RoundTrip { padded: false }));
-        assert_eq!(pair.record_pong(LocalSocket::MAIN, [2; 8], false, later), Some(RoundTrip { padded: false }));
-        assert!(!pair.is_proved_since(now));
-        assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), Some(RoundTrip { padded: true }));
-        assert!(pair.is_proved_since(now));
-        assert_eq!(pair.rtt(), Duration::from_millis(20));
-        assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), None, "an answer counts once");
-    }
-
-    #[test]
-    fn small_answers_tell_of_the_size_only_when_asked_for_after_a_full_size_ping_that_failed() {
-        let now = start();
-        let at = |ms: u64| now + Duration::from_millis(ms);
-        let mut pair = Pair::new(candidate(1), true);
-        pair.record_ping([1; 8], false, at(0));
-        pair.record_ping([2; 8], true, at(10));
-        pair.record_pong(LocalSocket::MAIN, [1; 8], false, at(20));
-        assert!(!pair.carries_small_only_since(now), "the question was older");
-        pair.record_ping([3; 8], false, at(30));
-        assert!(!pair.carries_small_only_since(now), "no answer yet");
-        pair.record_pong(LocalSocket::MAIN, [3; 8], false, at(40));
-        assert!(pair.carries_small_only_since(at(30)) && !pair.carries_small_only_since(at(31)));
-        pair.record_pong(LocalSocket::MAIN, [2; 8], true, at(50));
-        assert!(!pair.carries_small_only_since(now), "the full-size answer was only late");
-    }
-
-    #[test]
-    fn a_peer_that_no_longer_answers_small_pings_is_not_said_to_answer_them() {
-        let now = start();
-        let at = |seconds: u64| now + Duration::from_secs(seconds);
-        let mut pair = Pair::new(candidate(1), true);
-        pair.record_ping([1; 8], true, at(0));
-        pair.record_ping([2; 8], false, at(1));
-        pair.record_pong(LocalSocket::MAIN, [2; 8], false, at(1));
-        pair.record_ping([3; 8], false, at(30));
-        assert!(pair.carries_small_only_since(now));
-        pair.record_ping([4; 8], false, at(60));
-        assert!(!pair.carries_small_only_since(now));
-        pair.record_pong(LocalSocket::MAIN, [4; 8], false, at(60));
-        assert!(pair.carries_small_only_since(now), "one was lost, and the peer is there");
-        pair.forget();
-        assert!(!pair.carries_small_only_since(now));
-    }
-
-    #[test]
-    fn hearing_the_peer_leads_to_one_probe_and_three_trailing_ones() {
-        let now = start();
-        let mut pair = Pair::new(candidate(1), true);
-        pair.start_chase(now);
-        let mut sent = Vec::new();
-        while let Some(at) = pair.chase_at() {
-            pair.start_chase(at);
-            assert!(pair.take_chase_step(at));
-            sent.push((at - now).as_millis());
-        }
-        assert_eq!(sent, [0, 50, 150, 450]);
-        pair.start_chase(now + Duration::from_secs(1));
-        assert_eq!(pair.chase_at(), None, "not again so soon");
-        pair.start_chase(now + CHASE_INTERVAL);
-        assert!(pair.chase_at().is_some());
-    }
-
-    #[test]
-    fn a_proof_ends_the_trailing_probes() {
-        let now = start();
-        let mut pair = Pair::new(candidate(1), true);
-        pair.start_chase(now);
-        assert!(pair.take_chase_step(now));
-        pair.record_ping([1; 8], true, now);
-        assert!(pair.chase_at().is_some());
-        pair.record_pong(LocalSocket::MAIN, [1; 8], true, now);
-        assert_eq!(pair.chase_at(), None);
-    }
-
-    #[test]
-    fn an_answer_proves_the_socket_it_was_asked_on() {
-        let now = start();
-        let other = LocalSocket(7);
-        let mut pair = Pair::new(candidate(1), true);
-        pair.record_ping([1; 8], true, now);
-        assert_eq!(pair.record_pong(other, [1; 8], true, now), None, "asked on the first socket");
-        pair.hear_on(other);
-        assert_eq!(pair.via, other);
-        pair.record_ping([2; 8], true, now);
-        pair.record_pong(other, [2; 8], true, now);
-        pair.hear_on(LocalSocket::MAIN);
-        assert_eq!(pair.via, other, "a proved path keeps its socket");
-    }
-
-    #[test]
-    fn a_lossy_path_rests_longer_each_time() {
-        let now = start();
-        let mut pair = Pair::new(candidate(1), true);
-        pair.bar(now);
-        assert!(pair.is_barred(now + FIRST_BAR - Duration::from_secs(1)) && !pair.is_barred(now + FIRST_BAR));
-        pair.bar(now);
-        assert!(pair.is_barred(now + FIRST_BAR) && !pair.is_barred(now + 2 * FIRST_BAR));
-        (0..50).for_each(|_| pair.bar(now));
-        assert!(!pair.is_barred(now + BAR_LIMIT));
-        pair.unbar();
-        assert!(!pair.is_barred(now));
-    }
-}
+mod tests;

@@ -79,7 +79,7 @@ pub enum ProbeError {
 /// The content of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeBody {
-    /// Asks for a [`ProbeBody::Pong`] of the same size.
+    /// Asks for a [`ProbeBody::Pong`], padded to [`PADDED_PROBE_LEN`] where the ping has at least that size.
     Ping {
         /// Chosen at random by the asker.
         transaction: [u8; 8],
@@ -118,16 +118,19 @@ impl ProbeCipher {
 
     /// Seals a probe; with `padded` it is exactly [`PADDED_PROBE_LEN`] bytes long.
     pub fn seal(&mut self, body: ProbeBody, padded: bool) -> Vec<u8> {
+        self.seal_to(body, if padded { PADDED_PROBE_LEN } else { 0 })
+    }
+
+    /// Seals a probe of `size` bytes, or as many as it needs if these are more; `size` is at most that of a UDP payload.
+    pub fn seal_to(&mut self, body: ProbeBody, size: usize) -> Vec<u8> {
         let counter = self.next_counter;
         self.next_counter += 1;
-        let mut packet = Vec::with_capacity(PADDED_PROBE_LEN);
+        let mut packet = Vec::with_capacity(size.max(PADDED_PROBE_LEN));
         packet.extend(MAGIC);
         packet.extend(self.session_id);
         packet.extend(counter.to_be_bytes());
         packet.extend(postcard::to_stdvec(&body).expect("invariant: a probe body always has a postcard form"));
-        if padded {
-            packet.resize(PADDED_PROBE_LEN - TAG_LEN, 0);
-        }
+        packet.resize(packet.len().max(size.saturating_sub(TAG_LEN)), 0);
         let (header, body) = packet.split_at_mut(HEADER_LEN);
         let tag = self
             .send

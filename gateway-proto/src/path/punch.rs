@@ -50,6 +50,10 @@ pub(super) const OFFER_INTERVAL: Duration = Duration::from_secs(2);
 const FIRST_BACKOFF: Duration = Duration::from_secs(60);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// Rounds without a success after which chance, a restart or a confused NAT explain it no more. Some routers forget a wrong entry
+/// within the pause between two rounds.
+const CONCLUSIVE_ROUNDS: u32 = 2;
+
 /// Where punching stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -171,6 +175,8 @@ pub(super) struct Punch {
     /// Our last offer went unanswered, and nothing came of another one since.
     pub(super) peer_absent: bool,
     backoff: Backoff,
+    /// Rounds that found nothing since something changed.
+    failed_rounds: u32,
     last_offer_at: Option<Instant>,
 }
 
@@ -180,6 +186,7 @@ impl Default for Punch {
             phase: Phase::Idle,
             peer_absent: false,
             backoff: Backoff::new(FIRST_BACKOFF, BACKOFF_LIMIT),
+            failed_rounds: 0,
             last_offer_at: None,
         }
     }
@@ -189,6 +196,7 @@ impl Punch {
     /// Something changed: the next failure waits the shortest time again.
     pub(super) fn rearm(&mut self) {
         self.backoff.reset();
+        self.failed_rounds = 0;
     }
 
     /// Wants an offer at `at`, or as soon after as offers may be sent. Leaves an exchange that is under way alone.
@@ -233,7 +241,18 @@ impl Punch {
     }
 
     /// The round found nothing.
-    pub(super) fn back_off(&mut self, random: u32, now: Instant) {
+    pub(super) fn round_failed(&mut self, random: u32, now: Instant) {
+        self.failed_rounds = self.failed_rounds.saturating_add(1);
+        self.back_off(random, now);
+    }
+
+    /// Whether enough was tried since something changed to say what is between the two sides.
+    pub(super) fn is_conclusive(&self) -> bool {
+        self.failed_rounds >= CONCLUSIVE_ROUNDS
+    }
+
+    /// Another offer later.
+    fn back_off(&mut self, random: u32, now: Instant) {
         self.phase = Phase::Backoff { until: now + self.backoff.next_delay(random) };
     }
 

@@ -120,6 +120,9 @@ pub enum PathEvent {
     Distrusted,
     /// It answers again.
     Trusted,
+    /// The tunnel's packets may be too large for its new path: a round trip on it shows QUIC at once which ones were lost, so that it
+    /// sends shorter ones.
+    AskTunnel,
     /// An authentic probe came from there: QUIC packets from this address may be attributed to the peer.
     AddressAuthenticated(SocketAddr),
     /// Not heard from for long, or pushed out: no longer attribute packets from there.

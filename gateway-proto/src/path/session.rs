@@ -23,6 +23,11 @@ impl Session {
         self.cipher.seal(body, padded)
     }
 
+    /// A probe of so many bytes.
+    pub(super) fn seal_probe_to(&mut self, body: ProbeBody, size: usize) -> Vec<u8> {
+        self.cipher.seal_to(body, size)
+    }
+
     pub(super) fn seal_trickle(&mut self, trickle: &Trickle) -> Result<Vec<u8>, SignalError> {
         self.channel.seal(trickle)
     }

@@ -13,7 +13,7 @@ pub const MAX_PEOPLE: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct AdminScope {
-    /// Messages and attachments, that is patient data, may be read.
+    /// Messages, attachments and what events tell of them, that is patient data, may be read.
     pub patient_data: bool,
     /// Read-write only: operations that make the engine connect or write somewhere the caller chooses.
     pub probes: bool,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     identity::{GatewayKey, NoiseKey},
+    signed::SignedError,
     succession::Succession,
 };
 

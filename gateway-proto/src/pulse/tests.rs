@@ -149,6 +149,18 @@ fn what_is_not_answered_is_asked_again_and_counts_as_lost_after_the_limit() {
 }
 
 #[test]
+fn a_question_out_of_turn_beside_one_that_is_under_way_misses_nothing() {
+    let now = Instant::now();
+    let at = |ms| now + Duration::from_millis(ms);
+    let mut pulse = Pulse::new(true, now);
+    let asked = [0, 5, 400, 999].map(|ms| pulse.ask(at(ms)).is_repeated);
+    assert_eq!(asked, [false; 4]);
+    assert!(pulse.ask(at(1_000)).is_repeated, "however often it was asked meanwhile");
+    assert!(pulse.on_answer(5, at(1_005)));
+    assert!(!pulse.ask(at(1_010)).is_repeated);
+}
+
+#[test]
 fn an_answer_to_a_question_that_was_never_asked_proves_nothing() {
     let now = Instant::now();
     let mut pulse = Pulse::new(false, now);

@@ -6,16 +6,25 @@
 //! beside too, or takes its place.
 //!
 //! What a relay says counts for itself only: that it lives, that it stops, that it does not see the peer. What it says by bringing
-//! packets adds a relay, and takes none away before the peer has answered.
+//! packets adds a relay, and takes none away before the peer has answered. One that did not see the peer is not tried alone
+//! as long as the peer answers over another one.
 //!
 //! Neither needs to be true for a pair to lose each other: a relay may live for us, hold a link of the peer that is dead, and be
 //! no relay that the peer uses any more. So what stays unanswered goes over *every* relay we are attached to ([`search`]), and
-//! the peer answers where it hears it: two that have any relay in common find each other.
+//! the peer answers where it hears it: two that have any relay in common find each other. And a relay that was used while a peer that
+//! is heard did not answer is not used alone for a minute: whatever relays do, two seconds in a minute are lost, or a little
+//! more when both directions fail in turn.
+//!
+//! One that loses much of what it is given, as the tunnel counts it or as it says itself, rests for a while ([`losses`]).
 
+mod losses;
+mod rank;
 mod search;
 
 use std::time::{Duration, Instant};
 
+pub use losses::LossVerdict;
+use losses::Losses;
 use search::{Search, Where};
 
 use super::{
@@ -23,9 +32,10 @@ use super::{
     heard::Heard,
     lately::{Lately, elapsed},
 };
-use crate::id::RelayId;
+use crate::{id::RelayId, path::Carried};
 
-/// How long a relay that did not see the peer is avoided, while there is another.
+/// How long a relay that did not see the peer is avoided, while there is another; and after so long without an answer it is tried
+/// again although it was not heard since.
 const ABSENT_MEMORY: Duration = Duration::from_secs(10);
 /// However often a peer seems to be heard elsewhere: no more often does that begin congestion control anew, or ask the peer.
 const CALM: Duration = Duration::from_secs(10);
@@ -43,6 +53,20 @@ pub struct Seen {
     pub restarting: bool,
     /// How often it lost what was under way: UDP to it stopped passing, or its connection was replaced.
     pub falls: u64,
+    /// Of a hundred frames that we send it, it says that it drops so many, because a limit is reached.
+    pub drops: Option<u8>,
+}
+
+/// How much of what goes to the peer goes over relays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Share {
+    /// Nothing: there is another path.
+    Nothing,
+    /// Copies: the other path is in doubt.
+    Copies,
+    /// Everything.
+    #[default]
+    Everything,
 }
 
 /// What to use.
@@ -74,9 +98,15 @@ pub struct RelayChoice {
     absent: Lately,
     heard: Heard,
     search: Search,
+    losses: Losses,
     used: Used,
-    /// The relay that is used because of what is heard, and since when.
-    instead: Option<(RelayId, Instant)>,
+    /// Because of what is heard, not what is chosen otherwise.
+    uses_instead: bool,
+    /// There is no tunnel.
+    is_down: bool,
+    share: Share,
+    /// Since when it is that; from the beginning if it never changed.
+    share_since: Option<Instant>,
     /// When congestion control began anew, and the peer was asked, because it was heard elsewhere.
     joined_at: Option<Instant>,
     asked_at: Option<Instant>,
@@ -91,11 +121,21 @@ struct Used {
     spare: Option<RelayId>,
     further: Vec<RelayId>,
     falls: u64,
+    /// Since when each of them is used, if something went over it all the while.
+    since: Vec<(RelayId, Instant)>,
 }
 
 impl Used {
     fn contains(&self, relay: RelayId) -> bool {
         [self.best, self.spare].contains(&Some(relay)) || self.further.contains(&relay)
+    }
+
+    fn relays(&self) -> impl Iterator<Item = RelayId> {
+        self.best.into_iter().chain(self.spare).chain(self.further.iter().copied())
+    }
+
+    fn since(&self, relay: RelayId) -> Option<Instant> {
+        self.since.iter().find(|(known, _)| *known == relay).map(|(_, since)| *since)
     }
 }
 
@@ -113,7 +153,19 @@ impl RelayChoice {
 
     /// Whether there is a tunnel; [`Self::choose`] is wanted next. The side that does not dial answers where it is dialled.
     pub fn set_tunnel(&mut self, is_up: bool, now: Instant) {
+        self.is_down = !is_up;
         self.search.set_tunnel(is_up, now);
+    }
+
+    /// How much of what goes to the peer goes over the chosen relays from now on; [`Self::choose`] is wanted next.
+    pub fn set_share(&mut self, share: Share, now: Instant) {
+        if self.share == share {
+            return;
+        }
+        if self.share == Share::Nothing {
+            self.used.since.clear();
+        }
+        (self.share, self.share_since) = (share, Some(now));
     }
 
     /// This relay does not see the peer.
@@ -128,59 +180,86 @@ impl RelayChoice {
         self.heard.note(relay, now) || is_dialled_elsewhere
     }
 
-    /// What was sent to the peer stays unanswered. `answered_at` as in [`Self::choose`], which is wanted next.
+    /// What was sent to the peer stays unanswered: with a tunnel for a second at least. `answered_at` as in [`Self::choose`], which
+    /// is wanted next. Where nothing goes over relays, it says nothing of them.
     pub fn in_vain(&mut self, answered_at: Option<Instant>, now: Instant) {
-        let is_recent = |at: Instant| elapsed(at, now) < UNANSWERED;
-        let used_long = self.instead.is_some_and(|(_, since)| !is_recent(since));
-        if used_long && !answered_at.is_some_and(is_recent) {
-            self.heard.in_vain(now);
+        if self.share == Share::Nothing {
+            return;
         }
-        if self.search.in_vain(answered_at, now) && self.instead.is_none() {
+        let is_recent = |at: Instant| elapsed(at, now) < UNANSWERED;
+        if !answered_at.is_some_and(is_recent) {
+            let used = self.used.since.iter().filter(|(_, since)| !is_recent(*since));
+            let used: Vec<_> = used.map(|(relay, _)| *relay).collect();
+            self.heard.in_vain(&used, !self.is_down, now);
+        }
+        if self.search.in_vain(answered_at, now) && !self.uses_instead {
             self.heard.doubt(self.used.best);
         }
     }
 
+    /// What the tunnel to the peer sent, and declared lost, since the last look, a quarter of a second ago or so. Where a relay has the blame,
+    /// [`Self::choose`] is wanted next.
+    pub fn carried(&mut self, carried: Carried, now: Instant) -> LossVerdict {
+        self.losses.carried(carried, now)
+    }
+
     /// Chooses among the relays we are attached to, the most wanted first. `answered_at` is when the peer answered last, end to end,
-    /// while nothing of it came by any other way than over relays.
+    /// whichever way.
     pub fn choose(&mut self, links: &[Seen], answered_at: Option<Instant>, now: Instant) -> Choice {
+        let relayed_at = self.relayed(answered_at);
+        self.look_at(links, now);
+        let least = self.least_lossy(links, relayed_at, now);
         let mut ranked: Vec<&Seen> = links.iter().collect();
-        ranked.sort_by_key(|link| self.rank(link, now));
+        ranked.sort_by_key(|link| self.rank(link, links, least, relayed_at, now));
         let usual = ranked.first().map(|link| link.relay);
-        let hearing = self.heard.hearing(usual, answered_at, now);
-        let usable = |link: &&Seen| hearing.instead == Some(link.relay) && self.may_be_followed(link, now);
+        let hearing = self.heard.hearing(usual, relayed_at, now);
+        // The peer is not followed to one that loses what we send: from where it hears us now, it comes.
+        let bears = |link: &Seen| least == Some(link.relay) || self.losses.avoided(link, now).is_none();
+        let usable =
+            |link: &&Seen| hearing.instead == Some(link.relay) && self.may_be_followed(link, now) && bears(link);
         let followed = ranked.iter().position(usable);
         if let Some(at) = followed {
             ranked[..=at].rotate_right(1);
         }
-        let instead = hearing.instead.filter(|_| followed.is_some());
-        let since = |relay: RelayId| self.instead.filter(|(known, _)| *known == relay).unwrap_or((relay, now));
-        self.instead = instead.map(since);
+        self.uses_instead = followed.is_some();
 
         let best = ranked.first().copied();
         let suspected = best.is_some_and(|link| link.standing == Standing::Suspected);
         let others = ranked.get(1..).unwrap_or_default();
-        let heard = others.iter().find(|link| hearing.beside == Some(link.relay));
-        let sound = others.iter().find(|link| suspected && link.standing == Standing::Sound);
-        let spare = heard.or(sound).map(|link| link.relay);
-        let seeking = self.search.is_on(answered_at, now);
+        // One that may not be followed, because it is about to stop or in doubt, may still be the only one that reaches the peer.
+        let left = |link: &Seen| hearing.instead == Some(link.relay) && !self.is_absent(link.relay, now);
+        let is_heard = |link: &&&Seen| bears(link) && (hearing.beside.contains(&link.relay) || left(link));
+        let heard: Vec<RelayId> = others.iter().filter(is_heard).map(|link| link.relay).collect();
+        let joins = best.is_some_and(|link| self.losses.is_joining(link.relay, now));
+        let may_join = |link: &Seen| joins && self.may_be_followed(link, now) && bears(link);
+        let is_sound = |link: &&&Seen| may_join(link) || (suspected && link.standing == Standing::Sound);
+        let sound = others.iter().find(is_sound).map(|link| link.relay);
+        let spare = heard.first().copied().or(sound);
+        let seeking = self.seeking(best, answered_at, now);
         let best_is_heard = best.is_some_and(|link| self.heard.is_heard_now(link.relay, now));
-        let is_sought = |link: &&&Seen| match seeking {
+        let is_sought = |link: &Seen| match seeking {
             Where::Nowhere => false,
             Where::AsHeard => !best_is_heard && self.heard.is_recent(link.relay, now),
             Where::Everywhere => self.may_be_followed(link, now) || self.heard.is_heard_now(link.relay, now),
         };
-        let further = others.iter().filter(is_sought).map(|link| link.relay).filter(|relay| Some(*relay) != spare);
+        let sought: Vec<RelayId> = others.iter().filter(|link| is_sought(link)).map(|link| link.relay).collect();
+        let further = others.iter().map(|link| link.relay).filter(|relay| Some(*relay) != spare);
         let used = Used {
             best: best.map(|link| link.relay),
             spare,
-            further: further.collect(),
+            further: further.filter(|relay| heard.contains(relay) || sought.contains(relay)).collect(),
             falls: best.map_or(0, |link| link.falls),
+            since: Vec::new(),
         };
-        if seeking == Where::AsHeard && !used.further.is_empty() {
+        if seeking == Where::AsHeard && sought.iter().any(|relay| !heard.contains(relay)) {
             self.heard.doubt(used.best);
         }
-        let (is_heard_elsewhere, only_heard) = (heard.is_some(), heard.is_some() && !suspected);
+        let (is_heard_elsewhere, only_heard) = (!heard.is_empty(), !heard.is_empty() && !suspected);
         let former = std::mem::replace(&mut self.used, used);
+        let is_alone = self.share == Share::Everything && !self.is_down && self.used.relays().count() == 1;
+        self.losses.uses(best.filter(|_| is_alone), now);
+        let since = |relay: RelayId| (relay, former.since(relay).unwrap_or(now));
+        self.used.since = self.used.relays().map(since).collect();
         let seeks_anew = self.seeks_anew(&former, now);
         Choice {
             best: self.used.best,
@@ -197,21 +276,20 @@ impl RelayChoice {
     /// When [`Self::choose`] says something else although nothing happened.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let seen_again = self.absent.iter().map(|(_, at)| at + ABSENT_MEMORY).filter(|at| *at > now).min();
-        [seen_again, self.heard.poll_timeout(now), self.search.poll_timeout(now)].into_iter().flatten().min()
+        let (heard, searched) = (self.heard.poll_timeout(now), self.search.poll_timeout(now));
+        [seen_again, heard, searched, self.losses.poll_timeout(now)].into_iter().flatten().min()
     }
 
-    /// The less, the better.
-    fn rank(&self, link: &Seen, now: Instant) -> [bool; 4] {
-        let doubtful = link.standing == Standing::Doubtful;
-        [self.is_absent(link.relay, now), doubtful, link.restarting, self.home != Some(link.relay)]
+    /// The same answer, if it says something of relays.
+    fn relayed(&self, answered_at: Option<Instant>) -> Option<Instant> {
+        let since = self.share_since;
+        answered_at.filter(|at| self.share == Share::Everything && since.is_none_or(|since| *at >= since))
     }
 
-    fn may_be_followed(&self, link: &Seen, now: Instant) -> bool {
-        !self.is_absent(link.relay, now) && link.standing != Standing::Doubtful && !link.restarting
-    }
-
-    fn is_absent(&self, relay: RelayId, now: Instant) -> bool {
-        self.absent.is_within(ABSENT_MEMORY, relay, now)
+    /// Over which relays beside the chosen ones: all, while the best one is not to be used alone.
+    fn seeking(&mut self, best: Option<&Seen>, answered_at: Option<Instant>, now: Instant) -> Where {
+        let seeking = self.search.is_on(answered_at, now);
+        if best.is_some_and(|link| self.heard.is_refused(link.relay, now)) { Where::Everywhere } else { seeking }
     }
 
     /// Whether packets take another way than over the relays used before. `only_heard`: the one beside is there because the peer
@@ -219,7 +297,10 @@ impl RelayChoice {
     fn begins_anew(&mut self, former: &Used, only_heard: bool, now: Instant) -> bool {
         let used = &self.used;
         // One that was used beside the former one already has a congestion window of its own.
-        let moved = former.best.is_some() && used.best.is_some_and(|best| !former.contains(best));
+        let changed = former.best.is_some() && used.best.is_some_and(|best| !former.contains(best));
+        // Where the former one stays beside it, nothing was lost: one packet over the usual relay does that.
+        let stays = former.best.is_some_and(|best| used.contains(best));
+        let moved = changed && (!stays || is_due(&mut self.joined_at, now));
         let fell = former.best == used.best && former.falls < used.falls;
         let joined = used.spare.is_some_and(|spare| former.spare.is_none() && !former.further.contains(&spare));
         moved || fell || (joined && (!only_heard || is_due(&mut self.joined_at, now)))
@@ -244,5 +325,9 @@ fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
     due
 }
 
+#[cfg(test)]
+mod lossy;
+#[cfg(test)]
+mod promise;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! Frames of the relay link, both directions.
 
+mod body;
+
 use std::net::{IpAddr, SocketAddr};
 
-use super::{
-    MAX_DATAGRAMS, MAX_DETAIL, MAX_FRAME, MAX_SEGMENTS, MAX_SIGNAL, RefusalCode, RelayAddress, udp::UdpSecret,
-};
+use self::body::{Body, concat};
+use super::{Limit, LimitKind, MAX_DATAGRAMS, MAX_DETAIL, MAX_SIGNAL, RefusalCode, RelayAddress, udp::UdpSecret};
 use crate::{id::RelayId, signed::MAX_TOKEN_LEN};
 
 const ADMIT: u8 = 0x01;
@@ -23,6 +24,7 @@ const PEER_ABSENT: u8 = 0x86;
 const RESTARTING: u8 = 0x87;
 const UDP_SESSION: u8 = 0x88;
 const SLOT_BOUND: u8 = 0x89;
+const LIMIT_REACHED: u8 = 0x8a;
 
 /// What a gateway says to a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,12 +134,14 @@ pub enum RelayFrame<'a> {
     },
     /// The relay knows this number now.
     SlotBound(u16),
+    /// Much of what this gateway sends is dropped, because a limit is reached. Told once in some seconds while that lasts.
+    LimitReached(Limit),
 }
 
 /// Why bytes are no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// More than [`MAX_FRAME`] bytes.
+    /// More than [`MAX_FRAME`](super::MAX_FRAME) bytes.
     #[error("a frame of {0} bytes is longer than the largest frame")]
     TooLong(usize),
     /// The body is shorter or longer than its type says, or a field is out of its range.
@@ -236,6 +240,7 @@ impl<'a> RelayFrame<'a> {
                 concat(UDP_SESSION, &[&session.to_be_bytes(), secret.expose(), &port.to_be_bytes()])
             }
             Self::SlotBound(slot) => concat(SLOT_BOUND, &[&slot.to_be_bytes()]),
+            Self::LimitReached(Limit { kind, percent }) => concat(LIMIT_REACHED, &[&[kind.code(), percent]]),
         }
     }
 
@@ -276,6 +281,10 @@ impl<'a> RelayFrame<'a> {
                 Self::UdpSession { session, secret, port: body.u16()? }
             }
             SLOT_BOUND => Self::SlotBound(body.u16()?),
+            LIMIT_REACHED => {
+                let [kind, percent] = body.array()?;
+                Self::LimitReached(Limit { kind: LimitKind::from_code(kind), percent })
+            }
             other => return Err(FrameError::UnknownType(other)),
         };
         body.end()?;
@@ -303,79 +312,6 @@ pub fn readdress(frame: &mut [u8], source: RelayAddress) -> bool {
 pub fn segments(segment_size: u16, payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let size = if segment_size == 0 { payload.len() } else { segment_size.into() };
     payload.chunks(size.max(1))
-}
-
-fn concat(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
-    bytes.push(kind);
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
-    bytes
-}
-
-/// The unread rest of a frame's body.
-struct Body<'a> {
-    kind: u8,
-    rest: &'a [u8],
-}
-
-impl<'a> Body<'a> {
-    fn open(bytes: &'a [u8]) -> Result<(u8, Self), FrameError> {
-        if bytes.len() > MAX_FRAME {
-            return Err(FrameError::TooLong(bytes.len()));
-        }
-        let (&kind, rest) = bytes.split_first().ok_or(FrameError::Empty)?;
-        Ok((kind, Self { kind, rest }))
-    }
-
-    fn malformed(&self) -> FrameError {
-        FrameError::Malformed(self.kind)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (array, rest) = self.rest.split_first_chunk().ok_or_else(|| self.malformed())?;
-        self.rest = rest;
-        Ok(*array)
-    }
-
-    fn u16(&mut self) -> Result<u16, FrameError> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn address(&mut self) -> Result<RelayAddress, FrameError> {
-        self.array().map(RelayAddress::from_bytes)
-    }
-
-    fn text(&mut self, length: usize, limit: usize) -> Result<&'a str, FrameError> {
-        let (text, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.malformed())?;
-        self.rest = rest;
-        let text = std::str::from_utf8(text).map_err(|_| self.malformed())?;
-        if text.len() > limit { Err(self.malformed()) } else { Ok(text) }
-    }
-
-    fn datagrams(&mut self) -> Result<(RelayAddress, u16, &'a [u8]), FrameError> {
-        let (address, segment_size) = (self.address()?, self.u16()?);
-        let payload = std::mem::take(&mut self.rest);
-        let count = if segment_size == 0 { 1 } else { payload.len().div_ceil(segment_size.into()) };
-        if payload.is_empty() || count > MAX_SEGMENTS {
-            return Err(self.malformed());
-        }
-        Ok((address, segment_size, payload))
-    }
-
-    fn signal(&mut self) -> Result<(RelayAddress, &'a [u8]), FrameError> {
-        let address = self.address()?;
-        let sealed = std::mem::take(&mut self.rest);
-        if sealed.is_empty() || sealed.len() > MAX_SIGNAL {
-            return Err(self.malformed());
-        }
-        Ok((address, sealed))
-    }
-
-    fn end(&self) -> Result<(), FrameError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed()) }
-    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,13 @@
 //!
 //! But who sent a packet is the relay's word too, until QUIC has opened it. So hearing alone only *adds*: a peer's packets over
 //! another relay than those of late are *news*, and for a moment both relays are used; they stay in use while packets keep
-//! coming over the other one only. To go over the other one *instead* takes an answer of the peer, end to end, that came when
-//! nothing had come over the relay in use for a while. And it ends at once when something goes unanswered: then both are used again,
-//! and a relay that goes on to bring packets and takes none there is not used instead for a minute. The first packet over the
-//! usual relay undoes it all. Copies over both relays call for no copies in return.
+//! coming, and none over the one in use. Each such relay counts for itself, so that none hides another one by what it makes up. To
+//! go over one *instead* takes an answer of the peer, end to end, that came when nothing had come over any other relay
+//! for a while. And it ends at once when something goes unanswered: then both are used again. The first packet over the usual
+//! relay ends it too, a moment later. Copies over both relays call for no copies in return.
+//!
+//! Whoever is heard and does not answer does not get what we send. Every relay that was used then, the usual one included, is
+//! *refused* for a minute: it is not used alone.
 //!
 //! The two ends of a pair may have different homes: then each is heard over another relay than it is sent to over. Of
 //! the two, the one that [follows](Heard::new) goes to where the other one is heard, so that a pair uses one relay; the other
@@ -22,7 +25,8 @@ use crate::id::RelayId;
 
 /// A relay over which a peer was heard within this time is no other one than before.
 const RECENT: Duration = Duration::from_secs(10);
-/// After news both relays are used for so long.
+/// After news both relays are used for so long, and as long after the usual one has brought a packet again: one packet proves
+/// nothing, and would cut off a peer that is heard elsewhere.
 const NEWS: Duration = Duration::from_secs(1);
 /// Copies of one packet that come over two relays are not further apart than this.
 const COPIES: Duration = Duration::from_millis(300);
@@ -30,19 +34,22 @@ const COPIES: Duration = Duration::from_millis(300);
 /// follows, and for the other one, so that the two never cross each other again and again.
 const FOLLOWS_AFTER: Duration = Duration::from_millis(500);
 const MOVES_AFTER: Duration = Duration::from_secs(1);
-/// A relay that swallows what we send is not used instead of another for so long.
+/// A relay that swallows what we send is not used alone for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// Used instead and left in vain twice within this time, it swallows: longer than a minute, so that one tried again after it gets no
+/// second chance.
+const AGAIN: Duration = Duration::from_secs(120);
 /// Heard within this time before an answer is missed, which takes a second, a peer does not stand still and is not gone.
 const STILL_HEARD: Duration = Duration::from_millis(500);
 
 /// Which relays to use for a peer, as far as its packets say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hearing {
     /// Instead of the one that is chosen otherwise.
     pub(super) instead: Option<RelayId>,
     /// Beside the one that is used.
-    pub(super) beside: Option<RelayId>,
-    /// The one beside would be used instead if an answer of the peer came over it.
+    pub(super) beside: Vec<RelayId>,
+    /// One of those beside would be used instead if an answer of the peer came over it, and nothing over any other.
     pub(super) awaits_proof: bool,
 }
 
@@ -51,16 +58,18 @@ pub(super) struct Hearing {
 pub(super) struct Heard {
     follows: bool,
     relays: Lately,
-    /// The newest other relay, and when it was news.
-    news: Option<(RelayId, Instant)>,
+    /// Other relays than the one in use, and when they were news.
+    news: Lately,
     /// The relay that is used for the peer when nothing speaks against it.
     usual: Option<RelayId>,
     /// The one that is used instead, since it was proved.
     instead: Option<Elsewhere>,
-    /// Where the peer is heard since it was heard over the relay in use last, or since that one was chosen.
-    elsewhere: Option<Elsewhere>,
-    /// Relays used instead over which something went unanswered, and those of them that were heard all the while.
+    /// Where the peer is heard since it was heard over the relay in use last, or since that one was chosen. Of those in `relays`,
+    /// each at most once.
+    elsewhere: Vec<Elsewhere>,
+    /// Relays used instead over which something went unanswered.
     vain: Lately,
+    /// Relays that were used while a peer that was heard did not answer.
     refused: Lately,
     /// The relay in use of which nobody says, or of which it is in question, that it reaches the peer.
     doubted: Option<RelayId>,
@@ -97,24 +106,22 @@ impl Heard {
     pub(super) fn note(&mut self, relay: RelayId, now: Instant) -> bool {
         let is_news = self.remember(relay, now);
         if self.usual == Some(relay) {
-            let had_moved = self.instead.take().is_some();
-            return self.end_elsewhere() || had_moved || is_news;
+            let left = self.instead.take();
+            if let Some(left) = left {
+                self.news.note(left.relay, now);
+            }
+            return self.end_elsewhere(now) || left.is_some() || is_news;
         }
         if let Some(instead) = self.instead.as_mut().filter(|instead| instead.relay == relay) {
             instead.last = now;
-            return self.end_elsewhere() || is_news;
+            return self.end_elsewhere(now) || is_news;
         }
         if is_news {
-            self.news = Some((relay, now));
+            self.news.note(relay, now);
         }
         let patience = self.patience();
-        // A second other relay takes the place of the first one when that falls silent, or when it is news itself.
-        let stays = |known: &Elsewhere| known.relay == relay || (!is_news && elapsed(known.last, now) < NEWS);
-        self.elsewhere = self.elsewhere.filter(stays);
-        let elsewhere = self.elsewhere.get_or_insert(Elsewhere::begun(relay, now));
-        if elsewhere.relay == relay {
-            elsewhere.last = now;
-        }
+        let elsewhere = self.elsewhere_over(relay, now);
+        elsewhere.last = now;
         let strength = elsewhere.strength(patience, now);
         let told = elsewhere.told;
         elsewhere.told = strength.max(told);
@@ -127,35 +134,53 @@ impl Heard {
     /// Another usual relay than the last time is tried: what was heard before speaks for or against the former one.
     pub(super) fn hearing(&mut self, usual: Option<RelayId>, answered_at: Option<Instant>, now: Instant) -> Hearing {
         if self.usual != usual {
-            (self.usual, self.instead, self.elsewhere) = (usual, None, None);
+            (self.usual, self.instead, self.elsewhere) = (usual, None, Vec::new());
         }
-        let lasting = self.lasting(now);
-        let is_proved = lasting.is_some_and(|elsewhere| answered_at.is_some_and(|at| at >= elsewhere.proof_from));
-        let may_move = lasting.is_some_and(|elsewhere| !self.is_refused(elsewhere.relay, now));
-        if is_proved && may_move && lasting.is_some_and(|e| e.strength(self.patience(), now) == Strength::Instead) {
-            self.instead = self.elsewhere.take();
+        let proved = self.lasting(now).find(|known| self.may_replace(known, answered_at, now)).copied();
+        if proved.is_some() {
+            self.instead = proved;
+            self.elsewhere.clear();
         }
-        let instead = self.instead.map(|instead| instead.relay);
-        let lasting = self.lasting(now).map(|elsewhere| elsewhere.relay);
+        let awaits = |known: &Elsewhere| !self.is_refused(known.relay, now) && !self.is_proved(known, answered_at);
+        let awaits_proof = self.lasting(now).any(awaits);
+        let lasting: Vec<_> = self.lasting(now).map(|known| known.relay).collect();
+        let news = self.news.iter().filter(|(_, at)| elapsed(*at, now) < NEWS).map(|(relay, _)| relay);
+        let news = news.filter(|relay| self.in_use() != Some(*relay) && !lasting.contains(relay));
         Hearing {
-            instead,
-            beside: lasting.or(self.news(now)),
-            awaits_proof: lasting.is_some() && may_move && !is_proved,
+            instead: self.instead.map(|instead| instead.relay),
+            beside: lasting.iter().copied().chain(news).collect(),
+            awaits_proof,
         }
     }
 
-    /// Something went unanswered that went over the relay used instead: both are used again.
+    /// Something went unanswered that went over these relays, all of which were used for longer than that takes. One that was used
+    /// instead is left: both are used again.
     ///
-    /// A peer that stands still answers nothing either, but is not heard meanwhile. The second time within a minute it is the
-    /// relay's fault in any case.
-    pub(super) fn in_vain(&mut self, now: Instant) {
-        let Some(mut instead) = self.instead.take() else { return };
-        let again = self.vain.note(instead.relay, now).is_some_and(|at| elapsed(at, now) < REFUSED_FOR);
-        if again || elapsed(instead.last, now) < STILL_HEARD {
-            self.refused.note(instead.relay, now);
+    /// A peer that stands still answers nothing either, but is not heard meanwhile: then only one used instead is refused, and only
+    /// the second time. Without a tunnel (`has_tunnel`) things are missed much sooner, and none is.
+    pub(super) fn in_vain(&mut self, used: &[RelayId], has_tunnel: bool, now: Instant) {
+        let is_there = has_tunnel && self.relays.iter().any(|(_, at)| elapsed(at, now) < STILL_HEARD);
+        if is_there {
+            for relay in used {
+                self.refused.note(*relay, now);
+            }
         }
-        instead.proof_from = now;
-        self.elsewhere.get_or_insert(instead);
+        let Some(mut left) = self.instead.filter(|instead| used.contains(&instead.relay)) else {
+            let doubted = self.usual.filter(|usual| is_there && used.contains(usual));
+            self.doubted = doubted.or(self.doubted);
+            return;
+        };
+        let again = has_tunnel && self.vain.note(left.relay, now).is_some_and(|at| elapsed(at, now) < AGAIN);
+        if is_there || again {
+            self.refused.note(left.relay, now);
+            // It was left for a reason, and nobody knows whether it has passed.
+            if let Some(usual) = self.usual {
+                self.refused.note(usual, now);
+            }
+        }
+        left.proof_from = now;
+        self.instead = None;
+        self.elsewhere.push(left);
     }
 
     /// Nothing speaks for it that this relay reaches the peer: if it is the one in use, the peer is followed from it although it was never
@@ -169,6 +194,16 @@ impl Heard {
         self.relays.is_within(RECENT, relay, now)
     }
 
+    /// When it was heard over this relay last.
+    pub(super) fn at(&self, relay: RelayId) -> Option<Instant> {
+        self.relays.at(relay)
+    }
+
+    /// Whether this relay is not to be used alone.
+    pub(super) fn is_refused(&self, relay: RelayId, now: Instant) -> bool {
+        self.refused.is_within(REFUSED_FOR, relay, now)
+    }
+
     /// Whether it is being heard over it.
     pub(super) fn is_heard_now(&self, relay: RelayId, now: Instant) -> bool {
         self.relays.is_within(NEWS, relay, now)
@@ -176,36 +211,55 @@ impl Heard {
 
     /// When [`Self::hearing`] says something else without another packet.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let news = self.news.map(|(_, at)| at + NEWS);
-        let beside = self.elsewhere.map(|elsewhere| elsewhere.first + COPIES);
-        let forgiven = self.elsewhere.and_then(|elsewhere| self.refused.at(elsewhere.relay)).map(|at| at + REFUSED_FOR);
-        [news, beside, forgiven].into_iter().flatten().filter(|at| *at > now).min()
+        let news = self.news.iter().map(|(_, at)| at + NEWS);
+        let beside = self.elsewhere.iter().map(|known| known.first + COPIES);
+        let forgiven = self.refused.iter().map(|(_, at)| at + REFUSED_FOR);
+        news.chain(beside).chain(forgiven).filter(|at| *at > now).min()
     }
 
-    /// The peer is heard where it is sent to. True when it was said to be heard elsewhere.
-    fn end_elsewhere(&mut self) -> bool {
-        self.elsewhere.take().is_some_and(|elsewhere| elsewhere.told > Strength::Nothing)
+    /// The peer is heard where it is sent to. True when it was said to be heard elsewhere; that is used for a moment longer.
+    fn end_elsewhere(&mut self, now: Instant) -> bool {
+        let mut was_told = false;
+        for known in self.elsewhere.drain(..).filter(|known| known.told > Strength::Nothing) {
+            self.news.note(known.relay, now);
+            was_told = true;
+        }
+        was_told
+    }
+
+    /// What is known of a relay that is not in use and has just brought a packet. Those that have not for long are forgotten.
+    fn elsewhere_over(&mut self, relay: RelayId, now: Instant) -> &mut Elsewhere {
+        self.elsewhere.retain(|known| self.relays.is_within(RECENT, known.relay, now));
+        let known = self.elsewhere.iter().position(|known| known.relay == relay);
+        let index = known.unwrap_or(self.elsewhere.len());
+        if known.is_none() {
+            self.elsewhere.push(Elsewhere::begun(relay, now));
+        }
+        &mut self.elsewhere[index]
     }
 
     /// Where the peer is heard for longer than a copy takes, if it may be followed there.
-    fn lasting(&self, now: Instant) -> Option<Elsewhere> {
-        let in_use = self.in_use();
+    fn lasting(&self, now: Instant) -> impl Iterator<Item = &Elsewhere> {
+        let (in_use, patience) = (self.in_use(), self.patience());
         let was_heard = in_use.is_some_and(|relay| self.relays.at(relay).is_some());
         let moves = self.follows || was_heard || (in_use.is_some() && in_use == self.doubted);
-        self.elsewhere.filter(|elsewhere| moves && elsewhere.strength(self.patience(), now) >= Strength::Beside)
+        self.elsewhere.iter().filter(move |known| moves && known.strength(patience, now) >= Strength::Beside)
     }
 
-    fn news(&self, now: Instant) -> Option<RelayId> {
-        let news = self.news.filter(|(relay, at)| elapsed(*at, now) < NEWS && Some(*relay) != self.in_use());
-        news.map(|(relay, _)| relay)
+    /// Whether it is used instead of the one in use.
+    fn may_replace(&self, known: &Elsewhere, answered_at: Option<Instant>, now: Instant) -> bool {
+        let is_strong = known.strength(self.patience(), now) == Strength::Instead;
+        is_strong && self.is_proved(known, answered_at) && !self.is_refused(known.relay, now)
+    }
+
+    /// Whether the peer's answer came over this relay: copies are not further apart than what came over all others is before it.
+    fn is_proved(&self, known: &Elsewhere, answered_at: Option<Instant>) -> bool {
+        let alone = |at: Instant| self.relays.iter().all(|(other, last)| other == known.relay || last + COPIES <= at);
+        answered_at.is_some_and(|at| at >= known.proof_from && alone(at))
     }
 
     fn in_use(&self) -> Option<RelayId> {
         self.instead.map(|instead| instead.relay).or(self.usual)
-    }
-
-    fn is_refused(&self, relay: RelayId, now: Instant) -> bool {
-        self.refused.is_within(REFUSED_FOR, relay, now)
     }
 
     fn patience(&self) -> Duration {

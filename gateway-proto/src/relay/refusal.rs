@@ -23,6 +23,8 @@ pub enum RefusalCode {
     Replaced,
     /// The relay does not speak this version.
     UnsupportedVersion,
+    /// Another process with the same key holds the gateway's place here.
+    RunsTwice,
     /// A code this version does not know.
     Other(u8),
 }
@@ -40,6 +42,7 @@ impl RefusalCode {
             Self::RateLimited => 7,
             Self::Replaced => 8,
             Self::UnsupportedVersion => 9,
+            Self::RunsTwice => 10,
             Self::Other(code) => code,
         }
     }
@@ -56,6 +59,7 @@ impl RefusalCode {
             7 => Self::RateLimited,
             8 => Self::Replaced,
             9 => Self::UnsupportedVersion,
+            10 => Self::RunsTwice,
             other => Self::Other(other),
         }
     }
@@ -73,6 +77,9 @@ impl fmt::Display for RefusalCode {
             Self::RateLimited => "too many attempts in too short a time",
             Self::Replaced => "a newer link of the same gateway took over",
             Self::UnsupportedVersion => "the relay does not speak this version of the protocol",
+            Self::RunsTwice => {
+                "another process with the same key holds this gateway's place at the relay: it runs twice"
+            }
             Self::Other(code) => return write!(f, "refused with the unknown code {code}"),
         })
     }

@@ -310,7 +310,7 @@ impl World {
                 PathEvent::OpenSockets { count } => s.extra_sockets = (1..=count).map(LocalSocket).collect(),
                 PathEvent::CloseSockets { keep } => s.extra_sockets.retain(|socket| Some(*socket) == keep),
                 PathEvent::GuessEnded(outcome) => s.outcomes.push(outcome),
-                PathEvent::Distrusted | PathEvent::Trusted | PathEvent::SessionsChanged => {}
+                PathEvent::Distrusted | PathEvent::Trusted | PathEvent::AskTunnel | PathEvent::SessionsChanged => {}
             }
         }
     }

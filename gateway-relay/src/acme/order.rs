@@ -4,18 +4,19 @@ use std::{io, path::Path, pin::Pin, time::Duration};
 
 use axum::{body::Bytes, http};
 use gateway_net::{
+    causes::with_causes,
     secret_file::{self, SecretFileError},
     tls::{AcmeCertificates, ChallengeError, IdentityError, certificate_request},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType, Error, HttpClient,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, CertificateIdentifier, ChallengeType,
+    Error, ExternalAccountKey, HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 
 use super::challenge::Tokens;
-use crate::config::Acme;
+use crate::config::{Acme, ExternalAccountError};
 
 /// File name of the account in the data directory.
 const ACCOUNT_FILE: &str = "acme-account.json";
@@ -23,6 +24,15 @@ const ACCOUNT_FILE: &str = "acme-account.json";
 const PATIENCE: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(60));
 /// The largest answer of an authority: chains are a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
+/// What an authority says that does not take `replaces` for this order: it knows no such certificate of ours, or that one was
+/// replaced before (RFC 9773 §5).
+const NOT_REPLACED: [&str; 3] = [
+    "urn:ietf:params:acme:error:alreadyReplaced",
+    "urn:ietf:params:acme:error:malformed",
+    "urn:ietf:params:acme:error:unauthorized",
+];
+/// What an authority says that takes only bound accounts.
+const UNBOUND: &str = "urn:ietf:params:acme:error:externalAccountRequired";
 /// One request and its answer.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -43,6 +53,8 @@ pub(super) enum OrderError {
     Account(#[source] SecretFileError),
     #[error("the account file {ACCOUNT_FILE} of the data directory holds something else")]
     AccountFile(#[source] serde_json::Error),
+    #[error("the key that binds the account (acme.eab_key_file)")]
+    ExternalAccount(#[source] ExternalAccountError),
     #[error("the request for the certificate")]
     Request(#[source] IdentityError),
     #[error("the issued certificate is not usable")]
@@ -76,12 +88,18 @@ impl OrderError {
     pub(super) fn remedy(&self) -> &'static str {
         match self {
             Self::Authority(_) | Self::TooLong => {
-                "nothing, if it is down; otherwise check acme.directory, acme.root, DNS and the firewall"
+                "nothing, if it is down; otherwise check acme.directory, acme.root, DNS, the firewall and the proxy ([network])"
+            }
+            Self::Refused(Error::Api(problem)) if problem.r#type.as_deref() == Some(UNBOUND) => {
+                "it takes only accounts that are bound to one at its operator: set acme.eab_key_id and acme.eab_key_file to what the operator gave you"
             }
             Self::Refused(_) => "read what it says; domains, contact and rate limits are the usual causes",
             Self::NoChallenge(..) => "set acme.http_listen for HTTP-01, or leave it out for TLS-ALPN-01",
             Self::Challenge { .. } => {
                 "the domain must lead to this relay: port 443 for TLS-ALPN-01, port 80 for HTTP-01 (acme.http_listen)"
+            }
+            Self::ExternalAccount(_) => {
+                "put the HMAC key that the authority gave into that file, in base64, mode 0600; or remove acme.eab_key_id and acme.eab_key_file if the account is made"
             }
             Self::Account(_) | Self::AccountFile(_) => {
                 "restore the account file, or remove it: another account is made then"
@@ -102,17 +120,18 @@ impl From<Error> for OrderError {
     }
 }
 
-/// Places an order and answers its challenges: the chain, PEM, the relay's own certificate first.
+/// Places an order and answers its challenges: the chain, PEM, the relay's own certificate first. `replaced` is the
+/// certificate that it takes the place of.
 pub(super) async fn place(
     acme: &Acme,
     data_dir: &Path,
     http: &reqwest::Client,
+    replaced: Option<&CertificateIdentifier<'static>>,
     tokens: &Tokens,
     certificates: &AcmeCertificates,
 ) -> Result<String, OrderError> {
     let account = account(acme, data_dir, http).await?;
-    let identifiers: Vec<_> = acme.domains.iter().cloned().map(Identifier::Dns).collect();
-    let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
+    let mut order = new_order(acme, &account, replaced).await?;
     answer(acme, &mut order, tokens, certificates).await?;
     // Some authorities say it of the order, others of the challenge only; the challenge tells more.
     match order.poll_ready(&PATIENCE).await {
@@ -123,6 +142,35 @@ pub(super) async fn place(
     let request = certificate_request(data_dir, &acme.domains).map_err(OrderError::Request)?;
     order.finalize_csr(&request).await?;
     Ok(order.poll_certificate(&PATIENCE).await?)
+}
+
+/// Says which certificate it replaces where the authority takes it: such orders do not count against its limits.
+async fn new_order(
+    acme: &Acme,
+    account: &Account,
+    replaced: Option<&CertificateIdentifier<'static>>,
+) -> Result<Order, OrderError> {
+    let identifiers: Vec<_> = acme.domains.iter().cloned().map(Identifier::Dns).collect();
+    if let Some(replaced) = replaced {
+        match account.new_order(&NewOrder::new(&identifiers).replaces(replaced.clone())).await {
+            Err(error) if is_about_replacing(&error) => {
+                tracing::info!(problem = %with_causes(&error), "the order is placed as one that replaces no certificate");
+            }
+            placed => return Ok(placed?),
+        }
+    }
+    Ok(account.new_order(&NewOrder::new(&identifiers)).await?)
+}
+
+fn is_about_replacing(error: &Error) -> bool {
+    if let Error::Api(problem) = error {
+        return problem.r#type.as_deref().is_some_and(|kind| NOT_REPLACED.contains(&kind));
+    }
+    // The library's own words for an answer that does not repeat `replaces`; what the connection says is of our client.
+    if let Error::Other(source) = error {
+        return !source.is::<reqwest::Error>();
+    }
+    matches!(error, Error::Unsupported(_))
 }
 
 async fn answer(
@@ -175,7 +223,20 @@ async fn refused_challenge(order: &mut Order) -> OrderError {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     directory: String,
+    /// What it was bound to; none: to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eab_key_id: Option<String>,
     credentials: serde_json::Value,
+}
+
+impl Kept {
+    /// Whether it is the account of the configuration: at its authority, and bound as it says. One that says nothing of it has
+    /// nothing against a bound account, so what was needed once may be removed.
+    fn is_for(&self, acme: &Acme) -> bool {
+        let bound =
+            acme.external_account.as_ref().is_none_or(|wanted| self.eab_key_id.as_ref() == Some(&wanted.key_id));
+        self.directory == acme.directory && bound
+    }
 }
 
 async fn account(acme: &Acme, data_dir: &Path, http: &reqwest::Client) -> Result<Account, OrderError> {
@@ -184,8 +245,7 @@ async fn account(acme: &Acme, data_dir: &Path, http: &reqwest::Client) -> Result
     match secret_file::read(&path) {
         Ok(text) => {
             let kept: Kept = serde_json::from_slice(&text).map_err(OrderError::AccountFile)?;
-            // An account of another authority is nothing to this one.
-            if kept.directory == acme.directory {
+            if kept.is_for(acme) {
                 let credentials: AccountCredentials =
                     serde_json::from_value(kept.credentials).map_err(OrderError::AccountFile)?;
                 return Ok(builder.from_credentials(credentials).await?);
@@ -197,9 +257,13 @@ async fn account(acme: &Acme, data_dir: &Path, http: &reqwest::Client) -> Result
     let contact: Vec<_> = acme.contact.iter().map(String::as_str).collect();
     // That they are agreed to is a condition of the configuration.
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-    let (account, credentials) = builder.create(&new, acme.directory.clone(), None).await?;
+    let external = acme.external_account.as_ref();
+    let key = external.map(|external| external.key().map(|key| ExternalAccountKey::new(external.key_id.clone(), &key)));
+    let key = key.transpose().map_err(OrderError::ExternalAccount)?;
+    let (account, credentials) = builder.create(&new, acme.directory.clone(), key.as_ref()).await?;
     let credentials = serde_json::to_value(&credentials).map_err(OrderError::AccountFile)?;
-    let kept = Kept { directory: acme.directory.clone(), credentials };
+    let eab_key_id = external.map(|external| external.key_id.clone());
+    let kept = Kept { directory: acme.directory.clone(), eab_key_id, credentials };
     let text = serde_json::to_vec(&kept).map_err(OrderError::AccountFile)?;
     super::give_room_back(data_dir);
     secret_file::write(&path, &text).map_err(OrderError::Account)?;
@@ -227,5 +291,60 @@ impl HttpClient for Http {
             });
             answer.await.unwrap_or(Err(Error::Timeout(None)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_net::http::foreign_client;
+
+    use super::*;
+    use crate::config::ExternalAccount;
+
+    fn acme(directory: &str, key_id: Option<&str>) -> Acme {
+        let account = |key_id: &str| ExternalAccount { key_id: key_id.to_owned(), key_file: "/k".into() };
+        Acme {
+            domains: Vec::new(),
+            contact: Vec::new(),
+            directory: directory.to_owned(),
+            root: None,
+            external_account: key_id.map(account),
+            http_listen: None,
+        }
+    }
+
+    fn kept(text: &str) -> Kept {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn an_account_is_kept_for_its_authority_and_what_it_is_bound_to() {
+        let free = kept(r#"{"directory": "https://a", "credentials": {}}"#);
+        assert!(free.is_for(&acme("https://a", None)) && !free.is_for(&acme("https://b", None)));
+        assert!(!free.is_for(&acme("https://a", Some("one"))), "it is bound now");
+        let bound = kept(r#"{"directory": "https://a", "eab_key_id": "one", "credentials": {}}"#);
+        assert!(bound.is_for(&acme("https://a", Some("one"))) && !bound.is_for(&acme("https://a", Some("two"))));
+        assert!(bound.is_for(&acme("https://a", None)), "the key is needed once only");
+    }
+
+    #[test]
+    fn only_what_is_about_the_replaced_certificate_is_asked_for_again_without_it() {
+        let api = |kind: &str| -> Error {
+            let problem = serde_json::json!({ "type": format!("urn:ietf:params:acme:error:{kind}") });
+            Error::Api(serde_json::from_value(problem).unwrap())
+        };
+        assert!(is_about_replacing(&api("alreadyReplaced")) && is_about_replacing(&Error::Unsupported("it")));
+        assert!(is_about_replacing(&Error::Other("replaces field mismatch".into())));
+        assert!(!is_about_replacing(&api("rateLimited")) && !is_about_replacing(&api("rejectedIdentifier")));
+        let unreached = foreign_client(None, None).unwrap().get("no address").build().unwrap_err();
+        assert!(!is_about_replacing(&Error::Other(Box::new(unreached))));
+        assert!(!is_about_replacing(&Error::Timeout(None)));
+    }
+
+    #[test]
+    fn an_authority_that_takes_only_bound_accounts_is_told_as_such() {
+        let problem = serde_json::json!({ "type": UNBOUND, "detail": "no" });
+        let error = OrderError::from(Error::Api(serde_json::from_value(problem).unwrap()));
+        assert!(error.is_refusal() && error.remedy().contains("acme.eab_key_file"));
     }
 }

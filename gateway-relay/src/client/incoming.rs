@@ -126,6 +126,9 @@ impl Incoming<'_> {
     ) -> Duration {
         if let Err((reason, pause)) = self.budget.charge(kind, length, now) {
             self.shared.metrics.dropped(reason);
+            if let Some(limit) = self.budget.limit_to_tell() {
+                self.tell(RelayFrame::LimitReached(limit));
+            }
             return pause;
         }
         match self.shared.clients.find(destination) {

@@ -11,6 +11,7 @@ use gateway_proto::{
     id::RelayId,
     relay::{ClientFrame, RefusalCode, RelayFrame, sign_admission},
     signed::RelayToken,
+    twice::Instance,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use crate::harness::{TestRelay, address, control, gateway, within};
+use crate::harness::{Link, TestRelay, address, control, gateway, within};
 
 #[tokio::test]
 async fn an_admitted_gateway_learns_its_address_and_its_limits() {
@@ -133,6 +134,41 @@ async fn a_newer_link_takes_over_only_after_its_proof() {
     sender.datagram(1, b"the new one").await;
     assert_eq!(new.recv_datagrams().await, (address(2), b"the new one".to_vec()));
     assert_eq!(relay.metric("clients").await, 2);
+}
+
+#[tokio::test]
+async fn of_two_processes_with_one_key_the_older_keeps_its_place_and_the_other_is_refused_for_as_long() {
+    let relay = TestRelay::start().await;
+    let (original, copy) = (Instance::from_random([1; 16]), Instance::from_random([2; 16]));
+    let attached = async |instance| {
+        let mut link = relay.admit_as(1, instance).await;
+        let bytes = link.recv().await.unwrap();
+        assert!(matches!(RelayFrame::decode(&bytes), Ok(RelayFrame::Admitted { .. })), "{bytes:?}");
+        link
+    };
+    let replaced = async |mut link: Link| {
+        while let Some(bytes) = link.recv().await {
+            if let Ok(RelayFrame::Refused { code, .. }) = RelayFrame::decode(&bytes) {
+                assert_eq!(code, RefusalCode::Replaced);
+            }
+        }
+    };
+    let first = attached(original).await;
+    let second = attached(copy).await;
+    replaced(first).await;
+    let back = attached(original).await;
+    replaced(second).await;
+    for instance in [copy, Instance::from_random([3; 16])] {
+        assert_eq!(relay.admit_as(1, instance).await.refused().await, RefusalCode::RunsTwice);
+    }
+    assert_eq!(relay.metric("links_ended_total{reason=\"RunsTwice\"}").await, 2);
+    let roamed = attached(original).await;
+    replaced(back).await;
+    drop(roamed);
+    relay.until_metric("clients", |clients| clients == 0).await;
+    assert_eq!(relay.admit_as(1, copy).await.refused().await, RefusalCode::RunsTwice, "it was only quicker");
+    // The original is started again.
+    attached(Instance::from_random([4; 16])).await;
 }
 
 #[tokio::test]

@@ -1,19 +1,22 @@
 //! Certificates that change while the relay runs.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use gateway_net::{
+    proxy::{Exemptions, ProxyChoice, ProxyConfig},
     secret_file,
     tls::{ServerIdentity, ServerTrust, TlsPin},
     ws,
 };
-use gateway_relay::config::TlsSource;
+use gateway_relay::config::{Acme, ControlPlane, TlsSource};
+use tokio::{io::AsyncReadExt, net::TcpListener};
 
-use crate::harness::TestRelay;
+use crate::harness::{LIMIT, TestRelay, within};
 
 /// Makes a pair and moves it over the files, as a renewal does.
 fn renew(directory: &Path, [certificate, key]: &[PathBuf; 2]) -> TlsPin {
@@ -54,4 +57,35 @@ async fn a_renewed_certificate_is_shown_and_a_broken_one_is_not() {
     let refused = relay.metric("certificate_reloads_total{outcome=\"Refused\"}").await;
     relay.until_metric("certificate_reloads_total{outcome=\"Refused\"}", |count| count > refused).await;
     assert!(shows(&relay, second).await, "a key that everybody may read is refused, and the pair in use stays");
+}
+
+#[tokio::test]
+async fn the_authority_and_the_control_plane_are_asked_through_the_proxy() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let _relay = TestRelay::with(|config| {
+        let choice = ProxyChoice::from_text(&address).unwrap();
+        config.network = ProxyConfig { proxy: choice, no_proxy: Some(Exemptions::default()) };
+        let url = "https://control.example.test:8443".to_owned();
+        config.control = Some(ControlPlane { url, pin: None, interval: LIMIT });
+        config.tls = TlsSource::Acme(Acme {
+            domains: vec!["relay.example.test".to_owned()],
+            contact: Vec::new(),
+            directory: "https://acme.example.test/directory".to_owned(),
+            root: None,
+            external_account: None,
+            http_listen: None,
+        });
+    })
+    .await;
+    let mut asked = BTreeSet::new();
+    while asked.len() < 2 {
+        let (mut socket, _) = within(proxy.accept()).await.unwrap();
+        let mut head = [0; 1024];
+        let length = within(socket.read(&mut head)).await.unwrap();
+        let head = String::from_utf8_lossy(&head[..length]).into_owned();
+        asked.insert(head.lines().next().unwrap_or_default().to_owned());
+    }
+    let expected = ["CONNECT acme.example.test:443 HTTP/1.1", "CONNECT control.example.test:8443 HTTP/1.1"];
+    assert_eq!(asked, BTreeSet::from(expected.map(str::to_owned)));
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_proto::relay::{ClientFrame, RelayFrame};
+use gateway_proto::relay::{ClientFrame, LimitKind, RelayFrame};
 use tokio::task::JoinSet;
 
 use crate::harness::{TestRelay, address, within};
@@ -115,6 +115,30 @@ async fn a_flooding_gateway_gets_its_rate_and_disturbs_nobody() {
     let forwarded = relay.metric("forwarded_bytes_total{kind=\"Datagrams\"}").await;
     let most = BURST + (start.elapsed().as_secs_f64() * RATE as f64) as u64 + 100 * 50;
     assert!(forwarded <= most, "{forwarded} bytes forwarded, {most} allowed");
+}
+
+#[tokio::test]
+async fn a_gateway_of_whose_frames_many_are_dropped_is_told_whose_limit_that_is() {
+    let relay = TestRelay::with(|config| {
+        config.limits.client_bytes_per_second = 1_000.try_into().ok();
+        config.limits.client_burst_bytes = 70_000.try_into().unwrap();
+    })
+    .await;
+    let (mut one, _two) = (relay.attach(1).await, relay.attach(2).await);
+    for _ in 0..60 {
+        one.datagram(2, &[0; 10_000]).await;
+    }
+    let limit = within(async {
+        loop {
+            let bytes = one.recv().await.unwrap();
+            if let Ok(RelayFrame::LimitReached(limit)) = RelayFrame::decode(&bytes) {
+                break limit;
+            }
+        }
+    })
+    .await;
+    assert_eq!(limit.kind, LimitKind::Gateway);
+    assert!((10..=100).contains(&limit.percent), "{limit}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use gateway_proto::{
     identity::GatewayKey,
     relay::{ClientFrame, PATH, RefusalCode, RelayAddress, RelayFrame, SUB_PROTOCOL, sign_admission, udp::UdpSecret},
     signed::RelayToken,
+    twice::{INSTANCE_HEADER, Instance},
 };
 use gateway_relay::{Ready, Relay, RunError, config::Config};
 use tokio::{task::JoinSet, time::timeout};
@@ -94,7 +95,20 @@ impl TestRelay {
 
     /// A link that has read its challenge.
     pub(crate) async fn open(&self) -> Result<Link, WsError> {
-        let mut stream = ws::connect(&self.options()).await?;
+        self.open_with(self.options()).await
+    }
+
+    /// The link of one process of a gateway, with its answer to the challenge sent.
+    pub(crate) async fn admit_as(&self, number: u8, instance: Instance) -> Link {
+        let mut options = self.options();
+        options.headers.insert(INSTANCE_HEADER, instance.to_string().try_into().unwrap());
+        let mut link = self.open_with(options).await.unwrap();
+        link.prove(&self.token(&gateway(number)), &gateway(number)).await;
+        link
+    }
+
+    async fn open_with(&self, options: WsOptions) -> Result<Link, WsError> {
+        let mut stream = ws::connect(&options).await?;
         let bytes = within(stream.next()).await.unwrap().unwrap().into_data();
         let RelayFrame::Challenge { version: 1, relay, nonce } = RelayFrame::decode(&bytes).unwrap() else {
             panic!("a link starts with a challenge of version 1");

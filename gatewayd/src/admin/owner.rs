@@ -220,6 +220,7 @@ impl Record {
             path: "unknown".into(),
             class: None,
             status: 0,
+            cut: false,
             refused: None,
             duration_ms: 0,
         };
@@ -242,12 +243,23 @@ impl Record {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.call.path = refusal.template.into();
         self.call.class = refusal.class;
-        self.call.status = refusal.status;
+        self.status(refusal.status);
         self.call.refused = Some(refusal.reason.clone());
     }
 
+    /// The answer is ours, and at hand.
     pub(super) fn status(&mut self, status: u16) {
-        self.call.status = status;
+        (self.call.status, self.call.cut) = (status, false);
+    }
+
+    /// The engine's answer begins; until it is whole the call counts as cut.
+    pub(super) fn begins(&mut self, status: u16) {
+        (self.call.status, self.call.cut) = (status, true);
+    }
+
+    /// The answer that began has been led back to its end.
+    pub(super) fn is_whole(&mut self) {
+        self.call.cut = false;
     }
 }
 

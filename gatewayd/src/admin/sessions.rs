@@ -69,6 +69,12 @@ pub(super) fn key_of(head: &RequestHead) -> Option<SessionKey> {
     (!cookies.is_empty() || !authorization.is_empty()).then(|| hash(&cookies, authorization))
 }
 
+/// The key of what is shown at the API below one path. The engine keeps the sessions of each API by themselves: who is signed in
+/// at one is nobody at the next.
+pub(super) fn key_at(shown: &SessionKey, api: &str) -> SessionKey {
+    Sha256::new().chain_update(shown).chain_update(api).finalize().into()
+}
+
 /// The key of a session that the engine has just begun.
 pub(super) fn key_of_cookie(set_cookie: &str) -> Option<SessionKey> {
     let cookie = set_cookie.split(';').next()?.trim();
@@ -111,5 +117,18 @@ mod tests {
         let later = sessions.get(&[1; 32], now + BELIEVED);
         assert_eq!((later.signed_in, later.account.as_deref()), (false, Some("admin")));
         assert!(!sessions.get(&[2; 32], now).signed_in);
+    }
+
+    #[test]
+    fn what_is_shown_is_something_else_at_each_api() {
+        let shown = hash("JSESSIONID=node0", "");
+        let keys = [
+            shown,
+            key_at(&shown, "/api"),
+            key_at(&shown, "/api/4.5.2"),
+            key_at(&hash("JSESSIONID=node1", ""), "/api"),
+        ];
+        let different: std::collections::BTreeSet<_> = keys.into_iter().collect();
+        assert_eq!(different.len(), 4);
     }
 }

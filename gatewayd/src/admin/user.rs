@@ -13,13 +13,13 @@ use gateway_net::{
     tls::{ServerIdentity, local_server_config},
 };
 use gateway_proto::{
-    admin::{answer::own_answer, opening::ActingUser},
+    admin::{answer::own_answer, guard::MAX_EXTENSION_LEN, opening::ActingUser},
     audit::note::{OurReason, RefusedBy, StreamEnding},
     stream::{Answer, RefusalCode, ResetCode, StreamHeader, StreamKind},
 };
 use quinn::{RecvStream, VarInt};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, split},
     net::TcpStream,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -40,6 +40,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// What is read at once, in bytes.
 const PART: usize = 16 << 10;
+/// A client that is sending when its answer has come reads it when it has sent everything, and a socket that is closed with unread
+/// bytes destroys it. So the rest is read and dropped: as much as the largest body that may pass, and not for ever.
+const MAX_DROPPED: u64 = MAX_EXTENSION_LEN;
+/// In all.
+const DROP_FOR: Duration = Duration::from_secs(60);
+/// A client that sends nothing for so long has read its answer, or never will.
+const DROP_SILENCE: Duration = Duration::from_secs(5);
 
 /// What the local ports of admin connections share. Cheap to clone.
 #[derive(Clone)]
@@ -136,11 +143,12 @@ impl UserEnd {
                 record.opened();
                 let carried = carry(tls, send, recv, (traffic, record)).await;
                 record.ended(match carried {
-                    Ok(()) => StreamEnding::Clean,
+                    Ok(_) => StreamEnding::Clean,
                     Err(CarryError::Client(_)) => StreamEnding::ResetHere,
                     Err(CarryError::Far) => StreamEnding::ResetThere,
                 });
-                carried.map_err(|error| with_causes(&error))
+                end_cleanly(carried.map_err(|error| with_causes(&error))?).await;
+                Ok(())
             }
             Err(error) => {
                 error.record(record);
@@ -150,7 +158,7 @@ impl UserEnd {
                 if tls.read(&mut request).await.is_ok_and(|read| read > 0) {
                     let _ = tls.write_all(&own_answer(503, &format!("gateway: {error}"), true)).await;
                     let _ = tls.shutdown().await;
-                    close_cleanly(tls.get_ref().0);
+                    end_cleanly(tls).await;
                 }
                 Err(with_causes(&error))
             }
@@ -212,13 +220,14 @@ async fn ask(
     }
 }
 
-/// Copies both ways. A stream that is cut resets the local socket: it lingers zero seconds until both ends were clean.
+/// Copies both ways, until the answers have ended. A stream that is cut resets the local socket: it lingers zero seconds until
+/// both ends were clean.
 async fn carry(
     tls: TlsStream<TcpStream>,
     mut send: SendHalf,
     mut recv: RecvStream,
     (traffic, record): (&Traffic, &StreamRecord),
-) -> Result<(), CarryError> {
+) -> Result<TlsStream<TcpStream>, CarryError> {
     let (mut reader, mut writer) = split(tls);
     let up = async {
         let mut part = vec![0; PART];
@@ -260,11 +269,7 @@ async fn carry(
         }
     };
     match result {
-        Ok(()) => {
-            let tls = reader.unsplit(writer);
-            close_cleanly(tls.get_ref().0);
-            Ok(())
-        }
+        Ok(()) => Ok(reader.unsplit(writer)),
         Err(error) => {
             debug!(%error, "admin stream cut");
             let _ = recv.stop(VarInt::from_u32(ResetCode::SocketReset as u32));
@@ -273,8 +278,23 @@ async fn carry(
     }
 }
 
-fn close_cleanly(socket: &TcpStream) {
-    let _ = socket2::SockRef::from(socket).set_linger(None);
+/// Closes what was answered, so that the client can read the answer.
+async fn end_cleanly(mut tls: TlsStream<TcpStream>) {
+    let _ = socket2::SockRef::from(tls.get_ref().0).set_linger(None);
+    drop_rest(&mut tls).await;
+}
+
+/// Reads what a client still sends, within [`MAX_DROPPED`], [`DROP_FOR`] and [`DROP_SILENCE`]. How much that was.
+async fn drop_rest(client: &mut (impl AsyncRead + Unpin)) -> u64 {
+    let (until, mut part, mut dropped) = (Instant::now() + DROP_FOR, vec![0; PART], 0_u64);
+    while dropped < MAX_DROPPED {
+        let wait = until.min(Instant::now() + DROP_SILENCE);
+        match timeout_at(wait, client.read(&mut part)).await {
+            Ok(Ok(read)) if read > 0 => dropped += read as u64,
+            Ok(_) | Err(_) => break,
+        }
+    }
+    dropped
 }
 
 #[cfg(test)]
@@ -287,6 +307,32 @@ mod tests {
     use super::*;
 
     const HOLD: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sends_after_its_answer_is_read_within_bounds() {
+        let begun = Instant::now();
+        assert_eq!(drop_rest(&mut &[1_u8; 100][..]).await, 100, "to its end");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let (mut silent, _open) = tokio::io::duplex(1);
+        assert_eq!((drop_rest(&mut silent).await, begun.elapsed()), (0, DROP_SILENCE));
+        let dropped = drop_rest(&mut tokio::io::repeat(1)).await;
+        assert!((MAX_DROPPED..MAX_DROPPED + PART as u64).contains(&dropped), "{dropped}");
+        // A byte now and then is no reason to wait for ever.
+        let begun = Instant::now();
+        let (mut slow, mut client) = tokio::io::duplex(1);
+        let dripping = async {
+            loop {
+                sleep(DROP_SILENCE / 2).await;
+                if client.write_all(&[1]).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            _ = drop_rest(&mut slow) => assert_eq!(begun.elapsed(), DROP_FOR),
+            () = dripping => {}
+        }
+    }
 
     type Opened = Result<(), OpenError>;
 

@@ -70,6 +70,11 @@ impl StreamRecord {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Whether any went there.
+    pub fn has_sent(&self) -> bool {
+        self.bytes_sent.load(Relaxed) > 0
+    }
+
     /// Whether any came.
     pub fn has_received(&self) -> bool {
         self.bytes_received.load(Relaxed) > 0

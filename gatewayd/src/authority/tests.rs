@@ -6,20 +6,21 @@ use gateway_proto::{
     policy::{
         Activation, AdminScope, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName,
     },
+    signed::RelayToken,
     succession::Succession,
 };
 
 use super::*;
 
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 
-struct Fixture {
+pub(super) struct Fixture {
     directory: tempfile::TempDir,
     control: GatewayKey,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), control: GatewayKey::from_seed(&[1; 32]) }
     }
 
@@ -31,7 +32,7 @@ impl Fixture {
         Authority::open(Arc::new(StateDir::open(self.directory.path()).unwrap()), now).unwrap()
     }
 
-    fn enrolled(&self) -> Authority {
+    pub(super) fn enrolled(&self) -> Authority {
         let authority = self.open();
         let policy = self.policy(&authority, 1).sign(&self.control).unwrap();
         authority.enroll(self.enrollment(), policy, "token".into(), NOW).unwrap();
@@ -55,7 +56,7 @@ impl Fixture {
         policy(authority.gateway_key().public(), self.control.public(), revision)
     }
 
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -126,6 +127,27 @@ fn a_restart_runs_from_disk_within_the_staleness_budget_only() {
     assert_eq!(authority.view().confirmed_at, NOW);
     assert!(authority.authorize(connection(), true, NOW + 100).is_ok());
     assert_eq!(authority.authorize(connection(), true, NOW + 101), Err(DeniedReason::Stale));
+}
+
+#[test]
+fn a_process_carries_nothing_until_it_is_let_in_or_nobody_answers_and_a_second_one_waits_for_its_turn() {
+    let authority = Fixture::new().enrolled();
+    let allowed = || authority.authorize(connection(), true, NOW).map(drop);
+    authority.ask_first();
+    assert_eq!(allowed(), Err(DeniedReason::StandsBy));
+    authority.stop_asking();
+    assert_eq!(allowed(), Ok(()));
+    let second = RunsTwice { is_second: true, since: 1, at: 2, address: None };
+    authority.set_twice(second.clone());
+    authority.stop_asking();
+    authority.confirm(1, NOW + 1);
+    assert_eq!((allowed(), authority.twice()), (Err(DeniedReason::StandsBy), Some(second.clone())));
+    authority.take_part();
+    assert_eq!((allowed(), authority.twice()), (Ok(()), None));
+    let first = RunsTwice { is_second: false, ..second };
+    authority.set_twice(first.clone());
+    authority.take_part();
+    assert_eq!((allowed(), authority.twice()), (Ok(()), Some(first)), "people are told for a while");
 }
 
 #[test]
@@ -315,6 +337,19 @@ fn a_clock_set_back_reads_no_earlier_than_the_policy_and_the_control_plane_vouch
     drop(authority);
     let authority = fixture.open_at(1);
     assert!(authority.now() >= gateway_net::time::unix_secs() + 5000 - 60);
+}
+
+#[test]
+fn what_time_ended_while_the_control_plane_was_away_stays_ended_after_a_restart_with_the_clock_set_back() {
+    let fixture = Fixture::new();
+    let authority = fixture.enrolled();
+    // The policy was signed ten seconds before NOW: 210 s later its budget of 100 s is used up.
+    authority.save_clock(Instant::now() + Duration::from_secs(210));
+    drop(authority);
+    let authority = fixture.open_at(NOW + 1);
+    assert_eq!(authority.view().confirmed_at, NOW, "it was not confirmed meanwhile");
+    assert!(authority.now() >= NOW + 200);
+    assert_eq!(authority.authorize(connection(), true, authority.now()), Err(DeniedReason::Stale));
 }
 
 #[test]

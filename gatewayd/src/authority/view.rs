@@ -11,6 +11,8 @@ use gateway_proto::{
     policy::{Activation, ConnectionEntry, DeniedReason, LocalEnd, Policy},
 };
 
+use super::Part;
+
 /// The policy in force at one moment. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct PolicyView {
@@ -20,6 +22,8 @@ pub struct PolicyView {
     pub confirmed_at: u64,
     /// Why a policy was refused or is missing, in words.
     pub problem: Option<String>,
+    /// Whether any data may pass through this process.
+    pub part: Part,
     index: Arc<Index>,
     senders: Arc<HashMap<SocketAddr, u32>>,
 }
@@ -33,7 +37,7 @@ impl PolicyView {
         let entries = policy.connections.iter().enumerate();
         let index = entries.map(|(position, entry)| ((entry.id, is_sender(entry)), position)).collect();
         let senders = Arc::new(senders(&policy));
-        Self { policy: Some(policy), confirmed_at, problem: None, index: Arc::new(index), senders }
+        Self { policy: Some(policy), confirmed_at, problem: None, part: Part::Full, index: Arc::new(index), senders }
     }
 
     /// The same policy with another confirmation and problem.
@@ -41,9 +45,19 @@ impl PolicyView {
         Self { confirmed_at, problem, ..self }
     }
 
+    /// The same for a process that takes this part.
+    pub(super) fn in_part(self, part: Part) -> Self {
+        Self { part, ..self }
+    }
+
     /// The revision in force, 0 for none.
     pub fn revision(&self) -> u64 {
         self.policy.as_ref().map_or(0, |policy| policy.revision)
+    }
+
+    /// Whether this process is the one that carries data.
+    pub fn takes_part(&self) -> bool {
+        self.part == Part::Full
     }
 
     /// Our entry of a connection in one of the two roles.
@@ -57,6 +71,12 @@ impl PolicyView {
         self.senders.get(&engine).copied().unwrap_or(0)
     }
 
+    /// The next moment after `now` (both Unix seconds) at which time alone takes a permission away; none: there is none.
+    pub fn next_deadline(&self, now: u64) -> Option<u64> {
+        let entries = self.policy.iter().flat_map(|policy| &policy.connections);
+        entries.map(|entry| entry.next_deadline(self.confirmed_at)).filter(|at| *at > now).min()
+    }
+
     /// The entry, if the connection may carry data at `now`.
     pub fn authorize(
         &self,
@@ -65,6 +85,9 @@ impl PolicyView {
         now: u64,
     ) -> Result<&Arc<ConnectionEntry>, DeniedReason> {
         let entry = self.connection(id, sender_role).ok_or(DeniedReason::Unknown)?;
+        if !self.takes_part() {
+            return Err(DeniedReason::StandsBy);
+        }
         entry.authorize(now, self.confirmed_at).map(|()| entry)
     }
 }

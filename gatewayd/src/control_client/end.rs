@@ -1,12 +1,15 @@
 //! Why there is no link to the control plane, in the words that people read.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use gateway_net::{
     tls::{PinError, PinMismatch},
     ws::{StatusCode, WsError, WsStreamError},
 };
-use gateway_proto::api::refusal::{GatewayRefusal, RefusalReason};
+use gateway_proto::{
+    api::refusal::{GatewayRefusal, RefusalReason},
+    twice::RunsTwice,
+};
 use tokio::task::JoinError;
 
 /// Why a link ended, or never began.
@@ -24,14 +27,14 @@ pub(super) enum LinkEnd {
     Connect(#[source] WsError),
     #[error(
         "the control plane does not accept this gateway's signature: either the gateway was removed there, or the clocks \
-         differ by more than 60 s (ours says {now}, Unix seconds)"
+         differ by more than 60 s (ours says {ours}, Unix seconds)"
     )]
-    Unauthenticated { now: u64 },
+    Unauthenticated { ours: OurTime },
     #[error(
         "the clocks differ by more than 60 s: ours says {ours}, the control plane's {theirs} (Unix seconds); correct the one \
          that is wrong"
     )]
-    Clock { ours: u64, theirs: u64 },
+    Clock { ours: OurTime, theirs: u64 },
     #[error(
         "the control plane does not know the policy key that this gateway trusts: its database is from before that key was \
          made (a backup was restored), or another control plane answers there; its operator restores a newer backup, or this \
@@ -50,6 +53,8 @@ pub(super) enum LinkEnd {
     TlsKey(#[source] PinMismatch),
     #[error("the control plane removed this gateway: nothing is allowed until it is enrolled again")]
     Removed,
+    #[error("{0}")]
+    RunsTwice(RunsTwice),
     #[error("the control plane closed the link{}", said(.0))]
     Closed(Option<String>),
     #[error("the link to the control plane broke")]
@@ -64,9 +69,29 @@ pub(super) enum LinkEnd {
     Task(#[from] JoinError),
 }
 
+/// What this machine says of the time, Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OurTime {
+    /// Its clock.
+    pub(super) clock: u64,
+    /// The time to decide by: later than the clock where that was set back, or heard of a later time once.
+    pub(super) decides: u64,
+}
+
+impl fmt::Display for OurTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.clock)?;
+        // The next second may have begun between the two.
+        if self.decides <= self.clock + 1 {
+            return Ok(());
+        }
+        write!(f, ", though the policy or the control plane has said {} already", self.decides)
+    }
+}
+
 impl LinkEnd {
-    /// Why there is no link. `ours`: what the assertion said of the time.
-    pub(super) fn unconnected(error: WsError, ours: u64) -> Self {
+    /// Why there is no link.
+    pub(super) fn unconnected(error: WsError, ours: OurTime) -> Self {
         if let Some(mismatch) = PinMismatch::find_in(&error) {
             return Self::TlsKey(*mismatch);
         }
@@ -77,7 +102,7 @@ impl LinkEnd {
             Some(GatewayRefusal { reason: RefusalReason::Clock, now: theirs }) => Self::Clock { ours, theirs },
             Some(GatewayRefusal { reason: RefusalReason::PolicyKey, .. }) => Self::StrangePolicyKey,
             Some(GatewayRefusal { reason: RefusalReason::NotEnrolled, .. }) => Self::NotEnrolled,
-            None => Self::Unauthenticated { now: ours },
+            None => Self::Unauthenticated { ours },
         }
     }
 
@@ -90,4 +115,18 @@ impl LinkEnd {
 /// The words of the control plane behind ours.
 fn said(reason: &Option<String>) -> String {
     reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_that_is_told_is_the_machines_and_a_later_time_that_was_heard_is_told_apart() {
+        let told = |clock, decides| LinkEnd::Clock { ours: OurTime { clock, decides }, theirs: 5000 }.to_string();
+        assert!(told(1000, 1001).contains("ours says 1000, the control plane's 5000"), "{}", told(1000, 1001));
+        let words =
+            "ours says 1000, though the policy or the control plane has said 9000 already, the control plane's 5000";
+        assert!(told(1000, 9000).contains(words), "{}", told(1000, 9000));
+    }
 }

@@ -3,28 +3,30 @@
 //! Reading never waits for writing: a writer beside the loop owns the sending half and a bounded queue before it. A queue
 //! that is full means that the control plane does not read, which is one way of being silent.
 
+mod messages;
+
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use futures_util::StreamExt;
 use gateway_net::{
     causes::with_causes,
     proxy::Proxy,
     tls::ServerTrust,
-    ws::{HeaderMap, HeaderValue, Message, WsOptions, WsStream, WsStreamError},
+    ws::{HeaderMap, HeaderValue, WsOptions, WsStream},
 };
 use gateway_proto::{
     api::{
         gateway::{Report, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
         local::ControlStatus,
     },
-    audit::heads::HeadReport,
     backoff::Backoff,
     policy::{MAX_POLICY_LEN, PolicyError},
     signed::{Assertion, Envelope},
 };
+use messages::{Outgoing, parse, push, write};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -153,7 +155,8 @@ impl<'a> Link<'a> {
     ) -> Result<std::convert::Infallible, LinkEnd> {
         // After a removal zero asks for the policy anew, whatever is on disk.
         let revision = self.authority.view().revision();
-        push(outbox, WatchRequest::Hello { revision, version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        let (version, instance) = (env!("CARGO_PKG_VERSION").to_owned(), Some(self.authority.instance()));
+        push(outbox, WatchRequest::Hello { revision, version, instance })?;
         let mut silent_at = after(self.times.silence);
         let mut heartbeat_at = after(self.times.heartbeat);
         let mut report_at = Instant::now();
@@ -186,8 +189,20 @@ impl<'a> Link<'a> {
         outbox: &mpsc::Sender<WatchRequest>,
         backoff: &mut Backoff,
     ) -> Result<(), LinkEnd> {
+        if let WatchEvent::RunsTwice(told) = &event
+            && told.is_second
+        {
+            self.authority.set_twice(told.clone());
+            return Err(LinkEnd::RunsTwice(told.clone()));
+        }
+        self.authority.take_part();
         self.heard();
         match event {
+            WatchEvent::RunsTwice(told) => {
+                tracing::warn!(from = ?told.address, "another process with this gateway's key was refused");
+                self.authority.set_twice(told);
+                Ok(())
+            }
             WatchEvent::Policy { policy } => self.accept(policy, outbox).await,
             WatchEvent::Succession { links } => {
                 let result = self.blocking(move |authority| authority.follow(&links)).await?;
@@ -321,79 +336,6 @@ impl<'a> Link<'a> {
     ) -> Result<T, LinkEnd> {
         let authority = self.authority.clone();
         Ok(tokio::task::spawn_blocking(move || work(&authority)).await?)
-    }
-}
-
-/// Reports take half of the outbox at most, so that a heartbeat, or what became of a policy, always finds room. The first of a
-/// round takes the head of the audit log along.
-struct Outgoing<'a> {
-    outbox: &'a mpsc::Sender<WatchRequest>,
-    audit: Option<HeadReport>,
-    told: Option<HeadReport>,
-}
-
-impl Outgoing<'_> {
-    fn push(&mut self, report: Report) -> bool {
-        let report = Report { audit: self.audit.clone().map(Box::new), ..report };
-        let has_room = self.outbox.capacity() > OUTBOX / 2;
-        let is_taken = has_room && self.outbox.try_send(WatchRequest::Report(report)).is_ok();
-        if is_taken && let Some(audit) = self.audit.take() {
-            self.told = Some(audit);
-        }
-        is_taken
-    }
-}
-
-async fn write(
-    mut sink: SplitSink<WsStream, Message>,
-    mut queue: mpsc::Receiver<WatchRequest>,
-    limit: Duration,
-) -> LinkEnd {
-    while let Some(request) = queue.recv().await {
-        let text = match serde_json::to_string(&request) {
-            Ok(text) => text,
-            Err(error) => {
-                tracing::error!(%error, "a message to the control plane cannot be written as JSON");
-                continue;
-            }
-        };
-        match timeout(limit, sink.send(Message::text(text))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return LinkEnd::Broken(error),
-            Err(_) => return LinkEnd::Stuck,
-        }
-    }
-    // It was all that we had to say: the control plane reads it before the end.
-    let _ = timeout(limit, sink.close()).await;
-    LinkEnd::Closed(None)
-}
-
-fn push(outbox: &mpsc::Sender<WatchRequest>, request: WatchRequest) -> Result<(), LinkEnd> {
-    outbox.try_send(request).map_err(|_| LinkEnd::Stuck)
-}
-
-/// `Ok(None)`: a sign of life without content, or content of a newer version.
-fn parse(message: Option<Result<Message, WsStreamError>>) -> Result<Option<WatchEvent>, LinkEnd> {
-    match message {
-        None => Err(LinkEnd::Closed(None)),
-        Some(Ok(Message::Close(frame))) => {
-            let reason = frame.map(|frame| frame.reason.chars().filter(|c| !c.is_control()).collect::<String>());
-            Err(LinkEnd::Closed(reason.filter(|reason| !reason.is_empty())))
-        }
-        Some(Err(error)) => Err(LinkEnd::Broken(error)),
-        Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
-            Ok(event) => Ok(Some(event)),
-            Err(error) => {
-                // The position, not the text: a policy is full of secrets.
-                tracing::warn!(
-                    line = error.line(),
-                    column = error.column(),
-                    "an unknown message from the control plane"
-                );
-                Ok(None)
-            }
-        },
-        Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gateway_net::{
     http::{self, HttpSetupError},
     secret_file::{self, SecretFileError},
+    tls::{PinMismatch, TlsPin, speaks_no_tls},
 };
 use gateway_proto::engine::{
     EngineState,
@@ -27,6 +28,8 @@ use crate::config::{EngineConfig, EngineLogin};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The engine refuses every request without this header; any value will do.
 const REQUESTED_WITH: (&str, &str) = ("X-Requested-With", "gatewayd");
+/// What every engine tells everybody.
+const VERSION: &str = "/server/version";
 /// The longest session id that is taken.
 const MAX_SESSION_ID: usize = 200;
 
@@ -45,7 +48,16 @@ pub(super) enum AskError {
         #[source]
         source: reqwest::Error,
     },
-    #[error("the engine answers {path} with HTTP status {status}")]
+    #[error(
+        "the engine at {host} answers, but with another TLS key than [engine] tls_pin says: if it got a new certificate, set tls_pin \
+         to {presented}; if not, something else answers there (pinned: {expected})"
+    )]
+    OtherKey { host: String, expected: TlsPin, presented: TlsPin },
+    #[error(
+        "what answers at {host} speaks no TLS: [engine] api names the engine's HTTPS port (https.port), not its HTTP port"
+    )]
+    NoTls { host: String },
+    #[error("the engine answers {path} with HTTP status {status}{}", hint(.path, .status))]
     Status { path: &'static str, status: u16 },
     #[error("the engine ends a new session at once")]
     NoSession,
@@ -60,9 +72,13 @@ impl AskError {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Password(_) | Self::NoPassword => true,
-            Self::Unreachable { .. } | Self::Status { .. } | Self::NoSession | Self::Answer(_) | Self::Reading(_) => {
-                false
-            }
+            Self::Unreachable { .. }
+            | Self::OtherKey { .. }
+            | Self::NoTls { .. }
+            | Self::Status { .. }
+            | Self::NoSession
+            | Self::Answer(_)
+            | Self::Reading(_) => false,
         }
     }
 
@@ -73,8 +89,22 @@ impl AskError {
             Self::Unreachable { .. } => EngineState::Down,
             // An engine that starts answers, but is not there yet.
             Self::Status { status: 503, .. } => EngineState::Down,
-            Self::Status { .. } | Self::NoSession | Self::Answer(_) | Self::Reading(_) => EngineState::NotUnderstood,
+            Self::OtherKey { .. }
+            | Self::NoTls { .. }
+            | Self::Status { .. }
+            | Self::NoSession
+            | Self::Answer(_)
+            | Self::Reading(_) => EngineState::NotUnderstood,
         }
+    }
+}
+
+/// What is wrong where the first request of all finds nothing.
+fn hint(path: &str, status: &u16) -> &'static str {
+    if path == VERSION && *status == 404 {
+        "; [engine] api is the engine's address without the /api of its paths, and with http.contextpath if it has one"
+    } else {
+        ""
     }
 }
 
@@ -119,7 +149,7 @@ impl Session {
 
     /// Asks for the version, which needs no login: is it an engine at all?
     pub(super) async fn ask_version(&mut self) -> Result<(), AskError> {
-        let path = "/server/version";
+        let path = VERSION;
         // Plain text: JSON would be refused (406).
         let response = self.send(Method::GET, path, &[], "*/*", None, None).await?;
         let text = self.body(path, response).await?;
@@ -245,7 +275,14 @@ impl Session {
     }
 
     fn unreachable(&self, source: reqwest::Error) -> AskError {
-        AskError::Unreachable { host: self.host.clone(), source: source.without_url() }
+        let host = self.host.clone();
+        if let Some(PinMismatch { expected, presented }) = PinMismatch::find_in(&source).copied() {
+            return AskError::OtherKey { host, expected, presented };
+        }
+        if speaks_no_tls(&source) {
+            return AskError::NoTls { host };
+        }
+        AskError::Unreachable { host, source: source.without_url() }
     }
 }
 
@@ -282,32 +319,4 @@ fn digest(password: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
-
-    use super::*;
-
-    fn write(path: &Path) {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
-        file.write_all(b"secret\n").unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_password_file_that_is_readable_again_is_tried_though_its_password_is_the_same() {
-        let directory = tempfile::tempdir().unwrap();
-        let password_file = directory.path().join("password");
-        let config = EngineConfig::new("https://127.0.0.1:1", None).unwrap();
-        let login = EngineLogin { user: "gateway".into(), password_file: password_file.clone() };
-        let mut session = Session::new(&config, login).unwrap();
-        write(&password_file);
-        // Nobody answers, but the password was used.
-        assert!(!session.log_in().await.unwrap_err().is_refusal());
-        assert!(!session.has_another_password());
-        std::fs::remove_file(&password_file).unwrap();
-        assert!(session.log_in().await.unwrap_err().is_refusal());
-        assert!(!session.has_another_password());
-        write(&password_file);
-        assert!(session.has_another_password());
-    }
-}
+mod tests;

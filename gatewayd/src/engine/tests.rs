@@ -133,9 +133,26 @@ async fn a_look_that_does_not_come_in_time_leaves_the_last_word_to_the_old_one()
     assert!(watch.check_owner("adt", address(6661), in_time()).await.is_err());
     let waited = begun.elapsed();
     assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(3), "{waited:?}");
-    let (begun, soon) = (Instant::now(), Duration::from_millis(500));
+    let (begun, soon) = (Instant::now(), Duration::from_millis(1_500));
     assert!(watch.check_owner("adt", address(6661), begun + soon).await.is_err());
     assert_eq!(begun.elapsed(), soon, "a stream has no more time than it may wait in all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_may_not_wait_for_a_place_is_judged_by_a_fresh_look_all_the_same() {
+    let (view, watch) = changing(EngineState::Up, taken_over(EngineChannelState::Stopped));
+    let looking = async {
+        sleep(Duration::from_millis(300)).await;
+        view.send_replace(fresh(alone(EngineChannelState::Started)));
+    };
+    let (checked, ()) = tokio::join!(watch.check_owner("adt", address(6661), Instant::now()), looking);
+    assert_eq!(checked, Ok(()), "it was changed back between two looks");
+
+    view.send_replace(fresh(taken_over(EngineChannelState::Stopped)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let begun = Instant::now();
+    assert!(watch.check_owner("adt", address(6661), begun).await.is_err());
+    assert_eq!(begun.elapsed(), Duration::from_secs(1), "and no longer than that");
 }
 
 #[tokio::test(start_paused = true)]

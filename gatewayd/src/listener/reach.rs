@@ -17,7 +17,7 @@ use super::ListenerContext;
 use crate::{
     engine_socket::EngineSocket,
     gate::Permit,
-    places::{EnginePlaces, ListenerFull, Place},
+    places::{EnginePlaces, ListenerFull, Place, TURNED_AWAY},
     traffic::{Traffic, WaitFor},
 };
 
@@ -42,6 +42,8 @@ pub(super) fn engine_refused(code: RefusalCode) -> bool {
 pub(super) enum Unreached {
     Code(RefusalCode),
     Full(ListenerFull),
+    /// There is a place, as far as we know, and the engine closes at once.
+    TurnedAway,
     /// On the heap: the task of every stream would be as large as this.
     NotOurs(Box<NotOurs>),
 }
@@ -56,21 +58,22 @@ impl Unreached {
     pub(super) fn code(&self) -> RefusalCode {
         match self {
             Self::Code(code) => *code,
-            Self::Full(_) => RefusalCode::ListenerFull,
+            Self::Full(_) | Self::TurnedAway => RefusalCode::ListenerFull,
             Self::NotOurs(_) => RefusalCode::ChannelStopped,
         }
     }
 
     pub(super) fn answer(&self) -> Vec<u8> {
         match self {
-            Self::Code(_) | Self::NotOurs(_) => Answer::Refused(self.code()).encode(),
-            Self::Full(full) => Answer::listener_full(full.most),
+            Self::Code(_) | Self::TurnedAway | Self::NotOurs(_) => Answer::Refused(self.code()).encode(),
+            Self::Full(ListenerFull(places)) => Answer::listener_full(*places),
         }
     }
 
     pub(super) fn problem(&self, engine: SocketAddr) -> String {
         let what = match self {
             Self::Full(full) => return full.to_string(),
+            Self::TurnedAway => return TURNED_AWAY.to_owned(),
             Self::NotOurs(not_ours) => return not_ours.to_string(),
             Self::Code(RefusalCode::EngineTimeout) => "does not answer",
             Self::Code(RefusalCode::EngineRefused) => "refuses the connection",
@@ -99,10 +102,8 @@ pub(super) async fn reach_engine(
     if !has_places(&permit.entry.behavior, engine, &context.places) {
         return Ok((dial(engine, context).await?, None));
     }
-    let waiting = traffic.wait(WaitFor::Place(context.places.most(engine)), deadline);
-    let peers = context.authority.view().senders_to(engine);
-    let place = context.places.take(engine, peer, peers, deadline).await.map_err(Unreached::Full)?;
-    drop(waiting);
+    let waits = |why| traffic.wait(WaitFor::Place(why), deadline);
+    let place = context.places.take(engine, peer, deadline, waits).await.map_err(Unreached::Full)?;
     loop {
         if place.was_waited_for {
             // It may have been stopped meanwhile.
@@ -113,7 +114,8 @@ pub(super) async fn reach_engine(
             return Ok((socket, Some(place)));
         }
         if Instant::now() >= deadline {
-            return Err(Unreached::Full(ListenerFull { most: context.places.most(engine) }));
+            context.engine.look_again();
+            return Err(Unreached::TurnedAway);
         }
         sleep(CLOSED_AT_ONCE).await;
     }

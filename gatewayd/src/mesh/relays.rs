@@ -153,7 +153,7 @@ impl Mesh {
             return;
         }
         let view = self.context.authority.view();
-        if let Some(policy) = &view.policy {
+        if let Some(policy) = view.policy.as_ref().filter(|_| view.takes_part()) {
             self.reconcile_relays(&policy.relays, &policy.peers);
         }
     }

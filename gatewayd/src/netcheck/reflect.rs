@@ -15,18 +15,15 @@ use gateway_proto::{
 use tokio::{net::UdpSocket, time::Instant};
 
 use crate::{
-    net_watch::way_to,
+    candidates::RESOLVE_TIMEOUT,
+    nat64::way_through,
     stun_socket::{StunSocket, resolve},
 };
 
-/// Resolving a server's name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is waited for this long, then the question is repeated.
 const RETRY: Duration = Duration::from_millis(500);
 /// Questions to a server that does not answer: with 50 % loss, one of four is answered in 94 of 100 cases.
 const TRIES: u32 = 4;
-/// Addresses asked of one server: one of each family.
-const ADDRESSES: usize = 2;
 
 /// What the servers said.
 #[derive(Debug, Default)]
@@ -42,9 +39,6 @@ pub(super) async fn reflect(servers: &[String]) -> Udp {
     let mut reflections = addresses(servers).await;
     let Ok(socket) = StunSocket::bind().await else { return Udp { reflections, ..Udp::default() } };
     let port = socket.port();
-    for entry in &mut reflections {
-        entry.source = entry.address.and_then(way_to);
-    }
     ask(&socket, &mut reflections).await;
     let answered = reflections.iter().find(|entry| entry.seen.is_some());
     let large = match answered.and_then(|entry| entry.address) {
@@ -62,17 +56,25 @@ pub(super) async fn reflect(servers: &[String]) -> Udp {
     Udp { reflections, port, hairpin, large }
 }
 
+/// One address of each family for each server. What has no route is kept where nothing has one: that a name does not resolve
+/// and that there is no way to it are two things.
 async fn addresses(servers: &[String]) -> Vec<Reflection> {
     let found = resolve(servers.iter().map(String::as_str), RESOLVE_TIMEOUT).await;
     let mut reflections = Vec::new();
     for (server, addresses) in servers.iter().zip(found) {
-        let entry = |address| Reflection { server: server.clone(), address, source: None, seen: None, rtt_ms: None };
+        let entry = |address: Option<SocketAddr>| {
+            let source = address.and_then(way_through);
+            Reflection { server: server.clone(), address, source, seen: None, rtt_ms: None }
+        };
         let of_family = |v4: bool| addresses.iter().find(|address| address.is_ipv4() == v4).copied();
-        // A family without a route is not a family that is blocked.
-        let usable = [of_family(true), of_family(false)].into_iter().flatten();
-        let usable: Vec<_> =
-            usable.filter(|address| way_to(*address).is_some()).take(ADDRESSES).map(|a| entry(Some(a))).collect();
-        if usable.is_empty() { reflections.push(entry(None)) } else { reflections.extend(usable) }
+        let entries = [of_family(true), of_family(false)].into_iter().flatten().map(|address| entry(Some(address)));
+        let (routed, unrouted): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.source.is_some());
+        // A family without a route is not a family that is blocked, while there is another one.
+        match (routed.is_empty(), unrouted.is_empty()) {
+            (false, _) => reflections.extend(routed),
+            (true, false) => reflections.extend(unrouted),
+            (true, true) => reflections.push(entry(None)),
+        }
     }
     reflections
 }
@@ -82,7 +84,7 @@ async fn ask(socket: &StunSocket, reflections: &mut [Reflection]) {
     for _ in 0..TRIES {
         let open: Vec<_> = (0..reflections.len())
             .filter(|index| reflections[*index].seen.is_none())
-            .filter_map(|index| Some((index, reflections[index].address?)))
+            .filter_map(|index| Some((index, routed(&reflections[index])?)))
             .collect();
         if open.is_empty() {
             return;
@@ -106,11 +108,16 @@ async fn ask(socket: &StunSocket, reflections: &mut [Reflection]) {
             let Ok(seen) = stun::parse_response(&packet, &transaction) else { continue };
             entry.seen = Some(normalize(seen));
             entry.rtt_ms = Some(sent_at.elapsed().as_secs_f64() * 1e3);
-            if reflections.iter().all(|entry| entry.seen.is_some() || entry.address.is_none()) {
+            if reflections.iter().all(|entry| entry.seen.is_some() || routed(entry).is_none()) {
                 return;
             }
         }
     }
+}
+
+/// Where it can be asked.
+fn routed(entry: &Reflection) -> Option<SocketAddr> {
+    entry.source.and(entry.address)
 }
 
 /// Whether a question of this length is answered.
@@ -180,6 +187,15 @@ mod tests {
         assert_eq!(udp.reflections[1].seen, None);
         assert_eq!(udp.reflections[2].address, None);
         assert_eq!((udp.large, udp.hairpin), (Some(true), None), "there is no NAT to turn packets round");
+    }
+
+    #[tokio::test]
+    async fn a_server_to_which_there_is_no_way_is_told_from_one_whose_name_does_not_resolve() {
+        // The kernel refuses to connect to the broadcast address, whatever the routes are.
+        let udp = reflect(&["255.255.255.255:3478".into(), "nonsense".into()]).await;
+        let found: Vec<_> = udp.reflections.iter().map(|entry| (entry.address.is_some(), entry.source)).collect();
+        assert_eq!(found, [(true, None), (false, None)]);
+        assert!(udp.reflections.iter().all(|entry| entry.seen.is_none()) && udp.large.is_none());
     }
 
     #[tokio::test]

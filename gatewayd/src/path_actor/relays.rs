@@ -1,13 +1,15 @@
 //! The relay links that carry what goes to the peer: the choice is [`RelayChoice`](gateway_proto::relay::RelayChoice)'s, told
-//! here of links, silence and answers.
+//! here of links, silence and answers, and of how much goes over relays at all.
 
-use std::time::Instant;
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use gateway_proto::{
     id::RelayId,
-    path::Selected,
-    relay::{Choice, Seen},
+    path::{Carried, Selected},
+    relay::{Choice, LossVerdict, Seen, Share},
 };
+
+use tracing::info;
 
 use super::PathActor;
 use crate::relay_link::LinkHandle;
@@ -22,8 +24,6 @@ pub(super) struct Relays {
     pub(super) choice: Choice,
     /// When it is to be made anew although nothing happens.
     pub(super) choose_at: Option<Instant>,
-    /// Since when nothing goes to the peer directly.
-    pub(super) relayed_since: Option<Instant>,
 }
 
 impl PathActor {
@@ -31,9 +31,11 @@ impl PathActor {
     pub(super) fn choose_relays(&mut self) {
         let (links, now) = (self.context.links.borrow().clone(), Instant::now());
         let seen: Vec<_> = links.iter().filter_map(|(relay, link)| see(*relay, link)).collect();
-        let (answered_at, has_tunnel) = (self.answered_at(), self.peer.tunnel.borrow().is_some());
+        let (answered_at, has_tunnel) = (self.peer.proof.answered_at(), self.peer.tunnel.borrow().is_some());
+        let share = self.share();
         let (choice, choose_at) = self.arrivals.with(|choice| {
             choice.set_tunnel(has_tunnel, now);
+            choice.set_share(share, now);
             (choice.choose(&seen, answered_at, now), choice.poll_timeout(now))
         });
         let handle = |wanted: RelayId| links.iter().find(|(relay, _)| *relay == wanted).cloned();
@@ -72,9 +74,32 @@ impl PathActor {
     /// What went to the peer has no answer: the relay, or the peer's way to it, may be gone.
     pub(super) fn miss_answer(&mut self) {
         self.ask_relay();
-        let (answered_at, now) = (self.answered_at(), Instant::now());
-        self.arrivals.with(|choice| choice.in_vain(answered_at, now));
+        let (answered_at, share, now) = (self.peer.proof.answered_at(), self.share(), Instant::now());
+        self.arrivals.with(|choice| {
+            choice.set_share(share, now);
+            choice.in_vain(answered_at, now);
+        });
         self.choose_relays();
+    }
+
+    /// What the tunnel counts of what it sent, if everything goes over a relay: one that loses much is left.
+    pub(super) fn weigh_relay(&mut self, carried: Carried, now: Instant) {
+        if self.agent.selected() != Selected::Relayed {
+            return;
+        }
+        match self.arrivals.with(|choice| choice.carried(carried, now)) {
+            LossVerdict::Bearable => {}
+            LossVerdict::BlamesUdp => {
+                if let Some((_, link)) = &self.relays.link {
+                    link.blame_udp();
+                }
+            }
+            LossVerdict::BlamesRelay { relay, percent } => {
+                info!(peer = %self.peer.key.short(), %relay, percent, "too much of what goes over the relay is lost");
+                self.context.socket.counters().lossy_relays.fetch_add(1, Relaxed);
+                self.choose_relays();
+            }
+        }
     }
 
     /// Asks the relay for a sign of life, if everything goes over it.
@@ -84,10 +109,13 @@ impl PathActor {
         }
     }
 
-    /// When the peer answered last, end to end, if everything went over relays then.
-    fn answered_at(&self) -> Option<Instant> {
-        let since = self.relays.relayed_since?;
-        self.peer.proof.answered_at().filter(|at| *at >= since)
+    /// How much of what goes to the peer goes over relays.
+    fn share(&self) -> Share {
+        match self.agent.selected() {
+            Selected::Direct { duplicate: false, .. } => Share::Nothing,
+            Selected::Direct { duplicate: true, .. } => Share::Copies,
+            Selected::None | Selected::Relayed => Share::Everything,
+        }
     }
 }
 
@@ -95,6 +123,12 @@ impl PathActor {
 fn see(relay: RelayId, link: &LinkHandle) -> Option<Seen> {
     let state = link.state();
     let state = state.borrow();
-    let seen = Seen { relay, standing: state.standing, restarting: state.restarting, falls: state.carrier_falls };
+    let seen = Seen {
+        relay,
+        standing: state.standing,
+        restarting: state.restarting,
+        falls: state.carrier_falls,
+        drops: state.limit.map(|limit| limit.percent),
+    };
     state.attached.then_some(seen)
 }

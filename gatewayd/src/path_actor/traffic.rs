@@ -46,6 +46,13 @@ impl PathActor {
         }
     }
 
+    /// The agent hears how large the tunnel's packets are: what it decides next depends on it.
+    pub(super) fn measure_tunnel(&mut self) {
+        let tunnel = self.peer.tunnel.borrow();
+        let size = tunnel.as_ref().map_or(0, |tunnel| tunnel.connection().stats().path.current_mtu);
+        self.agent.set_datagram_size(size.into());
+    }
+
     /// Looks.
     pub(super) fn watch_traffic(&mut self) {
         self.peer.look_for_rest();
@@ -69,7 +76,10 @@ impl PathActor {
         }
         let (now, sent) = (Instant::now(), sent.saturating_sub(former.sent));
         let (lost, lost_bytes) = (lost.saturating_sub(former.lost), lost_bytes.saturating_sub(former.lost_bytes));
-        self.agent.handle_traffic(Carried { sent, lost, lost_bytes }, now);
+        let carried = Carried { sent, lost, lost_bytes };
+        self.agent.set_datagram_size(stats.path.current_mtu.into());
+        self.agent.handle_traffic(carried, stats.path.rtt, now);
+        self.weigh_relay(carried, now);
         // Packets go out and nothing comes back: the next heartbeat would ask the same, but later.
         if sent > 0 && received == former.received {
             self.agent.check(now);

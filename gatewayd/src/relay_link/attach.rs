@@ -5,11 +5,12 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
     tls::{ServerTrust, TlsPin},
-    ws::{self, HeaderMap, Message, WsOptions},
+    ws::{self, HeaderMap, HeaderValue, Message, WsOptions},
 };
 use gateway_proto::{
     policy::RelayEntry,
     relay::{ClientFrame, MAX_FRAME, PATH, RelayFrame, SUB_PROTOCOL, Standing, VERSION, sign_admission},
+    twice::INSTANCE_HEADER,
 };
 use tokio::{
     sync::watch,
@@ -33,6 +34,10 @@ pub(super) async fn attach(relay: &RelayEntry, context: &LinkContext) -> Result<
 /// A connection on which nothing was said yet, and the token to show.
 async fn connect(relay: &RelayEntry, context: &LinkContext) -> Result<(Stream, String), LinkError> {
     let token = context.authority.relay_token().borrow().clone().ok_or(LinkError::NoToken)?;
+    let mut headers = HeaderMap::new();
+    if let Ok(instance) = HeaderValue::try_from(context.authority.instance().to_string()) {
+        headers.insert(INSTANCE_HEADER, instance);
+    }
     let options = WsOptions {
         url: relay.url.parse().map_err(|_| LinkError::Entry("its URL"))?,
         trust: match &relay.tls_pin {
@@ -41,7 +46,7 @@ async fn connect(relay: &RelayEntry, context: &LinkContext) -> Result<(Stream, S
         },
         proxy: context.proxy.clone(),
         protocol: SUB_PROTOCOL,
-        headers: HeaderMap::new(),
+        headers,
         max_message: MAX_FRAME,
     };
     if options.url.path() != PATH {

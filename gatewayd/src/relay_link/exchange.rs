@@ -9,13 +9,13 @@ use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use gateway_net::ws::{Bytes, Message};
 use gateway_proto::{
     policy::RelayEntry,
-    relay::{ClientFrame, Doubt, RelayFrame},
+    relay::{ClientFrame, Doubt, Limit, RelayFrame},
 };
 use tokio::{
     sync::{mpsc, watch},
     time::timeout_at,
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{CHANGE_PATIENCE, LinkContext, LinkError, LinkState, SILENCE_LIMIT, Stream};
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// Frames written between two flushes.
 const FLUSH_BATCH: usize = 32;
+/// A limit is told every five to ten seconds while it is reached.
+const LIMIT_MEMORY: Duration = Duration::from_secs(15);
 /// Our own ping: keeps the NAT binding of the TCP connection and measures the round trip.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,7 @@ impl Receiver<'_> {
         let mut network = self.context.network.clone();
         network.mark_unchanged();
         let mut answer_by: Option<tokio::time::Instant> = None;
+        let mut limited_until = None;
         let mut doubt = Doubt::default();
         let mut heard = tokio::time::Instant::now();
         loop {
@@ -65,6 +68,11 @@ impl Receiver<'_> {
                     if doubt.handle_timeout(Instant::now()) {
                         self.tell(&doubt);
                     }
+                    continue;
+                }
+                () = until(limited_until) => {
+                    limited_until = None;
+                    self.limit(None);
                     continue;
                 }
                 Ok(()) = self.asked.changed() => {
@@ -112,9 +120,11 @@ impl Receiver<'_> {
                 }
                 Ok(RelayFrame::Pong(bytes)) => {
                     answer_by = None;
-                    let sent = Duration::from_micros(u64::from_be_bytes(bytes));
-                    let rtt = self.started.elapsed().checked_sub(sent);
-                    self.state.send_modify(|s| s.rtt = rtt);
+                    if !self.leg.link_answered(bytes, Instant::now()) {
+                        let sent = Duration::from_micros(u64::from_be_bytes(bytes));
+                        let rtt = self.started.elapsed().checked_sub(sent);
+                        self.state.send_modify(|s| s.rtt = rtt);
+                    }
                 }
                 Ok(RelayFrame::Restarting { reconnect_after_ms }) => {
                     info!(reconnect_after_ms, "the relay announces a restart");
@@ -131,8 +141,26 @@ impl Receiver<'_> {
                     }
                 }
                 Ok(RelayFrame::SlotBound(slot)) => self.leg.slot_bound(slot),
+                Ok(RelayFrame::LimitReached(limit)) => {
+                    limited_until = Some(Instant::now() + LIMIT_MEMORY);
+                    self.limit(Some(limit));
+                }
                 Ok(RelayFrame::Challenge { .. } | RelayFrame::Admitted { .. }) | Err(_) => {}
             }
+        }
+    }
+
+    /// Another relay is better while this one drops much.
+    fn limit(&self, limit: Option<Limit>) {
+        let former = self.state.borrow().limit;
+        self.state.send_modify(|state| state.limit = limit);
+        match limit {
+            Some(limit) if former.is_none() => warn!(relay = %self.relay.id, "{limit}"),
+            Some(_) => {}
+            None => info!(relay = %self.relay.id, "the relay does not say any more that a limit is reached"),
+        }
+        if former.is_some() != limit.is_some() {
+            self.context.changed();
         }
     }
 

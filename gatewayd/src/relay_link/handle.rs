@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gateway_proto::relay::{ClientFrame, RelayAddress, Standing, udp::CarrierReason};
+use gateway_proto::relay::{ClientFrame, Limit, RelayAddress, Standing, udp::CarrierReason};
 use tokio::sync::{mpsc, watch};
 
 use crate::relay_udp::{OverUdp, UdpLeg};
@@ -25,6 +25,8 @@ pub struct LinkState {
     pub rtt: Option<Duration>,
     /// How often UDP to the relay stopped passing on this attachment, or another connection took the place of a silent one.
     pub carrier_falls: u64,
+    /// The relay drops much of what it is given, because this limit is reached.
+    pub limit: Option<Limit>,
     /// Why it is not attached, in words.
     pub problem: Option<String>,
 }
@@ -43,6 +45,11 @@ impl LinkHandle {
     /// Asks the relay for a sign of life, because what went over it stays unanswered; what comes of it stands in the state.
     pub fn ask(&self) {
         ask(&self.asked);
+    }
+
+    /// The tunnel to a peer counts losses of what goes over this link: UDP to the relay may be the reason.
+    pub fn blame_udp(&self) {
+        self.leg.blame(Instant::now());
     }
 
     /// A sender of datagrams to one peer over this link.

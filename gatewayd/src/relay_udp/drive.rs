@@ -1,11 +1,13 @@
 //! What keeps a leg going: its timers, its pings, and where the relay is.
 //!
-//! The address at which the WebSocket reached the relay comes first, then those of its family, for they are known to work; a
-//! try that brings nothing moves on to the next. An offer whose addresses are not known or of no use is kept, and they are
-//! looked up again.
+//! The address at which the WebSocket reached the relay is known to work, so it is tried at once, before a name server has answered; then
+//! those of its family; a try that brings nothing moves on to the next. An offer whose addresses are not known or of no use is
+//! kept, and they are looked up again.
 
 use std::{
+    future::pending,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,11 +56,44 @@ impl Drop for Attachment<'_> {
     }
 }
 
-/// An offer without a usable address, so far.
-struct Unresolved {
+/// Looks up where the relay of an offer is.
+struct LookUp {
     offer: Offer,
-    again_at: Instant,
     pauses: Backoff,
+    again_at: Instant,
+    /// Under way.
+    resolving: Option<Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>>,
+}
+
+impl LookUp {
+    /// Begins at once.
+    fn new(offer: Offer, now: Instant) -> Self {
+        let resolving = Some(resolve(offer.address.clone()));
+        Self { offer, pauses: Backoff::new(LOOK_UPS.0, LOOK_UPS.1), again_at: now, resolving }
+    }
+
+    /// What the name servers say, none without an answer. Cancel-safe: whoever asks again goes on waiting for the same.
+    async fn answered(&mut self) -> Vec<SocketAddr> {
+        if self.resolving.is_none() {
+            until(Some(self.again_at)).await;
+        }
+        let found = self.resolving.get_or_insert_with(|| resolve(self.offer.address.clone())).await;
+        self.resolving = None;
+        found
+    }
+
+    /// Nothing of use came of it.
+    fn again(mut self, now: Instant) -> Self {
+        self.again_at = now + self.pauses.next_delay(u32::from_be_bytes(gateway_net::entropy::random()));
+        self
+    }
+}
+
+fn resolve(address: String) -> Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>> {
+    Box::pin(async move {
+        let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(address)).await;
+        resolved.ok().and_then(Result::ok).into_iter().flatten().collect()
+    })
 }
 
 /// Keeps a leg going for one attachment, whose WebSocket goes to `websocket`: never ends by itself. Frames for the relay go to `frames`; `fell` is
@@ -72,7 +107,7 @@ pub(crate) async fn drive(
     fell: impl Fn(),
 ) {
     let attachment = Attachment { leg, legs: socket.legs().clone(), websocket };
-    let mut unresolved: Option<Unresolved> = None;
+    let mut looked_up: Option<LookUp> = None;
     loop {
         let work = leg.work(Instant::now());
         if work.fell {
@@ -86,47 +121,72 @@ pub(crate) async fn drive(
         for frame in work.frames {
             // The writer of the link has ended: the attachment does too.
             if frames.send(frame).await.is_err() {
-                return std::future::pending().await;
+                return pending().await;
             }
         }
-        let due = [work.due, unresolved.as_ref().map(|waiting| waiting.again_at)].into_iter().flatten().min();
-        let (offer, pauses) = tokio::select! {
-            Some(offer) = offers.recv() => (offer, Backoff::new(LOOK_UPS.0, LOOK_UPS.1)),
-            () = leg.wake.notified() => continue,
-            () = until(due) => match unresolved.take_if(|waiting| waiting.again_at <= Instant::now()) {
-                Some(waiting) => (waiting.offer, waiting.pauses),
-                None => continue,
-            },
-        };
-        unresolved = take(&attachment, socket, offer, pauses).await;
+        tokio::select! {
+            Some(offer) = offers.recv() => looked_up = Some(attachment.begin(socket, offer, Instant::now())),
+            () = leg.wake.notified() => {}
+            () = until(work.due) => {}
+            found = answered(&mut looked_up) => {
+                looked_up = looked_up.and_then(|asked| attachment.take(socket, asked, found, Instant::now()));
+            }
+        }
     }
 }
 
-/// Begins the session that is offered; gives the offer back where no address is usable.
-async fn take(
-    attachment: &Attachment<'_>,
-    socket: &TunnelSocket,
-    offer: Offer,
-    mut pauses: Backoff,
-) -> Option<Unresolved> {
-    // Whether or not there is a new one: nothing is sent or taken there any more.
-    attachment.end(CarrierReason::NotOffered);
-    let resolved = timeout(RESOLVE_TIMEOUT, lookup_host(&offer.address)).await;
-    let found = resolved.ok().and_then(Result::ok).into_iter().flatten();
-    let mut remotes = in_order(found, attachment.websocket, offer.port);
-    remotes.retain(|address| socket.reaches(address));
-    remotes.truncate(MAX_ADDRESSES);
-    if remotes.is_empty() {
-        debug!(relay = %attachment.leg.relay(), "the relay's UDP address is not usable");
-        attachment.end(CarrierReason::NoAddress);
-        let pause = pauses.next_delay(u32::from_be_bytes(gateway_net::entropy::random()));
-        return Some(Unresolved { offer, again_at: Instant::now() + pause, pauses });
+/// What the name servers say, if they are asked.
+async fn answered(looked_up: &mut Option<LookUp>) -> Vec<SocketAddr> {
+    match looked_up {
+        Some(looked_up) => looked_up.answered().await,
+        None => pending().await,
     }
-    attachment.leg.start(&offer, &remotes, Instant::now());
-    for remote in remotes {
-        attachment.legs.insert(remote, attachment.leg.clone());
+}
+
+impl Attachment<'_> {
+    /// Takes an offer: whatever there was ends, and where the relay is known already the new session begins.
+    fn begin(&self, socket: &TunnelSocket, offer: Offer, now: Instant) -> LookUp {
+        self.end(CarrierReason::Trying);
+        let known = self.usable(socket, Vec::new(), offer.port);
+        if !known.is_empty() {
+            self.start(&offer, known, now);
+        }
+        LookUp::new(offer, now)
     }
-    None
+
+    /// Takes what the name servers found: more addresses for the session, or the first. Gives back what is to be looked up again, for
+    /// there is none.
+    fn take(&self, socket: &TunnelSocket, asked: LookUp, found: Vec<SocketAddr>, now: Instant) -> Option<LookUp> {
+        let remotes = self.usable(socket, found, asked.offer.port);
+        if self.leg.has_session() {
+            for remote in self.leg.reach_also(remotes) {
+                self.legs.insert(remote, self.leg.clone());
+            }
+            return None;
+        }
+        if remotes.is_empty() {
+            debug!(relay = %self.leg.relay(), "the relay's UDP address is not usable");
+            self.end(CarrierReason::NoAddress);
+            return Some(asked.again(now));
+        }
+        self.start(&asked.offer, remotes, now);
+        None
+    }
+
+    fn start(&self, offer: &Offer, remotes: Vec<SocketAddr>, now: Instant) {
+        self.leg.start(offer, &remotes, now);
+        for remote in remotes {
+            self.legs.insert(remote, self.leg.clone());
+        }
+    }
+
+    /// Those to try, in this order, a few.
+    fn usable(&self, socket: &TunnelSocket, found: Vec<SocketAddr>, port: u16) -> Vec<SocketAddr> {
+        let mut remotes = in_order(found.into_iter(), self.websocket, port);
+        remotes.retain(|address| socket.reaches(address));
+        remotes.truncate(MAX_ADDRESSES);
+        remotes
+    }
 }
 
 /// The addresses to try: the one the WebSocket goes to, then those of its family, else in the resolver's order, none twice.
@@ -145,53 +205,4 @@ fn in_order(found: impl Iterator<Item = SocketAddr>, websocket: Option<WebSocket
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_proto::{id::RelayId, relay::udp::UdpSecret};
-
-    use super::*;
-    use crate::path_actor::SessionIndex;
-
-    #[tokio::test]
-    async fn an_offer_whose_address_does_not_resolve_leaves_nothing_of_the_former_one_and_is_tried_again() {
-        let leg = Arc::new(UdpLeg::of(RelayId::from_bytes([1; 16])));
-        let former: SocketAddr = "192.0.2.1:3478".parse().unwrap();
-        let bind = ["127.0.0.1:0".parse::<SocketAddr>().unwrap()];
-        let (socket, _) = TunnelSocket::bind(bind.into_iter(), Arc::default(), SessionIndex::default()).unwrap();
-        let offer = Offer { session: 1, secret: UdpSecret::from_bytes([7; 32]), address: String::new(), port: 3478 };
-        leg.start(&offer, &[former], Instant::now());
-        let attachment = Attachment { leg: &leg, legs: socket.legs().clone(), websocket: None };
-        attachment.legs.insert(former, leg.clone());
-        let (begun, pauses) = (Instant::now(), Backoff::new(LOOK_UPS.0, LOOK_UPS.1));
-        let waiting = take(&attachment, &socket, offer, pauses).await.unwrap();
-        assert!(attachment.legs.find(&former).is_none());
-        assert_eq!(leg.reason(), CarrierReason::NoAddress);
-        assert!(waiting.again_at > begun);
-        let answered = Offer { address: "127.0.0.1:3478".into(), ..waiting.offer };
-        assert!(take(&attachment, &socket, answered, waiting.pauses).await.is_none());
-        assert!(attachment.legs.find(&"127.0.0.1:3478".parse().unwrap()).is_some());
-        assert_eq!(leg.reason(), CarrierReason::Trying);
-    }
-
-    #[test]
-    fn the_address_of_the_websocket_comes_first_then_its_family_and_none_twice() {
-        let found = ["[2001:db8::1]:3478", "192.0.2.1:3478", "[2001:db8::1]:3478", "192.0.2.2:3478"];
-        let found = found.map(|text| text.parse::<SocketAddr>().unwrap());
-        let [six, one, _, two] = found;
-        let order = |ip: &str, is_relay| {
-            let end = WebSocketEnd { ip: ip.parse().unwrap(), is_relay };
-            in_order(found.into_iter(), Some(end), 3478)
-        };
-        assert_eq!(in_order(found.into_iter(), None, 3478), [six, one, two]);
-        assert_eq!(order("192.0.2.2", true), [two, one, six]);
-        assert_eq!(order("::ffff:192.0.2.2", true), [two, one, six], "written in another way");
-        assert_eq!(order("198.51.100.7", false), [one, two, six], "a proxy's own address is no relay's");
-        assert_eq!(order("2001:db8::9", false), [six, one, two]);
-    }
-
-    #[test]
-    fn without_an_answer_of_the_name_servers_the_relay_is_where_the_websocket_reached_it() {
-        let end = |is_relay| Some(WebSocketEnd { ip: IpAddr::from([192, 0, 2, 7]), is_relay });
-        assert_eq!(in_order(std::iter::empty(), end(true), 3478), ["192.0.2.7:3478".parse().unwrap()]);
-        assert!(in_order(std::iter::empty(), end(false), 3478).is_empty());
-    }
-}
+mod tests;

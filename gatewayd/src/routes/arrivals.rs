@@ -111,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn packets_that_come_another_way_wake_the_actor_once_a_second() {
         let (arrivals, start) = (Arrivals::new(true), Instant::now());
-        let link = Seen { relay: RELAYS[0], standing: Standing::Sound, restarting: false, falls: 0 };
+        let link = Seen { relay: RELAYS[0], standing: Standing::Sound, restarting: false, falls: 0, drops: None };
         arrivals.with(|choice| choice.choose(&[link], None, start));
         let mut woken = 0;
         for step in 0..1_000_u32 {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use gateway_net::nat64;
 use gateway_proto::{
     id::RelayId,
     path::{PacketClass, classify, normalize},
@@ -64,15 +65,17 @@ impl TunnelSocket {
     /// Rewrites one received batch: what is QUIC of a known peer stays, under that peer's made-up address; the rest is
     /// taken out (probes and STUN go to the path agents, strangers are counted).
     pub(super) fn sort(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
-        let from = normalize(meta.addr);
+        let outer = normalize(meta.addr);
+        // Everything above knows an IPv4 host by its own address. What was met before the NAT64 was known has that of the translator.
+        let from = nat64::plain(outer);
         meta.dst_ip = None;
         let stride = meta.stride.max(1);
         if buffer.first().is_some_and(|first| is_relayed(*first))
-            && let Some(leg) = self.legs.find(&from)
+            && let Some(leg) = self.legs.find(&from).or_else(|| self.legs.find(&outer))
         {
             return self.unpack(&leg, from, buffer, meta);
         }
-        let owner = self.routes.owner(&from);
+        let owner = self.routes.owner(&from).or_else(|| self.routes.owner(&outer));
         let mut kept = 0;
         let mut at = 0;
         while at < meta.len {
@@ -200,16 +203,47 @@ impl Injector {
 mod tests {
     use gateway_proto::{
         identity::GatewayKey,
+        nat64::{Nat64, Nat64Prefix},
         relay::{Seen, Standing},
+        stun,
     };
 
     use super::*;
-    use crate::path_actor::SessionIndex;
+    use crate::{path_actor::SessionIndex, routes::peer_address};
 
     const HOME: RelayId = RelayId::from_bytes([1; 16]);
     const OTHER: RelayId = RelayId::from_bytes([2; 16]);
     /// The first byte of a short header, and some more.
     const QUIC: &[u8] = &[0x41; 32];
+
+    #[tokio::test]
+    async fn what_comes_through_a_nat64_is_known_by_its_ipv4_address() {
+        let (routes, key) = (Arc::new(Routes::default()), GatewayKey::from_seed(&[1; 32]).public());
+        let bind = ["127.0.0.1:0".parse().unwrap()];
+        let (socket, mut probes) =
+            TunnelSocket::bind(bind.into_iter(), routes.clone(), SessionIndex::default()).unwrap();
+        let _arrivals = routes.meet(key, true);
+        let inner: SocketAddr = "198.51.100.7:4000".parse().unwrap();
+        let outer: SocketAddr = "[2001:db8:6464::c633:6407]:4000".parse().unwrap();
+        let take = |packet: &[u8]| {
+            let (mut buffer, len) = (packet.to_vec(), packet.len());
+            let mut meta = RecvMeta { addr: outer, len, stride: len, ecn: None, dst_ip: None };
+            socket.sort(&mut buffer, &mut meta);
+            (meta.len == len).then_some(meta.addr)
+        };
+        let peer = Some(peer_address(&key.into()));
+        routes.admit(outer, key);
+        nat64::set(Nat64::new(Nat64Prefix::new("2001:db8:6464::".parse().unwrap(), 96)));
+        assert_eq!(take(QUIC), peer, "it was met before the prefix was known");
+        routes.dismiss(outer, key);
+        assert_eq!(take(QUIC), None, "a stranger");
+        routes.admit(inner, key);
+        assert_eq!(take(QUIC), peer);
+        assert_eq!(take(&stun::binding_response(&[1; 12], inner)), None);
+        assert_eq!(probes.try_recv().unwrap().from, inner);
+        nat64::set(Nat64::default());
+        assert_eq!(take(QUIC), None, "on a network without one it is another host");
+    }
 
     #[tokio::test]
     async fn what_is_no_quic_says_nothing_of_where_a_peer_is_heard() {
@@ -218,7 +252,13 @@ mod tests {
         let (socket, _probes) = TunnelSocket::bind(bind.into_iter(), routes.clone(), SessionIndex::default()).unwrap();
         let key = GatewayKey::from_seed(&[1; 32]).public();
         let arrivals = routes.meet(key, true);
-        let links = [HOME, OTHER].map(|relay| Seen { relay, standing: Standing::Sound, restarting: false, falls: 0 });
+        let links = [HOME, OTHER].map(|relay| Seen {
+            relay,
+            standing: Standing::Sound,
+            restarting: false,
+            falls: 0,
+            drops: None,
+        });
         let spare = || arrivals.with(|choice| choice.choose(&links, None, now)).spare;
         let injector = socket.injector();
         let arrives = |relay, packet| injector.relayed(relay, &key.into(), 0, Bytes::from_static(packet), now);

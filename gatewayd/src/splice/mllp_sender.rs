@@ -33,7 +33,8 @@ pub(super) struct MllpSender<'a> {
 
 #[derive(Debug, Default)]
 struct State {
-    engine_finished: bool,
+    last_sent: Option<Instant>,
+    engine_finished: Option<Instant>,
     partner_finished: bool,
     last_answer: Option<Instant>,
 }
@@ -49,7 +50,9 @@ impl<'a> MllpSender<'a> {
 
     /// Bytes from our engine; an error when nobody is there for them.
     pub(super) fn engine_sends(&self) -> Result<(), SpliceError> {
-        if self.lock().partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
+        let mut state = self.lock();
+        state.last_sent = Some(Instant::now());
+        if state.partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
     }
 
     /// Bytes from the partner.
@@ -59,7 +62,7 @@ impl<'a> MllpSender<'a> {
 
     /// Our engine sends no more.
     pub(super) fn engine_finished(&self) {
-        self.lock().engine_finished = true;
+        self.lock().engine_finished = Some(Instant::now());
         self.engine_finished.notify_one();
         self.half_open.notify_one();
     }
@@ -81,19 +84,28 @@ impl<'a> MllpSender<'a> {
     /// The partner sends no more: a clean end if everything is acknowledged and the engine closes too.
     pub(super) async fn partner_finished(&self) -> Result<(), SpliceError> {
         if !self.observer.may_end_cleanly() {
-            return Err(SpliceError::Unacknowledged);
+            return Err(self.unacknowledged());
         }
         let engine_finished = {
             let mut state = self.lock();
             state.partner_finished = true;
             state.engine_finished
         };
-        if engine_finished {
+        if engine_finished.is_some() {
             return Ok(());
         }
         tokio::select! {
             () = self.engine_finished.notified() => Ok(()),
             () = sleep(CLOSE_GRACE) => Err(SpliceError::PartnerClosed),
+        }
+    }
+
+    /// Whoever closed first is the cause: the partner that does not acknowledge, or our engine that waits no longer for it.
+    fn unacknowledged(&self) -> SpliceError {
+        let state = self.lock();
+        match (state.last_sent, state.engine_finished) {
+            (Some(sent), Some(finished)) => SpliceError::EngineGaveUp(finished.saturating_duration_since(sent)),
+            (_, _) => SpliceError::Unacknowledged,
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn counts(traffic: &Traffic, protocol: Protocol) -> Option<EndCounts>
         other: counts.other_answers,
         outstanding: counts.outstanding,
         unacknowledged: counts.unacknowledged,
+        repeated: counts.duplicates + counts.retries,
     })
 }
 
@@ -160,4 +161,53 @@ fn answer_times(latency: &Latency) -> Option<AnswerTimes> {
 
 fn minutes(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs() / 60 * 60)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_proto::{
+        balance::{Balance, BalanceTimes, Difference, Tally},
+        mllp::End,
+    };
+
+    use super::*;
+
+    const MESSAGE: &[u8] = b"\x0bMSH|^~\\&|A|B|C|D|1||ADT^A01|ID\r\x1c\r";
+    const ACCEPTED: &[u8] = b"\x0bMSH|^~\\&|C|D|A|B|2||ACK|R\rMSA|AA|ID\r\x1c\r";
+
+    /// An end sees these bytes of a message, an answer to it perhaps, and something at the partner's side ends the stream.
+    fn stream(traffic: &Traffic, message: &[u8], answer: &[u8]) {
+        let book = traffic.book(Protocol::Mllp);
+        let mut book = book.lock().unwrap();
+        let mut exchange = book.begin(true);
+        book.asked(&mut exchange, message, Instant::now());
+        book.answered(&mut exchange, answer, Instant::now());
+        book.end(exchange, End::Otherwise);
+    }
+
+    #[test]
+    fn a_message_that_the_receiving_engine_cut_and_acknowledged_when_it_came_again_is_proved_delivered() {
+        let (sender, listener) = (Traffic::default(), Traffic::default());
+        // The sender's gateway has taken it all when the listener's engine ends its connection.
+        stream(&sender, MESSAGE, b"");
+        stream(&listener, &MESSAGE[..12], b"");
+        let repeated = |traffic: &Traffic| counts(traffic, Protocol::Mllp).map(|c| (c.messages, c.repeated));
+        assert_eq!((repeated(&sender), repeated(&listener)), (Some((1, 0)), Some((0, 0))));
+        for end in [&sender, &listener] {
+            stream(end, MESSAGE, ACCEPTED);
+        }
+        assert_eq!((repeated(&sender), repeated(&listener)), (Some((2, 1)), Some((1, 0))));
+
+        let (mut tallies, mut balance) = ([Tally::default(), Tally::default()], Balance::default());
+        let times = BalanceTimes { grace: 10, lasting: 60, settled: 900 };
+        for minute in 1..10 {
+            for (tally, end) in tallies.iter_mut().zip([&sender, &listener]) {
+                tally.report(&[counts(end, Protocol::Mllp).unwrap()], minute * 60);
+                tally.confirm(minute * 60);
+            }
+            let [sender, listener] = &tallies;
+            assert_eq!(balance.handle_tallies(sender, listener, minute * 60, &times), None);
+        }
+        assert_eq!(balance.explained(), Difference { messages: 1, answers: 0 });
+    }
 }

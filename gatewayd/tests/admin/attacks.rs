@@ -2,10 +2,7 @@
 
 use gateway_proto::{admin::operation::Class, policy::ConnectionKind};
 
-use crate::{
-    FORM, XML,
-    world::{Client, Terms, World},
-};
+use crate::{FORM, XML, client::Client, site::Terms, world::World};
 
 /// A call that changes the engine, in every spelling that got past a filter somewhere.
 const SPELLINGS: [&str; 44] = [

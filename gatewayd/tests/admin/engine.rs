@@ -38,7 +38,8 @@ pub(crate) struct Engine {
 #[derive(Debug, Default)]
 struct Shared {
     seen: Mutex<Vec<Seen>>,
-    sessions: Mutex<BTreeSet<String>>,
+    /// Where each is good, and its cookie: the engine keeps the sessions of each API by themselves.
+    sessions: Mutex<BTreeSet<(String, String)>>,
     /// `GET /system/stats` answers half, and the rest after this.
     go_on: Notify,
     /// What `GET /users/current` answers instead of the truth.
@@ -111,8 +112,9 @@ impl Shared {
 
     fn answer(&self, seen: &Seen) -> Vec<u8> {
         let by_password = seen.head.to_ascii_lowercase().contains("authorization: basic ywrtaw46z29vza==");
-        let signed_in =
-            || by_password || self.sessions.lock().unwrap().iter().any(|cookie| seen.head.contains(cookie.as_str()));
+        let api = api_of(&seen.path);
+        let shows = |(at, cookie): &(String, String)| at == api && seen.head.contains(cookie.as_str());
+        let signed_in = || by_password || self.sessions.lock().unwrap().iter().any(shows);
         let whole = |status: &str, fields: &str, body: &str| {
             format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
         };
@@ -123,7 +125,7 @@ impl Shared {
                 let mut sessions = self.sessions.lock().unwrap();
                 let cookie = format!("JSESSIONID=node{}", sessions.len());
                 let fields = format!("Set-Cookie: {cookie}; Path=/api; Secure\r\nContent-Type: application/json\r\n");
-                sessions.insert(cookie);
+                sessions.insert((api.to_owned(), cookie));
                 whole("200 OK", &fields, "{}")
             }
             "_login" => whole("401 Unauthorized", "", "{}"),
@@ -194,6 +196,11 @@ async fn read_request(stream: &mut TlsStream<TcpStream>, buffer: &mut Vec<u8>) -
     let path = as_the_engine_reads(target);
     let class = class_of(&method, &path);
     Some(Seen { method, path, class, head, body })
+}
+
+/// The API that a path is below.
+fn api_of(path: &str) -> &str {
+    if path.starts_with("/api/4.5.2/") { "/api/4.5.2" } else { "/api" }
 }
 
 /// The path of a target as the engine takes it.

@@ -1,9 +1,8 @@
 //! What a read-only partner must not learn, where an answer or a form is not what it says it is.
 
-use crate::{
-    FORM,
-    world::{Terms, World},
-};
+use gateway_proto::policy::{AdminScope, ConnectionKind};
+
+use crate::{FORM, XML, site::Terms, world::World};
 
 #[tokio::test]
 async fn an_answer_in_which_secrets_cannot_be_masked_is_refused_as_a_whole() {
@@ -60,4 +59,43 @@ async fn the_account_of_a_sign_in_is_the_same_for_every_reader_of_its_form() {
     let plain = format!("{FORM}; charset=UTF-8");
     let login = world.client().await.post("/api/users/_login", "", &plain, "username=admin&password=good").await;
     assert_eq!(login.status(), 200);
+}
+
+#[tokio::test]
+async fn a_session_of_one_api_lets_no_body_pass_to_another_one() {
+    let world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    let cookie = client.sign_in().await;
+    assert_eq!(client.post("/api/channels/_getSummary", &cookie, XML, "<map/>").await.status(), 200);
+    world.engine.forget();
+    let refused = client.post("/api/4.5.2/channels/_getSummary", &cookie, XML, "<evil/>").await;
+    assert_eq!(refused.line, "HTTP/1.1 401 sign in at the engine first");
+    assert!(world.engine.seen().iter().all(|seen| seen.body.is_empty()), "{:?}", world.engine.seen());
+    // At the API where it began it is as good as before.
+    assert_eq!(client.post("/api/channels/_getSummary", &cookie, XML, "<map/>").await.status(), 200);
+}
+
+#[tokio::test]
+async fn whom_the_owners_people_looked_at_and_searched_for_is_told_with_the_option_patient_data_only() {
+    const EVENTS: &[u8] =
+        b"<list><event><id>7</id><attributes class=\"linked-hash-map\"><entry><string>PATIENT_ID</string>\
+        <string>DOE^JOHN</string></entry></attributes></event></list>";
+    const SEARCH: &str = "<eventFilter><attributeSearch>DOE</attributeSearch></eventFilter>";
+    let terms = Terms { kind: ConnectionKind::AdminReadWrite, ..Terms::READ_ONLY };
+    let mut world = World::new(terms).await;
+    let mut client = world.client().await;
+    let cookie = client.sign_in().await;
+    world.engine.answers("Content-Type: application/xml\r\n", EVENTS);
+    let page = client.post("/api/events/_search?offset=0&limit=101", &cookie, XML, "<eventFilter/>").await;
+    assert_eq!(page.body, String::from_utf8_lossy(EVENTS).replace("DOE^JOHN", "********"));
+    assert_eq!(world.engine.seen().last().unwrap().body, b"<eventFilter/>");
+    world.engine.forget();
+    let search = client.post("/api/events/_search?offset=0&limit=101", &cookie, XML, SEARCH).await;
+    let reason = "not part of this admin connection: search in what events tell needs the option patient data";
+    assert_eq!(search.line, format!("HTTP/1.1 403 {reason}"));
+    assert_eq!(client.get("/api/events/count?attributeSearch=DOE", &cookie).await.status(), 403);
+    assert!(world.engine.seen().is_empty(), "{:?}", world.engine.seen());
+    world.change(Terms { scope: AdminScope { patient_data: true, ..AdminScope::default() }, ..terms });
+    let page = client.post("/api/events/_search", &cookie, XML, SEARCH).await;
+    assert_eq!(page.body.as_bytes(), EVENTS);
 }

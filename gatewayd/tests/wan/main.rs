@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests that print their figures")]
 
 mod congestion;
+mod narrow;
 mod pair;
 mod switch;

@@ -41,11 +41,18 @@ pub(crate) struct Wire {
     /// When each direction is free again.
     free_at: [Option<Instant>; 2],
     random: u64,
+    /// The largest datagram that passes.
+    widest: usize,
 }
 
 impl Wire {
     pub(crate) fn new(path: Path) -> Self {
-        Self { path, free_at: [None; 2], random: 1 }
+        Self { path, free_at: [None; 2], random: 1, widest: usize::MAX }
+    }
+
+    /// The same with a small MTU.
+    pub(crate) fn narrowed(self, widest: usize) -> Self {
+        Self { widest, ..self }
     }
 
     /// When a packet that leaves now arrives, if it does.
@@ -55,7 +62,7 @@ impl Wire {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let free_at = self.free_at[direction].map_or(now, |at| at.max(now));
         let waiting = (free_at - now).as_secs_f64() * path.bytes_per_second as f64;
-        if path.dead || waiting as u64 > path.queue || (self.random >> 33) % 1_000 < path.loss {
+        if path.dead || size > self.widest || waiting as u64 > path.queue || (self.random >> 33) % 1_000 < path.loss {
             return None;
         }
         let free_at = free_at + Duration::from_secs_f64(size as f64 / path.bytes_per_second as f64);
@@ -74,11 +81,19 @@ struct Side {
 /// Messages that go beside the transfer, one every [`Messages::pause`].
 struct Messages {
     stream: StreamId,
+    size: usize,
     pause: Duration,
     next: Instant,
     waiting: VecDeque<Instant>,
     arrived: usize,
     took: Vec<Duration>,
+}
+
+/// What goes on the control stream when the path actor asks for round trips.
+struct Asks {
+    stream: StreamId,
+    pause: Duration,
+    next: Instant,
 }
 
 /// A tunnel whose first side sends without end.
@@ -88,6 +103,7 @@ pub(crate) struct Pair {
     sides: [Side; 2],
     stream: Option<StreamId>,
     messages: Option<Messages>,
+    asks: Option<Asks>,
     bulk: bool,
     sequence: u64,
 }
@@ -121,7 +137,8 @@ impl Pair {
             arriving: BTreeMap::new(),
         };
         let sides = [side(None), side(Some(server))];
-        let mut pair = Self { now, received: 0, sides, stream: None, messages: None, bulk: true, sequence: 0 };
+        let mut pair =
+            Self { now, received: 0, sides, stream: None, messages: None, asks: None, bulk: true, sequence: 0 };
         pair.sides[0].connection = Some(pair.sides[0].endpoint.connect(now, client, address(1), "gateway").unwrap());
         while pair.sides[0].connection.as_ref().unwrap().1.is_handshaking() {
             pair.step(wire);
@@ -131,13 +148,45 @@ impl Pair {
     }
 
     /// A message every `pause` on a stream of its own, before the bulk as in a gateway.
-    pub(crate) fn with_messages(mut self, pause: Duration) -> Self {
+    pub(crate) fn with_messages(self, pause: Duration) -> Self {
+        self.with_messages_of(MESSAGE, pause)
+    }
+
+    /// The same with messages of so many bytes.
+    pub(crate) fn with_messages_of(mut self, size: usize, pause: Duration) -> Self {
         let connection = &mut self.sides[0].connection.as_mut().unwrap().1;
         let stream = connection.streams().open(Dir::Bi).unwrap();
         connection.send_stream(self.stream.unwrap()).set_priority(-1).unwrap();
-        self.messages =
-            Some(Messages { stream, pause, next: self.now, waiting: VecDeque::new(), arrived: 0, took: Vec::new() });
+        self.messages = Some(Messages {
+            stream,
+            size,
+            pause,
+            next: self.now,
+            waiting: VecDeque::new(),
+            arrived: 0,
+            took: Vec::new(),
+        });
         self
+    }
+
+    /// From now on a few bytes every `pause`, before everything else.
+    pub(crate) fn ask(&mut self, pause: Duration) {
+        let connection = &mut self.sides[0].connection.as_mut().unwrap().1;
+        let stream = connection.streams().open(Dir::Bi).unwrap();
+        connection.send_stream(stream).set_priority(1).unwrap();
+        self.asks = Some(Asks { stream, pause, next: self.now + pause });
+    }
+
+    /// The largest datagram that the first side sends now.
+    pub(crate) fn widest(&self) -> u16 {
+        self.sides[0].connection.as_ref().unwrap().1.stats().path.current_mtu
+    }
+
+    /// The longest that a message took one way, of those that arrived since it was asked last, or has been waiting.
+    pub(crate) fn slowest(&mut self) -> Duration {
+        let messages = self.messages.as_mut().unwrap();
+        let waiting = messages.waiting.front().map(|since| self.now - *since);
+        std::mem::take(&mut messages.took).into_iter().chain(waiting).max().unwrap_or_default()
     }
 
     /// No transfer, messages only.
@@ -199,8 +248,15 @@ impl Pair {
         {
             messages.next += messages.pause;
             // One that does not fit into the stream's window any more is a message that waits too: it is not lost here.
-            assert_eq!(connection.send_stream(messages.stream).write(&[0x55; MESSAGE]), Ok(MESSAGE));
+            let written = connection.send_stream(messages.stream).write(&vec![0x55; messages.size]);
+            assert_eq!(written, Ok(messages.size));
             messages.waiting.push_back(self.now);
+        }
+        if let Some(asks) = &mut self.asks
+            && self.now >= asks.next
+        {
+            asks.next += asks.pause;
+            assert_eq!(connection.send_stream(asks.stream).write(&[0x55; 12]), Ok(12));
         }
         while self.bulk && connection.send_stream(stream).write(&[0x55; 64 << 10]).is_ok_and(|written| written > 0) {}
     }
@@ -214,8 +270,8 @@ impl Pair {
         }
         if let Some(messages) = &mut self.messages {
             messages.arrived += drain(connection, messages.stream) as usize;
-            while messages.arrived >= MESSAGE {
-                messages.arrived -= MESSAGE;
+            while messages.arrived >= messages.size {
+                messages.arrived -= messages.size;
                 messages.took.push(self.now - messages.waiting.pop_front().unwrap());
             }
         }

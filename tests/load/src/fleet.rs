@@ -219,7 +219,7 @@ impl Gateway {
             ws::connect(&self.options).await?
         };
         let revision = self.state.borrow().revision;
-        send(&mut stream, &WatchRequest::Hello { revision, version: "load".to_owned() }).await?;
+        send(&mut stream, &WatchRequest::Hello { revision, version: "load".to_owned(), instance: None }).await?;
         let mut heartbeat = interval(Duration::from_secs(HEARTBEAT_SECS));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
@@ -288,7 +288,10 @@ impl Gateway {
                 });
             }
             WatchEvent::Heartbeat { .. } => backoff.reset(),
-            WatchEvent::RelayToken { .. } | WatchEvent::Succession { .. } | WatchEvent::AuditHead { .. } => {}
+            WatchEvent::RelayToken { .. }
+            | WatchEvent::Succession { .. }
+            | WatchEvent::AuditHead { .. }
+            | WatchEvent::RunsTwice(_) => {}
             WatchEvent::Removed => anyhow::bail!("removed"),
         }
         self.state.send_if_modified(|state| {

@@ -158,7 +158,8 @@ impl Seeder {
         })
         .await?;
         let token = format!("gws_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
-        tx.insert_session(&HEXLOWER.encode(&Sha256::digest(&token)), user, now + 86_400, 1).await?;
+        let end = now + 86_400;
+        tx.insert_session(&HEXLOWER.encode(&Sha256::digest(&token)), user, end, end, 1).await?;
         for n in 0..SERVERS {
             let enrolled = self.server(tx, id, n).await?;
             self.seeded.gateways.push(enrolled);

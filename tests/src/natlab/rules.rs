@@ -5,7 +5,10 @@
 //! alone (address and port), or a rule that lets more in. What the router drops leaves no conntrack entry, so an early
 //! packet of a stranger takes nobody's port; only at [`RouterKind::PlainMasquerade`] it does.
 
-use super::{Address, RouterKind, carrier_lan};
+use super::{
+    RouterKind,
+    address::{Address, carrier_lan},
+};
 
 /// UDP port of the gateway's tunnel socket in every site.
 pub(super) const INNER_PORT: u16 = 7000;

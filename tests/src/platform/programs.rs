@@ -160,6 +160,39 @@ impl GatewayFiles {
     }
 }
 
+impl GatewayFiles {
+    /// The same files under another name.
+    pub(super) fn copy(&self, dir: &Path, name: &str) -> anyhow::Result<Self> {
+        let state_dir = dir.join(name);
+        copy_dir(&self.state_dir, &state_dir)?;
+        let copy =
+            Self { config: dir.join(format!("{name}.toml")), socket: state_dir.join("gatewayd.sock"), state_dir };
+        let text = fs::read_to_string(&self.config)?;
+        let text = text.replace(&quoted(&self.state_dir)?, &quoted(&copy.state_dir)?);
+        fs::write(&copy.config, text.replace(&quoted(&self.socket)?, &quoted(&copy.socket)?))?;
+        Ok(copy)
+    }
+}
+
+/// Files and directories with their permissions, as whoever runs on them leaves them; sockets stay behind.
+fn copy_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_dir(&entry.path(), &to)?;
+        } else if kind.is_file() {
+            match fs::copy(entry.path(), to) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied?),
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn start_gateway(
     dir: &Path,
     name: &str,

@@ -52,6 +52,14 @@ impl Site {
         Ok(Self { name: name.into(), profile: profile.into(), server_id: String::new(), gateway, files, placement })
     }
 
+    /// Starts a copy of this gateway as it is on its disk now, as from a snapshot of its machine. The original runs on.
+    pub async fn copy(&self, platform: &Platform, name: &str) -> anyhow::Result<Self> {
+        let (files, placement) = (self.files.copy(platform.dir(), name)?, self.placement.clone());
+        let gateway = programs::start_gateway(platform.dir(), name, &files, &placement, &platform.options).await?;
+        let (profile, server_id) = (self.profile.clone(), self.server_id.clone());
+        Ok(Self { name: name.into(), profile, server_id, gateway, files, placement })
+    }
+
     /// The Unix socket of the local API.
     pub fn socket(&self) -> &str {
         self.files.socket.to_str().unwrap_or_default()

@@ -5,6 +5,7 @@
 //! interpreter in `GATEWAY_TEST_PYTHON`.
 
 mod acme;
+mod acme_front;
 mod dicom;
 mod hl7;
 mod http;

@@ -17,3 +17,4 @@ mod privacy;
 mod relay;
 mod status;
 mod traffic;
+mod twice;

@@ -78,7 +78,7 @@ async fn a_partner_that_acknowledges_too_late_is_shown_as_the_cause_of_duplicate
 #[tokio::test]
 async fn the_eleventh_connection_waits_for_a_place_and_then_works() -> anyhow::Result<()> {
     // As long as possible: what is waited for must be seen in this time.
-    let options = GatewayOptions { listener_hold: Some("4500ms"), ..GatewayOptions::default() };
+    let options = GatewayOptions { listener_hold: Some("4s"), ..GatewayOptions::default() };
     play_as(&options, async |scene| {
         scene.connected().await?;
         let mut held = fill(scene).await?;

@@ -4,6 +4,7 @@ mod bad_wires;
 mod disk;
 mod home_relay;
 mod matrix;
+mod nat64;
 mod nat_pmp;
 mod netcheck;
 mod pinned;

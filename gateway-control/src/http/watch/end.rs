@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use gateway_proto::api::gateway::WatchEvent;
+use gateway_proto::{api::gateway::WatchEvent, twice::RunsTwice};
 use tokio::time::timeout;
 
 use super::SILENCE;
@@ -28,12 +28,17 @@ pub(super) enum End {
     Lost,
     /// The gateway was removed.
     Removed,
+    /// Another process of the gateway holds its place.
+    RunsTwice(Box<RunsTwice>),
     /// We close it.
     Close(u16, &'static str),
 }
 
 impl From<ServiceError> for End {
     fn from(error: ServiceError) -> Self {
+        if let ServiceError::RunsTwice(told) = error {
+            return Self::RunsTwice(told);
+        }
         if matches!(error, ServiceError::Invalid(_)) {
             tracing::debug!(%error, "a gateway says what cannot be");
             return Self::Close(POLICY_VIOLATION, "message not acceptable");

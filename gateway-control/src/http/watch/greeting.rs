@@ -6,16 +6,16 @@
 //! the watch goes on, as long as this process alone knows every proof that could be used again, and the hello is written when
 //! there is room.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use axum::extract::ws::{Message, WebSocket};
-use gateway_proto::api::gateway::WatchRequest;
+use gateway_proto::{api::gateway::WatchRequest, twice::Instance};
 use tokio::time::timeout;
 
 use super::{App, End, POLICY_VIOLATION, RESTART, SILENCE, Watch, unless_busy};
 use crate::{
     seldom::Seldom,
-    service::{GatewayCaller, Proof},
+    service::{GatewayCaller, Newcomer, Proof},
 };
 
 static UNWRITTEN: Seldom = Seldom::new();
@@ -26,6 +26,7 @@ pub(super) struct Hello {
     proof: Proof,
     revision: u64,
     version: String,
+    newcomer: Option<Newcomer>,
 }
 
 /// A gateway that has said hello.
@@ -33,6 +34,8 @@ pub(super) struct Hello {
 pub(super) struct Greeted {
     /// The revision that it has in force.
     pub(super) in_force: u64,
+    /// Which process of the gateway it is; none: it does not say.
+    pub(super) instance: Option<Instance>,
     /// What is to be written down of it yet.
     pub(super) unwritten: Option<Hello>,
 }
@@ -43,6 +46,7 @@ pub(super) async fn hello(
     caller: &GatewayCaller,
     proof: Proof,
     session: u64,
+    from: IpAddr,
     socket: &mut WebSocket,
 ) -> Result<Greeted, End> {
     let message = tokio::select! {
@@ -50,12 +54,15 @@ pub(super) async fn hello(
         message = timeout(SILENCE, socket.recv()) => message,
     };
     let Ok(Some(Ok(Message::Text(text)))) = message else { return Err(End::Lost) };
-    let Ok(WatchRequest::Hello { revision, version }) = serde_json::from_str(&text) else {
+    let Ok(WatchRequest::Hello { revision, version, instance }) = serde_json::from_str(&text) else {
         return Err(End::Close(POLICY_VIOLATION, "the first message must be hello"));
     };
-    let Err(error) = app.service.gateway_hello(caller, &proof, session, revision, &version).await else {
-        return Ok(Greeted { in_force: revision, unwritten: None });
+    let newcomer = match instance {
+        Some(instance) => Some(app.service.newcomer(caller.server, instance, from).await),
+        None => None,
     };
+    let said = app.service.gateway_hello(caller, &proof, session, revision, &version, newcomer.clone()).await;
+    let Err(error) = said else { return Ok(Greeted { in_force: revision, instance, unwritten: None }) };
     if !app.service.may_greet_unwritten(&error) {
         return Err(error.into());
     }
@@ -63,15 +70,17 @@ pub(super) async fn hello(
         let error = &error as &dyn std::error::Error;
         tracing::warn!(server = %caller.server, left_out, error, "a gateway watches, and its hello is not written down");
     }
-    Ok(Greeted { in_force: revision, unwritten: Some(Hello { proof, revision, version }) })
+    let unwritten = Some(Hello { proof, revision, version, newcomer });
+    Ok(Greeted { in_force: revision, instance, unwritten })
 }
 
 impl Watch {
     /// Writes down what the gateway said first, if that is to be done yet. What it says of its policy comes after that.
     pub(super) async fn write_hello(&mut self) -> Result<(), End> {
-        let Some(Hello { proof, revision, version }) = &self.unwritten_hello else { return Ok(()) };
+        let Some(Hello { proof, revision, version, newcomer }) = &self.unwritten_hello else { return Ok(()) };
         let session = self.session.session();
-        let written = self.app.service.gateway_hello(&self.caller, proof, session, *revision, version).await;
+        let (service, newcomer) = (&self.app.service, newcomer.clone());
+        let written = service.gateway_hello(&self.caller, proof, session, *revision, version, newcomer).await;
         if unless_busy(written)?.is_some() {
             self.unwritten_hello = None;
         }

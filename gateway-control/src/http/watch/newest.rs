@@ -36,6 +36,7 @@ impl Watch {
         self.relays = newest.relays;
         self.revision = newest.revision;
         self.session.read(newest.revision);
+        self.tell_of_second(&newest.seat, socket).await?;
         if !is_newer {
             return Ok(());
         }

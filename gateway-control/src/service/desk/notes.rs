@@ -1,9 +1,11 @@
 //! What a note changes.
 
-use gateway_proto::id::OrganizationId;
+use std::time::Instant;
+
+use gateway_proto::{id::OrganizationId, twice::Instance};
 
 use super::{
-    super::{GatewayCaller, Proof, ServiceError, ServiceResult, Work, gateways::USED_BEFORE},
+    super::{GatewayCaller, Newcomer, Proof, ServiceError, ServiceResult, Work, gateways::USED_BEFORE},
     Aside, Note,
 };
 use crate::storage::ServerRow;
@@ -34,8 +36,8 @@ impl Work {
             return Ok(Changed::LITTLE);
         };
         match note {
-            Note::Hello { proof, session, revision, version } => {
-                self.hello(server, proof, *session, *revision, version).await
+            Note::Hello { proof, session, revision, version, newcomer } => {
+                self.hello(server, proof, *session, *revision, version, newcomer.as_ref()).await
             }
             Note::Applied { revision } => self.applied(server, *revision).await,
             Note::Confirmed => self.confirm(&server).await,
@@ -43,11 +45,11 @@ impl Work {
                 self.enter_head(server.id, caller.key, head.clone(), true).await?;
                 Ok(Changed::LITTLE)
             }
-            Note::Left { session, last_heard, head } => {
+            Note::Left { session, last_heard, head, instance } => {
                 if let Some(head) = head {
                     self.enter_head(server.id, caller.key, head.clone(), true).await?;
                 }
-                self.left(server, *session, *last_heard).await
+                self.left(server, *session, *last_heard, *instance).await
             }
         }
     }
@@ -73,6 +75,7 @@ impl Work {
         session: u64,
         revision: u64,
         version: &str,
+        newcomer: Option<&Newcomer>,
     ) -> ServiceResult<Changed> {
         let newest = self.policy_revision(server.id).await?;
         // What it was raised to is known, also before there is a policy that exceeds it.
@@ -81,12 +84,18 @@ impl Work {
             return Err(ServiceError::Invalid("no policy has such a revision".to_owned()));
         }
         // A backup is restored now and then, and not every minute.
-        if revision > known && self.service().rates.raises.check(&server.id).is_err() {
-            return Err(ServiceError::Invalid("this gateway had newer policies than the storage too often".to_owned()));
-        }
+        let lent =
+            if revision > known { Some(self.service().rates.raises.lend(&server.id, Instant::now())) } else { None };
+        let lent = lent.transpose().map_err(|_| {
+            ServiceError::Invalid("this gateway had newer policies than the storage too often".to_owned())
+        })?;
         if !self.spend_nonce(&proof.digest, proof.until).await? {
             return Err(ServiceError::Replay(USED_BEFORE));
         }
+        if let Some(newcomer) = newcomer {
+            self.take_seat(&server, newcomer).await?;
+        }
+        self.lent.extend(lent);
         server.gateway_version = Some(version.chars().filter(|c| !c.is_control()).take(60).collect());
         server.last_seen_at = Some(self.now);
         let mut changed = 0;
@@ -132,7 +141,16 @@ impl Work {
         self.confirm(&server).await
     }
 
-    async fn left(&mut self, mut server: ServerRow, session: u64, last_heard: u64) -> ServiceResult<Changed> {
+    async fn left(
+        &mut self,
+        mut server: ServerRow,
+        session: u64,
+        last_heard: u64,
+        instance: Option<Instance>,
+    ) -> ServiceResult<Changed> {
+        if let Some(instance) = instance {
+            self.leave_seat(&server, instance).await?;
+        }
         server.last_seen_at = Some(last_heard);
         self.update_server(&server).await?;
         self.watched_here(server.id, session).await?;

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use gateway_proto::{api::platform::Role, peering::ConnectionStatus};
 
 use super::*;
 use crate::{
     service::ground::Ground,
-    storage::{ApiTokenRow, PasswordHash, UserRow},
+    storage::{ApiTokenRow, PasswordHash, StorageError, UserRow},
 };
 
 /// Another one each time.
@@ -12,7 +15,7 @@ fn proof(n: u64) -> Proof {
 }
 
 async fn hello(ground: &Ground, gateway: &GatewayCaller, n: u64, revision: u64) -> ServiceResult<()> {
-    ground.service.gateway_hello(gateway, &proof(n), n, revision, "1.2.3").await
+    ground.service.gateway_hello(gateway, &proof(n), n, revision, "1.2.3", None).await
 }
 
 #[tokio::test]
@@ -55,6 +58,34 @@ async fn a_gateway_that_has_newer_policies_again_and_again_is_not_believed() {
     assert!(matches!(hello(&ground, &gateway, 5, newest + 5).await, Err(ServiceError::Invalid(_))));
     assert_eq!(ground.revision(gateway.server).await, newest);
     hello(&ground, &gateway, 6, newest).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hello_that_was_not_written_costs_the_gateway_no_other_one() {
+    let ground = Ground::new().await;
+    let gateway = ground.gateway(1).await;
+    for n in 0..10 {
+        let note = Note::Hello { proof: proof(n), session: n, revision: 5_000, version: String::new(), newcomer: None };
+        let mut work = ground.service.work(Who::System).await.unwrap();
+        work.write(&gateway, &note).await.unwrap();
+        // The disk takes no more, or another note of the same transaction cannot be written.
+        drop(work);
+    }
+    hello(&ground, &gateway, 10, 5_000).await.unwrap();
+    assert!(ground.revision(gateway.server).await > 5_000);
+}
+
+#[tokio::test]
+async fn when_the_database_goes_away_while_notes_are_written_one_by_one_they_do_not_wait_for_it_in_turn() {
+    let (ground, faults) = Ground::with_faults().await;
+    let gateway = ground.gateway(1).await;
+    let away = || StorageError::Unavailable(Arc::new(sqlx::Error::PoolClosed));
+    // One of them cannot be written, so each is written by itself.
+    let unreadable = StorageError::Unreadable("one of them".to_owned());
+    faults.lock().unwrap().extend(std::iter::once(unreadable).chain((0..10).map(|_| away())));
+    let told = join_all((0..5).map(|n| hello(&ground, &gateway, n, 0))).await;
+    assert!(told.iter().all(|told| matches!(told, Err(ServiceError::Unavailable(_)))), "{told:?}");
+    assert_eq!(faults.lock().unwrap().len(), 9, "it is asked for once more, for all of them");
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl Work {
         if link.is_none() && !self.is_still_recognised(server, &known, &id, found.as_ref()).await? {
             return Ok(());
         }
-        let step = step(&known, id, found.as_ref());
+        let Some(step) = step(&known, id, found.as_ref()) else { return Ok(()) };
         let mut now = followed(&row, &step);
         if now.name != row.name && self.channel_named(server, &now.name).await?.is_some_and(|other| other != channel) {
             now.name.clone_from(&row.name);

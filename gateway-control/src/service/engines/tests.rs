@@ -77,3 +77,23 @@ async fn a_channel_that_a_person_has_bound_to_another_one_meanwhile_is_not_taken
     let row = ground.read().await.channel(adt).await.unwrap().unwrap();
     assert_eq!((link.engine_channel.as_str(), row.engine.as_str()), ("id-1", "127.0.0.1:20001"));
 }
+
+#[tokio::test]
+async fn a_channel_whose_details_are_not_read_yet_keeps_its_state_and_nothing_is_told_of_it() {
+    let ground = Ground::new().await;
+    let gateway = ground.gateway(1).await;
+    let adt = ground.channel(gateway.server, 20_000).await;
+    ground.service.gateway_engine(&gateway, report(2, 20_000)).await.unwrap();
+    // The gateway was started anew, and has read the other one's first.
+    let mut first = report(2, 20_000);
+    let listener = first.channels[0].listener.as_mut().unwrap();
+    (listener.transport, listener.behavior, listener.address) = (String::new(), None, None);
+    listener.server_mode = false;
+    ground.service.gateway_engine(&gateway, first).await.unwrap();
+    let link = ground.read().await.engine_link(adt).await.unwrap().unwrap();
+    assert_eq!((link.engine_channel.as_str(), link.state), ("id-0", EndState::Started));
+    // Deleted is told all the same.
+    ground.service.gateway_engine(&gateway, report(0, 20_000)).await.unwrap();
+    let link = ground.read().await.engine_link(adt).await.unwrap().unwrap();
+    assert_eq!(link.state, EndState::Missing);
+}

@@ -1,7 +1,10 @@
 use gateway_proto::peering::ConnectionStatus;
 
 use super::*;
-use crate::{service::ground::Ground, storage::RelayRow};
+use crate::{
+    service::ground::Ground,
+    storage::{RelayRow, StorageError},
+};
 
 #[tokio::test]
 async fn what_a_refused_policy_lets_fail_fails_in_portions_between_which_others_write() {
@@ -15,10 +18,7 @@ async fn what_a_refused_policy_lets_fail_fails_in_portions_between_which_others_
     assert_eq!(ground.row(sender.server).await.policy_problem.as_deref(), Some("cannot read it"));
 }
 
-#[tokio::test]
-async fn a_home_relay_moves_no_more_often_than_it_may_however_often_the_gateway_comes_back() {
-    let ground = Ground::new().await;
-    let (mover, neighbour) = ground.connected(1).await;
+async fn two_relays(ground: &Ground) -> [RelayId; 2] {
     let relays = [1, 2].map(|n| RelayId::from_bytes([n; 16]));
     let mut tx = ground.begin().await;
     for id in relays {
@@ -27,6 +27,14 @@ async fn a_home_relay_moves_no_more_often_than_it_may_however_often_the_gateway_
         tx.insert_relay(&row).await.unwrap();
     }
     tx.commit().await.unwrap();
+    relays
+}
+
+#[tokio::test]
+async fn a_home_relay_moves_no_more_often_than_it_may_however_often_the_gateway_comes_back() {
+    let ground = Ground::new().await;
+    let (mover, neighbour) = ground.connected(1).await;
+    let relays = two_relays(&ground).await;
     let moved = async |home: usize| ground.service.gateway_moved(&mover, Some(relays[home])).await;
     moved(0).await.unwrap();
     moved(1).await.unwrap();
@@ -39,4 +47,19 @@ async fn a_home_relay_moves_no_more_often_than_it_may_however_often_the_gateway_
     ground.compile().await;
     assert_eq!(ground.revision(neighbour.server).await, told);
     assert_eq!(ground.row(mover.server).await.home_relay, Some(relays[1]));
+}
+
+#[tokio::test]
+async fn a_move_that_a_busy_database_did_not_take_costs_no_other() {
+    let (ground, faults) = Ground::with_faults().await;
+    let (mover, _) = ground.connected(1).await;
+    let relays = two_relays(&ground).await;
+    let moved = async |home: usize| ground.service.gateway_moved(&mover, Some(relays[home])).await;
+    for _ in 0..5 {
+        faults.lock().unwrap().push_back(StorageError::Busy);
+        assert!(matches!(moved(0).await, Err(ServiceError::Busy)));
+    }
+    moved(0).await.unwrap();
+    moved(1).await.unwrap();
+    assert!(matches!(moved(0).await, Err(ServiceError::RateLimited(_))), "what is done counts");
 }

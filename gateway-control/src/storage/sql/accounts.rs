@@ -216,7 +216,19 @@ impl Accounts for SqlTransaction {
         Ok(())
     }
 
-    async fn insert_session(&mut self, token_hash: &str, user: UserId, end: u64, keep: u32) -> StorageResult<()> {
+    async fn insert_session(
+        &mut self,
+        token_hash: &str,
+        user: UserId,
+        end: u64,
+        latest: u64,
+        keep: u32,
+    ) -> StorageResult<()> {
+        query("DELETE FROM sessions WHERE user_id = $1 AND expires_at > $2")
+            .bind(user.to_string())
+            .bind(big(latest))
+            .execute(self.db())
+            .await?;
         query("INSERT INTO sessions (token_hash, user_id, expires_at) VALUES ($1, $2, $3)")
             .bind(token_hash)
             .bind(user.to_string())

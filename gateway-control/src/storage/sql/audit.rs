@@ -130,8 +130,12 @@ impl Audit for SqlTransaction {
         Ok(())
     }
 
-    async fn purge(&mut self, now: u64, codes: u64, gateways: u64) -> StorageResult<()> {
-        query("DELETE FROM sessions WHERE expires_at <= $1").bind(big(now)).execute(self.db()).await?;
+    async fn purge(&mut self, now: u64, latest: u64, codes: u64, gateways: u64) -> StorageResult<()> {
+        query("DELETE FROM sessions WHERE expires_at <= $1 OR expires_at > $2")
+            .bind(big(now))
+            .bind(big(latest))
+            .execute(self.db())
+            .await?;
         query("DELETE FROM nonces WHERE expires_at <= $1").bind(big(now)).execute(self.db()).await?;
         query("DELETE FROM enrollment_codes WHERE expires_at <= $1").bind(big(codes)).execute(self.db()).await?;
         query("DELETE FROM removed_gateways WHERE removed_at <= $1").bind(big(gateways)).execute(self.db()).await?;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query};
+use super::{Columns, Row, SqlTransaction, big, containing, each, ids, key, limit, query};
 use crate::storage::{ChannelFilter, ChannelRow, Channels, GrantFilter, GrantRow, Slice, StorageResult};
 
 /// One channel.
@@ -225,7 +225,7 @@ impl Channels for SqlTransaction {
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        rows.iter().map(|row| row.parsed("id")).collect()
+        ids(&rows)
     }
 
     async fn insert_grant(&mut self, row: &GrantRow) -> StorageResult<()> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, json, limit, query, word};
+use super::{Columns, Row, SqlTransaction, big, each, ids, json, limit, query, word};
 use crate::storage::{AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, Slice, StorageResult};
 
 /// A page of an organization's connections. Each end has its own index, so each end gets its own half: an OR of the two
@@ -123,7 +123,7 @@ impl Connections for SqlTransaction {
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        rows.iter().map(|row| row.parsed("id")).collect()
+        ids(&rows)
     }
 
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {

@@ -29,6 +29,8 @@ pub(super) struct Times {
     pub(super) statement: Duration,
     /// Until a connection comes free, or is made.
     pub(super) patience: Duration,
+    /// How long a start waits for who writes before it says so, and goes on waiting.
+    pub(super) lock: Duration,
     /// Silence on the line after which the server is asked whether it is there.
     pub(super) pulse: Duration,
 }
@@ -39,6 +41,7 @@ impl Times {
         prompt: Duration::from_secs(4),
         statement: Duration::from_secs(25),
         patience: Duration::from_secs(10),
+        lock: Duration::from_secs(5),
         pulse: Duration::from_secs(3),
     };
 }
@@ -133,6 +136,11 @@ async fn falls_silent(answers: &mut watch::Receiver<bool>) {
 /// What is said of a server that does not answer.
 pub(super) fn silence() -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "PostgreSQL does not answer"))
+}
+
+/// Whether the server did not answer. Another error says that somebody is there, or something between us and it.
+pub(super) fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Whether nothing good is to be expected of the connection any more.

@@ -151,6 +151,11 @@ impl Engines for SqlTransaction {
         .await?;
         Ok(())
     }
+
+    async fn delete_engine_link(&mut self, channel: ChannelId) -> StorageResult<()> {
+        query("DELETE FROM engine_links WHERE channel_id = $1").bind(channel.to_string()).execute(self.db()).await?;
+        Ok(())
+    }
 }
 
 fn link(row: &Row) -> StorageResult<EngineLinkRow> {

@@ -7,7 +7,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::contact::{Contact, is_broken};
+use super::contact::{Contact, is_broken, is_silence};
 use crate::storage::{Heard, News, NewsLine, StorageResult};
 
 /// The channel of LISTEN and NOTIFY.
@@ -75,7 +75,10 @@ impl NewsLine for PostgresLine {
                 Ok(Heard::Gap)
             }
             Err(error) => {
-                self.contact.lost();
+                // A fault of this one connection is none of the others: whether the server is away, the next one finds out.
+                if is_silence(&error) {
+                    self.contact.lost();
+                }
                 self.silent = self.listener.take();
                 Err(error.into())
             }

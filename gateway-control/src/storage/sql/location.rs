@@ -12,6 +12,11 @@ use url::Url;
 /// Parameters of a PostgreSQL URL that mean something here.
 const PARAMETERS: [&str; 7] = ["host", "port", "user", "sslmode", "sslrootcert", "sslcert", "sslkey"];
 
+/// What `sslmode` may be.
+const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+/// Characters of an unknown parameter's name that are repeated.
+const MAX_SHOWN: usize = 32;
+
 /// Where the database is.
 #[derive(Debug, Clone)]
 pub enum Location {
@@ -38,8 +43,11 @@ pub enum LocationError {
     #[error("no password in the URL; name a file with it in storage.password_file")]
     Password,
     /// A parameter that means nothing.
-    #[error("only these parameters: {}", PARAMETERS.join(", "))]
-    Parameter,
+    #[error("only these parameters: {known}; '{0}' is none of them", known = PARAMETERS.join(", "))]
+    Parameter(String),
+    /// A parameter that cannot be what it is set to.
+    #[error("{0}")]
+    Value(String),
 }
 
 impl FromStr for Location {
@@ -60,14 +68,27 @@ impl FromStr for Location {
         if url.password().is_some() {
             return Err(LocationError::Password);
         }
-        if !url.query_pairs().all(|(key, _)| PARAMETERS.contains(&&*key)) {
-            return Err(LocationError::Parameter);
+        for (key, value) in url.query_pairs() {
+            check_parameter(&key, &value)?;
         }
         if url.path().trim_start_matches('/').is_empty() {
             return Err(LocationError::Missing("database"));
         }
         let options = text.parse().map_err(|_| LocationError::Form)?;
         Ok(Self::Postgres(PostgresServer(Box::new(options))))
+    }
+}
+
+fn check_parameter(key: &str, value: &str) -> Result<(), LocationError> {
+    match key {
+        "sslmode" if !MODES.contains(&value) => {
+            Err(LocationError::Value(format!("sslmode as one of {}", MODES.join(", "))))
+        }
+        "port" if value.parse::<u16>().is_err() => {
+            Err(LocationError::Value("port as a whole number up to 65535".to_owned()))
+        }
+        key if !PARAMETERS.contains(&key) => Err(LocationError::Parameter(key.chars().take(MAX_SHOWN).collect())),
+        _ => Ok(()),
     }
 }
 
@@ -139,7 +160,11 @@ mod tests {
         assert_eq!(refused("sqlite:"), LocationError::Missing("file"));
         assert_eq!(refused("postgres://control@db.example"), LocationError::Missing("database"));
         assert_eq!(refused("postgres://control:secret@db.example/x"), LocationError::Password);
-        assert_eq!(refused("postgres://control@db.example/x?password=secret"), LocationError::Parameter);
+        let password = LocationError::Parameter("password".to_owned());
+        assert_eq!(refused("postgres://control@db.example/x?password=secret"), password);
+        let mode = refused("postgres://control@db.example/x?sslmode=maybe").to_string();
+        assert!(mode.starts_with("sslmode as one of disable, ") && mode.ends_with("verify-full"), "{mode}");
+        assert!(refused("postgres:///x?port=many").to_string().contains("port as"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     Location, Pools, Postgres, SqlStorage,
     contact::{Contact, Times},
     pool::Pool,
-    schema::hold_writers,
+    schema::bring_up_to_date,
 };
 use crate::storage::StorageResult;
 
@@ -56,12 +56,9 @@ impl SqlStorage {
             Location::Postgres(server) => {
                 warn_of_plain_text(&server.options());
                 // A change of the schema may copy a large table: no limit of a request is one for it.
-                let unlimited = Contact::new(server.options().application_name("gateway-control"), Times::USUAL);
-                let mut unlimited = unlimited.connect().await?;
-                hold_writers(&mut unlimited).await?;
-                migrations_for_postgres().run(&mut unlimited).await?;
-                unlimited.close().await?;
-                let contact = Contact::new(postgres(server.options()), Times::USUAL);
+                let unlimited = Contact::new(missed(server.options()), Times::USUAL);
+                bring_up_to_date(&unlimited, &migrations_for_postgres()).await?;
+                let contact = Contact::new(limited(missed(server.options())), Times::USUAL);
                 let pool = |seats: u32| Pool::new(contact.clone(), seats as usize);
                 let (writer, readers, gateways) = (pool(1), pool(READERS), pool(GATEWAY_READERS));
                 Pools::Postgres(Postgres { readers, gateways, writer, contact, leadership: Arc::default() })
@@ -88,14 +85,19 @@ fn warn_of_plain_text(options: &PgConnectOptions) {
     }
 }
 
-/// A writer that waits, works or idles for too long is ended by the server: it would hold up all the others. And so is what is
-/// left of a replica whose machine vanished: it may hold the leader's lock. (What we do about a server that vanished is in
-/// [`super::contact`].)
-fn postgres(options: PgConnectOptions) -> PgConnectOptions {
-    options.application_name("gateway-control").options([
+/// A writer that waits, works or idles for too long is ended by the server: it would hold up all the others.
+fn limited(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
         ("lock_timeout", "10s"),
         ("statement_timeout", "20s"),
         ("idle_in_transaction_session_timeout", "20s"),
+    ])
+}
+
+/// What is left of a replica whose machine vanished is ended by the server: it may hold the leader's lock, or, from its start, that of
+/// all writers. (What we do about a server that vanished is in [`super::contact`].)
+fn missed(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("gateway-control").options([
         ("tcp_keepalives_idle", "10s"),
         ("tcp_keepalives_interval", "3s"),
         ("tcp_keepalives_count", "3"),
@@ -117,4 +119,24 @@ fn migrations_for_postgres() -> Migrator {
         )
     });
     Migrator::with_migrations(migrations.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_ends_every_session_of_a_machine_that_vanished_and_only_requests_have_limits() {
+        let unlimited = missed(PgConnectOptions::new_without_pgpass());
+        let limited = limited(unlimited.clone());
+        let has = |options: &PgConnectOptions, name: &str| options.get_options().unwrap().contains(name);
+        for options in [&unlimited, &limited] {
+            for name in ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"] {
+                assert!(has(options, name), "{name}");
+            }
+        }
+        for name in ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"] {
+            assert_eq!((has(&unlimited, name), has(&limited, name)), (false, true), "{name}");
+        }
+    }
 }

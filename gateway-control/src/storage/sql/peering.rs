@@ -6,7 +6,7 @@ use gateway_proto::{
     peering::AgreementStatus,
 };
 
-use super::{Columns, Row, SqlTransaction, big, each, limit, query};
+use super::{Columns, Row, SqlTransaction, big, each, ids, limit, query};
 use crate::storage::{AgreementRow, Peering, PeeringFilter, PeeringRequestRow, Slice, StorageResult};
 
 /// One agreement.
@@ -134,7 +134,7 @@ impl Peering for SqlTransaction {
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        rows.iter().map(|row| row.parsed("id")).collect()
+        ids(&rows)
     }
 
     async fn agreement(&mut self, id: AgreementId) -> StorageResult<Option<AgreementRow>> {

@@ -9,9 +9,7 @@ use gateway_proto::{
     policy::Secret,
 };
 
-use super::{
-    Columns, IDS_AT_ONCE, SqlTransaction, big, each, id_texts, query, query::Value, query_in, query_rows, word,
-};
+use super::{Columns, IDS_AT_ONCE, SqlTransaction, big, each, ids, query, query::Value, query_in, query_rows, word};
 use crate::storage::{Policies, PolicyRow, Sealed, StaleServerRow, StorageResult};
 
 /// The revision of a policy.
@@ -169,7 +167,7 @@ impl Policies for SqlTransaction {
             .bind(i64::from(limit))
             .fetch_all(self.db())
             .await?;
-        id_texts(&rows, "id")
+        ids(&rows)
     }
 
     async fn stale_servers_of_next(

@@ -74,18 +74,21 @@ impl Replicas for SqlTransaction {
         Ok(())
     }
 
-    async fn put_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<()> {
-        query("DELETE FROM reports WHERE server_id = $1").bind(server.to_string()).execute(self.db()).await?;
-        query(
+    async fn put_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<bool> {
+        let changed = query(
             "INSERT INTO watches (server_id, replica_id, session) VALUES ($1, $2, $3)
-             ON CONFLICT (server_id) DO UPDATE SET replica_id = excluded.replica_id, session = excluded.session",
+             ON CONFLICT (server_id) DO UPDATE SET replica_id = excluded.replica_id, session = excluded.session
+             WHERE watches.replica_id <> excluded.replica_id OR watches.session < excluded.session",
         )
         .bind(server.to_string())
         .bind(replica)
         .bind(big(session))
         .execute(self.db())
         .await?;
-        Ok(())
+        if changed > 0 {
+            query("DELETE FROM reports WHERE server_id = $1").bind(server.to_string()).execute(self.db()).await?;
+        }
+        Ok(changed > 0)
     }
 
     async fn delete_watch(&mut self, server: ServerId, replica: &str, session: u64) -> StorageResult<()> {

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use gateway_proto::{
     id::{AgreementId, OrganizationId, ServerId},
     identity::GatewayPublicKey,
+    twice::Seat,
 };
 
-use super::{Columns, Row, SqlTransaction, big, each, id_texts, json, key, limit, query};
+use super::{Columns, Row, SqlTransaction, big, each, ids, json, key, limit, query};
 use crate::storage::{ServerRow, Servers, Slice, StorageError, StorageResult};
 
 /// One server.
@@ -81,6 +82,15 @@ impl Servers for SqlTransaction {
         Ok(())
     }
 
+    async fn set_seat(&mut self, id: ServerId, seat: &Seat) -> StorageResult<()> {
+        query("UPDATE servers SET seat = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(json(seat))
+            .execute(self.db())
+            .await?;
+        Ok(())
+    }
+
     async fn neighbours(&mut self, server: ServerId) -> StorageResult<Vec<ServerId>> {
         let rows = query(
             "SELECT listener_server_id AS id FROM connections WHERE NOT ended AND sender_server_id = $1
@@ -90,7 +100,7 @@ impl Servers for SqlTransaction {
         .bind(server.to_string())
         .fetch_all(self.db())
         .await?;
-        id_texts(&rows, "id")
+        ids(&rows)
     }
 
     async fn neighbours_of_organization(&mut self, organization: OrganizationId) -> StorageResult<Vec<ServerId>> {
@@ -102,7 +112,7 @@ impl Servers for SqlTransaction {
         .bind(organization.to_string())
         .fetch_all(self.db())
         .await?;
-        id_texts(&rows, "id")
+        ids(&rows)
     }
 
     async fn servers_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ServerId>> {
@@ -114,7 +124,7 @@ impl Servers for SqlTransaction {
         .bind(agreement.to_string())
         .fetch_all(self.db())
         .await?;
-        id_texts(&rows, "id")
+        ids(&rows)
     }
 
     async fn insert_removed_gateway(&mut self, key: GatewayPublicKey, at: u64) -> StorageResult<()> {
@@ -157,6 +167,7 @@ pub(super) fn server(row: &Row) -> StorageResult<ServerRow> {
         applied_revision: row.number("applied_revision")?,
         policy_problem: row.maybe_text("policy_problem")?,
         audit_alarm: row.flag("audit_alarm")?,
+        seat: row.maybe_text("seat")?,
         stale: row.flag("stale")?,
         policy_floor: row.number("policy_floor")?,
         created_at: row.number("created_at")?,

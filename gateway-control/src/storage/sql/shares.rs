@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, OrganizationId, ServerId, ShareId};
 
-use super::{Columns, Row, SqlTransaction, big, connections::connection, each, json, limit, query, word};
+use super::{Columns, Row, SqlTransaction, big, connections::connection, each, ids, json, limit, query, word};
 use crate::storage::{ConnectionRow, ShareRow, Shares, Slice, StorageResult};
 
 /// Those of a share.
@@ -72,7 +72,7 @@ impl Shares for SqlTransaction {
         .bind(i64::from(limit))
         .fetch_all(self.db())
         .await?;
-        rows.iter().map(|row| row.parsed("id")).collect()
+        ids(&rows)
     }
 
     async fn open_connections_of_share(&mut self, share: ShareId) -> StorageResult<Vec<ConnectionRow>> {

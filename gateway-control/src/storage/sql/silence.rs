@@ -21,6 +21,7 @@ use super::{
     contact::{Contact, Times},
     line::PostgresLine,
     pool::{PgQuery, Pool},
+    schema::{hold_writers, stays},
 };
 use crate::storage::{Heard, NewsLine, StorageError, StorageResult};
 
@@ -31,6 +32,7 @@ const TIMES: Times = Times {
     prompt: Duration::from_millis(500),
     statement: Duration::from_millis(500),
     patience: Duration::from_secs(3),
+    lock: Duration::from_millis(100),
     pulse: Duration::from_millis(50),
 };
 /// A statement may take as long as it wants.
@@ -52,6 +54,15 @@ struct State {
     silent: AtomicU64,
     /// Simple queries answered.
     answered: AtomicU64,
+    /// So many SELECTs are refused.
+    refuses: AtomicU64,
+}
+
+impl State {
+    /// Whether this one is refused.
+    fn refuses(&self) -> bool {
+        self.refuses.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
 }
 
 impl StandIn {
@@ -104,6 +115,7 @@ async fn serve(mut stream: TcpStream, number: u64, state: Arc<State>) {
             std::future::pending::<()>().await;
         }
         match kind {
+            b'Q' if body.starts_with(b"SELECT") && state.refuses() => stream.write_all(&refusal()).await.unwrap(),
             b'Q' => {
                 state.answered.fetch_add(1, SeqCst);
                 stream.write_all(b"C\0\0\0\x07OK\0Z\0\0\0\x05I").await.unwrap();
@@ -112,6 +124,16 @@ async fn serve(mut stream: TcpStream, number: u64, state: Arc<State>) {
             _ => return,
         }
     }
+}
+
+/// A lock was not granted in time; ready.
+fn refusal() -> Vec<u8> {
+    let said = b"SERROR\0VERROR\0C55P03\0Mnot now\0\0";
+    let mut answer = vec![b'E'];
+    answer.extend(u32::try_from(4 + said.len()).unwrap().to_be_bytes());
+    answer.extend(said);
+    answer.extend(b"Z\0\0\0\x05I");
+    answer
 }
 
 fn query() -> PgQuery {
@@ -195,6 +217,34 @@ async fn the_line_notices_a_silent_server_and_then_nobody_waits_for_it_any_longe
     server.stay_away();
     assert!(is_away(&within(line.next()).await), "it fell silent again");
     assert!(is_away(&within(line.next()).await), "and nobody is there to connect to");
+}
+
+#[tokio::test]
+async fn a_fault_of_the_line_alone_gives_up_nothing_of_the_others() {
+    let server = StandIn::start().await;
+    let contact = server.contact(TIMES);
+    let mut line = PostgresLine::new(contact.clone());
+    assert!(matches!(within(line.next()).await, Ok(Heard::Gap)));
+    server.state.refuses.store(1, SeqCst);
+    assert!(within(line.next()).await.is_err());
+    assert!(contact.answers(), "the server is there");
+    assert!(matches!(within(line.next()).await, Ok(Heard::Gap)), "the line is made anew");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_whoever_writes_and_for_no_server_that_is_silent() {
+    let server = StandIn::start().await;
+    let contact = server.contact(TIMES);
+    let mut connection = within(contact.connect()).await.unwrap();
+    server.state.refuses.store(3, SeqCst);
+    within(hold_writers(&contact, &mut connection)).await.unwrap();
+    assert_eq!(server.state.refuses.load(SeqCst), 0);
+    server.vanish();
+    assert!(is_away(&within(hold_writers(&contact, &mut connection)).await));
+    // And while the schema is changed.
+    let asker = within(contact.connect()).await.unwrap();
+    server.vanish();
+    assert!(within(stays(&contact, asker)).await.is_err());
 }
 
 #[tokio::test]

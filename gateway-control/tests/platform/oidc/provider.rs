@@ -1,57 +1,29 @@
 //! A provider of OpenID Connect: real HTTPS with an authority of its own, real signatures, and every way to misbehave.
 
+mod answers;
+mod tokens;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
 
-use aws_lc_rs::{
-    digest, hmac,
-    rand::SystemRandom,
-    rsa::KeySize,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
-};
-use axum::{
-    Json, Router,
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
-use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::HEXLOWER;
 use gateway_control::http::{ServeOptions, serve};
 use gateway_net::{
     secret_file,
     shutdown::Shutdown,
     tls::{ALPN_HTTP1, ServerIdentity, server_config},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
 
+use self::tokens::Keys;
+pub(crate) use self::tokens::Signature;
+
 pub(crate) const CLIENT: &str = "control-plane";
 const SECRET: &str = "a client secret";
-
-/// How a token is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signature {
-    /// RS256 with the key of now.
-    Rsa,
-    /// ES256 with the key of now.
-    Ec,
-    /// `alg: none` and no signature.
-    None,
-    /// HS256, with the public RSA key as the secret.
-    HmacOfPublicKey,
-    /// HS256, with the client's secret, as the standard allows.
-    HmacOfSecret,
-    /// RS256 by somebody else under the key id of now.
-    Foreign,
-    /// RS256, and one claim changed afterwards.
-    Tampered,
-    /// No ID token at all.
-    Missing,
-}
 
 /// What the provider does with the next requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,43 +44,6 @@ pub(crate) enum Manner {
     StrangeAccessToken,
     /// The userinfo endpoint speaks of somebody else.
     OtherUserInfo,
-}
-
-struct Keys {
-    id: String,
-    rsa: RsaKeyPair,
-    ec: EcdsaKeyPair,
-}
-
-impl Keys {
-    fn new(id: &str) -> Self {
-        let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        Self { id: id.to_owned(), rsa, ec }
-    }
-
-    /// The modulus: 256 bytes behind the header of the DER form, whose exponent is 65537.
-    fn modulus(&self) -> String {
-        let der = self.rsa.public_key().as_ref();
-        assert_eq!(der.len(), 270);
-        BASE64URL_NOPAD.encode(&der[9..265])
-    }
-
-    fn jwks(&self) -> Value {
-        let point = self.ec.public_key().as_ref();
-        json!({"keys": [
-            {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.id, "n": self.modulus(), "e": "AQAB"},
-            {"kty": "EC", "use": "sig", "alg": "ES256", "kid": format!("{}-ec", self.id), "crv": "P-256",
-             "x": BASE64URL_NOPAD.encode(&point[1..33]), "y": BASE64URL_NOPAD.encode(&point[33..65])},
-            {"kty": "future", "kid": "unknown"},
-        ]})
-    }
-
-    fn rsa(&self, text: &str) -> String {
-        let mut signature = vec![0; self.rsa.public_modulus_len()];
-        self.rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature).unwrap();
-        BASE64URL_NOPAD.encode(&signature)
-    }
 }
 
 struct Code {
@@ -159,12 +94,7 @@ impl Provider {
             ahead: 0,
             requests: BTreeMap::new(),
         }));
-        let router = Router::new()
-            .route("/.well-known/openid-configuration", get(discovery))
-            .route("/jwks", get(jwks))
-            .route("/token", post(token))
-            .route("/userinfo", get(user_info))
-            .with_state(inner.clone());
+        let router = answers::router(inner.clone());
         let tls = Some(Arc::new(server_config(&identity, &[ALPN_HTTP1])));
         let shutdown = Shutdown::manual();
         let mut task = JoinSet::new();
@@ -255,134 +185,4 @@ fn identity(directory: &std::path::Path) -> ServerIdentity {
     std::fs::write(directory.join("own.pem"), certificate.pem()).unwrap();
     secret_file::write(&directory.join("own.key"), key.serialize_pem().as_bytes()).unwrap();
     ServerIdentity::load(&directory.join("own.pem"), &directory.join("own.key")).unwrap()
-}
-
-/// What the manner of the moment answers in the place of the real answer.
-fn mannered(inner: &Mutex<Inner>, path: &str) -> Option<Response> {
-    let mut inner = inner.lock().unwrap();
-    *inner.requests.entry(path.to_owned()).or_default() += 1;
-    match inner.manner {
-        Manner::Redirects => {
-            Some((StatusCode::FOUND, [(header::LOCATION, format!("{}{path}", inner.issuer))]).into_response())
-        }
-        Manner::Endless => {
-            let body = format!("{{\"x\": \"{}\"}}", "x".repeat(1 << 20));
-            Some(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-        }
-        Manner::Html => Some(axum::response::Html("<h1>Sign in</h1>").into_response()),
-        Manner::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE.into_response()),
-        Manner::Good | Manner::OtherIssuer | Manner::StrangeAccessToken | Manner::OtherUserInfo => None,
-    }
-}
-
-async fn discovery(State(inner): State<Arc<Mutex<Inner>>>) -> Response {
-    if let Some(answer) = mannered(&inner, "/.well-known/openid-configuration") {
-        return answer;
-    }
-    let inner = inner.lock().unwrap();
-    let elsewhere = inner.manner == Manner::OtherIssuer;
-    let issuer = if elsewhere { "https://elsewhere.example" } else { &inner.issuer };
-    Json(json!({
-        "issuer": issuer,
-        "authorization_endpoint": format!("{}/authorize", inner.issuer),
-        "token_endpoint": format!("{}/token", inner.issuer),
-        "userinfo_endpoint": format!("{}/userinfo", inner.issuer),
-        "jwks_uri": format!("{}/jwks", inner.issuer),
-        "response_types_supported": ["code"],
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256", "ES256", "HS256", "none"],
-    }))
-    .into_response()
-}
-
-async fn jwks(State(inner): State<Arc<Mutex<Inner>>>) -> Response {
-    mannered(&inner, "/jwks").unwrap_or_else(|| Json(inner.lock().unwrap().keys.jwks()).into_response())
-}
-
-async fn user_info(State(inner): State<Arc<Mutex<Inner>>>) -> Response {
-    if let Some(answer) = mannered(&inner, "/userinfo") {
-        return answer;
-    }
-    let inner = inner.lock().unwrap();
-    let mut claims = inner.user_info.clone();
-    claims["sub"] = inner.subject.clone();
-    if inner.manner == Manner::OtherUserInfo {
-        claims["sub"] = json!("somebody else");
-    }
-    Json(claims).into_response()
-}
-
-async fn token(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, body: String) -> Response {
-    let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-    if let Some(answer) = mannered(&inner, "/token") {
-        return answer;
-    }
-    let mut inner = inner.lock().unwrap();
-    let refused = |error: &str| (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response();
-    let basic = format!("Basic {}", BASE64.encode(format!("{CLIENT}:{}", SECRET.replace(' ', "+")).as_bytes()));
-    if headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) != Some(&basic) {
-        return refused("invalid_client");
-    }
-    // Each code is good once.
-    let Some(code) = inner.codes.remove(&form["code"]) else { return refused("invalid_grant") };
-    let proof = BASE64URL_NOPAD.encode(digest::digest(&digest::SHA256, form["code_verifier"].as_bytes()).as_ref());
-    if proof != code.challenge || form["redirect_uri"] != code.redirect {
-        return refused("invalid_grant");
-    }
-    inner.subject = code.claims["sub"].clone();
-    let access_token = if inner.manner == Manner::StrangeAccessToken { "line\nbreak" } else { "an-access-token" };
-    let mut answer = json!({"access_token": access_token, "token_type": "Bearer", "expires_in": 300});
-    if inner.signature != Signature::Missing {
-        answer["id_token"] = json!(inner.id_token(&code));
-    }
-    Json(answer).into_response()
-}
-
-impl Inner {
-    fn id_token(&self, code: &Code) -> String {
-        let now = gateway_net::time::unix_secs().checked_add_signed(self.ahead).unwrap();
-        let mut claims = json!({
-            "iss": self.issuer, "aud": CLIENT, "iat": now, "exp": now + 300, "nonce": code.nonce,
-        });
-        for (name, value) in code.claims.as_object().unwrap_or(&Map::new()) {
-            claims[name] = value.clone();
-        }
-        if let Some(claims) = claims.as_object_mut() {
-            claims.retain(|_, value| !value.is_null());
-        }
-        let head = |alg: &str, kid: &str| part(&json!({"alg": alg, "typ": "JWT", "kid": kid}));
-        let body = part(&claims);
-        let id = &self.keys.id;
-        let hmac = |secret: &[u8]| {
-            let text = format!("{}.{body}", head("HS256", id));
-            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes());
-            format!("{text}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
-        };
-        match self.signature {
-            Signature::Rsa | Signature::Missing => signed(&format!("{}.{body}", head("RS256", id)), &self.keys),
-            Signature::Foreign => signed(&format!("{}.{body}", head("RS256", id)), &self.foreign),
-            Signature::Ec => {
-                let text = format!("{}.{body}", head("ES256", &format!("{id}-ec")));
-                let signature = self.keys.ec.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
-                format!("{text}.{}", BASE64URL_NOPAD.encode(signature.as_ref()))
-            }
-            Signature::None => format!("{}.{body}.", head("none", id)),
-            Signature::HmacOfPublicKey => hmac(&BASE64URL_NOPAD.decode(self.keys.modulus().as_bytes()).unwrap()),
-            Signature::HmacOfSecret => hmac(SECRET.as_bytes()),
-            Signature::Tampered => {
-                let token = signed(&format!("{}.{body}", head("RS256", id)), &self.keys);
-                let parts: Vec<_> = token.split('.').collect();
-                claims["sub"] = json!("somebody else");
-                format!("{}.{}.{}", parts[0], part(&claims), parts[2])
-            }
-        }
-    }
-}
-
-fn part(value: &Value) -> String {
-    BASE64URL_NOPAD.encode(value.to_string().as_bytes())
-}
-
-fn signed(text: &str, keys: &Keys) -> String {
-    format!("{text}.{}", keys.rsa(text))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use gateway_proto::{
     api::platform::{Agreement, Channel, DirectoryEntry, Grant, Organization, PeeringRequest, Server},
-    id::{OrganizationId, ServerId},
+    engine::plan::EndState,
+    id::{ChannelId, OrganizationId, ServerId},
     names::fold,
     peering::{AgreementStatus, PeeringStatus},
 };
@@ -20,11 +21,15 @@ pub(super) struct Found {
     pub(super) own: Organization,
     pub(super) servers: Vec<Server>,
     pub(super) channels: Vec<Channel>,
+    /// Channels that follow one of the engine, on servers of which the file has channels, and how the engine's end is.
+    pub(super) following: BTreeMap<ChannelId, EndState>,
     pub(super) requests: Vec<PeeringRequest>,
     pub(super) agreements: Vec<Agreement>,
     pub(super) grants: Vec<Grant>,
     /// Of partners of the file that are nowhere else.
     pub(super) directory: Vec<DirectoryEntry>,
+    /// Names of the kinds of exchange, if the file names any.
+    pub(super) behaviors: Vec<String>,
     pub(super) remembered: Remembered,
     /// Unix seconds.
     pub(super) now: u64,
@@ -49,6 +54,27 @@ impl Found {
 
     pub(super) fn agreement(&self, peer: OrganizationId) -> Option<&Agreement> {
         self.agreements.iter().find(|agreement| agreement.status != AgreementStatus::Ended && agreement.peer_id == peer)
+    }
+
+    /// A request between the own organization and this one that is not answered yet.
+    pub(super) fn pending(&self, peer: OrganizationId) -> Option<&PeeringRequest> {
+        self.requests.iter().find(|request| request.status == PeeringStatus::Pending && request.peer_id == peer)
+    }
+
+    /// Why it is for a person to ask this one again, with which there is no agreement and no open request: one of the two sides has said
+    /// that it wants none.
+    pub(super) fn over(&self, peer: OrganizationId) -> Option<&'static str> {
+        if self.agreements.iter().any(|agreement| agreement.peer_id == peer) {
+            return Some("the agreement with it has ended");
+        }
+        let asked = self.requests.iter().filter(|request| request.peer_id == peer && request.direction == "outgoing");
+        let last = asked.max_by_key(|request| (request.created_at, request.id))?;
+        (last.status == PeeringStatus::Declined).then_some("it has declined")
+    }
+
+    /// Whether the platform lets this one be asked for an agreement: one that does not want to be found does not exist for others.
+    pub(super) fn may_be_asked(&self, peer: OrganizationId) -> bool {
+        peer == self.own.id || self.directory.iter().any(|entry| entry.id == peer)
     }
 
     /// Other organizations with the names they have now.

@@ -1,6 +1,7 @@
 //! What has to be done so that what is found becomes what is wanted: every step in its order, those that stand on what an earlier one
 //! makes included. Decides only; knows no network. What is shown by a dry run and what is done are the same list.
 
+mod channels;
 mod grants;
 
 use std::{
@@ -10,12 +11,11 @@ use std::{
 
 use gateway_proto::{
     api::{
-        platform::{Channel, UpdateChannel},
+        platform::UpdateChannel,
         values::{self, MAX_TEXT, ValueFault},
     },
     id::{AgreementId, ChannelId, OrganizationId, ServerId},
     names::fold,
-    peering::PeeringStatus,
 };
 
 use super::{
@@ -101,6 +101,8 @@ pub(super) fn plan(site: &Site, found: &Found) -> Plan {
 struct Standing {
     channel: Which<ChannelId>,
     published: bool,
+    /// The file has another name for it than it has now.
+    is_renamed: bool,
 }
 
 struct Planner<'a> {
@@ -112,6 +114,8 @@ struct Planner<'a> {
     in_file: Vec<ChannelKey>,
     /// The same of each channel that is there.
     there: Vec<ChannelKey>,
+    /// Channels that are known by something else than the name in the file.
+    renamed: BTreeSet<ChannelId>,
     /// Partners that were looked at.
     peers: BTreeSet<OrganizationId>,
     /// Grants that were looked at.
@@ -129,6 +133,7 @@ impl<'a> Planner<'a> {
             servers,
             in_file,
             there: found.channel_keys(),
+            renamed: BTreeSet::new(),
             peers: BTreeSet::new(),
             grants: BTreeSet::new(),
             plan: Plan::default(),
@@ -144,73 +149,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn channel(&mut self, place: usize, wanted: &SiteChannel) -> Option<Standing> {
-        let label = format!("{}/{}", wanted.server, wanted.name);
-        let published = wanted.publish.is_some();
-        let server = match self.found.server(&wanted.server) {
-            Some(server) => Which::There(server.id),
-            None => match self.servers.get(&fold(&wanted.server)) {
-                Some(place) => Which::Made(*place),
-                None => {
-                    let words = "waits for its server, which the file does not name";
-                    return self.wait(format!("the channel '{label}' {words}"));
-                }
-            },
-        };
-        let there = match server {
-            Which::There(id) => self.found.channel(id, &wanted.name),
-            Which::Made(_) => None,
-        };
-        let Some(there) = there else {
-            self.accept_words(&label, Some(&wanted.name), wanted.publish.as_ref(), wanted.description.as_ref());
-            self.plan.steps.push(Step::CreateChannel { place, server, channel: wanted.clone() });
-            return Some(Standing { channel: Which::Made(place), published });
-        };
-        if wanted.behavior.as_ref().is_some_and(|behavior| *behavior != there.behavior) {
-            let behavior = &there.behavior;
-            return self.wait(format!(
-                "the channel '{label}' is for {behavior}: a channel's behavior never changes, make a new one"
-            ));
-        }
-        self.change(label, there, wanted);
-        Some(Standing { channel: Which::There(there.id), published })
-    }
-
-    /// What differs is changed, and nothing else is sent: what is there may be older than the rules of today.
-    fn change(&mut self, label: String, there: &Channel, wanted: &SiteChannel) {
-        let mut changes = Vec::new();
-        let engine = (there.engine != wanted.engine).then(|| wanted.engine.clone());
-        if engine.is_some() {
-            changes.push(format!("engine {} → {}", there.engine, wanted.engine));
-        }
-        let shown = there.published.then_some(&there.public_name);
-        let differs = shown != wanted.publish.as_ref();
-        if differs {
-            let name =
-                |name: Option<&String>| name.map_or_else(|| "not published".to_owned(), |name| format!("'{name}'"));
-            changes.push(format!("published {} → {}", name(shown), name(wanted.publish.as_ref())));
-        }
-        let public_name = wanted.publish.clone().filter(|name| *name != there.public_name);
-        let public_description = wanted.description.clone().filter(|text| *text != there.public_description);
-        if public_description.is_some() {
-            changes.push("public description".to_owned());
-        }
-        if changes.is_empty() {
-            return;
-        }
-        self.accept_words(&label, None, public_name.as_ref(), public_description.as_ref());
-        let published = differs.then_some(wanted.publish.is_some());
-        let update =
-            UpdateChannel { name: None, engine, engine_channel: None, published, public_name, public_description };
-        self.plan.steps.push(Step::ChangeChannel { id: there.id, label, update, changes });
-    }
-
     fn peer(&mut self, wanted: &SitePeer) {
         let name = &wanted.organization;
         let id = match meant(name, self.found) {
             Meant::One(id) => id,
             Meant::Nobody => {
-                let words = "is not in the directory: name it by its id (org_…), or wait until it can be found";
+                let words = "is not in the directory: it can be asked once it is, or may ask itself";
                 return self.plan.waits.push(format!("'{name}' {words}"));
             }
             Meant::Several => {
@@ -225,12 +169,7 @@ impl<'a> Planner<'a> {
         if self.found.agreement(id).is_some() {
             return self.plan.meant.push((name.clone(), id));
         }
-        let pending = self
-            .found
-            .requests
-            .iter()
-            .find(|request| request.status == PeeringStatus::Pending && request.peer_id == id);
-        match pending {
+        match self.found.pending(id) {
             // Whom it comes from is what the person has to look at who decides.
             Some(request) if request.direction == "incoming" => {
                 self.plan
@@ -241,26 +180,23 @@ impl<'a> Planner<'a> {
                 self.plan.meant.push((name.clone(), id));
                 self.plan.waits.push(format!("{shown} has not answered the peering request yet"));
             }
-            None => {
-                self.plan.meant.push((name.clone(), id));
-                self.accept(&shown, "message", values::text(&wanted.message, MAX_TEXT));
-                self.plan.steps.push(Step::RequestPeering { id, shown, message: wanted.message.clone() });
-            }
+            None => self.ask(wanted, id, shown),
         }
     }
 
-    /// What is new has to be acceptable.
-    fn accept_words(&mut self, label: &str, name: Option<&String>, public: Option<&String>, text: Option<&String>) {
-        let what = format!("the channel '{label}'");
-        if let Some(name) = name {
-            self.accept(&what, "name", values::name(name));
+    /// There is nothing between the two: it is asked, unless that is for a person to decide.
+    fn ask(&mut self, wanted: &SitePeer, id: OrganizationId, shown: String) {
+        if let Some(why) = self.found.over(id) {
+            let words = format!("{shown} is not asked again, as {why}: `gateway-ctl peering request {id}` asks it");
+            return self.plan.waits.push(words);
         }
-        if let Some(public) = public {
-            self.accept(&what, "publish", values::name(public));
+        if !self.found.may_be_asked(id) {
+            let words = "cannot be found now: it can be asked once it is in the directory again, or may ask itself";
+            return self.plan.waits.push(format!("{shown} {words}"));
         }
-        if let Some(text) = text {
-            self.accept(&what, "description", values::text(text, MAX_TEXT));
-        }
+        self.plan.meant.push((wanted.organization.clone(), id));
+        self.accept(&shown, "message", values::text(&wanted.message, MAX_TEXT));
+        self.plan.steps.push(Step::RequestPeering { id, shown, message: wanted.message.clone() });
     }
 
     fn accept(&mut self, what: &str, field: &str, value: Result<String, ValueFault>) {

@@ -93,6 +93,11 @@ impl ChannelName {
         (!parts.is_empty()).then(|| Self { text: text.trim().to_owned(), parts })
     }
 
+    /// The channel of this name on this server, and no other one.
+    fn on(server: &str, name: &str) -> Self {
+        Self { text: format!("{server}/{name}"), parts: vec![(fold(server), fold(name))] }
+    }
+
     /// Whether it may mean this channel.
     pub(super) fn may_be(&self, channel: &ChannelKey) -> bool {
         self.parts.contains(channel)
@@ -118,11 +123,11 @@ impl Site {
         let servers = entries(&mut root, SiteServer::read);
         let channels: Vec<SiteChannel> = entries(&mut root, SiteChannel::read);
         let peers = entries(&mut root, SitePeer::read);
-        let unpublished: Vec<_> =
-            channels.iter().filter(|channel| channel.publish.is_none()).map(SiteChannel::key).collect();
+        let published: Vec<_> = channels.iter().map(|channel| (channel.key(), channel.publish.is_some())).collect();
         let grants = entries(&mut root, |section| {
             let grant = SiteGrant::read(section, now)?;
-            if unpublished.iter().any(|channel| grant.channel.may_be(channel)) {
+            let may_be: Vec<_> = published.iter().filter(|(key, _)| grant.channel.may_be(key)).collect();
+            if !may_be.is_empty() && may_be.iter().all(|(_, is_published)| !is_published) {
                 section.mistake("channel", &grant.channel.text, "a channel that is published: give it a `publish`");
             }
             Some(grant)
@@ -222,7 +227,8 @@ impl Entry for SiteGrant {
     }
 
     fn identity(&self) -> Vec<String> {
-        vec![fold(&self.channel.text), fold(&self.to)]
+        let parts = self.channel.parts.iter().flat_map(|(server, name)| [server.clone(), name.clone()]);
+        parts.chain([fold(&self.to)]).collect()
     }
 }
 
@@ -267,12 +273,17 @@ impl SitePeer {
 
 impl SiteGrant {
     fn read(section: &mut Section<'_, '_>, now: u64) -> Option<Self> {
-        let channel =
-            section.required("channel", "\"SERVER/NAME\" of a channel", |value| ChannelName::read(value.text()?));
+        let server = section.optional("server", "the name of the channel's server", name);
+        let channel = if section.has("server") {
+            let on_it = section.required("channel", "the name of a channel of that server", name);
+            server.zip(on_it).map(|(server, on_it)| ChannelName::on(&server, &on_it))
+        } else {
+            section.required("channel", "\"SERVER/NAME\" of a channel", |value| ChannelName::read(value.text()?))
+        };
         let to = section.required("to", "the id (org_…) or name of a partner", name);
         let expires = section.optional("expires", "a length of time such as \"90d\"", |value| {
             let span: Span = value.text()?.parse().ok()?;
-            values::moment(now.saturating_add(span.secs)).ok().map(|_| span)
+            values::moment(span.after(now)).ok().map(|_| span)
         });
         let accepted = format!("a whole number from 1 to {}", values::MAX_STREAMS);
         let max_streams = section.optional("max_streams", &accepted, |value| {

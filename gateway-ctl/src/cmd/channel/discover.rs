@@ -104,15 +104,23 @@ impl Proposal {
         server: Option<&str>,
         body: PublishEngineChannel,
     ) -> Result<Self, CtlError> {
-        let mut found = Vec::new();
+        let (mut found, mut others) = (Vec::new(), Vec::new());
         for server in servers(control, server).await? {
             let engine = engine(control, &server).await?;
-            let fits = |channel: &&EngineChannel| {
-                (channel.id == wanted || channel.name == wanted) && engine.proposals.contains(&channel.id)
-            };
-            found.extend(engine.channels.iter().filter(fits).map(|channel| (server.clone(), channel.id.clone())));
+            let fits = |channel: &&EngineChannel| channel.id == wanted || channel.name == wanted;
+            for channel in engine.channels.iter().filter(fits) {
+                if engine.proposals.contains(&channel.id) {
+                    found.push((server.clone(), channel.id.clone()));
+                } else {
+                    others.push(format!("the one of '{}' {}", server.name, no_proposal(&engine, channel)));
+                }
+            }
         }
         match found.as_slice() {
+            [] if !others.is_empty() => Err(CtlError::No(format!(
+                "the channel '{wanted}' of the engine cannot be published: {}",
+                others.join("; ")
+            ))),
             [] => Err(CtlError::No(format!(
                 "there is no channel '{wanted}', neither registered nor proposed by an engine: see `gateway-ctl channel \
                  list` and `gateway-ctl channel discover`"
@@ -141,6 +149,27 @@ impl Proposal {
     /// Registers and publishes it.
     pub(super) async fn publish(self, control: &Control) -> Result<platform::Channel, CtlError> {
         Ok(control.post(&format!("/servers/{}/engine/channels", self.server.id), &self.body).await?)
+    }
+}
+
+/// Why a channel of an engine is none that could be published, after "the one of SERVER".
+fn no_proposal(engine: &ServerEngine, channel: &EngineChannel) -> String {
+    if engine.links.iter().any(|link| link.engine_channel == channel.id) {
+        return "is registered already: see `gateway-ctl channel list`".to_owned();
+    }
+    match &channel.listener {
+        None => "listens on no port".to_owned(),
+        Some(listener) if listener.is_unread() => {
+            format!("listens on port {}, and more is not read yet; try again in a minute", listener.port)
+        }
+        Some(listener) if listener.connects_out() => {
+            format!("connects out to port {} and listens nowhere; switch its listener to server mode", listener.port)
+        }
+        Some(listener) => format!(
+            "listens on port {} for a kind of exchange that is not known; register it by hand with `gateway-ctl channel \
+             create --engine IP:PORT --behavior BEHAVIOR`",
+            listener.port
+        ),
     }
 }
 
@@ -194,7 +223,8 @@ fn row<'a>(
 ) -> Vec<String> {
     let (listens, behavior) = match &channel.listener {
         None => ("no port".to_owned(), "-".to_owned()),
-        Some(listener) if !listener.server_mode => (format!("connects out ({})", listener.port), "-".to_owned()),
+        Some(listener) if listener.is_unread() => (format!("not read yet ({})", listener.port), "-".to_owned()),
+        Some(listener) if listener.connects_out() => (format!("connects out ({})", listener.port), "-".to_owned()),
         Some(listener) => {
             let address =
                 listener.address.map_or_else(|| format!("{}:{}", listener.host, listener.port), |a| a.to_string());
@@ -292,6 +322,27 @@ mod tests {
             "channel publish CHANNEL --server 'lab'",
         ] {
             assert!(text.contains(expected), "{expected}:\n{text}");
+        }
+        let mut port_only = listener("d", "orm", 6_663, EngineChannelState::Started);
+        if let Some(listener) = &mut port_only.listener {
+            (listener.transport, listener.server_mode) = (String::new(), false);
+        }
+        assert_eq!(row(&engine, &port_only, |_| None)[2], "not read yet (6663)");
+
+        // What is no proposal is not published, and why is told.
+        let mut client = listener("e", "client", 6_664, EngineChannelState::Started);
+        if let Some(listener) = &mut client.listener {
+            listener.server_mode = false;
+        }
+        let portless = EngineChannel { listener: None, ..listener("f", "files", 1, EngineChannelState::Started) };
+        for (channel, words) in [
+            (&engine.channels[0], "is registered already"),
+            (&client, "connects out to port 6664"),
+            (&portless, "listens on no port"),
+            (&port_only, "more is not read yet"),
+        ] {
+            let told = no_proposal(&engine, channel);
+            assert!(told.contains(words), "{told}");
         }
     }
 }

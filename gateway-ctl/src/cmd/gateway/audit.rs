@@ -12,7 +12,10 @@ use std::{
 use clap::{Args, Subcommand};
 use gateway_proto::{
     api::local::{AuditLine, AuditNewest},
-    audit::line::{Head, LineError, LineVerifier, Verified, read},
+    audit::{
+        line::{Head, LineError, LineVerifier, Verified, read},
+        record::Event,
+    },
 };
 
 use serde::{Serialize, Serializer};
@@ -39,8 +42,8 @@ pub(crate) enum GatewayAudit {
         /// Records at most.
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
-        /// Only what begins with this: `admin`, `stream`, `stream.refuse`, `tunnel`, `log`.
-        #[arg(long, value_name = "ACT", default_value = "")]
+        /// Only what begins with this: `admin`, `stream`, `stream.refuse`, `tunnel`, `signal`, `log`.
+        #[arg(long, value_name = "ACT", default_value = "", value_parser = act)]
         act: String,
     },
     /// Check the whole log: that no line was changed, removed, put in, moved or cut off at the end.
@@ -316,6 +319,14 @@ impl Older {
             (None, 0) => Err(CtlError::No(format!("the log and {path} have no record in common: nothing to compare"))),
             (None, _) => Ok(()),
         }
+    }
+}
+
+/// The beginning of an act that there is: an empty list would say that nothing happened.
+fn act(text: &str) -> Result<String, String> {
+    match Event::ACTS.iter().any(|act| act.starts_with(text)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected the beginning of one of: {}", Event::ACTS.join(", "))),
     }
 }
 

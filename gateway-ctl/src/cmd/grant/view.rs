@@ -29,7 +29,11 @@ impl Named for Grant {
     }
 
     fn names(&self) -> Vec<String> {
-        vec![self.endpoint.clone(), format!("{}/{}", self.peer_name, self.endpoint)]
+        vec![self.endpoint.clone()]
+    }
+
+    fn peer(&self) -> Option<&str> {
+        Some(&self.peer_name)
     }
 
     fn describe(&self) -> String {
@@ -97,8 +101,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_grant_may_be_called_by_its_endpoint_alone_or_with_its_peer() {
-        assert_eq!(grant(GrantStatus::Active, "given").names(), ["ADT", "Clinic B/ADT"]);
+    fn a_grant_is_called_by_its_endpoint_and_is_with_its_peer() {
+        let active = grant(GrantStatus::Active, "given");
+        assert_eq!((active.names(), active.peer()), (vec!["ADT".to_owned()], Some("Clinic B")));
         assert!(is_living(&grant(GrantStatus::Pending, "given")));
         assert!(!is_living(&grant(GrantStatus::Denied, "given")));
     }

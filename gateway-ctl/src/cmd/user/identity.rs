@@ -1,11 +1,11 @@
 //! `gateway-ctl user sign-in`, `identities`, `unlink`: what users sign in with.
 
 use clap::Args;
-use gateway_proto::api::platform::{self, Identity, SignInWays};
+use gateway_proto::api::platform::{Identity, SignInWays};
 
 use crate::{
     args::Confirm,
-    cmd::{Context, id_of},
+    cmd::Context,
     error::CtlError,
     output::{View, time, yes_no},
 };
@@ -30,7 +30,7 @@ pub(super) async fn ways(context: &mut Context) -> Result<(), CtlError> {
 /// The accounts that a user is linked to.
 pub(super) async fn list(context: &mut Context, user: &str) -> Result<(), CtlError> {
     let control = context.control()?;
-    let id = id_of::<platform::User>(&control, "/users", user, |_| true).await?;
+    let id = super::user_id(&control, user).await?;
     let identities: Vec<Identity> = control.get(&format!("/users/{id}/identities")).await?;
     context.out.list(&identities)
 }
@@ -38,7 +38,7 @@ pub(super) async fn list(context: &mut Context, user: &str) -> Result<(), CtlErr
 impl Unlink {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
-        let id = id_of::<platform::User>(&control, "/users", &self.user, |_| true).await?;
+        let id = super::user_id(&control, &self.user).await?;
         let path = format!("/users/{id}/identities");
         let all: Vec<Identity> = control.get(&path).await?;
         let wanted =

@@ -2,12 +2,12 @@
 
 use clap::{Args, Subcommand};
 use gateway_proto::api::platform::{
-    self, ConfirmTotp, ConfirmedTotp, DisableTotp, EnrollTotp, Hidden, TotpEnrollment, TotpStatus,
+    ConfirmTotp, ConfirmedTotp, DisableTotp, EnrollTotp, Hidden, TotpEnrollment, TotpStatus,
 };
 
 use crate::{
     args::Confirm,
-    cmd::{Context, id_of},
+    cmd::Context,
     error::CtlError,
     output::{View, yes_no},
     secret::SecretSource,
@@ -93,7 +93,7 @@ impl Totp {
                 context.out.deed("user.disable_totp", "me", "Signing in needs no code any more.")
             }
             Self::Reset(Reset { user, confirm }) => {
-                let id = id_of::<platform::User>(&control, "/users", &user, |_| true).await?;
+                let id = super::user_id(&control, &user).await?;
                 confirm.ask(&format!("Take the second factor of '{user}' ({id}) off"))?;
                 control.delete(&format!("/users/{id}/totp")).await?;
                 context.out.deed(

@@ -4,6 +4,8 @@ use gateway_proto::{
     identity::GatewayKey,
     netcheck::{MappingProtocol, SocketProblem},
     policy::ConnectionKind,
+    relay::{Limit, LimitKind},
+    twice::RunsTwice,
 };
 
 use super::*;
@@ -78,6 +80,8 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             rtt_ms: Some(12.4),
             carrier: Some("passes".into()),
             carrier_text: Some("relayed over UDP".into()),
+            limit: None,
+            limit_text: None,
             problem: None,
         }],
         peers: vec![PeerStatus {
@@ -100,6 +104,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
         port_mapping: None,
         engine: None,
         audit: None,
+        runs_twice: None,
     }
 }
 
@@ -160,10 +165,30 @@ fn a_paused_connection_neither_counts_nor_makes_a_yes() {
 }
 
 #[test]
+fn a_peer_and_an_endpoint_are_not_what_another_peer_calls_the_same() {
+    let called = "Clinic B/ADT";
+    let theirs = ConnectionStatus { peer_organization: "Mallory".into(), ..connection(called) };
+    let verdict = |asked: &str| Verdict::of(&status(vec![theirs.clone()]), &[asked.to_owned()]);
+    assert_eq!(verdict(called), Verdict::Missing(called.into()));
+    assert!(verdict("Mallory/Clinic B/ADT").is_connected() && verdict(&theirs.id.to_string()).is_connected());
+}
+
+#[test]
 fn a_connection_that_is_not_there_yet_is_not_connected() {
     let verdict = Verdict::of(&status(vec![connection("ADT")]), &["ADT".into(), "ORU".into()]);
     assert_eq!(verdict, Verdict::Missing("ORU".into()));
     assert!(Verdict::of(&status(vec![connection("ADT")]), &["Clinic B/ADT".into()]).is_connected());
+}
+
+#[test]
+fn a_relay_that_drops_much_for_a_limit_is_named() {
+    let mut status = status(vec![connection("ADT")]);
+    let limit = Limit { kind: LimitKind::Organization, percent: 64 };
+    status.relays[0].limit_text = Some(limit.to_string());
+    let text = render(&status, &[], NOW, Style::PLAIN);
+    let expected =
+        "relayed over UDP, LIMIT: the relay's limit for all gateways of this organization is reached: it drops 64 %";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
@@ -244,4 +269,19 @@ fn a_tunnel_socket_without_its_address_and_a_port_mapping_are_told() {
     };
     let text = render(&sound, &[], NOW, Style::PLAIN);
     assert!(!text.contains("carries nothing") && text.contains("NONE: the router gives no port"), "{text}");
+}
+
+#[test]
+fn a_gateway_that_runs_twice_says_so_first_and_the_original_says_it_beside_everything_else() {
+    let now = NOW / 1000;
+    let told = |is_second| RunsTwice { is_second, since: now - 60, at: now - 3, address: Some("192.0.2.7".into()) };
+    let second = Status { runs_twice: Some(told(true)), ..status(vec![connection("ADT")]) };
+    assert_eq!(Verdict::of(&second, &[]), Verdict::RunsTwice);
+    let text = render(&second, &[], NOW, Style::PLAIN);
+    assert!(text.starts_with("NOT CONNECTED  this gateway runs twice"), "{text}");
+    assert!(text.contains("from 192.0.2.7") && text.contains("gateway-ctl gateway enroll CODE"), "{text}");
+    assert!(text.contains("it took the place 60 s ago, both were there 3 s ago"), "{text}");
+    let first = Status { runs_twice: Some(told(false)), ..status(vec![connection("ADT")]) };
+    let text = render(&first, &[], NOW, Style::PLAIN);
+    assert!(text.starts_with("CONNECTED") && text.contains("it was refused 60 s ago, and again 3 s ago"), "{text}");
 }

@@ -1,5 +1,6 @@
 use super::{
     super::{head::head_len, operation::operations},
+    content::PROPERTY,
     *,
 };
 
@@ -18,6 +19,8 @@ fn read_write(scope: AdminScope) -> Guard {
 }
 
 const ALL: AdminScope = AdminScope { patient_data: true, probes: true, extension_upload: true, named_people: false };
+/// What cannot pass without the option patient data, though it reads no message.
+const SEARCHES: [&str; 2] = ["/channels/{channelId}/messages/count/_search", "/events/count/_search"];
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n";
 
 /// A path of the template with plausible values.
@@ -45,7 +48,7 @@ fn read_only_decides_every_row_of_the_table_by_its_class_under_both_paths() {
             let verdict = judge_as(&guard, operation.method.name(), &path, fields_of(operation));
             let withheld = ["/server/encryption", "/server/configuration"].contains(&operation.template);
             let expected = match operation.class {
-                Class::Read => operation.template != COUNT_SEARCH,
+                Class::Read => !SEARCHES.contains(&operation.template),
                 Class::Session | Class::Audit => true,
                 Class::ReadSecrets => !withheld,
                 Class::ReadPatients | Class::Probe | Class::Write => false,
@@ -54,7 +57,9 @@ fn read_only_decides_every_row_of_the_table_by_its_class_under_both_paths() {
             match verdict {
                 Ok(pass) => {
                     assert_eq!((pass.template, pass.class), (operation.template, operation.class));
-                    let masked = operation.class == Class::ReadSecrets || operation.template == PROPERTY;
+                    let masked = operation.class == Class::ReadSecrets
+                        || operation.template == PROPERTY
+                        || has_events(operation);
                     assert_eq!(pass.redaction.is_some(), masked, "{path}");
                     assert_eq!(pass.api.as_deref(), Some(api));
                 }
@@ -64,7 +69,7 @@ fn read_only_decides_every_row_of_the_table_by_its_class_under_both_paths() {
                 }
             }
             let patients = judge_as(&with_patients, operation.method.name(), &path, fields_of(operation));
-            let of_patients = operation.class == Class::ReadPatients || operation.template == COUNT_SEARCH;
+            let of_patients = operation.class == Class::ReadPatients || SEARCHES.contains(&operation.template);
             assert_eq!(patients.is_ok(), expected || of_patients, "{path}");
         }
     }
@@ -78,7 +83,7 @@ fn read_write_passes_all_but_what_an_option_must_allow() {
         let needs_option = match operation.class {
             Class::ReadPatients | Class::Probe => true,
             Class::Write => operation.template == EXTENSION_UPLOAD,
-            Class::Read => operation.template == COUNT_SEARCH,
+            Class::Read => SEARCHES.contains(&operation.template),
             Class::ReadSecrets | Class::Session | Class::Audit => false,
         };
         assert_eq!(judge(AdminScope::default()).is_err(), needs_option, "{path}");
@@ -101,6 +106,32 @@ fn how_many_messages_hold_a_name_is_told_only_with_the_option_patient_data() {
         let count = |scope| judge_as(&read_only(scope), "GET", &format!("{path}{query}"), "").is_ok();
         assert_eq!((count(AdminScope::default()), count(ALL)), (!of_content, true), "{query}");
     }
+}
+
+#[test]
+fn what_events_tell_is_masked_and_not_searched_without_the_option_patient_data() {
+    for (method, path) in
+        [("GET", "/api/events?limit=9"), ("GET", "/api/events/7"), ("POST", "/api/4.5.2/events/_search")]
+    {
+        for guard in [read_only as fn(AdminScope) -> Guard, read_write] {
+            let judge = |scope| judge_as(&guard(scope), method, path, "").unwrap();
+            assert_eq!(judge(AdminScope::default()).redaction, Some(Redaction::Events), "{method} {path}");
+            assert_eq!(judge(ALL).redaction, None, "{method} {path}");
+        }
+    }
+    for path in ["/api/events?attributeSearch=DOE", "/api/events/count?level=ERROR&attribute%53earch=DOE"] {
+        let refusal = judge_as(&read_write(AdminScope::default()), "GET", path, "").unwrap_err();
+        assert!(refusal.reason.ends_with("needs the option patient data"), "{}", refusal.reason);
+        assert!(judge_as(&read_only(ALL), "GET", path, "").is_ok());
+    }
+    let search = |scope, fields: &str| judge_as(&read_only(scope), "POST", "/api/events/_search", fields);
+    assert_eq!(search(AdminScope::default(), "").unwrap().body, BodyRule::Filter);
+    assert_eq!(search(ALL, "").unwrap().body, BodyRule::SignedIn(MAX_QUERY_LEN));
+    let in_utf_16 = "Content-Type: application/xml; charset=UTF-16\r\nContent-Length: 9\r\n";
+    assert_eq!(search(AdminScope::default(), in_utf_16).unwrap_err().status, 403);
+    let in_utf_8 = "Content-Type: application/xml; charset=UTF-8\r\nContent-Length: 9\r\n";
+    assert!(search(AdminScope::default(), in_utf_8).is_ok());
+    assert_eq!(search(AdminScope::default(), "Content-Length: 99999\r\n").unwrap_err().status, 413);
 }
 
 #[test]

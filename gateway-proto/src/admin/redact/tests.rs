@@ -1,4 +1,6 @@
+mod certainty;
 mod documents;
+mod maps;
 
 use proptest::prelude::*;
 
@@ -159,18 +161,6 @@ fn stored_properties_and_the_keys_of_dicom_are_masked_in_both_formats() {
 }
 
 #[test]
-fn the_values_of_maps_are_masked_and_their_keys_stay() {
-    let map = "<map>\n<entry>\n<string>db.url</string>\n<com.mirth.connect.util.ConfigurationProperty><value>jdbc:x</value><comment>c</comment></com.mirth.connect.util.ConfigurationProperty></entry></map>";
-    let expected = map.replace("jdbc:x", MASK).replace(">c<", ">********<");
-    assert_eq!(masked(Redaction::Values, XML, map), expected);
-    let maps = "<map><entry><string>channel</string><map><entry><string>k</string><string>v</string></entry></map></entry></map>";
-    assert_eq!(masked(Redaction::Values, XML, maps), maps.replace(">v<", ">********<"));
-    let json = r#"{"map":{"entry":[{"string":["k","v"]},{"string":"db","conf":{"value":"w","comment":"c"}}]}}"#;
-    let expected = r#"{"map":{"entry":[{"string":["k","********"]},{"string":"db","conf":{"value":"********","comment":"********"}}]}}"#;
-    assert_eq!(masked(Redaction::Values, JSON, json), expected);
-}
-
-#[test]
 fn what_cannot_be_masked_does_not_pass() {
     for media in ["text/plain", "application/octet-stream", "", "application/xml; charset=utf-16", "text/html"] {
         assert_eq!(Redactor::new(Redaction::Passwords, media).err(), Some(RedactError::Format), "{media}");
@@ -235,18 +225,6 @@ fn long_texts_pass_or_are_masked_as_a_whole() {
 }
 
 proptest! {
-    /// Whatever comes, nothing panics, and a secret under its name never passes.
-    #[test]
-    fn a_secret_never_passes_and_garbage_never_panics(before in "[<>/a-z\"'=\\[\\]!{}:, \\\\-]{0,60}", secret in "[A-Z0-9]{9,40}", cut in 1usize..30) {
-        for media in [XML, JSON] {
-            let _ = masked_in(Redaction::Passwords, media, &before, cut);
-        }
-        let xml = format!("<a><b>text</b><password>{secret}</password></a>");
-        prop_assert!(!masked_in(Redaction::Passwords, XML, &xml, cut).unwrap().contains(&secret));
-        let json = format!("{{\"b\":\"text\",\"password\":\"{secret}\"}}");
-        prop_assert!(!masked_in(Redaction::Passwords, JSON, &json, cut).unwrap().contains(&secret));
-    }
-
     #[test]
     fn without_secrets_every_byte_passes(text in "(<[a-f]+>[a-z &;]{0,9}</[a-f]+>){0,9}", cut in 1usize..30) {
         prop_assert_eq!(masked_in(Redaction::Passwords, XML, &text, cut).unwrap(), text);

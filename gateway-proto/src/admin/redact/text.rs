@@ -3,15 +3,18 @@
 //!
 //! The first character says whether a text is such a document: `<`, `{`, `[`, or one of these behind a quotation mark or
 //! another escape. A document is masked like an answer, at any depth down to [`MAX_LEVEL`]; what cannot be followed any further
-//! is masked from there on. Every other text passes as it is: a script with markup in its middle stays a script.
+//! is masked from there on. Every other text passes as it is: a script with markup in its middle stays a script. What begins with
+//! a bracket and turns out to be no JSON passes up to the first word that names a secret.
 
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    MASK, Redaction,
+    MASK, MAX_DECIDING, RedactError, Redaction,
     escape::{Escaping, Reading},
     held::{Held, Unit},
+    is_harmless, is_secret_name,
     json::JsonRedactor,
+    names::holds_headers,
     xml::XmlRedactor,
 };
 
@@ -25,12 +28,14 @@ const MAX_NOTED: usize = 256;
 pub(super) struct Scope {
     pub(super) redaction: Redaction,
     level: u8,
+    /// A text that is no document is masked.
+    guarded: bool,
 }
 
 impl Scope {
     /// Of an answer.
     pub(super) fn new(redaction: Redaction) -> Self {
-        Self { redaction, level: 0 }
+        Self { redaction, level: 0, guarded: false }
     }
 
     /// The same, with the values of maps masked in addition if `values` says so.
@@ -38,7 +43,22 @@ impl Scope {
         Self { redaction: if values { Redaction::Values } else { self.redaction }, ..self }
     }
 
-    /// Of a document in a text of this one.
+    /// The same, where only documents are looked into and every other text is masked, if `guarded` says so.
+    pub(super) fn guarded(self, guarded: bool) -> Self {
+        Self { guarded, ..self }
+    }
+
+    /// Whether what stands under this name is masked but for the keys of its maps.
+    pub(super) fn holds_values(self, name: &str) -> bool {
+        holds_headers(name) || (self.redaction == Redaction::Events && name == "attributes")
+    }
+
+    /// Of a document in a text of this one: it says itself which of its texts are guarded.
+    fn document(self) -> Self {
+        Self { guarded: false, ..self.inside() }
+    }
+
+    /// Of a text that this one reads as.
     fn inside(self) -> Self {
         Self { level: self.level + 1, ..self }
     }
@@ -64,6 +84,10 @@ enum Kind {
     Json(Box<JsonRedactor>),
     /// What it reads as is escaped once more.
     Escaped(Box<Text>, Escaping),
+    /// No document, and masked unless it says nothing: what came so far.
+    Guarded(Held),
+    /// It began like JSON and is none: the word that it is in.
+    Loose(Vec<u8>),
     /// What comes now is not judged any more.
     Masked,
 }
@@ -73,12 +97,16 @@ impl Kind {
     fn begun_by(first: u8, scope: Scope) -> Self {
         match first {
             b'<' | b'{' | b'[' | b'&' | b'"' if scope.level == MAX_LEVEL => Self::Masked,
-            b'<' => Self::Xml(Box::new(XmlRedactor::new(scope.inside()))),
-            b'{' | b'[' => Self::Json(Box::new(JsonRedactor::new(scope.inside()))),
+            b'<' => Self::Xml(Box::new(XmlRedactor::new(scope.document()))),
+            b'{' | b'[' => Self::Json(Box::new(JsonRedactor::new(scope.document()))),
             b'&' => Self::Escaped(Box::new(Text::new(scope.inside())), Escaping::Xml),
             b'"' => Self::Escaped(Box::new(Text::new(scope.inside())), Escaping::Json),
-            _ => Self::Plain,
+            _ => Self::plain(scope),
         }
+    }
+
+    fn plain(scope: Scope) -> Self {
+        if scope.guarded { Self::Guarded(Held::default()) } else { Self::Plain }
     }
 }
 
@@ -146,7 +174,7 @@ impl Text {
     /// It is no document, whatever it begins with.
     pub(super) fn take_as_plain(&mut self) {
         if matches!(self.kind, Kind::Blank) {
-            self.kind = Kind::Plain;
+            self.kind = Kind::plain(self.scope);
         }
     }
 
@@ -157,7 +185,11 @@ impl Text {
             Kind::Xml(xml) => xml.finish(output),
             Kind::Json(json) => json.finish(output),
             Kind::Escaped(mut text, _) => text.end(output),
-            Kind::Blank | Kind::Plain | Kind::Masked => {}
+            Kind::Guarded(held) => {
+                let harmless = is_harmless(held.text());
+                output.extend_from_slice(if harmless { held.raw() } else { MASK.as_bytes() });
+            }
+            Kind::Blank | Kind::Plain | Kind::Loose(_) | Kind::Masked => {}
         }
     }
 
@@ -186,7 +218,9 @@ impl Text {
         if self.noted.len() < MAX_NOTED {
             self.noted.push(unit.byte);
         }
-        if matches!(self.kind, Kind::Blank) && unit.byte.is_ascii_graphic() {
+        // What is neither ASCII nor a blank begins no document, and is something to mask all the same.
+        let begins = unit.byte.is_ascii_graphic() || (self.scope.guarded && !unit.byte.is_ascii_whitespace());
+        if matches!(self.kind, Kind::Blank) && begins {
             self.kind = Kind::begun_by(unit.byte, self.scope);
             match &self.kind {
                 Kind::Masked => output.extend_from_slice(MASK.as_bytes()),
@@ -195,9 +229,19 @@ impl Text {
                     output.extend_from_slice(unit.raw);
                     return;
                 }
-                Kind::Blank | Kind::Plain | Kind::Xml(_) | Kind::Json(_) | Kind::Escaped(..) => {}
+                Kind::Blank
+                | Kind::Plain
+                | Kind::Xml(_)
+                | Kind::Json(_)
+                | Kind::Escaped(..)
+                | Kind::Guarded(_)
+                | Kind::Loose(_) => {}
             }
         }
+        self.follow(unit, output);
+    }
+
+    fn follow(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) {
         let followed = match &mut self.kind {
             Kind::Xml(xml) => xml.push(unit, output),
             Kind::Json(json) => json.push(unit, output),
@@ -205,15 +249,63 @@ impl Text {
                 text.push(unit, *escaping, output);
                 Ok(())
             }
+            Kind::Guarded(held) => {
+                held.push(unit);
+                if held.len() > MAX_DECIDING { Err(RedactError::Format) } else { Ok(()) }
+            }
+            Kind::Loose(word) => {
+                if names_a_secret(word, unit.byte) {
+                    Err(RedactError::Format)
+                } else {
+                    output.extend_from_slice(unit.raw);
+                    Ok(())
+                }
+            }
             Kind::Blank | Kind::Plain => {
                 output.extend_from_slice(unit.raw);
                 Ok(())
             }
             Kind::Masked => Ok(()),
         };
-        if followed.is_err() {
-            output.extend_from_slice(MASK.as_bytes());
-            self.kind = Kind::Masked;
+        if let Err(error) = followed {
+            self.lose(error, unit, output);
         }
     }
+
+    /// It is not what it seemed to be, and this unit did not pass.
+    fn lose(&mut self, error: RedactError, unit: Unit<'_>, output: &mut Vec<u8>) {
+        let unread = match std::mem::replace(&mut self.kind, Kind::Masked) {
+            Kind::Json(json) if error == RedactError::Format && !self.scope.guarded => json.into_unread(unit.byte),
+            Kind::Blank
+            | Kind::Plain
+            | Kind::Xml(_)
+            | Kind::Json(_)
+            | Kind::Escaped(..)
+            | Kind::Guarded(_)
+            | Kind::Loose(_)
+            | Kind::Masked => None,
+        };
+        let Some(unread) = unread else {
+            output.extend_from_slice(MASK.as_bytes());
+            return;
+        };
+        self.kind = Kind::Loose(Vec::new());
+        for held in unread.units(0..unread.len()) {
+            self.follow(held, output);
+        }
+        self.follow(unit, output);
+    }
+}
+
+/// Whether this byte ends a word that is the name of a secret; otherwise the word goes on, or another one may begin.
+fn names_a_secret(word: &mut Vec<u8>, byte: u8) -> bool {
+    if byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) {
+        if word.len() < MAX_NOTED {
+            word.push(byte);
+        }
+        return false;
+    }
+    let names = is_secret_name(&String::from_utf8_lossy(word));
+    word.clear();
+    names
 }

@@ -1,20 +1,21 @@
 //! XML as XStream writes it: elements named after fields, maps as `<entry>` with the key first.
 
+mod element;
 mod tag;
 
-use tag::{Tag, begins_markup};
+use element::Element;
+use tag::{Tag, begins_doctype, begins_markup, closes_quotes, holds_markup};
 
 use super::{
-    MASK, MAX_DEPTH, RedactError, Redaction,
+    MASK, MAX_DECIDING, MAX_DEPTH, RedactError, Redaction,
     escape::Escaping,
     held::{Held, Unit},
-    is_harmless, is_secret_name,
-    names::holds_headers,
+    is_harmless,
     text::{Scope, Text},
 };
 
-/// A text under a secret name is held this far, to tell `true`, `false` and blanks from secrets.
-const MAX_DECIDING: usize = 16;
+const COMMENT: &[u8] = b"<!--";
+const CDATA: &[u8] = b"<![CDATA[";
 
 #[derive(Debug)]
 pub(super) struct XmlRedactor {
@@ -27,19 +28,6 @@ pub(super) struct XmlRedactor {
     text: Text,
 }
 
-#[derive(Debug)]
-struct Element {
-    /// Its texts are masked.
-    secret: bool,
-    /// The values of all maps in it are masked, and their keys stay.
-    values: bool,
-    is_entry: bool,
-    /// Of an entry: its first child was closed.
-    key_seen: bool,
-    /// Of an entry: everything after the key is masked.
-    value_secret: bool,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Text { masked: bool },
@@ -49,8 +37,8 @@ enum State {
 
 impl XmlRedactor {
     pub(super) fn new(scope: Scope) -> Self {
-        let state = State::Text { masked: false };
-        Self { scope, stack: Vec::new(), state, held: Held::default(), text: Text::new(scope) }
+        let (state, guarded) = (State::Text { masked: false }, scope.redaction == Redaction::Values);
+        Self { scope, stack: Vec::new(), state, held: Held::default(), text: Text::new(scope.guarded(guarded)) }
     }
 
     pub(super) fn push(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) -> Result<(), RedactError> {
@@ -81,13 +69,27 @@ impl XmlRedactor {
         self.text.end(output);
         if matches!(self.state, State::Markup { .. }) {
             // A tag that does not end may hold a value or another tag; a text such as `<` holds neither.
-            let hides = self.held.text().iter().skip(1).any(|byte| b"<=".contains(byte));
-            output.extend_from_slice(if hides || self.is_secret() { MASK.as_bytes() } else { self.held.raw() });
+            let hides = self.held.text().iter().skip(1).any(|byte| b"<=\"'{[:".contains(byte));
+            output.extend_from_slice(if hides || self.is_masked() { MASK.as_bytes() } else { self.held.raw() });
         }
     }
 
     fn is_secret(&self) -> bool {
         self.stack.last().is_some_and(|element| element.secret)
+    }
+
+    /// Whether a text here is masked, unless it is a document where it is only a value.
+    fn is_masked(&self) -> bool {
+        self.is_secret() || self.is_guarded()
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.stack.last().map_or(self.scope.redaction == Redaction::Values, Element::is_guarded)
+    }
+
+    fn text_scope(&self) -> Scope {
+        let in_values = self.stack.last().is_some_and(|element| element.values);
+        self.scope.with_values(in_values).guarded(self.is_guarded())
     }
 
     fn text(&mut self, unit: Unit<'_>, masked: bool, output: &mut Vec<u8>) {
@@ -124,28 +126,27 @@ impl XmlRedactor {
         if self.held.is_full() {
             return Err(RedactError::Depth);
         }
-        let text = self.held.text();
-        if text == b"<![CDATA[" {
-            // Its markers are dropped where its text is masked: asterisks need none.
-            self.pass_markup(output);
-            self.state = State::CData { masked: false };
-            return Ok(());
-        }
-        if text.starts_with(b"<!--") {
-            if text.len() >= 7 && text.ends_with(b"-->") {
-                self.pass_markup(output);
-            } else {
-                self.state = State::Markup { quote: None };
-            }
-            return Ok(());
+        match self.held.text() {
+            [_, b'!', ..] => return self.declaration(unit.byte, output),
+            [_, b'?', ..] => return self.instruction(unit.byte, output),
+            _ => {}
         }
         match (quote, unit.byte) {
-            (None, b'"' | b'\'') => self.state = State::Markup { quote: Some(unit.byte) },
+            // In no tag: what was taken for one is none, or its quotation marks are not what they seem to be.
+            (_, b'<') => return Err(RedactError::Format),
+            (None, b'"' | b'\'') if self.follows_equals() => self.state = State::Markup { quote: Some(unit.byte) },
+            (None, b'"' | b'\'') => return Err(RedactError::Format),
             (Some(open), _) if open == unit.byte => self.state = State::Markup { quote: None },
             (None, b'>') => return self.tag(output),
             (None | Some(_), _) => {}
         }
         Ok(())
+    }
+
+    /// Whether the byte read last stands behind an equals sign.
+    fn follows_equals(&self) -> bool {
+        let text = self.held.text().split_last().map_or(&[][..], |(_, before)| before);
+        text.trim_ascii_end().ends_with(b"=")
     }
 
     /// `<` stands for itself, which it does only in a text that is no XML after all.
@@ -159,6 +160,74 @@ impl XmlRedactor {
         self.push(unit, output)
     }
 
+    /// A comment, the beginning of a section, or a document type.
+    fn declaration(&mut self, byte: u8, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        let text = self.held.text();
+        if text == CDATA {
+            // Its markers are dropped where its text is masked: asterisks need none.
+            self.pass_markup(output);
+            self.state = State::CData { masked: false };
+            return Ok(());
+        }
+        if text.starts_with(COMMENT) {
+            if text.len() >= 7 && text.ends_with(b"-->") {
+                self.comment(output);
+            }
+            return Ok(());
+        }
+        if COMMENT.starts_with(text) || CDATA.starts_with(text) {
+            return Ok(());
+        }
+        // One with declarations of its own could put any text in any place, and where it ends is read in two ways.
+        if !begins_doctype(text) || b"<[{=".contains(&byte) || (byte == b'>' && !closes_quotes(text)) {
+            return Err(RedactError::Format);
+        }
+        if byte == b'>' {
+            self.pass_markup(output);
+        }
+        Ok(())
+    }
+
+    /// Something for people, or a part of the document that was taken out of it, with what is secret in there.
+    fn comment(&mut self, output: &mut Vec<u8>) {
+        let comment = std::mem::take(&mut self.held);
+        self.state = State::Text { masked: false };
+        if self.is_masked() {
+            return;
+        }
+        let inside = COMMENT.len()..comment.len() - 3;
+        output.extend_from_slice(comment.raw_of(0..inside.start));
+        if holds_markup(&comment.text()[inside.clone()]) {
+            output.extend_from_slice(MASK.as_bytes());
+        } else {
+            Text::new(self.text_scope()).pass(&comment, inside.clone(), Escaping::None, output);
+        }
+        output.extend_from_slice(comment.raw_of(inside.end..comment.len()));
+    }
+
+    /// XML ends it at `?>` and HTML at the first `>`: one for which that is not the same is none.
+    fn instruction(&mut self, byte: u8, output: &mut Vec<u8>) -> Result<(), RedactError> {
+        let ends = byte == b'>' && self.held.len() > 3 && self.held.text().ends_with(b"?>");
+        if byte == b'<' || (byte == b'>' && !ends) {
+            return Err(RedactError::Format);
+        }
+        if !ends {
+            return Ok(());
+        }
+        let held = std::mem::take(&mut self.held);
+        self.state = State::Text { masked: false };
+        if self.is_masked() {
+            return Ok(());
+        }
+        let tag = Tag::read(&held)?;
+        if tag.has_words() {
+            // For a program, and read in its own way.
+            return Err(RedactError::Format);
+        }
+        tag.pass(tag.names_a_secret(), false, self.text_scope(), output);
+        Ok(())
+    }
+
     fn pass_markup(&mut self, output: &mut Vec<u8>) {
         if !self.is_secret() {
             output.extend_from_slice(self.held.raw());
@@ -168,63 +237,57 @@ impl XmlRedactor {
     }
 
     fn tag(&mut self, output: &mut Vec<u8>) -> Result<(), RedactError> {
-        if matches!(self.held.text().get(1), Some(b'?' | b'!')) {
-            self.pass_markup(output);
-            return Ok(());
-        }
-        let tag = std::mem::take(&mut self.held);
+        let held = std::mem::take(&mut self.held);
         self.state = State::Text { masked: false };
         self.text.end(output);
-        if tag.text().get(1) == Some(&b'/') {
-            output.extend_from_slice(tag.raw());
-            self.close();
+        if let [_, b'/', name @ .., _] = held.text() {
+            self.close(name.trim_ascii_end())?;
+            output.extend_from_slice(held.raw());
             return Ok(());
         }
-        let element = self.open(&tag, output);
+        let tag = Tag::read(&held)?;
         if self.stack.len() == MAX_DEPTH {
             return Err(RedactError::Depth);
         }
+        let element = Element::open(&tag, self.stack.last(), self.scope)?;
+        tag.pass(element.secret, element.values, self.scope.with_values(element.values), output);
         self.stack.push(element);
-        let scope = self.text_scope();
-        self.text.reset(scope);
-        if tag.text().ends_with(b"/>") {
-            self.close();
+        self.begin_text();
+        if tag.is_empty() {
+            self.closed();
         }
         Ok(())
     }
 
-    fn open(&self, held: &Held, output: &mut Vec<u8>) -> Element {
-        let tag = Tag::read(held);
-        let (parent, name) = (self.stack.last(), tag.name());
-        let is_entry = name == "entry";
-        let is_headers = holds_headers(&name);
-        let in_values = parent.is_some_and(|parent| parent.values);
-        let values = self.scope.redaction == Redaction::Values || is_headers || in_values;
-        let of_parent =
-            parent.is_some_and(|parent| parent.secret || (parent.is_entry && parent.key_seen && parent.value_secret));
-        let secret = of_parent || is_headers || is_secret_name(&name) || tag.names_a_secret();
-        // The keys of a map inside a masked value stay, where only values are asked to be masked.
-        let fresh = is_entry && values;
-        let element = Element { secret: secret && !fresh, values, is_entry, key_seen: false, value_secret: false };
-        tag.pass(element.secret, self.scope.with_values(values), output);
-        element
+    fn close(&mut self, name: &[u8]) -> Result<(), RedactError> {
+        if self.stack.last().is_some_and(|element| element.name == name) {
+            self.closed();
+            return Ok(());
+        }
+        // HTML leaves elements open, and closes what is not open: good enough where nothing is masked for the place it is in.
+        let is_name = !name.iter().any(|byte| byte.is_ascii_whitespace() || b"=\"'".contains(byte));
+        if !is_name || self.scope.redaction == Redaction::Values || self.stack.iter().any(Element::decides) {
+            return Err(RedactError::Format);
+        }
+        if let Some(at) = self.stack.iter().rposition(|element| element.name == name) {
+            self.stack.truncate(at);
+        }
+        self.begin_text();
+        Ok(())
     }
 
-    fn close(&mut self) {
+    fn closed(&mut self) {
         if self.stack.pop().is_some()
             && let Some(parent) = self.stack.last_mut()
-            && parent.is_entry
-            && !parent.key_seen
         {
-            parent.key_seen = true;
-            parent.value_secret = parent.values || is_secret_name(&self.text.noted());
+            parent.child_ended(&self.text.noted());
         }
-        let scope = self.text_scope();
-        self.text.reset(scope);
+        self.begin_text();
     }
 
-    fn text_scope(&self) -> Scope {
-        self.scope.with_values(self.stack.last().is_some_and(|element| element.values))
+    fn begin_text(&mut self) {
+        let scope = self.text_scope();
+        self.text.reset(scope);
     }
 
     fn cdata(&mut self, unit: Unit<'_>, output: &mut Vec<u8>) {

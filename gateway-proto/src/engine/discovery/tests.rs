@@ -3,7 +3,10 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::answers::MAX_ANSWER;
+use crate::engine::{
+    answers::MAX_ANSWER,
+    plan::{EndState, Registered, plan},
+};
 
 /// An engine in three answers.
 #[derive(Clone)]
@@ -95,6 +98,29 @@ fn exposed_is_what_listens_in_server_mode_and_is_started() {
     assert_eq!(exposed, [SocketAddr::from(([127, 0, 0, 1], 6001))]);
     assert_eq!(channels[2].state, EngineChannelState::Undeployed);
     assert!(channels[3].listener.is_some() && channels[3].listening().is_none(), "a client connects out");
+}
+
+#[test]
+fn of_an_engine_that_takes_several_looks_no_registered_channel_is_missing_meanwhile() {
+    let (mut discovery, world) = (discovery(), World::new(500));
+    let registered = world.channels.iter().map(|(id, name, port, ..)| Registered {
+        key: id.clone(),
+        name: name.clone(),
+        address: SocketAddr::from(([127, 0, 0, 1], *port)),
+        engine_channel: Some(id.clone()),
+    });
+    let registered: Vec<_> = registered.collect();
+    let mut known = Vec::new();
+    for _ in 0..4 {
+        let [names, ports, statuses] = world.answers();
+        for ids in discovery.overview(&names, &ports, &statuses).unwrap().iter().take(200 / DETAILS_AT_ONCE) {
+            discovery.details(&world.details(ids, true)).unwrap();
+        }
+        let steps = plan(&registered, &discovery.channels()).steps;
+        assert!(steps.iter().all(|step| step.state == EndState::Started));
+        known.push(steps.len());
+    }
+    assert!(known[0] == 200 && known.is_sorted() && known[3] == 500, "{known:?}");
 }
 
 #[test]

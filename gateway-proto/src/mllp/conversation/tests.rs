@@ -1,5 +1,8 @@
 #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
 
+mod matching;
+mod refused;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -272,29 +275,6 @@ fn an_answer_for_another_message_is_named_so() {
 }
 
 #[test]
-fn messages_of_a_refused_conversation_are_not_counted_and_their_repetition_is_no_duplicate() {
-    let mut world = World::new();
-    for _ in 0..3 {
-        let mut refused = Conversation::new(&mut world.ledger, false);
-        world.send(&mut refused, &message("1"));
-        assert_eq!((world.counts().messages, world.counts().outstanding), (0, 1));
-        refused.end(&mut world.ledger, End::Refused);
-    }
-    assert_eq!(world.counts(), Counts::default());
-    assert!(world.ledger.kinds().known().is_empty(), "nor by their type");
-    let mut lost = Conversation::new(&mut world.ledger, false);
-    world.send(&mut lost, &message("0"));
-    lost.end(&mut world.ledger, End::Otherwise);
-    assert_eq!((world.counts().messages, world.counts().unacknowledged), (1, 1), "nobody knows what became of it");
-    let mut taken = Conversation::new(&mut world.ledger, false);
-    world.send(&mut taken, &message("1"));
-    taken.accepted(&mut world.ledger);
-    world.send(&mut taken, &message("2"));
-    assert_eq!((world.counts().messages, world.counts().duplicates), (3, 0));
-    assert_eq!(world.ledger.kinds().known().iter().map(|(_, count)| count).sum::<u64>(), 3);
-}
-
-#[test]
 fn a_connection_that_ends_inside_a_frame_counts_it_as_cut() {
     let mut world = World::new();
     let mut talk = world.talk();
@@ -316,7 +296,10 @@ fn a_flood_of_types_ids_and_messages_keeps_the_ledger_small() {
     assert_eq!(kinds.known().len(), 16);
     assert_eq!(kinds.known().iter().map(|(_, count)| count).sum::<u64>() + kinds.other(), 5000);
     assert_eq!(talk.unacknowledged(), 5000);
-    assert!(talk.waiting.len() <= MAX_TRACKED);
+    for n in 0..100 {
+        world.reply(&mut talk, &answer("AA", &format!("R{n}")));
+    }
+    assert!(talk.waiting.len() <= MAX_TRACKED && talk.answered.len() <= MAX_ANSWERED);
     assert!(size_of::<Conversation>() < 600, "{}", size_of::<Conversation>());
 }
 

@@ -1,6 +1,8 @@
-use super::{
-    super::{MappingProtocol, PortMapping},
-    *,
+use super::*;
+use crate::{
+    netcheck::{CarrierSight, HostCheck, HostOutcome, MappingProtocol, PortMapping, ProxyRefusal, Reflection},
+    relay::udp::CarrierReason,
+    twice::RunsTwice,
 };
 
 const SITE: &str = "10.1.0.2";
@@ -16,7 +18,7 @@ fn reflection(server: &str, address: &str, seen: Option<&str>) -> Reflection {
 }
 
 fn host(role: HostRole, outcome: HostOutcome) -> HostCheck {
-    HostCheck { role, host: "relay.example:443".into(), outcome }
+    HostCheck { role, host: "relay.example:443".into(), proxied: false, outcome }
 }
 
 fn seen_as(ports: [&str; 3]) -> Observations {
@@ -56,6 +58,25 @@ fn a_listen_address_that_is_gone_is_told_with_what_to_do() {
     let report = with(SocketProblem::NotOpened { address, problem: "Address already in use".into() });
     assert_eq!(report.problems[0].code, "listen_address_refused");
     assert!(report.problems[0].text.contains("10.1.0.2:7000") && report.problems[0].text.contains("in use"));
+}
+
+#[test]
+fn udp_that_passes_from_a_new_socket_and_not_from_the_tunnels_is_no_clean_bill() {
+    let with = |reasons: &[CarrierReason]| {
+        let carriers = reasons.iter().zip(["relay-1.example:443", "relay-2.example:443"]);
+        let carriers =
+            carriers.map(|(reason, relay)| CarrierSight { relay: relay.into(), port: 7000, reason: *reason });
+        judge(&Observations { carriers: carriers.collect(), ..seen_as(["203.0.113.1:7000"; 3]) }, 1)
+    };
+    let report = with(&[CarrierReason::StoppedPassing, CarrierReason::DoesNotPass]);
+    assert_eq!((report.problems.len(), report.verdict), (1, Verdict::Limited), "{report:?}");
+    let problem = &report.problems[0];
+    assert_eq!(problem.code, "udp_cut_off");
+    let request = problem.request.as_ref().unwrap();
+    assert!(request.contains("UDP from 10.1.0.2 port 7000 to relay-1.example, relay-2.example pass"), "{request}");
+    for well in [CarrierReason::Passes, CarrierReason::Trying, CarrierReason::NotOffered] {
+        assert_eq!(with(&[CarrierReason::StoppedPassing, well]).verdict, Verdict::Good, "one relay may be at fault");
+    }
 }
 
 #[test]
@@ -133,7 +154,7 @@ fn a_server_of_ours_with_another_key_is_a_question_to_the_operator_before_it_is_
 fn a_proxy_and_a_firewall_are_different_addressees() {
     let mut seen = seen_as(["203.0.113.1:7000"; 3]);
     seen.proxy = Some("proxy.example:3128".into());
-    seen.hosts[1].outcome = HostOutcome::Proxy { problem: "status 403".into() };
+    seen.hosts[1].outcome = HostOutcome::Proxy { problem: "status 403".into(), refusal: ProxyRefusal::of_status(403) };
     let report = judge(&seen, 1);
     assert_eq!(
         report.problems[0].request.as_deref(),
@@ -162,6 +183,9 @@ fn what_does_not_answer_is_told_to_whom_it_concerns() {
     let (code, text, request) = told(HostOutcome::TlsSilent { problem: "no answer".into() });
     assert_eq!(code, "tls_no_answer");
     assert!(text.contains("MTU") && text.contains("inspects") && request.contains("clamp the MSS"), "{text} {request}");
+    let (code, text, request) = told(HostOutcome::TlsCutOff { problem: "connection reset".into() });
+    assert!(code == "tls_cut_off" && text.contains("cut off as soon as TLS begins"), "{text}");
+    assert!(request.contains("filter for applications and server names"), "{request}");
     let (code, _, request) = told(HostOutcome::Unresolved { problem: "no answer".into() });
     assert!(code == "dns" && request.contains("resolve the name relay.example"), "{request}");
 }
@@ -196,6 +220,23 @@ fn a_wrong_clock_is_told_with_its_distance_and_side() {
 }
 
 #[test]
+fn a_gateway_that_runs_twice_is_no_matter_of_the_network() {
+    let told = |is_second| RunsTwice { is_second, since: 1, at: 2, address: Some("192.0.2.7".into()) };
+    let judged =
+        |is_second| judge(&Observations { runs_twice: Some(told(is_second)), ..seen_as(["203.0.113.1:7000"; 3]) }, 1);
+    let (first, second) = (judged(false), judged(true));
+    assert_eq!((first.verdict, second.verdict), (Verdict::Limited, Verdict::Blocked));
+    for report in [first, second] {
+        let problem = &report.problems[0];
+        assert_eq!((problem.code.as_str(), &problem.request), ("runs_twice", &None));
+        assert!(
+            problem.text.starts_with("This gateway runs twice") && problem.text.contains("192.0.2.7"),
+            "{problem:?}"
+        );
+    }
+}
+
+#[test]
 fn small_datagrams_alone_are_not_enough() {
     let mut seen = seen_as(["203.0.113.1:7000"; 3]);
     seen.large = Some(false);
@@ -207,6 +248,113 @@ fn small_datagrams_alone_are_not_enough() {
 #[test]
 fn nothing_to_ask_is_no_problem_and_no_claim() {
     let report = judge(&Observations::default(), 1);
-    assert_eq!((report.udp, report.verdict), (None, Verdict::Good));
-    assert!(report.nat_text.starts_with("not known"));
+    assert_eq!((report.udp, report.verdict), (None, Verdict::Unknown));
+    assert!(report.problems.is_empty() && report.nat_text.starts_with("not known"));
+}
+
+#[test]
+fn stun_servers_whose_names_do_not_resolve_do_not_make_a_network_without_udp_good() {
+    let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+    for entry in &mut seen.reflections {
+        (entry.address, entry.source, entry.seen, entry.rtt_ms) = (None, None, None, None);
+    }
+    (seen.large, seen.proxy) = (None, Some("proxy.example:3128".into()));
+    seen.sources = vec![SITE.parse().unwrap()];
+    let report = judge(&seen, 1);
+    assert_eq!((report.udp, report.verdict, report.problems.len()), (None, Verdict::Limited, 1));
+    assert_eq!(report.nat_text, "not known: no name of a STUN server resolves");
+    let request = report.problems[0].request.as_deref().unwrap();
+    let expected = "Please let 10.1.0.2 resolve a.example, b.example (DNS, port 53 over UDP and TCP), and allow UDP from there \
+                    to a.example port 3478, a.example port 3479, b.example port 3478, and for direct paths";
+    assert!(report.problems[0].code == "dns" && request.starts_with(expected), "{request}");
+    // One name alone: the rest tells of UDP.
+    let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+    (seen.reflections[2].address, seen.reflections[2].source, seen.reflections[2].seen) = (None, None, None);
+    let report = judge(&seen, 1);
+    assert_eq!((report.udp, report.verdict, report.problems[0].code.as_str()), (Some(true), Verdict::Limited, "dns"));
+    assert!(!report.problems[0].request.as_deref().unwrap().contains("allow UDP"));
+}
+
+#[test]
+fn a_port_that_does_not_answer_is_told_although_others_do_and_an_address_that_nothing_vouches_for_is_doubted() {
+    let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+    (seen.reflections[1].seen, seen.reflections[1].rtt_ms) = (None, None);
+    let told = |seen: &Observations| {
+        let report = judge(seen, 1);
+        assert_eq!((report.verdict, report.problems.len()), (Verdict::Limited, 1), "{report:?}");
+        let problem = report.problems.into_iter().next().unwrap();
+        (problem.code, problem.text, problem.request.unwrap())
+    };
+    let (code, text, request) = told(&seen);
+    assert!(code == "udp_partly" && text.contains("no answer from a.example (192.0.2.1) port 3479"), "{code} {text}");
+    assert!(request.starts_with("Please allow UDP from 10.1.0.2 to a.example (192.0.2.1) port 3479, and"), "{request}");
+    assert!(!request.contains("right address"), "the other port of it answers: {request}");
+    seen.reflections[0].seen = None;
+    assert!(told(&seen).2.ends_with("Please look as well whether a.example resolves to the right address there."));
+    seen.hosts[1].host = "a.example:443".into();
+    assert!(!told(&seen).2.contains("right address"), "it proved its key there");
+    seen.hosts[1].proxied = true;
+    assert!(told(&seen).2.contains("right address"), "there the proxy resolved the name");
+    seen.reflections.iter_mut().for_each(|entry| (entry.source, entry.seen) = (None, None));
+    let (code, text, _) = told(&seen);
+    assert!(code == "udp_blocked" && text.contains("no route to 192.0.2.1, 192.0.2.2"), "{text}");
+}
+
+#[test]
+fn what_the_proxy_does_to_all_is_said_once_and_each_refusal_asks_for_something_else() {
+    let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+    (seen.proxy, seen.sources) = (Some("proxy.example:3128".into()), vec!["10.1.0.9".parse().unwrap()]);
+    let mut told = |refusal, once: bool| {
+        for (host, name) in seen.hosts.iter_mut().zip(["control.example:443", "relay.example:443"]) {
+            (host.host, host.proxied) = (name.into(), true);
+            host.outcome = HostOutcome::Proxy { problem: "so it is".into(), refusal };
+        }
+        let report = judge(&seen, 1);
+        assert_eq!((report.verdict, report.problems.len()), (Verdict::Blocked, if once { 1 } else { 2 }), "{report:?}");
+        let all: String = report.problems.iter().map(|problem| format!("{problem:?}")).collect();
+        assert!(all.contains("the control plane control.example:443") && all.contains("the relay relay.example:443"));
+        let problem = report.problems.into_iter().next().unwrap();
+        let request = problem.request.unwrap();
+        assert!(request.contains("10.1.0.9") && !request.contains("10.1.0.2"), "as the proxy knows it: {request}");
+        (problem.code, request)
+    };
+    let (code, request) = told(ProxyRefusal::of_status(429), true);
+    assert!(code == "proxy_limit" && request.contains("raise the limit of the proxy proxy.example:3128"), "{request}");
+    for (status, once, asked) in [
+        (502, false, "itself reach"),
+        (504, false, "itself reach"),
+        (302, true, "login page"),
+        (403, false, "allow CONNECT"),
+    ] {
+        let (code, request) = told(ProxyRefusal::of_status(status), once);
+        assert!(code == "proxy_refused" && request.contains(asked), "{status}: {request}");
+    }
+    assert!(told(ProxyRefusal::LoginScheme, true).1.contains("Basic authentication"));
+    assert!(told(ProxyRefusal::NotAProxy, true).1.contains("address and port of the HTTP proxy"));
+    assert!(told(ProxyRefusal::BrokenOff, false).1.contains("log of the proxy"));
+}
+
+#[test]
+fn connections_that_come_up_late_are_told_with_who_is_late() {
+    let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+    seen.hosts[1].outcome = HostOutcome::Reached { connect_ms: 6_200.0 };
+    let problem = judge(&seen, 1).problems.remove(0);
+    assert_eq!(problem.code, "slow_connection");
+    assert!(problem.text.contains("to the relay relay.example:443 takes up to 6 s"), "{}", problem.text);
+    (seen.proxy, seen.hosts[1].proxied) = (Some("proxy.example:3128".into()), true);
+    let report = judge(&seen, 1);
+    let request = report.problems[0].request.as_deref().unwrap();
+    assert_eq!(report.verdict, Verdict::Limited, "data flows");
+    assert!(request.starts_with("Please let the proxy proxy.example:3128 answer CONNECT from 10.1.0.2"), "{request}");
+}
+
+#[test]
+fn a_server_whose_key_is_not_known_yet_and_whose_certificate_nobody_vouches_for_is_no_clean_bill() {
+    let mut seen = seen_as(["203.0.113.1:7000"; 3]);
+    let issuer = Some("Inspection CA".to_owned());
+    seen.hosts[0].outcome = HostOutcome::Unproven { connect_ms: 9.0, issuer, shown: "bb".repeat(32) };
+    let report = judge(&seen, 1);
+    assert_eq!((report.verdict, report.problems[0].code.as_str()), (Verdict::Limited, "tls_unproven"));
+    assert!(report.problems[0].text.contains("issued by 'Inspection CA'"), "{:?}", report.problems);
+    assert!(report.problems[0].request.as_ref().unwrap().contains("is inspected: please exempt it"));
 }

@@ -62,7 +62,28 @@ impl PathAgent {
             self.pairs.iter_mut().filter_map(|pair| pair.take_chase_step(now).then(|| pair.remote())).collect();
         for remote in due {
             self.ping(remote, true, Priority::Decide, now);
+            // While data is well where it is, it moves only to where its packets fit as they are.
+            if self.is_direct() {
+                self.ping_large(remote, now);
+            }
         }
+    }
+
+    /// Sends a ping as large as the tunnel's packets, if these are larger than what every path carries.
+    pub(super) fn ping_large(&mut self, remote: SocketAddr, now: Instant) {
+        let Some(size) = self.sizing.above_least() else { return };
+        let (Some(session), Some(pair)) = (self.sessions.established(), self.pairs.get_mut(remote)) else { return };
+        if !self.pings.take(Priority::Decide, now) {
+            self.counters.probes_suppressed += 1;
+            return;
+        }
+        let transaction = self.random.bytes();
+        pair.sent_at = Some(now);
+        pair.record_large_ping(transaction, size, now);
+        let packet = session.seal_probe_to(ProbeBody::Ping { transaction }, size);
+        let socket = pair.via;
+        self.counters.pings_sent += 1;
+        self.transmit(PathTransmit::Probe { socket, to: remote, ttl: None, packet });
     }
 
     /// Sends a ping, if the limit and the sessions allow. Searches use the newest session, decisions the one the peer

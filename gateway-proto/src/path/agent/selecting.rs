@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Current, PathAgent, RELOOK_GOOD, RELOOK_NONE, RELOOK_POOR, RELOOK_RELAYED};
+use super::{Current, PathAgent};
 use crate::path::{
     PathEvent, PathReason, Tier,
     budget::Priority,
@@ -14,6 +14,13 @@ use crate::path::{
     pair::Pair,
     punch::Phase,
 };
+
+/// New looks at the pairs: on a relay, on a direct path that is slow or was in doubt lately, on a good one, and without any
+/// path.
+const RELOOK_RELAYED: Duration = Duration::from_secs(30);
+const RELOOK_POOR: Duration = Duration::from_secs(60);
+const RELOOK_GOOD: Duration = Duration::from_secs(600);
+const RELOOK_NONE: Duration = Duration::from_secs(5);
 
 /// After a change of path, packets of the former one are still being declared lost.
 const LOSS_GRACE: Duration = Duration::from_secs(1);
@@ -102,22 +109,25 @@ impl PathAgent {
         }
     }
 
-    /// What the tunnel sent and declared lost since it was asked last, while the selected path is direct. A path that
-    /// loses more than 30 % over 2 s is left for the relay, while that stands; it rests before it is used again. One that
-    /// loses large packets is asked at once whether it carries them at all.
-    pub fn handle_traffic(&mut self, traffic: Carried, now: Instant) {
+    /// What the tunnel sent and declared lost since it was asked last, and the round trip it measures, while the selected path is
+    /// direct. A path that loses more than 30 % over 2 s is left for the relay, while that stands; it rests before it is used
+    /// again. One that loses large packets is asked at once whether it carries them at all.
+    pub fn handle_traffic(&mut self, traffic: Carried, tunnel_rtt: Duration, now: Instant) {
         let Current::Direct { remote, heartbeat } = &mut self.current else { return };
         let remote = *remote;
-        // While data is duplicated, loss says nothing of the one path; just after a change, it is that of the former one.
-        if heartbeat.is_distrusted() || now < self.changed_at + LOSS_GRACE {
+        // While data is duplicated, loss says nothing of the one path; just after a change, it is that of the former one; and
+        // while the tunnel's packets may be too large, it is not the line's.
+        if heartbeat.is_distrusted() || now < self.changed_at + LOSS_GRACE || self.sizing.is_asking() {
             self.loss.clear();
             return;
         }
-        if traffic.loses_large_ones() {
+        let losses = self.loss.add(traffic, now);
+        if losses.is_of_large_ones {
             let rtt = self.pairs.get(remote).map(Pair::rtt).unwrap_or_default();
-            heartbeat.suspect_size(rtt, now);
+            heartbeat.suspect_size(rtt, tunnel_rtt, now);
+            self.doubt_size(remote, now);
         }
-        if !self.loss.add(traffic.sent, traffic.lost, now) || !self.relay_up {
+        if !losses.is_bad || !self.relay_up || self.sizing.is_asking() {
             return;
         }
         self.counters.lossy += 1;
@@ -181,7 +191,7 @@ impl PathAgent {
             Current::None | Current::Relayed => PathReason::DirectProved,
             Current::Direct { remote: current, heartbeat } => {
                 let current = self.pairs.get(*current).map(Pair::score);
-                if current.is_none_or(|current| score.replaces(current)) {
+                if current.is_none_or(|current| score.replaces(current)) && pair.carries(self.sizing.size()) {
                     PathReason::BetterPath
                 } else if heartbeat.seems_moved() {
                     PathReason::PeerMoved
@@ -210,7 +220,9 @@ impl PathAgent {
         let Some(since) = heartbeat.doubted_since() else { return };
         let proved = |pair: &&Pair| pair.is_proved_since(since) && !pair.is_barred(now);
         let others = self.pairs.iter().filter(|pair| pair.remote() != *remote).filter(proved);
-        if let Some(best) = others.min_by_key(|pair| pair.score()).map(Pair::remote) {
+        // What comes first is that the tunnel's packets fit.
+        let rank = |pair: &&Pair| (!pair.carries(self.sizing.size()), pair.score());
+        if let Some(best) = others.min_by_key(rank).map(Pair::remote) {
             self.promote(best, reason, now);
         }
     }
@@ -230,5 +242,6 @@ impl PathAgent {
         self.punch.peer_absent = false;
         self.guess_at = None;
         self.end_run(now);
+        self.fit_tunnel(remote, now);
     }
 }

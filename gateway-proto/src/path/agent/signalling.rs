@@ -1,12 +1,15 @@
 //! Offers, answers and trickled candidates, and what they start.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use super::{PathAgent, PendingOffer, Told};
+use super::PathAgent;
 use crate::{
     id::RelayId,
     path::{
-        Candidate, PathEvent, PathReason, PathTransmit,
+        Candidate, NatMapping, PathEvent, PathReason, PathTransmit,
         heartbeat::Suspicion,
         pairs::{MAX_PAIRS, PairsChange},
         punch::{OPENER, Phase, RoundStep},
@@ -23,6 +26,27 @@ const DEFAULT_RELAY_RTT: Duration = Duration::from_millis(50);
 
 /// Longest wait for the peer to have our signal; a relay further away than that is lying or broken.
 const MAX_SIGNAL_DELAY: Duration = Duration::from_millis(500);
+
+/// Our offer under way, and what it told.
+pub(super) struct PendingOffer {
+    offer: Offer,
+    told: Told,
+    /// The offer as it was sent, to be sent once more if the peer turns out not to have been there yet.
+    again: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for PendingOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingOffer").field("offer", &self.offer).field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+/// What the peer was told of us, as far as a change is worth a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    candidates: Vec<Candidate>,
+    mapping: NatMapping,
+}
 
 impl PathAgent {
     /// A signal of the peer, as `relay` handed it over: offers count for each relay by itself. `unix_ms` is the wall clock, for the age of
@@ -69,7 +93,7 @@ impl PathAgent {
                 Some(RoundStep::Over) if direct => self.punch.phase = Phase::Idle,
                 Some(RoundStep::Over) => {
                     let random = self.random.number();
-                    self.punch.back_off(random, now);
+                    self.punch.round_failed(random, now);
                 }
                 None => {}
             },

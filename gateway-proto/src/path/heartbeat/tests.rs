@@ -148,6 +148,30 @@ fn a_peer_that_asks_does_not_put_off_a_question_that_is_open() {
 }
 
 #[test]
+fn a_question_that_somebody_ordered_is_asked_although_the_peer_asks() {
+    let start = start();
+    let mut heartbeat = Heartbeat::new(true, false, start);
+    heartbeat.ask(start + RTT);
+    heartbeat.peer_asked(false, start + RTT);
+    assert_eq!(heartbeat.poll(RTT, false, start + 2 * RTT), Some(Beat::Ping { padded: false }));
+    heartbeat.answered(false, false, start + 3 * RTT);
+    heartbeat.peer_asked(false, start + 4 * RTT);
+    assert_eq!(heartbeat.next_at(), start + 2 * RTT + IDLE_INTERVAL + BEHIND, "nothing is due any more");
+}
+
+#[test]
+fn an_answer_that_waits_behind_our_own_data_is_waited_for() {
+    let start = start();
+    let mut heartbeat = Heartbeat::new(true, true, start);
+    heartbeat.suspect_size(RTT, 15 * RTT, start);
+    assert_eq!(heartbeat.poll(RTT, true, start), Some(Beat::Ping { padded: true }));
+    assert_eq!(heartbeat.next_at(), start + 15 * RTT * 3 / 2, "not after a tenth of a second");
+    assert!(heartbeat.poll(RTT, true, start + 15 * RTT).is_none());
+    heartbeat.answered(true, true, start + 15 * RTT);
+    assert_eq!(heartbeat.doubted_since(), None);
+}
+
+#[test]
 fn an_answer_ends_the_silence_and_says_when_trust_returns() {
     let start = start();
     let mut heartbeat = Heartbeat::new(true, true, start);
@@ -166,7 +190,7 @@ fn an_answer_ends_the_silence_and_says_when_trust_returns() {
 fn large_packets_that_are_lost_are_asked_after_at_once_and_data_is_duplicated_while_small_ones_pass() {
     let start = start();
     let mut heartbeat = Heartbeat::new(true, true, start);
-    heartbeat.suspect_size(RTT, start);
+    heartbeat.suspect_size(RTT, RTT, start);
     assert_eq!(heartbeat.poll(RTT, true, start), Some(Beat::Ping { padded: true }));
     assert!(!heartbeat.answered(false, true, start + RTT), "a small answer ends nothing");
     let beats = run_silent(&mut heartbeat, true, start);
@@ -183,7 +207,7 @@ fn a_lossy_line_is_asked_at_full_size_once_a_second_at_most() {
     let mut full = 0;
     for step in 0..40 {
         let now = start + step * Duration::from_millis(100);
-        heartbeat.suspect_size(RTT, now);
+        heartbeat.suspect_size(RTT, RTT, now);
         while let Some(beat) = heartbeat.poll(RTT, true, now) {
             full += u32::from(beat == Beat::Ping { padded: true });
         }

@@ -7,7 +7,7 @@ const OTHER: RelayId = RelayId::from_bytes([2; 16]);
 const THIRD: RelayId = RelayId::from_bytes([3; 16]);
 
 fn sound(relay: RelayId) -> Seen {
-    Seen { relay, standing: Standing::Sound, restarting: false, falls: 0 }
+    Seen { relay, standing: Standing::Sound, restarting: false, falls: 0, drops: None }
 }
 
 /// Attached to two relays, and the peer was heard over its home, the second of them, until now.
@@ -192,16 +192,118 @@ fn where_the_peer_is_heard_is_used_only_while_that_relay_is_there_and_well() {
         choice.heard(OTHER, at);
         choice.choose(&links, Some(at), at);
     }
-    let mut best = |links: &[Seen]| choice.choose(links, Some(at), at).best;
-    assert_eq!(best(&links), Some(OTHER));
+    let mut choose = |links: &[Seen]| used(&choice.choose(links, Some(at), at));
+    assert_eq!(choose(&links), (Some(OTHER), None));
     links[0].standing = Standing::Doubtful;
-    assert_eq!(best(&links), Some(HOME));
+    assert_eq!(choose(&links), (Some(HOME), Some(OTHER)));
     links[0].standing = Standing::Sound;
     links[0].restarting = true;
-    assert_eq!(best(&links), Some(HOME));
-    assert_eq!(best(&links[1..]), Some(HOME));
+    assert_eq!(
+        choose(&links),
+        (Some(HOME), Some(OTHER)),
+        "home may not reach the peer, and one that stops still carries"
+    );
+    assert_eq!(choose(&links[1..]), (Some(HOME), None));
     links[0].restarting = false;
-    assert_eq!(best(&links), Some(OTHER));
+    assert_eq!(choose(&links), (Some(OTHER), None));
     choice.absent(OTHER, at);
-    assert_eq!(choice.choose(&links, Some(at), at).best, Some(HOME));
+    assert_eq!(used(&choice.choose(&links, Some(at), at)), (Some(HOME), None));
+}
+
+/// Home does not reach the peer, which answers over the third one. The other one makes up packets without a pause.
+#[test]
+fn a_relay_that_makes_up_packets_is_not_proved_by_what_comes_over_another_one_and_does_not_hide_it() {
+    for follows in [true, false] {
+        let (mut choice, _, start) = at_home(follows);
+        let links = [sound(OTHER), sound(HOME), sound(THIRD)];
+        let mut answered_at = None;
+        for step in 1..6_000_u32 {
+            let at = start + step * 100 * MS;
+            choice.heard(OTHER, at);
+            if step % 10 == 0 {
+                choice.heard(THIRD, at);
+                answered_at = Some(at + 5 * MS);
+            }
+            let chosen = choice.choose(&links, answered_at, at + 10 * MS);
+            assert_eq!(chosen.best, Some(HOME), "{follows} after {:?}", at - start);
+            assert!(step < 10 || choice.used.contains(THIRD), "{follows} after {:?}", at - start);
+        }
+    }
+}
+
+/// The peer's home changed, and no control plane says so. It is heard over the other relay all the while.
+#[test]
+fn a_home_that_does_not_see_the_peer_is_not_tried_alone_while_the_peer_answers_over_another_relay() {
+    for follows in [true, false] {
+        let (mut choice, links, start) = at_home(follows);
+        choice.absent(HOME, start);
+        assert_eq!(choice.choose(&links, None, start + MS).best, Some(OTHER));
+        let (mut anew, mut at) = (0, start);
+        for step in 1..3_000_u32 {
+            at = start + step * 100 * MS;
+            choice.heard(OTHER, at);
+            anew += u32::from(choice.choose(&links, Some(at), at).begins_anew);
+            if choice.used.contains(HOME) {
+                choice.absent(HOME, at + 20 * MS);
+            }
+        }
+        assert_eq!(anew, 0, "in five minutes");
+        assert_eq!(choice.choose(&links, Some(at), at + 9_900 * MS).best, Some(OTHER));
+        assert_eq!(choice.choose(&links, Some(at), at + 10_000 * MS).best, Some(HOME), "nothing is answered any more");
+        let (mut choice, links, start) = at_home(follows);
+        choice.absent(HOME, start);
+        choice.choose(&links, None, start + MS);
+        choice.heard(OTHER, start + 10_000 * MS);
+        choice.heard(HOME, start + 10_010 * MS);
+        let back = start + 10_020 * MS;
+        assert_eq!(choice.choose(&links, Some(back), back).best, Some(HOME), "it is heard there again");
+    }
+}
+
+#[test]
+fn what_a_direct_path_leaves_unanswered_says_nothing_of_relays() {
+    let (mut choice, links, start) = at_home(true);
+    let mut at = start;
+    for _ in 0..10 {
+        at += 100 * MS;
+        choice.heard(OTHER, at);
+        choice.choose(&links, Some(at), at);
+    }
+    choice.set_share(Share::Nothing, at);
+    for _ in 0..5 {
+        at += 1_000 * MS;
+        choice.in_vain(None, at);
+    }
+    // The peer fell back too, and is heard.
+    choice.set_share(Share::Everything, at);
+    assert_eq!(choice.choose(&links, None, at).best, Some(OTHER));
+    at += 100 * MS;
+    choice.heard(OTHER, at);
+    choice.in_vain(None, at);
+    let chosen = choice.choose(&links, None, at);
+    assert_eq!((used(&chosen), chosen.further.len()), ((Some(OTHER), None), 0), "most of that second it was not used");
+}
+
+#[test]
+fn answers_over_another_path_end_the_search_and_prove_no_relay() {
+    let (mut choice, links, start) = at_home(false);
+    choice.set_share(Share::Copies, start);
+    choice.choose(&links, None, start);
+    let mut at = start;
+    for _ in 0..20 {
+        at += 5_000 * MS;
+        choice.in_vain(Some(at - 1_500 * MS), at);
+        let chosen = choice.choose(&links, Some(at + 100 * MS), at + 100 * MS);
+        assert!(chosen.further.is_empty(), "missed now and then, and answered between");
+    }
+    for _ in 0..30 {
+        at += 100 * MS;
+        choice.heard(OTHER, at);
+        assert_eq!(choice.choose(&links, Some(at), at).best, Some(HOME));
+    }
+    choice.set_share(Share::Everything, at);
+    assert_eq!(choice.choose(&links, Some(at - MS), at).best, Some(HOME), "that answer came by itself");
+    at += 100 * MS;
+    choice.heard(OTHER, at);
+    assert_eq!(choice.choose(&links, Some(at), at).best, Some(OTHER));
 }

@@ -2,6 +2,7 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
+use crate::relay::MAX_FRAME;
 
 const PEER: RelayAddress = RelayAddress::from_bytes([0xaa; 32]);
 
@@ -50,6 +51,7 @@ fn relay_vectors() -> Vec<(RelayFrame<'static>, String)> {
             format!("8801020304{}0d96", "44".repeat(32)),
         ),
         (RelayFrame::SlotBound(258), "890102".to_owned()),
+        (RelayFrame::LimitReached(Limit { kind: LimitKind::Organization, percent: 64 }), "8a0240".to_owned()),
     ]
 }
 
@@ -146,7 +148,7 @@ fn a_long_refusal_text_is_cut_at_a_character() {
 proptest! {
     #[test]
     fn no_bytes_panic_a_decoder_and_what_decodes_encodes_to_the_same_bytes(
-        kind in prop_oneof![0u8..8, 0x80u8..0x8a, any::<u8>()],
+        kind in prop_oneof![0u8..8, 0x80u8..0x8b, any::<u8>()],
         body in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let bytes = concat(kind, &[&body]);

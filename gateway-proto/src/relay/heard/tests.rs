@@ -32,7 +32,7 @@ fn instead(relay: RelayId) -> Hearing {
 }
 
 fn beside(relay: RelayId) -> Hearing {
-    Hearing { beside: Some(relay), ..Hearing::default() }
+    Hearing { beside: vec![relay], ..Hearing::default() }
 }
 
 #[test]
@@ -56,13 +56,14 @@ fn a_peer_is_followed_to_the_relay_over_which_alone_it_answers_and_stays_there()
             last = moved + step * 50 * MS;
             heard.note(OTHER, last);
             let Hearing { instead, beside, .. } = heard.hearing(Some(HOME), Some(last), last);
-            let expected = if last - moved < patience { (None, Some(OTHER)) } else { (Some(OTHER), None) };
+            let expected = if last - moved < patience { (None, vec![OTHER]) } else { (Some(OTHER), Vec::new()) };
             assert_eq!((instead, beside), expected, "from the first packet on, after {:?}", last - moved);
         }
         let later = moved + Duration::from_secs(60);
         assert_eq!(heard.hearing(Some(HOME), Some(last), later), instead(OTHER), "a silent peer has not come back");
         assert!(heard.note(HOME, later), "what is to be done is told at once");
-        assert_eq!(heard.hearing(Some(HOME), Some(last), later), Hearing::default());
+        assert_eq!(heard.hearing(Some(HOME), Some(last), later), beside(OTHER), "one packet may be made up");
+        assert_eq!(heard.hearing(Some(HOME), Some(last), later + NEWS), Hearing::default());
     }
 }
 
@@ -75,7 +76,7 @@ fn packets_alone_add_a_relay_and_never_take_one_away() {
             heard.note(OTHER, at);
             // An answer came, soon after the last packet over home: over which of the two nobody knows.
             let hearing = heard.hearing(Some(HOME), answered_at.map(|after| now + 100 * MS + after), at);
-            assert_eq!((hearing.instead, hearing.beside), (None, Some(OTHER)));
+            assert_eq!((hearing.instead, hearing.beside), (None, vec![OTHER]));
             assert_eq!(hearing.awaits_proof, step >= 4, "{step}");
         }
     }
@@ -86,7 +87,7 @@ fn an_idle_peer_that_went_away_is_found_by_its_second_packet() {
     let (mut heard, now) = at_home(false);
     assert!(heard.note(OTHER, now + 7_000 * MS));
     let hearing = heard.hearing(Some(HOME), None, now + 9_000 * MS);
-    assert_eq!(hearing.beside, Some(OTHER), "not only for a moment");
+    assert_eq!(hearing.beside, [OTHER], "not only for a moment");
     assert!(heard.note(OTHER, now + 14_000 * MS));
     let answered_at = Some(now + 14_000 * MS);
     assert_eq!(heard.hearing(Some(HOME), answered_at, now + 14_010 * MS), instead(OTHER));
@@ -150,7 +151,7 @@ fn a_relay_that_brings_packets_and_takes_none_there_is_not_used_instead_for_a_mi
     let (mut heard, now) = at_the_other(true);
     heard.note(OTHER, now + 900 * MS);
     let failed = now + 1_000 * MS;
-    heard.in_vain(failed);
+    heard.in_vain(&[OTHER], true, failed);
     // From then on both are used, so the peer answers, over the relay that it uses itself.
     for step in 0..590_u32 {
         let at = failed + step * 100 * MS;
@@ -168,9 +169,9 @@ fn a_peer_that_stood_still_is_no_fault_of_the_relay_the_first_time() {
     let mut last = now;
     for again in [false, true] {
         let failed = last + 2_000 * MS;
-        heard.in_vain(failed);
+        heard.in_vain(&[OTHER], true, failed);
         let hearing = heard.hearing(Some(HOME), Some(last), failed);
-        assert_eq!((hearing.instead, hearing.beside), (None, Some(OTHER)), "both are used at once");
+        assert_eq!((hearing.instead, hearing.beside), (None, vec![OTHER]), "both are used at once");
         last = failed + 1_000 * MS;
         heard.note(OTHER, last);
         let hearing = heard.hearing(Some(HOME), Some(last), last);
@@ -183,10 +184,60 @@ fn whoever_moved_on_from_where_it_was_followed_to_is_followed_again() {
     let (mut heard, now) = at_the_other(true);
     assert!(heard.note(THIRD, now + 100 * MS));
     let hearing = heard.hearing(Some(HOME), Some(now), now + 100 * MS);
-    assert_eq!((hearing.instead, hearing.beside), (Some(OTHER), Some(THIRD)));
+    assert_eq!((hearing.instead, hearing.beside), (Some(OTHER), vec![THIRD]));
     for step in 2..10_u32 {
         heard.note(THIRD, now + step * 100 * MS);
     }
     let at = now + 900 * MS;
     assert_eq!(heard.hearing(Some(HOME), Some(at), at), instead(THIRD));
+}
+
+/// The peer is heard over two relays that are not its usual one. One of the two may make it up.
+#[test]
+fn an_answer_proves_no_relay_while_the_peer_is_heard_over_a_third_one() {
+    let (mut heard, start) = at_home(true);
+    let (mut at, mut answered_at) = (start, None);
+    for step in 1..100_u32 {
+        at = start + step * 100 * MS;
+        heard.note(OTHER, at);
+        if step % 10 == 0 {
+            heard.note(THIRD, at);
+            answered_at = Some(at);
+        }
+        let Hearing { instead, beside, .. } = heard.hearing(Some(HOME), answered_at, at);
+        assert_eq!(instead, None, "{step}");
+        assert!(step < 10 || beside.contains(&THIRD), "whoever is louder does not hide it: {step}");
+    }
+    let silent = at + 1_000 * MS;
+    heard.note(THIRD, silent);
+    assert_eq!(heard.hearing(Some(HOME), Some(silent), silent), instead(THIRD), "the other one fell silent");
+}
+
+#[test]
+fn one_packet_over_the_usual_relay_takes_none_of_the_others_away_at_once() {
+    let (mut heard, start) = at_the_other(true);
+    for step in 1..600_u32 {
+        let at = start + step * 100 * MS;
+        heard.note(OTHER, at);
+        if step % 6 == 0 {
+            heard.note(HOME, at);
+        }
+        let Hearing { instead, beside, .. } = heard.hearing(Some(HOME), Some(at), at);
+        assert!(instead == Some(OTHER) || beside == [OTHER], "after {:?}", at - start);
+    }
+}
+
+#[test]
+fn a_usual_relay_that_brings_packets_and_takes_none_there_is_not_used_alone_for_a_minute() {
+    let (mut heard, start) = at_home(true);
+    let at = start + 2_000 * MS;
+    heard.in_vain(&[HOME], true, at);
+    assert!(!heard.is_refused(HOME, at), "a peer that stands still is not heard");
+    heard.note(HOME, at + 700 * MS);
+    heard.in_vain(&[HOME], false, at + 1_000 * MS);
+    assert!(!heard.is_refused(HOME, at + 1_000 * MS), "a dial is missed much sooner than an answer");
+    heard.in_vain(&[HOME], true, at + 1_000 * MS);
+    assert!(heard.is_refused(HOME, at + 60_900 * MS));
+    assert_eq!(heard.poll_timeout(at + 60_900 * MS), Some(at + 61_000 * MS));
+    assert!(!heard.is_refused(HOME, at + 61_000 * MS));
 }

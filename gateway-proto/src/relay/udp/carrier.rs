@@ -12,7 +12,7 @@
 //! one in a second is); an answer
 //! overdue makes them quicker and doubles the datagrams onto the WebSocket, and 700 ms of questions without any answer end the use of UDP: the WebSocket, open all the time, carries on before
 //! QUIC's own timers have backed off far. Loss alone does not do that: of seven pings one comes back even when a third of the packets is lost.
-//! After a fall, several answers in a row are wanted instead of one.
+//! After a fall, several answers in a row are wanted instead of one. Where much is lost, and TLS to the same relay is better, UDP is left too, and rests for longer ([`weigh`]).
 //!
 //! An answer speaks for its own length and below: a small one says nothing about a large ping that stays unanswered. While one is overdue the longest
 //! unanswered length is asked again, and beside it, in turn, the shortest that QUIC needs and none at all. When the long ones die and the
@@ -20,8 +20,10 @@
 //!
 //! Sans-IO: the owner sends the [`Ping`]s, hands in the answers and the time, and asks [`UdpCarrier::limit`] for each batch.
 
+mod acts;
 mod reason;
 mod up;
+mod weigh;
 
 use std::{
     collections::VecDeque,
@@ -29,7 +31,8 @@ use std::{
 };
 
 pub use reason::CarrierReason;
-use up::{ACTIVE_FOR, FULL, Up, patience};
+use up::{ACTIVE_FOR, Up, patience};
+use weigh::Weigher;
 
 use super::{Answer, LIMIT_IN_DOUBT, MAX_PAYLOAD, MIN_PAYLOAD};
 use crate::backoff::Backoff;
@@ -51,6 +54,8 @@ const TRY_FOR: Duration = Duration::from_secs(2);
 const ANSWERS_AFTER_A_FALL: u32 = 4;
 /// First and longest pause between tries.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// The same after UDP lost too much: each try costs what it loses until that is seen again.
+const RESTS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
 /// UDP that passed for so long has proved itself: the next fall waits briefly again.
 const PROVEN: Duration = Duration::from_secs(60);
 /// Questions without any answer for this long, and twice the round trip, end the use of UDP.
@@ -96,6 +101,8 @@ pub struct UdpCarrier {
     stage: Stage,
     reason: CarrierReason,
     backoff: Backoff,
+    rests: Backoff,
+    weigher: Weigher,
     wanted: u32,
     failed_tries: u32,
     next_id: u64,
@@ -111,6 +118,8 @@ impl Default for UdpCarrier {
             stage: Stage::Off,
             reason: CarrierReason::NotOffered,
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
+            rests: Backoff::new(RESTS.0, RESTS.1),
+            weigher: Weigher::default(),
             wanted: 1,
             failed_tries: 0,
             next_id: 0,
@@ -127,6 +136,8 @@ impl UdpCarrier {
     pub fn start(&mut self, now: Instant) {
         self.echo = 0;
         self.backoff.reset();
+        self.rests.reset();
+        self.weigher.start_over();
         self.wanted = 1;
         self.reason = CarrierReason::Trying;
         self.try_it(now);
@@ -168,6 +179,18 @@ impl UdpCarrier {
         self.failed_tries
     }
 
+    /// The tunnel counts losses of what goes over this relay: UDP is left sooner, if TLS is better.
+    pub fn blame(&mut self, now: Instant) {
+        if matches!(self.stage, Stage::Up(_)) {
+            self.weigher.blame(now);
+        }
+    }
+
+    /// The answer to a ping of the WebSocket. False: the carrier did not ask for it ([`Self::poll_link_ping`]).
+    pub fn link_answered(&mut self, bytes: [u8; 8], now: Instant) -> bool {
+        self.weigher.link_answered(bytes, now)
+    }
+
     /// Data moves between us and the relay, either way and on either carrier; `payload` is the longest sealed datagram that went or came over
     /// UDP, 0 for none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
     pub fn active(&mut self, payload: usize, now: Instant) -> bool {
@@ -181,6 +204,7 @@ impl UdpCarrier {
 
     /// An authentic pong of `payload` bytes behind its header.
     pub fn answered(&mut self, answer: Answer, payload: usize, now: Instant) {
+        self.weigher.answered(answer.id);
         if let Stage::Up(up) = &mut self.stage
             && up.stretch == Some(answer.id)
         {
@@ -240,7 +264,7 @@ impl UdpCarrier {
                 let elapsed = now.saturating_duration_since(*since);
                 if elapsed >= TRY_FOR {
                     let only_small = heard.is_some_and(|longest| longest < MIN_PAYLOAD);
-                    let former = [CarrierReason::StoppedPassing, CarrierReason::OnlySmallPackets];
+                    let former = [CarrierReason::StoppedPassing, CarrierReason::OnlySmallPackets, CarrierReason::Lossy];
                     let passed = former.contains(&self.reason);
                     let reason = match (only_small, passed) {
                         (true, _) => CarrierReason::OnlySmallPackets,
@@ -258,6 +282,12 @@ impl UdpCarrier {
             }
             Stage::Up(up) => {
                 let rtt = self.rtt;
+                if now.saturating_duration_since(up.since) >= PROVEN {
+                    self.weigher.trust();
+                }
+                if self.weigher.handle_timeout(rtt, up.active_until > now, now, random) {
+                    return self.rest(now, random);
+                }
                 let silent = self.unanswered.front().copied().filter(|oldest| now >= oldest.at + silence(rtt));
                 let Some(oldest) = silent else { return self.ping_if_due(now) };
                 let passed = up.passed_since(oldest.id);
@@ -267,6 +297,7 @@ impl UdpCarrier {
                     up.stretch = None;
                     up.stretch_at = now + FIRST_STRETCH;
                     self.unanswered.retain(|sent| sent.payload <= passed);
+                    self.weigher.clear();
                     return self.ping_if_due(now);
                 }
                 if now.saturating_duration_since(up.since) >= PROVEN {
@@ -289,7 +320,8 @@ impl UdpCarrier {
             Stage::Up(up) => {
                 let leave = self.unanswered.front().map(|oldest| oldest.at + silence(self.rtt));
                 let stretch = (up.proven < MAX_PAYLOAD).then_some(up.stretch_at);
-                [Some(up.ping_due(&self.unanswered, self.rtt)), leave, stretch].into_iter().flatten().min()
+                let ping = Some(up.ping_due(&self.unanswered, self.rtt));
+                [ping, leave, stretch, self.weigher.poll_timeout(self.rtt)].into_iter().flatten().min()
             }
         }
     }
@@ -299,72 +331,9 @@ impl UdpCarrier {
         self.outgoing.pop_front()
     }
 
-    fn try_it(&mut self, now: Instant) {
-        self.unanswered.clear();
-        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0, heard: None };
-    }
-
-    fn rise(&mut self, proven: usize, now: Instant) {
-        self.reason = CarrierReason::Passes;
-        self.unanswered.clear();
-        self.stage = Stage::Up(Up::new(proven, now));
-    }
-
-    fn pause(&mut self, reason: CarrierReason, now: Instant, random: u32) {
-        let until = now + self.backoff.next_delay(random);
-        self.leave(Stage::Waiting { until }, reason);
-    }
-
-    fn leave(&mut self, stage: Stage, reason: CarrierReason) {
-        self.stage = stage;
-        self.reason = reason;
-        self.unanswered.clear();
-        self.outgoing.clear();
-    }
-
-    fn ping_if_due(&mut self, now: Instant) {
-        let Stage::Up(up) = &mut self.stage else { return };
-        if up.proven < MAX_PAYLOAD && now >= up.stretch_at {
-            up.stretch_at = now + STRETCH;
-            up.stretch = Some(self.next_id);
-            let ping = Ping { id: self.next_id, echo: self.echo, payload: MAX_PAYLOAD };
-            self.next_id += 1;
-            self.outgoing.push_back(ping);
-        }
-        if now < up.ping_due(&self.unanswered, self.rtt) {
-            return;
-        }
-        let mut asked = up.length_to_ask(now);
-        if up.active_until > now && now >= up.full_at {
-            (asked, up.full_at) = (up.proven, now + FULL);
-        }
-        let overdue = self.unanswered.front().is_some_and(|oldest| now >= oldest.at + patience(self.rtt));
-        if !overdue {
-            up.doubts = 0;
-            return self.ping(asked, now);
-        }
-        // What is missed is asked for again; the others say whether less would pass.
-        let missed = self.unanswered.iter().map(|sent| sent.payload).max().unwrap_or(0).max(asked);
-        let less = if up.doubts.is_multiple_of(2) { MIN_PAYLOAD } else { 0 };
-        up.doubts = up.doubts.wrapping_add(1);
-        self.ping(missed, now);
-        if less < missed {
-            self.ping(less, now);
-        }
-    }
-
-    fn ping(&mut self, payload: usize, now: Instant) {
-        if let Stage::Up(up) = &mut self.stage {
-            up.pinged_at = now;
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        if self.unanswered.len() == REMEMBERED {
-            // Not the oldest: it says how long there was no answer.
-            self.unanswered.pop_back();
-        }
-        self.unanswered.push_back(Sent { id, at: now, payload });
-        self.outgoing.push_back(Ping { id, echo: self.echo, payload });
+    /// The next ping to send over the WebSocket, to compare it with UDP; its answer is for [`Self::link_answered`].
+    pub fn poll_link_ping(&mut self) -> Option<[u8; 8]> {
+        self.weigher.poll_link_ping()
     }
 }
 

@@ -37,17 +37,25 @@ pub(super) async fn answer_to(
 }
 
 /// The next part of a body that is passed on; none of it is answered before its end, so that a malformed one can be refused.
-pub(super) async fn next_part(
-    reader: &mut ClientReader,
-    call: &mut Call<'_>,
-    part: &mut Vec<u8>,
-) -> Result<bool, Stop> {
+async fn next_part(reader: &mut ClientReader, call: &mut Call<'_>, part: &mut Vec<u8>) -> Result<bool, Stop> {
     match reader.body(&mut call.body, part).await {
         Err(ClientError::Body(error)) => {
             Err(refusal(400, format!("refused by the gateway: {error}"), Some(&call.pass)).into())
         }
         read => Ok(read?),
     }
+}
+
+/// A body that is looked at before any of it passes, of at most `limit` bytes.
+pub(super) async fn whole(reader: &mut ClientReader, call: &mut Call<'_>, limit: u64) -> Result<Vec<u8>, Stop> {
+    let (mut part, mut body) = (Vec::new(), Vec::new());
+    while next_part(reader, call, &mut part).await? {
+        body.append(&mut part);
+        if body.len() as u64 > limit {
+            return Err(refusal(413, "refused by the gateway: the body is too large".into(), Some(&call.pass)).into());
+        }
+    }
+    Ok(body)
 }
 
 /// The client's body to the engine, framed as the client framed it.

@@ -7,10 +7,16 @@ use gateway_proto::{
 };
 
 use super::{Planner, Standing, Step, Which};
-use crate::cmd::apply::{
-    partners::{Meant, meant},
-    site::{ChannelName, SiteGrant},
+use crate::{
+    args::Span,
+    cmd::apply::{
+        partners::{Meant, meant},
+        site::{ChannelName, SiteGrant},
+    },
 };
+
+/// Ends of grants that are no further apart are the same, in seconds; of short grants a tenth of their length.
+const MAX_BETWEEN_CLOCKS: u64 = 3600;
 
 impl Planner<'_> {
     pub(super) fn grant(&mut self, wanted: &SiteGrant, standing: &[Option<Standing>]) {
@@ -21,7 +27,7 @@ impl Planner<'_> {
             Meant::Nobody | Meant::Several => format!("'{name}'"),
         };
         let waits = |why: &str| format!("the grant of '{channel}' to {shown} waits for {why}");
-        let Standing { channel: which, published } = match self.channel_meant(channel, standing) {
+        let Standing { channel: which, published, is_renamed } = match self.channel_meant(channel, standing) {
             Ok(standing) => standing,
             Err(why) => return self.plan.waits.push(waits(why)),
         };
@@ -45,6 +51,8 @@ impl Planner<'_> {
             Some("`gateway-ctl grant offer`: inside the own organization both ends have to be named")
         } else if agreement.status == AgreementStatus::Suspended {
             Some("the suspension of the agreement to be lifted")
+        } else if is_renamed {
+            Some("the file to call its channel by its name")
         } else if !published {
             Some("its channel to be published")
         } else {
@@ -58,7 +66,7 @@ impl Planner<'_> {
             channel: which,
             shown,
             grant: wanted.clone(),
-            expires_at: wanted.expires.map(|span| self.found.now.saturating_add(span.secs)),
+            expires_at: wanted.expires.map(|span| span.after(self.found.now)),
         });
     }
 
@@ -66,21 +74,25 @@ impl Planner<'_> {
     fn channel_meant(&self, wanted: &ChannelName, standing: &[Option<Standing>]) -> Result<Standing, &'static str> {
         let mut may_be = Vec::new();
         let mut in_file = Vec::new();
-        for (key, standing) in self.in_file.iter().zip(standing) {
+        for ((channel, key), standing) in self.site.channels.iter().zip(&self.in_file).zip(standing) {
             if wanted.may_be(key) {
-                may_be.push(*standing);
                 in_file.push(key);
+                // What the file keeps from partners is not what it grants them.
+                if channel.publish.is_some() {
+                    may_be.push(*standing);
+                }
             }
         }
         for (channel, key) in self.found.channels.iter().zip(&self.there) {
             if wanted.may_be(key) && !in_file.contains(&key) {
-                may_be.push(Some(Standing { channel: Which::There(channel.id), published: channel.published }));
+                let (which, published) = (Which::There(channel.id), channel.published);
+                may_be.push(Some(Standing { channel: which, published, is_renamed: false }));
             }
         }
         match may_be.as_slice() {
             [] => Err("a channel that the file does not name"),
             [standing] => standing.ok_or("its channel"),
-            [_, _, ..] => Err("a name that fits one channel only"),
+            [_, _, ..] => Err("a name that fits one channel only: give the grant the `server` of its channel too"),
         }
     }
 }
@@ -129,12 +141,24 @@ fn given(grants: &[Grant], channel: ChannelId, agreement: AgreementId, wanted: &
     }
 }
 
-/// What the file wants otherwise than it is.
+/// What the file wants otherwise than it is. What it leaves out is not compared.
 fn unlike(grant: &Grant, wanted: &SiteGrant) -> Option<String> {
+    let end = wanted.expires.and_then(|span| other_end(grant, span));
     let streams = wanted.max_streams.filter(|max| *max != grant.max_streams);
     let streams = streams.map(|max| format!("max_streams {} instead of {max}", grant.max_streams));
     let is_weaker = wanted.require_post_quantum && !grant.require_post_quantum;
     let tunnel = is_weaker.then(|| "no post-quantum tunnel required".to_owned());
-    let terms: Vec<_> = streams.into_iter().chain(tunnel).collect();
+    let terms: Vec<_> = end.into_iter().chain(streams).chain(tunnel).collect();
     (!terms.is_empty()).then(|| terms.join(" and "))
+}
+
+/// The end of a grant if it is not the one that the file wants, in words. Both count from the offer, one by our clock and one by the
+/// platform's.
+fn other_end(grant: &Grant, wanted: Span) -> Option<String> {
+    let Some(end) = grant.expires_at else { return Some(format!("no end instead of one after {wanted}")) };
+    let secs = end.saturating_sub(grant.created_at);
+    let between_clocks = (wanted.secs / 10).min(MAX_BETWEEN_CLOCKS);
+    // The time between the look at our clock and the offer is of no interest to people.
+    let shown = Span { secs: if secs < 3600 { secs } else { secs.saturating_add(30) / 60 * 60 } };
+    (secs.abs_diff(wanted.secs) > between_clocks).then(|| format!("an end after {shown} instead of {wanted}"))
 }

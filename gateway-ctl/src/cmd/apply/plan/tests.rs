@@ -1,9 +1,12 @@
 //! What is planned for what is found.
 
+mod channels;
+mod partners;
+
 use gateway_proto::{
-    api::platform::{Agreement, DirectoryEntry, Grant, Organization, PeeringRequest, Server},
+    api::platform::{Agreement, Channel, DirectoryEntry, Grant, Organization, PeeringRequest, Server},
     id::{GrantId, PeeringRequestId, TenantId},
-    peering::{AgreementStatus, GrantStatus},
+    peering::{AgreementStatus, GrantStatus, PeeringStatus},
 };
 
 use super::*;
@@ -58,6 +61,8 @@ fn nothing() -> Found {
         agreements: Vec::new(),
         grants: Vec::new(),
         directory: vec![clinic_b],
+        behaviors: Vec::new(),
+        following: BTreeMap::new(),
         remembered: Remembered::default(),
         now: 1_000,
     }
@@ -85,6 +90,7 @@ fn server() -> Server {
         applied_revision: 0,
         policy_problem: None,
         audit_alarm: false,
+        runs_twice: None,
         created_at: 0,
     }
 }
@@ -127,11 +133,26 @@ fn grant(status: GrantStatus) -> Grant {
         behavior: "hl7v2-mllp".into(),
         status,
         connection_id: None,
-        expires_at: None,
+        expires_at: Some(7_777_000),
         max_streams: 64,
         staleness_secs: 259_200,
         require_post_quantum: false,
+        created_at: 1_000,
+    }
+}
+
+/// Between the own organization and Clinic B.
+fn request(direction: &str, status: PeeringStatus) -> PeeringRequest {
+    PeeringRequest {
+        id: PeeringRequestId::new(1, [0; 10]),
+        direction: direction.into(),
+        peer_id: organization(2),
+        peer_name: "Clinic B".into(),
+        message: String::new(),
+        status,
+        agreement_id: None,
         created_at: 0,
+        expires_at: 0,
     }
 }
 
@@ -221,6 +242,44 @@ fn what_would_be_refused_is_told_before_anything_is_done_and_what_is_there_stays
 }
 
 #[test]
+fn a_kind_of_exchange_that_the_platform_does_not_have_is_told_before_anything_is_done() {
+    let text = SITE.replace("name = 'adt'", "name = 'adt'\n    behavior = 'tcp'");
+    let known = |names: &[&str]| Found { behaviors: names.iter().map(ToString::to_string).collect(), ..nothing() };
+    let refusals = plan(&site(&text), &known(&["dicom", "http"])).refusals;
+    assert_eq!(refusals, ["the channel 'lab/adt': behavior 'tcp' is none of this platform: known are dicom, http"]);
+    assert_eq!(steps(&text, &known(&["http", "tcp"]))[1], "create the channel 'lab/adt'");
+    // Of a channel that is there it never changes.
+    let there = Found { channels: vec![channel()], servers: vec![server()], ..known(&["http"]) };
+    assert!(waits(&text, &there)[0].contains("a channel's behavior never changes"), "{:?}", waits(&text, &there));
+}
+
+#[test]
+fn a_partner_that_cannot_be_found_is_waited_for_and_stops_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut remembered = Remembered::load(&directory.path().join("site.toml")).unwrap();
+    remembered.learn(organization(1), &[("Clinic C".to_owned(), organization(3))]).unwrap();
+    let text = format!(
+        "{SITE}\n[[peer]]\norganization = '{}'\n[[peer]]\norganization = 'Clinic C'\n[[peer]]\norganization = 'self'",
+        organization(4)
+    );
+    let found = Found { remembered, ..everything() };
+    let offer = "offer the channel 'lab/adt' to 'Clinic B'";
+    assert_eq!(steps(&text, &found), ["ask 'self' for an agreement", offer]);
+    let words = "cannot be found now: it can be asked once it is in the directory again, or may ask itself";
+    assert_eq!(waits(&text, &found), [format!("'{}' {words}", organization(4)), format!("'Clinic C' {words}")]);
+    // Found again, it is asked.
+    let entry = |n: u8, name: &str| DirectoryEntry {
+        id: organization(n),
+        name: name.into(),
+        description: String::new(),
+        relation: "none".into(),
+    };
+    let found = Found { directory: vec![entry(3, "Clinic C"), entry(4, "Clinic D")], ..found };
+    let asked = format!("ask '{}' (called 'Clinic D' now) for an agreement", organization(4));
+    assert_eq!(steps(&text, &found)[..2], [asked, "ask 'Clinic C' for an agreement".to_owned()]);
+}
+
+#[test]
 fn a_partner_stays_the_one_that_was_meant_whatever_others_call_themselves() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("site.toml");
@@ -295,20 +354,10 @@ fn what_a_partner_asked_for_itself_is_told_with_the_terms_that_the_file_has_othe
 
 #[test]
 fn a_peering_request_that_waits_is_told_and_one_that_a_stranger_sent_settles_no_name() {
-    let request = |direction: &str| PeeringRequest {
-        id: PeeringRequestId::new(1, [0; 10]),
-        direction: direction.into(),
-        peer_id: organization(2),
-        peer_name: "Clinic B".into(),
-        message: String::new(),
-        status: PeeringStatus::Pending,
-        agreement_id: None,
-        created_at: 0,
-        expires_at: 0,
-    };
     let text = "[[peer]]\norganization = 'Clinic B'";
     for (direction, words, known) in [("incoming", "asked already", 0), ("outgoing", "has not answered", 1)] {
-        let found = Found { requests: vec![request(direction)], directory: Vec::new(), ..nothing() };
+        let found =
+            Found { requests: vec![request(direction, PeeringStatus::Pending)], directory: Vec::new(), ..nothing() };
         let plan = plan(&site(text), &found);
         assert!(plan.waits[0].contains(words) && plan.steps.is_empty(), "{plan:?}");
         assert_eq!(plan.meant.len(), known, "{direction}");

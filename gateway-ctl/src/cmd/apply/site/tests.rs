@@ -61,3 +61,18 @@ fn what_can_never_come_true_is_told_before_anything_is_done() {
         ]
     );
 }
+
+#[test]
+fn a_grant_is_refused_only_where_every_channel_that_it_may_mean_is_kept_from_partners() {
+    let channel = |server: &str, name: &str, publish: &str| {
+        format!("[[channel]]\nserver = '{server}'\nname = '{name}'\nengine = '127.0.0.1:6661'\n{publish}\n")
+    };
+    let grant = "[[grant]]\nchannel = 'a/b/adt'\nto = 'B'\n";
+    let published = channel("a/b", "adt", "publish = 'ADT'");
+    assert!(Site::parse(&(published.clone() + &channel("a", "b/adt", "") + grant), 0).is_ok());
+    assert_eq!(mistakes(&(channel("a/b", "adt", "") + &channel("a", "b/adt", "") + grant)).len(), 1);
+    // With its server it can be one only.
+    let by_server = "[[grant]]\nserver = 'a'\nchannel = 'b/adt'\nto = 'B'\n";
+    let refused = mistakes(&(published + &channel("a", "b/adt", "") + by_server));
+    assert!(refused.len() == 1 && refused[0].contains("a channel that is published"), "{refused:?}");
+}

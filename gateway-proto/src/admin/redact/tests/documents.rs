@@ -166,7 +166,7 @@ fn texts_that_are_no_documents_stay_as_they_are() {
 fn the_value_beside_a_secret_name_is_masked_wherever_it_stands() {
     let xml = "<properties><property name=\"ldap.password\" value=\"S3CR3T\"/><property value='S3CR3T' name='ldap.password'/>\
         <property name=\"pass&#119;ord\" value=\"S3CR3T\">S3CR3T</property><property name=\"host\" value=\"h\" version=\"1\"/>\
-        <password value=\"S3CR3T\" class=\"string\" version=\"4.5.2\"/><input name=password value=S3CR3T></properties>";
+        <password value=\"S3CR3T\" class=\"string\" version=\"4.5.2\"/><input name=password value=S3CR3T/></properties>";
     assert_masked(Redaction::Passwords, XML, xml);
     let json = "{\"properties\":{\"property\":[{\"@name\":\"ldap.password\",\"@value\":\"S3CR3T\"},\
         {\"@value\":\"S3CR3T\",\"@name\":\"ldap.password\"},{\"@name\":\"pass\\u0077ord\",\"@value\":\"S3CR3T\"},\

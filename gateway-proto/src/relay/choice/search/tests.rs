@@ -18,7 +18,13 @@ struct Side {
 impl Side {
     /// Attached to these relays, and the peer's home is `home`, as the policy says.
     fn new(dials: bool, relays: &[RelayId], home: Option<RelayId>, now: Instant) -> Self {
-        let seen = |relay: &RelayId| Seen { relay: *relay, standing: Standing::Sound, restarting: false, falls: 0 };
+        let seen = |relay: &RelayId| Seen {
+            relay: *relay,
+            standing: Standing::Sound,
+            restarting: false,
+            falls: 0,
+            drops: None,
+        };
         let mut choice = RelayChoice::new(dials);
         choice.set_home(home);
         choice.set_tunnel(false, now);
@@ -123,7 +129,7 @@ fn a_tunnel_that_lost_every_common_relay_goes_on_over_the_first_one_that_both_at
     }
     let now = start + 5_500 * MS;
     for side in [&mut a, &mut b] {
-        side.links.push(Seen { relay: COMMON, standing: Standing::Sound, restarting: false, falls: 0 });
+        side.links.push(Seen { relay: COMMON, standing: Standing::Sound, restarting: false, falls: 0, drops: None });
         side.choose(now);
         assert!(side.chosen.seeks_anew && side.chosen.begins_anew, "what waits for a timer is sent now");
     }

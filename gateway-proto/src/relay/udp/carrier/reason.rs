@@ -20,6 +20,8 @@ pub enum CarrierReason {
     StoppedPassing,
     /// Small packets pass; those that every path must carry do not.
     OnlySmallPackets,
+    /// It loses much, and TLS to the same relay does not.
+    Lossy,
 }
 
 impl CarrierReason {
@@ -33,6 +35,7 @@ impl CarrierReason {
             Self::DoesNotPass => "does_not_pass",
             Self::StoppedPassing => "stopped_passing",
             Self::OnlySmallPackets => "only_small_packets",
+            Self::Lossy => "lossy",
         }
     }
 }
@@ -47,6 +50,7 @@ impl fmt::Display for CarrierReason {
             Self::DoesNotPass => "relayed over TLS: UDP to the relay does not pass",
             Self::StoppedPassing => "relayed over TLS: UDP to the relay stopped passing",
             Self::OnlySmallPackets => "relayed over TLS: UDP to the relay carries only small packets (MTU too small)",
+            Self::Lossy => "relayed over TLS: UDP to the relay loses too much, TLS to it does not",
         })
     }
 }

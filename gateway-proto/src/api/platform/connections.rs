@@ -1,0 +1,94 @@
+//! Connections, their two ends, and what was delivered between them.
+
+use serde::{Deserialize, Serialize};
+
+use super::AdminTerms;
+use crate::{
+    api::gateway::ConnectionReport,
+    balance::{DeliveryAlarm, Difference},
+    id::{AgreementId, ConnectionId, GrantId, ServerId},
+    peering::ConnectionStatus,
+    policy::ConnectionKind,
+};
+
+api_types! {
+    /// What the two gateways of a connection counted, compared (docs/observers.md).
+    Delivery {
+        /// Messages the sender's gateway handed on.
+        sender_messages: u64,
+        /// Messages the listener's gateway handed to its engine.
+        listener_messages: u64,
+        /// Answers that reached the sender's gateway.
+        sender_answers: u64,
+        /// Answers of the listener's engine.
+        listener_answers: u64,
+        /// The difference, if there is one that lasts.
+        alarm: Option<DeliveryAlarm>,
+        /// Differences that were written off.
+        written_off: Difference,
+        /// By how much the counts differ though nothing is missing: messages that the listener's gateway did not count and of which an
+        /// answer came, or that came again, and (negative) such answers.
+        #[serde(default)]
+        explained: Difference,
+    }
+    /// One end of a connection.
+    ConnectionEnd {
+        /// Server; none: an offered admin connection, whose user has not named one yet.
+        server_id: Option<ServerId>,
+        /// Its name; empty without a server.
+        server_name: String,
+        /// Its organization's name, `Self` for the own one.
+        organization_name: String,
+        /// `sender` or `listener`, of admin connections `admin_user` or `admin_owner`.
+        role: String,
+        /// Whether this side holds a pause.
+        paused: bool,
+        /// Whether the newest policy that concerns this connection is in force at this end.
+        policy_in_force: bool,
+        /// Since when this end has it in force, Unix seconds; none: not yet.
+        #[serde(default)]
+        policy_in_force_since: Option<u64>,
+        /// What this end's gateway last reported.
+        report: Option<ConnectionReport>,
+        /// When, Unix seconds.
+        reported_at: Option<u64>,
+    }
+    /// A connection.
+    Connection {
+        /// Id.
+        id: ConnectionId,
+        /// The grant it was made from; none: an admin connection.
+        grant_id: Option<GrantId>,
+        /// Agreement.
+        agreement_id: AgreementId,
+        /// What it carries.
+        kind: ConnectionKind,
+        /// What an admin connection was offered with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        admin: Option<AdminTerms>,
+        /// Public name of the published endpoint; of an admin connection: the name of the administered server.
+        endpoint: String,
+        /// Kind of exchange.
+        behavior: String,
+        /// Status.
+        status: ConnectionStatus,
+        /// Whether the agreement is suspended: then it carries no data whatever its status.
+        suspended: bool,
+        /// Becomes active by itself.
+        auto_activate: bool,
+        /// Since when both gateways have what this shows in force, Unix seconds; none: not both of them yet.
+        #[serde(default)]
+        policy_in_force_since: Option<u64>,
+        /// The end that sends; of an admin connection: the one it is used from.
+        sender: ConnectionEnd,
+        /// The end that receives; of an admin connection: the one whose engine is administered.
+        listener: ConnectionEnd,
+        /// What both ends counted; none where messages are not counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivery: Option<Delivery>,
+        /// Creation, Unix seconds.
+        created_at: u64,
+        /// End, Unix seconds.
+        ended_at: Option<u64>,
+    }
+}

@@ -1,0 +1,194 @@
+//! What one end of a connection counted, over all runs of its gateway, now and a while ago.
+
+use serde::{Deserialize, Serialize};
+
+/// Cumulative counts of one end of a connection in one epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EndCounts {
+    /// Identifies the run they belong to: counts of another epoch began at zero, and inside one they only grow. Unix milliseconds
+    /// of its beginning, no two alike.
+    pub epoch: u64,
+    /// Whole messages.
+    pub messages: u64,
+    /// Answers that accept (`AA`, `CA`).
+    pub accepted: u64,
+    /// Answers that report an error (`AE`, `CE`).
+    pub errors: u64,
+    /// Answers that reject (`AR`, `CR`).
+    pub rejected: u64,
+    /// Answers without a code.
+    pub other: u64,
+    /// Messages without an answer at the moment.
+    pub outstanding: u64,
+    /// Messages whose connection ended without one.
+    pub unacknowledged: u64,
+    /// Of the messages, those that had passed before, without an answer, on another connection of the engine; none from older gateways.
+    #[serde(default)]
+    pub repeated: u64,
+}
+
+impl EndCounts {
+    /// Whether they say all that these others say: later counts of the same epoch.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.totals(), other.totals());
+        self.epoch == other.epoch && ours.most(theirs) == ours
+    }
+
+    fn totals(&self) -> Totals {
+        let answers =
+            self.accepted.saturating_add(self.errors).saturating_add(self.rejected).saturating_add(self.other);
+        Totals { messages: self.messages, answers, repeated: self.repeated }
+    }
+}
+
+/// Messages and answers, and how many of the messages had passed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Totals {
+    pub(super) messages: u64,
+    pub(super) answers: u64,
+    #[serde(default)]
+    pub(super) repeated: u64,
+}
+
+impl Totals {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_add(other.messages),
+            answers: self.answers.saturating_add(other.answers),
+            repeated: self.repeated.saturating_add(other.repeated),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_sub(other.messages),
+            answers: self.answers.saturating_sub(other.answers),
+            repeated: self.repeated.saturating_sub(other.repeated),
+        }
+    }
+
+    /// Of two counts of one epoch the later one: each number only grows.
+    fn most(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.max(other.messages),
+            answers: self.answers.max(other.answers),
+            repeated: self.repeated.max(other.repeated),
+        }
+    }
+}
+
+/// Epochs beside the newest whose counts are known one by one. Something of an older one that comes again would be counted again:
+/// the gateway has run so many times anew meanwhile, with messages in each run.
+const FORMER: usize = 16;
+
+/// The counts of one end over all epochs, now and a while ago.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    epoch: Option<u64>,
+    /// All epochs but this one.
+    base: Totals,
+    /// This epoch.
+    current: Totals,
+    /// What is in `base` of epochs that were known before this one, the last one last; at most [`FORMER`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<(u64, Totals)>,
+    /// When it was reported, Unix seconds.
+    at: u64,
+    /// What was reported before that, over all epochs.
+    before: Totals,
+    /// When that was reported, Unix seconds.
+    #[serde(default)]
+    before_at: u64,
+    /// Runs of the gateway that were seen.
+    runs: u32,
+    /// When the counts were last known to be all there is, Unix seconds.
+    confirmed_at: u64,
+}
+
+impl Tally {
+    /// Enters what is known of the end at `now`, Unix seconds: counts of any epochs in any order, also those that were entered
+    /// before. Returns how many messages that is more.
+    pub fn report(&mut self, counts: &[EndCounts], now: u64) -> u64 {
+        let before = self.total();
+        for told in counts {
+            self.enter(told.epoch, told.totals());
+        }
+        let total = self.total();
+        if total != before {
+            (self.before, self.before_at, self.at) = (before, self.at, now);
+        }
+        total.minus(before).messages
+    }
+
+    fn enter(&mut self, epoch: u64, told: Totals) {
+        if self.epoch == Some(epoch) {
+            self.current = self.current.most(told);
+            return;
+        }
+        if let Some((_, known)) = self.former.iter_mut().find(|(former, _)| *former == epoch) {
+            let most = known.most(told);
+            self.base = self.base.plus(most.minus(*known));
+            *known = most;
+            return;
+        }
+        // A run that has counted nothing takes nobody's place.
+        if told == Totals::default() {
+            return;
+        }
+        if let Some(former) = self.epoch.replace(epoch) {
+            self.former.push((former, self.current));
+            self.former.drain(..self.former.len().saturating_sub(FORMER));
+        }
+        self.base = self.base.plus(self.current);
+        self.current = told;
+        self.runs = self.runs.saturating_add(1);
+    }
+
+    /// The gateway is heard, and has nothing newer at `now`, Unix seconds.
+    pub fn confirm(&mut self, now: u64) {
+        self.confirmed_at = now;
+    }
+
+    /// When that was known last, Unix seconds.
+    pub fn confirmed_at(&self) -> u64 {
+        self.confirmed_at
+    }
+
+    /// Messages over all epochs.
+    pub fn messages(&self) -> u64 {
+        self.total().messages
+    }
+
+    /// Answers over all epochs.
+    pub fn answers(&self) -> u64 {
+        self.total().answers
+    }
+
+    /// Runs of the gateway that were seen.
+    pub fn runs(&self) -> u32 {
+        self.runs
+    }
+
+    /// When something new was reported last, Unix seconds.
+    pub fn changed_at(&self) -> u64 {
+        self.at
+    }
+
+    pub(super) fn total(&self) -> Totals {
+        self.base.plus(self.current)
+    }
+
+    /// What it had counted at a moment (Unix seconds) at least: of what was long ago nothing is remembered.
+    pub(super) fn total_at(&self, moment: u64) -> Totals {
+        if self.at <= moment {
+            self.total()
+        } else if self.before_at <= moment {
+            self.before
+        } else {
+            Totals::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

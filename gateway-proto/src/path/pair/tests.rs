@@ -1,0 +1,121 @@
+use super::*;
+use crate::path::{CandidateKind, test_clock::start};
+
+fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 1], n))
+}
+
+fn candidate(n: u16) -> Candidate {
+    Candidate::new(CandidateKind::ServerReflexive, addr(n))
+}
+
+#[test]
+fn only_a_full_size_pong_to_a_full_size_ping_proves() {
+    let now = start();
+    let mut pair = Pair::new(candidate(1), true);
+    pair.record_ping([1; 8], false, now);
+    pair.record_ping([2; 8], true, now);
+    pair.record_ping([3; 8], true, now);
+    let later = now + Duration::from_millis(20);
+    assert_eq!(pair.record_pong(LocalSocket::MAIN, [1; 8], true, later), Some(RoundTrip { padded: false }));
+    assert_eq!(pair.record_pong(LocalSocket::MAIN, [2; 8], false, later), Some(RoundTrip { padded: false }));
+    assert!(!pair.is_proved_since(now));
+    assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), Some(RoundTrip { padded: true }));
+    assert!(pair.is_proved_since(now));
+    assert_eq!(pair.rtt(), Duration::from_millis(20));
+    assert_eq!(pair.record_pong(LocalSocket::MAIN, [3; 8], true, later), None, "an answer counts once");
+}
+
+#[test]
+fn small_answers_tell_of_the_size_only_when_asked_for_after_a_full_size_ping_that_failed() {
+    let now = start();
+    let at = |ms: u64| now + Duration::from_millis(ms);
+    let mut pair = Pair::new(candidate(1), true);
+    pair.record_ping([1; 8], false, at(0));
+    pair.record_ping([2; 8], true, at(10));
+    pair.record_pong(LocalSocket::MAIN, [1; 8], false, at(20));
+    assert!(!pair.carries_small_only_since(now), "the question was older");
+    pair.record_ping([3; 8], false, at(30));
+    assert!(!pair.carries_small_only_since(now), "no answer yet");
+    pair.record_pong(LocalSocket::MAIN, [3; 8], false, at(40));
+    assert!(pair.carries_small_only_since(at(30)) && !pair.carries_small_only_since(at(31)));
+    pair.record_pong(LocalSocket::MAIN, [2; 8], true, at(50));
+    assert!(!pair.carries_small_only_since(now), "the full-size answer was only late");
+}
+
+#[test]
+fn a_peer_that_no_longer_answers_small_pings_is_not_said_to_answer_them() {
+    let now = start();
+    let at = |seconds: u64| now + Duration::from_secs(seconds);
+    let mut pair = Pair::new(candidate(1), true);
+    pair.record_ping([1; 8], true, at(0));
+    pair.record_ping([2; 8], false, at(1));
+    pair.record_pong(LocalSocket::MAIN, [2; 8], false, at(1));
+    pair.record_ping([3; 8], false, at(30));
+    assert!(pair.carries_small_only_since(now));
+    pair.record_ping([4; 8], false, at(60));
+    assert!(!pair.carries_small_only_since(now));
+    pair.record_pong(LocalSocket::MAIN, [4; 8], false, at(60));
+    assert!(pair.carries_small_only_since(now), "one was lost, and the peer is there");
+    pair.forget();
+    assert!(!pair.carries_small_only_since(now));
+}
+
+#[test]
+fn hearing_the_peer_leads_to_one_probe_and_three_trailing_ones() {
+    let now = start();
+    let mut pair = Pair::new(candidate(1), true);
+    pair.start_chase(now);
+    let mut sent = Vec::new();
+    while let Some(at) = pair.chase_at() {
+        pair.start_chase(at);
+        assert!(pair.take_chase_step(at));
+        sent.push((at - now).as_millis());
+    }
+    assert_eq!(sent, [0, 50, 150, 450]);
+    pair.start_chase(now + Duration::from_secs(1));
+    assert_eq!(pair.chase_at(), None, "not again so soon");
+    pair.start_chase(now + CHASE_INTERVAL);
+    assert!(pair.chase_at().is_some());
+}
+
+#[test]
+fn a_proof_ends_the_trailing_probes() {
+    let now = start();
+    let mut pair = Pair::new(candidate(1), true);
+    pair.start_chase(now);
+    assert!(pair.take_chase_step(now));
+    pair.record_ping([1; 8], true, now);
+    assert!(pair.chase_at().is_some());
+    pair.record_pong(LocalSocket::MAIN, [1; 8], true, now);
+    assert_eq!(pair.chase_at(), None);
+}
+
+#[test]
+fn an_answer_proves_the_socket_it_was_asked_on() {
+    let now = start();
+    let other = LocalSocket(7);
+    let mut pair = Pair::new(candidate(1), true);
+    pair.record_ping([1; 8], true, now);
+    assert_eq!(pair.record_pong(other, [1; 8], true, now), None, "asked on the first socket");
+    pair.hear_on(other);
+    assert_eq!(pair.via, other);
+    pair.record_ping([2; 8], true, now);
+    pair.record_pong(other, [2; 8], true, now);
+    pair.hear_on(LocalSocket::MAIN);
+    assert_eq!(pair.via, other, "a proved path keeps its socket");
+}
+
+#[test]
+fn a_lossy_path_rests_longer_each_time() {
+    let now = start();
+    let mut pair = Pair::new(candidate(1), true);
+    pair.bar(now);
+    assert!(pair.is_barred(now + FIRST_BAR - Duration::from_secs(1)) && !pair.is_barred(now + FIRST_BAR));
+    pair.bar(now);
+    assert!(pair.is_barred(now + FIRST_BAR) && !pair.is_barred(now + 2 * FIRST_BAR));
+    (0..50).for_each(|_| pair.bar(now));
+    assert!(!pair.is_barred(now + BAR_LIMIT));
+    pair.unbar();
+    assert!(!pair.is_barred(now));
+}

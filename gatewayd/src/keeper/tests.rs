@@ -1,0 +1,128 @@
+use std::path::Path;
+
+use gateway_proto::{
+    id::{OrganizationId, ServerId},
+    policy::ServerName,
+    stream::ControlFrame,
+};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    audit::AuditLog,
+    authority::Authority,
+    config::AuditConfig,
+    engine::EngineWatch,
+    gate::Gate,
+    observer::Unobserved,
+    places::EnginePlaces,
+    store::StateDir,
+    testing::{Site, tunnel},
+    traffic::TrafficTable,
+};
+
+fn listener(directory: &Path) -> ListenerContext {
+    let authority = Authority::open(Arc::new(StateDir::open(directory).unwrap()), 1).unwrap();
+    let (audit, _writer) = AuditLog::open(directory, &AuditConfig::default()).unwrap();
+    ListenerContext {
+        gate: Gate::new(authority.clone()),
+        admin: None,
+        audit,
+        traffic: TrafficTable::default(),
+        unobserved: Unobserved::default(),
+        engine: EngineWatch::none(),
+        places: EnginePlaces::new(10, EngineWatch::none(), authority.subscribe()),
+        authority,
+        max_streams: 8,
+        hold: Duration::from_secs(1),
+        dial_timeout: Duration::from_secs(1),
+        keepalive: Duration::from_secs(1),
+        closing: CancellationToken::new(),
+    }
+}
+
+/// A keeper that runs.
+struct Kept {
+    peer: Arc<Peer>,
+    inbound: Handover<Connection>,
+    _tasks: JoinSet<()>,
+    _directory: tempfile::TempDir,
+}
+
+/// Of the tunnel from `local` to `remote`, which is wanted and reachable as far as `local` knows.
+fn kept(local: &Site, remote: &Site) -> Kept {
+    let directory = tempfile::tempdir().unwrap();
+    let name = ServerName {
+        id: ServerId::new(1, [0; 10]),
+        name: "south".into(),
+        organization: OrganizationId::new(1, [0; 10]),
+        organization_name: "South".into(),
+    };
+    let (peer, _mailbox) = Peer::new(remote.key, false, name, Arc::default(), Arc::default());
+    peer.wanted.send_replace(true);
+    peer.reachable.send_replace(true);
+    let inbound = Handover::default();
+    let keeper = Keeper {
+        peer: peer.clone(),
+        local: local.key,
+        endpoint: local.endpoint.clone(),
+        inbound: inbound.clone(),
+        listener: listener(directory.path()),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keeper.run(CancellationToken::new()));
+    Kept { peer, inbound, _tasks: tasks, _directory: directory }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_that_is_not_there_is_dialled_with_growing_pauses_and_at_once_when_it_shows_itself() {
+    let (local, remote) = Site::two();
+    let kept = kept(&local, &remote);
+    let mut dialling = kept.peer.dialling.subscribe();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        drop(dialling.wait_for(|dialling| *dialling).await.unwrap());
+        drop(dialling.wait_for(|dialling| !*dialling).await.unwrap());
+    }
+    let (dials, took) = (10 * HANDSHAKE_TIMEOUT, begun.elapsed());
+    assert!(took > dials + Duration::from_secs(15), "ten dials within {took:?}");
+    let absent_until = Instant::now();
+    kept.peer.shows_itself();
+    drop(dialling.wait_for(|dialling| *dialling).await.unwrap());
+    assert!(absent_until.elapsed() < Duration::from_secs(1), "{:?}", absent_until.elapsed());
+    // It showed itself while it was dialled, too late for the last packet of that: the next dial follows without a pause.
+    kept.peer.shows_itself();
+    sleep(HANDSHAKE_TIMEOUT + Duration::from_secs(1)).await;
+    assert!(*dialling.borrow());
+}
+
+/// The peer opens the control stream of a tunnel that it dialled, and says something.
+async fn speaks(dialled: &Connection) -> (SendStream, RecvStream) {
+    let (mut send, recv) = dialled.open_bi().await.unwrap();
+    send.write_all(&ControlFrame::Ping { sequence: 0 }.encode()).await.unwrap();
+    (send, recv)
+}
+
+#[tokio::test]
+async fn while_a_newer_tunnel_says_nothing_yet_no_stream_waits_on_the_former_one_and_a_still_newer_one_takes_over() {
+    // Less than a tunnel that says nothing is waited for.
+    let soon = HANDSHAKE_TIMEOUT / 2;
+    let (remote, local) = Site::two();
+    let kept = kept(&local, &remote);
+    let mut used = kept.peer.tunnel.subscribe();
+    let (first, taken) = tunnel(&remote, &local).await;
+    kept.inbound.put(taken);
+    let _first = speaks(&first).await;
+    drop(timeout(soon, used.wait_for(Option::is_some)).await.expect("the first is up").unwrap());
+
+    let (_silent, taken) = tunnel(&remote, &local).await;
+    kept.inbound.put(taken);
+    drop(timeout(soon, used.wait_for(Option::is_none)).await.expect("the former one is not used any more").unwrap());
+
+    let (third, taken) = tunnel(&remote, &local).await;
+    let expected = taken.stable_id();
+    kept.inbound.put(taken);
+    let _third = speaks(&third).await;
+    let up = timeout(soon, used.wait_for(Option::is_some)).await.expect("the newest takes over").unwrap();
+    assert_eq!(up.as_ref().map(|tunnel| tunnel.connection().stable_id()), Some(expected));
+}

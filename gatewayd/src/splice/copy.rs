@@ -1,0 +1,104 @@
+//! The two copy loops of one stream.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use bytes::{Bytes, BytesMut};
+use gateway_proto::{places::MuteEnd, stream::Answer};
+use quinn::RecvStream;
+use tokio::time::timeout;
+
+use super::{
+    ANSWER_PATIENCE, Opening, SendHalf, SpliceContext, SpliceError,
+    ending::{read_error, write_error},
+    mllp_sender::MllpSender,
+};
+use crate::engine_socket::{CHUNKS, EngineReader, EngineWriter};
+
+/// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
+const READ_SIZE: usize = 8 << 10;
+/// It doubles up to this while the engine fills it.
+const MAX_READ_SIZE: usize = 64 << 10;
+/// A stream that moved this much at a stretch is bulk: messages go first from then on.
+const BULK_AFTER: u64 = 1 << 20;
+/// Priority of bulk, below quinn's default of 0.
+const BULK_PRIORITY: i32 = -1;
+
+pub(super) async fn engine_to_tunnel(
+    engine: &mut EngineReader<'_>,
+    send: &mut SendHalf,
+    context: &SpliceContext,
+    mllp: Option<&MllpSender<'_>>,
+    unanswered: &AtomicBool,
+) -> Result<(), SpliceError> {
+    if matches!(context.opening, Opening::OwesAnswer { .. }) {
+        // Also an end or an error is something to read, and is seen below: the answer goes out before it.
+        let _ = timeout(ANSWER_PATIENCE, engine.readable()).await;
+        send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
+    }
+    let mut buffer = BytesMut::new();
+    let mut size = READ_SIZE;
+    let mut moved = 0;
+    loop {
+        let count = engine.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
+        if count == 0 {
+            send.finish();
+            if moved == 0 {
+                context.engine_was_mute(MuteEnd::Finished { given: context.record.has_received() });
+            }
+            if let Some(mllp) = mllp {
+                mllp.engine_finished();
+            }
+            return Ok(());
+        }
+        if let Some(mllp) = mllp {
+            mllp.engine_sends()?;
+        }
+        context.record.passed(context.observer.from_engine(&buffer));
+        if buffer.len() == buffer.capacity() {
+            size = (size * 2).min(MAX_READ_SIZE);
+        }
+        let was_message = moved < BULK_AFTER;
+        moved += count as u64;
+        if was_message && moved >= BULK_AFTER {
+            let _ = send.stream.set_priority(BULK_PRIORITY);
+        }
+        let chunk = buffer.split().freeze();
+        send.stream.write_chunk(chunk).await.map_err(write_error)?;
+        match unanswered.load(Relaxed) {
+            true => context.traffic.sent_ahead(count),
+            false => context.traffic.sent(count),
+        }
+        context.record.sent(count);
+    }
+}
+
+pub(super) async fn tunnel_to_engine(
+    engine: &EngineWriter<'_>,
+    recv: &mut RecvStream,
+    context: &SpliceContext,
+    mllp: Option<&MllpSender<'_>>,
+) -> Result<(), SpliceError> {
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    loop {
+        let count = match recv.read_chunks(&mut chunks).await {
+            Ok(Some(count)) => count,
+            Ok(None) => break,
+            Err(error) => return Err(read_error(error)),
+        };
+        let mut moved = 0;
+        for chunk in &chunks[..count] {
+            context.record.passed(context.observer.from_tunnel(chunk));
+            moved += chunk.len();
+        }
+        if let Some(mllp) = mllp {
+            mllp.partner_answers();
+        }
+        engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
+        context.traffic.received(moved);
+        context.record.received(moved);
+    }
+    match mllp {
+        Some(mllp) => mllp.partner_finished().await,
+        None => engine.shutdown_write().map_err(|_| SpliceError::Engine),
+    }
+}

@@ -1,0 +1,61 @@
+//! What our engine says of itself, beside what its channels have to do with our connections.
+
+use gateway_proto::{
+    api::gateway::{EngineHead, MAX_REPORT_ENGINE_BYTES, MAX_REPORT_ENGINE_LINES, SenderPort},
+    engine::{
+        MAX_DESTINATIONS,
+        advice::{advise, users},
+    },
+};
+
+use super::Connections;
+use crate::{control_client::EngineSnapshot, gate::role, traffic::Role};
+
+impl Connections {
+    /// The engine, with the local ports of our senders beside the destinations that use them.
+    pub fn engine(&self) -> Option<EngineSnapshot> {
+        let engine = self.engine.view()?;
+        let view = self.authority.view();
+        let connections = view.policy.iter().flat_map(|policy| &policy.connections);
+        let (mut names, mut words) = (MAX_REPORT_ENGINE_BYTES / 2, MAX_REPORT_ENGINE_BYTES / 2);
+        let senders = connections.filter(|entry| role(entry) == Role::Sender).filter_map(|entry| {
+            let port = self.registry.local_address(entry.id)?.port();
+            let destinations = users(&engine.channels, port)
+                .map(|(channel, destination)| format!("{} / {}", channel.name, destination.name))
+                .take(MAX_DESTINATIONS);
+            Some(SenderPort { connection: entry.id, port, destinations: fitting(destinations, &mut names) })
+        });
+        let senders: Vec<_> = senders.take(MAX_REPORT_ENGINE_LINES).collect();
+        let ports: Vec<_> = senders.iter().map(|sender| sender.port).collect();
+        let advice =
+            advise(&engine.channels, &ports).into_iter().take(MAX_REPORT_ENGINE_LINES).map(|advice| advice.to_string());
+        let head = EngineHead {
+            state: engine.state,
+            version: engine.version.clone(),
+            problem: engine.problem.clone(),
+            left_out: u32::try_from(engine.left_out).unwrap_or(u32::MAX),
+            advice: fitting(advice, &mut words),
+            senders,
+        };
+        Some(EngineSnapshot { head, channels: engine.channels.clone() })
+    }
+}
+
+/// As many of the texts as there is room for, in bytes.
+fn fitting(texts: impl Iterator<Item = String>, room: &mut usize) -> Vec<String> {
+    let fits = |text: &String| room.checked_sub(text.len()).map(|rest| *room = rest).is_some();
+    texts.take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_an_engine_take_no_more_room_than_there_is() {
+        let (texts, mut room) = (|| std::iter::repeat_n("x".repeat(10), 9), 35);
+        assert_eq!(fitting(texts().take(2), &mut room).len(), 2);
+        assert_eq!(fitting(texts(), &mut room).len(), 1);
+        assert_eq!((fitting(texts(), &mut room).len(), room), (0, 5));
+    }
+}

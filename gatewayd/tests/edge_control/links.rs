@@ -1,0 +1,218 @@
+//! The link: policies that come over it, how it ends, and how the next one is made.
+
+use gateway_proto::{
+    api::{
+        gateway::{WatchEvent, WatchRequest},
+        refusal::{GatewayRefusal, RefusalReason},
+    },
+    identity::GatewayKey,
+    policy::{DeniedReason, Policy},
+    twice::RunsTwice,
+};
+
+use crate::{Gateway, linked, open, stand_in::connection, within};
+
+#[tokio::test]
+async fn a_new_policy_is_put_into_force_acknowledged_and_confirmed_by_heartbeats() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    gateway.status(|status| status.connected && status.clock_skew_ms.is_some()).await;
+    let key = gateway.authority.gateway_key().public();
+    control.beats(Some(2));
+    control.send_policy(&control.policy(key, 2));
+    assert_eq!(control.heard_applied().await, 2);
+    assert_eq!(gateway.authority.view().revision(), 2);
+
+    let mut views = gateway.authority.subscribe();
+    views.mark_unchanged();
+    within(views.changed()).await.unwrap();
+    let view = views.borrow().clone();
+    assert!(view.revision() == 2 && view.problem.is_none());
+    control.heard(|request| (request == WatchRequest::Heartbeat).then_some(())).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn forged_older_and_foreign_policies_are_reported_and_change_nothing() {
+    let (_directory, mut control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let stranger = GatewayKey::from_seed(&[99; 32]);
+
+    control.send_policy_signed_by(&control.policy(key, 7), &stranger);
+    let (revision, reason) = control.heard_rejected().await;
+    assert!(revision == 7 && reason.contains("not trusted"), "{reason}");
+
+    control.send_policy(&control.policy(key, 0));
+    let (revision, reason) = control.heard_rejected().await;
+    assert!(revision == 0 && reason.contains("revisions never go back"), "{reason}");
+
+    control.send_policy(&control.policy(stranger.public(), 8));
+    let (revision, reason) = control.heard_rejected().await;
+    assert!(revision == 8 && reason.contains("not for this one"), "{reason}");
+
+    let view = gateway.authority.view();
+    assert_eq!(view.revision(), 1);
+    assert!(view.problem.is_some());
+    assert_eq!(control.links(), 1, "a refused policy is no reason to connect again");
+}
+
+#[tokio::test]
+async fn silence_ends_the_link_and_a_new_one_is_made() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    gateway.status(|status| status.connected).await;
+    control.beats(None);
+    gateway.status(|status| !status.connected && status.problem.as_ref().is_some_and(|p| p.contains("silent"))).await;
+    control.beats(Some(1));
+    assert_eq!(control.heard_hello().await, 1);
+    gateway.status(|status| status.connected && status.problem.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_is_spoken_of_but_never_comes_is_asked_for_by_a_new_link() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    control.beats(Some(5));
+    let missing = |problem: &String| problem.contains("revision 5 but did not send it");
+    gateway.status(|status| status.problem.as_ref().is_some_and(missing)).await;
+    assert_eq!(control.heard_hello().await, 1);
+    assert_eq!(gateway.authority.view().revision(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_without_the_control_plane_runs_from_disk() {
+    let (directory, control, gateway) = linked().await;
+    gateway.stop().await;
+    drop(control);
+    let mut gateway = Gateway::start(open(directory.path()));
+    gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("cannot connect"))).await;
+    let authority = &gateway.authority;
+    assert!(authority.authorize(connection(), true, authority.now()).is_ok());
+}
+
+#[tokio::test]
+async fn a_policy_that_was_signed_while_the_control_planes_clock_was_ahead_locks_nobody_out() {
+    let (directory, mut control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let ahead = Policy { issued_at: gateway_net::time::unix_secs() + 7_200, ..control.policy(key, 2) };
+    control.send_policy(&ahead);
+    assert_eq!(control.heard_applied().await, 2);
+    gateway.stop().await;
+    let gateway = Gateway::start(open(directory.path()));
+    assert!(gateway.authority.now() >= ahead.issued_at, "what ends is still decided by it");
+    assert_eq!(control.heard_hello().await, 2);
+}
+
+#[tokio::test]
+async fn a_gateway_whose_clock_was_set_back_links_by_the_time_it_heard_last() {
+    let (directory, mut control, gateway) = linked().await;
+    // As if this machine's clock were behind: the control plane's is two hours ahead of it.
+    control.ahead(7_200);
+    let key = gateway.authority.gateway_key().public();
+    let now = gateway_net::time::unix_secs() + 7_200;
+    control.send_policy(&Policy { issued_at: now, ..control.policy(key, 2) });
+    assert_eq!(control.heard_applied().await, 2);
+    gateway.stop().await;
+    let _gateway = Gateway::start(open(directory.path()));
+    assert_eq!(control.heard_hello().await, 2);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_let_in_says_why() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    let refusals = [
+        (RefusalReason::PolicyKey, "does not know the policy key"),
+        (RefusalReason::NotEnrolled, "knows no gateway with our key"),
+        (RefusalReason::Clock, "the control plane's 1234 (Unix seconds)"),
+    ];
+    for (reason, words) in refusals {
+        control.refuses(Some(GatewayRefusal { reason, now: 1234 }));
+        control.sends_away("the disk of its database is full");
+        gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains(words))).await;
+    }
+    control.refuses(None);
+    gateway.status(|status| status.connected).await;
+    assert_eq!(control.heard_hello().await, 1);
+}
+
+#[tokio::test]
+async fn whatever_time_was_sent_the_clock_that_a_refusal_is_told_with_is_the_machines() {
+    let (directory, mut control, gateway) = linked().await;
+    let ahead = gateway_net::time::unix_secs() + 7_200;
+    let key = gateway.authority.gateway_key().public();
+    control.send_policy(&Policy { issued_at: ahead, ..control.policy(key, 2) });
+    assert_eq!(control.heard_applied().await, 2);
+    gateway.stop().await;
+    control.refuses(Some(GatewayRefusal { reason: RefusalReason::Clock, now: 1234 }));
+    let mut gateway = Gateway::start(open(directory.path()));
+    gateway.status(|status| status.problem.is_some()).await;
+    // Every other attempt sends what was remembered instead.
+    for _ in 0..6 {
+        within(gateway.status.changed()).await.unwrap();
+        let problem = gateway.status.borrow_and_update().problem.clone().unwrap();
+        let (_, told) = problem.split_once("ours says ").unwrap();
+        let told: u64 = told.split_once(',').unwrap().0.parse().unwrap();
+        assert!(told <= gateway_net::time::unix_secs() && told + 60 > gateway_net::time::unix_secs(), "{problem}");
+        assert!(problem.contains("has said") && problem.contains("the control plane's 1234"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn the_words_with_which_a_link_is_closed_are_shown() {
+    let (_directory, control, mut gateway) = linked().await;
+    control.sends_away("the disk of its database is full");
+    let words = "closed the link: the disk of its database is full";
+    gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains(words))).await;
+}
+
+#[tokio::test]
+async fn a_removed_gateway_allows_nothing() {
+    let (directory, control, mut gateway) = linked().await;
+    control.send(WatchEvent::Removed);
+    gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("removed this gateway"))).await;
+    let denied = gateway.authority.authorize(connection(), true, gateway.authority.now());
+    assert_eq!(denied, Err(DeniedReason::Unknown));
+    assert!(directory.path().join("policy.json").exists());
+}
+
+fn told(is_second: bool) -> WatchEvent {
+    WatchEvent::RunsTwice(RunsTwice { is_second, since: 1, at: 2, address: Some("192.0.2.7".into()) })
+}
+
+#[tokio::test]
+async fn a_second_process_carries_nothing_says_so_and_goes_on_as_soon_as_it_is_let_in() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    let mut views = gateway.authority.subscribe();
+    assert!(views.borrow_and_update().authorize(connection(), true, gateway.authority.now()).is_ok());
+    control.send(told(true));
+    let view = within(views.wait_for(|view| !view.takes_part())).await.unwrap().clone();
+    assert_eq!(view.authorize(connection(), true, gateway.authority.now()), Err(DeniedReason::StandsBy));
+    assert!(view.policy.is_some(), "it knows what it would carry");
+    gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains("192.0.2.7"))).await;
+    // It asks again, and hears a heartbeat.
+    control.heard_hello().await;
+    within(views.wait_for(|view| view.takes_part())).await.unwrap();
+    assert_eq!(gateway.authority.twice(), None);
+}
+
+#[tokio::test]
+async fn the_process_that_holds_the_place_goes_on_and_knows_of_the_other() {
+    let (_directory, control, gateway) = linked().await;
+    control.send(told(false));
+    within(async {
+        while gateway.authority.twice().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(gateway.authority.view().takes_part());
+    assert_eq!(control.links(), 1, "the link stays");
+}
+
+#[tokio::test]
+async fn a_relay_token_replaces_the_one_before_and_a_strangers_does_not() {
+    let (_directory, control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let mut tokens = gateway.authority.relay_token();
+    let fresh = control.relay_token(key, gateway_net::time::unix_secs() + 5);
+    control.send(WatchEvent::RelayToken { token: "not.a-token".into() });
+    control.send(WatchEvent::RelayToken { token: fresh.clone() });
+    within(tokens.wait_for(|token| token.as_ref() == Some(&fresh))).await.unwrap();
+}
