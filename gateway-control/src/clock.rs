@@ -28,8 +28,7 @@ impl Clock {
 
     /// Unix milliseconds.
     pub fn unix_ms(&self) -> u64 {
-        let added = self.passed_ms.load(Ordering::Relaxed).saturating_add(self.ahead_ms.load(Ordering::Relaxed));
-        gateway_net::time::unix_ms().saturating_add(added)
+        self.wall_ms(self.passed_ms.load(Ordering::Relaxed))
     }
 
     /// Unix seconds.
@@ -37,9 +36,15 @@ impl Clock {
         self.unix_ms() / 1000
     }
 
-    /// How long it has run, whatever the wall clock is set to meanwhile.
-    pub(crate) fn running(&self) -> Duration {
-        self.began.elapsed().saturating_add(Duration::from_millis(self.passed_ms.load(Ordering::Relaxed)))
+    /// How long it has run, whatever the wall clock is set to meanwhile, and Unix seconds, both of one moment.
+    pub(crate) fn running_and_unix_secs(&self) -> (Duration, u64) {
+        let passed = self.passed_ms.load(Ordering::Relaxed);
+        (self.began.elapsed().saturating_add(Duration::from_millis(passed)), self.wall_ms(passed) / 1000)
+    }
+
+    fn wall_ms(&self, passed: u64) -> u64 {
+        let added = passed.saturating_add(self.ahead_ms.load(Ordering::Relaxed));
+        gateway_net::time::unix_ms().saturating_add(added)
     }
 
     /// Lets time pass, for tests of what time alone does.

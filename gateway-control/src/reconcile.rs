@@ -64,7 +64,8 @@ struct Steady {
 
 impl Steady {
     fn new(clock: &Clock) -> Self {
-        Self::from(clock.running(), clock.unix_secs())
+        let (now, unix) = clock.running_and_unix_secs();
+        Self::from(now, unix)
     }
 
     fn from(now: Duration, unix: u64) -> Self {
@@ -151,8 +152,8 @@ impl<'a> Reconciler<'a> {
     }
 
     fn is_steady(&mut self) -> bool {
-        let clock = self.service.clock();
-        self.steady.look(clock.running(), clock.unix_secs())
+        let (now, unix) = self.service.clock().running_and_unix_secs();
+        self.steady.look(now, unix)
     }
 
     async fn compile_some(&mut self) -> ServiceResult<bool> {

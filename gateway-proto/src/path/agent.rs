@@ -65,6 +65,8 @@ pub struct PathAgent {
     nat: NatView,
     peer_nat: NatReport,
     peer_guess: GuessReport,
+    /// What the peer offered last, as far as we take it.
+    peer_named: Vec<Candidate>,
     /// What the peer knows of us in the newest session.
     told: Told,
 
@@ -128,6 +130,7 @@ impl PathAgent {
             nat: NatView::default(),
             peer_nat: NatReport::default(),
             peer_guess: GuessReport::default(),
+            peer_named: Vec::new(),
             told: Told::default(),
             guard: OfferGuard::default(),
             last_generation: 0,

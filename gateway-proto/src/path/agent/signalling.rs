@@ -252,7 +252,7 @@ impl PathAgent {
         if let Some((nat, guess)) = trickle.network {
             (self.peer_nat, self.peer_guess) = (nat, guess);
         }
-        if self.take_remote_candidates(&trickle.candidates) > 0 && self.wanted {
+        if self.take_remote_candidates(&trickle.candidates) && self.wanted {
             self.punch.rearm();
             if !matches!(self.punch.phase, Phase::Offered { .. }) {
                 self.start_round(now);
@@ -266,7 +266,7 @@ impl PathAgent {
         self.event(PathEvent::SessionsChanged);
         self.peer_nat = theirs.nat;
         self.peer_guess = theirs.guess;
-        if self.take_remote_candidates(&theirs.candidates) > 0 {
+        if self.take_remote_candidates(&theirs.candidates) {
             self.punch.rearm();
         }
         for pair in self.pairs.iter_mut() {
@@ -274,11 +274,15 @@ impl PathAgent {
         }
     }
 
-    /// Takes the peer's candidate set; returns how many addresses are new.
-    fn take_remote_candidates(&mut self, candidates: &[Candidate]) -> usize {
+    /// Takes the peer's candidate set; returns whether it names an address that it did not name before. One that has expired here
+    /// meanwhile is no news: nothing has changed, and attempts go on with growing pauses.
+    fn take_remote_candidates(&mut self, candidates: &[Candidate]) -> bool {
         let accepted = self.accepted_candidates(candidates, MAX_PAIRS);
         let change = self.pairs.replace_signalled(&accepted, self.direct_remote());
-        self.note_pairs(change)
+        self.note_pairs(change);
+        let is_news = accepted.iter().any(|candidate| !self.peer_named.contains(candidate));
+        self.peer_named = accepted;
+        is_news
     }
 
     pub(super) fn note_pairs(&mut self, change: PairsChange) -> usize {
