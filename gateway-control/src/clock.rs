@@ -16,6 +16,8 @@ pub(crate) const DAY_SECS: u64 = 24 * 3600;
 #[derive(Debug, Clone)]
 pub struct Clock {
     began: Instant,
+    /// Unix seconds.
+    began_at: u64,
     passed_ms: Arc<AtomicU64>,
     ahead_ms: Arc<AtomicU64>,
 }
@@ -23,7 +25,8 @@ pub struct Clock {
 impl Clock {
     /// The wall clock as it is.
     pub fn system() -> Self {
-        Self { began: Instant::now(), passed_ms: Arc::default(), ahead_ms: Arc::default() }
+        let (began, began_at) = (Instant::now(), gateway_net::time::unix_secs());
+        Self { began, began_at, passed_ms: Arc::default(), ahead_ms: Arc::default() }
     }
 
     /// Unix milliseconds.
@@ -34,6 +37,11 @@ impl Clock {
     /// Unix seconds.
     pub fn unix_secs(&self) -> u64 {
         self.unix_ms() / 1000
+    }
+
+    /// What the wall clock said when this one began to run, Unix seconds.
+    pub(crate) fn began_at(&self) -> u64 {
+        self.began_at
     }
 
     /// How long it has run, whatever the wall clock is set to meanwhile, and Unix seconds, both of one moment.

@@ -64,8 +64,7 @@ struct Steady {
 
 impl Steady {
     fn new(clock: &Clock) -> Self {
-        let (now, unix) = clock.running_and_unix_secs();
-        Self::from(now, unix)
+        Self::from(Duration::ZERO, clock.began_at())
     }
 
     fn from(now: Duration, unix: u64) -> Self {
