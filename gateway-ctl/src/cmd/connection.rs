@@ -20,6 +20,8 @@ use crate::{
     resolve::Named,
 };
 
+/// So many connections are looked through for those that ended, which may be far more than live.
+const COUNTED: usize = 1_000;
 const PATH: &str = "/connections";
 /// How the platform names the own organization.
 const SELF: &str = "Self";
@@ -58,16 +60,18 @@ impl Connection {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
         let control = context.control()?;
         let connection = match self {
-            Self::List { ended } => {
-                let mut connections: Vec<platform::Connection> = control.list(PATH, &[("ended", "true")], None).await?;
-                let whole = connections.len();
-                if !ended {
-                    connections.retain(is_living);
-                }
-                context.out.list(&connections)?;
-                let hidden = whole - connections.len();
+            Self::List { ended: true } => {
+                let connections: Vec<platform::Connection> = control.list(PATH, &[("ended", "true")], None).await?;
+                return Ok(context.out.list(&connections)?);
+            }
+            Self::List { ended: false } => {
+                let living: Vec<platform::Connection> = control.list(PATH, &[], None).await?;
+                context.out.list(&living)?;
+                let all: Vec<platform::Connection> = control.list(PATH, &[("ended", "true")], Some(COUNTED)).await?;
+                let hidden = all.iter().filter(|connection| !is_living(connection)).count();
                 if hidden > 0 {
-                    context.out.remark(&format!("{hidden} that ended not shown: see them with --ended."));
+                    let more = if all.len() == COUNTED { " and more" } else { "" };
+                    context.out.remark(&format!("{hidden}{more} that ended not shown: see them with --ended."));
                 }
                 return Ok(());
             }
