@@ -62,7 +62,7 @@ impl Connection {
         let connection = match self {
             Self::List { ended: true } => {
                 let connections: Vec<platform::Connection> = control.list(PATH, &[("ended", "true")], None).await?;
-                return Ok(context.out.list(&connections)?);
+                return context.out.list(&connections);
             }
             Self::List { ended: false } => {
                 let living: Vec<platform::Connection> = control.list(PATH, &[], None).await?;
