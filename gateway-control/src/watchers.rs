@@ -228,9 +228,8 @@ pub(crate) fn brief(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gateway_proto::api::gateway::Connectivity;
-
     use super::*;
+    use crate::service::ground::counted;
 
     fn server(n: u8) -> ServerId {
         ServerId::new(1, [n; 10])
@@ -287,19 +286,7 @@ mod tests {
     }
 
     fn told(id: ConnectionId, epoch: u64, messages: u64) -> Vec<ConnectionReport> {
-        let counts = Some(EndCounts { epoch, messages, ..EndCounts::default() });
-        vec![ConnectionReport {
-            id,
-            connectivity: Connectivity::Connected,
-            path: None,
-            rtt_ms: None,
-            last_message_at: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            streams: 1,
-            problem: None,
-            counts,
-        }]
+        vec![counted(id, EndCounts { epoch, messages, ..EndCounts::default() })]
     }
 
     #[test]

@@ -6,8 +6,12 @@ mod failing;
 use std::sync::Arc;
 
 use gateway_proto::{
-    api::platform::Hidden,
-    id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, ServerId, TenantId},
+    api::{
+        gateway::{ConnectionReport, Connectivity},
+        platform::{Hidden, Role},
+    },
+    balance::EndCounts,
+    id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, ServerId, TenantId, UserId},
     identity::{GatewayKey, NoiseBinding, NoiseKey},
     peering::{AgreementStatus, ConnectionStatus, GrantStatus},
     policy::{ConnectionKind, HL7V2_MLLP, Secret},
@@ -21,8 +25,8 @@ use crate::{
     clock::Clock,
     oidc::Providers,
     storage::{
-        AgreementRow, ChannelRow, ConnectionRow, EndRow, GrantRow, Location, OrganizationRow, ServerRow, SqlStorage,
-        Storage, Transaction,
+        AgreementRow, ChannelRow, ConnectionRow, EndRow, GrantRow, Location, OrganizationRow, PasswordHash, ServerRow,
+        SqlStorage, Storage, Transaction, UserRow,
     },
     vault::Vault,
 };
@@ -99,6 +103,23 @@ impl Ground {
     /// A transaction that writes; whoever writes waits for its end.
     pub(crate) async fn begin(&self) -> Box<dyn Transaction> {
         self.service.storage.begin().await.unwrap()
+    }
+
+    /// A user of the organization, its owner.
+    pub(crate) async fn owner(&self) -> UserId {
+        let row = UserRow {
+            id: UserId::from_bytes([1; 16]),
+            organization: self.organization,
+            email: "owner@lab.example".to_owned(),
+            name: "Owner".to_owned(),
+            role: Role::Owner,
+            password_hash: PasswordHash(String::new()),
+            created_at: 1,
+        };
+        let mut tx = self.begin().await;
+        tx.insert_user(&row).await.unwrap();
+        tx.commit().await.unwrap();
+        row.id
     }
 
     pub(crate) async fn read(&self) -> Box<dyn Transaction> {
@@ -255,4 +276,20 @@ impl Ground {
 /// The key of the gateway with this number.
 pub(crate) fn gateway_key(n: u8) -> GatewayKey {
     GatewayKey::from_seed(&[n; 32])
+}
+
+/// What a gateway reports of a connection over which so much passed.
+pub(crate) fn counted(id: ConnectionId, counts: EndCounts) -> ConnectionReport {
+    ConnectionReport {
+        id,
+        connectivity: Connectivity::Connected,
+        path: None,
+        rtt_ms: None,
+        last_message_at: None,
+        bytes_sent: 0,
+        bytes_received: 0,
+        streams: 1,
+        problem: None,
+        counts: Some(counts),
+    }
 }

@@ -1,25 +1,10 @@
-use gateway_proto::{
-    api::gateway::{ConnectionReport, Connectivity},
-    balance::EndCounts,
-    peering::ConnectionStatus,
-};
+use gateway_proto::{api::gateway::ConnectionReport, balance::EndCounts, peering::ConnectionStatus};
 
 use super::*;
-use crate::service::ground::Ground;
+use crate::service::ground::{self, Ground};
 
 fn counted(id: ConnectionId, messages: u64) -> ConnectionReport {
-    ConnectionReport {
-        id,
-        connectivity: Connectivity::Connected,
-        path: None,
-        rtt_ms: None,
-        last_message_at: None,
-        bytes_sent: 0,
-        bytes_received: 0,
-        streams: 1,
-        problem: None,
-        counts: Some(EndCounts { epoch: 1, messages, ..EndCounts::default() }),
-    }
+    ground::counted(id, EndCounts { epoch: 1, messages, ..EndCounts::default() })
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use gateway_proto::{api::platform::Role, peering::ConnectionStatus};
+use gateway_proto::peering::ConnectionStatus;
 
 use super::*;
 use crate::{
     service::ground::Ground,
-    storage::{ApiTokenRow, PasswordHash, StorageError, UserRow},
+    storage::{ApiTokenRow, StorageError},
 };
 
 /// Another one each time.
@@ -105,23 +105,14 @@ async fn what_a_confirmed_policy_makes_active_becomes_so_in_portions_between_whi
 #[tokio::test]
 async fn first_uses_of_many_tokens_are_written_together_and_others_go_between() {
     let ground = Ground::new().await;
+    let user = ground.owner().await;
     let mut tx = ground.begin().await;
-    let user = UserRow {
-        id: UserId::from_bytes([1; 16]),
-        organization: ground.organization,
-        email: "owner@lab.example".to_owned(),
-        name: "Owner".to_owned(),
-        role: Role::Owner,
-        password_hash: PasswordHash(String::new()),
-        created_at: 1,
-    };
-    tx.insert_user(&user).await.unwrap();
     let tokens: Vec<_> = (0..120).map(|n| ApiTokenId::new(n, [1; 10])).collect();
     for id in &tokens {
         let row = ApiTokenRow {
             id: *id,
-            user: user.id,
-            organization: user.organization,
+            user,
+            organization: ground.organization,
             name: id.to_string(),
             scopes: Vec::new(),
             expires_at: u64::MAX >> 1,
@@ -132,7 +123,7 @@ async fn first_uses_of_many_tokens_are_written_together_and_others_go_between() 
     }
     tx.commit().await.unwrap();
     let used = async |mut tx: Box<dyn crate::storage::Transaction>| {
-        let rows = tx.api_tokens_of_user(user.id).await.unwrap();
+        let rows = tx.api_tokens_of_user(user).await.unwrap();
         rows.iter().filter(|row| row.last_used_at.is_some()).count()
     };
     // While somebody writes, all of them are used; then somebody else comes.

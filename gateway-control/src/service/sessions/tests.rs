@@ -1,25 +1,9 @@
-use gateway_proto::{api::platform::Role, id::UserId};
+use gateway_proto::id::UserId;
 
 use super::*;
-use crate::{clock::DAY_SECS, service::ground::Ground, storage::PasswordHash};
+use crate::{clock::DAY_SECS, service::ground::Ground};
 
 const AHEAD: u64 = 30 * DAY_SECS;
-
-async fn user(ground: &Ground) -> UserId {
-    let row = UserRow {
-        id: UserId::from_bytes([1; 16]),
-        organization: ground.organization,
-        email: "owner@lab.example".to_owned(),
-        name: "Owner".to_owned(),
-        role: Role::Owner,
-        password_hash: PasswordHash(String::new()),
-        created_at: 1,
-    };
-    let mut tx = ground.begin().await;
-    tx.insert_user(&row).await.unwrap();
-    tx.commit().await.unwrap();
-    row.id
-}
 
 /// A session that is made at a time.
 async fn sign_in(ground: &Ground, user: UserId, token: &str, now: u64) {
@@ -35,7 +19,7 @@ async fn counts(ground: &Ground, token: &str, now: u64) -> bool {
 #[tokio::test]
 async fn sessions_of_a_clock_that_was_ahead_take_no_place_and_do_not_come_back() {
     let ground = Ground::new().await;
-    let (user, now) = (user(&ground).await, 1_800_000_000);
+    let (user, now) = (ground.owner().await, 1_800_000_000);
     for n in 0..u64::from(SESSIONS_PER_USER) {
         sign_in(&ground, user, &format!("early {n}"), now + AHEAD + n).await;
     }
@@ -48,7 +32,7 @@ async fn sessions_of_a_clock_that_was_ahead_take_no_place_and_do_not_come_back()
 #[tokio::test]
 async fn a_session_of_a_clock_that_was_ahead_is_ended_although_nobody_signs_in_again() {
     let ground = Ground::new().await;
-    let (user, now) = (user(&ground).await, ground.service.clock().unix_secs());
+    let (user, now) = (ground.owner().await, ground.service.clock().unix_secs());
     sign_in(&ground, user, "early", now + AHEAD).await;
     let mut tx = ground.begin().await;
     tx.insert_session("of now", user, now + SESSION_SECS, u64::MAX, SESSIONS_PER_USER).await.unwrap();
