@@ -10,6 +10,7 @@
 mod claims;
 mod fetch;
 mod setup;
+mod sign_out;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,16 +29,15 @@ use openidconnect::{
     StandardErrorResponse, StandardTokenResponse, SubjectIdentifier, TokenResponse,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-        CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata,
-        CoreResponseType, CoreRevocableToken, CoreRevocationErrorResponse, CoreTokenIntrospectionResponse,
-        CoreTokenType,
+        CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreResponseType,
+        CoreRevocableToken, CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
     },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use self::{claims::Facts, fetch::Fetcher};
+use self::{claims::Facts, fetch::Fetcher, sign_out::Metadata};
 pub use self::{
     fetch::FetchError,
     setup::{OidcSetupError, Providers},
@@ -132,6 +132,8 @@ pub struct Verified {
     pub subject: String,
     /// The address that the provider vouches for, in lower case; none: it vouches for none, and why.
     pub address: Result<String, String>,
+    /// What the provider said it with, to remind it of that.
+    pub id_token: Hidden,
 }
 
 /// What belongs to one sign-in, beside the code.
@@ -156,7 +158,7 @@ pub struct Provider {
 /// What the provider says about itself.
 #[derive(Clone)]
 struct Known {
-    metadata: Arc<CoreProviderMetadata>,
+    metadata: Arc<Metadata>,
     at: u64,
     keys_at: u64,
 }
@@ -234,7 +236,8 @@ impl Provider {
             self.ask_more(&client, answer.access_token(), claims.subject(), &mut facts).await?;
         }
         facts.check(&self.config).map_err(ProviderError::Refused)?;
-        Ok(Verified { subject: subject.to_owned(), address: facts.address(&self.config) })
+        let (subject, id_token) = (subject.to_owned(), Hidden(token.to_string()));
+        Ok(Verified { subject, address: facts.address(&self.config), id_token })
     }
 
     /// What the token leaves out may be at the provider's userinfo endpoint.
@@ -288,7 +291,7 @@ impl Provider {
             .map_err(|_| ProviderError::Answer("our own address is no URL".to_owned()))?;
         let methods = known.metadata.token_endpoint_auth_methods_supported();
         let basic = methods.is_none_or(|methods| methods.contains(&CoreClientAuthMethod::ClientSecretBasic));
-        let client = RelyingParty::from_provider_metadata(CoreProviderMetadata::clone(&known.metadata), id, secret);
+        let client = RelyingParty::from_provider_metadata(Metadata::clone(&known.metadata), id, secret);
         let way = if basic && self.secret.is_some() { AuthType::BasicAuth } else { AuthType::RequestBody };
         Ok(client.set_redirect_uri(redirect).set_auth_type(way))
     }
@@ -300,8 +303,7 @@ impl Provider {
         }
         let issuer = IssuerUrl::new(self.config.issuer.clone())
             .map_err(|_| ProviderError::Answer("the configured issuer is no URL".to_owned()))?;
-        let metadata =
-            CoreProviderMetadata::discover_async(issuer, &self.fetcher).await.map_err(fetch::of_discovery)?;
+        let metadata = Metadata::discover_async(issuer, &self.fetcher).await.map_err(fetch::of_discovery)?;
         // The browser goes there; everything else is asked by a client that knows nothing but https.
         if metadata.authorization_endpoint().url().scheme() != "https" {
             return Err(ProviderError::Answer("its authorization endpoint is not https".to_owned()));
@@ -319,7 +321,7 @@ impl Provider {
         }
         let keys: CoreJsonWebKeySet =
             JsonWebKeySet::fetch_async(known.metadata.jwks_uri(), &self.fetcher).await.map_err(fetch::of_discovery)?;
-        let metadata = CoreProviderMetadata::clone(&known.metadata).set_jwks(keys.clone());
+        let metadata = Metadata::clone(&known.metadata).set_jwks(keys.clone());
         self.remember(Known { metadata: Arc::new(metadata), at: known.at, keys_at: now });
         Ok(keys)
     }

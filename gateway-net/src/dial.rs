@@ -212,13 +212,7 @@ async fn race(mut waiting: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
 
 /// Where the kernel has no way to an IPv4 address, through the NAT64 of the network, if there is one.
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    match connect_at(address).await {
-        Err(error) if nat64::is_no_way(&error) => match nat64::translated(address) {
-            Some(translated) => connect_at(translated).await,
-            None => Err(error),
-        },
-        connected => connected,
-    }
+    nat64::connect(address, connect_at).await
 }
 
 async fn connect_at(address: SocketAddr) -> io::Result<TcpStream> {

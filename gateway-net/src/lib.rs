@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`tls`] | the crypto provider, server identities, public-key pins, TLS 1.3 configurations |
 //! | [`http`] | HTTP clients: to a control plane, and over a Unix socket |
+//! | [`https`] | one HTTPS request, over the same ways as relay links |
 //! | [`ws`] | the WebSocket client for relay links |
 //! | [`inspect`] | a look at a TLS server, for diagnosis |
 //! | [`proxy`] | the HTTP proxy on the way out of both |
@@ -28,6 +29,7 @@ mod dial;
 pub mod document;
 pub mod entropy;
 pub mod http;
+pub mod https;
 pub mod inspect;
 pub mod log;
 pub mod mss;

@@ -77,8 +77,27 @@ pub fn send(
     }
 }
 
+/// Connects to an address, or, where there is no way, through the NAT64: what [`send`] does for a packet.
+///
+/// # Errors
+/// Those of the last `connect`.
+pub(crate) async fn connect<T, F>(to: SocketAddr, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    match connect(to).await {
+        Err(error) if is_no_way(&error) => match translated(to) {
+            Some(translated) => connect(translated).await,
+            None => Err(error),
+        },
+        connected => connected,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     // One test: what is known is the process's.
@@ -94,7 +113,14 @@ mod tests {
             });
             (tried, sent.map_err(|error| error.kind()))
         };
+        let connected = |kind: Option<io::ErrorKind>| {
+            let at = |at: SocketAddr| async move {
+                kind.filter(|_| at.is_ipv4()).map_or(Ok(at), |kind| Err(io::Error::from(kind)))
+            };
+            connect(to, at).now_or_never().unwrap().map_err(|error| error.kind())
+        };
         let no_way = io::ErrorKind::NetworkUnreachable;
+        assert_eq!(connected(Some(no_way)), Err(no_way), "none is known");
         assert_eq!(tried(Some(to), Some(no_way)), (vec![to], Err(no_way)), "none is known");
         assert_eq!((tried(None, None), plain(outer)), ((vec![], Err(no_way)), outer));
         let mut changes = subscribe();
@@ -110,6 +136,9 @@ mod tests {
         assert_eq!(tried(Some(to), None), (vec![to], Ok(())), "IPv4 has a way");
         let full = io::ErrorKind::WouldBlock;
         assert_eq!(tried(Some(to), Some(full)), (vec![to], Err(full)));
+        assert_eq!((connected(Some(no_way)), connected(None)), (Ok(outer), Ok(to)), "and connections like packets");
+        let refused = io::ErrorKind::ConnectionRefused;
+        assert_eq!(connected(Some(refused)), Err(refused), "the host was there");
         assert_eq!((plain(outer), plain(to)), (to, to));
         set(Nat64::default());
         assert!(!is_known() && translated(to).is_none());

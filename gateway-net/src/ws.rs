@@ -57,7 +57,7 @@ pub struct WsOptions {
     pub max_message: usize,
 }
 
-/// Why no WebSocket connection was made.
+/// Why no WebSocket connection was made, or no connection for HTTP ([`crate::https`]).
 #[derive(Debug, thiserror::Error)]
 pub enum WsError {
     /// The URL is not usable.
@@ -122,6 +122,17 @@ pub enum WsError {
     },
 }
 
+/// Where TLS is spoken, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// Its host and port count.
+    pub(crate) url: &'a Url,
+    /// How the host is known.
+    pub(crate) trust: ServerTrust,
+    /// The proxy to go through, where it covers the host.
+    pub(crate) proxy: Option<&'a Proxy>,
+}
+
 /// Connects within [`CONNECT_TIMEOUT`]. Dropping the future gives up.
 pub async fn connect(options: &WsOptions) -> Result<WsStream, WsError> {
     let mut step = Steps::DIRECT.resolve;
@@ -132,18 +143,10 @@ pub async fn connect(options: &WsOptions) -> Result<WsStream, WsError> {
 
 async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str) -> Result<WsStream, WsError> {
     let url = &options.url;
-    let (Some(target), "wss") = (url.host(), url.scheme()) else {
+    if url.scheme() != "wss" {
         return Err(WsError::Url(url.clone()));
-    };
-    let port = url.port_or_known_default().unwrap_or(443);
-    let proxy = options.proxy.as_ref().filter(|proxy| proxy.covers(&target));
-    let tls = match proxy {
-        Some(proxy) => {
-            let tcp = proxy.tunnel(&target, port, step).await?;
-            secure(options, &target, tcp, step).await?
-        }
-        None => reach(options, &target, port, step).await?,
-    };
+    }
+    let tls = secured(Destination { url, trust: options.trust, proxy: options.proxy.as_ref() }, step).await?;
 
     *step = "WebSocket upgrade";
     let upgrade_error = |error: WsStreamError| {
@@ -162,10 +165,23 @@ async fn connect_steps(options: &WsOptions, host: &str, step: &mut &'static str)
     Ok(stream)
 }
 
+/// TLS with the host of a URL. The caller sets the time limit; `step` says what is under way.
+pub(crate) async fn secured(to: Destination<'_>, step: &mut &'static str) -> Result<TlsStream<TcpStream>, WsError> {
+    let Some(target) = to.url.host() else { return Err(WsError::Url(to.url.clone())) };
+    let port = to.url.port_or_known_default().unwrap_or(443);
+    match to.proxy.filter(|proxy| proxy.covers(&target)) {
+        Some(proxy) => {
+            let tcp = proxy.tunnel(&target, port, step).await?;
+            secure(to, &target, tcp, step).await
+        }
+        None => reach(to, &target, port, step).await,
+    }
+}
+
 /// TLS straight to the host, at the first of its addresses where it proves that it is the host: a name server may name another
 /// one's, and then the addresses at which it was reached last are tried as well. Of the errors, the first one counts.
 async fn reach(
-    options: &WsOptions,
+    to: Destination<'_>,
     target: &Host<&str>,
     port: u16,
     step: &mut &'static str,
@@ -183,7 +199,7 @@ async fn reach(
             Ok(tcp) => tcp,
             Err(error) => return Err(first.unwrap_or_else(|| dial_error(error))),
         };
-        let secured = secure(options, target, tcp, step);
+        let secured = secure(to, target, tcp, step);
         let secured = if addresses.are_left() {
             let late = |_| io::Error::new(io::ErrorKind::TimedOut, "TLS over TCP comes to no end");
             let tls_error = |source| WsError::Tls { host: target.to_string(), source };
@@ -203,14 +219,14 @@ async fn reach(
 
 /// TLS with whoever is at the other end of a connection, if it is the host.
 async fn secure(
-    options: &WsOptions,
+    to: Destination<'_>,
     target: &Host<&str>,
     tcp: TcpStream,
     step: &mut &'static str,
 ) -> Result<TlsStream<TcpStream>, WsError> {
     *step = "TLS handshake";
-    let connector = TlsConnector::from(Arc::new(client_config(options.trust, &[ALPN_HTTP1])));
-    let name = server_name(target).ok_or_else(|| WsError::Url(options.url.clone()))?;
+    let connector = TlsConnector::from(Arc::new(client_config(to.trust, &[ALPN_HTTP1])));
+    let name = server_name(target).ok_or_else(|| WsError::Url(to.url.clone()))?;
     connector.connect(name, tcp).await.map_err(|source| WsError::Tls { host: target.to_string(), source })
 }
 

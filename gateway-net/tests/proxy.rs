@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
     http,
+    https::{HttpsError, HttpsRequest, exchange},
     proxy::{Exemptions, Proxy, ProxyError},
     tls::{ALPN_HTTP1, PinMismatch, ServerIdentity, ServerTrust, TlsPin, server_config},
     ws::{self, HeaderMap, HeaderValue, Message, StatusCode, WsError, WsOptions},
@@ -273,6 +274,27 @@ async fn a_request_goes_through_the_proxy_with_user_and_password() {
     assert_eq!(put("user:p%40ss@").await.unwrap(), "ok");
     let error = put("").await.unwrap_err();
     assert!(error.is_connect(), "{error:?}");
+    assert!(site.heads.recv().await.unwrap().starts_with("CONNECT control.invalid:443 HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn a_single_request_goes_through_our_own_connect_and_says_what_the_proxy_does() {
+    let mut site = Site::start(Behavior::Ask("dXNlcjpwQHNz")).await;
+    let ask = async |credentials: &str| {
+        let request = HttpsRequest {
+            url: "https://control.invalid/".parse().unwrap(),
+            trust: ServerTrust::Pin(site.pin),
+            proxy: Some(site.proxy(credentials)),
+            json: None,
+            max_body: 16,
+            limit: Duration::from_secs(20),
+        };
+        exchange(request).await
+    };
+    assert_eq!(ask("user:p%40ss@").await.unwrap().body, b"ok");
+    let error = ask("").await.unwrap_err();
+    let refused = matches!(&error, HttpsError::Connect(WsError::Proxy(ProxyError::Credentials { .. })));
+    assert!(refused && error.to_string().contains("wrong or missing user and password"), "{error:?}");
     assert!(site.heads.recv().await.unwrap().starts_with("CONNECT control.invalid:443 HTTP/1.1\r\n"));
 }
 

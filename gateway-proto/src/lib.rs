@@ -19,6 +19,7 @@
 //! | [`signal`] | Noise-sealed offers and answers |
 //! | [`path`] | the path agent: candidates, probes, selection |
 //! | [`congestion`] | what losses and round trips say about a path |
+//! | [`host_cache`] | what the name servers said of hosts that are asked for again and again |
 //! | [`names`] | which characters names may hold, and which two are the same |
 //! | [`nat64`] | how IPv4 is reached from a machine that has IPv6 only |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
@@ -42,6 +43,7 @@ pub mod balance;
 pub mod congestion;
 pub mod device_token;
 pub mod engine;
+pub mod host_cache;
 pub mod id;
 pub mod identity;
 pub mod jws;

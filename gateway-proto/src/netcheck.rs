@@ -60,6 +60,8 @@ pub struct Observations {
     pub port_mapping: Option<PortMapping>,
     /// How the tunnel socket, which is older than the one asked from, gets to the relays that this gateway is attached to.
     pub carriers: Vec<CarrierSight>,
+    /// Where direct paths carry data to now: partners' addresses.
+    pub direct: Vec<SocketAddr>,
     /// Another process has this gateway's key.
     pub runs_twice: Option<RunsTwice>,
 }

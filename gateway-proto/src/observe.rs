@@ -24,6 +24,6 @@ mod uncounted;
 pub use book::{Book, Exchange, Protocol};
 pub use latency::{BOUNDS, Latency};
 pub(crate) use ledger::Taken;
-pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, Wait, Warning};
+pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, RESPONSE_TIMEOUT, Wait, Warning};
 pub use schedule::{Schedule, Silence};
 pub(crate) use uncounted::Uncounted;

@@ -12,7 +12,8 @@
 //! NATs. There is one UDP socket, so a pair is named by the remote address. An authentic probe from an unknown address
 //! makes that address a peer-reflexive candidate. Whoever hears the peer sends three more probes: the early ones of the
 //! peer's side may have died. A miss leads to another round after 60 s, doubling to 15 min; an address change of
-//! either side starts over at once; between the rounds every pair is looked at again every 30 s. Nothing is latched.
+//! either side starts over at once; between the rounds every pair is looked at again every 30 s. Both are rarer while no
+//! stream is open: nobody waits for a better path. Nothing is latched.
 //!
 //! **Promotion.** Only a round trip of 1200 bytes promotes: an address that answers small packets is no path yet. A path
 //! of a better tier (own addresses, then direct, then relay) is used at once; within a tier the new one must be faster
@@ -52,7 +53,7 @@ pub use budget::MAX_PROBES_PER_MINUTE;
 pub use candidate::{Candidate, CandidateKind, Tier, is_public, normalize};
 pub use guess::{GUESS_SOCKETS, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY};
 pub use loss::Carried;
-pub use nat::NatView;
+pub use nat::{NatView, Weighed, Word};
 pub use obstacle::Obstacle;
 pub use pairs::{MAX_LEARNED_PAIRS, MAX_PAIRS};
 pub use probe::{PADDED_PROBE_LEN, PacketClass, ProbeBody, ProbeCipher, ProbeError, classify, probe_session_id};

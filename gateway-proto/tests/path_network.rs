@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests, one of which prints its figures")]
 
+#[path = "path_network/idle.rs"]
+mod idle;
 #[path = "path_network/nat.rs"]
 mod nat;
 #[path = "path_network/sim.rs"]

@@ -43,6 +43,7 @@ use crate::{
     relay_inbound::RelayInbox,
     relay_link::LinkContext,
     relay_probe,
+    resolver::Resolver,
     routes::Routes,
     schedules,
     sender::SenderContext,
@@ -101,13 +102,15 @@ struct Daemon {
     engine: EngineWatch,
     places: EnginePlaces,
     mapped: watch::Receiver<Option<PortMapping>>,
+    candidates: watch::Receiver<LocalCandidates>,
 }
 
 impl Daemon {
     /// Everything between the engine and the partners.
     fn build(config: &Config, authority: &Authority, proxy: Option<Proxy>) -> anyhow::Result<Self> {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
-        let (registry, traffic, gate) = (Registry::default(), TrafficTable::default(), Gate::new(authority.clone()));
+        let traffic = TrafficTable::new(config.late_after);
+        let (registry, gate) = (Registry::default(), Gate::new(authority.clone()));
         let (routes, sessions) = (Arc::new(Routes::default()), SessionIndex::default());
         let (socket, path_packets) =
             TunnelSocket::bind(config.tunnel.bind_order(), routes.clone(), sessions.clone())
@@ -149,7 +152,7 @@ impl Daemon {
                 socket: socket.clone(),
                 routes,
                 sessions,
-                candidates,
+                candidates: candidates.clone(),
                 links: links_rx,
                 link_changes: link_changes.clone(),
                 network: network.clone(),
@@ -205,9 +208,11 @@ impl Daemon {
             home: home_tx,
             relay_targets,
         };
+        let resolver = Resolver::new(network.clone(), socket.counters().clone());
         let gatherer = Gatherer {
             socket: socket.clone(),
             servers: stun_servers_rx,
+            resolver: resolver.clone(),
             network: network.clone(),
             mapped: mapped.clone(),
             packets: stun_packets_rx,
@@ -235,6 +240,7 @@ impl Daemon {
             engine,
             places,
             mapped,
+            candidates,
         };
         if config.tunnel.port_mapping {
             let port = NonZeroU16::new(daemon.socket.local_port()).context("the tunnel socket has no port")?;
@@ -247,7 +253,7 @@ impl Daemon {
         daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
-        daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, measured, stop.clone()));
+        daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, resolver, measured, stop.clone()));
         daemon.spawn("network watch", watch_network(network_tx, daemon.socket.clone(), stop.clone()));
         daemon.spawn("NAT64 finder", translation);
         daemon.spawn("candidate gatherer", gatherer.run(stop.clone()));
@@ -293,6 +299,7 @@ impl Daemon {
             home: self.home.clone(),
             socket: self.socket.clone(),
             mapped: self.mapped.clone(),
+            candidates: self.candidates.clone(),
             netcheck,
             started_at: unix_ms(),
             audit: self.audit.clone(),

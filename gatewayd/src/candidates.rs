@@ -3,14 +3,10 @@
 //! All requests leave from the one tunnel socket, so what a STUN server sees is what a peer would see, and comparing
 //! the ports that several servers see tells how the NAT maps (RFC 4787 §4.1).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+mod reflections;
 
-use futures_util::future::join_all;
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
 use gateway_net::{entropy::random, nat64};
 use gateway_proto::{
     nat64::Nat64Prefix,
@@ -19,14 +15,14 @@ use gateway_proto::{
     stun,
 };
 use tokio::{
-    net::lookup_host,
     sync::{mpsc, watch},
-    time::{Instant, interval, interval_at, timeout},
+    time::{Instant, interval, interval_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{peer::LocalCandidates, socket::TunnelSocket};
+use crate::{peer::LocalCandidates, resolver::Resolver, socket::TunnelSocket};
+use reflections::{Reflections, host};
 
 /// STUN is asked this often: below the usual 30 s after which a NAT forgets an idle UDP mapping.
 const STUN_INTERVAL: Duration = Duration::from_secs(23);
@@ -36,10 +32,8 @@ const STUN_RETRY: Duration = Duration::from_millis(500);
 const STUN_TRIES: u32 = 3;
 /// Resolving a STUN server's name.
 pub(crate) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// STUN servers asked in one round.
+/// STUN servers asked in one round, at two addresses each.
 const MAX_SERVERS: usize = 8;
-/// Addresses looked at of each; two are asked.
-const MAX_ADDRESSES: usize = 8;
 
 /// Gathers candidates until `stop`.
 #[derive(Debug)]
@@ -48,6 +42,8 @@ pub struct Gatherer {
     pub socket: Arc<TunnelSocket>,
     /// `host:port` of the STUN servers of the policy.
     pub servers: watch::Receiver<Vec<String>>,
+    /// Knows their addresses.
+    pub resolver: Resolver,
     /// Told whenever the machine's network changes or it slept.
     pub network: watch::Receiver<u64>,
     /// STUN packets from the socket.
@@ -94,7 +90,7 @@ impl Gatherer {
                 Ok(()) = self.network.changed() => {
                     self.network.mark_unchanged();
                     hosts = self.host_addresses();
-                    mapped.0.clear();
+                    mapped.clear();
                     self.publish(&hosts, &mapped);
                     round = Some(self.ask(&mut mapped).await);
                 }
@@ -107,12 +103,20 @@ impl Gatherer {
                 _ = stun_due.tick() => round = Some(self.ask(&mut mapped).await),
                 Ok(()) = self.servers.changed() => {
                     self.servers.mark_unchanged();
-                    mapped.0.clear();
+                    mapped.clear();
                     round = Some(self.ask(&mut mapped).await);
                 }
                 _ = retry.tick(), if round.is_some() => {
-                    if self.repeat(&mut round, &mut mapped) {
+                    let silent = self.repeat(&mut round, &mut mapped);
+                    if !silent.is_empty() {
                         self.publish(&hosts, &mapped);
+                    }
+                    let mut may_have_moved = false;
+                    for server in silent {
+                        may_have_moved |= self.resolver.silent(server);
+                    }
+                    if may_have_moved {
+                        round = Some(self.ask(&mut mapped).await);
                     }
                 }
                 Some((from, packet)) = self.packets.recv() => {
@@ -126,6 +130,7 @@ impl Gatherer {
                         Ok(seen) => {
                             current.waiting.retain(|(waiting, _)| *waiting != transaction);
                             mapped.note(from, normalize(seen));
+                            self.resolver.answered(from);
                             if let Some(prefix) = translator(&current.names, from, normalize(seen)) {
                                 // One that waits is the same.
                                 let _ = self.translators.try_send(prefix);
@@ -156,26 +161,19 @@ impl Gatherer {
 
     async fn ask(&self, mapped: &mut Reflections) -> Round {
         let servers: Vec<_> = self.servers.borrow().iter().take(MAX_SERVERS).cloned().collect();
-        let resolved = join_all(servers.iter().map(|server| timeout(RESOLVE_TIMEOUT, lookup_host(server)))).await;
+        let names = self.resolver.resolve(servers.iter().map(String::as_str), RESOLVE_TIMEOUT).await;
         let mut waiting: Vec<([u8; 12], SocketAddr)> = Vec::new();
-        let mut names = Vec::new();
-        for answer in resolved {
-            match answer {
-                Ok(Ok(addresses)) => {
-                    let named: Vec<_> = addresses.map(normalize).take(MAX_ADDRESSES).collect();
-                    let plain = named.iter().map(|address| nat64::plain(*address));
-                    for address in plain.filter(|address| self.socket.reaches(address)).take(2) {
-                        if waiting.iter().all(|(_, other)| *other != address) {
-                            waiting.push((random(), address));
-                        }
-                    }
-                    names.push(named);
+        let mut asked = Vec::new();
+        for (server, named) in servers.iter().zip(&names) {
+            let plain = named.iter().map(|address| nat64::plain(*address));
+            for address in plain.filter(|address| self.socket.reaches(address)).take(2) {
+                if waiting.iter().all(|(_, other)| *other != address) {
+                    waiting.push((random(), address));
+                    asked.push((host(server), address));
                 }
-                Ok(Err(error)) => debug!(%error, "STUN server's name does not resolve"),
-                Err(_) => debug!("resolving a STUN server's name takes too long"),
             }
         }
-        mapped.expect(waiting.iter().map(|(_, server)| *server));
+        mapped.expect(asked.into_iter());
         let round = Round { waiting, names, tries: 1, sent_at: Instant::now() };
         self.send(&round);
         round
@@ -187,29 +185,32 @@ impl Gatherer {
         }
     }
 
-    /// Asks again who did not answer. True when servers were given up: what they saw once is no candidate any more.
-    fn repeat(&self, round: &mut Option<Round>, mapped: &mut Reflections) -> bool {
-        let Some(current) = round else { return false };
+    /// Asks again who did not answer. Gives those that are given up: what they saw once is no candidate any more.
+    fn repeat(&self, round: &mut Option<Round>, mapped: &mut Reflections) -> Vec<SocketAddr> {
+        let Some(current) = round else { return Vec::new() };
         if current.sent_at.elapsed() < STUN_RETRY {
-            return false;
+            return Vec::new();
         }
         if current.tries >= STUN_TRIES {
             // Who does not answer any more says nothing about us any more.
-            for (_, server) in &current.waiting {
+            let silent: Vec<_> = current.waiting.iter().map(|(_, server)| *server).collect();
+            for server in &silent {
                 mapped.forget(server);
             }
             *round = None;
-            return true;
+            return silent;
         }
         current.tries += 1;
         current.sent_at = Instant::now();
         self.send(current);
-        false
+        Vec::new()
     }
 
     fn publish(&self, hosts: &BTreeSet<SocketAddr>, mapped: &Reflections) {
-        let nat = NatView { nat64: nat64::is_known(), ..mapped.nat() };
-        let mut reflexive: BTreeSet<_> = mapped.seen().filter(|seen| !hosts.contains(seen)).collect();
+        let weighed = mapped.weighed();
+        let nat = NatView { nat64: nat64::is_known(), ..weighed.view };
+        let contradiction = weighed.contradiction();
+        let mut reflexive: Vec<_> = weighed.addresses.into_iter().filter(|seen| !hosts.contains(seen)).collect();
         if self.fixed_port {
             reflexive.extend(forwarded(&reflexive, nat.mapping, self.socket.local_port()));
         }
@@ -223,6 +224,7 @@ impl Gatherer {
                 .chain(reflexive.iter().map(|seen| Candidate::new(CandidateKind::ServerReflexive, *seen)))
                 .collect(),
             nat,
+            contradiction,
         };
         self.candidates.send_if_modified(|current| {
             let changed = current.candidates != next.candidates || current.nat != next.nat;
@@ -245,42 +247,13 @@ fn translator(names: &[Vec<SocketAddr>], server: SocketAddr, seen: SocketAddr) -
 
 /// Behind a NAT that gives every destination another port, an administrator may have forwarded the port he chose: our
 /// outer addresses with our own port.
-fn forwarded(reflexive: &BTreeSet<SocketAddr>, mapping: NatMapping, port: u16) -> Vec<SocketAddr> {
+fn forwarded(reflexive: &[SocketAddr], mapping: NatMapping, port: u16) -> BTreeSet<SocketAddr> {
+    let at_port = |seen: &SocketAddr| SocketAddr::new(seen.ip(), port);
     match mapping {
         NatMapping::Regular | NatMapping::Random => {
-            reflexive.iter().filter(|seen| seen.is_ipv4()).map(|seen| SocketAddr::new(seen.ip(), port)).collect()
+            reflexive.iter().filter(|seen| seen.is_ipv4()).map(at_port).filter(|at| !reflexive.contains(at)).collect()
         }
-        NatMapping::Unknown | NatMapping::EndpointIndependent => Vec::new(),
-    }
-}
-
-/// What the servers saw, in the order in which they are asked.
-#[derive(Debug, Default)]
-struct Reflections(Vec<(SocketAddr, Option<SocketAddr>)>);
-
-impl Reflections {
-    /// These servers are asked now; who is not among them any more counts no more.
-    fn expect(&mut self, servers: impl Iterator<Item = SocketAddr>) {
-        let former: BTreeMap<_, _> = self.0.drain(..).collect();
-        self.0 = servers.map(|server| (server, former.get(&server).copied().flatten())).collect();
-    }
-
-    fn note(&mut self, server: SocketAddr, seen: SocketAddr) {
-        if let Some((_, slot)) = self.0.iter_mut().find(|(known, _)| *known == server) {
-            *slot = Some(seen);
-        }
-    }
-
-    fn forget(&mut self, server: &SocketAddr) {
-        self.0.retain(|(known, _)| known != server);
-    }
-
-    fn seen(&self) -> impl Iterator<Item = SocketAddr> {
-        self.0.iter().filter_map(|(_, seen)| *seen)
-    }
-
-    fn nat(&self) -> NatView {
-        NatView::from_reflections(self.seen())
+        NatMapping::Unknown | NatMapping::EndpointIndependent => BTreeSet::new(),
     }
 }
 
@@ -297,22 +270,6 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stops_answering_is_forgotten_with_what_it_saw() {
-        let mut mapped = Reflections::default();
-        mapped.expect([server(0), server(1), server(2)].into_iter());
-        for n in 0..3 {
-            mapped.note(server(n), seen(4000 + 100 * n));
-        }
-        assert_eq!(mapped.nat().mapping, NatMapping::Random);
-        mapped.forget(&server(1));
-        assert_eq!(mapped.seen().collect::<Vec<_>>(), [seen(4000), seen(4200)]);
-        mapped.expect([server(2)].into_iter());
-        assert_eq!(mapped.seen().collect::<Vec<_>>(), [seen(4200)], "a server the policy dropped");
-        mapped.note(server(7), seen(1));
-        assert_eq!(mapped.seen().count(), 1, "nobody asked that one");
-    }
-
-    #[test]
     fn a_server_that_is_asked_over_ipv6_and_sees_ipv4_shows_the_prefix_of_the_nat64() {
         let names = [vec!["[2001:db8:6464::c000:201]:3478".parse().unwrap(), server(0)]];
         let translated = names[0][0];
@@ -326,8 +283,9 @@ mod tests {
 
     #[test]
     fn a_chosen_port_is_tried_at_the_outer_address_of_a_hard_nat_only() {
-        let outer = BTreeSet::from([seen(4000), seen(9000)]);
+        let outer = [seen(4000), seen(9000)];
         assert!(forwarded(&outer, NatMapping::Random, 7070).iter().all(|addr| *addr == seen(7070)));
-        assert_eq!(forwarded(&outer, NatMapping::EndpointIndependent, 7070), []);
+        assert_eq!(forwarded(&outer, NatMapping::Random, 7070).len(), 1, "once, however many saw it");
+        assert!(forwarded(&outer, NatMapping::EndpointIndependent, 7070).is_empty());
     }
 }

@@ -21,6 +21,7 @@ use gateway_net::{
     log::LogFormat,
 };
 pub use gateway_proto::api::local::DEFAULT_SOCKET;
+use gateway_proto::observe::RESPONSE_TIMEOUT;
 pub use network::{NetworkConfig, NetworkError, ProxyChoice};
 
 use crate::observer::Unobserved;
@@ -59,6 +60,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[observer] off`: connections that are not looked into.
     pub unobserved: Unobserved,
+    /// `[observer] late_after`: how long sending engines wait for an acknowledgement.
+    pub late_after: Duration,
     /// `[audit]`
     pub audit: AuditConfig,
     /// `[limits]`
@@ -240,6 +243,8 @@ impl Config {
             Vec::new(),
             |value| value.texts().filter(|names| names.len() <= MAX_UNOBSERVED),
         );
+        let late_after =
+            observer.duration("late_after", RESPONSE_TIMEOUT, Duration::from_secs(1)..=Duration::from_secs(3600));
         observer.finish();
 
         let mut audit = root.section("audit");
@@ -289,6 +294,7 @@ impl Config {
             engine,
             admin,
             unobserved: Unobserved::new(unobserved),
+            late_after,
             audit: audit_config,
             limits: limits_config,
             log_format,

@@ -42,6 +42,7 @@ pub mod relay_inbound;
 pub mod relay_link;
 pub mod relay_probe;
 pub mod relay_udp;
+pub mod resolver;
 pub mod routes;
 pub mod schedules;
 pub mod sender;

@@ -266,9 +266,7 @@ impl From<EnrollError> for ProblemAnswer {
             | EnrollError::Proxy { .. }
             | EnrollError::Answer { .. } => (StatusCode::BAD_GATEWAY, "unavailable"),
             EnrollError::Intercepted { .. } | EnrollError::PolicyKey { .. } => (StatusCode::BAD_GATEWAY, "forbidden"),
-            EnrollError::Setup(_) | EnrollError::NotInForce(_) | EnrollError::Task(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
-            }
+            EnrollError::NotInForce(_) | EnrollError::Task(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Self::new(status, code, with_causes(&error))
     }

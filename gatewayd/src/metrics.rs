@@ -165,6 +165,8 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
     counter("stranger_packets", "QUIC packets from addresses nobody authenticated", &counters.strangers);
     counter("unknown_packets", "Packets of no known kind", &counters.unknown);
     counter("socket_reopened", "Times the tunnel's socket was opened anew", &counters.reopened);
+    counter("name_lookups", "Times the name servers were asked for a STUN server", &counters.name_lookups);
+    counter("names_evicted", "Names of STUN servers forgotten: there were too many", &counters.names_evicted);
     counter("probes_dropped", "Probes dropped: the path agents were behind", &counters.probes_dropped);
     counter("stun_dropped", "STUN answers dropped: the gatherer of addresses was behind", &counters.stun_dropped);
     counter(

@@ -8,19 +8,22 @@
 mod hosts;
 mod reflect;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use gateway_net::{
-    http, nat64,
+    https::{HttpsRequest, exchange},
+    nat64,
     proxy::Proxy,
     time::{unix_ms, unix_secs},
     tls::{ServerTrust, TlsPin},
+    ws::CONNECT_TIMEOUT,
 };
 use gateway_proto::{
     api::local::ControlStatus,
     netcheck::{
         CarrierSight, HostRole, NetcheckBody, Observations, PortMapping, Report, Verdict, http_date, judge, split_host,
     },
+    path::Selected,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +42,9 @@ const INTERVAL: Duration = Duration::from_secs(300);
 /// After the start: links and policy come first.
 const FIRST: Duration = Duration::from_secs(20);
 /// For an answer of the control plane, whatever it is: as long as its link may take to connect, and a little.
-const DATE_LIMIT: Duration = http::CONNECT_TIMEOUT.saturating_add(Duration::from_secs(2));
+const DATE_LIMIT: Duration = CONNECT_TIMEOUT.saturating_add(Duration::from_secs(2));
+/// The longest body of such an answer, which nobody reads.
+const DATE_BODY: usize = 1 << 20;
 /// STUN servers asked in one look.
 const MAX_SERVERS: usize = 12;
 /// TLS servers tried in one look.
@@ -134,6 +139,7 @@ impl Netcheck {
             nat64: nat64::prefix(),
             port_mapping: self.0.mapped.borrow().clone(),
             carriers: self.carriers(),
+            direct: self.direct(),
             runs_twice: self.0.authority.twice(),
         }
     }
@@ -148,6 +154,18 @@ impl Netcheck {
         attached.filter_map(sight).collect()
     }
 
+    /// Where direct paths carry data to: an answer came back over each within seconds.
+    fn direct(&self) -> Vec<SocketAddr> {
+        let peers = self.0.registry.peers().into_iter().filter(|peer| peer.proof.is_connected());
+        let paths = peers.filter_map(|peer| peer.path());
+        paths
+            .filter_map(|path| match path.selected {
+                Selected::Direct { remote, .. } => Some(remote),
+                Selected::Relayed | Selected::None => None,
+            })
+            .collect()
+    }
+
     /// The control plane's clock minus ours: from the link, or, where our signatures are refused because of the clock, from
     /// the date of an answer that needs none.
     async fn skew(&self) -> Option<i64> {
@@ -156,9 +174,16 @@ impl Netcheck {
             return known.clock_skew_ms;
         }
         let enrollment = self.0.authority.enrollment().borrow().clone()?;
-        let client = http::client(enrollment.trust().ok()?, self.0.proxy.as_ref()).ok()?;
-        let answer = client.get(&enrollment.control).timeout(DATE_LIMIT).send().await.ok()?;
-        let date = http_date(answer.headers().get("date")?.to_str().ok()?)?;
+        let request = HttpsRequest {
+            url: Url::parse(&enrollment.control).ok()?,
+            trust: enrollment.trust().ok()?,
+            proxy: self.0.proxy.clone(),
+            json: None,
+            max_body: DATE_BODY,
+            limit: DATE_LIMIT,
+        };
+        let answer = exchange(request).await.ok()?;
+        let date = http_date(answer.headers.get("date")?.to_str().ok()?)?;
         let skew = i128::from(date) - i128::from(unix_secs());
         i64::try_from(skew * 1000).ok()
     }

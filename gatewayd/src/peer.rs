@@ -36,6 +36,8 @@ pub struct LocalCandidates {
     pub candidates: Vec<Candidate>,
     /// How our NAT maps.
     pub nat: NatView,
+    /// Which relays see us otherwise than others, in words.
+    pub contradiction: Option<String>,
 }
 
 /// The relay links of this gateway, in the policy's order.

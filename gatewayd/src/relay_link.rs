@@ -2,7 +2,8 @@
 //!
 //! The link is supervised by [`link`]: it attaches again with jittered backoff, for ever, and says in [`LinkState`] how
 //! it stands. While the relay gives no sign of life on a connection, a second one is tried beside it and takes its place once it is admitted: a
-//! firewall that forgot the first lets the second through. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
+//! firewall that forgot the first lets the second through. Where the map has the relay at another URL, a connection there takes the place of the
+//! one that stands; another key counts for new connections only. Two lanes go out: signals wait for room (they are few and precious), datagrams are dropped and counted
 //! when their lane is full (QUIC sends them again). Where UDP to the relay passes, datagrams go there instead
 //! ([`crate::relay_udp`]). A relay that announces a restart keeps carrying while it can.
 
@@ -22,6 +23,7 @@ use futures_util::StreamExt;
 use gateway_net::{causes::with_causes, proxy::Proxy, ws};
 use gateway_proto::{
     backoff::Backoff,
+    id::RelayId,
     policy::RelayEntry,
     relay::{RefusalCode, VERSION},
 };
@@ -89,17 +91,20 @@ impl LinkContext {
     }
 }
 
-/// Makes a link; the future runs it until `stop` and is the caller's to own.
+/// Makes a link to the relay of which the map says this, and may say other things later, but for its id; the future runs it until `stop`
+/// and is the caller's to own.
 pub fn link(
-    relay: RelayEntry,
+    relay: watch::Receiver<RelayEntry>,
     context: LinkContext,
     stop: CancellationToken,
 ) -> (LinkHandle, impl Future<Output = ()> + Send) {
+    let id = relay.borrow().id;
     let (datagrams, datagrams_rx) = mpsc::channel(DATAGRAM_LANE);
     let (signals, signals_rx) = mpsc::channel(SIGNAL_LANE);
     let (state_tx, state) = watch::channel(LinkState::default());
-    let (asked, leg) = (watch::Sender::new(0), Arc::new(UdpLeg::of(relay.id)));
+    let (asked, leg) = (watch::Sender::new(0), Arc::new(UdpLeg::of(id)));
     let link = Link {
+        id,
         relay,
         context,
         datagrams: datagrams_rx,
@@ -115,7 +120,9 @@ pub fn link(
 }
 
 struct Link {
-    relay: RelayEntry,
+    id: RelayId,
+    /// What the map says of it.
+    relay: watch::Receiver<RelayEntry>,
     context: LinkContext,
     datagrams: mpsc::Receiver<Vec<u8>>,
     signals: mpsc::Receiver<Vec<u8>>,
@@ -163,8 +170,8 @@ type Stream = ws::WsStream;
 /// How an attachment's connection ended.
 enum Carried {
     Ended(LinkError),
-    /// Another one was admitted in its place.
-    Replaced(Box<Stream>),
+    /// Another one was admitted in its place, by what the map said of the relay then.
+    Replaced(Box<(Stream, RelayEntry)>),
 }
 
 impl Link {
@@ -173,17 +180,20 @@ impl Link {
         let mut network = self.context.network.clone();
         loop {
             network.mark_unchanged();
+            let relay = self.relay.borrow_and_update().clone();
             let mut admitted = false;
             let attached = tokio::select! {
-                attached = attach(&self.relay, &self.context) => attached,
+                attached = attach(&relay, &self.context) => attached,
                 // What was begun on the former network is not waited for.
                 Ok(()) = network.changed() => Err(LinkError::Moved),
+                // Nor what was begun where the relay was.
+                Ok(()) = self.relay.changed() => continue,
             };
             let error = match attached {
                 Ok(stream) => {
-                    info!(relay = %self.relay.id, "attached to the relay");
+                    info!(relay = %self.id, "attached to the relay");
                     let attached_at = Instant::now();
-                    let error = self.stay(stream).await;
+                    let error = self.stay(stream, relay).await;
                     if attached_at.elapsed() > PROVEN_ALIVE {
                         backoff.reset();
                     }
@@ -196,9 +206,9 @@ impl Link {
             let problem = with_causes(&error);
             let known = self.state.borrow().problem.as_ref() == Some(&problem);
             if known {
-                debug!(relay = %self.relay.id, %problem, "still not attached to the relay");
+                debug!(relay = %self.id, %problem, "still not attached to the relay");
             } else {
-                warn!(relay = %self.relay.id, %problem, "not attached to the relay");
+                warn!(relay = %self.id, %problem, "not attached to the relay");
             }
             self.set_state(LinkState { problem: Some(problem), ..LinkState::default() });
             // What waited is stale by the time the link is back.
@@ -209,10 +219,14 @@ impl Link {
             let random = u32::from_be_bytes(gateway_net::entropy::random());
             let pause = asked.max(pause_after(admitted, &mut backoff, random));
             network.mark_unchanged();
+            // What was said while the link stood is heeded by the next attempt, and hurries nobody.
+            self.relay.mark_unchanged();
             tokio::select! {
                 () = sleep(pause) => {}
                 // Another network, another chance.
                 Ok(()) = network.changed() => backoff.reset(),
+                // Another key or place, too.
+                Ok(()) = self.relay.changed() => backoff.reset(),
             }
         }
     }
@@ -223,14 +237,19 @@ impl Link {
     }
 
     /// Stays attached, on one connection after the other, until the relay is lost; says why it was.
-    async fn stay(&mut self, mut stream: Stream) -> LinkError {
+    async fn stay(&mut self, mut stream: Stream, mut relay: RelayEntry) -> LinkError {
         self.set_state(LinkState { attached: true, ..LinkState::default() });
         loop {
-            match self.carry(stream).await {
+            match self.carry(stream, &relay).await {
                 Carried::Ended(error) => return error,
                 Carried::Replaced(newer) => {
-                    info!(relay = %self.relay.id, "another connection takes the place of one that gave no sign of life");
-                    stream = *newer;
+                    let former = relay.url;
+                    (stream, relay) = *newer;
+                    if relay.url == former {
+                        info!(relay = %self.id, "another connection takes the place of one that gave no sign of life");
+                    } else {
+                        info!(relay = %self.id, url = %relay.url, "attached to the relay where it is now");
+                    }
                     let carrier_falls = self.state.borrow().carrier_falls + 1;
                     self.set_state(LinkState { attached: true, carrier_falls, ..LinkState::default() });
                 }
@@ -238,8 +257,8 @@ impl Link {
         }
     }
 
-    /// Carries frames until the connection ends or another takes its place.
-    async fn carry(&mut self, stream: Stream) -> Carried {
+    /// Carries frames until the connection, which was made to the relay as it is told here, ends or another takes its place.
+    async fn carry(&mut self, stream: Stream, relay: &RelayEntry) -> Carried {
         let tcp = stream.get_ref().get_ref().0;
         let way = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).ok();
         let (sink, source) = stream.split();
@@ -249,7 +268,7 @@ impl Link {
         let (offers_tx, offers) = mpsc::channel(1);
         let started = Instant::now();
         let receiver = Receiver {
-            relay: &self.relay,
+            relay,
             context: &self.context,
             state: &self.state,
             leg: &self.leg,
@@ -274,7 +293,7 @@ impl Link {
             // The relay may be gone as a whole.
             ask(&self.asked);
         };
-        let mut beside = pin!(beside(&self.relay, &self.context, self.state.subscribe()));
+        let mut beside = pin!(beside(relay, self.relay.clone(), &self.context, &self.state));
         let websocket = way.map(|(_, remote)| WebSocketEnd { ip: remote.ip(), is_relay: self.context.proxy.is_none() });
         let ended = tokio::select! {
             error = receiver.run(source) => error,

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use gateway_net::entropy::random;
+use gateway_net::{entropy::random, nat64};
 use gateway_proto::{id::RelayId, relay::MAX_RELAYS, stun};
 use tokio::{
     sync::{mpsc, watch},
@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::stun_socket::{StunSocket, resolve};
+use crate::{resolver::Resolver, stun_socket::StunSocket};
 
 /// Between two rounds, plus or minus a quarter, so that the gateways of a fleet do not ask together.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -35,6 +35,7 @@ pub type Targets = Vec<(RelayId, String)>;
 /// Measures until `stop`.
 pub async fn run(
     mut targets: watch::Receiver<Targets>,
+    resolver: Resolver,
     measured: mpsc::Sender<(RelayId, Duration)>,
     stop: CancellationToken,
 ) {
@@ -43,7 +44,7 @@ pub async fn run(
         loop {
             let relays = targets.borrow_and_update().clone();
             if !relays.is_empty() {
-                match round(&relays).await {
+                match round(&relays, &resolver).await {
                     Ok(rtts) => {
                         for rtt in rtts {
                             // A mesh that is behind loses a sample; the median bears it.
@@ -72,12 +73,13 @@ pub async fn run(
 }
 
 /// Asks every relay once.
-async fn round(relays: &[(RelayId, String)]) -> std::io::Result<Vec<(RelayId, Duration)>> {
+async fn round(relays: &[(RelayId, String)], resolver: &Resolver) -> std::io::Result<Vec<(RelayId, Duration)>> {
     let socket = StunSocket::bind().await?;
-    let found = resolve(relays.iter().map(|(_, server)| server.as_str()), RESOLVE_LIMIT).await;
+    let found = resolver.resolve(relays.iter().map(|(_, server)| server.as_str()), RESOLVE_LIMIT).await;
     let mut waiting = HashMap::new();
     for ((relay, _), addresses) in relays.iter().zip(found) {
-        let Some(address) = addresses.into_iter().find(|address| socket.reaches(address)) else { continue };
+        let mut plain = addresses.into_iter().map(nat64::plain);
+        let Some(address) = plain.find(|address| socket.reaches(address)) else { continue };
         let transaction: [u8; 12] = random();
         socket.send(&stun::binding_request(&transaction), address).await;
         waiting.insert(transaction, (*relay, Instant::now()));
@@ -96,6 +98,8 @@ async fn round(relays: &[(RelayId, String)]) -> std::io::Result<Vec<(RelayId, Du
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::net::UdpSocket;
 
     use super::*;
@@ -110,6 +114,7 @@ mod tests {
             (ids[1], deaf.local_addr().unwrap().to_string()),
             (ids[2], "no.such.name.invalid:1".to_owned()),
         ];
+        let resolver = Resolver::new(watch::channel(0).1, Arc::default());
         let answering = async {
             let mut buffer = [0; 600];
             let (length, from) = server.recv_from(&mut buffer).await.unwrap();
@@ -117,7 +122,7 @@ mod tests {
             server.send_to(b"noise", from).await.unwrap();
             server.send_to(&stun::binding_response(&transaction, from), from).await.unwrap();
         };
-        let (measured, ()) = tokio::join!(round(&relays), answering);
+        let (measured, ()) = tokio::join!(round(&relays, &resolver), answering);
         let measured = measured.unwrap();
         assert_eq!(measured.len(), 1);
         assert!(measured[0].0 == ids[0] && measured[0].1 < ANSWER_LIMIT);

@@ -21,7 +21,7 @@ use gateway_proto::{
     path::{PacketClass, classify},
     relay::{
         ClientFrame, RelayAddress,
-        udp::{CarrierReason, Kind, OVERHEAD, Slots, UdpCarrier, UdpSecret, UdpSession, is_relayed},
+        udp::{CarrierReason, Kind, Murmurs, OVERHEAD, Slots, UdpCarrier, UdpSecret, UdpSession, is_relayed},
     },
 };
 use tokio::sync::Notify;
@@ -68,6 +68,8 @@ struct Session {
     remotes: VecDeque<SocketAddr>,
     wire: UdpSession,
     slots: Slots,
+    /// What moves, by slot: data, or what a tunnel says that nobody uses.
+    murmurs: Murmurs,
     /// Made-up addresses by slot.
     sources: Vec<SocketAddr>,
     /// Memory for the train that is sent.
@@ -122,9 +124,14 @@ impl UdpLeg {
         self.lock().carrier.link_answered(bytes, now)
     }
 
-    /// Data moves on the link.
-    pub(crate) fn active(&self, now: Instant) {
-        if self.lock().carrier.active(0, now) {
+    /// So many sealed bytes of a peer came over the WebSocket.
+    pub(crate) fn came(&self, peer: &RelayAddress, length: usize, now: Instant) {
+        let mut state = self.lock();
+        let State { carrier, session, .. } = &mut *state;
+        let Some(session) = session.as_mut() else { return };
+        let slot = session.slots.number(peer);
+        let is_data = slot.is_none_or(|slot| session.murmurs.came(slot, length, now));
+        if is_data && carrier.active(0, now) {
             self.wake.notify_one();
         }
     }
@@ -143,8 +150,9 @@ impl UdpLeg {
         let State { carrier, session, frames, .. } = &mut *state;
         let Some(session) = session.as_mut() else { return OverUdp::No };
         let fits = carrier.limit().is_some_and(|limit| longest <= limit) && payload.len() + OVERHEAD <= MAX_TRAIN;
-        let mut wake = carrier.active(if fits { longest } else { 0 }, now);
         let slot = session.slots.number(&peer);
+        let is_data = slot.is_none_or(|slot| session.murmurs.sent(slot, payload.len(), now));
+        let mut wake = is_data && carrier.active(if fits { longest } else { 0 }, now);
         if fits
             && slot.is_none()
             && let Some(slot) = session.slots.assign(peer)
@@ -172,7 +180,7 @@ impl UdpLeg {
         let mut state = self.lock();
         let State { carrier, session, .. } = &mut *state;
         let Some(session) = session.as_mut() else { return unpacked };
-        let (mut at, mut wake, mut longest) = (0, false, 0);
+        let (mut at, mut wake, mut longest, mut is_data) = (0, false, 0, false);
         while at < buffer.len() {
             let end = (at + segment).min(buffer.len());
             if !is_relayed(buffer[at]) {
@@ -186,6 +194,7 @@ impl UdpLeg {
                     match source.zip(session.slots.peer(opened.slot)) {
                         Some(source) if classify(&buffer[at + OVERHEAD..end]) == PacketClass::Quic => {
                             longest = longest.max(end - at - OVERHEAD);
+                            is_data |= session.murmurs.came(opened.slot, end - at - OVERHEAD, now);
                             unpacked.keep(source, buffer, at + OVERHEAD, end);
                         }
                         Some(_) | None => unpacked.refused += 1,
@@ -201,7 +210,7 @@ impl UdpLeg {
             }
             at = end;
         }
-        if unpacked.source.is_some() {
+        if is_data {
             wake |= carrier.active(longest, now);
         }
         if wake {
@@ -223,6 +232,7 @@ impl UdpLeg {
             remotes: remotes.iter().copied().collect(),
             wire: UdpSession::of_gateway(offer.session, &offer.secret),
             slots: Slots::default(),
+            murmurs: Murmurs::default(),
             sources: Vec::new(),
             train: Vec::new(),
         });

@@ -116,10 +116,11 @@ impl Routes {
         self.outbound.read().unwrap_or_else(PoisonError::into_inner).get(address).map(|entry| entry.peer)
     }
 
-    /// Does something with the route of a made-up address, without a copy of it; `act` must be quick and not block.
-    pub fn with<T>(&self, address: &SocketAddr, act: impl FnOnce(&Route) -> T) -> Option<T> {
+    /// Does something with the route of a made-up address, without a copy of it, and with what its path actor is to know; `act` must be
+    /// quick and not block.
+    pub fn with<T>(&self, address: &SocketAddr, act: impl FnOnce(&Route, &Arrivals) -> T) -> Option<T> {
         let outbound = self.outbound.read().unwrap_or_else(PoisonError::into_inner);
-        outbound.get(address).map(|entry| act(&entry.route))
+        outbound.get(address).map(|entry| act(&entry.route, &entry.arrivals))
     }
 
     /// Packets from `real` belong to `peer`, unless they are another peer's already: an authentic packet proves who sent

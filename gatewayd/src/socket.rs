@@ -81,6 +81,10 @@ pub struct SocketCounters {
     pub relayed_refused: AtomicU64,
     /// Times the kernel's socket was opened anew.
     pub reopened: AtomicU64,
+    /// Times the name servers were asked for a STUN server.
+    pub name_lookups: AtomicU64,
+    /// Names whose addresses were forgotten, because there was no room for so many.
+    pub names_evicted: AtomicU64,
 }
 
 /// The kernel's defaults for both protocols; `None`: not known, and then never changed.

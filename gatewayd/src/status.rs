@@ -28,7 +28,7 @@ use crate::{
     local_api::DaemonControl,
     metrics,
     netcheck::Netcheck,
-    peer::{PathCommand, Peer},
+    peer::{LocalCandidates, PathCommand, Peer},
     registry::RunningRelay,
     socket::TunnelSocket,
 };
@@ -50,6 +50,8 @@ pub struct StatusSource {
     pub socket: Arc<TunnelSocket>,
     /// The port that the router forwards to it.
     pub mapped: watch::Receiver<Option<PortMapping>>,
+    /// How the relays see it.
+    pub candidates: watch::Receiver<LocalCandidates>,
     /// Looks at the network.
     pub netcheck: Netcheck,
     /// When the daemon started, Unix milliseconds.
@@ -89,6 +91,7 @@ impl StatusSource {
                 .collect(),
             socket: Some(self.socket.status()),
             port_mapping: self.mapped.borrow().clone(),
+            relays_disagree: self.candidates.borrow().contradiction.clone(),
             engine: self
                 .connections
                 .engine()

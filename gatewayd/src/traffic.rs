@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use gateway_net::{
@@ -15,7 +16,7 @@ use gateway_net::{
 use gateway_proto::{
     id::ConnectionId,
     mllp::HashKey,
-    observe::{Book, Protocol, Schedule, Silence},
+    observe::{Book, Protocol, RESPONSE_TIMEOUT, Schedule, Silence},
     places::NoPlace,
 };
 use tokio::time::Instant;
@@ -49,6 +50,8 @@ pub struct Traffic {
     /// Streams refused by us or the peer.
     pub refused: AtomicU64,
     problem: Mutex<Option<String>>,
+    /// How long a sending engine waits for an acknowledgement.
+    patience: Duration,
     observed: Mutex<Observed>,
     schedule: Mutex<Schedule>,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
@@ -93,6 +96,7 @@ impl Default for Traffic {
             reset: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             problem: Mutex::default(),
+            patience: RESPONSE_TIMEOUT,
             observed: Mutex::new(Observed { epoch: 0, book: Arc::new(Mutex::new(Book::Nothing)) }),
             schedule: Mutex::default(),
             waiting: Mutex::default(),
@@ -149,7 +153,8 @@ impl Traffic {
     pub fn dated_book(&self, protocol: Protocol) -> (u64, Arc<Mutex<Book>>) {
         let mut observed = lock(&self.observed);
         if lock(&observed.book).protocol() != protocol {
-            let book = Arc::new(Mutex::new(Book::new(protocol, HashKey::from_bytes(random()))));
+            let book = Book::new(protocol, HashKey::from_bytes(random())).with_patience(self.patience);
+            let book = Arc::new(Mutex::new(book));
             *observed = Observed { epoch: unix_ms().max(observed.epoch + 1), book };
         }
         (observed.epoch, Arc::clone(&observed.book))
@@ -226,28 +231,43 @@ impl Drop for StreamGuard {
 }
 
 /// The counters of all connections; entries live as long as the policy lists their connection.
-#[derive(Debug, Clone, Default)]
-pub struct TrafficTable(Arc<Mutex<ByEnd>>);
+#[derive(Debug, Clone)]
+pub struct TrafficTable {
+    ends: Arc<Mutex<ByEnd>>,
+    patience: Duration,
+}
 
 type ByEnd = HashMap<End, Arc<Traffic>>;
 
 /// One end of a connection.
 pub type End = (ConnectionId, Role);
 
+impl Default for TrafficTable {
+    fn default() -> Self {
+        Self::new(RESPONSE_TIMEOUT)
+    }
+}
+
 impl TrafficTable {
+    /// An empty one. `patience`: how long sending engines wait for an acknowledgement.
+    pub fn new(patience: Duration) -> Self {
+        Self { ends: Arc::default(), patience }
+    }
+
     /// The counters of one end of a connection.
     pub fn of(&self, id: ConnectionId, role: Role) -> Arc<Traffic> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((id, role)).or_default().clone()
+        let nothing = || Arc::new(Traffic { patience: self.patience, ..Traffic::default() });
+        lock(&self.ends).entry((id, role)).or_insert_with(nothing).clone()
     }
 
     /// Forgets connections that the policy does not list any more.
     pub fn retain(&self, listed: impl Fn(ConnectionId, Role) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, role), _| listed(*id, *role));
+        lock(&self.ends).retain(|(id, role), _| listed(*id, *role));
     }
 
     /// What was learned of each end's silence.
     pub fn schedules(&self) -> BTreeMap<End, Schedule> {
-        let table = lock(&self.0);
+        let table = lock(&self.ends);
         table.iter().map(|(end, traffic)| (*end, lock(&traffic.schedule).clone())).collect()
     }
 
@@ -264,7 +284,7 @@ impl TrafficTable {
 
     /// Open streams over all connections.
     pub fn open_streams(&self) -> u64 {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = lock(&self.ends);
         table.values().map(|traffic| u64::from(traffic.streams.load(Relaxed))).sum()
     }
 }

@@ -50,6 +50,7 @@ impl DaemonControl for Daemon {
             runs_twice: None,
             socket: None,
             port_mapping: None,
+            relays_disagree: None,
         }
     }
 

@@ -77,6 +77,16 @@ pub async fn play_between(
     play_between_with(lab, |_, _| {}, scenario).await
 }
 
+/// The same, with control plane and relays at places of the scenario's choice.
+pub async fn play_between_at(
+    lab: &NatLab,
+    options: PlatformOptions,
+    scenario: impl AsyncFnOnce(&mut Scene) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let gateways = [0, 1].map(|site| (lab.site(site), lab.options(site)));
+    play_out(Scene::set(options, gateways).await?, scenario).await
+}
+
 /// The same, with a hand on what the gateways are told.
 pub async fn play_between_with(
     lab: &NatLab,

@@ -1,15 +1,20 @@
 //! Organizations, sessions, users, the directory.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use gateway_proto::{
     api::{
         Page,
         platform::{
-            CreateOrganization, CreateUser, DirectoryEntry, Login, Me, Organization, Session, UpdateOrganization,
-            UpdateUser, User,
+            CreateOrganization, CreateUser, DirectoryEntry, Login, Me, Organization, Session, SignedOut,
+            UpdateOrganization, UpdateUser, User,
         },
     },
-    id::UserId,
+    id::{OrganizationId, UserId},
 };
 use serde::Deserialize;
 
@@ -46,11 +51,14 @@ pub(super) async fn login(
     Ok((StatusCode::CREATED, Json(app.service.login(&stranger, body).await?)))
 }
 
-/// Sign out.
-#[utoipa::path(delete, path = "/sessions/current", tag = "accounts", responses((status = 204)))]
-pub(super) async fn logout(State(app): State<App>, SignedIn(actor, token): SignedIn) -> ApiResult<StatusCode> {
-    app.service.logout(&actor, &token).await?;
-    Ok(StatusCode::NO_CONTENT)
+/// Sign out; of a session that was made through a provider, where the one at the provider ends.
+#[utoipa::path(delete, path = "/sessions/current", tag = "accounts",
+    responses((status = 200, body = SignedOut), (status = 204)))]
+pub(super) async fn logout(State(app): State<App>, SignedIn(actor, token): SignedIn) -> ApiResult<Response> {
+    Ok(match app.service.logout(&actor, &token).await? {
+        Some(signed_out) => Json(signed_out).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 /// Who asks.
@@ -159,4 +167,15 @@ pub(super) async fn directory(
 ) -> ApiResult<Json<Page<DirectoryEntry>>> {
     let paging = Paging { cursor: query.cursor, limit: query.limit };
     Ok(Json(app.service.directory(&actor, &query.search, &paging).await?))
+}
+
+/// One organization that chose to be found; for any other there is none.
+#[utoipa::path(get, path = "/directory/{id}", tag = "peering", params(("id" = OrganizationId, Path)),
+    responses((status = 200, body = DirectoryEntry)))]
+pub(super) async fn directory_entry(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<OrganizationId>,
+) -> ApiResult<Tagged<DirectoryEntry>> {
+    Ok(Tagged(app.service.directory_entry(&actor, id).await?))
 }

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use gateway_proto::{
-    api::{Page, platform::Connection},
+    api::platform::{Connection, ConnectionPage},
     id::{AgreementId, ConnectionId, ServerId},
     peering::ConnectionStatus,
 };
@@ -52,12 +52,12 @@ pub(super) enum KindFilter {
 
 /// Connections of the own organization.
 #[utoipa::path(get, path = "/connections", tag = "connections", params(ConnectionQuery),
-    responses((status = 200, body = Page<Connection>)))]
+    responses((status = 200, body = ConnectionPage)))]
 pub(super) async fn list(
     State(app): State<App>,
     SignedIn(actor, _): SignedIn,
     Ask(query): Ask<ConnectionQuery>,
-) -> ApiResult<Json<Page<Connection>>> {
+) -> ApiResult<Json<ConnectionPage>> {
     let paging = Paging { cursor: query.cursor, limit: query.limit };
     let filter = ConnectionFilter {
         ended: query.ended,

@@ -32,15 +32,7 @@ impl FromRequestParts<App> for SignedIn {
         ))?;
         let mut actor = app.service.authenticate(&token, &request_id(parts)).await?;
         actor.claim = parts.extensions.get::<Claim>().cloned();
-        actor.if_match = match parts.headers.get(header::IF_MATCH) {
-            Some(value) => {
-                let tags = value.to_str();
-                let tags =
-                    tags.map_err(|_| ServiceError::Invalid("If-Match is not a list of entity tags".to_owned()))?;
-                Some(Condition::new(tags.to_owned()))
-            }
-            None => None,
-        };
+        actor.if_match = condition(parts)?;
         app.limits.users.check(&actor.user.id).map_err(ServiceError::RateLimited)?;
         if parts.method.is_safe() {
             app.service.may_read(&mut actor).await?;
@@ -56,16 +48,33 @@ impl FromRequestParts<App> for Operator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let token = authorization(parts, "Operator").ok_or(ServiceError::Unauthenticated(
-            "this is for the platform's operator: send the operator token as 'Authorization: Operator …'",
-        ))?;
-        if !app.service.is_operator(&token).await? {
-            return Err(app.service.note_refused_operator(&stranger(parts)).into());
-        }
-        // Nothing that the operator changes has a tag.
+        let operator = operator(parts, app).await?;
+        // What the operator changes has no tag, but for what asks for a `ConditionalOperator`.
         unconditional(parts)?;
-        Ok(Self(OperatorCaller { request: request_id(parts) }))
+        Ok(Self(operator))
     }
+}
+
+/// An operator of the platform who changes something that has a tag.
+pub(super) struct ConditionalOperator(pub(super) OperatorCaller);
+
+impl FromRequestParts<App> for ConditionalOperator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let operator = operator(parts, app).await?;
+        Ok(Self(OperatorCaller { if_match: condition(parts)?, ..operator }))
+    }
+}
+
+async fn operator(parts: &Parts, app: &App) -> Result<OperatorCaller, ApiError> {
+    let token = authorization(parts, "Operator").ok_or(ServiceError::Unauthenticated(
+        "this is for the platform's operator: send the operator token as 'Authorization: Operator …'",
+    ))?;
+    if !app.service.is_operator(&token).await? {
+        return Err(app.service.note_refused_operator(&stranger(parts)).into());
+    }
+    Ok(OperatorCaller { request: request_id(parts), if_match: None })
 }
 
 /// A signed-in user or an operator. The turn of a reading user is the next one's when this is dropped: with the answer.
@@ -218,6 +227,14 @@ impl FromRequestParts<App> for Stranger {
         unconditional(parts)?;
         Ok(stranger(parts))
     }
+}
+
+/// The condition of a request.
+fn condition(parts: &Parts) -> Result<Option<Condition>, ApiError> {
+    let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(None) };
+    let tags = value.to_str();
+    let tags = tags.map_err(|_| ServiceError::Invalid("If-Match is not a list of entity tags".to_owned()))?;
+    Ok(Some(Condition::new(tags.to_owned())))
 }
 
 /// Refuses a change on a condition where there is no object to look at. Whoever asks, one of those above says so: a condition

@@ -17,8 +17,16 @@ const KEY: &str = "idempotency-key";
 /// Set on an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Answers that hold a secret, which is shown once: by the end of the path.
-const SECRET_ANSWERS: &[&str] =
-    &["/enrollment-codes", "/api-tokens", "/invitations", "/tokens", "/tenant/organizations", "/totp", "/totp/confirm"];
+const SECRET_ANSWERS: &[&str] = &[
+    "/enrollment-codes",
+    "/api-tokens",
+    "/invitations",
+    "/tokens",
+    "/tenant/organizations",
+    "/totp",
+    "/totp/confirm",
+    "/sessions/current",
+];
 
 /// Gives a repeated request the answer it got, or lets it through with its claim.
 pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -> Response {

@@ -11,7 +11,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{At, Body, Operator, Somebody, Whole},
+    extract::{At, Body, ConditionalOperator, Operator, Somebody, Tagged, Whole},
     problem::ApiResult,
 };
 
@@ -32,16 +32,23 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(app.service.create_relay(&operator, body).await?)))
 }
 
-/// Change a relay's name or region.
+/// One relay of the map.
+#[utoipa::path(get, path = "/relays/{id}", tag = "relays", params(("id" = RelayId, Path)),
+    responses((status = 200, body = Relay)))]
+pub(super) async fn show(State(app): State<App>, _: Somebody, At(id): At<RelayId>) -> ApiResult<Tagged<Relay>> {
+    Ok(Tagged(app.service.relay(id).await?))
+}
+
+/// Change what the map says of a relay, which keeps its id and its place.
 #[utoipa::path(patch, path = "/relays/{id}", tag = "relays", params(("id" = RelayId, Path)),
     request_body = UpdateRelay, responses((status = 200, body = Relay)), security(("operator" = [])))]
 pub(super) async fn update(
     State(app): State<App>,
-    Operator(operator): Operator,
+    ConditionalOperator(operator): ConditionalOperator,
     At(id): At<RelayId>,
     Body(body): Body<UpdateRelay>,
-) -> ApiResult<Json<Relay>> {
-    Ok(Json(app.service.update_relay(&operator, id, body).await?))
+) -> ApiResult<Tagged<Relay>> {
+    Ok(Tagged(app.service.update_relay(&operator, id, body).await?))
 }
 
 /// Take a relay out of the map.

@@ -3,11 +3,15 @@
 
 use std::net::IpAddr;
 
+use super::Condition;
+
 /// The operator of the platform.
 #[derive(Debug, Clone)]
 pub struct OperatorCaller {
     /// The request, for the audit log.
     pub request: String,
+    /// The condition of the request, where what is changed has a tag.
+    pub if_match: Option<Condition>,
 }
 
 /// Somebody who is not signed in.

@@ -3,7 +3,7 @@
 mod show;
 
 use gateway_proto::{
-    api::{Page, platform::Connection},
+    api::platform::{Connection, ConnectionPage, EndedCount},
     id::{ConnectionId, OrganizationId},
     peering::{ConnectionAct, ConnectionStatus, GrantAct, Side, in_place, next},
 };
@@ -19,6 +19,9 @@ use super::{
     work::changes,
 };
 use crate::storage::{ConnectionFilter, ConnectionRow, ServerRow, Transaction};
+
+/// Ended connections are counted up to so many: that costs the same however many there are.
+const COUNTED: u32 = 1_000;
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +39,13 @@ pub enum ConnectionChange {
 }
 
 impl Service {
-    /// Connections of the own organization; those that ended only when asked for.
+    /// Connections of the own organization; those that ended only when asked for, and else counted.
     pub async fn connections(
         &self,
         actor: &Actor,
         filter: &ConnectionFilter,
         paging: &Paging,
-    ) -> ServiceResult<Page<Connection>> {
+    ) -> ServiceResult<ConnectionPage> {
         actor.may(Act::Read)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
@@ -54,7 +57,14 @@ impl Service {
         for row in rows {
             items.push(self.show_connection(&mut *tx, actor.id(), row).await?);
         }
-        Ok(Page { items, next })
+        let is_first_of_all = *filter == ConnectionFilter::default() && paging.cursor.is_none();
+        let ended = if is_first_of_all {
+            let number = tx.count_ended_connections(actor.id(), COUNTED).await?;
+            Some(EndedCount { number, and_more: number >= u64::from(COUNTED) })
+        } else {
+            None
+        };
+        Ok(ConnectionPage { items, next, ended })
     }
 
     /// One connection.

@@ -8,12 +8,12 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceResult,
+    Actor, Service, ServiceError, ServiceResult,
     page::{Paging, cut},
     permission::Act,
     validate,
 };
-use crate::storage::{Ahead, Transaction};
+use crate::storage::{Ahead, OrganizationRow, Transaction};
 
 impl Service {
     /// Organizations that chose to be found.
@@ -30,11 +30,30 @@ impl Service {
         tx.read_ahead(Ahead::RequestsWith(actor.id(), others, now)).await?;
         let mut items = Vec::with_capacity(rows.len());
         for (_, row) in rows {
-            let relation = relation(&mut *tx, actor.id(), row.id, now).await?.to_owned();
-            items.push(DirectoryEntry { id: row.id, name: row.name, description: row.description, relation });
+            items.push(show(&mut *tx, actor.id(), row, now).await?);
         }
         Ok(Page { items, next })
     }
+
+    /// One of them, which whoever knows its id finds if, and only if, it is in the list. One that does not want to be found is as good
+    /// as none.
+    pub async fn directory_entry(&self, actor: &Actor, id: OrganizationId) -> ServiceResult<DirectoryEntry> {
+        actor.may(Act::ReadDirectory)?;
+        let mut tx = self.storage.read().await?;
+        let row = tx.organization(id).await?.filter(|row| row.discoverable && row.removed_at.is_none());
+        let row = row.ok_or(ServiceError::NotFound("organization or directory entry"))?;
+        show(&mut *tx, actor.id(), row, self.clock.unix_secs()).await
+    }
+}
+
+async fn show(
+    tx: &mut dyn Transaction,
+    own: OrganizationId,
+    row: OrganizationRow,
+    now: u64,
+) -> ServiceResult<DirectoryEntry> {
+    let relation = relation(tx, own, row.id, now).await?.to_owned();
+    Ok(DirectoryEntry { id: row.id, name: row.name, description: row.description, relation })
 }
 
 /// What two organizations have to do with each other.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Actor, ServiceError, ServiceResult};
+use super::{Actor, OperatorCaller, ServiceError, ServiceResult};
 
 /// Fields that gateways and time change, not people.
 const VOLATILE: &[&str] = &[
@@ -91,8 +91,21 @@ impl Actor {
 
     /// Refuses a change of an object that is not what the user saw.
     pub(super) fn check_match(&self, shown: &impl Serialize) -> ServiceResult<()> {
-        let Some(condition) = &self.if_match else { return Ok(()) };
-        if condition.fits(&etag(shown)) { Ok(()) } else { Err(ServiceError::Changed) }
+        must_fit(self.if_match.as_ref(), shown)
+    }
+}
+
+impl OperatorCaller {
+    /// Refuses a change of an object that is not what the operator saw.
+    pub(super) fn check_match(&self, shown: &impl Serialize) -> ServiceResult<()> {
+        must_fit(self.if_match.as_ref(), shown)
+    }
+}
+
+fn must_fit(condition: Option<&Condition>, shown: &impl Serialize) -> ServiceResult<()> {
+    match condition {
+        Some(condition) if !condition.fits(&etag(shown)) => Err(ServiceError::Changed),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -10,6 +10,8 @@
 //! Invariants: nobody becomes a user who was not invited; an account at a provider is known by issuer and subject, and its
 //! address counts once, when it is linked; an address that could mean several users means none.
 
+mod sign_out;
+
 use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
@@ -84,6 +86,9 @@ struct Returned {
     address: Result<String, String>,
     challenge: String,
     end: u64,
+    /// For the end of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id_token: Option<Hidden>,
 }
 
 impl Service {
@@ -147,7 +152,7 @@ impl Service {
         let code = back.code.ok_or_else(|| ServiceError::Invalid("there is neither code nor error".to_owned()))?;
         let now = self.clock.unix_secs();
         let redirect = self.oidc_redirect(provider);
-        let Verified { subject, address } =
+        let Verified { subject, address, id_token } =
             provider.redeem(self.asked(attempt, &redirect), code.0.clone(), now).await?;
         let returned = Returned {
             provider: attempt.provider.clone(),
@@ -155,6 +160,7 @@ impl Service {
             address,
             challenge: attempt.challenge.clone(),
             end: self.clock.unix_secs() + CODE.as_secs(),
+            id_token: attempt.kept(id_token),
         };
         Ok(Hidden(self.seal_step(RETURNED, &returned)?))
     }
@@ -185,6 +191,7 @@ impl Service {
         let how = format!("through '{}'", provider.name());
         work.audit(&[actor.id()], "session.create", actor.user.id, how).await?;
         let session = self.open_session(work.tx(), actor).await?;
+        work.made_through(&session, provider, returned.id_token.as_ref()).await?;
         work.commit().await?;
         Ok(session)
     }

@@ -7,7 +7,12 @@ use gateway_proto::{
 };
 use url::Url;
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, error::OrConflict, validate, work::Who};
+use super::{
+    OperatorCaller, Service, ServiceError, ServiceResult, Work,
+    error::OrConflict,
+    validate,
+    work::{Who, changes},
+};
 use crate::storage::RelayRow;
 
 /// Relays in the map: their ids must fit into a relay token.
@@ -19,6 +24,12 @@ impl Service {
     /// The relay map.
     pub async fn relays(&self) -> ServiceResult<Vec<Relay>> {
         Ok(self.storage.read().await?.relays().await?.into_iter().map(show).collect())
+    }
+
+    /// One relay of the map.
+    pub async fn relay(&self, id: RelayId) -> ServiceResult<Relay> {
+        let found = self.storage.read().await?.relays().await?.into_iter().find(|relay| relay.id == id);
+        found.map(show).ok_or(ServiceError::NotFound("relay"))
     }
 
     /// Adds a relay.
@@ -42,7 +53,8 @@ impl Service {
         Ok(show(row))
     }
 
-    /// Changes what people call a relay and where it stands.
+    /// Changes what the map says of a relay, which is in it all the while: gateways keep the connections that they have, and make
+    /// new ones as it is said now.
     pub async fn update_relay(
         &self,
         operator: &OperatorCaller,
@@ -50,26 +62,21 @@ impl Service {
         body: UpdateRelay,
     ) -> ServiceResult<Relay> {
         let mut work = self.work(Who::operator(operator)).await?;
+        work.condition.clone_from(&operator.if_match);
         let found = work.relays().await?.into_iter().find(|relay| relay.id == id);
         let before = found.ok_or(ServiceError::NotFound("relay"))?;
-        let mut row = before.clone();
-        if let Some(name) = &body.name {
-            row.name = validate::renamed("name", &row.name, name)?;
-        }
-        if let Some(text) = &body.region {
-            row.region = region(text)?;
-        }
+        operator.check_match(&show(before.clone()))?;
+        let row = changed(&before, &body)?;
         if row == before {
             work.unchanged().await?;
             return Ok(show(row));
         }
-        work.update_relay(&row).await?;
-        // Policies hold the region, not the name.
-        if row.region != before.region {
+        work.update_relay(&row).await.or_conflict(|| "another relay of the map has this URL".to_owned())?;
+        // Policies hold all of it but the name.
+        if row != (RelayRow { name: row.name.clone(), ..before.clone() }) {
             work.all_policies_change().await?;
         }
-        let detail = format!("name: {} → {}; region: {} → {}", before.name, row.name, said(&before), said(&row));
-        work.audit_platform("relay.update", id, detail).await?;
+        work.audit_change(&before, &row).await?;
         work.commit().await?;
         Ok(show(row))
     }
@@ -84,6 +91,40 @@ impl Service {
         work.audit_platform("relay.delete", id, "").await?;
         work.commit().await
     }
+}
+
+impl Work {
+    async fn audit_change(&mut self, before: &RelayRow, row: &RelayRow) -> ServiceResult<()> {
+        let changes = changes(&[
+            ("name", &before.name, &row.name),
+            ("url", &before.url, &row.url),
+            ("tls_pin", &said(before.tls_pin.as_ref()), &said(row.tls_pin.as_ref())),
+            ("stun", &before.stun.join(", "), &row.stun.join(", ")),
+            ("region", &said(before.region.as_ref()), &said(row.region.as_ref())),
+        ]);
+        self.audit_platform("relay.update", row.id, changes).await
+    }
+}
+
+/// A relay as it is to be.
+fn changed(before: &RelayRow, body: &UpdateRelay) -> ServiceResult<RelayRow> {
+    let mut row = before.clone();
+    if let Some(name) = &body.name {
+        row.name = validate::renamed("name", &row.name, name)?;
+    }
+    if let Some(url) = &body.url {
+        row.url = relay_url(url)?;
+    }
+    if let Some(pin) = &body.tls_pin {
+        row.tls_pin = if pin.is_empty() { None } else { Some(tls_pin(pin)?) };
+    }
+    if let Some(listeners) = &body.stun {
+        row.stun = stun(listeners)?;
+    }
+    if let Some(text) = &body.region {
+        row.region = region(text)?;
+    }
+    Ok(row)
 }
 
 fn relay_url(text: &str) -> ServiceResult<String> {
@@ -107,8 +148,8 @@ fn region(text: &str) -> ServiceResult<Option<String>> {
     }
 }
 
-fn said(row: &RelayRow) -> &str {
-    row.region.as_deref().unwrap_or("none")
+fn said(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_else(|| "none".to_owned())
 }
 
 fn tls_pin(text: &str) -> ServiceResult<String> {

@@ -5,7 +5,7 @@ mod tests;
 
 use data_encoding::HEXLOWER;
 use gateway_proto::{
-    api::platform::{Hidden, Login, Me, Session},
+    api::platform::{Hidden, Login, Me, Session, SignedOut},
     id::OrganizationId,
 };
 
@@ -141,13 +141,19 @@ impl Service {
         Ok(actor)
     }
 
-    /// Signs out.
-    pub async fn logout(&self, actor: &Actor, token: &str) -> ServiceResult<()> {
+    /// Signs out. Of a session that was made through a provider, where the one at the provider ends, if it says so.
+    pub async fn logout(&self, actor: &Actor, token: &str) -> ServiceResult<Option<SignedOut>> {
         actor.in_person()?;
+        let hash = digest(token);
         let mut work = self.work_of(actor).await?;
-        work.delete_session(&digest(token)).await?;
+        let through = work.session_provider(&hash).await?;
+        work.delete_session(&hash).await?;
         work.audit(&[actor.id()], "session.delete", actor.user.id, "").await?;
-        work.commit().await
+        work.commit().await?;
+        match through {
+            Some(through) => Ok(self.end_at_provider(through).await),
+            None => Ok(None),
+        }
     }
 
     /// Who asks.

@@ -29,6 +29,8 @@ pub trait Connections: Send {
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
     /// How many connections of a server have not ended.
     async fn count_open_connections(&mut self, server: ServerId) -> StorageResult<u64>;
+    /// How many connections of an organization have ended, as it is written down; `limit` and more are as many as that.
+    async fn count_ended_connections(&mut self, organization: OrganizationId, limit: u32) -> StorageResult<u64>;
     /// Connections of an agreement that have not ended.
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
     /// Offered admin connections that nobody answered in time, and admin connections whose time-box is over.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{IdentityId, OrganizationId, UserId};
 
-use super::{InvitationRow, StorageResult, UserRow, rows::rows};
+use super::{InvitationRow, Sealed, StorageResult, UserRow, rows::rows};
 
 /// Accounts at providers of OpenID Connect, linked to users.
 #[async_trait]
@@ -22,6 +22,10 @@ pub trait Identities: Send {
     async fn users_with_address(&mut self, email: &str, limit: u32) -> StorageResult<Vec<UserRow>>;
     /// Invitations of all organizations to this address that have not ended, oldest first, so many at most.
     async fn invitations_to_address(&mut self, email: &str, now: u64, limit: u32) -> StorageResult<Vec<InvitationRow>>;
+    /// Through which provider a session was made; none: through none.
+    async fn session_provider(&mut self, token_hash: &str) -> StorageResult<Option<SessionProviderRow>>;
+    /// Notes it.
+    async fn put_session_provider(&mut self, token_hash: &str, row: &SessionProviderRow) -> StorageResult<()>;
 }
 
 rows! {
@@ -41,5 +45,12 @@ rows! {
         linked_at: u64,
         /// Unix seconds.
         last_used_at: u64,
+    }
+    /// Through which provider a session was made.
+    SessionProviderRow {
+        /// Its issuer.
+        issuer: String,
+        /// The ID token; none: it is not kept.
+        id_token: Option<Sealed>,
     }
 }

@@ -12,7 +12,7 @@ pub trait Relays: Send {
     async fn relays(&mut self) -> StorageResult<Vec<RelayRow>>;
     /// Adds a relay; [`super::StorageError::Duplicate`] when id or URL is taken.
     async fn insert_relay(&mut self, row: &RelayRow) -> StorageResult<()>;
-    /// Writes name and region of a relay.
+    /// Stores a changed one; [`super::StorageError::Duplicate`] when another relay has its URL.
     async fn update_relay(&mut self, row: &RelayRow) -> StorageResult<()>;
     /// Removes a relay; whether it was there.
     async fn delete_relay(&mut self, id: RelayId) -> StorageResult<bool>;

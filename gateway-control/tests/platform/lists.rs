@@ -6,7 +6,10 @@ use gateway_control::storage::Storage;
 use gateway_proto::{
     api::{
         Page,
-        platform::{AccessEntry, Agreement, AuditAnchor, AuditEntry, Channel, Connection, Grant, PeeringRequest},
+        platform::{
+            AccessEntry, Agreement, AuditAnchor, AuditEntry, Channel, Connection, ConnectionPage, EndedCount, Grant,
+            PeeringRequest,
+        },
     },
     audit::verify_after,
 };
@@ -68,6 +71,12 @@ async fn pages_hold_everything_once_in_a_stable_order_also_what_belongs_to_both_
     let _: Value = hospital.post(&format!("/connections/{}/terminate", connections[3].id), json!({})).await;
     assert_eq!(hospital.pages::<Connection>("/connections").await.len(), 14);
     assert_eq!(hospital.pages::<Connection>("/connections?ended=true").await.len(), 15);
+    let ended = async |query: &str| hospital.get::<ConnectionPage>(&format!("/connections{query}")).await.ended;
+    assert_eq!(ended("?limit=2").await, Some(EndedCount { number: 1, and_more: false }));
+    let first: ConnectionPage = hospital.get("/connections?limit=2").await;
+    for query in ["?ended=true", "?kind=p2p", &format!("?cursor={}", first.next.unwrap())] {
+        assert_eq!(ended(query).await, None, "nothing is left out, or it was counted with the first page: {query}");
+    }
     assert_eq!(hospital.pages::<Connection>(&format!("/connections?agreement={own}&ended=true")).await.len(), 5);
 
     let given: Vec<Grant> = hospital.pages("/grants?direction=given").await;
@@ -91,6 +100,30 @@ async fn pages_hold_everything_once_in_a_stable_order_also_what_belongs_to_both_
     assert_eq!(unknown.code, "invalid", "a filter with a slip must not show everything");
     assert_eq!(hospital.refused("GET", "/grants?limit=201", None).await.code, "invalid");
     assert_eq!(hospital.refused("GET", "/grants?cursor=%F0", None).await.code, "invalid");
+}
+
+/// Copies of each connection.
+const MORE: &[&str] = &["WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 1500)
+     INSERT INTO connections (id, agreement_id, kind, status, ended, auto_activate, secret, sender_organization, sender_port,
+         sender_paused, sender_revision, listener_server_id, listener_organization, listener_paused, listener_revision,
+         created_at, ended_at)
+     SELECT id || '-' || CAST(number AS TEXT), agreement_id, kind, status, ended, auto_activate, secret, sender_organization,
+         sender_port, sender_paused, sender_revision, listener_server_id, listener_organization, listener_paused,
+         listener_revision, created_at, ended_at FROM connections, numbers"];
+
+#[tokio::test]
+async fn connections_that_ended_are_counted_up_to_a_thousand() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let _: Value = pair.lab.post(&format!("/connections/{id}/terminate"), json!({})).await;
+    let (token, session, own) = (pair.lab.token.clone(), pair.lab.session.clone(), pair.lab.id.clone());
+    let directory = control.stop().await;
+    database::execute(directory.path(), MORE);
+    let control = Control::start_in(directory, "").await;
+    let lab = Org { control: &control, token, id: own, session };
+    let page: ConnectionPage = lab.get("/connections").await;
+    assert_eq!((page.items.len(), page.ended), (0, Some(EndedCount { number: 1_000, and_more: true })));
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod oidc;
 mod permissions;
 mod process;
 mod random;
+mod relay_map;
 mod replicas;
 mod replicated;
 mod reports;

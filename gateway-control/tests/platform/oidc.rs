@@ -2,6 +2,7 @@
 
 mod hostile;
 mod provider;
+mod sign_out;
 
 use std::time::Duration;
 

@@ -61,7 +61,8 @@ impl World<'_> {
         let empty = || Some(json!({}));
         match act {
             Act::Read => ("GET", format!("/grants/{}", self.offered().await.id), None),
-            Act::ReadDirectory => ("GET", "/directory?q=lab".to_owned(), None),
+            Act::ReadDirectory if way == 0 => ("GET", "/directory?q=lab".to_owned(), None),
+            Act::ReadDirectory => ("GET", format!("/directory/{}", lab.id), None),
             Act::ReadAudit => ("GET", "/audit".to_owned(), None),
             Act::ChangeOrganization => {
                 ("PATCH", "/organization".to_owned(), Some(json!({"description": self.fresh()})))
@@ -221,7 +222,7 @@ impl World<'_> {
 fn ways(act: Act) -> usize {
     if act == Act::ManageServers {
         3
-    } else if act == Act::ManageUsers {
+    } else if matches!(act, Act::ManageUsers | Act::ReadDirectory) {
         2
     } else {
         1

@@ -173,6 +173,26 @@ async fn policies_of_before_know_who_has_confirmed_them_and_those_that_follow_an
     until("gateways behind were not counted right: the quiet one only", counted).await;
 }
 
+/// Takes back what migration 55 did.
+const BACK_TO_54: &[&str] = &[
+    "ALTER TABLE sessions DROP COLUMN issuer",
+    "ALTER TABLE sessions DROP COLUMN id_token",
+    "DELETE FROM _sqlx_migrations WHERE version = 55",
+];
+
+#[tokio::test]
+async fn sessions_of_before_go_on_and_end() {
+    let control = Control::start().await;
+    let token = control.organization("Lab").await.token;
+    let directory = control.stop().await;
+    database::execute(directory.path(), BACK_TO_54);
+    let control = Control::start_in(directory, "").await;
+    for (method, path, status) in [("GET", "/me", 200), ("DELETE", "/sessions/current", 204), ("GET", "/me", 401)] {
+        let request = control.request(method, &format!("/api/v1{path}")).bearer_auth(&token);
+        assert_eq!(request.send().await.unwrap().status(), status, "{method} {path}");
+    }
+}
+
 /// Takes migration 52 back, and does what replicas of an older version did beside a newer one.
 const BACK_TO_51: &[&str] = &[
     "UPDATE enrollment_codes SET id = NULL",

@@ -22,6 +22,18 @@ async fn who_does_not_want_to_be_found_is_not() {
     let unknown = json!({"organization_id": OrganizationId::new(1, [1; 10])});
     let invented = hospital.refused("POST", "/peering-requests", Some(unknown)).await;
     assert_eq!((problem.status, &problem.detail), (404, &invented.detail), "hidden looks like absent");
+    // Nor by its id, not even by itself or a partner: what the list has can be asked for, and nothing else.
+    let by_id = |id: &str| format!("/directory/{id}");
+    let invented = hospital.refused("GET", &by_id(&OrganizationId::new(1, [1; 10]).to_string()), None).await;
+    for (who, hidden) in [(&hospital, &lab.id), (&lab, &lab.id)] {
+        let problem = who.refused("GET", &by_id(hidden), None).await;
+        assert_eq!((problem.status, &problem.detail), (404, &invented.detail), "hidden looks like absent");
+    }
+    for (who, relation) in [(&hospital, "self"), (&lab, "none")] {
+        let entry: DirectoryEntry = who.get(&by_id(&hospital.id)).await;
+        let listed: Vec<DirectoryEntry> = who.list("/directory").await;
+        assert_eq!((entry.relation.as_str(), vec![entry.clone()]), (relation, listed));
+    }
     // The wildcard characters of the search are text.
     assert!(hospital.list::<DirectoryEntry>("/directory?q=%25").await.is_empty());
     assert!(hospital.list::<DirectoryEntry>("/directory?q=_ospital").await.is_empty());

@@ -84,6 +84,17 @@ impl Control {
         self.done(self.request(Method::DELETE, path)).await
     }
 
+    /// `DELETE` of what may leave something to be told.
+    pub(crate) async fn end<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ClientError> {
+        let sent = self.http.send(self.request(Method::DELETE, path), LIMIT).await;
+        let body = sent.map_err(|error| self.refused(error))?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        let unreadable = |source| ClientError::Decode { address: self.http.address.clone(), source };
+        serde_json::from_slice(&body).map(Some).map_err(unreadable)
+    }
+
     /// A whole list, page by page; with `limit`, its first entries.
     pub(crate) async fn list<T: DeserializeOwned>(
         &self,
@@ -91,9 +102,22 @@ impl Control {
         query: &[(&str, &str)],
         limit: Option<usize>,
     ) -> Result<Vec<T>, ClientError> {
-        let wanted = limit.unwrap_or(usize::MAX);
+        self.follow(path, query, limit.unwrap_or(usize::MAX), None).await
+    }
+
+    /// What comes after the page that named this cursor.
+    pub(crate) async fn rest<T: DeserializeOwned>(&self, path: &str, cursor: String) -> Result<Vec<T>, ClientError> {
+        self.follow(path, &[], usize::MAX, Some(cursor)).await
+    }
+
+    async fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        wanted: usize,
+        mut cursor: Option<String>,
+    ) -> Result<Vec<T>, ClientError> {
         let mut items: Vec<T> = Vec::new();
-        let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let page: Page<T> = self.page(path, query, cursor.as_deref()).await?;
             items.extend(page.items);

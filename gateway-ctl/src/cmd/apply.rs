@@ -20,8 +20,8 @@ use gateway_proto::{
     api::{
         engine::ServerEngine,
         platform::{
-            Agreement, Behavior, Channel, CreateChannel, CreateGrant, CreatePeeringRequest, CreateServer,
-            DirectoryEntry, Grant, Organization, PeeringRequest, Server,
+            Agreement, Behavior, Channel, CreateChannel, CreateGrant, CreatePeeringRequest, CreateServer, Grant,
+            Organization, PeeringRequest, Server,
         },
     },
     id::{ChannelId, ServerId},
@@ -142,8 +142,7 @@ async fn look_at_engines(control: &Control, site: &Site, found: &mut Found) -> R
     Ok(())
 }
 
-/// Looks up in the directory whom the file names and what was found does not have. The platform searches it by names only: for ids
-/// it is read as a whole.
+/// Looks up in the directory whom the file names and what was found does not have.
 async fn look_up(control: &Control, site: &Site, found: &mut Found) -> Result<(), CtlError> {
     let mut ids = BTreeSet::new();
     for peer in &site.peers {
@@ -161,14 +160,10 @@ async fn look_up(control: &Control, site: &Site, found: &mut Found) -> Result<()
             Meant::Several => {}
         }
     }
-    if ids.is_empty() {
-        return Ok(());
+    for id in ids {
+        found.directory.extend(directory::entry(control, id).await?);
     }
-    let take = |entries: Vec<DirectoryEntry>| {
-        found.directory.extend(entries.into_iter().filter(|entry| ids.contains(&entry.id)));
-        Ok(())
-    };
-    control.pages("/directory", &[("search", "")], take).await
+    Ok(())
 }
 
 /// What the steps up to here made, by its place in the file.

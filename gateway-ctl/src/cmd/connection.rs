@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity},
-        platform::{self, ConnectionEnd, Delivery},
+        platform::{self, ConnectionEnd, ConnectionPage, Delivery},
     },
     balance::Difference,
     id::ConnectionId,
@@ -20,8 +20,6 @@ use crate::{
     resolve::Named,
 };
 
-/// So many connections are looked through for those that ended, which may be far more than live.
-const COUNTED: usize = 1_000;
 const PATH: &str = "/connections";
 /// How the platform names the own organization.
 const SELF: &str = "Self";
@@ -65,13 +63,14 @@ impl Connection {
                 return context.out.list(&connections);
             }
             Self::List { ended: false } => {
-                let living: Vec<platform::Connection> = control.list(PATH, &[], None).await?;
-                context.out.list(&living)?;
-                let all: Vec<platform::Connection> = control.list(PATH, &[("ended", "true")], Some(COUNTED)).await?;
-                let hidden = all.iter().filter(|connection| !is_living(connection)).count();
-                if hidden > 0 {
-                    let more = if all.len() == COUNTED { " and more" } else { "" };
-                    context.out.remark(&format!("{hidden}{more} that ended not shown: see them with --ended."));
+                let ConnectionPage { mut items, next, ended } = control.get(PATH).await?;
+                if let Some(next) = next {
+                    items.extend(control.rest::<platform::Connection>(PATH, next).await?);
+                }
+                context.out.list(&items)?;
+                if let Some(ended) = ended.filter(|ended| ended.number > 0) {
+                    let more = if ended.and_more { " and more" } else { "" };
+                    context.out.remark(&format!("{}{more} that ended not shown: see them with --ended.", ended.number));
                 }
                 return Ok(());
             }

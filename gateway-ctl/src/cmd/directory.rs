@@ -11,7 +11,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    client::Control,
+    client::{ClientError, Control},
     cmd::Context,
     error::CtlError,
     output::View,
@@ -27,13 +27,27 @@ pub(crate) enum Directory {
         #[arg(default_value = "", hide_default_value = true)]
         text: String,
     },
+    /// Show one.
+    Show {
+        /// Name or id; `self`.
+        organization: String,
+    },
 }
 
 impl Directory {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
-        let Self::Search { text } = self;
-        let entries = search(&context.control()?, &text).await?;
-        context.out.list(&entries)
+        let control = context.control()?;
+        match self {
+            Self::Search { text } => {
+                let entries = search(&control, &text).await?;
+                context.out.list(&entries)
+            }
+            Self::Show { organization } => {
+                let id = organization_id(&control, &organization).await?;
+                let entry: DirectoryEntry = control.get(&path(id)).await?;
+                context.out.item(&entry)
+            }
+        }
     }
 }
 
@@ -56,6 +70,19 @@ pub(crate) async fn organization_id(control: &Control, wanted: &str) -> Result<O
 /// What the directory has of a text.
 pub(crate) async fn search(control: &Control, text: &str) -> Result<Vec<DirectoryEntry>, CtlError> {
     Ok(control.list("/directory", &[("search", text)], None).await?)
+}
+
+/// The one with this id, if it is to be found.
+pub(crate) async fn entry(control: &Control, id: OrganizationId) -> Result<Option<DirectoryEntry>, CtlError> {
+    match control.get(&path(id)).await {
+        Ok(entry) => Ok(Some(entry)),
+        Err(ClientError::Refused(problem)) if problem.status == 404 => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn path(id: OrganizationId) -> String {
+    format!("/directory/{id}")
 }
 
 impl Named for DirectoryEntry {

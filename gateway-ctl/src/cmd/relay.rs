@@ -1,15 +1,18 @@
 //! `gateway-ctl relay`: the relay map of the platform. Its operator changes it; a signed-in user may read it.
 
+mod update;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use gateway_net::tls::TlsPin;
 use gateway_proto::{
-    api::platform::{self, CreateRelay, UpdateRelay},
+    api::platform::{self, CreateRelay},
     id::RelayId,
 };
 use url::Url;
 
+use self::update::Update;
 use crate::{
     args::{Confirm, ControlArgs},
     client::{Control, Credential},
@@ -36,8 +39,8 @@ pub(crate) enum Relay {
     },
     /// Add a relay: gateways use it from their next policy on.
     Add(Box<Add>),
-    /// Change a relay's name or region.
-    Update(Update),
+    /// Change what the map says of a relay, which keeps its id: a new key, another URL, other STUN listeners, its name or region.
+    Update(Box<Update>),
     /// Remove a relay: gateways leave it.
     Remove(Remove),
 }
@@ -97,22 +100,6 @@ pub(crate) struct Add {
     operator: Operator,
 }
 
-/// A relay to change.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
-pub(crate) struct Update {
-    /// Name or id.
-    relay: String,
-    /// Its new name.
-    #[arg(long, group = "change")]
-    name: Option<String>,
-    /// Where it stands; empty: not said.
-    #[arg(long, group = "change")]
-    region: Option<String>,
-    #[command(flatten)]
-    operator: Operator,
-}
-
 /// A relay to remove.
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
@@ -140,13 +127,7 @@ impl Relay {
                 let relay: platform::Relay = add.operator.control(context)?.post(PATH, &body).await?;
                 context.out.item(&relay)
             }
-            Self::Update(Update { relay, name, region, operator }) => {
-                let control = operator.control(context)?;
-                let id = id_of::<platform::Relay>(&control, PATH, &relay, |_| true).await?;
-                let relay: platform::Relay =
-                    control.patch(&format!("{PATH}/{id}"), &UpdateRelay { name, region }).await?;
-                context.out.item(&relay)
-            }
+            Self::Update(update) => update.run(context).await,
             Self::Remove(Remove { relay, operator, confirm }) => {
                 let control = operator.control(context)?;
                 let id = id_of::<platform::Relay>(&control, PATH, &relay, |_| true).await?;
@@ -201,15 +182,12 @@ impl Add {
     }
 
     fn described_by(&self, ready: RelayReady) -> Result<CreateRelay, CtlError> {
+        let host = self.host.as_deref();
         let url = match &self.url {
             Some(url) => url.to_string(),
-            None => format!("wss://{}/relay", self.reachable(ready.listen)?),
+            None => url_at(host, &ready)?,
         };
-        let stun = if self.stun.is_empty() {
-            ready.stun.iter().map(|address| self.reachable(*address)).collect::<Result<_, _>>()?
-        } else {
-            self.stun.clone()
-        };
+        let stun = if self.stun.is_empty() { stun_at(host, &ready)? } else { self.stun.clone() };
         Ok(CreateRelay {
             id: ready.relay_id,
             name: self.name.clone(),
@@ -219,17 +197,27 @@ impl Add {
             region: self.region.clone(),
         })
     }
+}
 
-    /// An address that gateways can use: "every interface" is where a server listens, not where it is.
-    fn reachable(&self, address: SocketAddr) -> Result<String, CtlError> {
-        match &self.host {
-            Some(host) if host.contains(':') && !host.starts_with('[') => Ok(format!("[{host}]:{}", address.port())),
-            Some(host) => Ok(format!("{host}:{}", address.port())),
-            None if address.ip().is_unspecified() => Err(CtlError::Usage(format!(
-                "the relay listens on every interface ({address}): add --host with the name or address gateways reach it at"
-            ))),
-            None => Ok(address.to_string()),
-        }
+/// Where gateways reach the WebSocket listener of a ready file.
+fn url_at(host: Option<&str>, ready: &RelayReady) -> Result<String, CtlError> {
+    Ok(format!("wss://{}/relay", reachable(host, ready.listen)?))
+}
+
+/// Where gateways reach its STUN listeners.
+fn stun_at(host: Option<&str>, ready: &RelayReady) -> Result<Vec<String>, CtlError> {
+    ready.stun.iter().map(|address| reachable(host, *address)).collect()
+}
+
+/// An address that gateways can use: "every interface" is where a server listens, not where it is.
+fn reachable(host: Option<&str>, address: SocketAddr) -> Result<String, CtlError> {
+    match host {
+        Some(host) if host.contains(':') && !host.starts_with('[') => Ok(format!("[{host}]:{}", address.port())),
+        Some(host) => Ok(format!("{host}:{}", address.port())),
+        None if address.ip().is_unspecified() => Err(CtlError::Usage(format!(
+            "the relay listens on every interface ({address}): add --host with the name or address gateways reach it at"
+        ))),
+        None => Ok(address.to_string()),
     }
 }
 

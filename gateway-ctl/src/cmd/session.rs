@@ -3,7 +3,7 @@
 mod oidc;
 
 use clap::Args;
-use gateway_proto::api::platform::{self, Hidden, Me, Session};
+use gateway_proto::api::platform::{self, Hidden, Me, Session, SignedOut};
 
 use crate::{
     args::ControlArgs,
@@ -82,13 +82,20 @@ pub(crate) async fn logout(context: &mut Context) -> Result<(), CtlError> {
     let name = context.profile_name().clone();
     if let Some(token) = profile.token() {
         let control = Control::new(&target, Credential::Session(token.clone()))?;
-        match control.delete("/sessions/current").await {
+        let elsewhere = match control.end::<SignedOut>("/sessions/current").await {
+            Ok(elsewhere) => elsewhere,
             // A session that is over already is what was wanted.
-            Ok(()) | Err(ClientError::SessionRefused(_)) => {}
+            Err(ClientError::SessionRefused(_)) => None,
             // The token stays: forgetting it would leave a session nobody can end.
             Err(error) => return Err(error.into()),
-        }
+        };
         context.save_profile(&profile.signed_out())?;
+        if let Some(SignedOut { provider, end_session_url }) = elsewhere {
+            context.out.remark(&format!(
+                "The browser is still signed in at '{provider}'. To sign out there too, and of all that it signs you in to, open:\n\
+                 {end_session_url}"
+            ));
+        }
     }
     context.out.deed("session.end", &name, &format!("Signed out of profile '{name}'."))
 }

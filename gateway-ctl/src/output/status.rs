@@ -167,6 +167,8 @@ fn links(status: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
         lines.push(("Relay", "none known".to_owned()));
     }
     lines.extend(status.relays.iter().map(|each| ("Relay", relay(each))));
+    let told = |told: &String| ("Outer address", format!("{told} (what to do: `gateway-ctl netcheck`)"));
+    lines.extend(status.relays_disagree.iter().map(told));
     if let Some((socket, problem)) = status.socket.as_ref().and_then(|socket| Some((socket, socket.problem.as_ref()?)))
     {
         lines.push(("Tunnel socket", format!("{} carries nothing: {problem}", socket.address)));

@@ -160,7 +160,7 @@ async fn a_partner_named_by_its_id_is_asked_if_the_directory_has_it_and_waited_f
     std::fs::write(world.path("site.toml"), text + &peers).unwrap();
     let entry =
         DirectoryEntry { id: there, name: "Clinic E".into(), description: String::new(), relation: "none".into() };
-    world.control.answer("GET /api/v1/directory?search=", 200, &page(vec![entry]));
+    world.control.answer(&format!("GET /api/v1/directory/{there}"), 200, &entry);
     let planned: Vec<Value> = world.run(&["apply", "-f", "site.toml", "--dry-run", "--json"]).await.json();
     let state_of = |id: OrganizationId| {
         let step = planned.iter().find(|step| step["step"].as_str().unwrap().contains(&id.to_string()));
@@ -171,6 +171,9 @@ async fn a_partner_named_by_its_id_is_asked_if_the_directory_has_it_and_waited_f
         (Some("planned"), Some("waits")),
         "{planned:?}"
     );
+    let asked = world.control.asked();
+    let whole = asked.iter().find(|asked| asked.line.starts_with("GET /api/v1/directory?"));
+    assert!(whole.is_none(), "the directory is not read for an id: {whole:?}");
 }
 
 #[tokio::test]
@@ -206,8 +209,9 @@ async fn a_partner_that_cannot_be_asked_stops_nothing_of_the_others() {
     std::fs::write(world.path("site.toml"), text + &peers).unwrap();
     let entry =
         |id, name: &str| DirectoryEntry { id, name: name.into(), description: String::new(), relation: "none".into() };
-    let directory = page(vec![entry(gone, "Clinic E"), entry(other, "Clinic F")]);
-    world.control.answer("GET /api/v1/directory?search=", 200, &directory);
+    for (id, name) in [(gone, "Clinic E"), (other, "Clinic F")] {
+        world.control.answer(&format!("GET /api/v1/directory/{id}"), 200, &entry(id, name));
+    }
     let hidden = json!({"code": "not_found", "status": 404, "detail": "there is no such organization"});
     let often = json!({"code": "rate_limited", "status": 429, "detail": "asked in vain too often"});
     world.control.answer("POST /api/v1/peering-requests", 404, &hidden);

@@ -211,6 +211,39 @@ async fn a_relay_is_added_by_the_operator_without_any_profile() {
 }
 
 #[tokio::test]
+async fn a_relay_with_a_new_key_is_changed_by_its_name_and_ready_file_and_stays_in_the_map() {
+    let world = World::new();
+    let id = RelayId::new(1, [3; 10]);
+    let ready = json!({"event": "ready", "listen": "0.0.0.0:4443", "stun": ["0.0.0.0:3478", "0.0.0.0:3479"],
+        "tls_pin": "cd".repeat(32), "relay_id": id});
+    std::fs::write(world.path("relay.json"), ready.to_string()).unwrap();
+    let control = json!({"event": "ready", "url": world.url, "tls_pin": world.pin.to_string()});
+    std::fs::write(world.path("control.json"), control.to_string()).unwrap();
+    let operator = world.secret("operator", "operator-token\n");
+    let relay = Relay {
+        id,
+        name: "r1".into(),
+        url: "wss://relay.example:4443/relay".into(),
+        tls_pin: Some("ab".repeat(32)),
+        stun: Vec::new(),
+        region: None,
+    };
+    world.control.answer("GET /api/v1/relays", 200, &page(vec![relay.clone()]));
+    let line = format!("PATCH /api/v1/relays/{id}");
+    world.control.answer(&line, 200, &relay);
+    let place = ["--operator-token-file", &operator, "--control-ready-file", "control.json", "--json"];
+    let update = ["relay", "update", "R1", "--from-ready-file", "relay.json"];
+    let shown: Relay = world.run(&[&update[..], &place[..]].concat()).await.json();
+    assert_eq!(shown, relay);
+    let body = world.control.asked_once(&line).body;
+    let stun = ["relay.example:3478", "relay.example:3479"];
+    let told = json!({"name": null, "region": null, "url": relay.url, "tls_pin": "cd".repeat(32), "stun": stun});
+    assert_eq!(body, told);
+    let asked = world.control.asked();
+    assert!(asked.iter().all(|asked| asked.line == line || asked.line == "GET /api/v1/relays"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn an_enrolment_code_is_the_only_thing_on_standard_output() {
     let world = World::signed_in().await;
     let id = server(1, "lab").id;

@@ -196,6 +196,7 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
         peers: Vec::new(),
         socket: None,
         port_mapping: None,
+        relays_disagree: None,
         engine: None,
         audit: None,
         runs_twice: None,

@@ -225,13 +225,22 @@ async fn connections_that_ended_are_counted_where_they_are_not_listed() {
     let world = World::signed_in().await;
     let all = vec![connection(1, "Clinic B", "ADT", "active"), connection(2, "Clinic B", "ORU", "terminated")];
     let line = "GET /api/v1/connections?ended=true";
-    world.control.answer("GET /api/v1/connections", 200, &page(all[..1].to_vec()));
-    world.control.answer(line, 200, &page(all.clone()));
+    let ended = json!({"number": 1000, "and_more": true});
+    let first = json!({"items": all[..1], "next": "p", "ended": ended});
+    world.control.answer("GET /api/v1/connections", 200, &first);
+    world.control.answer(
+        "GET /api/v1/connections?cursor=p",
+        200,
+        &page(vec![connection(3, "Clinic B", "SIU", "active")]),
+    );
     world.control.answer(line, 200, &page(all));
     let living = world.run(&["connection", "list"]).await;
     assert_eq!(living.code, 0, "{living:?}");
-    assert!(living.stdout.contains("ADT") && !living.stdout.contains("ORU"), "{living:?}");
-    assert!(living.stderr.contains("1 that ended not shown"), "{living:?}");
+    let listed = |name: &str| living.stdout.contains(name);
+    assert!(listed("ADT") && listed("SIU") && !listed("ORU"), "{living:?}");
+    assert!(living.stderr.contains("1000 and more that ended not shown"), "{living:?}");
+    let asked = world.control.asked();
+    assert!(!asked.iter().any(|asked| asked.line.contains("ended=")), "what ended is not read: {asked:?}");
     let ended = world.run(&["connection", "list", "--ended"]).await;
     assert!(ended.stdout.contains("ORU") && !ended.stderr.contains("not shown"), "{ended:?}");
 }

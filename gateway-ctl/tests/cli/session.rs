@@ -77,6 +77,18 @@ async fn after_signing_out_the_control_plane_stays_known_and_the_token_is_gone()
 }
 
 #[tokio::test]
+async fn who_signs_out_is_told_where_the_session_at_the_provider_ends() {
+    let world = World::signed_in().await;
+    let told = json!({"provider": "corporate", "end_session_url": "https://login.example/logout?client_id=x"});
+    world.control.answer("DELETE /api/v1/sessions/current", 200, &told);
+    let outcome = world.run(&["logout"]).await;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "Signed out of profile 'default'.\n"), "{outcome:?}");
+    let words = "still signed in at 'corporate'";
+    assert!(outcome.stderr.contains(words) && outcome.stderr.contains("/logout?client_id=x"), "{outcome:?}");
+    assert!(!std::fs::read_to_string(world.path("profiles/default.toml")).unwrap().contains(TOKEN));
+}
+
+#[tokio::test]
 async fn a_session_that_cannot_be_ended_is_kept() {
     let world = World::signed_in().await;
     let problem = json!({"code": "unavailable", "status": 503, "detail": "the database is away"});

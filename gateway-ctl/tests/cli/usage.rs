@@ -39,6 +39,8 @@ async fn mistakes_on_the_command_line_exit_with_64() {
         &["login", "--oidc", "--email", "e"],
         &["login", "--paste", "--email", "e", "--password-file", "f"],
         &["relay", "add", "--name", "r"],
+        &["relay", "update", "r", "--operator-token-file", "t"],
+        &["relay", "update", "r", "--operator-token-file", "t", "--host", "h"],
         &["relay", "list", "--control", "https://elsewhere.example"],
         &["user", "create", "--email", "e", "--name", "n", "--role", "king", "--password-file", "f"],
     ] {

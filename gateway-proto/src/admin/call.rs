@@ -12,6 +12,10 @@ use crate::id::ConnectionId;
 pub struct AdminCall {
     /// The admin connection.
     pub connection: ConnectionId,
+    /// The stream that it came on, as `stream.open` and `stream.end` have it: 16 hex digits, the same at both gateways; empty in
+    /// records of earlier builds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace: String,
     /// The organization of the user's gateway, as our policy names it.
     pub organization: String,
     /// The server of the user's gateway, as our policy names it.

@@ -93,6 +93,9 @@ pub struct Status {
     /// The port that the router forwards to it; none: not configured, or not yet tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_mapping: Option<PortMapping>,
+    /// Which relays see this machine otherwise than others do, and who is believed; none: they agree, or all differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relays_disagree: Option<String>,
     /// The engine beside this gateway; none: no `[engine]` user is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineStatus>,

@@ -6,7 +6,7 @@
 //! | method and path | body → answer |
 //! |---|---|
 //! | `POST /organizations` | [`CreateOrganization`] → [`Session`] (needs the registration token unless registration is open) |
-//! | `POST /sessions` · `DELETE /sessions/current` | [`Login`] → [`Session`] · sign out |
+//! | `POST /sessions` · `DELETE /sessions/current` | [`Login`] → [`Session`] · sign out → nothing, or [`SignedOut`] |
 //! | `GET /me` | [`Me`] |
 //! | `GET /organization` · `PATCH /organization` | own [`Organization`] · [`UpdateOrganization`] |
 //! | `DELETE /organization` | the end of it |
@@ -20,16 +20,16 @@
 //! | `GET /me/sign-in` · `GET /users/{id}/identities` · `DELETE …/{identity}` | [`SignInWays`] · [`Identity`] |
 //! | `GET /servers` · `POST /servers` · `GET /servers/{id}` · `DELETE /servers/{id}` | [`Server`] · [`CreateServer`] |
 //! | `GET /servers/{id}/enrollment-codes` · `POST` · `DELETE …/{code}` | [`OpenEnrollmentCode`] · [`CreateEnrollmentCode`] → [`CreatedEnrollmentCode`] |
-//! | `GET /directory?search=` | [`DirectoryEntry`] |
+//! | `GET /directory?search=` · `GET …/{id}` | [`DirectoryEntry`] |
 //! | `GET /peering-requests` · `POST` · `POST …/{id}/{accept,decline,withdraw}` | [`PeeringRequest`] · [`CreatePeeringRequest`] |
 //! | `GET /agreements` · `GET …/{id}` · `POST …/{id}/{suspend,resume,end}` | [`Agreement`] |
 //! | `GET /channels` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Channel`] · [`CreateChannel`] · [`UpdateChannel`] |
 //! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
 //! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
-//! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`Connection`] |
+//! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`ConnectionPage`] · [`Connection`] |
 //! | `POST /admin-connections` · `POST /connections/{id}/{approve,accept,decline,enter,leave}` | [`OfferAdmin`] · [`AcceptAdmin`] · [`EnterAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
-//! | `GET /relays` · `POST` · `PATCH …/{id}` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] · [`UpdateRelay`] (operator of the platform) |
+//! | `GET /relays` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] · [`UpdateRelay`] (operator of the platform) |
 //! | `GET /channels/{id}/access` · `GET /servers/{id}/access` | [`AccessEntry`]: who has access |
 //! | `GET /organization/usage` · `GET /tiers` | [`Usage`] · [`Tier`] |
 //! | `PUT /tiers/{name}` · `GET /organizations` · `PUT /organizations/{id}/tier` | [`PutTier`] · [`PlatformOrganization`] · [`AssignTier`] (operator of the platform) |

@@ -56,6 +56,8 @@ pub struct Conversation {
     /// A commit block has refused the last message, and the engine has not gone on since.
     refused: bool,
     waiting: VecDeque<Sent>,
+    /// Since when the first of them waits, as the ledger was told.
+    waits_since: Option<Instant>,
     /// A message that is not tracked has the control id of another one, and not all have been answered since.
     shares_id: bool,
     /// The answers that passed, the last one first. Some engines send former ones once more on a connection that is kept open.
@@ -77,6 +79,7 @@ impl Conversation {
             committed: 0,
             refused: false,
             waiting: VecDeque::new(),
+            waits_since: None,
             shares_id: false,
             answered: VecDeque::new(),
             uncounted: Uncounted::new(accepted),
@@ -101,15 +104,16 @@ impl Conversation {
                     let is_answered = answered.iter().any(|answered| answered.of == control);
                     *shares_id |= is_answered || is_waiting(waiting, control);
                 }
-                let kind = uncounted.counts(ledger.taken()).count(header.content);
-                if let Some(repetition) = ledger.message(*number, &header, kind, now) {
+                uncounted.counts(ledger.taken()).count(header.content);
+                if let Some(repetition) = ledger.message(*number, &header, now) {
                     uncounted.counts(ledger.taken()).repeated(repetition);
                 }
             }
             // For an application's answer, which is a message like any other in release 2.
-            Seen::Commit(commit) => ledger.commit(commit),
+            Seen::Commit(commit) => ledger.commit(commit, None, now),
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
+        self.note_wait(ledger);
     }
 
     /// Bytes from the engine that receives.
@@ -127,6 +131,7 @@ impl Conversation {
                     None => Wait::Mismatched,
                 };
                 let was_waited_for = *outstanding > 0 && !is_repeated;
+                let was_committed = *committed > 0;
                 if was_waited_for {
                     *outstanding -= 1;
                     *committed = committed.saturating_sub(1);
@@ -139,11 +144,14 @@ impl Conversation {
                     waiting.clear();
                     *shares_id = false;
                 }
-                ledger.answer(*number, AnswerSeen { answer: header.answer, wait, was_waited_for }, now);
+                let seen = AnswerSeen { answer: header.answer, wait, was_waited_for, was_committed };
+                ledger.answer(*number, seen, now);
             }
             Seen::Commit(commit) => {
-                ledger.commit(commit);
                 // Blocks come in the order of the messages. One that nobody waits for is not credited to a later message.
+                let position = usize::try_from(*committed).unwrap_or(usize::MAX);
+                let sent = waiting.get(position).copied().filter(|_| *committed < *outstanding);
+                ledger.commit(commit, sent.map(|sent| now.saturating_duration_since(sent.at)), now);
                 if *committed == *outstanding {
                     return;
                 }
@@ -152,14 +160,27 @@ impl Conversation {
                     Commit::Refused => {
                         *outstanding -= 1;
                         *refused = true;
-                        let position = usize::try_from(*committed).unwrap_or(usize::MAX);
-                        let sent = waiting.remove(position);
+                        waiting.remove(position);
                         ledger.not_taken(*number, sent.and_then(|sent| sent.control));
                     }
                 }
             }
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
+        self.note_wait(ledger);
+    }
+
+    /// Tells the ledger since when the first message waits for which nobody has taken responsibility, where that has changed.
+    fn note_wait(&mut self, ledger: &mut Ledger) {
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        // One that an answer with a wrong id may have been for is tracked still.
+        let surplus = self.waiting.len().saturating_sub(count(self.outstanding));
+        let first = self.waiting.get(surplus.saturating_add(count(self.committed)));
+        let since = first.filter(|_| self.committed < self.outstanding).map(|sent| sent.at);
+        if since != self.waits_since {
+            self.waits_since = since;
+            ledger.waits(self.number, since);
+        }
     }
 
     /// Messages that were sent (also one that was begun) for which nobody has taken responsibility: no complete frame has

@@ -2,6 +2,7 @@
 //! to work.
 
 mod hosts;
+mod nat;
 mod udp;
 
 use std::{
@@ -13,7 +14,7 @@ use super::{
     HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report, SocketProblem, TUNNEL_DATAGRAM,
     Verdict,
 };
-use crate::{path::NatView, signal::NatMapping};
+use crate::path::Weighed;
 
 /// The report on what was seen. `checked_at` in Unix milliseconds.
 pub fn judge(seen: &Observations, checked_at: u64) -> Report {
@@ -24,9 +25,8 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
     problems.extend(socket(seen));
     problems.extend(hosts::problems(seen));
     problems.extend(udp::problems(seen, &facts));
-    problems.extend(nat64(seen, &facts));
     problems.extend(large(seen));
-    problems.extend(hard_nat(seen, &facts));
+    problems.extend(nat::problems(seen, &facts));
     problems.extend(port_mapping(seen));
     Report {
         checked_at,
@@ -34,8 +34,8 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
         udp: facts.udp,
         public_ipv4: facts.ipv4,
         public_ipv6: facts.ipv6,
-        nat: facts.nat,
-        nat_text: nat_text(seen, &facts),
+        nat: facts.weighed.view.mapping,
+        nat_text: nat::text(seen, &facts),
         nat64: seen.nat64.map(|prefix| prefix.to_string()),
         port_preserved: facts.ipv4.map(|outer| outer.port() == seen.port),
         hairpin: seen.hairpin,
@@ -54,13 +54,18 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
 }
 
 struct Facts {
-    /// Whether UDP gets out and back; none: nobody could be asked.
+    /// Whether a STUN server answered; none: nobody could be asked.
+    stun: Option<bool>,
+    /// Whether UDP gets out and back, as STUN servers say or as the tunnel's socket shows; none: neither says anything.
     udp: Option<bool>,
+    /// What goes out and back from the tunnel's socket, in words.
+    flows: Option<String>,
     /// There are servers to ask, whether or not their names resolve.
     named: bool,
     ipv4: Option<SocketAddr>,
     ipv6: Option<SocketAddr>,
-    nat: NatMapping,
+    /// What the relays saw, against each other.
+    weighed: Weighed,
     /// The outer IPv4 address is our own.
     public: bool,
     /// There is no IPv4 here: the outer IPv4 address was lent to an IPv6 one.
@@ -75,49 +80,26 @@ impl Facts {
         // A NAT64 beside a NAT of IPv4 is another NAT: mixed up they look like one that nobody can foresee.
         let has_native = seen_ipv4().any(|(entry, _)| is_native(entry));
         let over_ipv4 = || seen_ipv4().filter(move |(entry, _)| is_native(entry) == has_native);
+        let told = over_ipv4().chain(answered().filter(|(_, outer)| outer.is_ipv6()));
+        let weighed = Weighed::of(told.map(|(entry, outer)| (host_only(&entry.server), outer)));
+        let first = |of_family: fn(&SocketAddr) -> bool| weighed.addresses.iter().copied().find(of_family);
+        let (ipv4, ipv6) = (first(SocketAddr::is_ipv4), first(SocketAddr::is_ipv6));
+        let is_own = |outer: SocketAddr| {
+            outer.port() == seen.port
+                && over_ipv4().any(|(entry, seen_as)| seen_as == outer && entry.source == Some(outer.ip()))
+        };
+        let (stun, flows) = (asked.then(|| answered().next().is_some()), udp::flows(seen));
         Self {
-            udp: asked.then(|| answered().next().is_some()),
+            stun,
+            udp: if flows.is_some() { Some(true) } else { stun },
+            flows,
             named: !seen.reflections.is_empty(),
-            ipv4: over_ipv4().next().map(|(_, outer)| outer),
-            ipv6: answered().find(|(_, outer)| outer.is_ipv6()).map(|(_, outer)| outer),
-            nat: NatView::from_reflections(over_ipv4().map(|(_, outer)| outer)).mapping,
-            public: over_ipv4()
-                .next()
-                .is_some_and(|(entry, outer)| entry.source == Some(outer.ip()) && outer.port() == seen.port),
+            ipv4,
+            ipv6,
+            public: ipv4.is_some_and(is_own),
             nat64: !has_native && seen_ipv4().next().is_some(),
+            weighed,
         }
-    }
-
-    /// How the NAT maps, in words.
-    fn words(&self) -> &'static str {
-        match (self.udp, self.ipv4, self.nat) {
-            (None, _, _) if self.named => "not known: no name of a STUN server resolves",
-            (None, _, _) => "not known: there was no STUN server to ask",
-            (Some(false), _, _) => "not known: no STUN server answered",
-            (_, None, _) => "no IPv4: IPv6 needs no NAT",
-            _ if self.nat64 => {
-                "a NAT64 of unknown prefix: this machine has IPv6 only, and direct paths work with partners that have IPv6"
-            }
-            _ if self.public => "no NAT: this machine has a public address",
-            (_, _, NatMapping::EndpointIndependent) => {
-                "a NAT that gives one outer port for all destinations: direct paths work with almost everybody"
-            }
-            (_, _, NatMapping::Regular) => {
-                "a NAT that gives every destination the next outer port: direct paths work with many partners"
-            }
-            (_, _, NatMapping::Random) => {
-                "a NAT that gives every destination another outer port: direct paths work only with partners whose own \
-                 firewall is open to unknown ports"
-            }
-            (_, _, NatMapping::Unknown) => "a NAT; one answer alone does not tell how it maps",
-        }
-    }
-}
-
-fn nat_text(seen: &Observations, facts: &Facts) -> String {
-    match seen.nat64 {
-        Some(prefix) if facts.ipv4.is_some() => format!("IPv4 only through NAT64 ({prefix}); {}", facts.words()),
-        Some(_) | None => facts.words().to_owned(),
     }
 }
 
@@ -184,22 +166,8 @@ fn socket(seen: &Observations) -> Option<Problem> {
     Some(Problem { code: code.into(), text, request: None })
 }
 
-fn nat64(seen: &Observations, facts: &Facts) -> Option<Problem> {
-    facts.nat64.then(|| Problem {
-        code: "nat64".into(),
-        text: "This machine has IPv6 only, and a NAT64 translates what it sends to IPv4 servers. Its prefix could not be found out, \
-               so partners with IPv4 only are reached through a relay."
-            .into(),
-        request: Some(format!(
-            "Please let the DNS64 answer ipv4only.arpa (RFC 7050) to {}, or give the machine an IPv4 address too, with \
-             outbound UDP to any address and the answers (stateful, no inbound rule).",
-            sources(seen)
-        )),
-    })
-}
-
 fn large(seen: &Observations) -> Option<Problem> {
-    (seen.large == Some(false)).then(|| Problem {
+    (seen.large == Some(false) && !udp::carries_tunnels(seen)).then(|| Problem {
         code: "mtu".into(),
         text: format!(
             "Small UDP datagrams pass, those of {TUNNEL_DATAGRAM} bytes do not: the path carries packets below the 1280 \
@@ -208,19 +176,6 @@ fn large(seen: &Observations) -> Option<Problem> {
         request: Some(format!(
             "Please let UDP datagrams of {TUNNEL_DATAGRAM} bytes from {} pass: set the MTU of the uplink (VPN, PPPoE, \
              GRE) to 1280 or more.",
-            sources(seen)
-        )),
-    })
-}
-
-fn hard_nat(seen: &Observations, facts: &Facts) -> Option<Problem> {
-    (facts.nat == NatMapping::Random && facts.ipv6.is_none() && !facts.nat64).then(|| Problem {
-        code: "hard_nat".into(),
-        text: "The NAT gives every destination another outer port, so many partners are reached through a relay only."
-            .into(),
-        request: Some(format!(
-            "Please give UDP from {} one fixed outer port (static NAT, or \"endpoint-independent mapping\"), for the port \
-             in [tunnel] listen.",
             sources(seen)
         )),
     })

@@ -1,6 +1,6 @@
 //! The observer a behavior asks for: one book per end of a connection, one exchange per stream.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Ledger,
@@ -73,6 +73,15 @@ impl Book {
             Protocol::Dicom => Self::Dicom(Box::default()),
             Protocol::Unknown => Self::Nothing,
         }
+    }
+
+    /// The same for engines that wait so long for an acknowledgement;
+    /// [`RESPONSE_TIMEOUT`](super::RESPONSE_TIMEOUT) unless said so.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        if let Self::Mllp(ledger) = &mut self {
+            ledger.set_patience(patience);
+        }
+        self
     }
 
     /// What it observes.

@@ -7,7 +7,7 @@ mod counts;
 
 use std::{
     cmp::Reverse,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,8 @@ pub(crate) use counts::{Repetition, Taken};
 use super::latency::Latency;
 use crate::mllp::{AckCode, Answer, Commit, ControlHash, End, Fault, HashKey, Header, MessageKind};
 
+/// How long a sending engine waits for an acknowledgement unless somebody says otherwise: its response timeout by default.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Unanswered messages remembered for repetitions; the oldest goes first.
 const MAX_UNANSWERED: usize = 64;
 /// An engine repeats within its retry interval (10 s by default); what comes later is a message sent again by people.
@@ -44,6 +46,8 @@ pub struct AnswerSeen {
     pub wait: Wait,
     /// Whether a message waited for one.
     pub was_waited_for: bool,
+    /// A commit block had taken responsibility for its message before: no engine sends that again for want of this answer.
+    pub was_committed: bool,
 }
 
 /// What a person should know of.
@@ -53,6 +57,20 @@ pub enum Warning {
     Duplicate {
         /// From the message to its repetition.
         after: Duration,
+    },
+    /// A message waits for its acknowledgement for longer than a sending engine does.
+    Waiting {
+        /// So far.
+        lasts: Duration,
+        /// How long such an engine waits.
+        patience: Duration,
+    },
+    /// An acknowledgement came later than a sending engine waits for it.
+    Late {
+        /// From the message to it.
+        took: Duration,
+        /// How long such an engine waits.
+        patience: Duration,
     },
     /// An answer named another message than the one that waited.
     Mismatched,
@@ -79,8 +97,11 @@ pub struct Ledger {
     counts: Counts,
     latency: Latency,
     taken: Taken,
-    last_kind: Option<MessageKind>,
     last_code: Option<AckCode>,
+    /// How long a sending engine waits for an acknowledgement.
+    patience: Duration,
+    /// Since when the first message of each open conversation waits for its own: one entry for an open stream at most.
+    waiting: BTreeMap<u64, Instant>,
     unanswered: VecDeque<Unanswered>,
     warnings: VecDeque<(Warning, Instant)>,
 }
@@ -95,8 +116,9 @@ impl Ledger {
             counts: Counts::default(),
             latency: Latency::default(),
             taken: Taken::default(),
-            last_kind: None,
             last_code: None,
+            patience: RESPONSE_TIMEOUT,
+            waiting: BTreeMap::new(),
             unanswered: VecDeque::new(),
             warnings: VecDeque::new(),
         }
@@ -118,9 +140,9 @@ impl Ledger {
         &self.taken.kinds
     }
 
-    /// Type of the last message, if it has one that is in the table.
+    /// Type of the last message that was taken, if it has one that is in the table.
     pub fn last_kind(&self) -> Option<MessageKind> {
-        self.last_kind
+        self.taken.last_kind
     }
 
     /// Code of the last answer, if it had one.
@@ -128,13 +150,26 @@ impl Ledger {
         self.last_code
     }
 
-    /// What went wrong within the last hour, the last first; one of each sort.
+    /// How long the first of the messages that nobody has acknowledged waits; none: none does. Of those of one conversation
+    /// the first few are followed.
+    pub fn longest_wait(&self, now: Instant) -> Option<Duration> {
+        self.waiting.values().min().map(|since| now.saturating_duration_since(*since))
+    }
+
+    /// What is wrong now, then what went wrong within the last hour, the last first; one of each sort.
     pub fn warnings(&self, now: Instant) -> impl Iterator<Item = Warning> {
+        let patience = self.patience;
+        let lasts = self.longest_wait(now).filter(|lasts| *lasts > patience);
         let duplicate = self.taken.last_duplicate.map(|(after, at)| (Warning::Duplicate { after }, at));
         let mut warnings: Vec<_> = self.warnings.iter().rev().copied().chain(duplicate).collect();
         warnings.retain(|(_, at)| now.saturating_duration_since(*at) < WARN_FOR);
         warnings.sort_by_key(|(_, at)| Reverse(*at));
-        warnings.into_iter().map(|(warning, _)| warning)
+        let waiting = lasts.map(|lasts| Warning::Waiting { lasts, patience });
+        waiting.into_iter().chain(warnings.into_iter().map(|(warning, _)| warning))
+    }
+
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     pub(super) fn passed(&self) -> u64 {
@@ -155,17 +190,10 @@ impl Ledger {
         &mut self.taken
     }
 
-    /// A message of this type, if it is one of the table, passed. Whether it came before; that counts where the message counts.
-    pub(crate) fn message(
-        &mut self,
-        conversation: u64,
-        header: &Header,
-        kind: Option<MessageKind>,
-        now: Instant,
-    ) -> Option<Repetition> {
+    /// A message passed. Whether it came before; that counts where the message counts.
+    pub(crate) fn message(&mut self, conversation: u64, header: &Header, now: Instant) -> Option<Repetition> {
         self.passed += 1;
         self.counts.outstanding += 1;
-        self.last_kind = kind;
         let control = header.control?;
         let repetition = self.find_repeated(conversation, control, now);
         let is_old = |first: &Unanswered| now.saturating_duration_since(first.at) > REPEATED_WITHIN;
@@ -206,8 +234,12 @@ impl Ledger {
             None => counts.other_answers += 1,
         }
         self.last_code = code;
+        let mut is_late = false;
         match seen.wait {
-            Wait::Measured(took) => self.latency.record(took, now),
+            Wait::Measured(took) => {
+                self.latency.record(took, now);
+                is_late = !seen.was_committed && self.is_late(took, now);
+            }
             Wait::Mismatched => {
                 counts.mismatched_answers += 1;
                 self.warn(Warning::Mismatched, now);
@@ -220,18 +252,38 @@ impl Ledger {
             Some(_) => self.unanswered.iter().rposition(is_answered),
             None => self.unanswered.iter().position(is_answered),
         };
-        if let Some(entry) = position.and_then(|position| self.unanswered.remove(position))
-            && entry.came_again
-        {
+        let entry = position.and_then(|position| self.unanswered.remove(position));
+        if is_late || entry.is_some_and(|entry| entry.came_again) {
             self.counts.late_answers += 1;
         }
     }
 
-    pub(crate) fn commit(&mut self, commit: Commit) {
+    /// A commit block; `took`: since its message, where it is for one that is known.
+    pub(crate) fn commit(&mut self, commit: Commit, took: Option<Duration>, now: Instant) {
         match commit {
             Commit::Accepted => self.counts.commits_accepted += 1,
             Commit::Refused => self.counts.commits_refused += 1,
         }
+        if took.is_some_and(|took| self.is_late(took, now)) {
+            self.counts.late_answers += 1;
+        }
+    }
+
+    /// Whether an acknowledgement that took so long comes later than a sending engine waits for it; then somebody should know.
+    fn is_late(&mut self, took: Duration, now: Instant) -> bool {
+        let patience = self.patience;
+        if took > patience {
+            self.warn(Warning::Late { took, patience }, now);
+        }
+        took > patience
+    }
+
+    /// Since when the first message of a conversation waits for its acknowledgement; none: none does.
+    pub(crate) fn waits(&mut self, conversation: u64, since: Option<Instant>) {
+        match since {
+            Some(since) => self.waiting.insert(conversation, since),
+            None => self.waiting.remove(&conversation),
+        };
     }
 
     /// A commit block has refused a message: no answer comes, and sent again it is no repetition.
@@ -266,6 +318,7 @@ impl Ledger {
     /// accepted.
     pub(crate) fn end(&mut self, conversation: u64, outstanding: u64, unacknowledged: u64, end: End) {
         self.counts.outstanding = self.counts.outstanding.saturating_sub(outstanding);
+        self.waiting.remove(&conversation);
         if end == End::Refused {
             // To the engine, as if it had not connected: nothing was delivered, and it comes again.
             self.unanswered.retain(|entry| entry.conversation != conversation);

@@ -81,6 +81,8 @@ pub struct PathAgent {
     pings: Budget,
     pongs: Budget,
     relook_at: Option<Instant>,
+    /// The pause before the next look began then.
+    looked_at: Instant,
 
     /// A run may begin then.
     guess_at: Option<Instant>,
@@ -142,6 +144,7 @@ impl PathAgent {
             pings: Budget::for_probes(now),
             pongs: Budget::for_probes(now),
             relook_at: None,
+            looked_at: now,
             guess_at: None,
             guess_run: None,
             guess_runs: RunsToday::default(),
@@ -231,11 +234,14 @@ impl PathAgent {
         }
     }
 
-    /// Whether streams are open: the heartbeat follows.
+    /// Whether streams are open: the heartbeat follows, and how often a better path is looked for.
     pub fn set_active(&mut self, active: bool, now: Instant) {
         self.active = active;
         if let Current::Direct { heartbeat, .. } = &mut self.current {
             heartbeat.set_active(active, now);
+        }
+        if active {
+            self.look_sooner(now);
         }
     }
 
@@ -316,7 +322,7 @@ impl PathAgent {
         let chase = self.pairs.iter().filter_map(Pair::chase_at).min().map(|at| (at, "path proof due"));
         let expiry = self.pairs.next_expiry(self.direct_remote()).map(|at| (at, "address expires"));
         let relook = self.relook_at.map(|at| (at, "new look due"));
-        [heartbeat, self.punch.next_at(), self.guess_due(), chase, relook, expiry, self.sizing.next_at()]
+        [heartbeat, self.punch.next_at(self.active), self.guess_due(), chase, relook, expiry, self.sizing.next_at()]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -337,11 +343,12 @@ impl PathAgent {
         }
     }
 
-    /// What of a candidate list may be used: unicast addresses, each once under its best kind, best kinds first.
+    /// What of a candidate list may be used: unicast addresses, each once under its best kind, best kinds first, and those of one kind in
+    /// the order in which they were listed.
     fn accepted_candidates(&mut self, candidates: &[Candidate], limit: usize) -> Vec<Candidate> {
         let mut accepted: Vec<Candidate> = Vec::new();
         let mut ranked: Vec<_> = candidates.iter().map(|c| Candidate::new(c.kind, c.addr)).collect();
-        ranked.sort_unstable();
+        ranked.sort_by_key(|candidate| candidate.kind);
         for candidate in ranked {
             let known = accepted.iter().any(|other| other.addr == candidate.addr);
             if candidate.is_usable(self.allow_loopback) && accepted.len() < limit {

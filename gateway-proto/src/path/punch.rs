@@ -49,6 +49,9 @@ pub(super) const OFFER_INTERVAL: Duration = Duration::from_secs(2);
 /// Between rounds: 60 s, doubling to 15 min.
 const FIRST_BACKOFF: Duration = Duration::from_secs(60);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// While no stream is open, doubling to one hour: a round is 21 probes to each address, nobody waits for its success, and every 15 min they
+/// would cost as much as the tunnel itself.
+const IDLE_BACKOFF_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Rounds without a success after which chance, a restart or a confused NAT explain it no more. Some routers forget a wrong entry
 /// within the pause between two rounds.
@@ -77,9 +80,22 @@ pub(super) enum Phase {
     Round(Round),
     /// Another offer later.
     Backoff {
-        /// When.
+        /// When, if streams are open then.
         until: Instant,
+        /// When anyway.
+        idle_until: Instant,
     },
+}
+
+impl Phase {
+    /// When a pause between two rounds is over; `None`: there is none.
+    pub(super) fn pause_ends(&self, active: bool) -> Option<Instant> {
+        match self {
+            Self::Backoff { until, .. } if active => Some(*until),
+            Self::Backoff { idle_until, .. } => Some(*idle_until),
+            Self::Idle | Self::OfferDue { .. } | Self::Offered { .. } | Self::Round(_) => None,
+        }
+    }
 }
 
 /// Up to three attempts of seven probes each, no two alike: in the first both sides do the same, an opener and then probes that
@@ -185,7 +201,7 @@ impl Default for Punch {
         Self {
             phase: Phase::Idle,
             peer_absent: false,
-            backoff: Backoff::new(FIRST_BACKOFF, BACKOFF_LIMIT),
+            backoff: Backoff::new(FIRST_BACKOFF, IDLE_BACKOFF_LIMIT),
             failed_rounds: 0,
             last_offer_at: None,
         }
@@ -253,17 +269,19 @@ impl Punch {
 
     /// Another offer later.
     fn back_off(&mut self, random: u32, now: Instant) {
-        self.phase = Phase::Backoff { until: now + self.backoff.next_delay(random) };
+        let pause = self.backoff.next_delay(random);
+        let longest = Backoff::new(BACKOFF_LIMIT, BACKOFF_LIMIT).next_delay(random);
+        self.phase = Phase::Backoff { until: now + pause.min(longest), idle_until: now + pause };
     }
 
-    /// When and why the next step is due.
-    pub(super) fn next_at(&self) -> Option<(Instant, &'static str)> {
+    /// When and why the next step is due; `active`: streams are open.
+    pub(super) fn next_at(&self, active: bool) -> Option<(Instant, &'static str)> {
         match self.phase {
             Phase::Idle => None,
             Phase::OfferDue { at, .. } => Some((at, "offer due")),
             Phase::Offered { until, .. } => Some((until, "answer overdue")),
             Phase::Round(round) => Some((round.next_at(), "punch probe due")),
-            Phase::Backoff { until } => Some((until, "next punch round due")),
+            Phase::Backoff { .. } => self.phase.pause_ends(active).map(|at| (at, "next punch round due")),
         }
     }
 }
@@ -346,23 +364,26 @@ mod tests {
         let mut now = start();
         let mut punch = Punch::default();
         punch.request_offer(now);
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
+        let (mut pauses, mut idle_pauses) = (Vec::new(), Vec::new());
+        for _ in 0..8 {
             for tries in 0..OFFER_TRIES {
                 assert_eq!(punch.phase, Phase::OfferDue { at: now, tries });
                 punch.offered(tries, now);
                 now += OFFER_TIMEOUT;
                 punch.offer_timed_out(tries + 1, u32::MAX, now);
             }
-            let Phase::Backoff { until } = punch.phase else { panic!("{:?}", punch.phase) };
+            let Phase::Backoff { until, idle_until } = punch.phase else { panic!("{:?}", punch.phase) };
+            assert_eq!([true, false].map(|active| punch.next_at(active).unwrap().0), [until, idle_until]);
             pauses.push((until - now).as_secs());
+            idle_pauses.push((idle_until - now).as_secs());
             now = until;
             punch.request_offer(now);
         }
-        assert_eq!(pauses, [60, 120, 240, 480, 900, 900, 900]);
+        assert_eq!(pauses, [60, 120, 240, 480, 900, 900, 900, 900]);
+        assert_eq!(idle_pauses, [60, 120, 240, 480, 960, 1_920, 3_600, 3_600], "nobody waits for it");
         punch.rearm();
         punch.back_off(u32::MAX, now);
-        assert_eq!(punch.phase, Phase::Backoff { until: now + FIRST_BACKOFF });
+        assert_eq!(punch.phase, Phase::Backoff { until: now + FIRST_BACKOFF, idle_until: now + FIRST_BACKOFF });
     }
 
     #[test]

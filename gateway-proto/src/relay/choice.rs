@@ -7,7 +7,7 @@
 //!
 //! What a relay says counts for itself only: that it lives, that it stops, that it does not see the peer. What it says by bringing
 //! packets adds a relay, and takes none away before the peer has answered. One that did not see the peer is not tried alone
-//! as long as the peer answers over another one.
+//! as long as the peer answers over another one. One that brings packets of the peer after it did not see it, sees it again.
 //!
 //! Neither needs to be true for a pair to lose each other: a relay may live for us, hold a link of the peer that is dead, and be
 //! no relay that the peer uses any more. So what stays unanswered goes over *every* relay we are attached to ([`search`]), and
@@ -37,6 +37,9 @@ use crate::{id::RelayId, path::Carried};
 /// How long a relay that did not see the peer is avoided, while there is another; and after so long without an answer it is tried
 /// again although it was not heard since.
 const ABSENT_MEMORY: Duration = Duration::from_secs(10);
+/// However often a relay does not see the peer and brings its packets in turn: no more often is it believed that the peer came back
+/// to it.
+const COMES_BACK_EVERY: Duration = Duration::from_secs(5);
 /// However often a peer seems to be heard elsewhere: no more often does that begin congestion control anew, or ask the peer.
 const CALM: Duration = Duration::from_secs(10);
 /// What was sent so long ago, and is not answered, went in vain.
@@ -96,6 +99,8 @@ pub struct RelayChoice {
     home: Option<RelayId>,
     /// Relays that did not see the peer.
     absent: Lately,
+    /// Those of them that brought its packets afterwards.
+    came_back: Lately,
     heard: Heard,
     search: Search,
     losses: Losses,
@@ -174,10 +179,15 @@ impl RelayChoice {
     }
 
     /// A packet came over this relay that seems to be the peer's. True when it is worth choosing anew; for copies over two relays
-    /// that is no more than once in ten seconds for each of them; while the peer dials, four times a second.
+    /// that is no more than once in ten seconds for each of them; while the peer dials, four times a second; for a relay that did not
+    /// see the peer once in five seconds.
     pub fn heard(&mut self, relay: RelayId, now: Instant) -> bool {
         let is_dialled_elsewhere = self.search.dialled_over(relay, now) && !self.used.contains(relay);
-        self.heard.note(relay, now) || is_dialled_elsewhere
+        let comes_back = self.is_gone(relay) && !self.came_back.is_within(COMES_BACK_EVERY, relay, now);
+        if comes_back {
+            self.came_back.note(relay, now);
+        }
+        self.heard.note(relay, now) || is_dialled_elsewhere || comes_back
     }
 
     /// What was sent to the peer stays unanswered: with a tunnel for a second at least. `answered_at` as in [`Self::choose`], which
@@ -197,10 +207,10 @@ impl RelayChoice {
         }
     }
 
-    /// What the tunnel to the peer sent, and declared lost, since the last look, a quarter of a second ago or so. Where a relay has the blame,
-    /// [`Self::choose`] is wanted next.
-    pub fn carried(&mut self, carried: Carried, now: Instant) -> LossVerdict {
-        self.losses.carried(carried, now)
+    /// What the tunnel to the peer sent, and declared lost, since the last look, a quarter of a second ago or so; `kept_back` of its packets
+    /// found no room in our own link meanwhile. Where a relay has the blame, [`Self::choose`] is wanted next.
+    pub fn carried(&mut self, carried: Carried, kept_back: u64, now: Instant) -> LossVerdict {
+        self.losses.carried(carried, kept_back, now)
     }
 
     /// Chooses among the relays we are attached to, the most wanted first. `answered_at` is when the peer answered last, end to end,
@@ -227,7 +237,7 @@ impl RelayChoice {
         let suspected = best.is_some_and(|link| link.standing == Standing::Suspected);
         let others = ranked.get(1..).unwrap_or_default();
         // One that may not be followed, because it is about to stop or in doubt, may still be the only one that reaches the peer.
-        let left = |link: &Seen| hearing.instead == Some(link.relay) && !self.is_absent(link.relay, now);
+        let left = |link: &Seen| hearing.instead == Some(link.relay) && !self.is_missed(link.relay, now);
         let is_heard = |link: &&&Seen| bears(link) && (hearing.beside.contains(&link.relay) || left(link));
         let heard: Vec<RelayId> = others.iter().filter(is_heard).map(|link| link.relay).collect();
         let joins = best.is_some_and(|link| self.losses.is_joining(link.relay, now));
@@ -331,3 +341,5 @@ mod lossy;
 mod promise;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;

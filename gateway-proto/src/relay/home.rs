@@ -14,8 +14,12 @@
 //!
 //! A relay whose link has not been attached for [`links::DOWN_AFTER`], or that is about to stop, is *down*: chosen only where nothing else is left, and
 //! replaced without calm. While every link is down, every relay of the map is tried, as far as the caller's cap goes.
+//!
+//! Two gateways that are left with one relay each, and not the same, have none in common any more. So while only one stands, others
+//! of the map [come to it](HomeChooser::join_others).
 
 mod attached;
+mod joined;
 mod latencies;
 mod links;
 
@@ -96,6 +100,9 @@ pub struct HomeChooser {
     chosen: Vec<RelayId>,
     exchanged_at: Option<Instant>,
     links: Links,
+    /// Attached to, or to be, because only one of the others stood.
+    joined: Vec<RelayId>,
+    joined_until: Option<Instant>,
 }
 
 impl HomeChooser {
@@ -109,6 +116,7 @@ impl HomeChooser {
         }
         self.latencies.keep(&self.map);
         self.links.keep(&self.map);
+        self.joined.retain(|relay| self.map.contains(relay));
     }
 
     /// Every link that runs, and whether it is attached to a relay that is not about to stop. To be told at each change, and
@@ -117,9 +125,10 @@ impl HomeChooser {
         self.links.running(running.filter(|(relay, _)| self.map.contains(relay)), now);
     }
 
-    /// When a link that is not attached will count as down: [`Self::wanted`] may answer otherwise then.
+    /// When a link that is not attached will count as down, or others come to the one that stands: [`Self::wanted`] may answer otherwise
+    /// then.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        self.links.next_fall(now)
+        self.links.next_change(now)
     }
 
     /// A round trip to a relay was measured.
@@ -139,8 +148,8 @@ impl HomeChooser {
         self.reason
     }
 
-    /// The relays to attach to, in the order in which they are to be used: `count` by latency, the home first, and the heir of the home. While no
-    /// link stands all of the map, `most` at most.
+    /// The relays to attach to, in the order in which they are to be used: `count` by latency, the home first, and the heir of the home. While only
+    /// one link stands some more, while none does all of the map, `most` at most.
     pub fn wanted(&mut self, count: usize, most: usize, now: Instant) -> Vec<RelayId> {
         let chosen = self.attach(count, now);
         let first = self.home.filter(|home| self.map.contains(home)).or(chosen.first().copied());
@@ -150,6 +159,8 @@ impl HomeChooser {
         if self.links.are_all_lost(now) {
             let others: Vec<_> = self.map.iter().filter(|relay| !wanted.contains(relay)).copied().collect();
             wanted.extend(others);
+        } else {
+            self.join_others(&mut wanted, now);
         }
         wanted.truncate(most.max(1));
         wanted

@@ -10,15 +10,20 @@
 //! MAC, is dropped before anything is written down.
 //!
 //! [`UdpCarrier`] decides at the gateway whether UDP is used; [`UdpReach`] decides at the relay where a gateway can be sent datagrams.
-//! Both may say no at any time: the WebSocket stays open, and carries what UDP does not.
+//! Both may say no at any time: the WebSocket stays open, and carries what UDP does not. What a tunnel says while nobody uses it is no data
+//! to either ([`Murmurs`]).
 
 mod carrier;
 mod datagram;
+#[cfg(test)]
+mod idle;
+mod murmur;
 mod reach;
 mod slots;
 
 pub use carrier::{CarrierReason, Ping, UdpCarrier};
 pub use datagram::{Answer, Kind, Opened, UdpError, UdpSecret, UdpSession, session_of};
+pub use murmur::Murmurs;
 pub use reach::{UdpReach, Via, Way};
 pub use slots::Slots;
 
@@ -30,6 +35,8 @@ pub const MAX_DATAGRAM: usize = 1452;
 pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - OVERHEAD;
 /// The sealed datagram that every path must carry: QUIC needs it.
 pub const MIN_PAYLOAD: usize = 1200;
+/// What a tunnel says while nobody uses it is no longer (sealed: 44 to 79 bytes), and a stream does not begin with less (88 and more).
+pub const SHORT_PAYLOAD: usize = 80;
 /// Peers one session can have slots for; the others are reached over the WebSocket.
 pub const MAX_SLOTS: usize = 1024;
 

@@ -11,7 +11,7 @@ use gateway_proto::{
     path::{
         Candidate, CandidateKind, GuessOutcome, LocalSocket, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY,
         MAX_PROBES_PER_MINUTE, NatMapping, NatView, PathAgent, PathConfig, PathEvent, PathReason, PathTransmit,
-        Selected, probe_session_id,
+        Selected, Weighed, probe_session_id,
     },
     signal::SeededRandom,
 };
@@ -147,6 +147,13 @@ impl World {
         }
     }
 
+    /// Streams end on both sides, and no data is sent any more.
+    pub(crate) fn rest(&mut self) {
+        let now = self.instant();
+        self.sites.iter_mut().for_each(|site| site.agent.set_active(false, now));
+        self.next_data_at = Duration::MAX;
+    }
+
     pub(crate) fn set_relay(&mut self, site: usize, up: bool) {
         let rtt = up.then_some(self.link.relay_latency);
         self.sites[site].relay_up = up;
@@ -260,7 +267,8 @@ impl World {
                 let seen = REFLECTORS.map(|reflector| nat.outbound(s.host, reflector.into(), at));
                 let reflexive = BTreeSet::from(seen);
                 candidates.extend(reflexive.iter().map(|seen| Candidate::new(CandidateKind::ServerReflexive, *seen)));
-                NatView::from_reflections(seen)
+                let relays = REFLECTORS.map(|([.., last], _)| if last == 1 { "one.example" } else { "two.example" });
+                Weighed::of(relays.into_iter().zip(seen)).view
             }
             None => NatView::of_mapping(NatMapping::EndpointIndependent),
         };

@@ -130,8 +130,8 @@ impl Session {
         now: Instant,
     ) -> Option<Way> {
         let mut state = self.lock();
-        let way = state.reach.way(payload_of(train, segment), now)?;
         let slot = state.slots.number(source)?;
+        let way = state.reach.way(payload_of(train, segment), now)?;
         train.chunks_mut(segment.max(1)).all(|datagram| state.wire.seal(slot, datagram)).then_some(way)
     }
 
@@ -146,8 +146,8 @@ impl Session {
     ) -> Option<Way> {
         let longest = if segment_size == 0 { payload.len() } else { segment_size.min(payload.len()) };
         let mut state = self.lock();
-        let way = state.reach.way(longest, now)?;
         let slot = state.slots.number(source)?;
+        let way = state.reach.way(longest, now)?;
         train.reserve(payload.len() + payload.len().div_ceil(longest.max(1)) * OVERHEAD);
         state.wire.seal_train(slot, payload, segment_size, train).then_some(way)
     }

@@ -206,9 +206,14 @@ impl<'a> Exchange<'a> {
     async fn pass_on(&mut self, call: &mut Call<'_>, signed_in: bool, record: &mut Record) -> Result<(), Stop> {
         let by_password = call.head.fields.iter().any(|field| field.name == "authorization");
         let with_body = matches!(call.pass.body, BodyRule::SignedIn(_) | BodyRule::Filter) && call.head.has_body();
+        let is_unproved = call.pass.api.is_some() && !signed_in;
         // A password is asked for once, so that it counts as one attempt; a body must wait for the answer.
-        if (with_body || by_password) && call.pass.api.is_some() && !signed_in {
+        if is_unproved && (with_body || by_password) {
             let account = self.ask_session(call).await?;
+            record.account(account);
+        } else if is_unproved && call.pass.body != BodyRule::Login && !record.has_account() {
+            // A session of before this gateway's start, or one that was forgotten: the log says whose it is all the same.
+            let account = self.ask_account(call).await?;
             record.account(account);
         }
         if call.head.expects_continue && call.head.has_body() {

@@ -57,6 +57,8 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) connection: ConnectionId,
+    /// Of the stream, as its own records have it.
+    pub(super) trace: String,
     pub(super) peer: ServerName,
     pub(super) user: ActingUser,
 }
@@ -116,7 +118,7 @@ impl OwnerEnd {
         (send, recv): (SendHalf, RecvStream),
         (traffic, record): (Arc<Traffic>, Box<StreamRecord>),
     ) {
-        let caller = Caller { connection: permit.entry.id, peer, user };
+        let caller = Caller { connection: permit.entry.id, trace: record.trace(), peer, user };
         let record: Arc<StreamRecord> = Arc::from(record);
         let reader = ClientReader::new(recv, traffic.clone(), record.clone());
         let writer = ClientWriter::new(send, traffic.clone(), record.clone());
@@ -210,6 +212,7 @@ impl Record {
         let place = log.place().await?;
         let call = AdminCall {
             connection: caller.connection,
+            trace: caller.trace.clone(),
             organization: caller.peer.organization_name.clone(),
             server: caller.peer.name.clone(),
             user: caller.user.name.clone(),
@@ -238,6 +241,10 @@ impl Record {
 
     pub(super) fn account(&mut self, account: Option<String>) {
         self.call.account = account;
+    }
+
+    pub(super) fn has_account(&self) -> bool {
+        self.call.account.is_some()
     }
 
     pub(super) fn refused(&mut self, refusal: &Refusal) {

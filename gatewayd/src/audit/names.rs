@@ -175,6 +175,7 @@ fn opens(role: StreamRole) -> bool {
     }
 }
 
-fn trace(key: StreamKey) -> String {
+/// A stream's trace, as records have it.
+pub(super) fn trace(key: StreamKey) -> String {
     format!("{:016x}", key.trace)
 }

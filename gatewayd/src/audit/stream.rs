@@ -11,7 +11,7 @@ use gateway_proto::{
     stream::RefusalCode,
 };
 
-use super::AuditLog;
+use super::{AuditLog, names};
 
 /// No message was looked for.
 const UNOBSERVED: u64 = u64::MAX;
@@ -47,6 +47,11 @@ impl StreamRecord {
             bytes_received: AtomicU64::new(0),
             messages: AtomicU64::new(UNOBSERVED),
         }
+    }
+
+    /// The stream's trace, as its own records have it.
+    pub fn trace(&self) -> String {
+        names::trace(self.key)
     }
 
     /// Messages are counted, from before it is accepted: the first of them go with its header.

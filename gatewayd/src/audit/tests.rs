@@ -20,6 +20,7 @@ use super::{AuditLog, AuditWriter, Names, files::parts};
 fn call() -> AdminCall {
     AdminCall {
         connection: ConnectionId::new(1, [1; 10]),
+        trace: "00000000000000ab".into(),
         organization: "North\n\u{1b}[2J".into(),
         server: "north".into(),
         user: "maria".into(),

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use gateway_net::{
-    http::HttpSetupError,
+    https::{HttpsError, HttpsRequest, StatusCode, exchange},
     proxy::Proxy,
     tls::{PinError, PinMismatch},
 };
@@ -21,7 +20,6 @@ use gateway_proto::{
     policy::MAX_POLICY_LEN,
     succession::follow,
 };
-use reqwest::StatusCode;
 use tokio::task::JoinError;
 use url::Url;
 
@@ -76,7 +74,7 @@ pub enum EnrollError {
         /// The address.
         control: String,
         /// What went wrong.
-        source: reqwest::Error,
+        source: Box<HttpsError>,
     },
     /// It cannot be reached through the proxy.
     #[error(
@@ -89,11 +87,8 @@ pub enum EnrollError {
         /// Host and port of the proxy.
         proxy: String,
         /// What went wrong.
-        source: reqwest::Error,
+        source: Box<HttpsError>,
     },
-    /// The HTTP client could not be built.
-    #[error("cannot enrol")]
-    Setup(#[from] HttpSetupError),
     /// Not the answer of a control plane.
     #[error("the answer of '{control}' is not that of a control plane: {detail}")]
     Answer {
@@ -176,38 +171,38 @@ async fn request(
     let mut url = base_url(control).ok_or_else(|| EnrollError::Address(control.clone()))?;
     url.set_path(ENROLL_PATH);
     let proxy = proxy.filter(|proxy| proxy.covers_url(&url));
-    let client = gateway_net::http::client(store::trust(code.pin.as_deref())?, proxy)?;
+    let trust = store::trust(code.pin.as_deref())?;
     let noise = NoiseBinding::new(authority.gateway_key(), authority.noise_key());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let body = EnrollRequest::new(code.secret.clone(), authority.gateway_key(), noise, version);
 
-    let failed = |source: reqwest::Error| match PinMismatch::find_in(&source) {
-        Some(mismatch) => EnrollError::Intercepted { control: control.clone(), source: *mismatch },
-        None => match proxy {
-            Some(proxy) => {
-                let (control, proxy) = (control.clone(), proxy.to_string());
-                EnrollError::Proxy { control, proxy, source: source.without_url() }
-            }
-            None => EnrollError::Network { control: control.clone(), source: source.without_url() },
-        },
+    let json = serde_json::to_vec(&body).expect("invariant: the request has no map, and nothing that is not text");
+    let request = HttpsRequest {
+        url,
+        trust,
+        proxy: proxy.cloned(),
+        json: Some(json),
+        max_body: MAX_ANSWER,
+        limit: ENROLL_TIMEOUT,
     };
-    let response = client.post(url).timeout(ENROLL_TIMEOUT).json(&body).send().await.map_err(failed)?;
-    let status = response.status();
-    let mut content = Vec::new();
-    let mut chunks = response.bytes_stream();
-    while let Some(chunk) = chunks.next().await {
-        content.extend_from_slice(&chunk.map_err(failed)?);
-        if content.len() > MAX_ANSWER {
-            return Err(EnrollError::Answer { control: control.clone(), detail: "it has no end".to_owned() });
-        }
+    let answer = exchange(request).await.map_err(|source| failure(control.clone(), proxy, source))?;
+    if !answer.status.is_success() {
+        return Err(refusal(answer.status, &answer.body));
     }
-    if !status.is_success() {
-        return Err(refusal(status, &content));
-    }
-    serde_json::from_slice(&content).map_err(|error| EnrollError::Answer {
+    serde_json::from_slice(&answer.body).map_err(|error| EnrollError::Answer {
         control: control.clone(),
         detail: format!("line {} column {} is not as agreed", error.line(), error.column()),
     })
+}
+
+/// Why there was no answer.
+fn failure(control: String, proxy: Option<&Proxy>, source: HttpsError) -> EnrollError {
+    match (PinMismatch::find_in(&source), &source, proxy) {
+        (Some(mismatch), _, _) => EnrollError::Intercepted { control, source: *mismatch },
+        (None, HttpsError::TooLong { .. }, _) => EnrollError::Answer { control, detail: "it has no end".to_owned() },
+        (None, _, Some(proxy)) => EnrollError::Proxy { control, proxy: proxy.to_string(), source: Box::new(source) },
+        (None, _, None) => EnrollError::Network { control, source: Box::new(source) },
+    }
 }
 
 fn refusal(status: StatusCode, content: &[u8]) -> EnrollError {

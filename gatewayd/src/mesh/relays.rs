@@ -11,6 +11,7 @@ use gateway_proto::{
     policy::{PeerEntry, RelayEntry},
     relay::HomeChooser,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -37,7 +38,8 @@ pub(super) struct Relays {
 
 #[derive(Debug)]
 struct RunningRelay {
-    entry: RelayEntry,
+    /// As the map has it, for the link.
+    entry: watch::Sender<RelayEntry>,
     handle: LinkHandle,
     stop: CancellationToken,
 }
@@ -51,14 +53,15 @@ impl Mesh {
         self.relays.own = self.relays.chooser.wanted(OWN_RELAYS, MAX_LINKS, now);
         let chosen = self.chosen(relays, peers);
         let is_new = self.run_links(&chosen);
-        let ordered: Vec<_> = chosen.iter().filter_map(|relay| self.relays.running.get(&relay.id)).collect();
-        let shown = |relay: &&RunningRelay| registry::RunningRelay {
-            entry: relay.entry.clone(),
+        let running = |relay: &&RelayEntry| Some((relay.id, self.relays.running.get(&relay.id)?));
+        let ordered: Vec<_> = chosen.iter().filter_map(running).collect();
+        let shown = |(id, relay): &(RelayId, &RunningRelay)| registry::RunningRelay {
+            entry: relay.entry.borrow().clone(),
             link: relay.handle.clone(),
-            latency: self.relays.chooser.latency(relay.entry.id, now),
+            latency: self.relays.chooser.latency(*id, now),
         };
         self.registry.lock().relays = ordered.iter().map(shown).collect();
-        let links: Links = Arc::new(ordered.iter().map(|relay| (relay.entry.id, relay.handle.clone())).collect());
+        let links: Links = Arc::new(ordered.iter().map(|(id, relay)| (*id, relay.handle.clone())).collect());
         // Every path actor looks when it changes, so it changes only when there is something to see.
         self.context.links.send_if_modified(|current| {
             let ids = |links: &Links| links.iter().map(|(id, _)| *id).collect::<Vec<_>>();
@@ -86,25 +89,29 @@ impl Mesh {
 
     /// Starts and stops links. Whether one was started.
     fn run_links(&mut self, chosen: &[&RelayEntry]) -> bool {
-        self.relays.running.retain(|_, running| {
-            let same = |relay: &&&RelayEntry| {
-                RelayEntry { region: running.entry.region.clone(), ..(**relay).clone() } == running.entry
+        self.relays.running.retain(|id, running| {
+            match chosen.iter().find(|relay| relay.id == *id) {
+                // Whatever else the map says of it now, it is the same relay: the link goes on, and sees to it.
+                Some(relay) => running.entry.send_if_modified(|entry| {
+                    let changed = *entry != **relay;
+                    entry.clone_from(relay);
+                    changed
+                }),
+                None => {
+                    running.stop.cancel();
+                    false
+                }
             };
-            match chosen.iter().find(same) {
-                // Where it stands is no reason to attach anew.
-                Some(relay) => running.entry.region.clone_from(&relay.region),
-                None => running.stop.cancel(),
-            }
             !running.stop.is_cancelled()
         });
         let mut is_new = false;
         for relay in chosen {
             if !self.relays.running.contains_key(&relay.id) {
-                let (entry, stop) = ((*relay).clone(), self.stop.child_token());
+                let (entry, stop) = (watch::Sender::new((*relay).clone()), self.stop.child_token());
                 let context = self.context.link.clone();
                 // A relay that floods takes the places of no other.
                 let context = LinkContext { inbound: context.inbound.of_another_link(), ..context };
-                let (handle, future) = link(entry.clone(), context, stop.clone());
+                let (handle, future) = link(entry.subscribe(), context, stop.clone());
                 self.tasks.spawn(future);
                 self.relays.running.insert(relay.id, RunningRelay { entry, handle, stop });
                 is_new = true;

@@ -1,6 +1,8 @@
 //! What the observers saw, per end of a connection. The labels are the connection's id and our role in it: as many as the
 //! policy lists, capped; message types, titles and whatever else comes from a peer are no labels.
 
+use std::time::{Duration, Instant};
+
 use gateway_proto::{
     id::ConnectionId,
     observe::{BOUNDS, Book, Latency},
@@ -33,6 +35,8 @@ pub struct ExchangeMetrics {
 pub struct Numbers {
     counters: Vec<(Name, u64)>,
     outstanding: Option<u64>,
+    /// How long the first message waits for its acknowledgement, seconds.
+    wait: Option<f64>,
     latency: Option<(Vec<u64>, f64)>,
 }
 
@@ -50,7 +54,7 @@ const HELP: [(&str, &str, &str); 6] = [
 
 impl Numbers {
     /// Of a book; none where nothing is observed.
-    pub fn of(book: &Book) -> Option<Self> {
+    pub fn of(book: &Book, now: Instant) -> Option<Self> {
         match book {
             Book::Mllp(ledger) => {
                 let counts = ledger.counts();
@@ -75,6 +79,7 @@ impl Numbers {
                         (("message_faults", "cut"), counts.cut),
                     ],
                     outstanding: Some(counts.outstanding),
+                    wait: Some(ledger.longest_wait(now).unwrap_or_default().as_secs_f64()),
                     latency: Some(histogram(ledger.latency())),
                 })
             }
@@ -95,6 +100,7 @@ impl Numbers {
                         (("message_faults", "unreadable"), counts.unreadable),
                     ],
                     outstanding: None,
+                    wait: None,
                     latency: Some(histogram(&ledger.latency)),
                 })
             }
@@ -112,6 +118,7 @@ impl Numbers {
                         (("message_faults", "unreadable"), counts.unreadable),
                     ],
                     outstanding: None,
+                    wait: None,
                     latency: None,
                 })
             }
@@ -172,14 +179,24 @@ impl Collector for Exchanges {
                 gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
             }
         }
-        let help = "From a message or request to its answer";
         let unit = prometheus_client::registry::Unit::Seconds;
+        let help = "For how long the first message without an acknowledgement waits now";
+        let gauge = ConstGauge::new(0_f64).metric_type();
+        let mut family = encoder.encode_descriptor("message_wait", help, Some(&unit), gauge)?;
+        for end in &self.0 {
+            let (connection, role) = labels(end);
+            if let Some(wait) = end.numbers.wait {
+                let gauge = ConstGauge::new(wait);
+                gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
+            }
+        }
+        let help = "From a message or request to its answer";
         let kind = prometheus_client::metrics::MetricType::Histogram;
         let mut family = encoder.encode_descriptor("answer", help, Some(&unit), kind)?;
         for end in &self.0 {
             let (connection, role) = labels(end);
             let Some((counts, sum)) = &end.numbers.latency else { continue };
-            let bounds = BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
+            let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
             let labels = [("connection", connection.as_str()), ("role", role)];
             let mut metric = family.encode_family(&labels)?;
@@ -199,8 +216,6 @@ fn labels(end: &ExchangeMetrics) -> (String, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use gateway_proto::{
         mllp::{Conversation, HashKey},
         observe::Protocol,
@@ -219,7 +234,8 @@ mod tests {
         let later = now + Duration::from_millis(7);
         talk.observe_acknowledgement_bytes(b"\x0b\x06\x1c\r", ledger, now);
         talk.observe_acknowledgement_bytes(b"\x0bMSH|^~\\&|A\rMSA|AE|ID\r\x1c\r", ledger, later);
-        let numbers = Numbers::of(&book).into_iter();
+        talk.observe_message_bytes(b"\x0bMSH|^~\\&|A|B|C|D|1||SEC^RET|ID2\r\x1c\r", ledger, later);
+        let numbers = Numbers::of(&book, later + Duration::from_secs(6)).into_iter();
         let connection = ConnectionId::new(1, [0; 10]);
         let ends = numbers.map(|numbers| ExchangeMetrics { connection, role: Role::Sender, numbers }).collect();
         let mut registry = Registry::with_prefix("gatewayd");
@@ -227,10 +243,11 @@ mod tests {
         let mut page = String::new();
         assert_eq!(encode(&mut page, &registry), Ok(()));
         for line in [
-            format!("gatewayd_messages_total{{connection=\"{connection}\",role=\"sender\"}} 1"),
+            format!("gatewayd_messages_total{{connection=\"{connection}\",role=\"sender\"}} 2"),
             format!("gatewayd_answers_total{{connection=\"{connection}\",role=\"sender\",code=\"error\"}} 1"),
             format!("gatewayd_commits_total{{connection=\"{connection}\",role=\"sender\",code=\"accepted\"}} 1"),
-            format!("gatewayd_messages_outstanding{{connection=\"{connection}\",role=\"sender\"}} 0"),
+            format!("gatewayd_messages_outstanding{{connection=\"{connection}\",role=\"sender\"}} 1"),
+            format!("gatewayd_message_wait_seconds{{connection=\"{connection}\",role=\"sender\"}} 6.0"),
             format!("gatewayd_answer_seconds_bucket{{le=\"0.005\",connection=\"{connection}\",role=\"sender\"}} 0"),
             format!("gatewayd_answer_seconds_bucket{{le=\"0.01\",connection=\"{connection}\",role=\"sender\"}} 1"),
             format!("gatewayd_answer_seconds_bucket{{le=\"+Inf\",connection=\"{connection}\",role=\"sender\"}} 1"),

@@ -8,8 +8,8 @@ use std::{
 
 use gateway_net::entropy::random;
 use gateway_proto::{
-    netcheck::{Reflection, TUNNEL_DATAGRAM},
-    path::normalize,
+    netcheck::{Reflection, TUNNEL_DATAGRAM, split_host},
+    path::{Weighed, normalize},
     stun,
 };
 use tokio::{net::UdpSocket, time::Instant};
@@ -45,15 +45,22 @@ pub(super) async fn reflect(servers: &[String]) -> Udp {
         Some(server) => Some(answers(&socket, server, TUNNEL_DATAGRAM).await),
         None => None,
     };
-    let outer = reflections.iter().find_map(|entry| {
-        let outer = entry.seen.filter(SocketAddr::is_ipv4)?;
-        (entry.source != Some(outer.ip())).then_some(outer)
-    });
-    let hairpin = match outer {
+    let hairpin = match outer(&reflections) {
         Some(outer) => hears_itself(&socket, outer).await,
         None => None,
     };
     Udp { reflections, port, hairpin, large }
+}
+
+/// Our IPv4 address as most relays see it, where it is not our own.
+fn outer(reflections: &[Reflection]) -> Option<SocketAddr> {
+    let seen = reflections.iter().filter_map(|entry| Some((host(entry), entry.seen?)));
+    let outer = Weighed::of(seen).addresses.into_iter().find(SocketAddr::is_ipv4)?;
+    reflections.iter().all(|entry| entry.source != Some(outer.ip())).then_some(outer)
+}
+
+fn host(entry: &Reflection) -> &str {
+    split_host(&entry.server).map_or(entry.server.as_str(), |(host, _)| host)
 }
 
 /// One address of each family for each server. What has no route is kept where nothing has one: that a name does not resolve

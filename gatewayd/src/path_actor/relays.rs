@@ -84,10 +84,11 @@ impl PathActor {
 
     /// What the tunnel counts of what it sent, if everything goes over a relay: one that loses much is left.
     pub(super) fn weigh_relay(&mut self, carried: Carried, now: Instant) {
+        let kept_back = self.arrivals.take_kept_back();
         if self.agent.selected() != Selected::Relayed {
             return;
         }
-        match self.arrivals.with(|choice| choice.carried(carried, now)) {
+        match self.arrivals.with(|choice| choice.carried(carried, kept_back, now)) {
             LossVerdict::Bearable => {}
             LossVerdict::BlamesUdp => {
                 if let Some((_, link)) = &self.relays.link {

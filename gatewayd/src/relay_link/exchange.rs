@@ -105,7 +105,7 @@ impl Receiver<'_> {
                 Ok(RelayFrame::RecvDatagrams { source, segment_size, payload }) => {
                     let at = bytes.len() - payload.len();
                     let now = Instant::now();
-                    self.leg.active(now);
+                    self.leg.came(&source, payload.len(), now);
                     let payload = bytes.slice(at..);
                     self.context.injector.relayed(self.relay.id, &source, segment_size, payload, now);
                 }

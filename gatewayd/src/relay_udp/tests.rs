@@ -95,6 +95,26 @@ fn while_an_answer_is_overdue_both_carriers_are_used() {
 }
 
 #[test]
+fn what_a_tunnel_says_while_nobody_uses_it_is_not_watched_and_a_stream_that_begins_is() {
+    let now = Instant::now();
+    let (leg, mut relay) = up(now);
+    sent(&leg, 9, &[0x40; 100], None, now);
+    leg.slot_bound(0);
+    let at = now + Duration::from_secs(10);
+    // A question, its answer, an acknowledgement; the peer's question comes over the WebSocket.
+    assert!(sent(&leg, 9, &[0x40; 45], None, at).is_some());
+    let mut answer = Vec::new();
+    relay.seal_train(0, &[0x40; 55], 0, &mut answer);
+    let length = answer.len();
+    assert_eq!(leg.receive(&mut answer, length, at).kept, 55);
+    assert!(sent(&leg, 9, &[0x40; 30], None, at).is_some());
+    leg.came(&peer(9), 45, at);
+    assert!(leg.work(at).pings.is_empty());
+    leg.came(&peer(9), 88, at);
+    assert_eq!(leg.work(at).pings.len(), 1);
+}
+
+#[test]
 fn without_a_session_everything_goes_over_the_websocket() {
     let now = Instant::now();
     let (leg, _) = up(now);

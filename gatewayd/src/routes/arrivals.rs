@@ -2,10 +2,14 @@
 //!
 //! The socket and the links note every batch here, and the actor is woken when it should look. Nothing is queued: what was noted stays
 //! until the actor has looked, whatever it was doing then, so no hint is lost and nothing a relay sends takes the place of another
-//! hint.
+//! hint. What never left, because our own link to a relay has no room, is counted here too: nobody else may have the blame that it does
+//! not arrive.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,6 +24,8 @@ const MENTIONED_EVERY: Duration = Duration::from_secs(1);
 pub struct Arrivals {
     state: Mutex<State>,
     told: Notify,
+    /// Packets that our own link had no room for.
+    kept_back: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -34,7 +40,17 @@ impl Arrivals {
     /// Nothing came yet. `follows`: of the two sides, this one goes to where it hears the other ([`RelayChoice::new`]).
     pub(super) fn new(follows: bool) -> Self {
         let state = State { choice: RelayChoice::new(follows), another_way: false, mentioned_at: None };
-        Self { state: Mutex::new(state), told: Notify::new() }
+        Self { state: Mutex::new(state), told: Notify::new(), kept_back: AtomicU64::new(0) }
+    }
+
+    /// Our own link to the relay in use had no room for so many packets to the peer.
+    pub(crate) fn keep_back(&self, packets: u64) {
+        self.kept_back.fetch_add(packets, Relaxed);
+    }
+
+    /// How many there were since this was asked last.
+    pub(crate) fn take_kept_back(&self) -> u64 {
+        self.kept_back.swap(0, Relaxed)
     }
 
     /// A packet came over `relay` that seems to be the peer's. `another_way`: ours go to it directly and no other way.
@@ -119,6 +135,14 @@ mod tests {
             woken += u32::from(is_told(&arrivals).await);
         }
         assert!((9..=10).contains(&woken), "{woken}");
+    }
+
+    #[test]
+    fn what_never_left_is_counted_once() {
+        let arrivals = Arrivals::new(true);
+        arrivals.keep_back(10);
+        arrivals.keep_back(1);
+        assert_eq!([arrivals.take_kept_back(), arrivals.take_kept_back()], [11, 0]);
     }
 
     #[tokio::test]

@@ -12,7 +12,10 @@ use gateway_proto::path::normalize;
 use quinn_udp::Transmit;
 
 use super::{Injected, TunnelSocket};
-use crate::{relay_udp::OverUdp, routes::Route};
+use crate::{
+    relay_udp::OverUdp,
+    routes::{Arrivals, Route},
+};
 
 impl TunnelSocket {
     /// Sends a probe or a STUN request to a real address. Probes are never worth waiting for: a full kernel buffer or
@@ -79,7 +82,7 @@ impl TunnelSocket {
     }
 
     /// Sends a batch of QUIC on a route.
-    fn send_on(&self, route: &Route, transmit: &Transmit<'_>) -> io::Result<()> {
+    fn send_on(&self, route: &Route, arrivals: &Arrivals, transmit: &Transmit<'_>) -> io::Result<()> {
         if route.local {
             let batch = Injected {
                 source: transmit.destination,
@@ -118,6 +121,7 @@ impl TunnelSocket {
                 let over_udp = relay.over_udp(transmit.contents, transmit.segment_size, |to, train, segment| {
                     self.send_train(to, train, segment)
                 });
+                let may_arrive = matches!(over_udp, OverUdp::Doubtful) || route.direct.is_some();
                 match over_udp {
                     OverUdp::Sent(sent) => {
                         self.counters.relayed_udp_batches.fetch_add(1, Relaxed);
@@ -132,6 +136,9 @@ impl TunnelSocket {
                 let sent = relay.send(transmit.contents, transmit.segment_size);
                 let counter = if sent { &self.counters.relayed_batches } else { &self.counters.relay_dropped };
                 counter.fetch_add(1, Relaxed);
+                if !sent && !may_arrive {
+                    arrivals.keep_back(packets(transmit));
+                }
             }
             None if route.direct.is_none() => {
                 self.counters.unroutable.fetch_add(1, Relaxed);
@@ -143,7 +150,8 @@ impl TunnelSocket {
 
     /// Sends a batch to a peer's made-up address.
     pub(super) fn send_routed(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.routes.with(&transmit.destination, |route| self.send_on(route, transmit));
+        let send = |route: &Route, arrivals: &Arrivals| self.send_on(route, arrivals, transmit);
+        let sent = self.routes.with(&transmit.destination, send);
         sent.unwrap_or_else(|| {
             self.counters.unroutable.fetch_add(1, Relaxed);
             Ok(())
@@ -165,6 +173,12 @@ impl TunnelSocket {
 /// One datagram.
 fn single(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
     Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None }
+}
+
+/// How many packets of QUIC a batch has.
+fn packets(transmit: &Transmit<'_>) -> u64 {
+    let each = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+    u64::try_from(transmit.contents.len().div_ceil(each)).unwrap_or(u64::MAX)
 }
 
 fn borrowed<'a>(transmit: &Transmit<'a>) -> Transmit<'a> {

@@ -87,7 +87,8 @@ impl SpliceContext {
     pub(super) fn end(&self, result: Result<(), SpliceError>, engine_finished: bool) -> End {
         match result {
             Err(SpliceError::Refused(_) | SpliceError::ListenerFull(_)) => End::Refused,
-            Ok(()) => End::ByTheSender,
+            // As the far gateway takes it, which saw both sides close in order.
+            Ok(()) | Err(SpliceError::EngineGaveUp(_)) => End::ByTheSender,
             Err(SpliceError::Engine | SpliceError::HalfOpen) if self.observer.role() == Role::Sender => {
                 End::ByTheSender
             }
@@ -104,7 +105,6 @@ impl SpliceContext {
                 | SpliceError::Peer(_)
                 | SpliceError::TunnelLost
                 | SpliceError::Unacknowledged
-                | SpliceError::EngineGaveUp(_)
                 | SpliceError::PartnerClosed
                 | SpliceError::NoAnswer
                 | SpliceError::NotAllowed,

@@ -1,6 +1,9 @@
 //! What is known of each connection, for people and for the control plane's reports.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use gateway_proto::{
     api::{
@@ -64,7 +67,7 @@ impl Connections {
         let numbers = |entry: &Arc<ConnectionEntry>| {
             let role = role(entry);
             let book = self.traffic.of(entry.id, role).book(self.unobserved.protocol(entry));
-            let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner))?;
+            let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())?;
             Some(ExchangeMetrics { connection: entry.id, role, numbers })
         };
         entries.filter_map(numbers).collect()

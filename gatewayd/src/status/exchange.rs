@@ -70,6 +70,17 @@ fn warning(warning: Warning) -> String {
              partner's ACK takes longer than the engine's response timeout",
             after.as_secs_f32()
         ),
+        Warning::Waiting { lasts, patience } => format!(
+            "waiting for an acknowledgement for {} s: an engine that waits {} s for it sends the message again",
+            lasts.as_secs(),
+            patience.as_secs_f32()
+        ),
+        Warning::Late { took, patience } => format!(
+            "late: an acknowledgement came {:.1} s after its message; an engine that waits {} s for it sends the \
+             message again",
+            took.as_secs_f32(),
+            patience.as_secs_f32()
+        ),
         Warning::Mismatched => "an acknowledgement named another message than the one that waited for it".to_owned(),
         Warning::Framing(fault) => format!(
             "framing: {}",
@@ -183,6 +194,23 @@ mod tests {
         book.asked(&mut exchange, message, Instant::now());
         book.answered(&mut exchange, answer, Instant::now());
         book.end(exchange, End::Otherwise);
+    }
+
+    #[test]
+    fn a_message_that_waits_is_told_with_its_time_and_its_late_acknowledgement_when_it_comes() {
+        let traffic = Traffic::default();
+        let book = traffic.book(Protocol::Mllp);
+        let sent = Instant::now() - Duration::from_millis(8_140);
+        let mut exchange = book.lock().unwrap().begin(true);
+        book.lock().unwrap().asked(&mut exchange, MESSAGE, sent);
+        let told = warnings(&traffic, Protocol::Mllp);
+        assert!(told.len() == 1 && told[0].starts_with("waiting for an acknowledgement for "), "{told:?}");
+        assert!(told[0].contains("an engine that waits 5 s"), "{told:?}");
+        book.lock().unwrap().answered(&mut exchange, ACCEPTED, sent + Duration::from_millis(8_140));
+        let told = warnings(&traffic, Protocol::Mllp);
+        assert!(told.len() == 1 && told[0].starts_with("late: an acknowledgement came 8.1 s after"), "{told:?}");
+        let Some(ExchangeStatus::Mllp(seen)) = status(&traffic, Protocol::Mllp) else { panic!("an MLLP book") };
+        assert_eq!((seen.late_answers, seen.accepted, seen.outstanding), (1, 1, 0));
     }
 
     #[test]

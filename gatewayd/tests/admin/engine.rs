@@ -75,6 +75,13 @@ impl Engine {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// The cookie of a session that was begun at this API without the gateway.
+    pub(crate) fn session(&self, api: &str) -> String {
+        let cookie = "JSESSIONID=earlier".to_owned();
+        self.shared.sessions.lock().unwrap().insert((api.to_owned(), cookie.clone()));
+        cookie
+    }
+
     /// From now on it answers so when it is asked whose session a call is of.
     pub(crate) fn ails(&self, status: Option<&'static str>) {
         *self.shared.ailment.lock().unwrap() = status;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod accounts;
 mod attacks;
 mod client;
 mod ends;

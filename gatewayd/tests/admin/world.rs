@@ -170,22 +170,29 @@ impl World {
 
     /// The admin calls of the audit log, once it has this many.
     pub(crate) async fn calls(&self, count: usize) -> Vec<AdminCall> {
+        let call = |event: Event| if let Event::AdminCall(call) = event { Some(call) } else { None };
+        self.recorded("admin.call", count, call).await
+    }
+
+    /// The traces of the streams that have ended, once there are this many.
+    pub(crate) async fn ended_streams(&self, count: usize) -> Vec<String> {
+        let trace = |event: Event| if let Event::StreamEnded(end) = event { Some(end.trace) } else { None };
+        self.recorded("stream.end", count, trace).await
+    }
+
+    async fn recorded<T>(&self, act: &str, count: usize, wanted: impl Fn(Event) -> Option<T>) -> Vec<T> {
         timeout(LIMIT, async {
             loop {
-                let newest = self.log.newest(1000, "admin").unwrap();
+                let newest = self.log.newest(1000, act).unwrap();
                 assert!(newest.whole);
                 if newest.lines.len() >= count {
-                    let calls = newest.lines.into_iter().filter_map(|line| {
-                        let Event::AdminCall(call) = line.record.event else { return None };
-                        Some(call)
-                    });
-                    return calls.collect();
+                    return newest.lines.into_iter().filter_map(|line| wanted(line.record.event)).collect();
                 }
                 sleep(Duration::from_millis(5)).await;
             }
         })
         .await
-        .expect("calls are recorded")
+        .expect("they are recorded")
     }
 }
 

@@ -1,5 +1,7 @@
 //! The link: policies that come over it, how it ends, and how the next one is made.
 
+use std::time::{Duration, Instant};
+
 use gateway_proto::{
     api::{
         gateway::{WatchEvent, WatchRequest},
@@ -204,6 +206,41 @@ async fn the_process_that_holds_the_place_goes_on_and_knows_of_the_other() {
     .await;
     assert!(gateway.authority.view().takes_part());
     assert_eq!(control.links(), 1, "the link stays");
+}
+
+/// Less than a process waits for the control plane's first word, and much more than that takes.
+const SOON: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_start_waits_for_no_control_plane_that_is_out_of_reach() {
+    let (directory, control, gateway) = linked().await;
+    gateway.stop().await;
+    drop(control);
+    let authority = open(directory.path());
+    authority.ask_first();
+    assert!(!authority.view().takes_part());
+    let begun = Instant::now();
+    let mut gateway = Gateway::start(authority);
+    gateway.status(|status| status.problem.is_some()).await;
+    assert!(gateway.authority.view().takes_part());
+    assert!(begun.elapsed() < SOON, "the connection was refused: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_control_planes_first_word_and_no_longer() {
+    let (directory, mut control, gateway) = linked().await;
+    gateway.stop().await;
+    control.beats(None);
+    let authority = open(directory.path());
+    authority.ask_first();
+    let mut views = authority.subscribe();
+    let begun = Instant::now();
+    let gateway = Gateway::start(authority);
+    assert_eq!(control.heard_hello().await, 1);
+    assert!(!gateway.authority.view().takes_part(), "it has said nothing yet, {:?}", begun.elapsed());
+    control.send(WatchEvent::Heartbeat { revision: 1, now_ms: gateway_net::time::unix_ms() });
+    within(views.wait_for(|view| view.takes_part())).await.unwrap();
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -42,6 +42,17 @@ async fn enrolment_and_link_go_through_the_proxy_and_the_status_names_it_without
 }
 
 #[tokio::test]
+async fn a_start_waits_for_no_control_plane_whose_name_does_not_resolve() {
+    let (_directory, control, stand_in, authority) = behind_a_proxy().await;
+    enroll(&control.code.to_string(), &authority, Some(&stand_in.proxy("gateway:sesame@"))).await.unwrap();
+    authority.ask_first();
+    // Without the proxy nobody knows the name.
+    let mut gateway = Gateway::start(authority);
+    gateway.status(|status| status.problem.as_ref().is_some_and(|problem| problem.contains("resolve"))).await;
+    assert!(gateway.authority.view().takes_part());
+}
+
+#[tokio::test]
 async fn a_wrong_password_for_the_proxy_is_told_as_such_by_enrolment_and_link() {
     let (_directory, control, stand_in, authority) = behind_a_proxy().await;
     let wrong = stand_in.proxy("gateway:wrong@");
@@ -79,7 +90,8 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
         stun: vec![],
         region: None,
     };
-    let (handle, running) = link(relay, context, CancellationToken::new());
+    let map = watch::Sender::new(relay);
+    let (handle, running) = link(map.subscribe(), context, CancellationToken::new());
     let mut tasks = JoinSet::new();
     tasks.spawn(running);
     assert_eq!(within(stand_in.asked()).await, "relay.invalid:8443");
@@ -87,4 +99,8 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
     let state = within(state.wait_for(|state| state.problem.is_some())).await.unwrap();
     let expected = format!("the proxy '{proxy}' refused a tunnel to 'relay.invalid:8443' with HTTP status 403");
     assert!(state.problem.as_ref().unwrap().contains(&expected), "{:?}", state.problem);
+    drop(state);
+    // The map has it elsewhere: it is looked for there, by the same link.
+    map.send_modify(|relay| relay.url = "wss://moved.invalid:8443/relay".into());
+    within(async { while stand_in.asked().await != "moved.invalid:8443" {} }).await;
 }

@@ -85,6 +85,29 @@ async fn an_engine_that_waits_no_longer_for_the_acknowledgement_is_told_as_the_o
 }
 
 #[tokio::test]
+async fn a_message_sent_again_after_its_engine_gave_up_is_a_duplicate_at_both_gateways() {
+    const NAMED: &[u8] = b"\x0bMSH|^~\\&|a|b|c|d|20260101||ADT^A01|ID1|P|2.5\r\x1c\r";
+    let mut joined = joined(true).await;
+    joined.sending.write_all(NAMED).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, NAMED.len()).await, NAMED);
+    joined.sending.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.receiving).await, FIN);
+    joined.receiving.shutdown().await.unwrap();
+    assert!(timeout(LIMIT, joined.sender).await.unwrap().unwrap().is_err());
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Ok(()));
+    for (role, traffic) in [(Role::Sender, joined.from_sending), (Role::Listener, joined.from_receiving)] {
+        let again = Observer::new(traffic.clone(), role, HL7V2_MLLP, true);
+        match role {
+            Role::Sender => again.from_engine(NAMED),
+            Role::Listener => again.from_tunnel(NAMED),
+        };
+        let book = traffic.book(Protocol::Mllp);
+        let Book::Mllp(ledger) = &*book.lock().unwrap() else { panic!("MLLP is observed") };
+        assert_eq!((ledger.counts().duplicates, ledger.counts().retries), (1, 0), "{role:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_sent_again_after_the_receiving_engine_closed_is_no_duplicate_at_its_gateway() {
     const NAMED: &[u8] = b"\x0bMSH|^~\\&|a|b|c|d|20260101||ADT^A01|ID1|P|2.5\r\x1c\r";
     let mut joined = joined(true).await;

@@ -85,6 +85,7 @@ struct Joined {
     sending: TcpStream,
     receiving: TcpStream,
     allowed: CancellationToken,
+    from_sending: Arc<Traffic>,
     from_receiving: Arc<Traffic>,
     sender: JoinHandle<Result<(), SpliceError>>,
     listener: JoinHandle<Result<(), SpliceError>>,
@@ -120,17 +121,23 @@ async fn joined(mllp: bool) -> Joined {
     let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
     far_recv.read_exact(&mut [0]).await.unwrap();
     let allowed = CancellationToken::new();
-    let from_receiving = Arc::new(Traffic::default());
-    let sender = start(splice(
-        sending_gateway,
-        SendHalf::new(send),
-        recv,
-        context(Role::Sender, Arc::default(), mllp, &allowed),
-    ));
+    let (from_sending, from_receiving) = (Arc::new(Traffic::default()), Arc::new(Traffic::default()));
+    let sending_context = context(Role::Sender, from_sending.clone(), mllp, &allowed);
+    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, sending_context));
     let receiving_context = context(Role::Listener, from_receiving.clone(), mllp, &allowed);
     let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, receiving_context);
     let listener = start(far);
-    Joined { _sites: sites, _tunnel: tunnel, sending, receiving, allowed, from_receiving, sender, listener }
+    Joined {
+        _sites: sites,
+        _tunnel: tunnel,
+        sending,
+        receiving,
+        allowed,
+        from_sending,
+        from_receiving,
+        sender,
+        listener,
+    }
 }
 
 async fn read(socket: &mut TcpStream, count: usize) -> Vec<u8> {

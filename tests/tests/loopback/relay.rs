@@ -9,8 +9,8 @@ use gateway_proto::{
     signed::RelayToken,
 };
 use gateway_tests::{
-    platform::Platform,
-    scene::{Scene, play},
+    platform::{GatewayOptions, Platform},
+    scene::{PATH_LIMIT, Scene, play, play_as},
     stranger::{Challenged, Knock, Stranger},
     wait,
 };
@@ -119,6 +119,71 @@ async fn a_policy_key_that_is_replaced_at_once_counts_at_a_relay_that_is_never_t
         let metrics = relay_metrics(&scene.platform).await?;
         ensure!(metrics.contains("gateway_relay_policy_keys 1"), "{metrics}");
         scene.platform.restart_control().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_relay_that_moves_or_gets_a_new_key_keeps_its_place_in_the_map_and_what_goes_over_it() -> anyhow::Result<()> {
+    let relayed = GatewayOptions { relayed: true, ..GatewayOptions::default() };
+    play_as(&relayed, async |scene| {
+        let id = scene.platform.relay.ready("relay_id")?.to_owned();
+        let mut sender = scene.keeping_sender();
+        let messages = [scene.message(), scene.message()];
+        scene.deliver(&mut sender, &messages[0]).await?;
+        // Another name of the same place: both gateways come there beside the links that they have.
+        let before = admitted(&scene.platform).await?;
+        let moved = update_relay(scene, &["--host", "localhost"]).await?;
+        ensure!(moved["id"] == id.as_str(), "{moved}");
+        attached_at(scene, "wss://localhost:", before + 2).await?;
+        scene.deliver(&mut sender, &messages[1]).await?;
+
+        scene.platform.relay.terminate(LIMIT).await?;
+        for file in ["tls-key.pem", "tls-certificate.pem"] {
+            std::fs::remove_file(scene.platform.dir().join("relay").join(file))?;
+        }
+        let old_key = moved["tls_pin"].clone();
+        scene.platform.restart_relay().await?;
+        let renewed = update_relay(scene, &[]).await?;
+        ensure!(renewed["id"] == id.as_str() && renewed["tls_pin"] != old_key, "{renewed}");
+        // One that was begun anew, and counts from nothing.
+        attached_at(scene, "wss://localhost:", 2).await?;
+        let (message, mut sender) = (scene.message(), scene.sender());
+        wait::until_true(PATH_LIMIT, "messages go on", async || {
+            Ok(sender.send(&message.bytes).await == gateway_tests::mllp::Verdict::Acknowledged)
+        })
+        .await
+    })
+    .await
+}
+
+/// Changes the relay in the map to what its ready file says now.
+async fn update_relay(scene: &Scene, more: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let (ready, control) =
+        (scene.platform.dir().join("relay/ready.json"), scene.platform.dir().join("control/ready.json"));
+    let token = scene.platform.operator_token_file()?;
+    let update = ["relay", "update", "relay-1", "--from-ready-file", ready.to_str().context("a path")?];
+    let place = ["--operator-token-file", &token, "--control-ready-file", control.to_str().context("a path")?];
+    scene.ctl(&[&update[..], &place[..], more].concat()).await
+}
+
+/// Gateways that the relay admitted since its start.
+async fn admitted(platform: &Platform) -> anyhow::Result<u64> {
+    let metrics = relay_metrics(platform).await?;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("gateway_relay_attached_total "));
+    Ok(count.context("no count of admitted gateways")?.parse()?)
+}
+
+/// Waits until both gateways are attached to the relay at this URL, which has admitted so many by then.
+async fn attached_at(scene: &Scene, url: &str, least: u64) -> anyhow::Result<()> {
+    wait::until_true(LIMIT, "both gateways are attached where the relay is now", async || {
+        for site in [&scene.north, &scene.south] {
+            let relays = site.look().await?.relays;
+            if !relays.iter().any(|relay| relay.attached && relay.problem.is_none() && relay.url.starts_with(url)) {
+                return Ok(false);
+            }
+        }
+        Ok(admitted(&scene.platform).await? >= least)
     })
     .await
 }

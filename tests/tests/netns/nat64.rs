@@ -9,13 +9,18 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use gateway_proto::{api::gateway::PathKind, nat64::Nat64Prefix, netcheck::Report};
+use gateway_proto::{
+    api::gateway::PathKind,
+    nat64::Nat64Prefix,
+    netcheck::{HostCheck, Report},
+};
 use gateway_tests::{
     natlab::{
         NatLab,
         RouterKind::{PortFilter, PreservedPort},
     },
-    scene::{Scene, play_between},
+    platform::{Placement, PlatformOptions},
+    scene::{Scene, play_between, play_between_at},
     wait,
 };
 use tempfile::TempDir;
@@ -138,6 +143,30 @@ async fn a_site_with_ipv6_only_behind_a_nat64_meets_one_with_ipv4_only_directly(
 #[tokio::test]
 async fn where_the_well_known_name_is_unknown_the_stun_servers_show_the_prefix() -> anyhow::Result<()> {
     meets(Dns64::WithoutWellKnownName).await
+}
+
+#[tokio::test]
+async fn a_control_plane_and_relays_that_are_given_as_ipv4_addresses_are_reached_from_a_site_with_ipv6_only()
+-> anyhow::Result<()> {
+    let mut lab = NatLab::start()?;
+    lab.add_site(PreservedPort)?;
+    lab.add_site(PortFilter)?;
+    let _translator = Translator::start(&lab, Dns64::Whole)?;
+    let nameless = |place: Placement| Placement { host: None, ..place };
+    let [relay, second] = lab.relays().map(nameless);
+    let control = nameless(lab.control());
+    let options = PlatformOptions { control, relay, more_relays: vec![second], ..PlatformOptions::default() };
+    play_between_at(&lab, options, async |scene| {
+        scene.on_path(PathKind::Direct).await?;
+        exchange(scene, 20).await?;
+        let outcome = scene.platform.ctl.run(&["netcheck", "--json", "--socket", scene.north.socket()]).await?;
+        let report: Report = serde_json::from_str(&outcome.stdout).with_context(|| format!("{outcome:?}"))?;
+        let is_reached = |host: &HostCheck| host.host.starts_with("198.51.100.") && host.outcome.is_reached();
+        ensure!(report.hosts.len() == 3 && report.hosts.iter().all(is_reached), "{report:?}");
+        ensure!(report.problems.is_empty() && report.latencies.len() == 4, "{report:?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

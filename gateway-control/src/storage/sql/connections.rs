@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
-use super::{Columns, Row, SqlTransaction, big, each, ids, json, limit, query, word};
+use super::{Columns, Row, SqlTransaction, big, each, ids, json, limit, limit_of, query, word};
 use crate::storage::{AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, Slice, StorageResult};
 
 /// A page of an organization's connections. Each end has its own index, so each end gets its own half: an OR of the two
@@ -204,6 +204,23 @@ impl Connections for SqlTransaction {
         .fetch_one(self.db())
         .await?;
         row.number("number")
+    }
+
+    async fn count_ended_connections(&mut self, organization: OrganizationId, limit: u32) -> StorageResult<u64> {
+        // Of each end no more entries of its index are read than are counted; one between two own servers counts once.
+        let row = query(
+            "SELECT COUNT(*) AS number FROM (
+                 SELECT id FROM (
+                     SELECT id FROM connections WHERE sender_organization = $1 AND ended = TRUE LIMIT $2) AS sent
+                 UNION SELECT id FROM (
+                     SELECT id FROM connections WHERE listener_organization = $1 AND ended = TRUE LIMIT $2) AS received
+             ) AS over_now",
+        )
+        .bind(organization.to_string())
+        .bind(limit_of(limit))
+        .fetch_one(self.db())
+        .await?;
+        Ok(row.number("number")?.min(limit.into()))
     }
 }
 

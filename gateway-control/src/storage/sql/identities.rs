@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use gateway_proto::id::{IdentityId, UserId};
 
 use super::{Columns, Row, SqlTransaction, accounts, big, credentials, each, limit_of, query};
-use crate::storage::{Identities, IdentityRow, InvitationRow, StorageResult, UserRow};
+use crate::storage::{Identities, IdentityRow, InvitationRow, Sealed, SessionProviderRow, StorageResult, UserRow};
 
 #[async_trait]
 impl Identities for SqlTransaction {
@@ -73,6 +73,27 @@ impl Identities for SqlTransaction {
             .fetch_all(self.db())
             .await?;
         each(rows, credentials::invitation)
+    }
+
+    async fn session_provider(&mut self, token_hash: &str) -> StorageResult<Option<SessionProviderRow>> {
+        let row = query("SELECT issuer, id_token FROM sessions WHERE token_hash = $1 AND issuer IS NOT NULL")
+            .bind(token_hash)
+            .fetch_optional(self.db())
+            .await?;
+        let read = |row: Row| {
+            Ok(SessionProviderRow { issuer: row.text("issuer")?, id_token: row.maybe_text("id_token")?.map(Sealed) })
+        };
+        row.map(read).transpose()
+    }
+
+    async fn put_session_provider(&mut self, token_hash: &str, row: &SessionProviderRow) -> StorageResult<()> {
+        query("UPDATE sessions SET issuer = $2, id_token = $3 WHERE token_hash = $1")
+            .bind(token_hash)
+            .bind(&row.issuer)
+            .bind(row.id_token.as_ref().map(|sealed| sealed.0.clone()))
+            .execute(self.db())
+            .await?;
+        Ok(())
     }
 }
 

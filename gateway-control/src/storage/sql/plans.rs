@@ -121,6 +121,21 @@ async fn no_query_reads_a_growing_table_from_end_to_end() {
 }
 
 #[tokio::test]
+async fn counting_connections_that_ended_reads_a_bounded_part_of_an_index_at_each_end() {
+    let mut database = empty().await;
+    let source = SOURCES.iter().find(|(file, _)| *file == "connections").unwrap().1;
+    let counts = |query: &String| query.contains("COUNT(*)") && query.contains("ended = TRUE");
+    let counting: Vec<_> = queries(source).into_iter().filter(counts).collect();
+    assert_eq!(counting.len(), 1);
+    assert_eq!(counting[0].matches("LIMIT $2").count(), 2, "{}", counting[0]);
+    let steps = plan(&mut database, &counting[0]).await;
+    for index in ["connections_of_sender", "connections_of_listener"] {
+        let step = format!("SEARCH connections USING COVERING INDEX {index} (");
+        assert!(steps.iter().any(|taken| taken.starts_with(&step)), "{index}: {steps:?}");
+    }
+}
+
+#[tokio::test]
 async fn counting_what_is_open_costs_what_is_open_and_not_what_ever_was() {
     let mut database = empty().await;
     let source = SOURCES.iter().find(|(file, _)| *file == "tiers").unwrap().1;

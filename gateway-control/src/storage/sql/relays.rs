@@ -36,9 +36,12 @@ impl Relays for SqlTransaction {
     }
 
     async fn update_relay(&mut self, row: &RelayRow) -> StorageResult<()> {
-        query("UPDATE relays SET name = $2, region = $3 WHERE id = $1")
+        query("UPDATE relays SET name = $2, url = $3, tls_pin = $4, stun = $5, region = $6 WHERE id = $1")
             .bind(row.id.to_string())
             .bind(&row.name)
+            .bind(&row.url)
+            .bind(&row.tls_pin)
+            .bind(json(&row.stun))
             .bind(&row.region)
             .execute(self.db())
             .await?;

@@ -63,6 +63,8 @@ struct Inner {
     user_info: Value,
     /// Whose token was given last.
     subject: Value,
+    /// Where it says that its sessions end.
+    session_end: Value,
     ahead: i64,
     requests: BTreeMap<String, usize>,
 }
@@ -91,6 +93,7 @@ impl Provider {
             codes: BTreeMap::new(),
             user_info: json!({}),
             subject: json!(null),
+            session_end: json!(null),
             ahead: 0,
             requests: BTreeMap::new(),
         }));
@@ -148,6 +151,11 @@ impl Provider {
 
     pub(crate) fn tells(&self, user_info: Value) {
         self.inner.lock().unwrap().user_info = user_info;
+    }
+
+    /// Where its discovery document says that sessions end; null: it says nothing of it.
+    pub(crate) fn ends_sessions_at(&self, end: Value) {
+        self.inner.lock().unwrap().session_end = end;
     }
 
     /// Its clock is ahead by so much.

@@ -102,6 +102,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
         connections,
         socket: None,
         port_mapping: None,
+        relays_disagree: None,
         engine: None,
         audit: None,
         runs_twice: None,
@@ -284,4 +285,13 @@ fn a_gateway_that_runs_twice_says_so_first_and_the_original_says_it_beside_every
     let first = Status { runs_twice: Some(told(false)), ..status(vec![connection("ADT")]) };
     let text = render(&first, &[], NOW, Style::PLAIN);
     assert!(text.starts_with("CONNECTED") && text.contains("it was refused 60 s ago, and again 3 s ago"), "{text}");
+}
+
+#[test]
+fn a_relay_that_sees_another_outer_address_than_most_is_told_with_where_to_read_on() {
+    let said = "relay-3.lab saw 203.0.113.9:5001, and most relays (relay-1.lab, relay-2.lab) saw 203.0.113.2:7070";
+    let told = Status { relays_disagree: Some(said.into()), ..status(vec![connection("ADT")]) };
+    let text = render(&told, &[], NOW, Style::PLAIN);
+    assert!(text.contains("Outer address") && text.contains(said) && text.contains("gateway-ctl netcheck"), "{text}");
+    assert!(!render(&status(Vec::new()), &[], NOW, Style::PLAIN).contains("Outer address"), "they agree");
 }

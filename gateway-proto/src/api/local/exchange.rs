@@ -52,7 +52,7 @@ pub struct MllpStatus {
     pub duplicates: u64,
     /// Messages that came again after the tunnel or the policy had ended their connection.
     pub retries: u64,
-    /// Answers that passed after their message had come again.
+    /// Acknowledgements that passed later than a sending engine waits for them, or after their message had come again.
     pub late_answers: u64,
     /// Answers that name another message than those that wait.
     pub mismatched_answers: u64,
@@ -62,7 +62,7 @@ pub struct MllpStatus {
     /// Messages by type, a few types one by one, the rest as `other`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, u64>,
-    /// Type of the last message.
+    /// Type of the last message that the far side took.
     pub last_type: Option<String>,
     /// Code of the last answer.
     pub last_code: Option<String>,

@@ -91,4 +91,22 @@ api_types! {
         /// End, Unix seconds.
         ended_at: Option<u64>,
     }
+    /// A page of connections.
+    ConnectionPage {
+        /// The entries.
+        items: Vec<Connection>,
+        /// Ask again with `?cursor=` this for the next page; none: this was the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+        /// How many ended ones there are, which are left out; on the first page of the list without filters only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended: Option<EndedCount>,
+    }
+    /// How many connections have ended, as far as they were counted. What time ends is counted within seconds.
+    EndedCount {
+        /// So many; 1,000 at most.
+        number: u64,
+        /// There may be more.
+        and_more: bool,
+    }
 }

@@ -54,6 +54,13 @@ api_types! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         organization: Option<String>,
     }
+    /// The session has ended here; the one at the provider that it was made through goes on.
+    SignedOut {
+        /// Name of the provider.
+        provider: String,
+        /// Where a browser ends that session, too. The provider may ask whether it is meant. It says who the person is: for nobody else.
+        end_session_url: String,
+    }
     /// A person's account at a provider, linked to a user.
     Identity {
         /// Id.

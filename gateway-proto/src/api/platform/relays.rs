@@ -46,6 +46,15 @@ api_types! {
         /// Name.
         #[serde(default)]
         name: Option<String>,
+        /// `wss://host:port/relay`; gateways that are attached stay until they are admitted there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        /// SHA-256 of its TLS public key, hex; empty: the web PKI vouches for it. Connections that stand go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls_pin: Option<String>,
+        /// STUN listeners, `host:port`, up to 4: all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stun: Option<Vec<String>>,
         /// Where it stands; empty: not said.
         #[serde(default)]
         region: Option<String>,

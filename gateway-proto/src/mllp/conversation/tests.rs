@@ -1,5 +1,6 @@
 #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
 
+mod late;
 mod matching;
 mod refused;
 
@@ -218,6 +219,7 @@ fn a_message_that_comes_again_on_a_new_connection_after_the_engine_gave_up_is_a_
     let counts = world.counts();
     assert_eq!((counts.duplicates, counts.retries, counts.unacknowledged, counts.outstanding), (1, 0, 1, 1));
     assert_eq!(world.warnings(), [Warning::Duplicate { after: SECOND * 7 }]);
+    second.end(&mut world.ledger, End::ByTheSender);
     world.now += SECOND * 3600;
     assert_eq!(world.warnings(), []);
 }

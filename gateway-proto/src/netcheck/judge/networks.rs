@@ -1,12 +1,17 @@
-//! Every network that can be put together from what DNS, UDP, the HTTP proxy and TLS do: the verdict is the truth, and
-//! everything that is broken is told, with the sentence to send.
+//! Every network that can be put together from what DNS, UDP, the HTTP proxy and TLS do, and what the daemon's own socket gets through it:
+//! the verdict is the truth, and everything that is broken is told, with the sentence to send.
+
+mod flows;
 
 use std::collections::BTreeSet;
 
 use super::judge;
 use crate::{
     nat64::Nat64Prefix,
-    netcheck::{HostCheck, HostOutcome, HostRole, Observations, ProxyRefusal, Reflection, Report, Verdict},
+    netcheck::{
+        CarrierSight, HostCheck, HostOutcome, HostRole, Observations, ProxyRefusal, Reflection, Report, Verdict,
+    },
+    relay::udp::CarrierReason,
 };
 
 const SITE: &str = "10.1.0.2";
@@ -53,12 +58,23 @@ enum Tls {
     Intercepted,
 }
 
+/// What goes out and back from the tunnel's socket, to other ports than those of STUN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flows {
+    Nothing,
+    /// Datagrams to the relay.
+    Relayed,
+    /// A direct path to a partner.
+    Direct,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Network {
     dns: Dns,
     udp: Udp,
     way: Way,
     tls: Tls,
+    flows: Flows,
 }
 
 impl Network {
@@ -76,11 +92,19 @@ impl Network {
                     Way::ProxyLost,
                     Way::ProxyResets,
                 ] {
-                    all.extend([Tls::Clean, Tls::Intercepted].map(|tls| Self { dns, udp, way, tls }));
+                    for tls in [Tls::Clean, Tls::Intercepted] {
+                        let flows = [Flows::Nothing, Flows::Relayed, Flows::Direct];
+                        all.extend(flows.map(|flows| Self { dns, udp, way, tls, flows }));
+                    }
                 }
             }
         }
         all
+    }
+
+    /// Nothing is wrong with it.
+    fn kind() -> Self {
+        Self { dns: Dns::Works, udp: Udp::Everywhere, way: Way::Straight, tls: Tls::Clean, flows: Flows::Nothing }
     }
 
     fn has_proxy(self) -> bool {
@@ -96,7 +120,10 @@ impl Network {
             proxied: self.has_proxy(),
             outcome: self.outcome(),
         };
+        let carrier = || CarrierSight { relay: "relay.example:443".into(), port: 7000, reason: CarrierReason::Passes };
         Observations {
+            carriers: (self.flows == Flows::Relayed).then(carrier).into_iter().collect(),
+            direct: (self.flows == Flows::Direct).then(|| "192.0.2.77:443".parse().unwrap()).into_iter().collect(),
             reflections: PORTS.map(|port| self.reflection(port)).into(),
             port: 7000,
             hosts: hosts.map(host).into(),
@@ -172,6 +199,7 @@ impl Network {
         broken.extend(match (self.dns, self.udp) {
             (Dns::Works, Udp::Everywhere) => None,
             (Dns::Works, Udp::SomePorts) => Some("udp_partly"),
+            (Dns::Works, Udp::Nowhere) | (Dns::Lies, _) if self.flows != Flows::Nothing => Some("udp_partly"),
             (Dns::Works, Udp::Nowhere) | (Dns::Lies, _) => Some("udp_blocked"),
             (Dns::Fails, _) => Some("dns"),
         });
@@ -225,7 +253,7 @@ fn requests(report: &Report) -> Vec<&str> {
 #[test]
 fn in_every_network_the_verdict_is_the_truth_and_all_that_is_broken_is_told_with_the_sentence_to_send() {
     let all = Network::all();
-    assert_eq!(all.len(), 3 * 3 * 8 * 2);
+    assert_eq!(all.len(), 3 * 3 * 8 * 2 * 3);
     for network in all {
         let report = judge(&network.seen(), 1);
         assert_eq!(report.verdict, network.truth(), "{network:?}: {report:?}");
@@ -244,6 +272,7 @@ fn in_every_network_the_verdict_is_the_truth_and_all_that_is_broken_is_told_with
             assert_eq!(problem.request.is_none(), is_ours, "{network:?}: {problem:?}");
         }
         let udp = match (network.dns, network.udp) {
+            _ if network.flows != Flows::Nothing => Some(true),
             (Dns::Fails, _) => None,
             (Dns::Works, Udp::Everywhere | Udp::SomePorts) => Some(true),
             (Dns::Works, Udp::Nowhere) | (Dns::Lies, _) => Some(false),
@@ -254,7 +283,7 @@ fn in_every_network_the_verdict_is_the_truth_and_all_that_is_broken_is_told_with
 
 #[test]
 fn a_nat64_whose_prefix_is_known_is_named_and_is_no_problem() {
-    let whole = Network { dns: Dns::Works, udp: Udp::Everywhere, way: Way::Straight, tls: Tls::Clean };
+    let whole = Network::kind();
     let mut seen = whole.seen();
     for entry in &mut seen.reflections {
         entry.source = Some("2001:db8:1::2".parse().unwrap());
@@ -271,7 +300,7 @@ fn a_nat64_whose_prefix_is_known_is_named_and_is_no_problem() {
 
 #[test]
 fn a_machine_with_ipv6_only_behind_a_nat64_is_not_said_to_have_ipv4_and_one_with_both_is_judged_by_its_own() {
-    let whole = Network { dns: Dns::Works, udp: Udp::Everywhere, way: Way::Straight, tls: Tls::Clean };
+    let whole = Network::kind();
     let translated = |port: u16, outer: &str| Reflection {
         address: Some(format!("[64:ff9b::c000:201]:{port}").parse().unwrap()),
         source: Some("2001:db8:1::2".parse().unwrap()),

@@ -1,7 +1,10 @@
+mod relays;
+
 use super::*;
 use crate::{
     netcheck::{CarrierSight, HostCheck, HostOutcome, MappingProtocol, PortMapping, ProxyRefusal, Reflection},
     relay::udp::CarrierReason,
+    signal::NatMapping,
     twice::RunsTwice,
 };
 

@@ -1,18 +1,80 @@
 //! What the silence of STUN servers says of UDP, and what is to be asked for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::{Facts, host_only, listed, port_of, sources};
 use crate::{
     netcheck::{CarrierSight, HostCheck, HostOutcome, HostRole, Observations, Problem, Reflection},
+    path::is_public,
     relay::udp::CarrierReason,
 };
 
 /// What direct paths need beside the way to the STUN servers.
 const DIRECT: &str = "and for direct paths outbound UDP to any address, with the answers (stateful, no inbound rule)";
+/// What it costs that no STUN server says how we are seen, where UDP passes all the same.
+const UNSEEN: &str = "The outer address of this machine and how its NAT maps are not known then, so direct paths to partners \
+                      that have no open port may not come up.";
+/// Direct paths named at most, where all of them say the same.
+const NAMED: usize = 3;
 
 pub(super) fn problems(seen: &Observations, facts: &Facts) -> impl Iterator<Item = Problem> {
     unresolved(seen, facts).into_iter().chain(silent(seen, facts)).chain(cut_off(seen, facts))
+}
+
+/// What goes out and back from the tunnel's socket, in words; `None`: nothing does. It is there to see also where no STUN server answers: a
+/// firewall may let out other ports.
+pub(super) fn flows(seen: &Observations) -> Option<String> {
+    let gets_back = |sight: &&CarrierSight| match sight.reason {
+        CarrierReason::Passes | CarrierReason::OnlySmallPackets | CarrierReason::Lossy => true,
+        CarrierReason::NotOffered
+        | CarrierReason::NoAddress
+        | CarrierReason::Trying
+        | CarrierReason::DoesNotPass
+        | CarrierReason::StoppedPassing => false,
+    };
+    let relays = listed(seen.carriers.iter().filter(gets_back).map(|sight| host_only(&sight.relay).to_owned()));
+    let to = |remote: SocketAddr| format!("{} port {}", remote.ip(), remote.port());
+    let partners = listed(direct_paths(seen).take(NAMED).map(to));
+    match (relays.as_str(), partners.as_str()) {
+        ("", "") => None,
+        (relays, "") => Some(format!("UDP of the tunnel's socket passes to {relays} and back")),
+        ("", partners) => Some(format!("a direct path carries data to {partners}")),
+        (relays, partners) => Some(format!(
+            "UDP of the tunnel's socket passes to {relays} and back, and a direct path carries data to {partners}"
+        )),
+    }
+}
+
+/// Whether datagrams as large as a tunnel needs go out and back: each direct path has shown it, and each relay that is used over UDP.
+pub(super) fn carries_tunnels(seen: &Observations) -> bool {
+    direct_paths(seen).next().is_some() || seen.carriers.iter().any(|sight| sight.reason == CarrierReason::Passes)
+}
+
+/// Direct paths that leave the site; those within it say nothing of its firewall.
+fn direct_paths(seen: &Observations) -> impl Iterator<Item = SocketAddr> {
+    seen.direct.iter().copied().filter(move |remote| match remote.ip() {
+        IpAddr::V4(ip) => is_public(ip),
+        IpAddr::V6(ip) => is_global(ip) && !own(seen).any(|own| site(own) == site(ip)),
+    })
+}
+
+/// Our own IPv6 addresses.
+fn own(seen: &Observations) -> impl Iterator<Item = Ipv6Addr> {
+    let all = seen.reflections.iter().filter_map(|entry| entry.source).chain(seen.sources.iter().copied());
+    all.filter_map(|ip| match ip {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    })
+}
+
+/// What a site has in common at most (RFC 6177). Whoever shares it and is elsewhere counts as near: then nothing is claimed.
+fn site(ip: Ipv6Addr) -> [u16; 3] {
+    let [a, b, c, ..] = ip.segments();
+    [a, b, c]
+}
+
+fn is_global(ip: Ipv6Addr) -> bool {
+    ip.segments()[0] & 0xe000 == 0x2000
 }
 
 /// A socket that has just been opened gets through, and the tunnel's, which has been open for long, to no relay: what is asked from
@@ -28,17 +90,20 @@ fn cut_off(seen: &Observations, facts: &Facts) -> Option<Problem> {
         | CarrierReason::Lossy => false,
     };
     let port = seen.carriers.first()?.port;
-    if facts.udp != Some(true) || !seen.carriers.iter().all(is_fallen) {
+    if facts.stun != Some(true) || !seen.carriers.iter().all(is_fallen) {
         return None;
     }
     let relays = listed(seen.carriers.iter().map(|sight| host_only(&sight.relay).to_owned()));
     Some(Problem {
         code: "udp_cut_off".into(),
         text: format!(
-            "UDP from a new socket gets out and back, and from the tunnel's own (port {port}) nothing passes to any relay now              ({relays}). A firewall that cuts a flow off when it is old or busy looks like this, and one that lets out STUN and              not the port of the relays. Data goes to the relays over TLS, and direct paths may break in the same way."
+            "UDP from a new socket gets out and back, and from the tunnel's own (port {port}) nothing passes to any relay now \
+             ({relays}). A firewall that cuts a flow off when it is old or busy looks like this, and one that lets out STUN and \
+             not the port of the relays. Data goes to the relays over TLS, and direct paths may break in the same way."
         ),
         request: Some(format!(
-            "Please let UDP from {} port {port} to {relays} pass with the answers for as long as it goes on (no limit on the              age or the packets of a flow), {DIRECT}.",
+            "Please let UDP from {} port {port} to {relays} pass with the answers for as long as it goes on (no limit on the \
+             age or the packets of a flow), {DIRECT}.",
             sources(seen)
         )),
     })
@@ -52,18 +117,24 @@ fn unresolved(seen: &Observations, facts: &Facts) -> Option<Problem> {
     }
     let names = listed(unknown.iter().map(|entry| host_only(&entry.server).to_owned()));
     let resolve = format!("Please let {} resolve {names} (DNS, port 53 over UDP and TCP)", sources(seen));
-    let (cost, request) = if facts.udp == Some(true) {
-        ("Others answer, and there is less to fall back on.".to_owned(), format!("{resolve}."))
+    let (cost, request) = if facts.stun == Some(true) {
+        (
+            "so these cannot tell whether UDP gets out. Others answer, and there is less to fall back on.".to_owned(),
+            format!("{resolve}."),
+        )
     } else {
         let to = |entry: &&Reflection| format!("{} port {}", host_only(&entry.server), port_of(&entry.server));
         let targets = listed(unknown.iter().map(to));
-        (
-            format!("No other one answers, so no direct path over the internet is found. {}", instead(seen)),
-            format!("{resolve}, and allow UDP from there to {targets}, {DIRECT}."),
-        )
+        let cost = match &facts.flows {
+            Some(flows) => format!("and no other one answers. {}{UNSEEN}", sentence(flows)),
+            None => format!(
+                "so these cannot tell whether UDP gets out. No other one answers, so no direct path over the internet is found. {}",
+                instead(seen)
+            ),
+        };
+        (cost, format!("{resolve}, and allow UDP from there to {targets}, {DIRECT}."))
     };
-    let text =
-        format!("Names of STUN servers do not resolve ({names}), so these cannot tell whether UDP gets out. {cost}");
+    let text = format!("Names of STUN servers do not resolve ({names}), {cost}");
     Some(Problem { code: "dns".into(), text, request: Some(request) })
 }
 
@@ -77,15 +148,26 @@ fn silent(seen: &Observations, facts: &Facts) -> Option<Problem> {
     let targets = listed(silent.iter().filter_map(|entry| {
         Some(format!("{} ({}) port {}", host_only(&entry.server), entry.address?.ip(), entry.address?.port()))
     }));
-    let (code, mut text) = if facts.udp == Some(true) {
-        let text = format!(
-            "UDP gets out, and not everywhere: no answer from {targets}. A firewall that lets out some ports or addresses \
-             only looks like this, and a server that is down. Partners may be at any address and port, so direct paths to \
-             them may not come up."
-        );
-        ("udp_partly", text)
-    } else {
-        ("udp_blocked", format!("UDP does not get out: no STUN server answered. {}", instead(seen)))
+    let (code, mut text) = match (facts.stun, &facts.flows) {
+        (Some(true), _) => {
+            let text = format!(
+                "UDP gets out, and not everywhere: no answer from {targets}. A firewall that lets out some ports or addresses \
+                 only looks like this, and a server that is down. Partners may be at any address and port, so direct paths to \
+                 them may not come up."
+            );
+            ("udp_partly", text)
+        }
+        (Some(false) | None, Some(flows)) => {
+            let text = format!(
+                "UDP gets out, and not to the STUN servers: no answer from {targets}. {}A firewall that lets out some ports or \
+                 addresses only looks like this. {UNSEEN}",
+                sentence(flows)
+            );
+            ("udp_partly", text)
+        }
+        (Some(false) | None, None) => {
+            ("udp_blocked", format!("UDP does not get out: no STUN server answered. {}", instead(seen)))
+        }
     };
     let unrouted = silent.iter().filter(|entry| entry.source.is_none());
     let unrouted = listed(unrouted.filter_map(|entry| Some(entry.address?.ip().to_string())));
@@ -99,6 +181,13 @@ fn silent(seen: &Observations, facts: &Facts) -> Option<Problem> {
         request.push_str(&format!(" Please look as well whether {doubtful} resolves to the right address there."));
     }
     Some(Problem { code: code.into(), text, request: Some(request) })
+}
+
+/// With its capital and its full stop.
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(rest).chain(". ".chars()).collect()
 }
 
 /// Whether something other than DNS says that the server is at this address: the server is given as one, it answers there at

@@ -35,7 +35,7 @@ pub struct Counts {
     pub duplicates: u64,
     /// Messages that came again after something else ended their connection: the repetition that is meant to be.
     pub retries: u64,
-    /// Answers that passed after their message had come again elsewhere.
+    /// Acknowledgements that passed later than a sending engine waits for them, or after their message had come again elsewhere.
     pub late_answers: u64,
     /// Answers that name another message than those that wait.
     pub mismatched_answers: u64,
@@ -114,6 +114,8 @@ pub(crate) enum Repetition {
 pub(crate) struct Taken {
     pub(super) messages: u64,
     pub(super) kinds: Kinds,
+    /// Type of the last one, if it is one of the table.
+    pub(super) last_kind: Option<MessageKind>,
     pub(super) duplicates: u64,
     pub(super) retries: u64,
     /// The last duplicate: how long after the first one it came, and when.
@@ -121,10 +123,10 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// One more; its type, if it is one of the table.
-    pub(crate) fn count(&mut self, content: Content) -> Option<MessageKind> {
+    /// One more.
+    pub(crate) fn count(&mut self, content: Content) {
         self.messages += 1;
-        self.kinds.count(content)
+        self.last_kind = self.kinds.count(content);
     }
 
     /// The last one that was counted was a repetition.
@@ -146,6 +148,10 @@ impl Counted for Taken {
             self.kinds.add(Some(kind), count);
         }
         self.kinds.add(None, later.kinds.other);
+        if later.messages > 0 {
+            // Its own table had room for it, this one perhaps not.
+            self.last_kind = later.last_kind.filter(|last| self.kinds.known.iter().any(|(kind, _)| kind == last));
+        }
         self.duplicates += later.duplicates;
         self.retries += later.retries;
         let duplicates = self.last_duplicate.into_iter().chain(later.last_duplicate);

@@ -88,14 +88,11 @@ impl PathAgent {
     }
 
     /// The one address of the peer that may be guessed at: public, IPv4, as a STUN server saw it; that of a peer without NAT
-    /// is its own.
+    /// is its own. Of several the peer's first, which most relays saw: a relay that lies aims no run at a stranger.
     fn peer_outer_address(&self) -> Option<SocketAddr> {
-        let signalled = self.pairs.iter().filter(|pair| pair.signalled).map(|pair| pair.candidate);
-        signalled
-            .filter(|candidate| matches!(candidate.kind, CandidateKind::ServerReflexive | CandidateKind::Host))
-            .filter(|candidate| matches!(candidate.addr.ip(), IpAddr::V4(ip) if is_public(ip)))
-            .max_by_key(|candidate| candidate.kind == CandidateKind::ServerReflexive)
-            .map(|candidate| candidate.addr)
+        let is_open = |addr: SocketAddr| matches!(addr.ip(), IpAddr::V4(ip) if is_public(ip));
+        let first = |kind| self.peer_named.iter().find(|named| named.kind == kind && is_open(named.addr));
+        first(CandidateKind::ServerReflexive).or_else(|| first(CandidateKind::Host)).map(|named| named.addr)
     }
 
     fn shoot(&mut self, shot: Shot) {

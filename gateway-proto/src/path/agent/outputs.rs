@@ -140,7 +140,7 @@ impl PathAgent {
     fn next_attempt_at(&self) -> Option<Instant> {
         let punch = match self.punch.phase {
             Phase::OfferDue { at, .. } => Some(at),
-            Phase::Backoff { until } => Some(until),
+            Phase::Backoff { .. } => self.punch.phase.pause_ends(self.active),
             Phase::Idle | Phase::Offered { .. } | Phase::Round(_) => None,
         };
         punch.into_iter().chain(self.relook_at).min()

@@ -21,6 +21,9 @@ const RELOOK_RELAYED: Duration = Duration::from_secs(30);
 const RELOOK_POOR: Duration = Duration::from_secs(60);
 const RELOOK_GOOD: Duration = Duration::from_secs(600);
 const RELOOK_NONE: Duration = Duration::from_secs(5);
+/// While no stream is open the pause is this part of the time since the path changed, if that is longer, and as on a good path at most:
+/// where the peer is heard and large packets die, each look costs eight of them.
+const IDLE_SHARE: u32 = 4;
 
 /// After a change of path, packets of the former one are still being declared lost.
 const LOSS_GRACE: Duration = Duration::from_secs(1);
@@ -88,13 +91,25 @@ impl PathAgent {
 
     /// The next look at the pairs, by how good the present path is.
     pub(super) fn schedule_relook(&mut self, now: Instant) {
-        let after = match &self.current {
-            Current::None => RELOOK_NONE,
+        self.looked_at = now;
+        self.relook_at = self.wanted.then(|| now + self.relook_pause(now));
+    }
+
+    /// Streams are open: a look that was put off because nobody needed it is made up for.
+    pub(super) fn look_sooner(&mut self, now: Instant) {
+        let due = self.looked_at + self.relook_pause(now);
+        self.relook_at = self.relook_at.map(|at| at.min(due));
+    }
+
+    fn relook_pause(&self, now: Instant) -> Duration {
+        let usual = match &self.current {
+            Current::None => return RELOOK_NONE,
             Current::Relayed => RELOOK_RELAYED,
             Current::Direct { remote, .. } if self.is_good(*remote, now) => RELOOK_GOOD,
             Current::Direct { .. } => RELOOK_POOR,
         };
-        self.relook_at = self.wanted.then(|| now + after);
+        let settled = now.saturating_duration_since(self.changed_at) / IDLE_SHARE;
+        if self.active { usual } else { usual.max(settled.min(RELOOK_GOOD)) }
     }
 
     /// Whether a direct path is worth keeping without a look around: between own addresses, or no slower than the way over

@@ -72,6 +72,7 @@ impl PathAgent {
 
     pub(super) fn poll_punch(&mut self, now: Instant, unix_ms: u64) {
         let direct = self.is_direct();
+        let pause_is_over = self.punch.phase.pause_ends(self.active).is_some_and(|at| at <= now);
         match &mut self.punch.phase {
             Phase::Idle => {}
             Phase::OfferDue { at, tries } if *at <= now => {
@@ -97,7 +98,7 @@ impl PathAgent {
                 }
                 None => {}
             },
-            Phase::Backoff { until } if *until <= now => {
+            Phase::Backoff { .. } if pause_is_over => {
                 self.punch.phase = Phase::Idle;
                 if !direct {
                     self.request_punch(now);

@@ -11,6 +11,10 @@
 //! soon after. Where all relays rest, nobody knows a better one: the one in use stays, unless another lost half as much. So an uplink of our
 //! own that loses, whichever way it is used, costs one try of each relay, again after a minute, two, four, and at last once in a quarter of an hour.
 //! A relay whose link lost what was under way three times in a minute rests as well: UDP that comes and goes is left for good reason each time.
+//!
+//! The tunnel does not ask how its packets travel: what a relay drops of those that came over TLS, because the partner's link does not take
+//! more, is lost like any other. What never left, because our own link has no room, is not the relay's doing: a slow proxy is as slow on
+//! the way to the next relay.
 
 use std::{
     collections::VecDeque,
@@ -42,6 +46,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 const FALLS: usize = 3;
 const FALLS_WITHIN: Duration = Duration::from_secs(60);
 const FALLEN_PERCENT: u8 = 50;
+/// What our own link had no room for is declared lost within this time: behind what waits in a slow one.
+const KEPT_BACK_FOR: Duration = Duration::from_secs(60);
 /// More than a gateway is attached to.
 const MAX_RELAYS: usize = 16;
 /// Packets of which the share is told; older ones count half.
@@ -93,6 +99,8 @@ struct Meter {
     blamed_udp_at: Option<Instant>,
     sent: u64,
     lost: u64,
+    /// Packets that our own link had no room for and that were not declared lost yet, and when there was one last.
+    kept_back: Option<(u64, Instant)>,
 }
 
 /// A relay that rests.
@@ -115,12 +123,14 @@ impl Losses {
         }
     }
 
-    /// What the tunnel sent and declared lost since the last look.
-    pub(super) fn carried(&mut self, carried: Carried, now: Instant) -> LossVerdict {
+    /// What the tunnel sent and declared lost since the last look, and how much of it our own link had no room for.
+    pub(super) fn carried(&mut self, carried: Carried, kept_back: u64, now: Instant) -> LossVerdict {
+        self.meter.keep_back(kept_back, now);
         let Some((relay, _)) = self.meter.relay.filter(|_| self.meter.counts_from.is_some_and(|from| now >= from))
         else {
             return LossVerdict::Bearable;
         };
+        let carried = self.meter.without_kept_back(carried, now);
         let Some(since) = self.meter.count(carried, now) else { return LossVerdict::Bearable };
         let known = self.rest(relay).is_some_and(|rest| now < rest.until + rest.pause);
         let is_short = known || self.is_worse_than_before(relay, now);
@@ -138,7 +148,7 @@ impl Losses {
             }
         }
         let (percent, resting) = (self.meter.percent(), self.is_resting(relay, now));
-        self.meter = Meter { relay: self.meter.relay, counts_from: self.meter.counts_from, ..Meter::default() };
+        self.meter.start_over();
         self.lay_to_rest(relay, percent, now);
         // Of one that is used because there is no better one, nothing new is said.
         if resting { LossVerdict::Bearable } else { LossVerdict::BlamesRelay { relay, percent } }
@@ -229,6 +239,27 @@ impl Losses {
 }
 
 impl Meter {
+    fn start_over(&mut self) {
+        let Self { relay, counts_from, kept_back, .. } = *self;
+        *self = Self { relay, counts_from, kept_back, ..Self::default() };
+    }
+
+    fn keep_back(&mut self, packets: u64, now: Instant) {
+        if packets > 0 {
+            let before = self.kept_back.map_or(0, |(before, _)| before);
+            self.kept_back = Some((before.saturating_add(packets), now));
+        }
+    }
+
+    /// What the relay was given, and lost.
+    fn without_kept_back(&mut self, carried: Carried, now: Instant) -> Carried {
+        self.kept_back = self.kept_back.filter(|(_, at)| elapsed(*at, now) < KEPT_BACK_FOR);
+        let Some((packets, _)) = &mut self.kept_back else { return carried };
+        let own = carried.lost.min(*packets);
+        *packets -= own;
+        Carried { sent: carried.sent.saturating_sub(own), lost: carried.lost - own, ..carried }
+    }
+
     /// Since when the score is above nothing, if it is.
     fn count(&mut self, carried: Carried, now: Instant) -> Option<Instant> {
         // What is declared lost now may have been sent before the last look.

@@ -17,10 +17,12 @@ impl RelayChoice {
         least: Option<RelayId>,
         relayed_at: Option<Instant>,
         now: Instant,
-    ) -> [bool; 6] {
+    ) -> [bool; 7] {
         let [absent, doubtful, restarting, waits] = self.faults(link, links, relayed_at, now);
         let lossy = least != Some(link.relay) && self.losses.avoided(link, now).is_some();
-        [absent, doubtful, restarting, waits, lossy, self.home != Some(link.relay)]
+        // Where none saw the peer, the one that brought it since: the others may not see it to this moment.
+        let missed = self.is_missed(link.relay, now);
+        [absent, missed, doubtful, restarting, waits, lossy, self.home != Some(link.relay)]
     }
 
     /// Why it may not reach the peer at all.
@@ -59,10 +61,26 @@ impl RelayChoice {
     }
 
     pub(super) fn may_be_followed(&self, link: &Seen, now: Instant) -> bool {
-        !self.is_absent(link.relay, now) && link.standing != Standing::Doubtful && !link.restarting
+        !self.is_missed(link.relay, now) && link.standing != Standing::Doubtful && !link.restarting
     }
 
-    pub(super) fn is_absent(&self, relay: RelayId, now: Instant) -> bool {
+    /// It did not see the peer of late. That keeps it behind the others although the peer came back: it would take turns with them
+    /// as fast as it says one thing and the other.
+    fn is_absent(&self, relay: RelayId, now: Instant) -> bool {
         self.absent.is_within(ABSENT_MEMORY, relay, now)
     }
+
+    /// It did not see the peer of late, and the peer did not come back to it.
+    pub(super) fn is_missed(&self, relay: RelayId, now: Instant) -> bool {
+        self.is_absent(relay, now) && self.is_gone(relay)
+    }
+
+    /// The same, however long ago.
+    pub(super) fn is_gone(&self, relay: RelayId) -> bool {
+        let came_back = |absent_at: Instant| self.came_back.at(relay).is_some_and(|at| at > absent_at);
+        self.absent.at(relay).is_some_and(|absent_at| !came_back(absent_at))
+    }
 }
+
+#[cfg(test)]
+mod tests;

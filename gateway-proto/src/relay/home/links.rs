@@ -9,6 +9,8 @@ use crate::id::RelayId;
 
 /// A link that is not attached for so long is down: a short break is no reason to look for another relay.
 pub(super) const DOWN_AFTER: Duration = Duration::from_secs(2);
+/// Links that stand, or do not, for so long: those that are being attached, and those that break together, do not do so in one moment.
+pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(500);
 /// A relay that was given up is looked at again after this.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(300);
 
@@ -46,10 +48,22 @@ impl Links {
         self.0 = links;
     }
 
-    /// When the next link that is not attached will count as down.
-    pub(super) fn next_fall(&self, now: Instant) -> Option<Instant> {
+    /// When the next link that is not attached will count as down, or any will count as settled.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let falling = self.0.values().filter(|link| !link.stands).map(|link| link.since + DOWN_AFTER);
-        falling.filter(|at| *at > now).min()
+        let settling = self.0.values().map(|link| link.since + SETTLED_AFTER);
+        falling.chain(settling).filter(|at| *at > now).min()
+    }
+
+    /// How many of these are attached, to a relay that is not about to stop.
+    pub(super) fn standing(&self, of: &[RelayId]) -> usize {
+        of.iter().filter(|relay| self.0.get(*relay).is_some_and(|link| link.stands)).count()
+    }
+
+    /// Whether all of these run, and nothing changed of late.
+    pub(super) fn are_settled(&self, of: &[RelayId], now: Instant) -> bool {
+        let settled = |link: &LinkSeen| now >= link.since + SETTLED_AFTER;
+        of.iter().all(|relay| self.0.get(relay).is_some_and(settled))
     }
 
     /// Not attached for long, or given up lately.

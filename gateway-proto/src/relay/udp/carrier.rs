@@ -191,8 +191,8 @@ impl UdpCarrier {
         self.weigher.link_answered(bytes, now)
     }
 
-    /// Data moves between us and the relay, either way and on either carrier; `payload` is the longest sealed datagram that went or came over
-    /// UDP, 0 for none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
+    /// Data moves between us and the relay, either way and on either carrier, as [`Murmurs`](super::Murmurs) say; `payload` is the longest
+    /// sealed datagram that went or came over UDP, 0 for none. True when a ping is due earlier than [`Self::poll_timeout`] said before.
     pub fn active(&mut self, payload: usize, now: Instant) -> bool {
         let Stage::Up(up) = &mut self.stage else { return false };
         let was_idle = up.active_until <= now;

@@ -7,11 +7,15 @@ use std::{
 
 use siphasher::sip::SipHasher24;
 
-use super::{Answer, LIMIT_IN_DOUBT};
+use super::{Answer, LIMIT_IN_DOUBT, SHORT_PAYLOAD};
 
 /// A gateway that moves data is heard several times in this time. One that was not heard gets its datagrams over the WebSocket,
 /// which tells it to say something.
 const FRESH: Duration = Duration::from_secs(1);
+/// One that was heard within this time gets one short datagram over UDP all the same: over the WebSocket the question that a tunnel asks
+/// while nobody uses it would cost twice as much. It answers, and is heard. When the question is lost, and sent again, the WebSocket
+/// carries it. Idle gateways ping every 15 s.
+const TRUSTED: Duration = Duration::from_secs(20);
 
 /// A way to a gateway: the relay's socket and the gateway's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct Way {
 pub struct UdpReach {
     challenges: SipHasher24,
     proved: Option<(Via, Instant)>,
+    /// A short datagram was sent on trust since it was heard there.
+    on_trust: bool,
     /// The largest sealed datagram that the gateway can be sent, by its own word; 0 for none.
     limit: u16,
     /// The gateway doubts that it is reached.
@@ -49,14 +55,14 @@ pub struct UdpReach {
 impl UdpReach {
     /// Nothing proved. `secret` is random and of this session only.
     pub fn new(secret: &[u8; 16]) -> Self {
-        Self { challenges: SipHasher24::new_with_key(secret), proved: None, limit: 0, doubt: false }
+        Self { challenges: SipHasher24::new_with_key(secret), proved: None, on_trust: false, limit: 0, doubt: false }
     }
 
     /// A ping that echoes `echo` came from `via`: the answer for its pong.
     pub fn pinged(&mut self, via: Via, id: u64, echo: u64, now: Instant) -> Answer {
         let challenge = self.challenge(via);
         if echo == challenge {
-            self.proved = Some((via, now));
+            (self.proved, self.on_trust) = (Some((via, now)), false);
         } else {
             self.heard(via, now);
         }
@@ -68,7 +74,7 @@ impl UdpReach {
         if let Some((proved, at)) = &mut self.proved
             && *proved == via
         {
-            *at = now;
+            (*at, self.on_trust) = (now, false);
         }
     }
 
@@ -78,11 +84,17 @@ impl UdpReach {
         self.doubt = limit & LIMIT_IN_DOUBT != 0;
     }
 
-    /// The way for sealed datagrams of at most `payload` bytes, if there is one now.
-    pub fn way(&self, payload: usize, now: Instant) -> Option<Way> {
+    /// The way for sealed datagrams of at most `payload` bytes, if there is one now. It is to be used: there may be none for the next.
+    pub fn way(&mut self, payload: usize, now: Instant) -> Option<Way> {
         let (via, at) = self.proved?;
-        let fresh = now.saturating_duration_since(at) < FRESH;
-        (fresh && payload <= usize::from(self.limit)).then_some(Way { via, doubt: self.doubt })
+        let silent = now.saturating_duration_since(at);
+        if payload > usize::from(self.limit) || silent >= TRUSTED {
+            return None;
+        }
+        if silent >= FRESH && (payload > SHORT_PAYLOAD || std::mem::replace(&mut self.on_trust, true)) {
+            return None;
+        }
+        Some(Way { via, doubt: self.doubt })
     }
 
     fn challenge(&self, via: Via) -> u64 {
@@ -132,6 +144,26 @@ mod tests {
         assert_eq!(reach.way(1201, later), None);
         reach.set_limit(0);
         assert_eq!(reach.way(1, later), None);
+    }
+
+    #[test]
+    fn an_idle_gateway_gets_one_short_datagram_over_udp_and_no_other_until_it_is_heard() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut reach = proved(now);
+        let way = Some(Way { via: via(1), doubt: false });
+        assert_eq!(reach.way(SHORT_PAYLOAD + 1, at(7)), None, "what is longer goes where it surely arrives");
+        assert_eq!([reach.way(SHORT_PAYLOAD, at(7)), reach.way(SHORT_PAYLOAD, at(8))], [way, None], "sent again");
+        reach.heard(via(2), at(8));
+        assert_eq!(reach.way(1, at(8)), None, "another address says nothing");
+        reach.heard(via(1), at(9));
+        assert_eq!([reach.way(1, at(16)), reach.way(1, at(16))], [way, None]);
+        let Answer { challenge, .. } = reach.pinged(via(1), 3, 0, at(17));
+        assert_eq!(reach.way(1, at(19)), way, "a ping is a sign of life too");
+        reach.pinged(via(1), 4, challenge, at(20));
+        assert_eq!(reach.way(1, at(20) + TRUSTED), None);
+        reach.set_limit(0);
+        assert_eq!(reach.way(1, at(21)), None);
     }
 
     #[test]

@@ -52,9 +52,21 @@ impl Exchange<'_> {
 
     /// Before a body passes, the engine must know the session: what it deserializes before a sign-in, nobody may send.
     pub(super) async fn ask_session(&mut self, call: &Call<'_>) -> Result<Option<String>, Stop> {
-        let (Some(key), Some(api)) = (call.session, call.pass.api.as_deref()) else {
-            return Err(no_session(401, &call.pass).into());
-        };
+        match self.ask_whose(call).await? {
+            (200, account) => Ok(account),
+            (status, _) => Err(no_session(status, &call.pass).into()),
+        }
+    }
+
+    /// Whose session a call shows, for the log; none: the engine does not say, and answers the call as it thinks right.
+    pub(super) async fn ask_account(&mut self, call: &Call<'_>) -> Result<Option<String>, Stop> {
+        let (_, account) = self.ask_whose(call).await?;
+        Ok(account)
+    }
+
+    /// The status with which the engine answers whose session a call shows, and the account where that is 200.
+    async fn ask_whose(&mut self, call: &Call<'_>) -> Result<(u16, Option<String>), Stop> {
+        let (Some(key), Some(api)) = (call.session, call.pass.api.as_deref()) else { return Ok((401, None)) };
         let question = session_check(call.head, api, &self.identity);
         let answer = self.ask_engine(&question, Method::Get).await?;
         let engine = self.engine.as_mut().ok_or(Stop::CutOff)?;
@@ -63,14 +75,14 @@ impl Exchange<'_> {
             self.engine = None;
         }
         if answer.status != 200 {
-            return Err(no_session(answer.status, &call.pass).into());
+            return Ok((answer.status, None));
         }
         let account = body.as_deref().and_then(account_in);
         let mut sessions = self.owner.sessions();
         for key in [Some(key), call.shown].into_iter().flatten() {
             sessions.put(key, Session { signed_in: true, account: account.clone() }, Instant::now());
         }
-        Ok(account)
+        Ok((200, account))
     }
 
     pub(super) fn note_session(&self, call: &Call<'_>, answer: &AnswerHead) {
@@ -85,13 +97,13 @@ impl Exchange<'_> {
                 sessions.forget(&key);
             }
         }
-        let (Some(account), 200) = (&call.account, answer.status) else { return };
+        // A page that answers 200 may be the one that asks for the password once more.
+        let (Some(account), Some(api), 200) = (&call.account, &call.pass.api, answer.status) else { return };
         let begun: Vec<_> = set_cookies().filter_map(|field| key_of_cookie(&field.value)).collect();
         // The engine may go on with the cookie that it was shown.
         let signed_in = if begun.is_empty() { call.shown.into_iter().collect() } else { begun };
         for shown in signed_in {
-            let here = call.pass.api.as_deref().map_or(shown, |api| key_at(&shown, api));
-            for key in [shown, here] {
+            for key in [shown, key_at(&shown, api)] {
                 let session = Session { signed_in: false, account: Some(account.clone()) };
                 sessions.put(key, session, Instant::now());
             }

@@ -52,7 +52,7 @@ async fn discovery(State(inner): State<Arc<Mutex<Inner>>>) -> Response {
     let inner = inner.lock().unwrap();
     let elsewhere = inner.manner == Manner::OtherIssuer;
     let issuer = if elsewhere { "https://elsewhere.example" } else { &inner.issuer };
-    Json(json!({
+    let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": format!("{}/authorize", inner.issuer),
         "token_endpoint": format!("{}/token", inner.issuer),
@@ -61,8 +61,11 @@ async fn discovery(State(inner): State<Arc<Mutex<Inner>>>) -> Response {
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256", "HS256", "none"],
-    }))
-    .into_response()
+    });
+    if !inner.session_end.is_null() {
+        document["end_session_endpoint"] = inner.session_end.clone();
+    }
+    Json(document).into_response()
 }
 
 async fn jwks(State(inner): State<Arc<Mutex<Inner>>>) -> Response {

@@ -79,3 +79,25 @@ fn the_last_thing_that_went_wrong_is_told_first_also_when_a_repetition_is_taken_
     again.accepted(&mut world.ledger);
     assert_eq!(world.warnings(), [Warning::Mismatched, Warning::Duplicate { after: SECOND }]);
 }
+
+#[test]
+fn the_last_type_is_that_of_the_last_message_that_was_taken() {
+    let mut world = World::new();
+    let result = String::from_utf8(message("2")).unwrap().replace("ADT^A01", "ORU^R01").into_bytes();
+    for (bytes, end, last) in [
+        (message("1"), End::Refused, None),
+        (message("1"), End::Otherwise, Some("ADT^A01")),
+        (result.clone(), End::Refused, Some("ADT^A01")),
+    ] {
+        let before = world.ledger.last_kind();
+        let mut untaken = Conversation::new(&mut world.ledger, false);
+        world.send(&mut untaken, &bytes);
+        assert_eq!(world.ledger.last_kind(), before, "nobody has taken it yet");
+        untaken.end(&mut world.ledger, end);
+        assert_eq!(world.ledger.last_kind().map(|kind| kind.to_string()).as_deref(), last);
+    }
+    let mut taken = Conversation::new(&mut world.ledger, false);
+    world.send(&mut taken, &result);
+    taken.accepted(&mut world.ledger);
+    assert_eq!(world.ledger.last_kind().map(|kind| kind.to_string()).as_deref(), Some("ORU^R01"));
+}

@@ -1,7 +1,10 @@
 //! Which probes go out, and which are taken in.
 
 use super::*;
-use crate::path::{MAX_PAIRS, ProbeError};
+use crate::path::{
+    MAX_PAIRS, NatMapping, ProbeError,
+    guess::{GUESS_DELAY, Plan},
+};
 
 #[test]
 fn candidates_that_may_not_be_probed_are_dropped_on_both_sides() {
@@ -101,4 +104,25 @@ fn the_old_session_answers_until_the_new_one_has_proved_a_path() {
     assert_eq!(a.probe_session_ids().collect::<Vec<_>>(), [newest]);
     assert_eq!(b.probe_session_ids().collect::<Vec<_>>(), [newest]);
     assert!(is_direct(&a) && is_direct(&b));
+}
+
+#[test]
+fn ports_are_guessed_at_the_address_that_the_peer_names_first() {
+    let now = start();
+    let outer = |last: u8| Candidate::new(CandidateKind::ServerReflexive, ([203, 0, 113, last], 7_000).into());
+    let allowing = |site: u8, mapping: NatMapping, outer: Vec<Candidate>| {
+        let mut agent = PathAgent::new(PathConfig { allow_guessing: true, ..config(site) }, [site + 1; 32], now);
+        agent.handle_relay_state(true, Some(20 * MS), now);
+        agent.handle_local_candidates(outer, NatView::of_mapping(mapping), now);
+        agent.wants_direct(true, now);
+        agent
+    };
+    for named in [[7, 9], [9, 7]] {
+        let mut hard = allowing(0, NatMapping::Random, vec![outer(1)]);
+        let mut easy = allowing(1, NatMapping::EndpointIndependent, named.map(outer).to_vec());
+        introduce(&mut hard, &mut easy, now, UNIX_MS);
+        hard.handle_timeout(now + GUESS_DELAY, UNIX_MS);
+        let plan = hard.guess_run.as_ref().map(|run| run.plan.clone());
+        assert_eq!(plan, Some(Plan::ManySockets { peer: outer(named[0]).addr }), "the one that most relays saw");
+    }
 }

@@ -244,6 +244,31 @@ fn a_direct_path_that_loses_a_third_is_left_while_the_relay_stands_and_rests() {
 }
 
 #[test]
+fn a_relayed_pair_that_nobody_uses_is_looked_at_ever_more_rarely_and_again_as_soon_as_a_stream_opens() {
+    let now = start();
+    let mut a = ready(0, 1, now);
+    let mut looks = Vec::new();
+    loop {
+        let (at, why) = a.poll_timeout().unwrap();
+        if at > now + 7_200_000 * MS {
+            break;
+        }
+        if why == "new look due" {
+            looks.push(at - now);
+        }
+        a.handle_timeout(at, UNIX_MS);
+        signals(&mut a);
+    }
+    let pauses: Vec<_> = looks.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!((looks[0], pauses[0], pauses.last()), (30_000 * MS, 30_000 * MS, Some(&(600_000 * MS))));
+    let looked_at = a.looked_at;
+    a.set_active(true, looked_at + 100_000 * MS);
+    assert_eq!(a.relook_at, Some(looked_at + 30_000 * MS), "as if a stream had been open all the time");
+    a.handle_timeout(looked_at + 100_000 * MS, UNIX_MS);
+    assert_eq!(a.relook_at, Some(looked_at + 130_000 * MS));
+}
+
+#[test]
 fn a_peer_heard_from_a_new_address_is_followed_when_the_old_one_is_silent() {
     let now = start();
     let (mut a, mut b) = introduced(now);

@@ -58,7 +58,7 @@ impl Tunnel {
             self.now += LOOK;
             look += 1;
             let lost = self.chosen.best.map_or(0, |best| lost(best, look));
-            let verdict = self.choice.carried(Carried { sent, lost, lost_bytes: 0 }, self.now);
+            let verdict = self.choice.carried(Carried { sent, lost, lost_bytes: 0 }, 0, self.now);
             if verdict != LossVerdict::Bearable {
                 self.blamed.push((self.now - self.start, verdict));
             }
@@ -194,6 +194,42 @@ fn a_relay_that_does_not_see_the_peer_is_no_better_than_one_that_loses() {
         tunnel.choice.heard(HOME, tunnel.now);
     }
     assert_eq!(tunnel.moves(), 0, "{:?}", tunnel.used);
+}
+
+/// A proxy that lets through a third of what eight partners want: our own link is full, and what it has no room for is declared lost long
+/// after it was dropped, behind all that waits.
+#[test]
+fn what_our_own_slow_link_has_no_room_for_is_not_held_against_the_relay() {
+    const BEHIND: u64 = 40;
+    for relay_drops in [0_u64, 3] {
+        let mut tunnel = Tunnel::over(&[HOME, OTHER]);
+        for look in 0..2_400_u64 {
+            tunnel.now += LOOK;
+            // Half a minute in every minute it is full.
+            let is_full = |look: u64| look % 240 < 120;
+            let own = if is_full(look) { 6 } else { 0 };
+            let lost = look.checked_sub(BEHIND).map_or(0, |sent| if is_full(sent) { 6 } else { 0 });
+            let carried = Carried { sent: 9, lost: lost + relay_drops.min(9 - lost), lost_bytes: 0 };
+            let verdict = tunnel.choice.carried(carried, own, tunnel.now);
+            if verdict != LossVerdict::Bearable {
+                tunnel.blamed.push((tunnel.now - tunnel.start, verdict));
+            }
+            tunnel.choose();
+        }
+        let moves = tunnel.moves();
+        assert_eq!((moves > 0, !tunnel.blamed.is_empty()), (relay_drops > 0, relay_drops > 0), "{:?}", tunnel.used);
+    }
+}
+
+#[test]
+fn what_was_kept_back_and_never_declared_lost_hides_no_loss_for_long() {
+    let mut tunnel = Tunnel::over(&[HOME, OTHER]);
+    tunnel.run(2 * SECOND, 10, |_, _| 0);
+    tunnel.choice.carried(Carried::default(), 1_000_000, tunnel.now);
+    tunnel.run(59 * SECOND, 10, |_, _| 3);
+    assert_eq!(tunnel.moves(), 0);
+    tunnel.run(15 * SECOND, 10, |relay, _| if relay == HOME { 3 } else { 0 });
+    assert_eq!(tunnel.chosen.best, Some(OTHER));
 }
 
 #[test]
