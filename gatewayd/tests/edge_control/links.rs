@@ -12,7 +12,7 @@ use gateway_proto::{
     twice::RunsTwice,
 };
 
-use crate::{Gateway, linked, open, stand_in::connection, within};
+use crate::{Gateway, linked, open_again, stand_in::connection, within};
 
 #[tokio::test]
 async fn a_new_policy_is_put_into_force_acknowledged_and_confirmed_by_heartbeats() {
@@ -83,7 +83,7 @@ async fn a_restart_without_the_control_plane_runs_from_disk() {
     let (directory, control, gateway) = linked().await;
     gateway.stop().await;
     drop(control);
-    let mut gateway = Gateway::start(open(directory.path()));
+    let mut gateway = Gateway::start(open_again(directory.path()).await);
     gateway.status(|status| status.problem.as_ref().is_some_and(|p| p.contains("cannot connect"))).await;
     let authority = &gateway.authority;
     assert!(authority.authorize(connection(), true, authority.now()).is_ok());
@@ -97,7 +97,7 @@ async fn a_policy_that_was_signed_while_the_control_planes_clock_was_ahead_locks
     control.send_policy(&ahead);
     assert_eq!(control.heard_applied().await, 2);
     gateway.stop().await;
-    let gateway = Gateway::start(open(directory.path()));
+    let gateway = Gateway::start(open_again(directory.path()).await);
     assert!(gateway.authority.now() >= ahead.issued_at, "what ends is still decided by it");
     assert_eq!(control.heard_hello().await, 2);
 }
@@ -112,7 +112,7 @@ async fn a_gateway_whose_clock_was_set_back_links_by_the_time_it_heard_last() {
     control.send_policy(&Policy { issued_at: now, ..control.policy(key, 2) });
     assert_eq!(control.heard_applied().await, 2);
     gateway.stop().await;
-    let _gateway = Gateway::start(open(directory.path()));
+    let _gateway = Gateway::start(open_again(directory.path()).await);
     assert_eq!(control.heard_hello().await, 2);
 }
 
@@ -143,7 +143,7 @@ async fn whatever_time_was_sent_the_clock_that_a_refusal_is_told_with_is_the_mac
     assert_eq!(control.heard_applied().await, 2);
     gateway.stop().await;
     control.refuses(Some(GatewayRefusal { reason: RefusalReason::Clock, now: 1234 }));
-    let mut gateway = Gateway::start(open(directory.path()));
+    let mut gateway = Gateway::start(open_again(directory.path()).await);
     gateway.status(|status| status.problem.is_some()).await;
     // Every other attempt sends what was remembered instead.
     for _ in 0..6 {
@@ -216,7 +216,7 @@ async fn a_start_waits_for_no_control_plane_that_is_out_of_reach() {
     let (directory, control, gateway) = linked().await;
     gateway.stop().await;
     drop(control);
-    let authority = open(directory.path());
+    let authority = open_again(directory.path()).await;
     authority.ask_first();
     assert!(!authority.view().takes_part());
     let begun = Instant::now();
@@ -231,7 +231,7 @@ async fn a_start_waits_for_the_control_planes_first_word_and_no_longer() {
     let (directory, mut control, gateway) = linked().await;
     gateway.stop().await;
     control.beats(None);
-    let authority = open(directory.path());
+    let authority = open_again(directory.path()).await;
     authority.ask_first();
     let mut views = authority.subscribe();
     let begun = Instant::now();

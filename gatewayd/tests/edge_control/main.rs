@@ -24,7 +24,7 @@ use gatewayd::{
     audit::AuditLog,
     authority::Authority,
     control_client::{ControlClient, LinkTimes, ReportSource, enroll},
-    store::StateDir,
+    store::{StateDir, StoreError},
 };
 use stand_in::StandIn;
 use tokio::{
@@ -36,6 +36,17 @@ use tokio_util::sync::CancellationToken;
 fn open(directory: &Path) -> Authority {
     let state = StateDir::open(directory).unwrap();
     Authority::open(Arc::new(state), gateway_net::time::unix_secs()).unwrap()
+}
+
+/// Opens what a gateway that was stopped held; a write that was under way lets go of it a moment later.
+async fn open_again(directory: &Path) -> Authority {
+    let freed = async {
+        while matches!(StateDir::open(directory), Err(StoreError::Locked { .. })) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(freed).await;
+    open(directory)
 }
 
 /// An enrolled gateway with its link running.

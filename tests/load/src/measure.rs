@@ -11,21 +11,47 @@ use anyhow::Context;
 #[derive(Debug, Default)]
 pub(crate) struct Spread(Vec<Duration>);
 
+/// The first step of a histogram.
+const FIRST_STEP: Duration = Duration::from_millis(5);
+
 impl FromIterator<Duration> for Spread {
     fn from_iter<I: IntoIterator<Item = Duration>>(times: I) -> Self {
         Self(times.into_iter().collect())
     }
 }
 
-impl Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Spread {
+    /// What so many percent do not exceed: the nearest rank.
+    pub(crate) fn at(&self, percent: usize) -> Option<Duration> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        // The nearest rank: the smallest time that so many percent do not exceed.
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100).max(1);
-            sorted.get(rank - 1).copied().map(short).unwrap_or_default()
-        };
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied()
+    }
+
+    /// How many took at most so long, and longer than the step before; steps double. Steps at the ends that have none are left out.
+    pub(crate) fn histogram(&self) -> String {
+        let steps: Vec<_> = (0..12).map(|step| FIRST_STEP * 2_u32.pow(step)).collect();
+        let within = |limit: &Duration| self.0.iter().filter(|time| *time <= limit).count();
+        let mut before = 0;
+        let mut shown = Vec::new();
+        for step in &steps {
+            let count = within(step) - before;
+            before += count;
+            if count > 0 {
+                shown.push(format!("{count} ≤ {}", short(*step)));
+            }
+        }
+        if before < self.0.len() {
+            shown.push(format!("{} longer", self.0.len() - before));
+        }
+        shown.join(", ")
+    }
+}
+
+impl Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |percent| self.at(percent).map(short).unwrap_or_default();
         write!(f, "p50 {}, p90 {}, p99 {}, longest {}", at(50), at(90), at(99), at(100))
     }
 }

@@ -75,14 +75,14 @@ async fn a_relay_that_restarts_is_attached_again_and_messages_go_on() -> anyhow:
         let message = scene.message();
         let mut sender = scene.sender();
         scene.platform.restart_relay().await?;
-        wait::until_true(gateway_tests::scene::PATH_LIMIT, "messages go on", async || {
+        wait::until_true(PATH_LIMIT, "messages go on", async || {
             let verdict = sender.send(&message.bytes).await;
             ensure!(!matches!(verdict, gateway_tests::mllp::Verdict::Refused { .. }), "{verdict}");
             Ok(verdict == gateway_tests::mllp::Verdict::Acknowledged)
         })
         .await?;
         for site in [&scene.north, &scene.south] {
-            wait::until_true(gateway_tests::scene::PATH_LIMIT, "the relay is attached again", async || {
+            wait::until_true(PATH_LIMIT, "the relay is attached again", async || {
                 Ok(site.status(&scene.platform.ctl).await?.relays.iter().any(|relay| relay.attached))
             })
             .await?;

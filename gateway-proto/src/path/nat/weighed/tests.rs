@@ -119,7 +119,7 @@ fn a_nat_with_two_outer_addresses_is_hard_unless_most_relays_see_one_of_them() {
     // Nobody can tell that from a relay that lies. Both addresses are offered, so partners look at both.
     let found = weighed(&[&[one, one], &[other, other], &[one, one]]);
     assert_eq!(found.view.mapping, NatMapping::EndpointIndependent);
-    assert_eq!((names(found.outvoted()), found.addresses), (vec!["r2"], vec![one, other]));
+    assert_eq!((names(found.outvoted()), found.addresses.clone()), (vec!["r2"], vec![one, other]));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
