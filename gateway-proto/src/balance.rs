@@ -25,6 +25,9 @@
 //! knows the most that was told of each epoch, and it says the same whatever came twice, late, or through two replicas in
 //! another order.
 //!
+//! **Blindness.** Where an end does not count all that passes, the ends are not compared, and what they differ by when both count
+//! again is nobody's loss.
+//!
 //! **Hysteresis.** A difference that is certain, and certain again when it has lasted, raises the alarm. It is cleared when the ends
 //! are known to be equal, with nothing in flight, and when nothing has told of another difference for a long time, under load
 //! or not: then it is written off, and the comparison goes on from there.
@@ -102,6 +105,9 @@ pub struct Balance {
     /// Since when an alarm is as it is.
     unchanged_since: u64,
     is_alarm: bool,
+    /// An end did not count all that passed: what the ends differ by when both do is where the comparison begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_blind: bool,
 }
 
 impl Balance {
@@ -121,12 +127,22 @@ impl Balance {
         self.explained.difference()
     }
 
+    /// Whether the ends are not compared until both count again, and nothing is in flight between them.
+    pub fn is_blind(&self) -> bool {
+        self.is_blind
+    }
+
+    /// An end does not count all that passes: its gateway cannot, or was told not to.
+    pub fn handle_blindness(&mut self) {
+        self.is_blind = true;
+    }
+
     /// Whether a later look may say something else: there is a difference, or an end was not heard since a grace after the other
     /// one counted something.
     pub fn is_open(&self, sender: &Tally, listener: &Tally, times: &BalanceTimes) -> bool {
         let is_behind =
             |end: &Tally, other: &Tally| end.confirmed_at() < other.changed_at().saturating_add(times.grace);
-        self.since.is_some() || is_behind(sender, listener) || is_behind(listener, sender)
+        self.is_blind || self.since.is_some() || is_behind(sender, listener) || is_behind(listener, sender)
     }
 
     /// Compares at `now`, Unix seconds.
@@ -142,6 +158,9 @@ impl Balance {
         let answers = Possible::of(heard.map(|t| t.answers), sent.map(|t| t.answers), self.written_off.answers);
         let unanswered = Possible::of(sent.unanswered(), heard.unanswered(), 0);
         let (messages, answers) = self.explained.leaves(messages, answers, unanswered);
+        if self.is_blind {
+            return self.see_again(messages, answers);
+        }
         if messages.is_none() && answers.is_none() {
             let alarm = self.alarm();
             self.forget();
@@ -154,6 +173,15 @@ impl Balance {
         // What was told stands as far as it may still be so; what is nearest to none is certain.
         let (difference, certain) = (nearest(self.difference), nearest(Difference::NONE));
         if self.is_alarm { self.stand(difference, now, times) } else { self.suspect(difference, certain, now, times) }
+    }
+
+    /// Both count again: in a pause it is known by what they differ from the time before, and that is no difference of deliveries.
+    fn see_again(&mut self, messages: Possible, answers: Possible) -> Option<BalanceEvent> {
+        let (messages, answers) = (messages.only()?, answers.only()?);
+        let alarm = self.alarm();
+        self.write_off(Difference { messages: narrow(messages), answers: narrow(answers) });
+        self.is_blind = false;
+        alarm.map(BalanceEvent::WrittenOff)
     }
 
     /// Without an alarm. A suspicion ends where nothing of it can be left, and not where nothing is certain.
@@ -189,12 +217,16 @@ impl Balance {
             return None;
         }
         let alarm = self.alarm();
+        self.write_off(self.difference);
+        alarm.map(BalanceEvent::WrittenOff)
+    }
+
+    fn write_off(&mut self, difference: Difference) {
         self.written_off = Difference {
-            messages: self.written_off.messages.saturating_add(self.difference.messages),
-            answers: self.written_off.answers.saturating_add(self.difference.answers),
+            messages: self.written_off.messages.saturating_add(difference.messages),
+            answers: self.written_off.answers.saturating_add(difference.answers),
         };
         self.forget();
-        alarm.map(BalanceEvent::WrittenOff)
     }
 
     fn forget(&mut self) {

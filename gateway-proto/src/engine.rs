@@ -33,6 +33,11 @@ pub const MAX_DESTINATIONS: usize = 20;
 /// Characters of a name or an address at most.
 pub const MAX_TEXT: usize = 120;
 
+/// The engine's word for the destination whose answers are looked at, or not.
+const TCP_SENDER: &str = "TCP Sender";
+/// The one whose users share a server without mixing anything: each has its own directory there.
+const FILE_WRITER: &str = "File Writer";
+
 /// A channel of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EngineChannel {
@@ -105,7 +110,7 @@ pub struct EngineDestination {
     pub name: String,
     /// The engine's word for the connector, for example `TCP Sender`.
     pub transport: String,
-    /// Host of a TCP, DICOM or HTTP Sender.
+    /// Host of a TCP, DICOM, HTTP or Web Service Sender, or of a File Writer's server.
     pub host: Option<String>,
     /// Its port.
     pub port: Option<u16>,
@@ -198,9 +203,19 @@ impl EngineListener {
 impl EngineDestination {
     /// Whether it sends to `port` of the machine it runs on.
     pub fn is_local(&self, port: u16) -> bool {
-        let is_loopback = |host: &str| host.parse().map_or(host == "localhost", |ip: IpAddr| ip.is_loopback());
         self.port == Some(port) && self.host.as_deref().is_some_and(is_loopback)
     }
+
+    /// Whether it could be `port` of the machine it runs on, because the engine knows a variable where we know nothing.
+    pub fn may_be_local(&self, port: u16) -> bool {
+        let is_variable = |host: &str| host.contains('$');
+        self.port.is_none_or(|known| known == port)
+            && self.host.as_deref().is_some_and(|host| is_loopback(host) || is_variable(host))
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.parse().map_or(host == "localhost", |ip: IpAddr| ip.is_loopback())
 }
 
 impl std::fmt::Display for EngineChannelState {

@@ -210,6 +210,9 @@ pub struct Report {
     pub clock_skew_ms: Option<i64>,
     /// What is to be mended, the most pressing first.
     pub problems: Vec<Problem>,
+    /// What keeps only some partners from a direct path: worth a request where it concerns them, and no part of the verdict.
+    #[serde(default)]
+    pub notes: Vec<Problem>,
 }
 
 /// Time to the answer of a STUN server.

@@ -9,19 +9,24 @@
 //! - [`Ledger`]: MLLP, one per end of a connection, fed by [`crate::mllp::Conversation`]
 //! - [`http::HttpExchange`]: method classes, status classes, times
 //! - [`dicom::Association`]: associations, their application entities, data units
+//! - [`Completed`]: what of HTTP and DICOM is over, for the delivery proof
 //! - [`Latency`]: how long answers take
 //! - [`Uncounted`]: what passed before the far side took the stream, for all of them
 //! - [`Schedule`]: how long this channel is usually silent, by the hour, working days and weekends apart
 
 mod book;
+mod completed;
 pub mod dicom;
 pub mod http;
 mod latency;
 mod ledger;
 mod schedule;
+#[cfg(test)]
+mod secrecy;
 mod uncounted;
 
 pub use book::{Book, Exchange, Protocol};
+pub use completed::Completed;
 pub use latency::{BOUNDS, Latency};
 pub(crate) use ledger::Taken;
 pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, RESPONSE_TIMEOUT, Wait, Warning};

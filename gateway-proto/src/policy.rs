@@ -182,7 +182,8 @@ pub struct ConnectionEntry {
     /// Of an admin connection, at its owner's end: who is behind the partner's acting users.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub people: Vec<AdminPerson>,
-    /// The secrets a stream header may be made with: the current one first, then those of a running rotation.
+    /// The secrets a stream header may be made with. Whoever takes streams takes any that counts; whoever opens them uses the first
+    /// that counts, which during a rotation is the old one until the other end has had time to learn the new one.
     pub secrets: Vec<ConnectionSecret>,
     /// When the grant ends, Unix seconds.
     pub expires_at: Option<u64>,
@@ -284,7 +285,12 @@ impl ConnectionEntry {
         self.expires_at.map_or(stale_at, |end| end.min(stale_at))
     }
 
-    /// The secrets valid at `now`, the current one first.
+    /// The secret to open a stream with at `now`, Unix seconds; none: no secret of the entry counts then.
+    pub fn opening_secret(&self, now: u64) -> Option<&Secret> {
+        self.valid_secrets(now).next()
+    }
+
+    /// The secrets valid at `now`, Unix seconds, in the order of the entry.
     pub fn valid_secrets(&self, now: u64) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().filter(move |s| s.until.is_none_or(|end| now < end)).map(|s| &s.secret)
     }

@@ -28,6 +28,7 @@ use crate::{
     engine::{EngineClient, EngineWatch},
     gate::Gate,
     generations::Generations,
+    guesses::Guesses,
     listener::ListenerContext,
     local_api::{DaemonControl, LocalApi, serve_metrics},
     mesh::{Mesh, MeshContext, MeshQueues, STUN_QUEUE},
@@ -143,6 +144,7 @@ impl Daemon {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let identity = ServerIdentity::load_or_generate(authority.state().path(), &names)?;
         let generations = Generations::open(authority.clone());
+        let guesses = Guesses::open(authority.clone());
         let context = MeshContext {
             authority: authority.clone(),
             endpoint: endpoint.clone(),
@@ -157,6 +159,7 @@ impl Daemon {
                 link_changes: link_changes.clone(),
                 network: network.clone(),
                 generations: generations.clone(),
+                guesses: guesses.clone(),
                 allow_loopback: config.tunnel.allow_loopback,
                 direct: config.tunnel.direct,
                 guessing: config.tunnel.port_guessing,
@@ -248,6 +251,7 @@ impl Daemon {
         }
         schedules::restore(authority, &daemon.traffic);
         daemon.spawn("generations", generations.keep(stop.clone()));
+        daemon.spawn("guesses", guesses.keep(stop.clone()));
         daemon.spawn("clock", authority.clone().keep_clock(stop.clone()));
         daemon.spawn("schedules", schedules::keep(authority.clone(), daemon.traffic.clone(), stop.clone()));
         daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));

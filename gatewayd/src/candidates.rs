@@ -5,7 +5,12 @@
 
 mod reflections;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use gateway_net::{entropy::random, nat64};
 use gateway_proto::{
@@ -16,16 +21,17 @@ use gateway_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, interval, interval_at},
+    time::{Instant, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{peer::LocalCandidates, resolver::Resolver, socket::TunnelSocket};
+use crate::{ipv6_state, peer::LocalCandidates, resolver::Resolver, socket::TunnelSocket};
 use reflections::{Reflections, host};
 
-/// STUN is asked this often: below the usual 30 s after which a NAT forgets an idle UDP mapping.
-const STUN_INTERVAL: Duration = Duration::from_secs(23);
+/// STUN is asked this often, by chance between the two: below the usual 30 s after which a NAT forgets an idle UDP mapping, and not in step with other
+/// gateways that started together.
+const STUN_PAUSES: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(26));
 /// A request unanswered for this long is sent again, twice at most.
 const STUN_RETRY: Duration = Duration::from_millis(500);
 /// Tries of one round.
@@ -80,7 +86,7 @@ impl Gatherer {
     async fn gather(&mut self) {
         self.network.mark_changed();
         let mut translation = nat64::subscribe();
-        let mut stun_due = interval_at(Instant::now() + STUN_INTERVAL, STUN_INTERVAL);
+        let mut stun_due = Instant::now() + stun_pause(u32::from_be_bytes(random()));
         let mut retry = interval(STUN_RETRY);
         let mut hosts = BTreeSet::new();
         let mut mapped = Reflections::default();
@@ -100,7 +106,10 @@ impl Gatherer {
                     self.mapped.mark_unchanged();
                     self.publish(&hosts, &mapped);
                 }
-                _ = stun_due.tick() => round = Some(self.ask(&mut mapped).await),
+                () = sleep_until(stun_due) => {
+                    stun_due = Instant::now() + stun_pause(u32::from_be_bytes(random()));
+                    round = Some(self.ask(&mut mapped).await);
+                }
                 Ok(()) = self.servers.changed() => {
                     self.servers.mark_unchanged();
                     mapped.clear();
@@ -150,12 +159,14 @@ impl Gatherer {
     fn host_addresses(&self) -> BTreeSet<SocketAddr> {
         let port = self.socket.local_port();
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        let unfit = ipv6_state::unfit();
         interfaces
             .iter()
             .filter(|interface| self.allow_loopback || !interface.is_loopback())
             .filter(|interface| !interface.is_link_local() && interface.is_oper_up())
-            .filter(|interface| self.socket.takes(interface.ip()))
-            .map(|interface| SocketAddr::new(interface.ip(), port))
+            .map(|interface| interface.ip())
+            .filter(|own| self.socket.takes(*own) && is_fit(*own, self.socket.pinned(), &unfit))
+            .map(|own| SocketAddr::new(own, port))
             .collect()
     }
 
@@ -234,6 +245,20 @@ impl Gatherer {
     }
 }
 
+/// Whether an address of ours is worth an offer: not one that is about to go. The one that the administrator named for the socket is.
+fn is_fit(own: IpAddr, pinned: Option<IpAddr>, unfit: &BTreeSet<Ipv6Addr>) -> bool {
+    match own {
+        IpAddr::V6(address) => pinned == Some(own) || !unfit.contains(&address),
+        IpAddr::V4(_) => true,
+    }
+}
+
+/// From one round of STUN questions to the next; `random` is any uniformly random number.
+fn stun_pause(random: u32) -> Duration {
+    let (least, most) = STUN_PAUSES;
+    least + (most - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
 /// The prefix of the NAT64 that a server shows: it was asked over IPv6 and saw an IPv4 address, so there is one, and an IPv4 address of
 /// the same name is in the address that was asked.
 fn translator(names: &[Vec<SocketAddr>], server: SocketAddr, seen: SocketAddr) -> Option<Nat64Prefix> {
@@ -249,11 +274,14 @@ fn translator(names: &[Vec<SocketAddr>], server: SocketAddr, seen: SocketAddr) -
 /// outer addresses with our own port.
 fn forwarded(reflexive: &[SocketAddr], mapping: NatMapping, port: u16) -> BTreeSet<SocketAddr> {
     let at_port = |seen: &SocketAddr| SocketAddr::new(seen.ip(), port);
+    let outer_ports = || reflexive.iter().filter(|seen| seen.is_ipv4());
     match mapping {
-        NatMapping::Regular | NatMapping::Random => {
-            reflexive.iter().filter(|seen| seen.is_ipv4()).map(at_port).filter(|at| !reflexive.contains(at)).collect()
+        // Two answers that differ are too few for a class, and enough for this.
+        NatMapping::Unknown if outer_ports().count() < 2 => BTreeSet::new(),
+        NatMapping::Unknown | NatMapping::Regular | NatMapping::Random => {
+            outer_ports().map(at_port).filter(|at| !reflexive.contains(at)).collect()
         }
-        NatMapping::Unknown | NatMapping::EndpointIndependent => BTreeSet::new(),
+        NatMapping::EndpointIndependent => BTreeSet::new(),
     }
 }
 
@@ -282,10 +310,32 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_deprecated_is_no_candidate_unless_the_socket_is_bound_to_it() {
+        let [old, new]: [Ipv6Addr; 2] = ["2001:db8:1::1", "2001:db8:2::1"].map(|address| address.parse().unwrap());
+        let unfit = BTreeSet::from([old]);
+        assert!(!is_fit(old.into(), None, &unfit) && is_fit(new.into(), None, &unfit));
+        assert!(is_fit(old.into(), Some(old.into()), &unfit), "there is no other");
+        assert!(is_fit("192.0.2.1".parse().unwrap(), None, &unfit));
+    }
+
+    #[test]
+    fn rounds_of_stun_are_20_to_26_seconds_apart_and_not_all_the_same() {
+        let [least, middle, most] = [0, u32::MAX / 2, u32::MAX].map(stun_pause);
+        assert_eq!((least, most), STUN_PAUSES);
+        assert!(least < middle && middle < most);
+    }
+
+    #[test]
     fn a_chosen_port_is_tried_at_the_outer_address_of_a_hard_nat_only() {
         let outer = [seen(4000), seen(9000)];
         assert!(forwarded(&outer, NatMapping::Random, 7070).iter().all(|addr| *addr == seen(7070)));
         assert_eq!(forwarded(&outer, NatMapping::Random, 7070).len(), 1, "once, however many saw it");
         assert!(forwarded(&outer, NatMapping::EndpointIndependent, 7070).is_empty());
+        assert_eq!(
+            forwarded(&outer, NatMapping::Unknown, 7070).len(),
+            1,
+            "too few answers for a class, and they differ"
+        );
+        assert!(forwarded(&outer[..1], NatMapping::Unknown, 7070).is_empty());
     }
 }

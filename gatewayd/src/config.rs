@@ -30,7 +30,7 @@ use crate::observer::Unobserved;
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/gatewayd/gatewayd.toml";
 /// Above this the engine's own connect timeout of 5 s would come first, and it would see our silence, not our reset.
 pub const MAX_HOLD: Duration = Duration::from_millis(4500);
-/// A stream that waits for a place is refused before its sender gives it up, which is after [`MAX_HOLD`]: whoever is refused is told why.
+/// A stream that waits for a place is refused before the most patient sender gives it up, which is after [`MAX_HOLD`].
 const MAX_PLACE_HOLD: Duration = Duration::from_secs(4);
 /// Addresses that an administrator may name: one per uplink and protocol, and some.
 const MAX_ADDRESSES: usize = 8;

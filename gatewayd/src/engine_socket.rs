@@ -156,3 +156,33 @@ async fn broken(socket: &TcpStream) {
     // An error of the wait itself is the same news.
     let _ = socket.ready(Interest::ERROR).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const KEEPALIVE: Duration = Duration::from_secs(30);
+
+    fn is_set_up(socket: &TcpStream) {
+        let socket = SockRef::from(socket);
+        assert!(socket.keepalive().unwrap(), "SO_KEEPALIVE");
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE / 3);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert!(socket.tcp_nodelay().unwrap(), "TCP_NODELAY");
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+    }
+
+    /// An engine that lost its power is found out in a minute, also on a connection that says nothing for days.
+    #[tokio::test]
+    async fn engine_sockets_that_are_dialled_and_those_that_are_accepted_have_keepalive_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        set_up(SockRef::from(&listener), KEEPALIVE).unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        is_set_up(&EngineSocket::connected(dialled, KEEPALIVE).unwrap().into_inner());
+        is_set_up(&EngineSocket::accepted(accepted).into_inner());
+    }
+}

@@ -14,7 +14,7 @@ use std::{
 
 use gateway_proto::{
     id::ConnectionId,
-    policy::{ConnectionEntry, DeniedReason},
+    policy::{ConnectionEntry, DeniedReason, Secret},
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,15 @@ pub struct Permit {
     pub entry: Arc<ConnectionEntry>,
     /// Cancelled when the permission ends.
     pub allowed: CancellationToken,
+    /// The moment it was given, Unix seconds.
+    given_at: u64,
+}
+
+impl Permit {
+    /// The secret that a stream of this permission is opened with; none: no secret of the policy counts now.
+    pub fn secret(&self) -> Option<&Secret> {
+        self.entry.opening_secret(self.given_at)
+    }
 }
 
 /// Gives and takes permissions. Cheap to clone.
@@ -58,9 +67,10 @@ impl Gate {
     pub fn enter(&self, id: ConnectionId, role: Role) -> Result<Permit, DeniedReason> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Checked under the lock: a policy that came into force before it is seen here, a later one cancels the token.
-        let entry = self.authority.authorize(id, role == Role::Sender, self.authority.now())?;
+        let now = self.authority.now();
+        let entry = self.authority.authorize(id, role == Role::Sender, now)?;
         let allowed = open.entry((id, role)).or_default().clone();
-        Ok(Permit { entry, allowed })
+        Ok(Permit { entry, allowed, given_at: now })
     }
 
     /// The moment by which permissions are judged, Unix seconds.

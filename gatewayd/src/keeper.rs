@@ -21,9 +21,9 @@ use tracing::{debug, info};
 
 use crate::{
     listener::{ListenerContext, serve},
-    peer::Peer,
+    peer::{Peer, TunnelProblem},
     proof::{HeartbeatError, Proof, heartbeat},
-    tunnel::{DialError, Tunnel, TunnelEndpoint},
+    tunnel::{DialError, SHUTTING_DOWN, Tunnel, TunnelEndpoint},
 };
 
 /// A handshake takes one round trip of the path and survives a few losses within this.
@@ -36,6 +36,9 @@ const LINGER: Duration = Duration::from_millis(500);
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
 /// First and longest pause between two dials. A dial takes [`HANDSHAKE_TIMEOUT`] where nobody answers, over every relay there is.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
+
+/// What a gateway says to a peer with which it has nothing to do any more, also because it is stopped in order.
+const REMOVED: &[u8] = b"peer removed";
 
 /// Keeps the tunnel to one peer.
 #[derive(Debug)]
@@ -69,12 +72,33 @@ enum TunnelError {
     Unwanted,
 }
 
+impl TunnelError {
+    fn problem(&self) -> TunnelProblem {
+        TunnelProblem { text: with_causes(self), is_silence: self.is_silence() }
+    }
+
+    /// Whether the peer said nothing, or took its leave.
+    fn is_silence(&self) -> bool {
+        use quinn::ConnectionError::{ApplicationClosed, Reset, TimedOut};
+        match self {
+            Self::Timeout => true,
+            Self::Handshake(error) => matches!(error, TimedOut),
+            // A gateway that was restarted ends the tunnel of its former run.
+            Self::Ended(TimedOut | Reset) => true,
+            Self::Ended(error) => {
+                matches!(error, ApplicationClosed(close) if close.reason == SHUTTING_DOWN || close.reason == REMOVED)
+            }
+            Self::Dial(_) | Self::Control(_) | Self::Unwanted => false,
+        }
+    }
+}
+
 impl Keeper {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.keep()).await;
         if let Some(tunnel) = self.peer.tunnel.send_replace(None) {
-            tunnel.connection().close(VarInt::from_u32(0), b"peer removed");
+            tunnel.connection().close(VarInt::from_u32(0), REMOVED);
         }
     }
 
@@ -98,11 +122,11 @@ impl Keeper {
                 Err(TunnelError::Unwanted) => continue,
                 Err(error @ (TunnelError::Ended(_) | TunnelError::Control(_))) => {
                     info!(peer = %self.peer.key.short(), reason = with_causes(&error), "tunnel down");
-                    self.peer.set_problem(Some(with_causes(&error)));
+                    self.peer.set_problem(Some(error.problem()));
                 }
                 Err(error) => {
                     debug!(peer = %self.peer.key.short(), reason = with_causes(&error), "no tunnel yet");
-                    self.peer.set_problem(Some(with_causes(&error)));
+                    self.peer.set_problem(Some(error.problem()));
                 }
                 Ok(never) => match never {},
             }

@@ -22,6 +22,8 @@ pub mod engine;
 pub mod engine_socket;
 pub mod gate;
 pub mod generations;
+pub mod guesses;
+mod ipv6_state;
 pub mod keeper;
 pub mod listener;
 pub mod local_api;

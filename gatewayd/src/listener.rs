@@ -17,7 +17,7 @@ use gateway_proto::{
 };
 use quinn::{RecvStream, SendStream, VarInt};
 pub(crate) use reach::has_places;
-use reach::{engine_refused, reach_engine};
+use reach::{Unreached, WithoutPlace, engine_refused, reach_engine};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -126,13 +126,24 @@ async fn stream(
     let span =
         info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
     async move {
-        let dialling = reach_engine(&permit, peer.key, engine, &traffic, &context);
-        let dialled = tokio::select! {
-            dialled = permit.allowed.run_until_cancelled(dialling) => dialled,
+        let dialled = {
+            let without_place = WithoutPlace::default();
+            let dialling = reach_engine(&permit, peer.key, engine, &traffic, &without_place, &context);
+            let dialled = tokio::select! {
+                dialled = permit.allowed.run_until_cancelled(dialling) => Some(dialled),
+                () = given_up(&mut send, &mut recv) => None,
+            };
+            dialled.ok_or_else(|| without_place.given_up())
+        };
+        let dialled = match dialled {
+            Ok(dialled) => dialled,
             // Nothing of it was delivered, and whoever still listens counts none of it.
-            () = given_up(&mut send, &mut recv) => {
+            Err(why) => {
                 record.refused(RefusedBy::Partner, OurReason::GaveUp);
-                return refuse(send, recv, RefusalCode::TooLate).await;
+                if matches!(why, Unreached::Full(_)) {
+                    traffic.note_problem(why.problem(engine));
+                }
+                return refuse_with(send, recv, &why.answer()).await;
             }
         };
         let (socket, _place) = match dialled.unwrap_or(Err(RefusalCode::NotAllowed.into())) {

@@ -3,11 +3,14 @@
 
 mod exchanges;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use gateway_proto::api::{
     gateway::{Connectivity, PathKind},
-    local::{PathCounts, Status},
+    local::{PathCounts, RelayChanges, Status},
 };
 use prometheus_client::{
     encoding::text::encode as encode_text,
@@ -19,7 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use exchanges::{ExchangeMetrics, Numbers};
+pub use exchanges::{ExchangeMetrics, MAX_ENDS, Numbers, Passed};
 
 use crate::{audit::AuditLog, socket::TunnelSocket};
 
@@ -96,6 +99,19 @@ fn connections(registry: &mut Registry, status: &Status) {
     let open = status.connections.iter().map(|c| i64::from(c.streams)).sum::<i64>();
     registry.register("streams_open", "Open streams", ConstGauge::new(open));
     path_counters(registry, status);
+    relay_counters(registry, &status.relay_changes);
+}
+
+fn relay_counters(registry: &mut Registry, changes: &RelayChanges) {
+    let mut by_reason = |name: &str, help: &str, counts: &BTreeMap<String, u64>| {
+        let changes: Family<[(&'static str, String); 1], Counter> = Family::default();
+        for (reason, count) in counts {
+            changes.get_or_create(&[("reason", reason.clone())]).inc_by(*count);
+        }
+        registry.register(name, help, changes);
+    };
+    by_reason("carrier_changes", "Changes between UDP and TLS to relays, by reason", &changes.carrier);
+    by_reason("home_changes", "Changes of the home relay, the first choice included, by reason", &changes.home);
 }
 
 fn path_counters(registry: &mut Registry, status: &Status) {
@@ -179,4 +195,21 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
         "Signals and hints dropped: the relay that brought them sent too many",
         &counters.relay_inbound_dropped,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_relays_are_counted_by_the_code_of_their_reason() {
+        let counts = |code: &str, count| BTreeMap::from([(code.to_owned(), count)]);
+        let changes = RelayChanges { carrier: counts("stopped_passing", 3), home: counts("former_failed", 2) };
+        let mut registry = Registry::with_prefix("gatewayd");
+        relay_counters(&mut registry, &changes);
+        let mut text = String::new();
+        encode_text(&mut text, &registry).unwrap();
+        assert!(text.contains("gatewayd_carrier_changes_total{reason=\"stopped_passing\"} 3"), "{text}");
+        assert!(text.contains("gatewayd_home_changes_total{reason=\"former_failed\"} 2"), "{text}");
+    }
 }

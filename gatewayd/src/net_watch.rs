@@ -11,6 +11,8 @@
 //! status says why; when it is back the socket is opened anew, again and again until the kernel lets it. An address that went
 //! and came back between two looks shows in the socket: the kernel refused what was sent meanwhile.
 
+mod clocks;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -18,22 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clocks::Clocks;
 use gateway_net::entropy::random;
 use gateway_proto::{backoff::Backoff, netcheck::SocketProblem};
-use nix::time::{ClockId, clock_gettime};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::socket::TunnelSocket;
+use crate::{ipv6_state, socket::TunnelSocket};
 
 /// Between two looks; also the longest wait for a way out.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The same at first when there is no way out; doubles.
 const FIRST_OFFLINE_INTERVAL: Duration = Duration::from_millis(100);
-/// The clocks drift apart by less than this between two looks, unless the machine slept; and a look is late by less, unless
-/// the process was stopped.
-const SLEPT: Duration = Duration::from_secs(2);
 
 /// After the first failure to open the tunnel socket at its address again; an IPv6 address takes about a second to be usable.
 const FIRST_REOPENING: Duration = Duration::from_millis(100);
@@ -54,7 +53,7 @@ pub async fn watch_network(changes: watch::Sender<u64>, socket: Arc<TunnelSocket
 async fn look(changes: watch::Sender<u64>, socket: Arc<TunnelSocket>) {
     let mut network = Network::now();
     let mut opener = Opener::new(socket, &network);
-    let (mut asleep, mut looked) = (time_asleep(), Instant::now());
+    let mut looked = Clocks::now();
     let mut offline = FIRST_OFFLINE_INTERVAL;
     loop {
         let pause = if network.has_way_out() {
@@ -65,20 +64,21 @@ async fn look(changes: watch::Sender<u64>, socket: Arc<TunnelSocket>) {
             offline = (offline * 2).min(LOOK_INTERVAL);
             pause
         };
-        let pause = opener.due().map_or(pause, |due| pause.min(due.saturating_duration_since(looked)));
+        let pause = opener.due().map_or(pause, |due| pause.min(due.saturating_duration_since(looked.at)));
         sleep(pause).await;
-        let (next, next_asleep, now) = (Network::now(), time_asleep(), Instant::now());
-        let slept = next_asleep.saturating_sub(asleep) + now.saturating_duration_since(looked + pause);
-        let changed = next != network || slept > SLEPT;
+        let (next, clocks) = (Network::now(), Clocks::now());
+        let missed = clocks.missed_since(&looked, pause);
+        let changed = next != network || missed.is_some();
         // The socket first: whoever hears of the change sends at once.
-        let opened = opener.look(&next, changed, now);
+        let opened = opener.look(&next, changed, clocks.at);
         if changed {
+            let slept = missed.unwrap_or_default();
             info!(slept_s = slept.as_secs(), way_out = next.has_way_out(), "the network changed or the machine slept");
         }
         if changed || opened {
             changes.send_modify(|count| *count = count.wrapping_add(1));
         }
-        (network, asleep, looked) = (next, next_asleep, now);
+        (network, looked) = (next, clocks);
     }
 }
 
@@ -178,6 +178,8 @@ pub(crate) fn has_moved(local: SocketAddr, remote: SocketAddr) -> bool {
 struct Network {
     /// Of the interfaces that are up.
     addresses: BTreeSet<IpAddr>,
+    /// Those of them that are not to be offered to partners.
+    unfit: BTreeSet<Ipv6Addr>,
     /// Our source address towards the internet, per protocol.
     ways_out: [Option<IpAddr>; 2],
 }
@@ -186,7 +188,8 @@ impl Network {
     fn now() -> Self {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         let lasting = interfaces.iter().filter(|interface| !interface.is_link_local() && interface.is_oper_up());
-        Self { addresses: lasting.map(|interface| interface.ip()).collect(), ways_out: ways_out() }
+        let addresses = lasting.map(|interface| interface.ip()).collect();
+        Self { addresses, unfit: ipv6_state::unfit(), ways_out: ways_out() }
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -214,12 +217,6 @@ pub(crate) fn way_to(far: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// How long the machine has slept since it was started.
-fn time_asleep() -> Duration {
-    let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    read(ClockId::CLOCK_BOOTTIME).saturating_sub(read(ClockId::CLOCK_MONOTONIC))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,9 +227,14 @@ mod tests {
         let network = Network::now();
         assert_eq!(network, Network::now());
         let gained = network.addresses.iter().copied().chain(["203.0.113.77".parse().unwrap()]).collect();
-        assert_ne!(network, Network { addresses: gained, ways_out: network.ways_out });
-        let addresses = network.addresses.clone();
-        assert_ne!(network, Network { addresses, ways_out: [Some("203.0.113.77".parse().unwrap()), None] });
+        assert_ne!(network, Network { addresses: gained, ..Network::now() });
+        assert_ne!(network, Network { ways_out: [Some("203.0.113.77".parse().unwrap()), None], ..Network::now() });
+        let faded = network.unfit.iter().copied().chain(["2001:db8::77".parse().unwrap()]).collect();
+        assert_ne!(
+            network,
+            Network { unfit: faded, ..Network::now() },
+            "an address that is deprecated now is offered no more"
+        );
     }
 
     #[test]
@@ -240,12 +242,6 @@ mod tests {
         let (local, remote) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         assert!(!has_moved(local, remote));
         assert!(has_moved("203.0.113.77:1".parse().unwrap(), remote));
-    }
-
-    #[test]
-    fn the_time_asleep_does_not_grow_while_awake() {
-        let before = time_asleep();
-        assert!(time_asleep().saturating_sub(before) < SLEPT);
     }
 
     fn bound(address: &str) -> Arc<TunnelSocket> {
@@ -256,6 +252,7 @@ mod tests {
     fn network(addresses: &[&str]) -> Network {
         Network {
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            unfit: BTreeSet::new(),
             ways_out: [None, None],
         }
     }

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     generations::Generations,
+    guesses::Guesses,
     peer::{Links, LocalCandidates, PathCommand, Peer},
     relay_inbound::RelayNews,
     relay_link::LinkHandle,
@@ -57,6 +58,8 @@ pub struct PathContext {
     pub network: watch::Receiver<u64>,
     /// Which generations of our offers were used up.
     pub generations: Generations,
+    /// The runs of port guessing of the last 24 hours.
+    pub guesses: Guesses,
     /// Whether loopback addresses are candidates.
     pub allow_loopback: bool,
     /// Whether direct paths may be used at all.
@@ -119,6 +122,7 @@ impl PathActor {
         let mut agent = PathAgent::new(context.config(entry), random(), Instant::now());
         let generation = context.generations.used();
         agent.resume_above(generation);
+        agent.resume_guess_runs(context.guesses.ages(&peer.key), Instant::now());
         let side = SideSockets::new(context.guess_runs.clone());
         arrivals.with(|choice| choice.set_home(entry.home_relay));
         Self {
@@ -288,6 +292,7 @@ impl PathActor {
                     self.context.sessions.replace(self.peer.key, &self.sessions, &sessions);
                     self.sessions = sessions;
                 }
+                PathEvent::GuessBegan => self.context.guesses.note(self.peer.key),
                 PathEvent::OpenSockets { count } => {
                     let PathContext { socket, sessions, .. } = &self.context;
                     self.side.open(count, &self.peer, sessions, &socket.injector());

@@ -61,6 +61,15 @@ pub enum PathCommand {
     Relook,
 }
 
+/// Why there is no tunnel to a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelProblem {
+    /// In words.
+    pub text: String,
+    /// The peer said nothing (any more). Else it answered, or the fault is ours.
+    pub is_silence: bool,
+}
+
 /// One peer, shared by everything that concerns it.
 #[derive(Debug)]
 pub struct Peer {
@@ -90,7 +99,7 @@ pub struct Peer {
     pub path_moved: Notify,
     /// Counts what relays hand us as the peer's own. Nobody has proved it, but it may be back.
     signs: watch::Sender<u64>,
-    problem: Mutex<Option<String>>,
+    problem: Mutex<Option<TunnelProblem>>,
     commands: mpsc::Sender<PathCommand>,
     counters: Arc<SocketCounters>,
     changed: Arc<Notify>,
@@ -200,13 +209,13 @@ impl Peer {
         Dialling(self.clone())
     }
 
-    /// Why there is no tunnel, in words.
-    pub fn problem(&self) -> Option<String> {
+    /// Why there is no tunnel.
+    pub fn problem(&self) -> Option<TunnelProblem> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Remembers why there is no tunnel, or that there is one.
-    pub fn set_problem(&self, problem: Option<String>) {
+    pub fn set_problem(&self, problem: Option<TunnelProblem>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 

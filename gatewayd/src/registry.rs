@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use gateway_proto::{id::ConnectionId, identity::GatewayPublicKey, policy::RelayEntry, relay::HomeReason};
+use gateway_proto::{
+    id::ConnectionId,
+    identity::GatewayPublicKey,
+    policy::RelayEntry,
+    relay::{HomeReason, udp::CarrierReason},
+};
 
 use crate::{peer::Peer, relay_link::LinkHandle, sender::SenderHandle};
 
@@ -21,6 +26,19 @@ pub(crate) struct RegistryState {
     pub(crate) senders: HashMap<ConnectionId, SenderHandle>,
     pub(crate) relays: Vec<RunningRelay>,
     pub(crate) home_reason: Option<HomeReason>,
+    pub(crate) home_changes: BTreeMap<HomeReason, u64>,
+    /// Of links that are no more: what is counted never goes back.
+    former_carrier_changes: BTreeMap<CarrierReason, u64>,
+}
+
+impl RegistryState {
+    /// The links that run now.
+    pub(crate) fn show_relays(&mut self, relays: Vec<RunningRelay>) {
+        let former = std::mem::replace(&mut self.relays, relays);
+        for gone in former.iter().filter(|relay| !self.relays.iter().any(|other| other.link.is_same(&relay.link))) {
+            add(&mut self.former_carrier_changes, &gone.link.carrier_changes());
+        }
+    }
 }
 
 /// A relay that is attached to, or to be.
@@ -32,6 +50,8 @@ pub struct RunningRelay {
     pub link: LinkHandle,
     /// How far it is: the median of the last minutes.
     pub latency: Option<Duration>,
+    /// TLS to it goes through the HTTP proxy.
+    pub proxied: bool,
 }
 
 impl Registry {
@@ -59,8 +79,30 @@ impl Registry {
         self.lock().relays.clone()
     }
 
+    /// How often UDP to relays took over from TLS and the other way round, over all links since start.
+    pub fn carrier_changes(&self) -> BTreeMap<CarrierReason, u64> {
+        let state = self.lock();
+        let mut sum = state.former_carrier_changes.clone();
+        for relay in &state.relays {
+            add(&mut sum, &relay.link.carrier_changes());
+        }
+        sum
+    }
+
+    /// How often another relay became home.
+    pub fn home_changes(&self) -> BTreeMap<HomeReason, u64> {
+        self.lock().home_changes.clone()
+    }
+
     /// Why the home relay is home.
     pub fn home_reason(&self) -> Option<HomeReason> {
         self.lock().home_reason
+    }
+}
+
+fn add(sum: &mut BTreeMap<CarrierReason, u64>, more: &BTreeMap<CarrierReason, u64>) {
+    for (reason, count) in more {
+        let known = sum.entry(*reason).or_default();
+        *known = known.saturating_add(*count);
     }
 }

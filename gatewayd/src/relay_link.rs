@@ -86,6 +86,12 @@ pub struct LinkContext {
 }
 
 impl LinkContext {
+    /// Whether a link to where the map has the relay goes through the HTTP proxy.
+    pub(crate) fn is_proxied(&self, relay: &RelayEntry) -> bool {
+        let url = relay.url.parse::<url::Url>();
+        self.proxy.as_ref().zip(url.ok()).is_some_and(|(proxy, url)| proxy.covers_url(&url))
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -294,7 +300,8 @@ impl Link {
             ask(&self.asked);
         };
         let mut beside = pin!(beside(relay, self.relay.clone(), &self.context, &self.state));
-        let websocket = way.map(|(_, remote)| WebSocketEnd { ip: remote.ip(), is_relay: self.context.proxy.is_none() });
+        let websocket =
+            way.map(|(_, remote)| WebSocketEnd { ip: remote.ip(), is_relay: !self.context.is_proxied(relay) });
         let ended = tokio::select! {
             error = receiver.run(source) => error,
             error = transmit(sink, lanes, started) => error,

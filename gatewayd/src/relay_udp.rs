@@ -8,7 +8,7 @@ mod drive;
 mod unpack;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -111,6 +111,11 @@ impl UdpLeg {
     /// Why datagrams travel as they do.
     pub fn reason(&self) -> CarrierReason {
         self.lock().carrier.reason()
+    }
+
+    /// How often UDP took over from TLS and the other way round, by the reason.
+    pub fn changes(&self) -> BTreeMap<CarrierReason, u64> {
+        self.lock().carrier.changes().clone()
     }
 
     /// The tunnel to a peer counts losses of what goes over this relay.

@@ -8,17 +8,18 @@ mod engine;
 mod exchange;
 mod peer;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use connections::Connections;
 use futures_util::future::BoxFuture;
 use gateway_net::time::unix_secs;
 use gateway_proto::{
-    api::local::{AuditNewest, ControlStatus, EngineStatus, PolicyStatus, RelayStatus, Status},
+    api::local::{AuditNewest, ControlStatus, EngineStatus, PolicyStatus, RelayChanges, RelayStatus, Status},
     audit::line::Head,
     id::RelayId,
     netcheck::{NetcheckBody, PortMapping, Report},
     pulse::ANSWER_LIMIT,
+    relay::{HomeReason, udp::CarrierReason},
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -83,6 +84,7 @@ impl StatusSource {
             control: self.control.borrow().clone(),
             policy: self.policy(&view),
             relays: self.relays(),
+            relay_changes: self.relay_changes(),
             peers: self.connections.registry.peers().iter().map(|peer| self.peer(peer)).collect(),
             connections: policy
                 .iter()
@@ -128,10 +130,18 @@ impl StatusSource {
         }
     }
 
+    fn relay_changes(&self) -> RelayChanges {
+        let registry = &self.connections.registry;
+        RelayChanges {
+            carrier: by_code(registry.carrier_changes(), CarrierReason::code),
+            home: by_code(registry.home_changes(), HomeReason::code),
+        }
+    }
+
     fn relays(&self) -> Vec<RelayStatus> {
         let home = *self.home.borrow();
         let (relays, reason) = (self.connections.registry.relays(), self.connections.registry.home_reason());
-        let status = |RunningRelay { entry, link, latency }: &RunningRelay| {
+        let status = |RunningRelay { entry, link, latency, proxied }: &RunningRelay| {
             let reason = reason.filter(|_| home == Some(entry.id));
             let state = link.state().borrow().clone();
             let carrier = state.attached.then(|| link.carrier());
@@ -147,6 +157,8 @@ impl StatusSource {
                 rtt_ms: state.rtt.map(millis),
                 carrier: carrier.map(|carrier| carrier.code().to_owned()),
                 carrier_text: carrier.map(|carrier| carrier.to_string()),
+                carrier_changes: by_code(link.carrier_changes(), CarrierReason::code),
+                proxied: *proxied,
                 limit: state.limit.map(|limit| limit.kind.name().to_owned()),
                 limit_text: state.limit.map(|limit| limit.to_string()),
                 problem: state.problem,
@@ -154,6 +166,11 @@ impl StatusSource {
         };
         relays.iter().map(status).collect()
     }
+}
+
+/// A closed set of codes: as many entries as there are reasons, at most.
+fn by_code<R>(counts: BTreeMap<R, u64>, code: fn(R) -> &'static str) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(reason, count)| (code(reason).to_owned(), count)).collect()
 }
 
 impl DaemonControl for StatusSource {

@@ -12,6 +12,7 @@
 //! | `ports.json` | local ports we chose for senders |
 //! | `schedules.json` | how long each connection is usually silent, learned from its traffic |
 //! | `offers.json` | up to which generation our offers of addresses to partners were used up |
+//! | `guesses.json` | for which partners ports were guessed in the last 24 hours, and when |
 //!
 //! Every file has mode 0600 and is replaced atomically (written, synced, renamed, directory synced), so `kill -9` or a
 //! power cut leaves the old or the new content. All calls block for the time of a disk write.
@@ -34,6 +35,7 @@ use gateway_proto::{
     id::ConnectionId,
     identity::{GatewayKey, NoiseKey},
     observe::Schedule,
+    path::GuessLedger,
     signed::Envelope,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -50,8 +52,18 @@ const CONTACT_FILE: &str = "contact.json";
 const PORTS_FILE: &str = "ports.json";
 const SCHEDULES_FILE: &str = "schedules.json";
 const OFFERS_FILE: &str = "offers.json";
-const FILES: [&str; 8] =
-    [KEY_FILE, ENROLLMENT_FILE, POLICY_FILE, RELAY_TOKEN_FILE, CONTACT_FILE, PORTS_FILE, SCHEDULES_FILE, OFFERS_FILE];
+const GUESSES_FILE: &str = "guesses.json";
+const FILES: [&str; 9] = [
+    KEY_FILE,
+    ENROLLMENT_FILE,
+    POLICY_FILE,
+    RELAY_TOKEN_FILE,
+    CONTACT_FILE,
+    PORTS_FILE,
+    SCHEDULES_FILE,
+    OFFERS_FILE,
+    GUESSES_FILE,
+];
 
 /// The state directory, locked for as long as this value lives.
 #[derive(Debug)]
@@ -241,6 +253,16 @@ impl StateDir {
     /// Replaces it.
     pub fn save_generation(&self, generation: u64) -> Result<(), StoreError> {
         self.save(OFFERS_FILE, &Offers { generation })
+    }
+
+    /// The runs of port guessing of the last 24 hours; `None` before the first one.
+    pub fn load_guesses(&self) -> Result<Option<GuessLedger>, StoreError> {
+        self.load(GUESSES_FILE, "remove it; two runs of port guessing for each partner are free then")
+    }
+
+    /// Replaces them.
+    pub fn save_guesses(&self, guesses: &GuessLedger) -> Result<(), StoreError> {
+        self.save(GUESSES_FILE, guesses)
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str, advice: &'static str) -> Result<Option<T>, StoreError> {

@@ -33,6 +33,8 @@ pub enum Role {
 /// Counters of one end of one connection since the daemon started.
 #[derive(Debug)]
 pub struct Traffic {
+    /// Since when: Unix milliseconds. Names these counters, and is no epoch of a book.
+    pub began_at: u64,
     /// Bytes towards the peer.
     pub bytes_sent: AtomicU64,
     /// Bytes from the peer.
@@ -86,7 +88,9 @@ struct Waiting {
 
 impl Default for Traffic {
     fn default() -> Self {
+        let began_at = unix_ms();
         Self {
+            began_at,
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             last_sent_at: AtomicU64::new(0),
@@ -97,7 +101,7 @@ impl Default for Traffic {
             refused: AtomicU64::new(0),
             problem: Mutex::default(),
             patience: RESPONSE_TIMEOUT,
-            observed: Mutex::new(Observed { epoch: 0, book: Arc::new(Mutex::new(Book::Nothing)) }),
+            observed: Mutex::new(Observed { epoch: began_at, book: Arc::new(Mutex::new(Book::Nothing)) }),
             schedule: Mutex::default(),
             waiting: Mutex::default(),
             waits: AtomicU64::new(0),
@@ -126,6 +130,11 @@ impl Traffic {
     pub fn received(&self, bytes: usize) {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
         self.last_received_at.store(unix_ms(), Relaxed);
+    }
+
+    /// Streams that were carried and have ended.
+    pub fn carried(&self) -> u64 {
+        self.finished.load(Relaxed).saturating_add(self.reset.load(Relaxed))
     }
 
     /// Remembers what went wrong last, for `status`.
@@ -300,6 +309,21 @@ mod tests {
         assert_eq!((traffic.bytes_sent.load(Relaxed), traffic.last_sent_at.load(Relaxed)), (10, 0));
         traffic.taken();
         assert_ne!(traffic.last_sent_at.load(Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_says_for_what_and_for_how_long_of_how_long_and_the_longest_wait_speaks_for_all() {
+        let traffic: Arc<Traffic> = Arc::default();
+        assert_eq!(traffic.waiting(), None);
+        let first = traffic.wait(WaitFor::Tunnel, Instant::now() + Duration::from_secs(3));
+        tokio::time::advance(Duration::from_millis(2100)).await;
+        assert_eq!(traffic.waiting().as_deref(), Some("waiting for the tunnel, 2.1 s of 3.0 s"));
+        let second = traffic.wait(WaitFor::Answer, Instant::now() + Duration::from_secs(2));
+        assert_eq!(traffic.waiting().as_deref(), Some("waiting for the tunnel, 2.1 s of 3.0 s; 1 more wait"));
+        drop(first);
+        assert_eq!(traffic.waiting().as_deref(), Some("waiting for the partner's answer, 0.0 s of 2.0 s"));
+        drop(second);
+        assert_eq!(traffic.waiting(), None);
     }
 
     #[test]

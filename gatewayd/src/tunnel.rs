@@ -43,6 +43,8 @@ const CONNECTION_ID_LEN: usize = 8;
 const FIRST_STREAMS: u32 = 64;
 /// Exporters remembered in one tunnel.
 const MAX_EXPORTERS: usize = 1024;
+/// What a gateway that is stopped in order says to its peers.
+pub(crate) const SHUTTING_DOWN: &[u8] = b"shutting down";
 /// Handshakes of peers that wait to be looked at.
 const MAX_INCOMING: usize = 256;
 
@@ -107,7 +109,7 @@ impl TunnelEndpoint {
 
     /// Closes every tunnel, saying so to the peers, and waits until they know or a short while has passed.
     pub async fn close(&self) {
-        self.endpoint.close(VarInt::from_u32(0), b"shutting down");
+        self.endpoint.close(VarInt::from_u32(0), SHUTTING_DOWN);
         let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use gateway_proto::{
     api::{
         Problem,
-        local::{AuditNewest, ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, Status},
+        local::{AuditNewest, ControlStatus, EnrollBody, PolicyStatus, ReconnectBody, RelayChanges, Status},
     },
     audit::line::Head,
     identity::GatewayKey,
@@ -43,6 +43,7 @@ impl DaemonControl for Daemon {
             },
             policy: PolicyStatus { revision: 0, issued_at: None, confirmed_at: None, age_secs: None, problem: None },
             relays: vec![],
+            relay_changes: RelayChanges::default(),
             peers: vec![],
             connections: vec![],
             engine: None,

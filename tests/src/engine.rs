@@ -7,10 +7,12 @@
 //! | [`channels`] | deployed channels: ports that open and close |
 //! | [`destination`] | a TCP Sender with its queue, by the table of §2.8 |
 //! | [`listeners`] | HTTP and DICOM Listeners |
+//! | [`body`] | answers with their length, and in chunks |
 //! | [`rest`] | contexts, the `X-Requested-With` rule, sessions, Basic, negotiation, errors |
 //! | [`operations`] | the 210 operations and how a path finds one, matrix parameters included |
 //! | [`perform`], [`answers`], [`document`] | what they do and answer, in XML and in lossy JSON |
 //! | [`webstart`] | the launcher's descriptions |
+//! | [`webadmin`] | the web dashboard with its own sign-in |
 //! | [`back_door`] | what a test does behind the engine's back: channels, what arrived, what was asked, a restart |
 //! | [`process`] | the engine as a process of its own (`gateway-test-engine`) |
 //!
@@ -19,6 +21,7 @@
 pub mod access;
 pub mod answers;
 pub mod back_door;
+pub mod body;
 pub mod channels;
 pub mod definition;
 pub mod destination;
@@ -28,6 +31,7 @@ pub mod operations;
 pub mod perform;
 pub mod process;
 pub mod rest;
+pub mod webadmin;
 pub mod webstart;
 
 use std::{

@@ -21,6 +21,7 @@ mod kind;
 mod links;
 mod mapper;
 mod matrix;
+mod outcome;
 mod proxy;
 mod report;
 mod rules;
@@ -39,7 +40,8 @@ use anyhow::{Context, ensure};
 
 pub use kind::{RouterKind, Rung};
 pub use mapper::Mapper;
-pub use matrix::{Matrix, Outcome};
+pub use matrix::{Matrix, NETWORK};
+pub use outcome::{FIRST_LIMIT, Outcome};
 pub use proxy::Proxy;
 pub use report::Report;
 pub use way::Way;
@@ -216,6 +218,11 @@ impl NatLab {
         let address = Address::site(kind, index);
         let ip: IpAddr = if kind.has_ipv4() { address.v4.into() } else { address.v6.into() };
         Placement::inside(&self.name(&format!("s{index}")), ip)
+    }
+
+    /// The outer IPv4 address of a site: where its partner sees it, unless it has one of its own.
+    pub fn outer(&self, site: usize) -> IpAddr {
+        Address::wan(u8::try_from(site).unwrap_or(MAX_SITES)).v4.into()
     }
 
     /// What the gateway of a site must be told: the port that its router maps, and its proxy.

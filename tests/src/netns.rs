@@ -119,12 +119,7 @@ impl Lab {
             .stderr(File::create(&log)?)
             .spawn()
             .context("cannot start tcpdump")?;
-        let capture = Capture { child, file: file.into() };
-        wait::until_true(Duration::from_secs(10), "tcpdump listens", async || {
-            Ok(std::fs::read_to_string(&log)?.contains("listening on"))
-        })
-        .await?;
-        Ok(capture)
+        Capture { child, file: file.into() }.once_it_listens(&log).await
     }
 
     fn build(&self) -> anyhow::Result<()> {
@@ -181,6 +176,14 @@ impl Drop for Lab {
 }
 
 impl Capture {
+    async fn once_it_listens(self, log: &Path) -> anyhow::Result<Self> {
+        wait::until_true(Duration::from_secs(10), "tcpdump listens", async || {
+            Ok(std::fs::read_to_string(log)?.contains("listening on"))
+        })
+        .await?;
+        Ok(self)
+    }
+
     /// Stops and gives the captured bytes.
     pub async fn finish(mut self) -> anyhow::Result<Vec<u8>> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
@@ -225,6 +228,19 @@ fn socket(namespace: &str, kind: Type) -> anyhow::Result<Socket> {
         Ok(socket)
     });
     made.join().ok().context("the thread that makes the socket panicked")?
+}
+
+/// Notes the packets that leave `device` and match `filter`, as lines of tcpdump: seconds, protocol, source, `>`, destination.
+pub async fn note_leaving(namespace: &str, device: &str, file: &Path, filter: &str) -> anyhow::Result<Capture> {
+    let log = file.with_extension("log");
+    let child = Command::new("ip")
+        .args(["netns", "exec", namespace, "tcpdump", "-i", device, "-Q", "out", "-n", "-q", "-tt", "-l", filter])
+        .stdin(Stdio::null())
+        .stdout(File::create(file)?)
+        .stderr(File::create(&log)?)
+        .spawn()
+        .context("cannot start tcpdump")?;
+    Capture { child, file: file.into() }.once_it_listens(&log).await
 }
 
 fn link(one: (&str, &str), other: (&str, &str), network: &str) -> anyhow::Result<()> {

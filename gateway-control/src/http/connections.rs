@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use gateway_proto::{
-    api::platform::{Connection, ConnectionPage},
+    api::platform::{Connection, ConnectionPage, RotateSecret},
     id::{AgreementId, ConnectionId, ServerId},
     peering::ConnectionStatus,
 };
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     App,
-    extract::{Ask, At, SignedIn, Tagged},
+    extract::{Ask, At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 use crate::{
@@ -108,4 +108,16 @@ pub(super) async fn act(
         ConnectionVerb::Terminate => ConnectionChange::Terminate,
     };
     Ok(Tagged(app.service.change_connection(&actor, id, change).await?))
+}
+
+/// Replace the secret of a connection; open streams go on, and the old one is accepted for a while.
+#[utoipa::path(post, path = "/connections/{id}/rotate-secret", tag = "connections",
+    params(("id" = ConnectionId, Path)), request_body = RotateSecret, responses((status = 200, body = Connection)))]
+pub(super) async fn rotate_secret(
+    State(app): State<App>,
+    SignedIn(actor, _): SignedIn,
+    At(id): At<ConnectionId>,
+    Body(body): Body<RotateSecret>,
+) -> ApiResult<Tagged<Connection>> {
+    Ok(Tagged(app.service.rotate_secret(&actor, id, body).await?))
 }

@@ -74,7 +74,7 @@ pub(super) async fn revoke(
 
 /// Whether a token counts now. Asked by a user, or by a gateway with an assertion for this request.
 #[utoipa::path(post, path = "/device-tokens/introspect", tag = "devices", request_body = IntrospectToken,
-    responses((status = 200, body = Introspection)))]
+    responses((status = 200, body = Introspection)), security(("session" = []), ("gateway" = [])))]
 pub(super) async fn introspect(
     State(app): State<App>,
     Verifier(verifier): Verifier,

@@ -11,7 +11,7 @@ use gateway_proto::{
 
 use super::{
     App,
-    extract::{At, Body, SignedIn},
+    extract::{At, Body, SignedIn, Tagged},
     problem::ApiResult,
 };
 
@@ -34,6 +34,6 @@ pub(super) async fn publish(
     SignedIn(actor, _): SignedIn,
     At(id): At<ServerId>,
     Body(body): Body<PublishEngineChannel>,
-) -> ApiResult<(StatusCode, Json<Channel>)> {
-    Ok((StatusCode::CREATED, Json(app.service.publish_engine_channel(&actor, id, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<Channel>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.publish_engine_channel(&actor, id, body).await?)))
 }

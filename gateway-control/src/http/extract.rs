@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     App, ClientAddress,
+    idempotency::KEY as IDEMPOTENCY_KEY,
     problem::{ApiError, RequestId},
 };
 use crate::{
@@ -74,7 +75,8 @@ async fn operator(parts: &Parts, app: &App) -> Result<OperatorCaller, ApiError> 
     if !app.service.is_operator(&token).await? {
         return Err(app.service.note_refused_operator(&stranger(parts)).into());
     }
-    Ok(OperatorCaller { request: request_id(parts), if_match: None })
+    let claim = parts.extensions.get::<Claim>().cloned();
+    Ok(OperatorCaller { request: request_id(parts), if_match: None, claim })
 }
 
 /// A signed-in user or an operator. The turn of a reading user is the next one's when this is dropped: with the answer.
@@ -105,6 +107,7 @@ impl FromRequestParts<App> for Verifier {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         // Before an assertion is spent on it.
         unconditional(parts)?;
+        keyless(parts)?;
         Ok(Self(match authorization(parts, "Gateway") {
             Some(token) => TokenVerifier::Gateway(app.service.authenticate_introspection(&token).await?),
             None => TokenVerifier::User(Box::new(SignedIn::from_request_parts(parts, app).await?.0)),
@@ -225,6 +228,7 @@ impl FromRequestParts<App> for Stranger {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         unconditional(parts)?;
+        keyless(parts)?;
         Ok(stranger(parts))
     }
 }
@@ -242,6 +246,15 @@ fn condition(parts: &Parts) -> Result<Option<Condition>, ApiError> {
 fn unconditional(parts: &Parts) -> Result<(), ApiError> {
     if !parts.method.is_safe() && parts.headers.contains_key(header::IF_MATCH) {
         return Err(ServiceError::Unconditional.into());
+    }
+    Ok(())
+}
+
+/// Refuses the key of a request that nobody makes whose key it could be, or that changes nothing: a key that is passed over would
+/// be taken for one that keeps the request from being done twice.
+fn keyless(parts: &Parts) -> Result<(), ApiError> {
+    if !parts.method.is_safe() && parts.headers.contains_key(IDEMPOTENCY_KEY) {
+        return Err(ServiceError::KeyNotKept.into());
     }
     Ok(())
 }

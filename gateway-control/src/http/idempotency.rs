@@ -1,23 +1,31 @@
-//! `Idempotency-Key`: a mutating request of a signed-in user may be sent again, and is done once.
+//! `Idempotency-Key`: a mutating request of a signed-in user, or of the operator, may be sent again, and is done once. Where nobody
+//! is there whose key it could be, the route refuses it.
 
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use tracing::Instrument;
 
-use super::{App, MAX_BODY, extract::bearer, problem::ApiError};
-use crate::service::{Claim, GivenAnswer, Known, ServiceError};
+use super::{
+    App, MAX_BODY,
+    extract::{after_scheme, bearer},
+    problem::ApiError,
+};
+use crate::service::{Actor, Claim, GivenAnswer, Known, ServiceError};
 
-const KEY: &str = "idempotency-key";
+/// The header, in the case that names have here.
+pub(super) const KEY: &str = "idempotency-key";
 /// Set on an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Answers that hold a secret, which is shown once: by the end of the path.
 const SECRET_ANSWERS: &[&str] = &[
+    "/platform-tokens/operator/rotate",
+    "/platform-tokens/registration/rotate",
     "/enrollment-codes",
     "/api-tokens",
     "/invitations",
@@ -54,20 +62,41 @@ enum Step {
     Do(Request, Option<Claim>),
 }
 
+/// Who makes a request with a key.
+enum Holder {
+    User(Box<Actor>),
+    Operator,
+}
+
+async fn holder(app: &App, headers: &HeaderMap) -> Option<Holder> {
+    if let Some(token) = bearer(headers) {
+        let actor = app.service.authenticate(&token, "").await.ok()?;
+        return Some(Holder::User(Box::new(actor)));
+    }
+    let token = after_scheme(headers, "Operator")?;
+    app.service.is_operator(&token).await.ok()?.then_some(Holder::Operator)
+}
+
 async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step, ApiError> {
     let key = key.to_str().ok().filter(|key| (1..=200).contains(&key.len())).ok_or_else(|| {
         ServiceError::Invalid("Idempotency-Key is 1 to 200 visible ASCII characters, a UUID for example".to_owned())
     })?;
-    // Whoever is not signed in is told so by the route, or does what is no change of a user's.
-    let Some(token) = bearer(request.headers()) else { return Ok(Step::Do(request, None)) };
-    let Ok(actor) = app.service.authenticate(&token, "").await else { return Ok(Step::Do(request, None)) };
+    // Who is neither a user nor the operator is told so by the route.
+    let Some(holder) = holder(app, request.headers()).await else { return Ok(Step::Do(request, None)) };
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY)
         .await
         .map_err(|_| ServiceError::Invalid("the body could not be read, or is larger than 1 MiB".to_owned()))?;
     let condition = parts.headers.get(header::IF_MATCH).map(|value| value.as_bytes()).unwrap_or_default();
-    let request_hash = app.service.request_hash(&actor, parts.method.as_str(), parts.uri.path(), condition, &body);
-    let claim = Claim::new(actor.organization.id, actor.user.id, key.to_owned(), request_hash);
+    let actor = match &holder {
+        Holder::User(actor) => Some(actor.as_ref()),
+        Holder::Operator => None,
+    };
+    let request_hash = app.service.request_hash(actor, parts.method.as_str(), parts.uri.path(), condition, &body);
+    let claim = match actor {
+        Some(actor) => Claim::of_user(actor, key.to_owned(), request_hash),
+        None => Claim::of_operator(key.to_owned(), request_hash),
+    };
     match app.service.look_up(&claim).await? {
         Known::Answered(answer) => Ok(Step::Done(again(answer))),
         Known::New => {

@@ -1,5 +1,8 @@
 //! The routes of the API and the OpenAPI document made from them.
 
+mod bounds;
+mod headers;
+
 use axum::{extract::State, http::header, response::IntoResponse};
 use gateway_proto::api::{
     Problem,
@@ -57,6 +60,11 @@ impl Modify for Security {
             "`Operator ` followed by the token in the operator-token file of the control plane",
         );
         components.add_security_scheme("operator", SecurityScheme::ApiKey(ApiKey::Header(operator)));
+        let gateway = ApiKeyValue::with_description(
+            "Authorization",
+            "`Gateway ` followed by an assertion that the gateway's key signed for this method and path, once",
+        );
+        components.add_security_scheme("gateway", SecurityScheme::ApiKey(ApiKey::Header(gateway)));
     }
 }
 
@@ -99,6 +107,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(connections::list))
         .routes(routes!(connections::show))
         .routes(routes!(connections::act))
+        .routes(routes!(connections::rotate_secret))
         .routes(routes!(admin::offer))
         .routes(routes!(admin::approve))
         .routes(routes!(admin::accept))
@@ -175,7 +184,10 @@ pub fn document() -> String {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(problem()));
         }
     }
-    document.to_pretty_json().unwrap_or_default()
+    let mut document = serde_json::to_value(&document).unwrap_or_default();
+    headers::declare(&mut document);
+    bounds::declare(&mut document);
+    serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 
 fn problem() -> Response {

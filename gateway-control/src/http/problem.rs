@@ -82,6 +82,7 @@ impl IntoResponse for ApiError {
             | ServiceError::Conflict(_)
             | ServiceError::Limit(_)
             | ServiceError::IdempotencyKey(_)
+            | ServiceError::KeyNotKept
             | ServiceError::Changed
             | ServiceError::Unconditional
             | ServiceError::WrongState(_)
@@ -123,6 +124,7 @@ fn class(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
         ServiceError::Limit(_) => (StatusCode::CONFLICT, "tier_limit"),
         ServiceError::IdempotencyKey(_) => (StatusCode::CONFLICT, "idempotency_key"),
+        ServiceError::KeyNotKept => (StatusCode::UNPROCESSABLE_ENTITY, "key_not_kept"),
         ServiceError::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
         ServiceError::Unconditional => (StatusCode::UNPROCESSABLE_ENTITY, "unconditional"),
         ServiceError::WrongState(_) | ServiceError::Blocked(_) | ServiceError::RunsTwice(_) => {

@@ -28,8 +28,8 @@ pub(super) async fn create(
     State(app): State<App>,
     Operator(operator): Operator,
     Body(body): Body<CreateRelay>,
-) -> ApiResult<(StatusCode, Json<Relay>)> {
-    Ok((StatusCode::CREATED, Json(app.service.create_relay(&operator, body).await?)))
+) -> ApiResult<(StatusCode, Tagged<Relay>)> {
+    Ok((StatusCode::CREATED, Tagged(app.service.create_relay(&operator, body).await?)))
 }
 
 /// One relay of the map.

@@ -6,17 +6,19 @@ use gateway_proto::{
         platform::{AccessEntry, AccessKind},
     },
     id::{ChannelId, OrganizationId, ServerId},
-    peering::GrantStatus,
+    peering::{ConnectionStatus, GrantStatus},
 };
 
 use super::{
     Actor, Service, ServiceResult,
     channels::own_channel,
     connections::status_at,
+    grants,
     page::{Paging, cut},
     peering::name_of,
     permission::Act,
     servers::own_server,
+    shares,
 };
 use crate::storage::{Ahead, ChannelRow, Transaction};
 
@@ -31,7 +33,7 @@ impl Service {
         actor.may(Act::Read)?;
         let mut tx = self.storage.read().await?;
         let channel = own_channel(&mut *tx, actor.id(), id).await?;
-        let entries = granted(&mut *tx, &channel).await?;
+        let entries = granted(&mut *tx, &channel, self.clock.unix_secs()).await?;
         named_page(&mut *tx, actor.id(), entries, paging).await
     }
 
@@ -46,13 +48,15 @@ impl Service {
         let own = actor.id();
         let mut tx = self.storage.read().await?;
         own_server(&mut *tx, own, id).await?;
+        let now = self.clock.unix_secs();
         let mut entries = Vec::new();
         let channels = tx.channels_of_server(id).await?;
         tx.read_ahead(Ahead::GrantsOfChannels(channels.iter().map(|channel| channel.id).collect())).await?;
         for channel in channels {
-            entries.extend(granted(&mut *tx, &channel).await?);
+            entries.extend(granted(&mut *tx, &channel, now).await?);
         }
-        for share in tx.open_shares_of_server(id).await? {
+        let shares = tx.open_shares_of_server(id).await?;
+        for share in shares.into_iter().filter(|share| !shares::is_overdue(share, now)) {
             entries.push(AccessEntry {
                 kind: AccessKind::Share,
                 id: share.id.to_string(),
@@ -64,20 +68,25 @@ impl Service {
                 created_at: share.created_at,
             });
         }
-        let now = self.clock.unix_secs();
         for row in tx.open_connections_of_server(id).await? {
             let Some(admin) = row.admin.as_ref().filter(|_| row.listener.server == Some(id)) else { continue };
             let status = status_at(&row, now);
-            if status.is_ended() {
-                continue;
-            }
+            let in_force = match status {
+                ConnectionStatus::Ready
+                | ConnectionStatus::Active
+                | ConnectionStatus::Paused
+                | ConnectionStatus::Failed => true,
+                // Named or not, its user waits: for an answer, for a gateway, or for the owner's second person.
+                ConnectionStatus::Provisioning | ConnectionStatus::Offered => false,
+                ConnectionStatus::Declined | ConnectionStatus::Expired | ConnectionStatus::Terminated => continue,
+            };
             entries.push(AccessEntry {
                 kind: AccessKind::Admin,
                 id: row.id.to_string(),
                 organization_id: row.sender.organization,
                 organization_name: String::new(),
                 what: format!("{}, {status}", if admin.terms.access.writes() { "read-write" } else { "read-only" }),
-                in_force: row.sender.server.is_some(),
+                in_force,
                 expires_at: admin.expires_at,
                 created_at: row.created_at,
             });
@@ -104,9 +113,11 @@ async fn named_page(
     Ok(Page { items, next })
 }
 
-async fn granted(tx: &mut dyn Transaction, channel: &ChannelRow) -> ServiceResult<Vec<AccessEntry>> {
+/// The grants of a channel that time has not ended, whether or not it was written down.
+async fn granted(tx: &mut dyn Transaction, channel: &ChannelRow, now: u64) -> ServiceResult<Vec<AccessEntry>> {
     let mut entries = Vec::new();
-    for grant in tx.open_grants_of_channel(channel.id).await? {
+    let grants = tx.open_grants_of_channel(channel.id).await?;
+    for grant in grants.into_iter().filter(|grant| !grants::is_overdue(grant, now)) {
         entries.push(AccessEntry {
             kind: AccessKind::Grant,
             id: grant.id.to_string(),

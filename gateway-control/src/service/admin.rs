@@ -24,7 +24,7 @@ use self::terms::is_approved;
 pub(super) use self::terms::{NewAdmin, show_terms, sound_scope};
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work, connections::status_at, permission::Act, servers::own_server,
-    tiers::Counted, validate,
+    tiers::Counted, validate, work::changes,
 };
 use crate::storage::{AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow};
 
@@ -114,7 +114,8 @@ impl Service {
         {
             return self.unchanged_connection(work, own, row).await;
         }
-        row.status = next(row.status, ConnectionAct::Approve, side)?;
+        let before = row.status;
+        row.status = next(before, ConnectionAct::Approve, side)?;
         let (Some(approval), Some(admin)) = (approval, &mut row.admin) else {
             return Err(ServiceError::Blocked("nothing waits for a second person's approval here".to_owned()));
         };
@@ -131,7 +132,8 @@ impl Service {
             work.allows_read_write(own).await?;
         }
         work.update_connection(&row).await?;
-        let what = share.map_or_else(String::new, |share| format!("of the share {share}"));
+        let changes = changes(&[("status", &before, &row.status), ("approved", &false, &true)]);
+        let what = share.map_or_else(|| changes.clone(), |share| format!("{changes}; of the share {share}"));
         work.audit(&[row.sender.organization, row.listener.organization], "admin.approve", id, what).await?;
         let row = work.provision(row).await?;
         self.changed_connection(work, own, row).await
@@ -146,7 +148,8 @@ impl Service {
         if in_place(row.status, ConnectionAct::Accept, side) && row.admin.is_some() {
             return self.unchanged_connection(work, own, row).await;
         }
-        row.status = next(row.status, ConnectionAct::Accept, side)?;
+        let before = row.status;
+        row.status = next(before, ConnectionAct::Accept, side)?;
         work.agreement_in_force(own, row.agreement).await?;
         if row.admin.as_ref().is_some_and(|admin| admin.terms.access.writes()) {
             work.allows_read_write(row.listener.organization).await?;
@@ -160,7 +163,8 @@ impl Service {
         work.update_connection(&row).await?;
         work.touch_ends(&row);
         let organizations = [row.sender.organization, row.listener.organization];
-        work.audit(&organizations, "admin.accept", id, format!("used from {}", server.id)).await?;
+        let changes = changes(&[("status", &before, &row.status), ("used from", &"none", &server.id)]);
+        work.audit(&organizations, "admin.accept", id, changes).await?;
         self.changed_connection(work, own, row).await
     }
 
@@ -173,8 +177,10 @@ impl Service {
         if in_place(row.status, ConnectionAct::Decline, side) {
             return self.unchanged_connection(work, own, row).await;
         }
+        let before = row.status;
         let row = work.end_connection(row, ConnectionAct::Decline, None, side).await?;
-        work.audit(&[row.sender.organization, row.listener.organization], "admin.decline", id, "").await?;
+        let changes = changes(&[("status", &before, &row.status)]);
+        work.audit(&[row.sender.organization, row.listener.organization], "admin.decline", id, changes).await?;
         self.changed_connection(work, own, row).await
     }
 }
@@ -209,6 +215,7 @@ impl Work {
             status: ConnectionStatus::Provisioning,
             auto_activate: true,
             secret: Secret::from_bytes(gateway_net::random()),
+            rotation: None,
             sender: end(new.user_end.map(|(server, _)| server), new.user),
             sender_port: new.user_end.map_or(0, |(_, port)| port),
             listener: end(Some(new.server), new.owner),

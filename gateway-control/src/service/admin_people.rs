@@ -14,7 +14,7 @@ use gateway_proto::{
     policy::{AdminPerson, MAX_PEOPLE},
 };
 
-use super::{Actor, Service, ServiceError, ServiceResult, Work, permission::Act, validate};
+use super::{Actor, Service, ServiceError, ServiceResult, Work, permission::Act, validate, work::changes};
 use crate::storage::{AdminPersonRow, ConnectionFilter, ConnectionRow, Slice};
 
 /// For how long, seconds: at least, by default, at most.
@@ -35,8 +35,7 @@ impl Service {
             people.push(AdminPersonRow { user: actor.user.id, entry });
             Ok(())
         };
-        let what = format!("behind {} for {valid} s", acting.name);
-        self.change_people(actor, id, "admin.enter", what, entered).await
+        self.change_people(actor, id, "admin.enter", entered).await
     }
 
     /// Takes the user's name from an admin connection.
@@ -45,7 +44,7 @@ impl Service {
             people.retain(|row| row.user != actor.user.id);
             Ok(())
         };
-        self.change_people(actor, id, "admin.leave", String::new(), left).await
+        self.change_people(actor, id, "admin.leave", left).await
     }
 
     async fn change_people(
@@ -53,7 +52,6 @@ impl Service {
         actor: &Actor,
         id: ConnectionId,
         act: &str,
-        what: String,
         change: impl FnOnce(&mut Vec<AdminPersonRow>, u64) -> ServiceResult<()>,
     ) -> ServiceResult<Connection> {
         actor.may(Act::EnterAdmin)?;
@@ -79,6 +77,7 @@ impl Service {
         } else {
             self.may_disturb(actor, row.agreement)?;
         }
+        let what = comings_and_goings(&before, &admin.people);
         work.put_people(&row).await?;
         work.audit(&[row.sender.organization, row.listener.organization], act, id, what).await?;
         self.changed_connection(work, own, row).await
@@ -86,18 +85,21 @@ impl Service {
 }
 
 impl Work {
-    /// The name of a user who is removed is taken from every admin connection.
+    /// The name of a user who is removed, or may not enter any more, is taken from every admin connection; both sides find it in
+    /// their logs as if the user had left.
     pub(super) async fn forget_person(&mut self, organization: OrganizationId, user: UserId) -> ServiceResult<()> {
         let filter = ConnectionFilter { admin: Some(true), ..ConnectionFilter::default() };
         let all = Slice { after: String::new(), limit: u32::MAX };
         // As it is written down: what time has ended meanwhile has the name as well.
         for mut row in self.connections(organization, &filter, &all, 0).await? {
             let Some(admin) = &mut row.admin else { continue };
-            let before = admin.people.len();
+            let before = admin.people.clone();
             admin.people.retain(|person| person.user != user);
-            if admin.people.len() != before {
+            if admin.people.len() != before.len() {
+                let what = comings_and_goings(&before, &admin.people);
                 self.cuts();
                 self.put_people(&row).await?;
+                self.audit(&[row.sender.organization, row.listener.organization], "admin.leave", row.id, what).await?;
             }
         }
         Ok(())
@@ -111,6 +113,17 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Who is behind which account or address, before and after, as far as it differs. By what the other side's gateway is told of
+/// them, not by their names: a log names nobody of another organization.
+fn comings_and_goings(before: &[AdminPersonRow], after: &[AdminPersonRow]) -> String {
+    let only = |of: &[AdminPersonRow], not: &[AdminPersonRow]| {
+        let rows = of.iter().filter(|row| !not.contains(row)).map(|row| &row.entry);
+        let told: Vec<_> = rows.map(|entry| format!("behind {} until {}", entry.acting.name, entry.until)).collect();
+        if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+    };
+    changes(&[("person", &only(before, after), &only(after, before))])
 }
 
 /// What the gateway of the side that uses it will call the client.

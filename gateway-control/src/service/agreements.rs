@@ -111,7 +111,13 @@ impl Service {
             AgreementChange::Resume => "agreement.resume",
             AgreementChange::End => "agreement.end",
         };
-        let changes = changes(&[("status", &before.status, &row.status)]);
+        // The status is one of both: a second suspension, and one that is lifted while the other stays, change a side only.
+        let (first, second) = (format!("suspended by {}", row.first), format!("suspended by {}", row.second));
+        let changes = changes(&[
+            ("status", &before.status, &row.status),
+            (first.as_str(), &before.first_suspends, &row.first_suspends),
+            (second.as_str(), &before.second_suspends, &row.second_suspends),
+        ]);
         work.audit(&[row.first, row.second], act, id, changes).await?;
         let shown = show(work.tx(), own, row).await?;
         work.commit().await?;

@@ -3,7 +3,7 @@
 
 use gateway_proto::api::platform::{Behavior, PutBehavior};
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate};
 use crate::storage::BehaviorRow;
 
 /// Behaviors of a platform at most.
@@ -29,16 +29,18 @@ impl Service {
             name: validate::behavior(name)?,
             description: validate::text("description", &body.description, 500)?,
         };
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let known = work.behaviors().await?;
         let before = known.iter().find(|known| known.name == row.name);
         if before.is_none() && known.len() >= MAX_BEHAVIORS {
             return Err(ServiceError::Conflict(format!("there are {MAX_BEHAVIORS} behaviors already; remove one")));
         }
-        let detail = before.map_or_else(
-            || row.description.clone(),
-            |before| super::work::changes(&[("description", &before.description, &row.description)]),
-        );
+        if before == Some(&row) {
+            work.unchanged().await?;
+            return Ok(Behavior { name: row.name, description: row.description });
+        }
+        let described = before.map_or("none", |before| before.description.as_str());
+        let detail = super::work::changes(&[("description", &described, &row.description)]);
         work.put_behavior(&row).await?;
         work.audit_platform("behavior.put", &row.name, detail).await?;
         work.commit().await?;
@@ -47,14 +49,15 @@ impl Service {
 
     /// Removes a behavior that nothing names any more, as the operator of the platform.
     pub async fn delete_behavior(&self, operator: &OperatorCaller, name: &str) -> ServiceResult<()> {
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         if work.is_behavior_used(name).await? {
             return Err(ServiceError::Conflict("channels or devices name this behavior; it stays".to_owned()));
         }
-        if !work.delete_behavior(name).await? {
-            return Err(ServiceError::NotFound("behavior"));
-        }
-        work.audit_platform("behavior.delete", name, "").await?;
+        let found = work.behaviors().await?.into_iter().find(|known| known.name == name);
+        let before = found.ok_or(ServiceError::NotFound("behavior"))?;
+        work.delete_behavior(name).await?;
+        let changes = super::work::changes(&[("description", &before.description, &"none")]);
+        work.audit_platform("behavior.delete", name, changes).await?;
         work.commit().await
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::Condition;
+use super::{Claim, Condition};
 
 /// The operator of the platform.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct OperatorCaller {
     pub request: String,
     /// The condition of the request, where what is changed has a tag.
     pub if_match: Option<Condition>,
+    /// The key of a request that may be sent twice.
+    pub claim: Option<Claim>,
 }
 
 /// Somebody who is not signed in.

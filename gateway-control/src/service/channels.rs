@@ -18,6 +18,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     agreements::own_agreement,
     error::OrConflict,
+    grants::is_overdue,
     page::{Paging, page},
     permission::Act,
     servers::own_server,
@@ -134,7 +135,8 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let row = own_channel(work.tx(), actor.id(), id).await?;
         actor.check_match(&show(row.clone()))?;
-        if !work.open_grants_of_channel(id).await?.is_empty() {
+        let (grants, now) = (work.open_grants_of_channel(id).await?, work.now);
+        if grants.iter().any(|grant| !is_overdue(grant, now)) {
             // Taking away what partners were granted needs the role that could revoke it.
             actor.may(Act::RevokeGrant)?;
         }

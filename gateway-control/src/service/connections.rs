@@ -1,5 +1,6 @@
 //! Connections: what both organizations see of them, and what each side may do.
 
+mod rotate;
 mod show;
 
 use gateway_proto::{
@@ -9,7 +10,10 @@ use gateway_proto::{
 };
 
 use self::show::{grant_of, status_under};
-pub(super) use self::show::{is_overdue, status_at};
+pub(super) use self::{
+    rotate::secrets,
+    show::{is_overdue, status_at},
+};
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     backlog::FOLLOWED_AT_ONCE,
@@ -140,7 +144,12 @@ impl Service {
             ConnectionChange::Retry => "connection.retry",
             ConnectionChange::Terminate => "connection.terminate",
         };
-        let changes = changes(&[("status", &before.status, &row.status)]);
+        // The status is one of both: a second pause, and one that is released while the other stays, change an end only.
+        let changes = changes(&[
+            ("status", &before.status, &row.status),
+            ("sender paused", &before.sender.paused, &row.sender.paused),
+            ("listener paused", &before.listener.paused, &row.listener.paused),
+        ]);
         work.audit(&[row.sender.organization, row.listener.organization], word, id, changes).await?;
         self.changed_connection(work, own, row).await
     }
@@ -261,11 +270,14 @@ impl Work {
         let confirmed = self.confirmed_connections_of_server(server.id, FOLLOWED_AT_ONCE).await?;
         let activated = confirmed.len() as u64;
         for mut row in confirmed {
-            row.status = next(row.status, ConnectionAct::Activate, Side::System)?;
+            let before = row.status;
+            row.status = next(before, ConnectionAct::Activate, Side::System)?;
             self.update_connection(&row).await?;
             self.touch_ends(&row);
             let organizations = [row.sender.organization, row.listener.organization];
-            self.audit(&organizations, "connection.activate", row.id, "both gateways confirmed the policy").await?;
+            let changes = changes(&[("status", &before, &row.status)]);
+            let detail = format!("{changes}; both gateways confirmed the policy");
+            self.audit(&organizations, "connection.activate", row.id, detail).await?;
         }
         Ok(Changed { connections: written + activated, is_all: activated < u64::from(FOLLOWED_AT_ONCE) })
     }
@@ -276,11 +288,14 @@ impl Work {
         let introduced = self.introduced_connections(server.id, in_force, refused, FOLLOWED_AT_ONCE).await?;
         let is_all = introduced.len() < FOLLOWED_AT_ONCE as usize;
         for mut row in introduced {
-            row.status = next(row.status, ConnectionAct::Fail, Side::System)?;
+            let before = row.status;
+            row.status = next(before, ConnectionAct::Fail, Side::System)?;
             self.update_connection(&row).await?;
             self.touch_ends(&row);
             let organizations = [row.sender.organization, row.listener.organization];
-            self.audit(&organizations, "connection.fail", row.id, "a gateway refused the policy").await?;
+            let changes = changes(&[("status", &before, &row.status)]);
+            let detail = format!("{changes}; a gateway refused the policy");
+            self.audit(&organizations, "connection.fail", row.id, detail).await?;
         }
         Ok(!is_all)
     }

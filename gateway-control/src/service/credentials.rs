@@ -208,7 +208,8 @@ impl Service {
         work.still_the_password(actor).await?;
         work.set_password(actor.user.id, &hash).await?;
         work.delete_other_sessions(actor.user.id, &digest(token)).await?;
-        work.audit(&[actor.id()], "user.change_password", actor.user.id, "").await?;
+        let detail = "password: the old one → a new one; the other sessions have ended";
+        work.audit(&[actor.id()], "user.change_password", actor.user.id, detail).await?;
         work.commit().await
     }
 

@@ -12,6 +12,7 @@ use gateway_proto::{
     api::platform::Delivery,
     balance::{BalanceEvent, BalanceTimes, Difference},
     id::ConnectionId,
+    observe::Protocol,
 };
 
 use super::{Service, ServiceError, ServiceResult, work::Who, work::Work};
@@ -95,18 +96,25 @@ impl Service {
         let Some(row) = work.connection(id).await? else { return Ok(()) };
         let before = work.delivery(id).await?;
         let mut delivery = before.clone().unwrap_or_else(|| DeliveryRow::new(id));
-        // With itself a gateway has one report for both ends: there is nothing to compare.
-        if row.ended_at.is_some() || row.sender.server == row.listener.server {
+        if row.ended_at.is_some() {
             delivery.is_open = false;
             return store(work, before, delivery).await;
         }
         let now = work.now;
         let times = self.settings.delivery.times();
-        for (end, tally) in [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)] {
+        // With itself a gateway has one report for both ends, that of the sender: it is metered, and there is nothing to compare.
+        let is_with_itself = row.sender.server == row.listener.server;
+        let mut is_blind = false;
+        let ends = [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)];
+        for (end, tally) in ends.into_iter().take(if is_with_itself { 1 } else { 2 }) {
             let Some(server) = end.server else { continue };
             let told = told.iter().filter(|(of, _)| *of == server).map(|(_, counts)| *counts);
+            let report = self.last_report(&mut **work, server, id).await?.map(|(report, _)| report.counts);
             let here = self.watchers.counts(server, id);
             let counts: Vec<_> = told.chain(here).collect();
+            // An older gateway counts HL7 v2 messages only; one that is out of reach has counted, and will tell.
+            is_blind |= report.is_some_and(|counts| counts.is_none_or(|counts| counts.uncompared));
+            is_blind |= counts.iter().any(|counts| counts.uncompared);
             let more = tally.report(&counts, now);
             if more > 0 {
                 work.meter(&row, end, more).await?;
@@ -115,6 +123,13 @@ impl Service {
             if here.is_some() {
                 tally.confirm(now);
             }
+        }
+        if is_with_itself || is_blind {
+            if is_blind {
+                delivery.balance.handle_blindness();
+            }
+            delivery.is_open = false;
+            return store(work, before, delivery).await;
         }
         // A gateway that is out of reach has counts we do not know.
         let fresh = now.saturating_sub(self.settings.delivery.interval_secs * 3);
@@ -157,9 +172,16 @@ async fn announce(work: &mut Work, row: &ConnectionRow, event: BalanceEvent) -> 
     work.audit(&[row.sender.organization, row.listener.organization], act, row.id, detail).await
 }
 
-/// What is shown of the proof; none where nothing was counted yet.
-pub(super) async fn shown(tx: &mut dyn Transaction, id: ConnectionId) -> ServiceResult<Option<Delivery>> {
-    Ok(tx.delivery(id).await?.map(|row| Delivery {
+/// What is shown of the proof; none where nothing was counted yet, or nothing of it can be compared.
+pub(super) async fn shown(
+    tx: &mut dyn Transaction,
+    row: &ConnectionRow,
+    behavior: &str,
+) -> ServiceResult<Option<Delivery>> {
+    if Protocol::of(behavior) == Protocol::Unknown || row.sender.server == row.listener.server {
+        return Ok(None);
+    }
+    Ok(tx.delivery(row.id).await?.map(|row| Delivery {
         sender_messages: row.sender.messages(),
         listener_messages: row.listener.messages(),
         sender_answers: row.sender.answers(),
@@ -167,6 +189,7 @@ pub(super) async fn shown(tx: &mut dyn Transaction, id: ConnectionId) -> Service
         alarm: row.balance.alarm(),
         written_off: row.balance.written_off(),
         explained: row.balance.explained(),
+        uncompared: row.balance.is_blind(),
     }))
 }
 

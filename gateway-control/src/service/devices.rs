@@ -19,7 +19,7 @@ use super::{
     permission::Act,
     servers::own_server,
     validate,
-    work::{Who, changes},
+    work::changes,
 };
 use crate::storage::{DeviceRow, OrganizationRow, ServerRow, Transaction};
 
@@ -156,7 +156,7 @@ impl Service {
     ) -> ServiceResult<Device> {
         let (name, description) = named(&body.name, &body.description)?;
         not_a_server(body.kind)?;
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         work.room_for_device(None).await?;
         let behaviors = work.known_behaviors(body.behaviors).await?;
         let (ms, random) = work.seed();
@@ -180,7 +180,7 @@ impl Service {
 
     /// Removes a device of the platform with its links, as its operator.
     pub async fn delete_system_device(&self, operator: &OperatorCaller, id: DeviceId) -> ServiceResult<()> {
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let row = work.device(id).await?.filter(|row| row.organization.is_none() && row.removed_at.is_none());
         work.remove_device(row.ok_or(ServiceError::NotFound("device"))?).await?;
         work.commit().await
@@ -229,7 +229,7 @@ impl Work {
             row.server = None;
             self.update_device(&row).await?;
             if let Some(owner) = row.organization {
-                self.audit(&[owner], "device.update", row.id, format!("server: {server} → ")).await?;
+                self.audit(&[owner], "device.update", row.id, format!("server: {server} → none")).await?;
             }
         }
         Ok(())

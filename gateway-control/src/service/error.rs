@@ -31,6 +31,12 @@ pub enum ServiceError {
     /// The key of the request was used before.
     #[error("{0}")]
     IdempotencyKey(&'static str),
+    /// The request came with a key, and nobody is there whose key it could be.
+    #[error(
+        "Idempotency-Key is kept for the changes of a signed-in user and of the operator; this request is neither: send it \
+         without the key"
+    )]
+    KeyNotKept,
     /// The object is not what the user saw.
     #[error("the object was changed meanwhile: get it again, and decide anew")]
     Changed,

@@ -24,6 +24,7 @@ const VOLATILE: &[&str] = &[
     "online",
     "last_seen_at",
     "policy_revision",
+    "secret_rotation",
     "applied_revision",
     "policy_problem",
     "gateway_version",

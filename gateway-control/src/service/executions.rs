@@ -1,8 +1,9 @@
 //! Metering: how often which device took part in which behavior, by day.
 //!
-//! The gateways count whole messages for the delivery proof, and what is new in those counts is entered here in the same
-//! transaction: a report that comes twice counts once. Each organization is shown what its own devices did, whichever side
-//! of the exchange they were on. A connection of a server with itself is not counted: one report stands for both ends.
+//! The gateways count for the delivery proof, and what is new in those counts is entered here in the same transaction: a report
+//! that comes twice counts once. What one execution is depends on the behavior (docs/observers.md): a message, a request, an association,
+//! or a connection of an engine where nothing else can be counted. Each organization is shown what its own devices did,
+//! whichever side of the exchange they were on; with itself a server is metered once, because one report stands for both ends.
 
 use gateway_proto::{
     api::{Page, platform::Executions},
@@ -25,6 +26,7 @@ const KEPT_SECS: u64 = 400 * DAY_SECS;
 
 /// Which executions.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ExecutionsQuery {
     /// First day, UTC, `2026-01-31`; default: 30 days ago.

@@ -237,7 +237,8 @@ impl Work {
     }
 
     async fn approve(&mut self, row: &mut GrantRow, side: Side, auto_activate: bool) -> ServiceResult<()> {
-        row.status = next(row.status, GrantAct::Approve, side)?;
+        let before = row.status;
+        row.status = next(before, GrantAct::Approve, side)?;
         let sender = row.sender_server.ok_or(ServiceError::Internal("a grant without sending server"))?;
         let sender =
             self.server(sender).await?.filter(|server| server.removed_at.is_none()).ok_or_else(|| {
@@ -258,6 +259,7 @@ impl Work {
             status: ConnectionStatus::Provisioning,
             auto_activate,
             secret: Secret::from_bytes(gateway_net::random()),
+            rotation: None,
             sender: end(Some(sender.id), row.peer),
             sender_port: row.sender_port,
             listener: end(Some(channel.server), row.owner),
@@ -266,7 +268,8 @@ impl Work {
         };
         self.has_room_at_ends(&connection).await?;
         self.insert_connection(&connection).await?;
-        self.audit(&[row.owner, row.peer], "grant.approve", row.id, format!("connection {}", connection.id)).await?;
+        let changes = changes(&[("status", &before, &row.status), ("connection", &"none", &connection.id)]);
+        self.audit(&[row.owner, row.peer], "grant.approve", row.id, changes).await?;
         self.provision(connection).await?;
         Ok(())
     }

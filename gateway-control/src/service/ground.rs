@@ -211,6 +211,7 @@ impl Ground {
                 status,
                 auto_activate: true,
                 secret: Secret::from_bytes(gateway_net::random()),
+                rotation: None,
                 sender: end(sender),
                 sender_port: 0,
                 listener: end(listener),

@@ -11,27 +11,27 @@ use std::sync::{
 };
 
 use data_encoding::HEXLOWER;
-use gateway_proto::id::{OrganizationId, UserId};
+use gateway_proto::id::OrganizationId;
 use sha2::{Digest, Sha256};
 
-use super::{Actor, Service, ServiceError, ServiceResult, Work};
-use crate::storage::{IdempotencyRow, KeptAnswer, StorageError};
+use super::{Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work, work::Who};
+use crate::storage::{IdempotencyRow, KeptAnswer, KeyHolder, StorageError};
 
 /// A key is remembered for a day.
 const KEPT_SECS: u64 = 24 * 3600;
-/// Keys of one user; the oldest go.
-const KEYS_PER_USER: u32 = 1_000;
+/// Keys of one user, and of the operator; the oldest go.
+const KEYS_PER_HOLDER: u32 = 1_000;
 /// Answers up to this size are kept.
 const MAX_ANSWER: usize = 64 << 10;
 
 /// A request with a key.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Whose user asks.
-    pub organization: OrganizationId,
+    /// Whose user asks; none: the operator of the platform.
+    pub organization: Option<OrganizationId>,
     /// Who asks.
-    pub user: UserId,
-    /// The key, the user's own choice.
+    pub holder: KeyHolder,
+    /// The key, the holder's own choice.
     pub key: String,
     /// Method, path, condition and body, with what the credential allows, hashed.
     pub request_hash: String,
@@ -40,9 +40,15 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The claim of a request, not made yet.
-    pub fn new(organization: OrganizationId, user: UserId, key: String, request_hash: String) -> Self {
-        Self { organization, user, key, request_hash, made: Arc::default() }
+    /// The claim of a user's request, not made yet.
+    pub fn of_user(actor: &Actor, key: String, request_hash: String) -> Self {
+        let (organization, holder) = (Some(actor.organization.id), KeyHolder::User(actor.user.id));
+        Self { organization, holder, key, request_hash, made: Arc::default() }
+    }
+
+    /// The same of the operator's.
+    pub fn of_operator(key: String, request_hash: String) -> Self {
+        Self { organization: None, holder: KeyHolder::Operator, key, request_hash, made: Arc::default() }
     }
 }
 
@@ -70,13 +76,20 @@ impl Service {
     /// What a request is and what may be done with it, hashed with a key that is not in the storage: a body may hold a
     /// password, which nobody who reads the storage shall be able to guess at. The key comes from the policy key, the one
     /// secret that is known to be the same at all replicas. Another role, other scopes or another condition make another
-    /// request: nobody is answered what was once answered to somebody who was allowed more.
-    pub fn request_hash(&self, actor: &Actor, method: &str, path: &str, condition: &[u8], body: &[u8]) -> String {
+    /// request: nobody is answered what was once answered to somebody who was allowed more. No actor: the operator, who may
+    /// always do the same.
+    pub fn request_hash(
+        &self,
+        actor: Option<&Actor>,
+        method: &str,
+        path: &str,
+        condition: &[u8],
+        body: &[u8],
+    ) -> String {
         let key =
             Sha256::new_with_prefix(b"idempotency ").chain_update(self.settings.signer.seed().as_slice()).finalize();
         let mut mac = Sha256::new_with_prefix(key);
-        let scopes = actor.scopes.as_ref().map(|scopes| scopes.iter().cloned().collect::<Vec<_>>().join(","));
-        let who = format!("{:?} {scopes:?}", actor.user.role);
+        let who = actor.map_or_else(|| "operator".to_owned(), may_what);
         for part in [who.as_bytes(), method.as_bytes(), path.as_bytes(), condition, body] {
             mac.update((part.len() as u64).to_be_bytes());
             mac.update(part);
@@ -84,11 +97,24 @@ impl Service {
         HEXLOWER.encode(&mac.finalize())
     }
 
+    /// A change by the operator of the platform: on the condition, and with the key, of the request.
+    pub(super) async fn work_of_operator(&self, operator: &OperatorCaller) -> ServiceResult<Work> {
+        let mut work = self.work(Who::operator(operator)).await?;
+        work.condition.clone_from(&operator.if_match);
+        if let Some(claim) = &operator.claim {
+            work.claim(claim).await?;
+        }
+        Ok(work)
+    }
+
     /// Looks a request up.
     pub async fn look_up(&self, claim: &Claim) -> ServiceResult<Known> {
         let since = self.clock.unix_secs().saturating_sub(KEPT_SECS);
-        let _turn = self.turns.reads.turn(claim.organization).await?;
-        let known = self.storage.read().await?.idempotency_key(claim.user, &claim.key, since).await?;
+        let _turn = match claim.organization {
+            Some(organization) => Some(self.turns.reads.turn(organization).await?),
+            None => None,
+        };
+        let known = self.storage.read().await?.idempotency_key(claim.holder, &claim.key, since).await?;
         let Some(known) = known else { return Ok(Known::New) };
         fits(&known, claim)?;
         match known.answer {
@@ -118,7 +144,7 @@ impl Service {
         let text = Some(text).filter(|text| !secret && text.len() <= MAX_ANSWER);
         let answer = KeptAnswer { status, text, etag };
         let mut tx = self.storage.begin().await?;
-        tx.put_idempotent_answer(claim.user, &claim.key, &claim.request_hash, &answer).await?;
+        tx.put_idempotent_answer(claim.holder, &claim.key, &claim.request_hash, &answer).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -127,6 +153,12 @@ const DONE: &str = "the request with this Idempotency-Key was done, or is being 
                     secret, or was lost): look at what it should have made, and use a new key for a new request";
 
 const OTHER: &str = "this Idempotency-Key was used for another request; a new request needs a new key";
+
+/// What a credential allows.
+fn may_what(actor: &Actor) -> String {
+    let scopes = actor.scopes.as_ref().map(|scopes| scopes.iter().cloned().collect::<Vec<_>>().join(","));
+    format!("{:?} {scopes:?}", actor.user.role)
+}
 
 /// Refuses a key that was used for another request.
 fn fits(known: &IdempotencyRow, claim: &Claim) -> ServiceResult<()> {
@@ -139,12 +171,12 @@ impl Work {
         let now = self.now;
         // A key from before is free again, whether it was swept already or not.
         let since = now.saturating_sub(KEPT_SECS);
-        if let Some(known) = self.idempotency_key(claim.user, &claim.key, since).await? {
+        if let Some(known) = self.idempotency_key(claim.holder, &claim.key, since).await? {
             fits(&known, claim)?;
             return Err(ServiceError::IdempotencyKey(DONE));
         }
         let inserted =
-            self.insert_idempotency_key(claim.user, &claim.key, &claim.request_hash, now, since, KEYS_PER_USER).await;
+            self.insert_idempotency_key(claim.holder, &claim.key, &claim.request_hash, now, since, KEYS_PER_HOLDER).await;
         self.claimed = true;
         claim.made.store(true, Ordering::Relaxed);
         inserted.map_err(|error| {
@@ -228,7 +260,7 @@ mod tests {
         let world = World::open().await;
         let service = &world.service;
         let mut actor = service.authenticate(&world.session.token.0, "").await.unwrap();
-        let claim = Claim::new(actor.id(), actor.user.id, "k".to_owned(), "hash".to_owned());
+        let claim = Claim::of_user(&actor, "k".to_owned(), "hash".to_owned());
         let answer = || GivenAnswer { status: 201, text: "{}".to_owned(), etag: None };
         {
             // Where nothing was claimed nobody stands in line for the database either.

@@ -242,7 +242,8 @@ impl Work {
     }
 
     async fn accept(&mut self, row: &mut PeeringRequestRow, side: Side) -> ServiceResult<()> {
-        row.status = next(row.status, PeeringAct::Accept, side)?;
+        let before = row.status;
+        row.status = next(before, PeeringAct::Accept, side)?;
         if row.from != row.to {
             self.has_room(row.to, Counted::Peers).await?;
             self.has_room(row.from, Counted::Peers).await?;
@@ -262,7 +263,7 @@ impl Work {
         self.insert_agreement(&agreement).await?;
         row.agreement = Some(agreement.id);
         self.update_peering_request(row).await?;
-        let detail = format!("agreement {}", agreement.id);
-        self.audit(&[row.from, row.to], "peering_request.accept", row.id, detail).await
+        let changes = changes(&[("status", &before, &row.status), ("agreement", &"none", &agreement.id)]);
+        self.audit(&[row.from, row.to], "peering_request.accept", row.id, changes).await
     }
 }

@@ -116,6 +116,7 @@ matrix! {
     RevokeGrant = "grant.revoke", "Take a grant of an own channel away": MANAGERS on OWN;
     SurrenderGrant = "grant.surrender", "Give a received grant back": MANAGERS on PEER;
     OperateConnections = "connection.operate", "Activate, pause (own side), resume (own side) and retry connections": OPERATORS on EITHER;
+    RotateSecret = "connection.rotate_secret", "Replace the secret of a connection": MANAGERS on EITHER;
     OfferAdmin = "admin.offer", "Offer a partner the admin API of an own server's engine": MANAGERS on OWN;
     ApproveAdmin = "admin.approve", "As the second person, approve an admin connection to an own server": MANAGERS on OWN;
     AnswerAdmin = "admin.answer", "Accept or decline an offered admin connection": MANAGERS on PEER;

@@ -39,7 +39,7 @@ impl Service {
     ) -> ServiceResult<RotatedPlatformToken> {
         let (default, max) = OVERLAP_SECS;
         let overlap = validate::range("overlap_secs", body.overlap_secs.unwrap_or(default), 0, max)?;
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let now = work.now;
         let mut rows = work.platform_tokens(kind.name()).await?;
         let file = self.file_hash(kind);

@@ -12,15 +12,12 @@ use gateway_proto::{
     id::{ConnectionId, ServerId},
     identity::{Context, GatewayPublicKey},
     peering::activation,
-    policy::{
-        Activation, AdminPerson, ConnectionEntry, ConnectionSecret, LocalEnd, PeerEntry, Policy, RelayEntry, Secret,
-        ServerName,
-    },
+    policy::{Activation, AdminPerson, ConnectionEntry, LocalEnd, PeerEntry, Policy, RelayEntry, Secret, ServerName},
     signed::{Envelope, RelayToken},
     succession::KeyRing,
 };
 
-use super::{Service, ServiceError, ServiceResult, Work};
+use super::{Service, ServiceError, ServiceResult, Work, connections::secrets};
 use crate::storage::{PolicyConnectionRow, PolicyRow, Sealed, ServerRow, Transaction};
 
 /// Compiles the policy of one server; whether it has a new revision now.
@@ -190,6 +187,7 @@ fn entry(
     local: LocalEnd,
 ) -> ConnectionEntry {
     let people = if local == LocalEnd::AdminOwner { people(row) } else { Vec::new() };
+    let secrets = secrets(&row.connection, local.opens_streams());
     ConnectionEntry {
         id: row.connection.id,
         kind: row.connection.kind,
@@ -200,7 +198,7 @@ fn entry(
         behavior: row.behavior.clone(),
         admin: row.connection.admin.as_ref().map(|admin| admin.terms.scope).unwrap_or_default(),
         people,
-        secrets: vec![ConnectionSecret { secret: row.connection.secret.clone(), until: None }],
+        secrets,
         expires_at: row.expires_at,
         staleness_secs: row.staleness_secs,
         max_streams: row.max_streams,

@@ -53,7 +53,7 @@ impl Service {
             return Err(ServiceError::Invalid("lead_secs and at_once exclude each other".to_owned()));
         }
         let lead = validate::range("lead_secs", body.lead_secs.unwrap_or(default), min, max)?;
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         work.rotate_policy_key((!body.at_once).then_some(lead)).await?;
         let shown = shown(work.tx()).await?;
         work.commit().await?;
@@ -65,7 +65,7 @@ impl Service {
 
     /// Forgets a retired key and those before it: gateways that know no newer one are strangers from then on.
     pub async fn forget_policy_key(&self, operator: &OperatorCaller, key: GatewayPublicKey) -> ServiceResult<()> {
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let rows = work.policy_keys().await?;
         let at = rows.iter().position(|row| row.key == key).ok_or(ServiceError::NotFound("policy key"))?;
         if rows[at].state != PolicyKeyState::Retired {
@@ -82,7 +82,8 @@ impl Service {
         }
         for row in &rows[..=at] {
             work.delete_policy_key(row.key).await?;
-            work.audit_platform("policy_key.forget", row.key, "").await?;
+            let changes = super::work::changes(&[("state", &"retired", &"forgotten")]);
+            work.audit_platform("policy_key.forget", row.key, changes).await?;
         }
         work.commit().await
     }

@@ -11,7 +11,7 @@ use super::{
     OperatorCaller, Service, ServiceError, ServiceResult, Work,
     error::OrConflict,
     validate,
-    work::{Who, changes},
+    work::changes,
 };
 use crate::storage::RelayRow;
 
@@ -42,7 +42,7 @@ impl Service {
             stun: stun(&body.stun)?,
             region: body.region.as_deref().map_or(Ok(None), region)?,
         };
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         if work.relays().await?.len() >= MAX_RELAYS {
             return Err(ServiceError::Conflict(format!("the relay map holds {MAX_RELAYS} relays at most")));
         }
@@ -61,8 +61,7 @@ impl Service {
         id: RelayId,
         body: UpdateRelay,
     ) -> ServiceResult<Relay> {
-        let mut work = self.work(Who::operator(operator)).await?;
-        work.condition.clone_from(&operator.if_match);
+        let mut work = self.work_of_operator(operator).await?;
         let found = work.relays().await?.into_iter().find(|relay| relay.id == id);
         let before = found.ok_or(ServiceError::NotFound("relay"))?;
         operator.check_match(&show(before.clone()))?;
@@ -83,12 +82,13 @@ impl Service {
 
     /// Takes a relay out of the map.
     pub async fn delete_relay(&self, operator: &OperatorCaller, id: RelayId) -> ServiceResult<()> {
-        let mut work = self.work(Who::operator(operator)).await?;
-        if !work.delete_relay(id).await? {
-            return Err(ServiceError::NotFound("relay"));
-        }
+        let mut work = self.work_of_operator(operator).await?;
+        let found = work.relays().await?.into_iter().find(|relay| relay.id == id);
+        let before = found.ok_or(ServiceError::NotFound("relay"))?;
+        work.delete_relay(id).await?;
         work.all_policies_change().await?;
-        work.audit_platform("relay.delete", id, "").await?;
+        let changes = changes(&[("name", &before.name, &"none"), ("url", &before.url, &"none")]);
+        work.audit_platform("relay.delete", id, changes).await?;
         work.commit().await
     }
 }

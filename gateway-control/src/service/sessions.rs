@@ -148,7 +148,7 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let through = work.session_provider(&hash).await?;
         work.delete_session(&hash).await?;
-        work.audit(&[actor.id()], "session.delete", actor.user.id, "").await?;
+        work.audit(&[actor.id()], "session.delete", actor.user.id, "status: open → ended").await?;
         work.commit().await?;
         match through {
             Some(through) => Ok(self.end_at_provider(through).await),

@@ -16,11 +16,13 @@ use gateway_proto::{
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     admin::{NewAdmin, sound_scope},
+    connections::status_at,
     page::{Paging, cut},
     peering::name_in,
     permission::Act,
     servers::own_server,
     validate,
+    work::changes,
 };
 use crate::storage::{AdminTermsRow, Ahead, ConnectionRow, ServerRow, ShareRow, Slice, Transaction};
 
@@ -90,7 +92,8 @@ impl Service {
             )));
         }
         let shared = work.open_shares_of_server(server.id).await?;
-        if let Some(share) = shared.iter().find(|row| row.peer == peer) {
+        // One that time has ended is in nobody's way, whether or not that was written down.
+        if let Some(share) = shared.iter().find(|row| row.peer == peer && !is_overdue(row, work.now)) {
             return Err(ServiceError::Conflict(format!("this server is shared with them already: {}", share.id)));
         }
         let (ms, random) = work.seed();
@@ -141,7 +144,9 @@ impl Service {
             work.allows_read_write(row.owner).await?;
         }
         let open = work.open_connections_of_share(id).await?;
-        let connection = match open.into_iter().find(|connection| connection.sender.server == Some(user.id)) {
+        let now = work.now;
+        let is_there = |row: &ConnectionRow| row.sender.server == Some(user.id) && !status_at(row, now).is_ended();
+        let connection = match open.into_iter().find(is_there) {
             Some(connection) => connection,
             None => work.open_share(&row, user.id, body.port.unwrap_or(0)).await?,
         };
@@ -274,13 +279,19 @@ impl Work {
 
     /// Ends a share with its tunnels, or writes down that its time has; `why` goes into both logs.
     pub(super) async fn close_share(&mut self, mut row: ShareRow, why: &str) -> ServiceResult<ShareRow> {
-        let (act, why) = if is_overdue(&row, self.now) { ("share.expire", "") } else { ("share.end", why) };
+        let (act, ended, why) = if is_overdue(&row, self.now) {
+            ("share.expire", "expired", "its time is over")
+        } else {
+            ("share.end", "ended", why)
+        };
         for connection in self.open_connections_of_share(row.id).await? {
             self.close_connection(connection, ConnectionAct::Terminate, None, Side::System).await?;
         }
         row.ended_at = Some(self.now);
         self.update_share(&row).await?;
-        self.audit(&[row.owner, row.peer], act, row.id, why).await?;
+        let changes = changes(&[("status", &"open", &ended)]);
+        let detail = if why.is_empty() { changes } else { format!("{changes}; {why}") };
+        self.audit(&[row.owner, row.peer], act, row.id, detail).await?;
         Ok(row)
     }
 

@@ -18,7 +18,7 @@ use super::{
     page::{Paging, page},
     permission::Act,
     validate,
-    work::Who,
+    work::changes,
 };
 use crate::storage::{ConnectionRow, TierRow, Transaction};
 
@@ -97,7 +97,7 @@ impl Service {
         validate::range("max_grants_per_channel", most, 0, MAX_GRANTS_PER_CHANNEL)?;
         let most = body.max_connections_per_server.unwrap_or(MAX_CONNECTIONS_PER_SERVER);
         validate::range("max_connections_per_server", most, 0, MAX_CONNECTIONS_PER_SERVER)?;
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let before = work.tiers().await?.into_iter().find(|tier| tier.name == name);
         let kept = |limit: fn(&TierRow) -> Option<u32>| before.as_ref().and_then(limit);
         let row = TierRow {
@@ -112,16 +112,19 @@ impl Service {
             admin_read_write: body.admin_read_write,
             initial: body.initial,
         };
-        if !row.initial && before.is_some_and(|tier| tier.initial) {
+        if !row.initial && before.as_ref().is_some_and(|tier| tier.initial) {
             return Err(ServiceError::Conflict(
                 "new organizations begin with this tier; make another one the initial one first".to_owned(),
             ));
         }
+        if before.as_ref() == Some(&row) {
+            work.unchanged().await?;
+            return Ok(show(row));
+        }
         work.put_tier(&row).await?;
-        let shown = show(row);
-        work.audit_platform("tier.put", name, format!("{shown:?}")).await?;
+        work.audit_platform("tier.put", name, put(before.as_ref(), &row)).await?;
         work.commit().await?;
-        Ok(shown)
+        Ok(show(row))
     }
 
     /// All organizations with their tiers, for the operator of the platform.
@@ -143,7 +146,7 @@ impl Service {
         organization: OrganizationId,
         body: AssignTier,
     ) -> ServiceResult<()> {
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let known = work.organization(organization).await?.filter(|row| row.removed_at.is_none());
         known.ok_or(ServiceError::NotFound("organization"))?;
         if !work.tiers().await?.iter().any(|tier| tier.name == body.tier) {
@@ -225,6 +228,35 @@ impl Work {
         let initial = initial.ok_or(ServiceError::Internal("no tier is the initial one"))?;
         Ok(self.assign_tier(organization, &initial.name).await?)
     }
+}
+
+/// What a tier was and what it is, as far as it differs; all of a new one.
+fn put(before: Option<&TierRow>, row: &TierRow) -> String {
+    let limit = |tier: Option<&TierRow>, of: fn(&TierRow) -> Option<u32>| match tier {
+        None => "none".to_owned(),
+        Some(tier) => of(tier).map_or_else(|| "unlimited".to_owned(), |most| most.to_string()),
+    };
+    let flag = |tier: Option<&TierRow>, of: fn(&TierRow) -> bool| match tier {
+        None => "none".to_owned(),
+        Some(tier) => of(tier).to_string(),
+    };
+    let limits: [(&str, fn(&TierRow) -> Option<u32>); 5] = [
+        ("max_servers", |tier| tier.max_servers),
+        ("max_peers", |tier| tier.max_peers),
+        ("max_channels_per_server", |tier| tier.max_channels_per_server),
+        ("max_grants_per_channel", |tier| tier.max_grants_per_channel),
+        ("max_connections_per_server", |tier| tier.max_connections_per_server),
+    ];
+    let flags: [(&str, fn(&TierRow) -> bool); 2] =
+        [("admin_read_write", |tier| tier.admin_read_write), ("initial", |tier| tier.initial)];
+    let limits = limits.map(|(name, of)| (name, limit(before, of), limit(Some(row), of)));
+    let flags = flags.map(|(name, of)| (name, flag(before, of), flag(Some(row), of)));
+    let said: Vec<(&str, &dyn ToString, &dyn ToString)> = limits
+        .iter()
+        .chain(&flags)
+        .map(|(name, before, after)| (*name, before as &dyn ToString, after as &dyn ToString))
+        .collect();
+    changes(&said)
 }
 
 async fn tier_of(tx: &mut dyn Transaction, organization: OrganizationId) -> ServiceResult<TierRow> {

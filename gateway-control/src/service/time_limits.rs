@@ -13,7 +13,7 @@ use super::{
     connections, grants, peering,
     sessions::latest_end,
     shares,
-    work::Who,
+    work::{Who, changes},
 };
 
 /// Rows that could not be expired and are passed over for the rest of a round; more of them end it.
@@ -38,6 +38,8 @@ pub enum Overdue {
     Share(ShareId),
     /// An admin connection: unanswered, or its time-box is over.
     Connection(ConnectionId),
+    /// The old secret of a connection: streams are not opened with it any more, or not accepted either.
+    OldSecret(ConnectionId),
 }
 
 impl fmt::Display for Overdue {
@@ -46,7 +48,7 @@ impl fmt::Display for Overdue {
             Self::Request(id) => write!(f, "{id}"),
             Self::Grant(id) => write!(f, "{id}"),
             Self::Share(id) => write!(f, "{id}"),
-            Self::Connection(id) => write!(f, "{id}"),
+            Self::Connection(id) | Self::OldSecret(id) => write!(f, "{id}"),
         }
     }
 }
@@ -83,7 +85,8 @@ impl Service {
         let grants = tx.overdue_grants(now, limit).await?.into_iter().map(Overdue::Grant);
         let shares = tx.overdue_shares(now, limit).await?.into_iter().map(Overdue::Share);
         let connections = tx.overdue_connections(now, limit).await?.into_iter().map(Overdue::Connection);
-        let all = requests.chain(grants).chain(shares).chain(connections);
+        let secrets = tx.connections_with_secret_due(now, limit).await?.into_iter().map(Overdue::OldSecret);
+        let all = requests.chain(grants).chain(shares).chain(connections).chain(secrets);
         Ok(all.filter(|one| !passed_over.contains(one)).take(BATCH as usize).collect())
     }
 
@@ -174,9 +177,11 @@ impl Work {
             Overdue::Request(id) => {
                 let row = self.peering_request(id).await?.filter(|row| peering::is_overdue(row, now));
                 let Some(mut row) = row else { return Ok(()) };
-                row.status = next(row.status, PeeringAct::Expire, Side::System)?;
+                let before = row.status;
+                row.status = next(before, PeeringAct::Expire, Side::System)?;
                 self.close_request(&mut row).await?;
-                self.audit(&[row.from, row.to], "peering_request.expire", row.id, "").await
+                let changes = changes(&[("status", &before, &row.status)]);
+                self.audit(&[row.from, row.to], "peering_request.expire", row.id, changes).await
             }
             Overdue::Grant(id) => {
                 let row = self.grant(id).await?.filter(|row| grants::is_overdue(row, now));
@@ -193,9 +198,15 @@ impl Work {
             Overdue::Connection(id) => {
                 let row = self.connection(id).await?.filter(|row| connections::is_overdue(row, now));
                 let Some(row) = row else { return Ok(()) };
+                let before = row.status;
                 let row = self.end_connection(row, ConnectionAct::Expire, None, Side::System).await?;
-                self.audit(&[row.sender.organization, row.listener.organization], "admin.expire", row.id, "").await
+                let changes = changes(&[("status", &before, &row.status)]);
+                self.audit(&[row.sender.organization, row.listener.organization], "admin.expire", row.id, changes).await
             }
+            Overdue::OldSecret(id) => match self.connection(id).await? {
+                Some(row) => self.retire_secret(row).await,
+                None => Ok(()),
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use gateway_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate};
 use crate::storage::{Sealed, TokenKeyRow, Transaction};
 
 /// A new key is published for so long before it signs, seconds: twice as long as verifiers may keep what they read.
@@ -44,7 +44,7 @@ impl Service {
         operator: &OperatorCaller,
         body: RotateTokenKeys,
     ) -> ServiceResult<Vec<TokenKey>> {
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         work.rotate_token_keys(body.at_once).await?;
         let rows = work.token_keys().await?;
         let shown = shown(&rows, work.now);
@@ -62,8 +62,12 @@ impl Service {
     pub async fn put_token_terms(&self, operator: &OperatorCaller, body: TokenTerms) -> ServiceResult<TokenTerms> {
         validate::range("max_secs", body.max_secs, MIN_TOKEN_SECS, MAX_DEVICE_TOKEN_SECS)?;
         validate::range("default_secs", body.default_secs, MIN_TOKEN_SECS, body.max_secs)?;
-        let mut work = self.work(Who::operator(operator)).await?;
+        let mut work = self.work_of_operator(operator).await?;
         let (default_secs, max_secs) = work.token_terms().await?;
+        if (default_secs, max_secs) == (body.default_secs, body.max_secs) {
+            work.unchanged().await?;
+            return Ok(body);
+        }
         let changes = super::work::changes(&[
             ("default_secs", &default_secs, &body.default_secs),
             ("max_secs", &max_secs, &body.max_secs),

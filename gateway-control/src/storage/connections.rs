@@ -35,6 +35,8 @@ pub trait Connections: Send {
     async fn open_connections_of_agreement(&mut self, agreement: AgreementId) -> StorageResult<Vec<ConnectionRow>>;
     /// Offered admin connections that nobody answered in time, and admin connections whose time-box is over.
     async fn overdue_connections(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionId>>;
+    /// Connections whose secret is being replaced, and about which policies say something else by now, longest ago first.
+    async fn connections_with_secret_due(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionId>>;
     /// Adds one.
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()>;
     /// Stores a changed one.
@@ -62,6 +64,8 @@ rows! {
         auto_activate: bool,
         /// Its secret.
         secret: Secret,
+        /// What is left of the secret before it; none: nothing.
+        rotation: Option<RotationRow>,
         /// The sending end.
         sender: EndRow,
         /// The local port of the sending gateway.
@@ -72,6 +76,17 @@ rows! {
         created_at: u64,
         /// End.
         ended_at: Option<u64>,
+    }
+    /// A secret that is being replaced; all moments are Unix seconds.
+    RotationRow {
+        /// The one before.
+        old: Secret,
+        /// From then on the sending gateway makes streams with the new one.
+        turns_at: u64,
+        /// From then on the old one is not accepted any more.
+        until: u64,
+        /// Which of the two moments comes next, as far as policies say so already.
+        due_at: u64,
     }
     /// One end of a connection.
     EndRow {
@@ -154,6 +169,20 @@ pub struct ConnectionFilter {
     pub server: Option<ServerId>,
     /// Those in one status.
     pub status: Option<ConnectionStatus>,
+}
+
+impl RotationRow {
+    /// Replaces a secret from `now` on. Both ends must know the new one before it is used, and hear of it apart: the sender turns to
+    /// it in the middle, so that each half is time for a policy to arrive, and for clocks that differ.
+    pub fn begin(old: Secret, now: u64, overlap_secs: u64) -> Self {
+        let turns_at = now.saturating_add(overlap_secs / 2);
+        Self { old, turns_at, until: now.saturating_add(overlap_secs), due_at: turns_at }
+    }
+
+    /// Whether the sender's policy has the new one only.
+    pub fn has_turned(&self) -> bool {
+        self.due_at != self.turns_at
+    }
 }
 
 impl ConnectionRow {

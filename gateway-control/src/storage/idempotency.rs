@@ -5,16 +5,30 @@ use gateway_proto::id::UserId;
 
 use super::{StorageResult, rows::rows};
 
+/// Whose a key is: what two of them choose has nothing to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyHolder {
+    /// A user; the keys go with the user.
+    User(UserId),
+    /// The operator of the platform, whichever operator token was shown: it may be replaced before the answer is asked for again.
+    Operator,
+}
+
 /// Mutating requests that came with a key.
 #[async_trait]
 pub trait Idempotency: Send {
     /// What is known of a key that was used since then.
-    async fn idempotency_key(&mut self, user: UserId, key: &str, since: u64) -> StorageResult<Option<IdempotencyRow>>;
+    async fn idempotency_key(
+        &mut self,
+        holder: KeyHolder,
+        key: &str,
+        since: u64,
+    ) -> StorageResult<Option<IdempotencyRow>>;
     /// Claims a key; [`super::StorageError::Duplicate`] when it is claimed already. A claim that is not from after `since`
-    /// is over, and gives way. The oldest of the user above `keep` go.
+    /// is over, and gives way. The oldest of the holder above `keep` go.
     async fn insert_idempotency_key(
         &mut self,
-        user: UserId,
+        holder: KeyHolder,
         key: &str,
         request_hash: &str,
         now: u64,
@@ -24,7 +38,7 @@ pub trait Idempotency: Send {
     /// Keeps the answer to a claimed key.
     async fn put_idempotent_answer(
         &mut self,
-        user: UserId,
+        holder: KeyHolder,
         key: &str,
         request_hash: &str,
         answer: &KeptAnswer,

@@ -1,3 +1,5 @@
+mod details;
+
 use std::time::Duration;
 
 use gateway_control::storage::Storage;

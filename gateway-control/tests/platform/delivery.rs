@@ -88,6 +88,26 @@ async fn what_gateways_counted_before_they_left_is_entered_and_metered_once() {
     }
 }
 
+#[tokio::test]
+async fn ends_of_which_one_does_not_count_are_not_compared_and_what_passed_meanwhile_is_no_difference() {
+    let control = Control::start_with(OFTEN).await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let mut sender = pair.hospital_gateway.watch(&control).await;
+    let mut listener = pair.lab_gateway.watch(&control).await;
+    sender.policy().await;
+    listener.policy().await;
+    // The observer of one is off, as in an older gateway whose behavior it did not count.
+    let off = EndCounts { epoch: 1, streams: 4, uncompared: true, ..EndCounts::default() };
+    listener.send(&told(vec![counted(&id, off)])).await;
+    count(&mut sender, &id, 100, 100).await;
+    until(&pair, &id, "not compared", |delivery| delivery.uncompared && delivery.sender_messages == 100).await;
+    count_of(&mut listener, &id, 2, 7, 7).await;
+    until(&pair, &id, "compared from here on", |delivery| !delivery.uncompared && delivery.alarm.is_none()).await;
+    count(&mut sender, &id, 105, 100).await;
+    until(&pair, &id, "an alarm", |delivery| delivery.alarm.is_some_and(|alarm| alarm.difference.messages == 5)).await;
+}
+
 async fn until(pair: &Pair<'_>, id: &str, what: &str, is: impl Fn(&gateway_proto::api::platform::Delivery) -> bool) {
     pair.lab.until(id, what, |connection| connection.delivery.as_ref().is_some_and(&is)).await;
 }

@@ -1,5 +1,7 @@
 //! Requests made from the OpenAPI document, right, nearly right and wrong: whatever comes, the answer is one of the
-//! documented kind, and never an internal error.
+//! documented kind, and never an internal error; what was done is answered in the documented form.
+
+mod schema;
 
 use serde_json::{Map, Value, json};
 
@@ -122,11 +124,28 @@ impl World {
                 url::form_urlencoded::byte_serialize(value.chars().take(500).collect::<String>().as_bytes()).collect();
             if parameter["in"] == "path" {
                 path = path.replace(&format!("{{{name}}}"), &value.replace('+', "%20"));
-            } else if dice.roll(2) == 0 {
+            } else if parameter["in"] == "query" && dice.roll(2) == 0 {
                 query.push(format!("{name}={value}"));
             }
         }
         if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+    }
+
+    /// Whether an answer has the status, the headers and the form that the document has for it.
+    async fn is_documented(&self, about: &str, operation: &Value, answer: reqwest::Response) {
+        let said = &operation["responses"][answer.status().as_str()];
+        assert!(said.is_object(), "{about}: the document has no such answer");
+        let is_tagged = answer.headers().contains_key("etag");
+        // What is given again may have been kept without it.
+        let is_again = answer.headers().contains_key("idempotency-replayed");
+        assert!(is_again || is_tagged == said["headers"].get("ETag").is_some(), "{about}: ETag is {is_tagged}");
+        let schema = &said["content"]["application/json"]["schema"];
+        let bytes = answer.bytes().await.unwrap();
+        if schema.is_null() {
+            return;
+        }
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(schema::fault(&self.document, schema, &value), None, "{about}");
     }
 }
 
@@ -191,6 +210,7 @@ async fn whatever_the_document_describes_is_answered_and_never_with_an_internal_
                     assert!(status.as_u16() < 500 || status == 503, "{about}: {:?}", answer.text().await);
                     if status.is_success() {
                         done += 1;
+                        world.is_documented(&about, operation, answer).await;
                         continue;
                     }
                     assert_eq!(kind.as_deref(), Some("application/problem+json"), "{about}");

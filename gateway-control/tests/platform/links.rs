@@ -6,7 +6,9 @@ use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::{
         gateway::INTROSPECT_PATH,
-        platform::{CreatedDeviceToken, Device, Executions, Introspection, Link, LinkableDevice},
+        platform::{
+            CreatedDeviceToken, Device, Executions, Grant, Introspection, Link, LinkableDevice, PeeringRequest,
+        },
     },
     balance::EndCounts,
     signed::Assertion,
@@ -220,4 +222,39 @@ async fn messages_are_metered_once_for_each_side_by_device_behavior_and_day() {
     let numbers = shown["items"].as_array().unwrap().iter().map(|row| row["number"].as_u64().unwrap());
     assert_eq!(numbers.sum::<u64>(), 7, "{shown}");
     assert_eq!(pair.lab.refused("GET", &path.replace("/api/v1", ""), None).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_has_no_messages_is_metered_by_connections_and_a_server_with_itself_once() {
+    let control = Control::start_with("delivery_interval_secs = 2\n").await;
+    let hospital = control.organization("Hospital").await;
+    let server = hospital.server("a").await;
+    let gateway = Gateway::new(1);
+    hospital.enroll(&server, &gateway).await;
+    let request: PeeringRequest = hospital.post("/peering-requests", json!({"organization_id": hospital.id})).await;
+    let channel = hospital.channel(&server, "Loop").await;
+    let body = json!({"agreement_id": request.agreement_id, "channel_id": channel.id});
+    let _: Grant = hospital.post("/grants", body).await;
+    let mut watch = gateway.watch(&control).await;
+    let policy = watch.policy_until(|policy| !policy.connections.is_empty()).await;
+    let id = policy.connections[0].id.to_string();
+    // Three messages, and two connections of the time when its observer was off.
+    for counts in [
+        EndCounts { epoch: 2, messages: 3, accepted: 3, ..EndCounts::default() },
+        EndCounts { epoch: 1, streams: 2, uncompared: true, ..EndCounts::default() },
+    ] {
+        watch.send(&told(vec![counted(&id, counts)])).await;
+    }
+    let metered = async {
+        loop {
+            let executions: Vec<Executions> = hospital.list("/executions").await;
+            if executions.iter().map(|row| row.number).sum::<u64>() == 5 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), metered).await.unwrap();
+    let shown: Value = hospital.get(&format!("/connections/{id}")).await;
+    assert!(shown["delivery"].is_null(), "one report for both ends: {shown}");
 }

@@ -98,6 +98,9 @@ async fn pages_hold_everything_once_in_a_stable_order_also_what_belongs_to_both_
     assert!(hospital.pages::<Channel>(&format!("/channels?server={}", theirs.id)).await.is_empty());
     let unknown = hospital.refused("GET", "/grants?sttaus=active", None).await;
     assert_eq!(unknown.code, "invalid", "a filter with a slip must not show everything");
+    assert_eq!(hospital.refused("GET", "/executions?devise=x", None).await.code, "invalid", "nor may a bill");
+    let of_hospital = format!("/organizations/{}/executions?devise=x", hospital.id);
+    assert_eq!(control.as_operator("GET", &of_hospital, json!({})).await.status(), 422);
     assert_eq!(hospital.refused("GET", "/grants?limit=201", None).await.code, "invalid");
     assert_eq!(hospital.refused("GET", "/grants?cursor=%F0", None).await.code, "invalid");
 }
@@ -192,6 +195,12 @@ async fn what_time_has_ended_is_so_in_every_list_at_once() {
     let count = async |path: &str| pair.hospital.list::<Value>(path).await.len();
     let before = [count("/grants?status=active").await, count("/connections").await, count("/server-shares").await];
     assert_eq!(before, [1, 2, 1]);
+    let access = async || {
+        let of_channel: Vec<AccessEntry> = pair.lab.list(&format!("/channels/{}/access", channel.id)).await;
+        let of_server: Vec<AccessEntry> = pair.lab.list(&format!("/servers/{}/access", pair.lab_server.id)).await;
+        [of_channel.len(), of_server.len()]
+    };
+    assert_eq!(access().await, [1, 3]);
     // Written down a little later, which changes nothing of it.
     control.clock.advance(Duration::from_secs(61));
     for (path, expected) in [
@@ -208,6 +217,7 @@ async fn what_time_has_ended_is_so_in_every_list_at_once() {
     ] {
         assert_eq!(count(path).await, expected, "{path}");
     }
+    assert_eq!(access().await, [0, 0], "who has access is a list, too");
     let clinic = control.organization("Clinic").await;
     let _: PeeringRequest = clinic.post("/peering-requests", json!({"organization_id": pair.lab.id})).await;
     control.clock.advance(Duration::from_secs(14 * 24 * 3600));

@@ -1,42 +1,121 @@
 //! What the platform should do, once more and as simply as possible: the reference that the real one is compared with.
-//! It shares no code with it, the transition table included.
+//! It follows the documents (state-machines.md, permissions.md, control-plane.md) and shares no code with the platform, the
+//! transition table included.
+
+mod admin;
+mod connections;
+mod grants;
+mod peering;
+mod places;
+mod policy;
+mod shares;
 
 use std::collections::BTreeMap;
 
-/// One of the two organizations.
-pub(crate) type Org = usize;
+pub(crate) use self::{
+    connections::Connection,
+    grants::Grant,
+    peering::{Agreement, Request},
+    places::{Channel, Server, channel_name, engine_of, server_name},
+    policy::{Entries, Entry, Local},
+    shares::{Level, Share},
+};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How many organizations there are.
+pub(crate) const ORGS: usize = 3;
+/// One of them.
+pub(crate) type Org = usize;
+/// The organization with the tier Enterprise; the others have Free.
+pub(crate) const LARGE: Org = 0;
+
+/// As what somebody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Owner,
+    Admin,
     Operator,
     Viewer,
+    Auditor,
+    /// A token of the admin with the scopes [`SCOPES`].
+    Token,
 }
 
-/// What somebody tries. Numbers choose among what exists.
+/// What the token is for.
+pub(crate) const SCOPES: [&str; 2] = ["grant", "connection"];
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) org: Org,
+    pub(crate) role: Role,
+    /// Nobody else has the same number, also not whoever gets the role later.
+    pub(crate) person: usize,
+}
+
+/// What somebody tries, on what: numbers count what was ever made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Try {
-    RequestPeering,
+    RequestPeering(Org),
     AcceptPeering(usize),
     DeclinePeering(usize),
     WithdrawPeering(usize),
     Suspend(usize),
     Lift(usize),
     End(usize),
-    /// The channel of this organization: to offer the own one, to ask for the other's.
-    Grant(Org),
-    Approve(usize),
+    /// `limited`: with an end and limits of its own.
+    Grant {
+        agreement: usize,
+        channel: usize,
+        sender: Option<usize>,
+        limited: bool,
+    },
+    Approve {
+        grant: usize,
+        sender: Option<usize>,
+        auto: bool,
+    },
     Deny(usize),
     Withdraw(usize),
     Revoke(usize),
     Surrender(usize),
-    OfferAdmin,
-    AcceptAdmin(usize),
+    /// `user`: inside a self-agreement, the server it is used from; `boxed`: with an end.
+    OfferAdmin {
+        agreement: usize,
+        server: usize,
+        user: Option<usize>,
+        writes: bool,
+        boxed: bool,
+    },
+    ApproveAdmin(usize),
+    AcceptAdmin {
+        connection: usize,
+        server: Option<usize>,
+        auto: bool,
+    },
     DeclineAdmin(usize),
     Activate(usize),
     Pause(usize),
     Resume(usize),
+    Retry(usize),
     Terminate(usize),
+    Share {
+        agreement: usize,
+        server: usize,
+        level: Level,
+        boxed: bool,
+    },
+    OpenShare {
+        share: usize,
+        server: Option<usize>,
+    },
+    EndShare(usize),
+    DemandTwoPersons(bool),
+    AddServer,
+    RemoveServer(usize),
+    AddChannel(usize),
+    RemoveChannel(usize),
+    /// The user of the own organization with this role.
+    RemoveUser(Role),
 }
 
 /// How it ends.
@@ -48,300 +127,173 @@ pub(crate) enum Outcome {
 
 use Outcome::{Done, Refused};
 
-pub(crate) const WRONG: Outcome = Refused("wrong_state");
-pub(crate) const CONFLICT: Outcome = Refused("conflict");
-pub(crate) const FORBIDDEN: Outcome = Refused("forbidden");
-pub(crate) const SLOW: Outcome = Refused("rate_limited");
+const WRONG: Outcome = Refused("wrong_state");
+const CONFLICT: Outcome = Refused("conflict");
+const FORBIDDEN: Outcome = Refused("forbidden");
+const UNKNOWN: Outcome = Refused("not_found");
+const INVALID: Outcome = Refused("invalid");
+const SLOW: Outcome = Refused("rate_limited");
+const TIER: Outcome = Refused("tier_limit");
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) from: Org,
-    pub(crate) status: &'static str,
+/// A peering request and a grant wait so long for an answer, seconds.
+const ANSWER_SECS: u64 = 14 * 24 * 3600;
+/// What is asked for with an end ends so much later, seconds.
+pub(crate) const LIMITED_SECS: u64 = 600;
+
+/// What a connection may carry, beside its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) max_streams: u32,
+    pub(crate) staleness_secs: u64,
+    pub(crate) post_quantum: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Agreement {
-    pub(crate) ended: bool,
-    pub(crate) suspends: [bool; 2],
-}
+/// What the documents give a grant that asks for nothing else, and an admin connection.
+const PLAIN: Limits = Limits { max_streams: 64, staleness_secs: 72 * 3600, post_quantum: false };
+const PLAIN_ADMIN: Limits = Limits { max_streams: 64, staleness_secs: 15 * 60, post_quantum: false };
+/// What a limited grant asks for.
+pub(crate) const NARROW: Limits = Limits { max_streams: 7, staleness_secs: 120, post_quantum: true };
 
-impl Agreement {
-    pub(crate) fn status(&self) -> &'static str {
-        match (self.ended, self.suspends.contains(&true)) {
-            (true, _) => "ended",
-            (false, true) => "suspended",
-            (false, false) => "active",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Grant {
-    pub(crate) agreement: usize,
-    pub(crate) owner: Org,
-    pub(crate) status: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Connection {
-    pub(crate) agreement: usize,
-    /// None: an admin connection.
-    pub(crate) grant: Option<usize>,
-    pub(crate) owner: Org,
-    pub(crate) status: &'static str,
-    pub(crate) paused: [bool; 2],
-}
-
-/// Everything the two organizations have in common.
+/// Everything the organizations have, and have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Model {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) channels: Vec<Channel>,
     pub(crate) requests: Vec<Request>,
     pub(crate) agreements: Vec<Agreement>,
     pub(crate) grants: Vec<Grant>,
     pub(crate) connections: Vec<Connection>,
+    pub(crate) shares: Vec<Share>,
+    /// Whether admin connections to their servers need a second person.
+    pub(crate) two_persons: [bool; ORGS],
 }
 
-/// Requests without success that one organization may make to another in 14 days.
-const VAIN_REQUESTS: usize = 5;
-
 impl Model {
-    /// Whether there is something the attempt is about.
-    pub(crate) fn has_object(&self, what: Try) -> bool {
-        match what {
-            Try::RequestPeering => true,
-            Try::AcceptPeering(_) | Try::DeclinePeering(_) | Try::WithdrawPeering(_) => !self.requests.is_empty(),
-            Try::Suspend(_) | Try::Lift(_) | Try::End(_) | Try::Grant(_) | Try::OfferAdmin => {
-                !self.agreements.is_empty()
-            }
-            Try::Approve(_) | Try::Deny(_) | Try::Withdraw(_) | Try::Revoke(_) | Try::Surrender(_) => {
-                !self.grants.is_empty()
-            }
-            Try::AcceptAdmin(_)
-            | Try::DeclineAdmin(_)
-            | Try::Activate(_)
-            | Try::Pause(_)
-            | Try::Resume(_)
-            | Try::Terminate(_) => !self.connections.is_empty(),
-        }
-    }
-
-    /// Does it, if it may be done.
-    pub(crate) fn attempt(&mut self, own: Org, role: Role, what: Try) -> Outcome {
-        let operates = matches!(what, Try::Activate(_) | Try::Pause(_) | Try::Resume(_));
-        if role == Role::Viewer || (role == Role::Operator && !operates) {
+    /// Does it, if it may be done. `now`: Unix seconds.
+    pub(crate) fn attempt(&mut self, who: Caller, what: Try, now: u64) -> Outcome {
+        self.pass(now);
+        if !may(who.role, what) {
             return FORBIDDEN;
         }
+        let own = who.org;
         match what {
-            Try::RequestPeering => self.request(own),
-            Try::AcceptPeering(n) => {
-                let outcome = self.answer(n, own, true, "accepted");
-                if outcome == Done && self.agreements.len() < self.accepted() {
-                    self.agreements.push(Agreement { ended: false, suspends: [false; 2] });
-                }
-                outcome
-            }
+            Try::RequestPeering(to) => self.request(own, to, now),
+            Try::AcceptPeering(n) => self.accept(n, own),
             Try::DeclinePeering(n) => self.answer(n, own, true, "declined"),
             Try::WithdrawPeering(n) => self.answer(n, own, false, "withdrawn"),
             Try::Suspend(n) => self.suspend(n, own, true),
             Try::Lift(n) => self.suspend(n, own, false),
-            Try::End(n) => self.end(n),
-            Try::Grant(owner) => self.grant(own, owner),
-            Try::Approve(n) => self.approve(n, own),
+            Try::End(n) => self.end(n, own),
+            Try::Grant { agreement, channel, sender, limited } => {
+                self.grant(own, (agreement, channel), sender, limited, now)
+            }
+            Try::Approve { grant, sender, auto } => self.approve(grant, own, sender, auto),
             Try::Deny(n) => self.answer_grant(n, own, false, "denied"),
             Try::Withdraw(n) => self.answer_grant(n, own, true, "withdrawn"),
             Try::Revoke(n) => self.give_up(n, own, true),
             Try::Surrender(n) => self.give_up(n, own, false),
-            Try::OfferAdmin => {
-                let last = self.agreements.len() - 1;
-                if self.agreements[last].status() != "active" {
-                    return WRONG;
-                }
-                let paused = [false; 2];
-                self.connections.push(Connection {
-                    agreement: last,
-                    grant: None,
-                    owner: own,
-                    status: "offered",
-                    paused,
-                });
-                Done
+            Try::OfferAdmin { agreement, server, user, writes, boxed } => {
+                self.offer_admin(who, (agreement, server), user, writes, boxed.then_some(now + LIMITED_SECS), now)
             }
-            Try::AcceptAdmin(n) => self.answer_admin(n, own, "ready"),
-            Try::DeclineAdmin(n) => self.answer_admin(n, own, "declined"),
-            Try::Activate(n) => match self.connections[n].status {
-                "ready" | "active" => {
-                    self.connections[n].status = "active";
-                    Done
-                }
-                _ => WRONG,
-            },
-            Try::Pause(n) => match self.connections[n].status {
-                "active" | "paused" => {
-                    let connection = &mut self.connections[n];
-                    connection.paused[own] = true;
-                    connection.status = "paused";
-                    Done
-                }
-                _ => WRONG,
-            },
-            Try::Resume(n) => match self.connections[n].status {
-                "active" | "paused" => {
-                    let connection = &mut self.connections[n];
-                    connection.paused[own] = false;
-                    connection.status = if connection.paused.contains(&true) { "paused" } else { "active" };
-                    Done
-                }
-                _ => WRONG,
-            },
+            Try::ApproveAdmin(n) => self.approve_admin(n, who, now),
+            Try::AcceptAdmin { connection, server, auto } => self.accept_admin(connection, own, server, auto),
+            Try::DeclineAdmin(n) => self.decline_admin(n, own),
+            Try::Activate(n) => self.activate(n, own),
+            Try::Pause(n) => self.pause(n, own, true),
+            Try::Resume(n) => self.pause(n, own, false),
+            Try::Retry(n) => self.retry(n, own),
             Try::Terminate(n) => self.terminate(n, own),
+            Try::Share { agreement, server, level, boxed } => {
+                self.share(who, (agreement, server), level, boxed.then_some(now + LIMITED_SECS), now)
+            }
+            Try::OpenShare { share, server } => self.open_share(share, own, server, now),
+            Try::EndShare(n) => self.end_share(n, own),
+            Try::DemandTwoPersons(on) => self.demand_two_persons(who, on),
+            Try::AddServer => self.add_server(own),
+            Try::RemoveServer(n) => self.remove_server(n, own),
+            Try::AddChannel(server) => self.add_channel(server, own),
+            Try::RemoveChannel(n) => self.remove_channel(n, who),
+            Try::RemoveUser(_) => Done,
         }
     }
 
-    /// What a gateway may have in its policy, by number of the connection: nothing else, and nothing more.
-    pub(crate) fn policy(&self) -> BTreeMap<usize, &'static str> {
-        let open = self.connections.iter().enumerate().filter_map(|(n, connection)| {
-            let agreement = self.agreements[connection.agreement].status();
-            match (connection.status, agreement) {
-                (_, "ended") => None,
-                ("ready" | "active" | "paused", "suspended") => Some((n, "suspended")),
-                (status @ ("ready" | "active" | "paused"), _) => Some((n, status)),
-                _ => None,
+    /// What time alone does: to the second, whenever it is written down.
+    pub(crate) fn pass(&mut self, now: u64) {
+        let over = |end: Option<u64>| end.is_some_and(|end| now >= end);
+        for request in self.requests.iter_mut().filter(|row| row.status == "pending") {
+            if now >= request.created_at + ANSWER_SECS {
+                request.status = "expired";
             }
+        }
+        for n in 0..self.grants.len() {
+            let grant = &mut self.grants[n];
+            let unanswered = grant.waits() && now >= grant.created_at + ANSWER_SECS;
+            if grant.is_open() && (unanswered || over(grant.expires_at)) {
+                grant.status = "expired";
+                self.end_connections("expired", |row| row.grant == Some(n));
+            }
+        }
+        self.end_connections("expired", |row| {
+            let waits = matches!(row.status, "provisioning" | "offered");
+            row.grant.is_none() && (over(row.expires_at) || (waits && now >= row.answer_by))
         });
-        open.collect()
-    }
-
-    fn accepted(&self) -> usize {
-        self.requests.iter().filter(|request| request.status == "accepted").count()
-    }
-
-    fn request(&mut self, own: Org) -> Outcome {
-        let pending = self.requests.iter().any(|request| request.status == "pending");
-        if pending || self.agreements.iter().any(|agreement| !agreement.ended) {
-            return CONFLICT;
-        }
-        let vain = |request: &&Request| request.from == own && request.status != "accepted";
-        if self.requests.iter().filter(vain).count() >= VAIN_REQUESTS {
-            return SLOW;
-        }
-        self.requests.push(Request { from: own, status: "pending" });
-        Done
-    }
-
-    fn answer(&mut self, n: usize, own: Org, by_other: bool, to: &'static str) -> Outcome {
-        let request = &mut self.requests[n];
-        if (request.from == own) == by_other || (request.status != "pending" && request.status != to) {
-            return WRONG;
-        }
-        request.status = to;
-        Done
-    }
-
-    fn suspend(&mut self, n: usize, own: Org, on: bool) -> Outcome {
-        if self.agreements[n].ended {
-            return WRONG;
-        }
-        self.agreements[n].suspends[own] = on;
-        Done
-    }
-
-    fn end(&mut self, n: usize) -> Outcome {
-        self.agreements[n].ended = true;
-        for grant in self.grants.iter_mut().filter(|grant| grant.agreement == n) {
-            if matches!(grant.status, "pending" | "requested" | "active") {
-                grant.status = "revoked";
-            }
-        }
-        for connection in self.connections.iter_mut().filter(|connection| connection.agreement == n) {
-            if !matches!(connection.status, "declined" | "terminated") {
-                connection.status = "terminated";
-            }
-        }
-        Done
-    }
-
-    fn grant(&mut self, own: Org, owner: Org) -> Outcome {
-        let last = self.agreements.len() - 1;
-        if self.agreements[last].status() != "active" {
-            return WRONG;
-        }
-        let waits = |grant: &Grant| matches!(grant.status, "pending" | "requested");
-        if self.grants.iter().any(|grant| grant.agreement == last && grant.owner == owner && waits(grant)) {
-            return CONFLICT;
-        }
-        let status = if own == owner { "pending" } else { "requested" };
-        self.grants.push(Grant { agreement: last, owner, status });
-        Done
-    }
-
-    fn approve(&mut self, n: usize, own: Org) -> Outcome {
-        let grant = &self.grants[n];
-        let owns = grant.owner == own;
-        match grant.status {
-            "active" => return Done,
-            "pending" if !owns => {}
-            "requested" if owns => {}
-            _ => return WRONG,
-        }
-        let (agreement, owner) = (grant.agreement, grant.owner);
-        if self.agreements[agreement].status() != "active" {
-            return WRONG;
-        }
-        self.grants[n].status = "active";
-        self.connections.push(Connection { agreement, grant: Some(n), owner, status: "ready", paused: [false; 2] });
-        Done
-    }
-
-    fn answer_grant(&mut self, n: usize, own: Org, by_starter: bool, to: &'static str) -> Outcome {
-        let grant = &mut self.grants[n];
-        let started = (grant.status == "pending") == (grant.owner == own);
-        match grant.status {
-            status if status == to => Done,
-            "pending" | "requested" if started == by_starter => {
-                grant.status = to;
-                Done
-            }
-            _ => WRONG,
+        for share in self.shares.iter_mut().filter(|share| over(share.expires_at)) {
+            share.open = false;
         }
     }
 
-    fn give_up(&mut self, n: usize, own: Org, by_owner: bool) -> Outcome {
-        let to = if by_owner { "revoked" } else { "surrendered" };
-        let grant = &mut self.grants[n];
-        if (grant.owner == own) != by_owner || (grant.status != "active" && grant.status != to) {
-            return WRONG;
-        }
-        if grant.status == "active" {
-            grant.status = to;
-            for connection in self.connections.iter_mut().filter(|connection| connection.grant == Some(n)) {
-                connection.status = "terminated";
-            }
-        }
-        Done
+    /// The statuses one organization is shown, by list: nothing of what it has nothing to do with.
+    pub(crate) fn shown(&self, own: Org) -> BTreeMap<(&'static str, usize), &'static str> {
+        let requests = self.requests.iter().map(|row| ([row.from, row.to], row.status));
+        let agreements = self.agreements.iter().map(|row| (row.sides, row.status()));
+        let grants = self.grants.iter().map(|row| ([row.owner, row.peer], row.status));
+        let connections = self.connections.iter().map(|row| ([row.owner, row.user], row.status));
+        let shares = self.shares.iter().map(|row| ([row.owner, row.peer], if row.open { "open" } else { "over" }));
+        let mut shown = BTreeMap::new();
+        let mut add = |list: &'static str, rows: Vec<([Org; 2], &'static str)>| {
+            let own_rows = rows.into_iter().enumerate().filter(|(_, (sides, _))| sides.contains(&own));
+            shown.extend(own_rows.map(|(n, (_, status))| ((list, n), status)));
+        };
+        add("requests", requests.collect());
+        add("agreements", agreements.collect());
+        add("grants", grants.collect());
+        add("connections", connections.collect());
+        add("shares", shares.collect());
+        // What is over is left out of the list of shares.
+        shown.retain(|_, status| *status != "over");
+        shown
     }
+}
 
-    fn answer_admin(&mut self, n: usize, own: Org, to: &'static str) -> Outcome {
-        let connection = &self.connections[n];
-        let suspended = self.agreements[connection.agreement].status() != "active";
-        let repeated = connection.status == to;
-        let possible = connection.status == "offered" && !(suspended && to == "ready");
-        if connection.owner == own || connection.grant.is_some() || !(repeated || possible) {
-            return WRONG;
-        }
-        self.connections[n].status = to;
-        Done
-    }
-
-    fn terminate(&mut self, n: usize, own: Org) -> Outcome {
-        let connection = &mut self.connections[n];
-        match connection.status {
-            "terminated" => return Done,
-            "declined" => return WRONG,
-            _ => connection.status = "terminated",
-        }
-        if let Some(grant) = connection.grant {
-            self.grants[grant].status = if connection.owner == own { "revoked" } else { "surrendered" };
-        }
-        Done
+/// The table of permissions.md. Nobody without a role tries anything.
+fn may(role: Role, what: Try) -> bool {
+    let operates = matches!(
+        what,
+        Try::Activate(_)
+            | Try::Pause(_)
+            | Try::Resume(_)
+            | Try::Retry(_)
+            | Try::OpenShare { .. }
+            | Try::AddChannel(_)
+            | Try::RemoveChannel(_)
+    );
+    match role {
+        Role::Owner | Role::Admin => true,
+        Role::Operator => operates,
+        Role::Viewer | Role::Auditor => false,
+        Role::Token => matches!(
+            what,
+            Try::Grant { .. }
+                | Try::Approve { .. }
+                | Try::Deny(_)
+                | Try::Withdraw(_)
+                | Try::Revoke(_)
+                | Try::Surrender(_)
+                | Try::Activate(_)
+                | Try::Pause(_)
+                | Try::Resume(_)
+                | Try::Retry(_)
+                | Try::Terminate(_)
+        ),
     }
 }

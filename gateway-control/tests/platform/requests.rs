@@ -1,6 +1,8 @@
 //! What every mutating request keeps to: sent twice it is done once, on a condition it is done only if the condition holds,
 //! and what it changed is written down.
 
+mod held;
+
 use std::time::Duration;
 
 use gateway_proto::{

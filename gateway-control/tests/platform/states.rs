@@ -264,3 +264,34 @@ async fn one_row_that_cannot_be_ended_holds_up_nothing_else() {
     let lab = Org { control: &control, token, id: String::new(), session };
     lab.until(&connection, "expired", |c| c.status == ConnectionStatus::Expired && c.ended_at.is_some()).await;
 }
+
+#[tokio::test]
+async fn what_time_has_ended_is_in_nobodys_way_before_it_is_written_down() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (hospital, lab, operator) = (&pair.hospital, &pair.lab, pair.lab.user("operator").await);
+    let end = control.clock.unix_secs() + 3600;
+    let channel = lab.channel(&pair.lab_server, "Orders").await;
+    let offer = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let _: Grant = lab.post("/grants", offer).await;
+    let mut share = json!({"agreement_id": pair.agreement, "server_id": pair.lab_server.id, "level": "metrics"});
+    share["expires_at"] = json!(end);
+    let _: Value = lab.post("/server-shares", share.clone()).await;
+    control.clock.advance(Duration::from_secs(3600));
+    share["expires_at"] = Value::Null;
+    let _: Value = lab.post("/server-shares", share).await;
+    let path = format!("/channels/{}", channel.id);
+    assert_eq!(operator.send("DELETE", &path, None).await.status(), 204, "nobody is granted it any more");
+
+    // A tunnel that no second person approved in its seven days.
+    lab.send("PATCH", "/organization", Some(json!({"two_person_admin": true}))).await;
+    let spare = lab.server("spare").await;
+    let share = json!({"agreement_id": pair.agreement, "server_id": spare.id, "level": "viewer"});
+    let share: Value = lab.post("/server-shares", share).await;
+    control.clock.advance(Duration::from_secs(7 * 24 * 3600));
+    let hospital = hospital.sign_in().await;
+    let path = format!("/server-shares/{}/open", share["id"].as_str().unwrap());
+    let tunnel: Value = hospital.post(&path, json!({})).await;
+    assert_eq!(tunnel["status"], "provisioning");
+    assert_ne!(tunnel["id"], share["connections"][0], "what is over is not opened");
+}

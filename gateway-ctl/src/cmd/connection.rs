@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use gateway_proto::{
     api::{
         gateway::{ConnectionReport, Connectivity},
-        platform::{self, ConnectionEnd, ConnectionPage, Delivery},
+        platform::{self, ConnectionEnd, ConnectionPage, Delivery, RotateSecret},
     },
     balance::Difference,
     id::ConnectionId,
@@ -12,7 +12,7 @@ use gateway_proto::{
 };
 
 use crate::{
-    args::Confirmed,
+    args::{Confirmed, Span},
     client::Control,
     cmd::{Context, admin, id_among},
     error::CtlError,
@@ -43,8 +43,24 @@ pub(crate) enum Connection {
     Resume(One),
     /// Try one again that failed because a gateway refused its policy.
     Retry(One),
+    /// Replace its secret; what is open goes on, and the old one is accepted for a while.
+    RotateSecret(Rotation),
     /// End it for good.
     Terminate(Confirmed<One>),
+}
+
+/// How a secret is replaced.
+#[derive(Debug, Args)]
+pub(crate) struct Rotation {
+    #[command(flatten)]
+    one: One,
+    /// For how long the old one is accepted, 1m to 60d; streams are opened with the new one from the middle on. Default: twice the
+    /// time that data may go on without the control plane.
+    #[arg(long, value_name = "TIME", conflicts_with = "at_once")]
+    overlap: Option<Span>,
+    /// The old one became known to others: it counts no more. New streams may be refused until both gateways have heard of it.
+    #[arg(long)]
+    at_once: bool,
 }
 
 /// A connection.
@@ -88,6 +104,11 @@ impl Connection {
                 connection
             }
             Self::Retry(one) => one.act(&control, "retry").await?,
+            Self::RotateSecret(Rotation { one, overlap, at_once }) => {
+                let id = one.id(&control).await?;
+                let body = RotateSecret { overlap_secs: overlap.map(|overlap| overlap.secs), at_once };
+                control.post(&format!("{PATH}/{id}/rotate-secret"), &body).await?
+            }
             Self::Terminate(Confirmed { one, confirm }) => {
                 let id = one.id(&control).await?;
                 confirm.ask(&format!("Terminate the connection '{}' ({id})", one.connection))?;
@@ -185,6 +206,11 @@ impl View for platform::Connection {
             lines.push((role, place(end)));
             lines.extend(end_lines(end, now));
         }
+        if let Some(rotation) = &self.secret_rotation {
+            let (new, old) = (time::absolute(rotation.new_from), time::absolute(rotation.old_until));
+            let text = format!("being replaced: the new one is used from {new}, the old one accepted until {old}");
+            lines.push(("Secret", text));
+        }
         if let Some(delivery) = &self.delivery {
             lines.extend(delivery_lines(delivery, now));
         }
@@ -226,6 +252,7 @@ fn delivery_lines(delivery: &Delivery, now: u64) -> Vec<(&'static str, String)> 
         alarm,
         written_off,
         explained,
+        uncompared,
     } = delivery;
     let mut lines = vec![(
         "Delivery",
@@ -234,6 +261,10 @@ fn delivery_lines(delivery: &Delivery, now: u64) -> Vec<(&'static str, String)> 
              answers: {listener_answers} given, {sender_answers} arrived"
         ),
     )];
+    if *uncompared {
+        let text = "a gateway does not count all that passes, or only since a moment ago; see docs/observers.md";
+        lines.push(("  Not compared", text.to_owned()));
+    }
     if let Some(alarm) = alarm {
         lines.push((
             "  DIFFERENCE",
@@ -243,7 +274,7 @@ fn delivery_lines(delivery: &Delivery, now: u64) -> Vec<(&'static str, String)> 
     if *explained != Difference::NONE {
         let Difference { messages, answers } = *explained;
         let text = format!(
-            "{messages} messages and {} answers that the listener's gateway did not count: they were acknowledged, or came again",
+            "{messages} messages and {} answers that the listener's gateway did not count: they were answered or given up, or came again",
             answers.unsigned_abs()
         );
         lines.push(("  Not missing", text));
@@ -336,6 +367,7 @@ mod tests {
             alarm: None,
             written_off: Difference::NONE,
             explained: Difference::NONE,
+            uncompared: false,
         };
         assert_eq!(delivery_lines(&delivery, 0).len(), 1);
         let delivery = Delivery { explained: Difference { messages: 21, answers: -20 }, ..delivery };

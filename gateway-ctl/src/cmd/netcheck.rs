@@ -94,7 +94,7 @@ fn render(report: &Report, now_ms: u64) -> String {
     line("HTTP proxy", report.proxy.clone().unwrap_or_else(|| "none".to_owned()));
     let skew = report.clock_skew_ms;
     line("Clock", skew.map_or_else(|| "not compared".to_owned(), |ms| format!("{ms} ms from the control plane's")));
-    for problem in &report.problems {
+    for problem in report.problems.iter().chain(&report.notes) {
         // The issuer of a certificate is text of whoever answered.
         text.push_str(&format!("\n{}  {}\n", problem.code, printable(&problem.text)));
         if let Some(request) = &problem.request {
@@ -156,7 +156,7 @@ fn yes_or_unknown(fact: Option<bool>, yes: &str, no: &str, unknown: &str) -> Str
 
 #[cfg(test)]
 mod tests {
-    use gateway_proto::netcheck::{HostCheck, Observations, judge};
+    use gateway_proto::netcheck::{HostCheck, Observations, Problem, judge};
 
     use super::*;
 
@@ -172,6 +172,20 @@ mod tests {
         let text = render(&report, 3000);
         assert!(text.contains("a\u{fffd}[2Jb\u{fffd}c Q"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains("\nQ"), "{text}");
+    }
+
+    #[test]
+    fn a_note_stands_with_its_sentence_below_a_verdict_that_is_good() {
+        let mut report = judge(&Observations::default(), 1000);
+        report.verdict = Verdict::Good;
+        let request = Some("Please turn on hairpin NAT.".to_owned());
+        report.notes = vec![Problem { code: "hairpin".into(), text: "No way round.".into(), request }];
+        let text = render(&report, 3000);
+        assert!(text.starts_with("GOOD  nothing to mend\n"), "{text}");
+        assert!(
+            text.contains("\nhairpin  No way round.\n  to the network team: Please turn on hairpin NAT.\n"),
+            "{text}"
+        );
     }
 
     #[test]

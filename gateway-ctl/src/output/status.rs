@@ -258,6 +258,16 @@ fn relay(relay: &RelayStatus) -> String {
     if let Some(carrier) = &relay.carrier_text {
         let _ = write!(text, ", {carrier}");
     }
+    if relay.proxied {
+        text.push_str(", TLS through the proxy");
+    }
+    let changes: u64 = relay.carrier_changes.values().sum();
+    // The first is the beginning.
+    if changes > 1 {
+        let by_reason = relay.carrier_changes.iter().map(|(reason, count)| format!("{reason} {count}"));
+        let by_reason = by_reason.collect::<Vec<_>>().join(", ");
+        let _ = write!(text, ", {changes} changes between UDP and TLS ({by_reason})");
+    }
     if let Some(limit) = &relay.limit_text {
         let _ = write!(text, ", LIMIT: {limit}");
     }

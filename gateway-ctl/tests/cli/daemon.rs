@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use gateway_proto::{
     api::{
         gateway::{Connectivity, EnrollmentCode, PathKind},
-        local::{ConnectionStatus, ControlStatus, DEFAULT_SOCKET, Enrolled, PolicyStatus, Status},
+        local::{ConnectionStatus, ControlStatus, DEFAULT_SOCKET, Enrolled, PolicyStatus, RelayChanges, Status},
     },
     id::ConnectionId,
     identity::GatewayKey,
@@ -193,6 +193,7 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
         },
         policy: PolicyStatus { revision: 1, issued_at: None, confirmed_at: None, age_secs: None, problem: None },
         relays: Vec::new(),
+        relay_changes: RelayChanges::default(),
         peers: Vec::new(),
         socket: None,
         port_mapping: None,

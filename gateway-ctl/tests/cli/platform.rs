@@ -221,6 +221,24 @@ async fn a_connection_that_failed_is_tried_again_by_the_endpoint_of_its_peer() {
 }
 
 #[tokio::test]
+async fn a_secret_is_replaced_with_an_overlap_or_at_once_and_not_both() {
+    let world = World::signed_in().await;
+    let all = vec![connection(1, "Clinic B", "ADT", "active")];
+    world.control.answer("GET /api/v1/connections?ended=true", 200, &page(all));
+    let line = format!("POST /api/v1/connections/{}/rotate-secret", connection_id(1));
+    let mut rotating = connection(1, "Clinic B", "ADT", "active");
+    rotating["secret_rotation"] = json!({"new_from": 1_800, "old_until": 3_600});
+    world.control.answer(&line, 200, &rotating);
+    let outcome = world.run(&["connection", "rotate-secret", "Clinic B/ADT", "--overlap", "1h"]).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("the old one accepted until 1970-01-01 01:00:00Z"), "{outcome:?}");
+    assert_eq!(world.control.asked_once(&line).body, json!({"overlap_secs": 3_600, "at_once": false}));
+    let both = world.run(&["connection", "rotate-secret", "Clinic B/ADT", "--overlap", "1h", "--at-once"]).await;
+    assert_ne!(both.code, 0, "{both:?}");
+    world.control.asked_once(&line);
+}
+
+#[tokio::test]
 async fn connections_that_ended_are_counted_where_they_are_not_listed() {
     let world = World::signed_in().await;
     let all = vec![connection(1, "Clinic B", "ADT", "active"), connection(2, "Clinic B", "ORU", "terminated")];

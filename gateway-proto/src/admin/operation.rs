@@ -102,6 +102,15 @@ impl Method {
         ALL.into_iter().find(|method| method.name().as_bytes() == name)
     }
 
+    /// The method of a head that is refused, as the audit log names it. From a closed list, or `-`: nobody writes into the log what
+    /// he likes.
+    pub fn name_of_refused(head: &[u8]) -> &'static str {
+        const NEVER_PASS: [&str; 7] = ["OPTIONS", "PATCH", "TRACE", "TRACK", "CONNECT", "PROPFIND", "QUERY"];
+        let method = head.split(|b| *b == b' ').next().unwrap_or_default();
+        let other = || NEVER_PASS.into_iter().find(|name| name.as_bytes() == method);
+        Self::from_name(method).map(Self::name).or_else(other).unwrap_or("-")
+    }
+
     /// Whether requests of it may have a body.
     pub fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Put)
@@ -200,6 +209,21 @@ mod tests {
             for other in operations().iter().filter(fits) {
                 assert_ne!(other.literal_length, one.literal_length, "{} and {}", one.template, other.template);
             }
+        }
+    }
+
+    #[test]
+    fn the_method_of_a_refused_head_is_one_that_we_know_or_none() {
+        for (head, method) in [
+            ("GET / HTTP/1.1\r\n\r\n", "GET"),
+            ("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", "TRACE"),
+            ("PATCH ", "PATCH"),
+            ("get / HTTP/1.1\r\n\r\n", "-"),
+            ("GET\t/ HTTP/1.1\r\n\r\n", "-"),
+            ("MADE-UP / HTTP/1.1\r\n\r\n", "-"),
+            ("", "-"),
+        ] {
+            assert_eq!(Method::name_of_refused(head.as_bytes()), method, "{head:?}");
         }
     }
 }

@@ -83,6 +83,9 @@ pub struct Status {
     pub policy: PolicyStatus,
     /// Relays we are attached to or try to attach to.
     pub relays: Vec<RelayStatus>,
+    /// Changes of what carries relayed data, since the daemon started.
+    #[serde(default)]
+    pub relay_changes: RelayChanges,
     /// Peers.
     pub peers: Vec<PeerStatus>,
     /// Connections.
@@ -160,6 +163,17 @@ pub struct PolicyStatus {
     pub problem: Option<String>,
 }
 
+/// Changes of what carries relayed data, by the code of their reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayChanges {
+    /// UDP took over from TLS (`passes`), or TLS from UDP (`stopped_passing`, `only_small_packets`, `lossy`), over all relays.
+    #[serde(default)]
+    pub carrier: BTreeMap<String, u64>,
+    /// Another relay became home: codes as in [`RelayStatus::home_reason`]; the first one counts too.
+    #[serde(default)]
+    pub home: BTreeMap<String, u64>,
+}
+
 /// One relay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RelayStatus {
@@ -192,6 +206,12 @@ pub struct RelayStatus {
     /// The same in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier_text: Option<String>,
+    /// How often UDP took over from TLS and the other way round, by the code of the reason, since the gateway looks to this relay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carrier_changes: BTreeMap<String, u64>,
+    /// TLS to it goes through the HTTP proxy.
+    #[serde(default)]
+    pub proxied: bool,
     /// Much of what this gateway sends is dropped, because a limit of the relay is reached: that for the `gateway`, that for its
     /// `organization`, or `other`. None: it does not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

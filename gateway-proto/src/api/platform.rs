@@ -27,6 +27,7 @@
 //! | `GET /endpoints?agreement=` | [`PublishedEndpoint`] of the agreement's peer |
 //! | `GET /grants` · `POST` · `GET …/{id}` · `POST …/{id}/{approve,deny,withdraw,revoke,surrender}` | [`Grant`] · [`CreateGrant`] · [`ApproveGrant`] |
 //! | `GET /connections?ended=true` · `GET …/{id}` · `POST …/{id}/{activate,pause,resume,retry,terminate}` | [`ConnectionPage`] · [`Connection`] |
+//! | `POST /connections/{id}/rotate-secret` | [`RotateSecret`] → [`Connection`] |
 //! | `POST /admin-connections` · `POST /connections/{id}/{approve,accept,decline,enter,leave}` | [`OfferAdmin`] · [`AcceptAdmin`] · [`EnterAdmin`] → [`Connection`] |
 //! | `GET /server-shares` · `POST` · `GET …/{id}` · `POST …/{id}/{open,end}` | [`ServerShare`] · [`CreateShare`] · [`OpenShare`] → [`Connection`] |
 //! | `GET /relays` · `POST` · `GET …/{id}` · `PATCH …/{id}` · `DELETE …/{id}` | [`Relay`] · [`CreateRelay`] · [`UpdateRelay`] (operator of the platform) |

@@ -25,6 +25,12 @@ pub struct EndCounts {
     /// Of the messages, those that had passed before, without an answer, on another connection of the engine; none from older gateways.
     #[serde(default)]
     pub repeated: u64,
+    /// Connections of engines that were carried and in which nothing can be counted: each is metered as one. None from older gateways.
+    #[serde(default)]
+    pub streams: u64,
+    /// They are for the metering alone: this end does not see all that the other one counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncompared: bool,
 }
 
 impl EndCounts {
@@ -37,17 +43,19 @@ impl EndCounts {
     fn totals(&self) -> Totals {
         let answers =
             self.accepted.saturating_add(self.errors).saturating_add(self.rejected).saturating_add(self.other);
-        Totals { messages: self.messages, answers, repeated: self.repeated }
+        Totals { messages: self.messages, answers, repeated: self.repeated, streams: self.streams }
     }
 }
 
-/// Messages and answers, and how many of the messages had passed before.
+/// Messages and answers, how many of the messages had passed before, and connections in which none are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Totals {
     pub(super) messages: u64,
     pub(super) answers: u64,
     #[serde(default)]
     pub(super) repeated: u64,
+    #[serde(default)]
+    pub(super) streams: u64,
 }
 
 impl Totals {
@@ -56,6 +64,7 @@ impl Totals {
             messages: self.messages.saturating_add(other.messages),
             answers: self.answers.saturating_add(other.answers),
             repeated: self.repeated.saturating_add(other.repeated),
+            streams: self.streams.saturating_add(other.streams),
         }
     }
 
@@ -64,6 +73,7 @@ impl Totals {
             messages: self.messages.saturating_sub(other.messages),
             answers: self.answers.saturating_sub(other.answers),
             repeated: self.repeated.saturating_sub(other.repeated),
+            streams: self.streams.saturating_sub(other.streams),
         }
     }
 
@@ -73,6 +83,7 @@ impl Totals {
             messages: self.messages.max(other.messages),
             answers: self.answers.max(other.answers),
             repeated: self.repeated.max(other.repeated),
+            streams: self.streams.max(other.streams),
         }
     }
 }
@@ -107,7 +118,7 @@ pub struct Tally {
 
 impl Tally {
     /// Enters what is known of the end at `now`, Unix seconds: counts of any epochs in any order, also those that were entered
-    /// before. Returns how many messages that is more.
+    /// before. Returns how much there is more to meter: messages, and connections in which none can be counted.
     pub fn report(&mut self, counts: &[EndCounts], now: u64) -> u64 {
         let before = self.total();
         for told in counts {
@@ -117,7 +128,8 @@ impl Tally {
         if total != before {
             (self.before, self.before_at, self.at) = (before, self.at, now);
         }
-        total.minus(before).messages
+        let more = total.minus(before);
+        more.messages.saturating_add(more.streams)
     }
 
     fn enter(&mut self, epoch: u64, told: Totals) {

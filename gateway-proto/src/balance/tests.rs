@@ -178,6 +178,34 @@ fn an_alarm_follows_what_is_certain_and_its_clock_begins_anew() {
 }
 
 #[test]
+fn what_one_end_counted_while_the_other_did_not_is_where_the_comparison_begins() {
+    let mut pair = Pair::default();
+    pair.sender.report(&[counts(1, 100, 100)], 60);
+    pair.balance.handle_blindness();
+    // The listener's gateway counts from now on; under load nothing is known yet.
+    assert_eq!(pair.minute(120, counts(1, 110, 110), counts(2, 10, 10)), None);
+    assert!(pair.balance.is_blind() && pair.is_open());
+    for minute in 3..8 {
+        assert_eq!(pair.minute(minute * 60, counts(1, 110, 110), counts(2, 10, 10)), None);
+        assert_eq!(pair.balance.alarm(), None, "minute {minute}");
+    }
+    assert!(!pair.balance.is_blind());
+    // From there on a loss is seen.
+    for minute in 8..12 {
+        pair.minute(minute * 60, counts(1, 115, 111), counts(2, 11, 11));
+    }
+    assert_eq!(pair.balance.alarm().map(|alarm| alarm.difference.messages), Some(4));
+}
+
+#[test]
+fn counts_of_a_gateway_that_knows_fewer_fields_are_read() {
+    let text =
+        r#"{"epoch":7,"messages":5,"accepted":4,"errors":1,"rejected":0,"other":0,"outstanding":0,"unacknowledged":0}"#;
+    let told: EndCounts = serde_json::from_str(text).unwrap();
+    assert_eq!(told, EndCounts { errors: 1, ..counts(7, 5, 4) });
+}
+
+#[test]
 fn tallies_and_balance_survive_being_written_down() {
     let mut pair = Pair::default();
     for minute in 1..=4 {

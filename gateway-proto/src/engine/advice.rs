@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::EngineChannel;
+use super::{EngineChannel, FILE_WRITER, TCP_SENDER};
 
 /// Names in one piece of advice at most; the others are counted.
 const MAX_NAMES: usize = 10;
@@ -89,7 +89,7 @@ pub fn advise(channels: &[EngineChannel], local_ports: &[u16]) -> Vec<Advice> {
         let users: Vec<_> = users(channels, *port).collect();
         for (channel, destination) in &users {
             let (channel, destination_name) = (channel.name.clone(), destination.name.clone());
-            if !destination.validate_response {
+            if !destination.validate_response && destination.transport == TCP_SENDER {
                 let destination = destination_name.clone();
                 advice.push(Advice::ValidateResponseOff { channel: channel.clone(), destination });
             }
@@ -98,8 +98,10 @@ pub fn advise(channels: &[EngineChannel], local_ports: &[u16]) -> Vec<Advice> {
             }
         }
         match users.len() {
+            0 if may_be_used(channels, *port) => {}
             0 => advice.push(Advice::PortUnused { port: *port }),
             1 => {}
+            _ if users.iter().all(|(_, destination)| destination.transport == FILE_WRITER) => {}
             _ => {
                 let names =
                     users.iter().map(|(channel, destination)| format!("{} / {}", channel.name, destination.name));
@@ -127,6 +129,12 @@ pub fn users(
         let destinations = channel.destinations.iter();
         destinations.filter(move |d| d.enabled && d.is_local(port)).map(move |destination| (channel, destination))
     })
+}
+
+/// Whether some destination could send to a local port: where to is a variable, which the engine does not resolve for us.
+fn may_be_used(channels: &[EngineChannel], port: u16) -> bool {
+    let mut destinations = channels.iter().flat_map(|channel| &channel.destinations);
+    destinations.any(|destination| destination.enabled && destination.may_be_local(port))
 }
 
 #[cfg(test)]
@@ -183,5 +191,35 @@ mod tests {
             advise(&channels, &[6001, 6002]),
             [Advice::PortShared { port: 6001, destinations }, Advice::PortUnused { port: 6002 }]
         );
+    }
+
+    fn sends_to(mut channel: EngineChannel, transport: &str, host: &str, port: Option<u16>) -> EngineChannel {
+        let destination = &mut channel.destinations[0];
+        (destination.transport, destination.host, destination.port) = (transport.into(), Some(host.into()), port);
+        channel
+    }
+
+    #[test]
+    fn a_destination_whose_port_or_host_is_a_variable_is_not_said_to_send_elsewhere() {
+        let to = |host: &str, port| [sends_to(channel("adt", 0, true, true), TCP_SENDER, host, port)];
+        for (host, port) in [("127.0.0.1", None), ("localhost", None), ("${host}", Some(6001)), ("${url}", None)] {
+            assert_eq!(advise(&to(host, port), &[6001]), [], "{host} {port:?}");
+        }
+        for (host, port) in [("127.0.0.1", Some(6002)), ("lab.example", None), ("${host}", Some(6002))] {
+            assert_eq!(advise(&to(host, port), &[6001]), [Advice::PortUnused { port: 6001 }], "{host} {port:?}");
+        }
+        let mut off = to("127.0.0.1", None);
+        off[0].destinations[0].enabled = false;
+        assert_eq!(advise(&off, &[6001]), [Advice::PortUnused { port: 6001 }]);
+    }
+
+    #[test]
+    fn file_writers_share_a_server_and_have_no_answer_that_could_be_looked_at() {
+        let writer = |name, queue| sends_to(channel(name, 0, queue, false), FILE_WRITER, "127.0.0.1", Some(6022));
+        assert_eq!(advise(&[writer("a", true), writer("b", true)], &[6022]), []);
+        let queue_off = Advice::QueueOff { channel: "a".into(), destination: "partner".into() };
+        assert_eq!(advise(&[writer("a", false)], &[6022]), [queue_off]);
+        let mixed = advise(&[writer("a", true), channel("b", 6022, true, true)], &[6022]);
+        assert!(matches!(mixed.as_slice(), [Advice::PortShared { port: 6022, .. }]), "{mixed:?}");
     }
 }

@@ -21,7 +21,9 @@ pub enum End {
     ByTheSender,
     /// The far side did not take it: nothing of it was delivered.
     Refused,
-    /// Anything else: the tunnel, the receiving engine, the policy.
+    /// The receiving engine gave up, or closed.
+    ByTheReceiver,
+    /// Anything else: the tunnel, the policy.
     Otherwise,
 }
 

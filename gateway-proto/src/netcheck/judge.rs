@@ -14,7 +14,7 @@ use super::{
     HostRole, Latency, MAX_CLOCK_SKEW_MS, Observations, Problem, Reflection, Report, SocketProblem, TUNNEL_DATAGRAM,
     Verdict,
 };
-use crate::path::Weighed;
+use crate::path::{Told, Weighed};
 
 /// The report on what was seen. `checked_at` in Unix milliseconds.
 pub fn judge(seen: &Observations, checked_at: u64) -> Report {
@@ -28,6 +28,7 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
     problems.extend(large(seen));
     problems.extend(nat::problems(seen, &facts));
     problems.extend(port_mapping(seen));
+    let notes = nat::hairpin(seen, &facts).into_iter().collect();
     Report {
         checked_at,
         verdict: verdict(seen, &problems),
@@ -50,6 +51,7 @@ pub fn judge(seen: &Observations, checked_at: u64) -> Report {
         proxy: seen.proxy.clone(),
         clock_skew_ms: seen.clock_skew_ms,
         problems,
+        notes,
     }
 }
 
@@ -81,7 +83,10 @@ impl Facts {
         let has_native = seen_ipv4().any(|(entry, _)| is_native(entry));
         let over_ipv4 = || seen_ipv4().filter(move |(entry, _)| is_native(entry) == has_native);
         let told = over_ipv4().chain(answered().filter(|(_, outer)| outer.is_ipv6()));
-        let weighed = Weighed::of(told.map(|(entry, outer)| (host_only(&entry.server), outer)));
+        let told = told.filter_map(|(entry, outer)| {
+            Some(Told { relay: host_only(&entry.server), server: entry.address?, outer })
+        });
+        let weighed = Weighed::of(told);
         let first = |of_family: fn(&SocketAddr) -> bool| weighed.addresses.iter().copied().find(of_family);
         let (ipv4, ipv6) = (first(SocketAddr::is_ipv4), first(SocketAddr::is_ipv6));
         let is_own = |outer: SocketAddr| {

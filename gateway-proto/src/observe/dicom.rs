@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use super::uncounted::{Counted, Uncounted};
+use super::{
+    completed::{Completed, Followed},
+    uncounted::{Counted, Uncounted},
+};
 use crate::mllp::End;
 
 const HEADER: usize = 6;
@@ -50,6 +53,8 @@ pub struct DicomCounts {
     pub data_units_received: u64,
     /// Connections that are no DICOM.
     pub unreadable: u64,
+    /// Associations that are over: rejected, released or aborted.
+    pub completed: Completed,
 }
 
 /// Why an association was rejected: result, source and reason of PS3.8 §9.3.4.
@@ -103,6 +108,7 @@ impl Counted for DicomLedger {
         self.counts.data_units_sent += counts.data_units_sent;
         self.counts.data_units_received += counts.data_units_received;
         self.counts.unreadable += counts.unreadable;
+        self.counts.completed.add(counts.completed);
         self.called = called.or(self.called);
         self.calling = calling.or(self.calling);
         // Whoever accepts or rejects has taken the connection before: then nothing is held back any more.
@@ -115,6 +121,7 @@ impl Counted for DicomLedger {
 pub struct Association {
     requestor: UnitReader,
     acceptor: UnitReader,
+    followed: Followed,
     stopped: bool,
     uncounted: Uncounted<DicomLedger>,
 }
@@ -125,6 +132,7 @@ impl Association {
         Self {
             requestor: UnitReader::default(),
             acceptor: UnitReader::default(),
+            followed: Followed::default(),
             stopped: false,
             uncounted: Uncounted::new(accepted),
         }
@@ -137,33 +145,37 @@ impl Association {
 
     /// Bytes from the side that connected: how many requests for an association they completed.
     pub fn observe_requestor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) -> u64 {
-        let Self { requestor, stopped, uncounted, .. } = self;
+        let Self { requestor, followed, stopped, uncounted, .. } = self;
         let ledger = uncounted.counts(ledger);
         let before = ledger.counts.requested;
-        if !*stopped && requestor.observe(bytes, |unit| note(unit, true, ledger)).is_err() {
-            stop(stopped, ledger);
+        if !*stopped && requestor.observe(bytes, |unit| note(unit, true, ledger, followed)).is_err() {
+            stop(stopped, ledger, *followed);
         }
         ledger.counts.requested.saturating_sub(before)
     }
 
     /// Bytes from the side that was connected to.
     pub fn observe_acceptor_bytes(&mut self, bytes: &[u8], ledger: &mut DicomLedger) {
-        let Self { acceptor, stopped, uncounted, .. } = self;
+        let Self { acceptor, followed, stopped, uncounted, .. } = self;
         let ledger = uncounted.counts(ledger);
-        if !*stopped && acceptor.observe(bytes, |unit| note(unit, false, ledger)).is_err() {
-            stop(stopped, ledger);
+        if !*stopped && acceptor.observe(bytes, |unit| note(unit, false, ledger, followed)).is_err() {
+            stop(stopped, ledger, *followed);
         }
     }
 
     /// The connection is over.
-    pub fn end(self, ledger: &mut DicomLedger, end: End) {
+    pub fn end(mut self, ledger: &mut DicomLedger, end: End) {
+        if !self.stopped {
+            self.followed.end(&mut self.uncounted.counts(ledger).counts.completed, end);
+        }
         self.uncounted.end(ledger, end);
     }
 }
 
-fn stop(stopped: &mut bool, ledger: &mut DicomLedger) {
+fn stop(stopped: &mut bool, ledger: &mut DicomLedger, followed: Followed) {
     *stopped = true;
     ledger.counts.unreadable += 1;
+    followed.lost_track(&mut ledger.counts.completed);
 }
 
 /// A whole unit. What is read of its body is what `body` holds.
@@ -172,8 +184,13 @@ struct Unit {
     body: [u8; KEPT],
 }
 
-fn note(unit: Unit, from_requestor: bool, ledger: &mut DicomLedger) {
+fn note(unit: Unit, from_requestor: bool, ledger: &mut DicomLedger, followed: &mut Followed) {
     let counts = &mut ledger.counts;
+    match unit.kind {
+        1 => followed.asked(),
+        3 | 6 | 7 => followed.answered(&mut counts.completed),
+        _ => {}
+    }
     match unit.kind {
         1 => {
             counts.requested += 1;
@@ -202,13 +219,24 @@ fn title(body: &[u8; KEPT], at: usize) -> Option<AeTitle> {
     body.get(at..at + 16)?.try_into().ok().map(AeTitle::new)
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct UnitReader {
     header: [u8; HEADER],
     header_read: usize,
     body: [u8; KEPT],
     body_read: usize,
     left: u32,
+}
+
+/// Without the bytes: of a data unit they are an image's or a patient's.
+impl fmt::Debug for UnitReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnitReader")
+            .field("header_read", &self.header_read)
+            .field("body_read", &self.body_read)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for UnitReader {
@@ -295,6 +323,7 @@ mod tests {
                 released: 1,
                 data_units_sent: 2,
                 data_units_received: 1,
+                completed: Completed { answered: 1, ..Completed::default() },
                 ..DicomCounts::default()
             };
             assert_eq!(ledger.counts, expected);

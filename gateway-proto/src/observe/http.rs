@@ -10,6 +10,7 @@ use std::{collections::VecDeque, time::Instant};
 use message::{Head, MessageReader, Side};
 
 use super::{
+    completed::{Completed, Followed},
     latency::Latency,
     uncounted::{Counted, Uncounted},
 };
@@ -46,11 +47,13 @@ pub struct HttpCounts {
     pub upgraded: u64,
     /// Connections that are no HTTP/1.1.
     pub unreadable: u64,
+    /// Requests that are over.
+    pub completed: Completed,
 }
 
 impl Counted for HttpCounts {
     fn add(&mut self, later: Self) {
-        let Self { reads, writes, others, statuses, unanswered, upgraded, unreadable } = later;
+        let Self { reads, writes, others, statuses, unanswered, upgraded, unreadable, completed } = later;
         self.reads += reads;
         self.writes += writes;
         self.others += others;
@@ -60,6 +63,7 @@ impl Counted for HttpCounts {
         self.unanswered += unanswered;
         self.upgraded += upgraded;
         self.unreadable += unreadable;
+        self.completed.add(completed);
     }
 }
 
@@ -85,6 +89,7 @@ pub struct HttpExchange {
     requests: MessageReader,
     answers: MessageReader,
     pending: VecDeque<Pending>,
+    followed: Followed,
     stopped: bool,
     uncounted: Uncounted<HttpCounts>,
 }
@@ -96,6 +101,7 @@ impl HttpExchange {
             requests: MessageReader::new(Side::Request),
             answers: MessageReader::new(Side::Answer),
             pending: VecDeque::new(),
+            followed: Followed::default(),
             stopped: false,
             uncounted: Uncounted::new(accepted),
         }
@@ -113,6 +119,7 @@ impl HttpExchange {
             match self.requests.read(&mut bytes) {
                 Ok(Some(Head::Request { class, is_head, is_connect })) => {
                     completed += 1;
+                    self.followed.asked();
                     let counts = self.uncounted.counts(&mut ledger.counts);
                     match class {
                         MethodClass::Read => counts.reads += 1,
@@ -147,7 +154,9 @@ impl HttpExchange {
     /// The connection is over.
     pub fn end(mut self, ledger: &mut HttpLedger, end: End) {
         if !self.stopped {
-            self.uncounted.counts(&mut ledger.counts).unanswered += self.pending.len() as u64;
+            let counts = self.uncounted.counts(&mut ledger.counts);
+            counts.unanswered += self.pending.len() as u64;
+            self.followed.end(&mut counts.completed, end);
         }
         self.uncounted.end(&mut ledger.counts, end);
     }
@@ -161,6 +170,7 @@ impl HttpExchange {
         }
         let Some(request) = self.pending.pop_front() else { return self.unreadable(ledger) };
         self.count_status(ledger, class);
+        self.followed.answered(&mut self.uncounted.counts(&mut ledger.counts).completed);
         ledger.latency.record(now.saturating_duration_since(request.at), now);
         if status == 101 || (request.is_connect && class == 2) {
             self.stopped = true;
@@ -172,7 +182,9 @@ impl HttpExchange {
 
     fn unreadable(&mut self, ledger: &mut HttpLedger) {
         self.stopped = true;
-        self.uncounted.counts(&mut ledger.counts).unreadable += 1;
+        let counts = self.uncounted.counts(&mut ledger.counts);
+        counts.unreadable += 1;
+        self.followed.lost_track(&mut counts.completed);
     }
 
     fn count_status(&mut self, ledger: &mut HttpLedger, class: u16) {

@@ -215,7 +215,7 @@ impl Ledger {
         // Whatever becomes of the repetition: the engine does not wait for the first one's answer any more.
         first.came_again = true;
         Some(match first.ended {
-            Some(End::Otherwise) => Repetition::Retry,
+            Some(End::ByTheReceiver | End::Otherwise) => Repetition::Retry,
             // Also while the first conversation is half open: the engine has left it.
             Some(End::ByTheSender | End::Refused) | None => Repetition::Duplicate { after, at: now },
         })

@@ -7,11 +7,15 @@
 //! opted in, and a run has its caps: [`MAX_GUESS_PROBES`] probes, [`MAX_GUESS_RUNS_PER_DAY`] runs in any 24 hours, a
 //! steady pace, one public address as its only target.
 
+mod ledger;
+
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
+
+pub use ledger::GuessLedger;
 
 use super::{LocalSocket, NatView};
 use crate::signal::{GuessReport, NatMapping, PortPattern};
@@ -96,18 +100,24 @@ pub(super) fn plan(ours: NatView, theirs: NatMapping, report: GuessReport, peer:
     }
 }
 
-/// How many runs of the last 24 hours there were.
+/// The runs of the last 24 hours: when each is forgotten.
 #[derive(Debug, Default)]
 pub(super) struct RunsToday(VecDeque<Instant>);
 
 impl RunsToday {
     pub(super) fn may_run(&self, now: Instant) -> bool {
-        self.0.iter().filter(|at| now < **at + DAY).count() < MAX_GUESS_RUNS_PER_DAY
+        self.0.iter().filter(|until| now < **until).count() < MAX_GUESS_RUNS_PER_DAY
     }
 
     pub(super) fn note(&mut self, now: Instant) {
-        self.0.retain(|at| now < *at + DAY);
-        self.0.push_back(now);
+        self.0.retain(|until| now < *until);
+        self.0.push_back(now + DAY);
+    }
+
+    /// There were runs so long ago, before this agent was made.
+    pub(super) fn resume(&mut self, ages: impl IntoIterator<Item = Duration>, now: Instant) {
+        let left = ages.into_iter().map(|age| DAY.saturating_sub(age)).filter(|left| !left.is_zero());
+        self.0.extend(left.take(MAX_GUESS_RUNS_PER_DAY).map(|left| now + left));
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod weighed;
 
-pub use weighed::{Weighed, Word};
+pub use weighed::{Missing, Told, Weighed, Word};
 
 use crate::signal::{NatMapping, PortPattern};
 

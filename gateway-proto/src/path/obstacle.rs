@@ -42,6 +42,11 @@ pub enum Obstacle {
     NotProved,
     /// No probe came through in several rounds.
     NothingPasses,
+    /// No probe came through in several rounds, and of a NAT between it is not known how it maps.
+    UnknownNat {
+        /// It is ours; else only the peer's.
+        ours: bool,
+    },
     /// The peer answers nothing, over the relay either: what is between the two sites is not known now.
     PeerSilent,
 }
@@ -67,7 +72,8 @@ impl Obstacle {
             | Self::PortNotGuessed
             | Self::SameNat
             | Self::NotProved
-            | Self::NothingPasses => Self::PeerSilent,
+            | Self::NothingPasses
+            | Self::UnknownNat { .. } => Self::PeerSilent,
         }
     }
 }
@@ -112,6 +118,14 @@ impl fmt::Display for Obstacle {
                 "no packet has passed between the two sites so far, and why is not proved yet: other attempts follow within a minute"
             }
             Self::NothingPasses => "no packet passes between the two sites: a firewall drops UDP",
+            Self::UnknownNat { ours: true } => {
+                "no packet passes between the two sites: a firewall drops UDP, or the NAT of this side uses another port per \
+                 destination; too few relays answer here to tell (`gateway-ctl netcheck`), so no port is guessed"
+            }
+            Self::UnknownNat { ours: false } => {
+                "no packet passes between the two sites: a firewall drops UDP, or the NAT of the partner uses another port per \
+                 destination; too few relays answer there to tell (`gateway-ctl netcheck`), so no port is guessed"
+            }
             Self::PeerSilent => {
                 "the partner is offline: its gateway answers nothing, over the relay either (not running, or without a network)"
             }

@@ -129,6 +129,8 @@ pub enum PathEvent {
     AddressForgotten(SocketAddr),
     /// The session ids by which probes find this agent changed.
     SessionsChanged,
+    /// A run of port guessing begins: it counts over a restart.
+    GuessBegan,
     /// Open the sockets 1 to `count`; what they receive goes to [`PathAgent::handle_probe`](super::PathAgent::handle_probe).
     OpenSockets {
         /// How many; fewer make success less likely and nothing else.

@@ -151,6 +151,25 @@ fn a_connection_listed_twice_is_refused_unless_it_is_both_ends_of_a_self_connect
 }
 
 #[test]
+fn a_stream_is_opened_with_the_first_secret_that_counts_and_taken_with_any_that_does() {
+    let (old, new) = (Secret::from_bytes([6; 32]), Secret::from_bytes([7; 32]));
+    let entry = |secrets: [(&Secret, Option<u64>); 2]| {
+        let secrets = secrets.map(|(secret, until)| ConnectionSecret { secret: secret.clone(), until }).to_vec();
+        ConnectionEntry { secrets, ..(*policy(1).connections[0]).clone() }
+    };
+    // The overlap is from 100 to 200: the sender turns in the middle.
+    let sender = entry([(&old, Some(150)), (&new, None)]);
+    let listener = entry([(&new, None), (&old, Some(200))]);
+    for (now, used, taken) in [(149, &old, 2), (150, &new, 2), (199, &new, 2), (200, &new, 1)] {
+        assert_eq!(sender.opening_secret(now), Some(used), "{now}");
+        assert_eq!(listener.valid_secrets(now).count(), taken, "{now}");
+        assert!(listener.valid_secrets(now).any(|secret| secret == used), "{now}");
+    }
+    let none = ConnectionEntry { secrets: Vec::new(), ..sender };
+    assert_eq!(none.opening_secret(1), None);
+}
+
+#[test]
 fn secrets_do_not_show_in_debug_output() {
     let text = format!("{:?}", policy(1));
     assert!(!text.contains(&"06".repeat(8)) && text.contains("masked"));

@@ -93,6 +93,7 @@ pub struct HomeChooser {
     latencies: Latencies,
     home: Option<RelayId>,
     reason: Option<HomeReason>,
+    changes: BTreeMap<HomeReason, u64>,
     changed_at: Option<Instant>,
     /// The last change of home, whatever was known of it.
     settled_at: Option<Instant>,
@@ -146,6 +147,11 @@ impl HomeChooser {
     /// Why home is home.
     pub fn reason(&self) -> Option<HomeReason> {
         self.reason
+    }
+
+    /// How often another relay became home, by the reason; the first one counts too. At most one entry for each reason.
+    pub fn changes(&self) -> &BTreeMap<HomeReason, u64> {
+        &self.changes
     }
 
     /// The relays to attach to, in the order in which they are to be used: `count` by latency, the home first, and the heir of the home. While only
@@ -206,6 +212,8 @@ impl HomeChooser {
     fn settle(&mut self, home: RelayId, reason: HomeReason, now: Instant) -> Option<RelayId> {
         if self.home.replace(home) != Some(home) {
             self.settled_at = Some(now);
+            let count = self.changes.entry(reason).or_default();
+            *count = count.saturating_add(1);
         }
         self.reason = Some(reason);
         // One that nothing was known of was a guess, and may be corrected at once.

@@ -1,7 +1,7 @@
 //! A network address translator with the behaviours of RFC 4787, on virtual time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -14,6 +14,20 @@ pub(crate) enum Mapping {
     Counting,
     /// Per destination, any port.
     Random,
+    /// One port for all, that of the socket inside while it is free.
+    Preserving,
+    /// A stateful firewall: nothing is translated.
+    Transparent,
+}
+
+impl Mapping {
+    /// One outer port for all destinations.
+    pub(crate) fn is_easy(self) -> bool {
+        match self {
+            Self::EndpointIndependent | Self::Preserving | Self::Transparent => true,
+            Self::Counting | Self::Random => false,
+        }
+    }
 }
 
 /// RFC 4787, section 5.
@@ -34,6 +48,8 @@ pub(crate) struct Nat {
     pub(crate) offence: Option<Duration>,
     offended: BTreeMap<SocketAddr, Duration>,
     allocated: u32,
+    /// Ports that were drawn: none comes twice, so that nothing is direct by luck.
+    drawn: BTreeSet<u16>,
     state: u64,
     bindings: Vec<Binding>,
 }
@@ -58,9 +74,15 @@ impl Nat {
             offence: None,
             offended: BTreeMap::new(),
             allocated: 0,
+            drawn: BTreeSet::new(),
             state: u64::from(public_ip[3]) + 1,
             bindings: Vec::new(),
         }
+    }
+
+    /// A stateful firewall in front of a host that has a public address, of either family.
+    pub(crate) fn firewall(filtering: Filtering, host: IpAddr) -> Self {
+        Self { public_ip: host, ..Self::new(Mapping::Transparent, filtering, [0; 4]) }
     }
 
     /// Other random ports, another start of the counter.
@@ -74,12 +96,13 @@ impl Nat {
         self.expire(now);
         let offended = self.offended.contains_key(&to);
         let towards = match self.mapping {
-            Mapping::EndpointIndependent if !offended => None,
-            Mapping::EndpointIndependent | Mapping::Counting | Mapping::Random => Some(to),
+            Mapping::Transparent => None,
+            Mapping::EndpointIndependent | Mapping::Preserving if !offended => None,
+            Mapping::EndpointIndependent | Mapping::Preserving | Mapping::Counting | Mapping::Random => Some(to),
         };
         let index = self.bindings.iter().position(|b| b.inside == inside && b.towards == towards);
         let index = index.unwrap_or_else(|| {
-            let port = self.free_port();
+            let port = self.port_for(inside);
             self.bindings.push(Binding { inside, towards, port, used_at: now, sent_to: BTreeMap::new() });
             self.bindings.len() - 1
         });
@@ -110,6 +133,17 @@ impl Nat {
         self.bindings.clear();
     }
 
+    fn port_for(&mut self, inside: SocketAddr) -> u16 {
+        let is_free = self.bindings.iter().all(|binding| binding.port != inside.port());
+        match self.mapping {
+            Mapping::Transparent => inside.port(),
+            Mapping::Preserving if is_free => inside.port(),
+            Mapping::EndpointIndependent | Mapping::Preserving | Mapping::Counting | Mapping::Random => {
+                self.free_port()
+            }
+        }
+    }
+
     fn free_port(&mut self) -> u16 {
         loop {
             self.allocated += 1;
@@ -117,10 +151,13 @@ impl Nat {
             self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let port = match self.mapping {
                 Mapping::Counting => 20_000 + (self.state_base() + self.allocated) % 40_000,
-                Mapping::EndpointIndependent | Mapping::Random => 1_024 + (self.state >> 40) as u32 % 64_512,
+                Mapping::EndpointIndependent | Mapping::Preserving | Mapping::Random | Mapping::Transparent => {
+                    1_024 + (self.state >> 40) as u32 % 64_512
+                }
             };
             let port = u16::try_from(port).unwrap();
-            if self.bindings.iter().all(|binding| binding.port != port) {
+            let is_new = self.mapping != Mapping::Random || self.drawn.insert(port);
+            if is_new && self.bindings.iter().all(|binding| binding.port != port) {
                 return port;
             }
         }

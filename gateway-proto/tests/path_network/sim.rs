@@ -11,14 +11,14 @@ use gateway_proto::{
     path::{
         Candidate, CandidateKind, GuessOutcome, LocalSocket, MAX_GUESS_PROBES, MAX_GUESS_RUNS_PER_DAY,
         MAX_PROBES_PER_MINUTE, NatMapping, NatView, PathAgent, PathConfig, PathEvent, PathReason, PathTransmit,
-        Selected, Weighed, probe_session_id,
+        Selected, Told, Weighed, probe_session_id,
     },
     signal::SeededRandom,
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::nat::Nat;
+use super::nat::{Mapping, Nat};
 
 const UNIX_MS: u64 = 1_800_000_000_000;
 const RELAY: RelayId = RelayId::from_bytes([1; 16]);
@@ -116,7 +116,8 @@ impl World {
     /// The same, with port guessing allowed on some sides.
     pub(crate) fn with_guessing(nats: [Option<Nat>; 2], link: Link, seed: u64, guessing: [bool; 2]) -> Self {
         let start = start();
-        let hosts = [0_usize, 1].map(|site| match nats[site] {
+        let hosts = [0_usize, 1].map(|site| match &nats[site] {
+            Some(nat) if nat.mapping == Mapping::Transparent => SocketAddr::new(nat.public_ip, 7_000),
             Some(_) => SocketAddr::from(([10, site as u8, 0, 5], 7_000)),
             None => SocketAddr::from(([198, 51, 100, 10 + site as u8], 7_000)),
         });
@@ -145,6 +146,16 @@ impl World {
             self.sites[site].agent.wants_direct(true, self.start + self.now);
             self.sites[site].agent.set_active(true, self.start + self.now);
         }
+    }
+
+    /// Streams are open on both sides again, and data flows.
+    pub(crate) fn wake(&mut self) {
+        let now = self.instant();
+        for site in &mut self.sites {
+            site.agent.set_active(true, now);
+            (site.last_data_at, site.longest_gap) = (None, Duration::ZERO);
+        }
+        self.next_data_at = self.now;
     }
 
     /// Streams end on both sides, and no data is sent any more.
@@ -265,10 +276,13 @@ impl World {
         let view = match &mut s.nat {
             Some(nat) => {
                 let seen = REFLECTORS.map(|reflector| nat.outbound(s.host, reflector.into(), at));
-                let reflexive = BTreeSet::from(seen);
+                let reflexive: BTreeSet<_> = seen.into_iter().filter(|seen| *seen != s.host).collect();
                 candidates.extend(reflexive.iter().map(|seen| Candidate::new(CandidateKind::ServerReflexive, *seen)));
-                let relays = REFLECTORS.map(|([.., last], _)| if last == 1 { "one.example" } else { "two.example" });
-                Weighed::of(relays.into_iter().zip(seen)).view
+                let told = REFLECTORS.into_iter().zip(seen).map(|(server, outer)| {
+                    let relay = if server.0[3] == 1 { "one.example" } else { "two.example" };
+                    Told { relay, server: server.into(), outer }
+                });
+                Weighed::of(told).view
             }
             None => NatView::of_mapping(NatMapping::EndpointIndependent),
         };
@@ -318,7 +332,11 @@ impl World {
                 PathEvent::OpenSockets { count } => s.extra_sockets = (1..=count).map(LocalSocket).collect(),
                 PathEvent::CloseSockets { keep } => s.extra_sockets.retain(|socket| Some(*socket) == keep),
                 PathEvent::GuessEnded(outcome) => s.outcomes.push(outcome),
-                PathEvent::Distrusted | PathEvent::Trusted | PathEvent::AskTunnel | PathEvent::SessionsChanged => {}
+                PathEvent::Distrusted
+                | PathEvent::Trusted
+                | PathEvent::AskTunnel
+                | PathEvent::GuessBegan
+                | PathEvent::SessionsChanged => {}
             }
         }
     }
@@ -373,8 +391,9 @@ impl World {
             InFlight::RelayedData => s.receive_data(at),
             InFlight::Direct { from, to, packet } => {
                 let reached = match &mut s.nat {
-                    _ if to == s.host => Some(to),
+                    // A firewall stands before the host's own address.
                     Some(nat) if nat.public_ip == to.ip() => nat.inbound(to.port(), from, at),
+                    _ if to == s.host => Some(to),
                     Some(_) | None => None,
                 };
                 let at_us = reached.filter(|inside| inside.ip() == s.host.ip());

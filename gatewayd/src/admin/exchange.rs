@@ -94,8 +94,8 @@ impl<'a> Exchange<'a> {
             let mut head = match self.reader.head().await {
                 Ok(Some(head)) => head,
                 Ok(None) => return Ok(()),
-                Err(ClientError::Head(error)) => {
-                    let mut record = self.record("-").await?;
+                Err(ClientError::Head { error, method }) => {
+                    let mut record = self.record(method).await?;
                     let refusal = Refusal::from(error);
                     record.refused(&refusal);
                     return self.writer.write(&own_answer(refusal.status, &refusal.reason, true)).await;

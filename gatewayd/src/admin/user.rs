@@ -208,8 +208,8 @@ async fn ask(
     let mut send = SendHalf::new(send);
     let id = permit.entry.id;
     let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
-    let secret = permit.entry.secrets.first().ok_or(OpenError::Refused(RefusalCode::NotAllowed))?;
-    let header = StreamHeader { kind: StreamKind::Admin, connection: id, trace }.encode(&secret.secret, &exporter);
+    let secret = permit.secret().ok_or(OpenError::Refused(RefusalCode::NotAllowed))?;
+    let header = StreamHeader { kind: StreamKind::Admin, connection: id, trace }.encode(secret, &exporter);
     let opening = [&header[..], &acting.encode()].concat();
     send.stream().write_all(&opening).await.map_err(|_| OpenError::TunnelLost)?;
     let mut answer = [0; 2];

@@ -6,6 +6,7 @@ use gateway_proto::{
     admin::{
         body::{BodyDecoder, BodyError},
         head::{HeadError, MAX_HEAD_LEN, RequestHead, head_len},
+        operation::Method,
     },
     stream::ResetCode,
 };
@@ -30,11 +31,22 @@ pub(super) enum ClientError {
     #[error("the client is silent in the middle of a request")]
     Timeout,
     #[error("the request is malformed")]
-    Head(#[from] HeadError),
+    Head {
+        #[source]
+        error: HeadError,
+        /// As the audit log names it.
+        method: &'static str,
+    },
     #[error("the audit log is closed, so nothing can be recorded")]
     NoLog,
     #[error("the body is malformed")]
     Body(#[from] BodyError),
+}
+
+impl ClientError {
+    fn head(error: HeadError, head: &[u8]) -> Self {
+        Self::Head { error, method: Method::name_of_refused(head) }
+    }
 }
 
 pub(super) struct ClientReader {
@@ -60,10 +72,11 @@ impl ClientReader {
         // One that drips does not hold the stream for longer than one that is silent.
         let mut deadline = Instant::now() + if self.buffer.is_empty() { IDLE_TIMEOUT } else { CLIENT_TIMEOUT };
         loop {
-            if let Some(length) = head_len(&self.buffer)? {
-                let head = RequestHead::parse(&self.buffer[..length]);
+            let refused = |error| ClientError::head(error, &self.buffer);
+            if let Some(length) = head_len(&self.buffer).map_err(refused)? {
+                let head = RequestHead::parse(&self.buffer[..length]).map_err(refused)?;
                 self.buffer.drain(..length);
-                return Ok(Some(head?));
+                return Ok(Some(head));
             }
             let was_empty = self.buffer.is_empty();
             let read = match timeout_at(deadline, self.fill()).await {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use gateway_proto::{netcheck::split_host, path::Weighed};
+use gateway_proto::{
+    netcheck::split_host,
+    path::{Told, Weighed},
+};
 
 /// The relay of a STUN server: all ports of one host are one relay's word.
 pub(super) fn host(server: &str) -> String {
@@ -45,7 +48,11 @@ impl Reflections {
     }
 
     pub(super) fn weighed(&self) -> Weighed {
-        Weighed::of(self.0.iter().filter_map(|known| Some((known.relay.as_str(), known.seen?))))
+        Weighed::of(
+            self.0
+                .iter()
+                .filter_map(|known| Some(Told { relay: &known.relay, server: known.server, outer: known.seen? })),
+        )
     }
 }
 
@@ -71,7 +78,7 @@ mod tests {
         for n in 0..3 {
             mapped.note(server(n), seen(4000 + 100 * n));
         }
-        assert_eq!(mapped.weighed().view.mapping, NatMapping::Random);
+        assert!(mapped.weighed().missing.is_some_and(|missing| missing.differ), "one address tells no class");
         mapped.forget(&server(1));
         assert_eq!(mapped.weighed().addresses, [seen(4000), seen(4200)]);
         mapped.expect([of_one(2)].into_iter());
@@ -85,9 +92,10 @@ mod tests {
         let mut mapped = Reflections::default();
         let relays = ["a.example:3478", "a.example:3479", "b.example:3478", "[2001:db8::c]:3478"].map(host);
         assert_eq!(relays[3], "2001:db8::c");
-        mapped.expect(relays.into_iter().zip((0..4).map(server)));
+        let address = |n: u8| SocketAddr::from(([192, 0, 2, n], 3478));
+        mapped.expect(relays.into_iter().zip((0..4).map(address)));
         for (n, port) in (0..4).zip([9000, 9001, 4000, 4000]) {
-            mapped.note(server(n), seen(port));
+            mapped.note(address(n), seen(port));
         }
         let weighed = mapped.weighed();
         assert_eq!(weighed.view.mapping, NatMapping::EndpointIndependent, "two relays of three");

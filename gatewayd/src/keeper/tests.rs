@@ -126,3 +126,27 @@ async fn while_a_newer_tunnel_says_nothing_yet_no_stream_waits_on_the_former_one
     let up = timeout(soon, used.wait_for(Option::is_some)).await.expect("the newest takes over").unwrap();
     assert_eq!(up.as_ref().map(|tunnel| tunnel.connection().stable_id()), Some(expected));
 }
+
+#[test]
+fn a_peer_that_says_nothing_or_took_its_leave_is_silent_and_one_that_answered_is_not() {
+    use quinn::{ApplicationClose, ConnectionError};
+    let closed = |reason: &'static [u8]| {
+        let close = ApplicationClose { error_code: VarInt::from_u32(0), reason: reason.into() };
+        TunnelError::Ended(ConnectionError::ApplicationClosed(close))
+    };
+    let silent = [
+        TunnelError::Timeout,
+        TunnelError::Handshake(ConnectionError::TimedOut),
+        TunnelError::Ended(ConnectionError::TimedOut),
+        TunnelError::Ended(ConnectionError::Reset),
+        closed(REMOVED),
+        closed(SHUTTING_DOWN),
+    ];
+    let there = [
+        TunnelError::Handshake(ConnectionError::VersionMismatch),
+        TunnelError::Ended(ConnectionError::LocallyClosed),
+        TunnelError::Control(HeartbeatError::Malformed),
+        closed(b"tunnel ended"),
+    ];
+    assert!(silent.iter().all(TunnelError::is_silence) && !there.iter().any(TunnelError::is_silence));
+}

@@ -1,10 +1,15 @@
 //! How a stream gets to the engine: it is the channel that was granted, it has a place, it takes the connection.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use gateway_proto::{
     engine::port_owner::NotOurs,
     identity::GatewayPublicKey,
+    places::NoPlace,
     policy::HL7V2_MLLP,
     stream::{Answer, RefusalCode},
 };
@@ -88,6 +93,24 @@ pub(crate) fn has_places(behavior: &str, engine: SocketAddr, places: &EnginePlac
     behavior == HL7V2_MLLP || places.is_known(engine)
 }
 
+/// What a stream waits for in a full listener, as long as it does: told to a sender that gives it up meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct WithoutPlace(Mutex<Option<NoPlace>>);
+
+impl WithoutPlace {
+    fn set(&self, why: Option<NoPlace>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why a stream that was given up had not reached the engine.
+    pub(super) fn given_up(self) -> Unreached {
+        match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(places) => Unreached::Full(ListenerFull(places)),
+            None => Unreached::Code(RefusalCode::TooLate),
+        }
+    }
+}
+
 /// Connects to our engine, once it has a place for us: an MLLP listener closes a connection beyond its limit at once,
 /// without a byte, and to the far engine that is a lost message.
 pub(super) async fn reach_engine(
@@ -95,6 +118,7 @@ pub(super) async fn reach_engine(
     peer: GatewayPublicKey,
     engine: SocketAddr,
     traffic: &Arc<Traffic>,
+    without_place: &WithoutPlace,
     context: &ListenerContext,
 ) -> Result<(EngineSocket, Option<Place>), Unreached> {
     let deadline = Instant::now() + context.hold;
@@ -102,8 +126,12 @@ pub(super) async fn reach_engine(
     if !has_places(&permit.entry.behavior, engine, &context.places) {
         return Ok((dial(engine, context).await?, None));
     }
-    let waits = |why| traffic.wait(WaitFor::Place(why), deadline);
+    let waits = |why| {
+        without_place.set(Some(why));
+        traffic.wait(WaitFor::Place(why), deadline)
+    };
     let place = context.places.take(engine, peer, deadline, waits).await.map_err(Unreached::Full)?;
+    without_place.set(None);
     loop {
         if place.was_waited_for {
             // It may have been stopped meanwhile.
@@ -131,4 +159,21 @@ async fn is_granted(
     let Some(id) = permit.entry.local.engine_channel() else { return Ok(()) };
     let checked = context.engine.check_owner(id, engine, deadline).await;
     checked.map_err(|not_ours| Unreached::NotOurs(Box::new(not_ours)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_given_up_while_it_waits_for_a_place_is_told_so_and_one_that_has_its_place_is_not() {
+        let places = NoPlace::new(10, 10);
+        let waiting = WithoutPlace::default();
+        waiting.set(Some(places));
+        assert_eq!(waiting.given_up().answer(), Answer::listener_full(places));
+        let placed = WithoutPlace::default();
+        placed.set(Some(places));
+        placed.set(None);
+        assert_eq!(placed.given_up().answer(), Answer::Refused(RefusalCode::TooLate).encode());
+    }
 }

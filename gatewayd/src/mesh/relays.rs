@@ -59,8 +59,10 @@ impl Mesh {
             entry: relay.entry.borrow().clone(),
             link: relay.handle.clone(),
             latency: self.relays.chooser.latency(*id, now),
+            proxied: self.context.link.is_proxied(&relay.entry.borrow()),
         };
-        self.registry.lock().relays = ordered.iter().map(shown).collect();
+        let shown = ordered.iter().map(shown).collect();
+        self.registry.lock().show_relays(shown);
         let links: Links = Arc::new(ordered.iter().map(|(id, relay)| (*id, relay.handle.clone())).collect());
         // Every path actor looks when it changes, so it changes only when there is something to see.
         self.context.links.send_if_modified(|current| {
@@ -171,7 +173,11 @@ impl Mesh {
         let attached: Vec<_> = links.iter().filter(|(_, link)| stands(link)).map(|(id, _)| *id).collect();
         let next = self.relays.chooser.decide(&attached, Instant::now());
         let reason = self.relays.chooser.reason();
-        self.registry.lock().home_reason = reason;
+        let changes = self.relays.chooser.changes().clone();
+        {
+            let mut registry = self.registry.lock();
+            (registry.home_reason, registry.home_changes) = (reason, changes);
+        }
         let changed = self.context.home.send_if_modified(|home| std::mem::replace(home, next) != next);
         if let (true, Some(relay), Some(reason)) = (changed, next, reason) {
             info!(%relay, reason = reason.code(), "home relay: {reason}");

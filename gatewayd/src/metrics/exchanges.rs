@@ -1,7 +1,10 @@
-//! What the observers saw, per end of a connection. The labels are the connection's id and our role in it: as many as the
+//! What passed, and what the observers saw of it, per end of a connection. The labels are the connection's id and our role in it: as many as the
 //! policy lists, capped; message types, titles and whatever else comes from a peer are no labels.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use gateway_proto::{
     id::ConnectionId,
@@ -14,10 +17,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::traffic::Role;
+use crate::traffic::{Role, Traffic};
 
 /// Ends of connections with metrics of their own at most; a gateway has a few dozen.
-const MAX_ENDS: usize = 1000;
+pub const MAX_ENDS: usize = 1000;
 
 /// The numbers of one end.
 #[derive(Debug)]
@@ -26,8 +29,40 @@ pub struct ExchangeMetrics {
     pub connection: ConnectionId,
     /// Our role in it.
     pub role: Role,
-    /// The numbers.
-    pub numbers: Numbers,
+    /// What passed, looked into or not.
+    pub passed: Passed,
+    /// What was seen of it; none where nothing is observed.
+    pub numbers: Option<Numbers>,
+}
+
+/// What passed at one end: bytes of payload, and streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed {
+    counters: [(Name, u64); 5],
+    open: u32,
+}
+
+impl Passed {
+    /// Of these counters.
+    pub fn of(traffic: &Traffic) -> Self {
+        let counters = [
+            (("connection_bytes", "to_peer"), &traffic.bytes_sent),
+            (("connection_bytes", "from_peer"), &traffic.bytes_received),
+            (("connection_streams", "finished"), &traffic.finished),
+            (("connection_streams", "reset"), &traffic.reset),
+            (("connection_streams", "refused"), &traffic.refused),
+        ];
+        Self {
+            counters: counters.map(|(name, count)| (name, count.load(Relaxed))),
+            open: traffic.streams.load(Relaxed),
+        }
+    }
+}
+
+impl ExchangeMetrics {
+    fn counters(&self) -> impl Iterator<Item = &(Name, u64)> {
+        self.passed.counters.iter().chain(self.numbers.iter().flat_map(|numbers| &numbers.counters))
+    }
 }
 
 /// The numbers of one end, by name.
@@ -43,7 +78,9 @@ pub struct Numbers {
 /// A metric with one more label of a closed set.
 type Name = (&'static str, &'static str);
 
-const HELP: [(&str, &str, &str); 6] = [
+const HELP: [(&str, &str, &str); 8] = [
+    ("connection_bytes", "direction", "Payload bytes of the connection"),
+    ("connection_streams", "end", "Streams of the connection that are over, by how they ended"),
     ("messages", "", "Whole messages that passed"),
     ("answers", "code", "Acknowledgements that passed, by code"),
     ("commits", "code", "Commit blocks of MLLP release 2 that passed either way, by code"),
@@ -150,7 +187,7 @@ impl Exchanges {
         let mut family = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
         for end in &self.0 {
             let (connection, role) = labels(end);
-            for ((_, value), count) in end.numbers.counters.iter().filter(|((counter, _), _)| *counter == name) {
+            for ((_, value), count) in end.counters().filter(|((counter, _), _)| *counter == name) {
                 let counter = ConstCounter::new(*count);
                 if label.is_empty() {
                     counter.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
@@ -169,12 +206,20 @@ impl Collector for Exchanges {
         for counter in HELP {
             self.encode_counter(counter, &mut encoder)?;
         }
+        let help = "Open streams of the connection";
+        let gauge = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("connection_streams_open", help, None, gauge)?;
+        for end in &self.0 {
+            let (connection, role) = labels(end);
+            let gauge = ConstGauge::new(i64::from(end.passed.open));
+            gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
+        }
         let help = "Messages without an answer now";
         let gauge = ConstGauge::new(0_i64).metric_type();
         let mut family = encoder.encode_descriptor("messages_outstanding", help, None, gauge)?;
         for end in &self.0 {
             let (connection, role) = labels(end);
-            if let Some(outstanding) = end.numbers.outstanding {
+            if let Some(outstanding) = end.numbers.as_ref().and_then(|numbers| numbers.outstanding) {
                 let gauge = ConstGauge::new(i64::try_from(outstanding).unwrap_or(i64::MAX));
                 gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
             }
@@ -185,7 +230,7 @@ impl Collector for Exchanges {
         let mut family = encoder.encode_descriptor("message_wait", help, Some(&unit), gauge)?;
         for end in &self.0 {
             let (connection, role) = labels(end);
-            if let Some(wait) = end.numbers.wait {
+            if let Some(wait) = end.numbers.as_ref().and_then(|numbers| numbers.wait) {
                 let gauge = ConstGauge::new(wait);
                 gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
             }
@@ -195,7 +240,9 @@ impl Collector for Exchanges {
         let mut family = encoder.encode_descriptor("answer", help, Some(&unit), kind)?;
         for end in &self.0 {
             let (connection, role) = labels(end);
-            let Some((counts, sum)) = &end.numbers.latency else { continue };
+            let Some((counts, sum)) = end.numbers.as_ref().and_then(|numbers| numbers.latency.as_ref()) else {
+                continue;
+            };
             let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
             let labels = [("connection", connection.as_str()), ("role", role)];
@@ -235,9 +282,10 @@ mod tests {
         talk.observe_acknowledgement_bytes(b"\x0b\x06\x1c\r", ledger, now);
         talk.observe_acknowledgement_bytes(b"\x0bMSH|^~\\&|A\rMSA|AE|ID\r\x1c\r", ledger, later);
         talk.observe_message_bytes(b"\x0bMSH|^~\\&|A|B|C|D|1||SEC^RET|ID2\r\x1c\r", ledger, later);
-        let numbers = Numbers::of(&book, later + Duration::from_secs(6)).into_iter();
+        let numbers = Numbers::of(&book, later + Duration::from_secs(6));
         let connection = ConnectionId::new(1, [0; 10]);
-        let ends = numbers.map(|numbers| ExchangeMetrics { connection, role: Role::Sender, numbers }).collect();
+        let passed = Passed::of(&Traffic::default());
+        let ends = vec![ExchangeMetrics { connection, role: Role::Sender, passed, numbers }];
         let mut registry = Registry::with_prefix("gatewayd");
         register(&mut registry, ends);
         let mut page = String::new();
@@ -255,5 +303,41 @@ mod tests {
             assert!(page.contains(&line), "{line}\n{page}");
         }
         assert!(!page.contains("SEC"), "{page}");
+    }
+
+    #[test]
+    fn an_end_that_nobody_looks_into_has_its_bytes_by_direction_and_its_streams_and_a_thousand_ends_have_them_at_most()
+    {
+        let traffic = Traffic::default();
+        traffic.sent(7);
+        traffic.received(3);
+        traffic.finished.store(2, Relaxed);
+        traffic.refused.store(1, Relaxed);
+        traffic.streams.store(4, Relaxed);
+        let end = |n: u64| ExchangeMetrics {
+            connection: ConnectionId::new(n, [0; 10]),
+            role: Role::Listener,
+            passed: Passed::of(&traffic),
+            numbers: None,
+        };
+        let mut registry = Registry::with_prefix("gatewayd");
+        register(&mut registry, (0..MAX_ENDS as u64 + 5).map(end).collect());
+        let mut page = String::new();
+        assert_eq!(encode(&mut page, &registry), Ok(()));
+        let id = end(0).connection;
+        for line in [
+            format!("gatewayd_connection_bytes_total{{connection=\"{id}\",role=\"listener\",direction=\"to_peer\"}} 7"),
+            format!(
+                "gatewayd_connection_bytes_total{{connection=\"{id}\",role=\"listener\",direction=\"from_peer\"}} 3"
+            ),
+            format!("gatewayd_connection_streams_total{{connection=\"{id}\",role=\"listener\",end=\"finished\"}} 2"),
+            format!("gatewayd_connection_streams_total{{connection=\"{id}\",role=\"listener\",end=\"reset\"}} 0"),
+            format!("gatewayd_connection_streams_total{{connection=\"{id}\",role=\"listener\",end=\"refused\"}} 1"),
+            format!("gatewayd_connection_streams_open{{connection=\"{id}\",role=\"listener\"}} 4"),
+        ] {
+            assert!(page.contains(&line), "{line}\n{page}");
+        }
+        let lines = page.lines().filter(|line| line.starts_with("gatewayd_connection_streams_open{")).count();
+        assert_eq!(lines, MAX_ENDS);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use gateway_net::entropy::random;
 use gateway_proto::{
     netcheck::{Reflection, TUNNEL_DATAGRAM, split_host},
-    path::{Weighed, normalize},
+    path::{Told, Weighed, normalize},
     stun,
 };
 use tokio::{net::UdpSocket, time::Instant};
@@ -54,7 +54,9 @@ pub(super) async fn reflect(servers: &[String]) -> Udp {
 
 /// Our IPv4 address as most relays see it, where it is not our own.
 fn outer(reflections: &[Reflection]) -> Option<SocketAddr> {
-    let seen = reflections.iter().filter_map(|entry| Some((host(entry), entry.seen?)));
+    let seen = reflections
+        .iter()
+        .filter_map(|entry| Some(Told { relay: host(entry), server: entry.address?, outer: entry.seen? }));
     let outer = Weighed::of(seen).addresses.into_iter().find(SocketAddr::is_ipv4)?;
     reflections.iter().all(|entry| entry.source != Some(outer.ip())).then_some(outer)
 }

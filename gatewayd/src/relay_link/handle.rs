@@ -1,6 +1,7 @@
 //! The front of a link: its state, and how signals and datagrams are handed to it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -65,6 +66,16 @@ impl LinkHandle {
     /// Whether datagrams travel over UDP, and why.
     pub fn carrier(&self) -> CarrierReason {
         self.leg.reason()
+    }
+
+    /// How often UDP took over from TLS and the other way round, since the link was made.
+    pub fn carrier_changes(&self) -> BTreeMap<CarrierReason, u64> {
+        self.leg.changes()
+    }
+
+    /// Whether both are fronts of one link.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.leg, &other.leg)
     }
 
     /// How the link stands, with changes.

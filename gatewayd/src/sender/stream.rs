@@ -30,6 +30,10 @@ use crate::{
     tunnel::Tunnel,
 };
 
+/// The answer to a stream is waited for so much longer than a tunnel is held for: the far gateway may have taken the stream at the
+/// last moment, and what its engine has must not be refused here.
+const ANSWER_GRACE: Duration = Duration::from_millis(1500);
+
 /// One accepted socket on its way through the tunnel.
 pub(super) struct OutboundStream {
     pub(super) permit: Permit,
@@ -71,9 +75,7 @@ impl OpenError {
 impl OutboundStream {
     pub(super) async fn run(self, socket: EngineSocket) {
         let _open = self.peer.stream_opened();
-        // However short our own hold is: how long a place of the far engine is waited for, its gateway decides. The engine sees our
-        // reset, and not its own timeout.
-        let answer_by = Instant::now() + MAX_HOLD;
+        let answer_by = Instant::now() + answer_limit(self.hold);
         let opened = tokio::select! {
             () = self.permit.allowed.cancelled() => Err(OpenError::NotAllowed),
             () = socket.gone() => Err(OpenError::EngineGone),
@@ -118,16 +120,26 @@ impl OutboundStream {
             .await
             .map_err(|_| OpenError::NoTunnel(self.hold))?;
         drop(waiting);
-        let opening = timeout_at(answer_by, tunnel.connection().open_bi());
-        let (send, recv) = opening.await.map_err(|_| OpenError::NoPlace)?.map_err(|_| OpenError::TunnelLost)?;
+        // The header too waits for room, where the far gateway takes nothing.
+        timeout_at(answer_by, self.begin(&tunnel)).await.map_err(|_| OpenError::NoPlace)?
+    }
+
+    async fn begin(&self, tunnel: &Tunnel) -> Result<(SendHalf, RecvStream), OpenError> {
+        let (send, recv) = tunnel.connection().open_bi().await.map_err(|_| OpenError::TunnelLost)?;
         let mut send = SendHalf::new(send);
         let id = self.permit.entry.id;
         let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
-        let secret = &self.permit.entry.secrets.first().ok_or(OpenError::NotAllowed)?.secret;
+        let secret = self.permit.secret().ok_or(OpenError::NotAllowed)?;
         let header = StreamHeader { kind: StreamKind::ChannelData, connection: id, trace: self.trace };
         send.stream().write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
         Ok((send, recv))
     }
+}
+
+/// How long after its engine connected a stream must be answered: the engine sees our reset soon after the hold, and in any case
+/// before its own timeout.
+fn answer_limit(hold: Duration) -> Duration {
+    (hold + ANSWER_GRACE).min(MAX_HOLD)
 }
 
 fn no_stream(traffic: &Traffic, error: &(dyn std::error::Error + 'static)) {
@@ -146,5 +158,16 @@ pub(crate) async fn tunnel_up(mut tunnel: watch::Receiver<Option<Tunnel>>) -> Tu
         }
         // The peer was removed; the permission ends with it and takes this stream along.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_waited_for_a_little_longer_than_the_hold_and_never_longer_than_an_engine_waits() {
+        let limits = [0, 1000, 3000, 4500].map(|hold| answer_limit(Duration::from_millis(hold)).as_millis());
+        assert_eq!(limits, [1500, 2500, 4500, 4500]);
     }
 }

@@ -83,7 +83,8 @@ impl SpliceContext {
         self.record.over(ending);
     }
 
-    /// Who ended the stream, for what a repetition of its messages means. `engine_finished`: ours closed its direction.
+    /// Who ended the stream, for what a repetition of its messages means, and whether anybody waits for an answer. `engine_finished`:
+    /// ours closed its direction.
     pub(super) fn end(&self, result: Result<(), SpliceError>, engine_finished: bool) -> End {
         match result {
             Err(SpliceError::Refused(_) | SpliceError::ListenerFull(_)) => End::Refused,
@@ -92,6 +93,7 @@ impl SpliceContext {
             Err(SpliceError::Engine | SpliceError::HalfOpen) if self.observer.role() == Role::Sender => {
                 End::ByTheSender
             }
+            Err(SpliceError::Engine | SpliceError::HalfOpen) => End::ByTheReceiver,
             // Of the causes at the far side, its engine is by far the most frequent; but when ours closed first, the far
             // gateway resets what is unacknowledged. A gateway that gave up waiting for our answer says so.
             Err(SpliceError::Peer(ResetCode::SocketReset))
@@ -99,16 +101,13 @@ impl SpliceContext {
             {
                 End::ByTheSender
             }
-            Err(
-                SpliceError::Engine
-                | SpliceError::HalfOpen
-                | SpliceError::Peer(_)
-                | SpliceError::TunnelLost
-                | SpliceError::Unacknowledged
-                | SpliceError::PartnerClosed
-                | SpliceError::NoAnswer
-                | SpliceError::NotAllowed,
-            ) => End::Otherwise,
+            Err(SpliceError::Peer(ResetCode::SocketReset)) if self.observer.role() == Role::Sender => {
+                End::ByTheReceiver
+            }
+            Err(SpliceError::Unacknowledged | SpliceError::PartnerClosed) => End::ByTheReceiver,
+            Err(SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::NoAnswer | SpliceError::NotAllowed) => {
+                End::Otherwise
+            }
         }
     }
 }

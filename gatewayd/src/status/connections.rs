@@ -14,15 +14,15 @@ use gateway_proto::{
 };
 
 use super::{
-    exchange, millis,
-    peer::{connectivity, organization, path_kind, path_reason, problem},
+    exchange,
+    peer::{connectivity, organization, path_kind, path_reason, problem, rtt_ms},
 };
 use crate::{
     authority::{Authority, PolicyView},
     engine::EngineWatch,
     gate::role,
     listener::has_places,
-    metrics::{ExchangeMetrics, Numbers},
+    metrics::{ExchangeMetrics, MAX_ENDS, Numbers, Passed},
     observer::Unobserved,
     peer::Peer,
     places::EnginePlaces,
@@ -60,17 +60,18 @@ impl Connections {
         reported.map(|entry| self.report(&view, entry)).collect()
     }
 
-    /// The numbers of the observers, for the metrics.
+    /// What passed at each end, and the numbers of the observers, for the metrics.
     pub fn exchanges(&self) -> Vec<ExchangeMetrics> {
         let view = self.authority.view();
         let entries = view.policy.iter().flat_map(|policy| &policy.connections);
-        let numbers = |entry: &Arc<ConnectionEntry>| {
+        let metrics = |entry: &Arc<ConnectionEntry>| {
             let role = role(entry);
-            let book = self.traffic.of(entry.id, role).book(self.unobserved.protocol(entry));
-            let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())?;
-            Some(ExchangeMetrics { connection: entry.id, role, numbers })
+            let traffic = self.traffic.of(entry.id, role);
+            let book = traffic.book(self.unobserved.protocol(entry));
+            let numbers = Numbers::of(&book.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+            ExchangeMetrics { connection: entry.id, role, passed: Passed::of(&traffic), numbers }
         };
-        entries.filter_map(numbers).collect()
+        entries.take(MAX_ENDS).map(metrics).collect()
     }
 
     pub(super) fn connection(&self, view: &PolicyView, entry: &ConnectionEntry) -> ConnectionStatus {
@@ -105,7 +106,7 @@ impl Connections {
             connectivity: self.connectivity(peer.as_deref(), denied),
             path: peer.as_deref().and_then(path_kind),
             path_reason: peer.as_deref().map(path_reason).unwrap_or_default(),
-            rtt_ms: peer.as_ref().and_then(|peer| peer.proof.rtt()).map(millis),
+            rtt_ms: peer.as_deref().and_then(rtt_ms),
             local_address,
             last_sent_at: nonzero(traffic.last_sent_at.load(Relaxed)),
             last_received_at: nonzero(traffic.last_received_at.load(Relaxed)),
@@ -143,13 +144,14 @@ impl Connections {
             connectivity: self.connectivity(peer.as_deref(), denied),
             path: peer.as_deref().and_then(path_kind),
             // Whole milliseconds: a report is sent when it changed, and microseconds always do.
-            rtt_ms: peer.as_ref().and_then(|peer| peer.proof.rtt()).map(|rtt| millis(rtt).ceil()),
+            rtt_ms: peer.as_deref().and_then(rtt_ms).map(f64::ceil),
             last_message_at: nonzero(last),
             bytes_sent: traffic.bytes_sent.load(Relaxed),
             bytes_received: traffic.bytes_received.load(Relaxed),
             streams: traffic.streams.load(Relaxed),
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
-            counts: exchange::counts(&traffic, self.unobserved.protocol(entry)),
+            counts: (!entry.kind.is_admin())
+                .then(|| exchange::counts(&traffic, self.unobserved.protocol(entry), role(entry))),
         }
     }
 

@@ -6,10 +6,11 @@ use gateway_proto::{
         MAX_DESTINATIONS,
         advice::{advise, users},
     },
+    policy::LocalEnd,
 };
 
 use super::Connections;
-use crate::{control_client::EngineSnapshot, gate::role, traffic::Role};
+use crate::control_client::EngineSnapshot;
 
 impl Connections {
     /// The engine, with the local ports of our senders beside the destinations that use them.
@@ -18,7 +19,7 @@ impl Connections {
         let view = self.authority.view();
         let connections = view.policy.iter().flat_map(|policy| &policy.connections);
         let (mut names, mut words) = (MAX_REPORT_ENGINE_BYTES / 2, MAX_REPORT_ENGINE_BYTES / 2);
-        let senders = connections.filter(|entry| role(entry) == Role::Sender).filter_map(|entry| {
+        let senders = connections.filter(|entry| is_for_the_engine(&entry.local)).filter_map(|entry| {
             let port = self.registry.local_address(entry.id)?.port();
             let destinations = users(&engine.channels, port)
                 .map(|(channel, destination)| format!("{} / {}", channel.name, destination.name))
@@ -41,6 +42,11 @@ impl Connections {
     }
 }
 
+/// Whether an end has a local port that destinations of the engine send to; that of an admin connection is for people.
+fn is_for_the_engine(end: &LocalEnd) -> bool {
+    matches!(end, LocalEnd::Sender { .. })
+}
+
 /// As many of the texts as there is room for, in bytes.
 fn fitting(texts: impl Iterator<Item = String>, room: &mut usize) -> Vec<String> {
     let fits = |text: &String| room.checked_sub(text.len()).map(|rest| *room = rest).is_some();
@@ -50,6 +56,12 @@ fn fitting(texts: impl Iterator<Item = String>, room: &mut usize) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_destination_is_looked_for_at_the_local_port_of_an_administrator() {
+        assert!(is_for_the_engine(&LocalEnd::Sender { port: 6001 }));
+        assert!(!is_for_the_engine(&LocalEnd::AdminUser { port: 9443 }) && !is_for_the_engine(&LocalEnd::AdminOwner));
+    }
 
     #[test]
     fn texts_of_an_engine_take_no_more_room_than_there_is() {

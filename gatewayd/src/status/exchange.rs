@@ -14,7 +14,7 @@ use gateway_proto::{
 };
 
 use super::millis;
-use crate::traffic::Traffic;
+use crate::traffic::{Role, Traffic};
 
 /// What was observed.
 pub(super) fn status(traffic: &Traffic, protocol: Protocol) -> Option<ExchangeStatus> {
@@ -27,14 +27,31 @@ pub(super) fn status(traffic: &Traffic, protocol: Protocol) -> Option<ExchangeSt
     }
 }
 
-/// What passed, for the delivery proof; it compares messages, so it is for MLLP only.
-pub(super) fn counts(traffic: &Traffic, protocol: Protocol) -> Option<EndCounts> {
+/// What passed, for the delivery proof and the metering. Where nothing is observed, the streams themselves are metered.
+pub(super) fn counts(traffic: &Traffic, protocol: Protocol, role: Role) -> EndCounts {
     let (epoch, book) = traffic.dated_book(protocol);
-    let counts = match &*book.lock().unwrap_or_else(PoisonError::into_inner) {
-        Book::Mllp(ledger) => ledger.counts(),
-        Book::Http(_) | Book::Dicom(_) | Book::Nothing => return None,
+    let completed = match &*book.lock().unwrap_or_else(PoisonError::into_inner) {
+        Book::Mllp(ledger) => return messages(epoch, &ledger.counts()),
+        Book::Http(ledger) => ledger.counts.completed,
+        Book::Dicom(ledger) => ledger.counts.completed,
+        // They count on whatever becomes of the books.
+        Book::Nothing => {
+            return EndCounts {
+                epoch: traffic.began_at,
+                streams: traffic.carried(),
+                uncompared: true,
+                ..EndCounts::default()
+            };
+        }
     };
-    Some(EndCounts {
+    match role {
+        Role::Sender => completed.at_sender(epoch),
+        Role::Listener => completed.at_listener(epoch),
+    }
+}
+
+fn messages(epoch: u64, counts: &Counts) -> EndCounts {
+    EndCounts {
         epoch,
         messages: counts.messages,
         accepted: counts.accepted,
@@ -44,7 +61,8 @@ pub(super) fn counts(traffic: &Traffic, protocol: Protocol) -> Option<EndCounts>
         outstanding: counts.outstanding,
         unacknowledged: counts.unacknowledged,
         repeated: counts.duplicates + counts.retries,
-    })
+        ..EndCounts::default()
+    }
 }
 
 /// What somebody should look at.
@@ -176,10 +194,13 @@ fn minutes(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use gateway_proto::{
         balance::{Balance, BalanceTimes, Difference, Tally},
         mllp::End,
     };
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -219,23 +240,111 @@ mod tests {
         // The sender's gateway has taken it all when the listener's engine ends its connection.
         stream(&sender, MESSAGE, b"");
         stream(&listener, &MESSAGE[..12], b"");
-        let repeated = |traffic: &Traffic| counts(traffic, Protocol::Mllp).map(|c| (c.messages, c.repeated));
-        assert_eq!((repeated(&sender), repeated(&listener)), (Some((1, 0)), Some((0, 0))));
+        let told = |traffic: &Traffic| counts(traffic, Protocol::Mllp, Role::Sender);
+        let repeated = |traffic: &Traffic| (told(traffic).messages, told(traffic).repeated);
+        assert_eq!((repeated(&sender), repeated(&listener)), ((1, 0), (0, 0)));
         for end in [&sender, &listener] {
             stream(end, MESSAGE, ACCEPTED);
         }
-        assert_eq!((repeated(&sender), repeated(&listener)), (Some((2, 1)), Some((1, 0))));
+        assert_eq!((repeated(&sender), repeated(&listener)), ((2, 1), (1, 0)));
 
         let (mut tallies, mut balance) = ([Tally::default(), Tally::default()], Balance::default());
         let times = BalanceTimes { grace: 10, lasting: 60, settled: 900 };
         for minute in 1..10 {
             for (tally, end) in tallies.iter_mut().zip([&sender, &listener]) {
-                tally.report(&[counts(end, Protocol::Mllp).unwrap()], minute * 60);
+                tally.report(&[told(end)], minute * 60);
                 tally.confirm(minute * 60);
             }
             let [sender, listener] = &tallies;
             assert_eq!(balance.handle_tallies(sender, listener, minute * 60, &times), None);
         }
         assert_eq!(balance.explained(), Difference { messages: 1, answers: 0 });
+    }
+
+    #[test]
+    fn every_behavior_tells_something_to_meter_and_what_is_not_observed_tells_its_streams() {
+        let traffic = Traffic::default();
+        traffic.finished.store(3, Relaxed);
+        traffic.reset.store(1, Relaxed);
+        traffic.refused.store(9, Relaxed);
+        let streams = counts(&traffic, Protocol::Unknown, Role::Sender);
+        assert_eq!((streams.messages, streams.streams, streams.uncompared), (0, 4, true));
+        for (protocol, asks, answers) in [
+            (Protocol::Http, &b"GET / HTTP/1.1\r\n\r\n"[..], &b"HTTP/1.1 204 No Content\r\n\r\n"[..]),
+            (Protocol::Dicom, &b"\x01\0\0\0\0\x04\0\x01\0\0"[..], &b"\x03\0\0\0\0\x04\0\x01\x01\x07"[..]),
+        ] {
+            let book = traffic.book(protocol);
+            let mut book = book.lock().unwrap();
+            let mut exchange = book.begin(true);
+            book.asked(&mut exchange, asks, Instant::now());
+            book.answered(&mut exchange, answers, Instant::now());
+            book.end(exchange, End::ByTheSender);
+            drop(book);
+            for role in [Role::Sender, Role::Listener] {
+                let told = counts(&traffic, protocol, role);
+                assert_eq!((told.messages, told.accepted, told.streams), (1, 1, 0), "{protocol:?}");
+                assert!(!told.uncompared && told.epoch > streams.epoch, "{told:?}");
+            }
+        }
+        // The same run of the same counters, whatever was observed in between.
+        assert_eq!(counts(&traffic, Protocol::Unknown, Role::Sender), streams);
+    }
+
+    /// What is said in a protocol, with something secret at every `@`.
+    const SAID: [(Protocol, [&str; 3]); 3] = [
+        (
+            Protocol::Mllp,
+            [
+                "\x0bMSH|^~\\&|@|@|@|@|@||@^@|@|P|2.5\rPID|1||@\r\x1c\r",
+                "\x0bMSH|^~\\&|C|D|A|B|2026||ACK|R|P|2.5\rMSA|@|@|@\r\x1c\r",
+                "@\x0b@\x1c\r",
+            ],
+        ),
+        (
+            Protocol::Http,
+            [
+                "POST /@?@=@ HTTP/1.1\r\nHost: @\r\n@: @\r\nContent-Length: 12\r\n\r\n@",
+                "HTTP/1.1 200 @\r\nX: @\r\nContent-Length: 12\r\n\r\n@",
+                "@ /@ HTTP/1.1\r\n\r\n",
+            ],
+        ),
+        (
+            Protocol::Dicom,
+            ["\x04\0\0\0\0\x12\0\0\0\x0e\x01\x03@", "\x03\0\0\0\0\x10\0\x01\x01\x07@", "\x02\0\0\0\0\x0c@"],
+        ),
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_word_of_what_passes_is_in_status_warnings_or_reports(
+            letters in prop::collection::vec(b'a'..=b'z', 9),
+            which in 0..SAID.len(),
+            turns in prop::collection::vec((any::<bool>(), 0..3_usize, 1..90_usize), 1..10),
+        ) {
+            let (protocol, said) = SAID[which];
+            let token = format!("qzx{}", String::from_utf8_lossy(&letters));
+            let traffic = Traffic::default();
+            let book = traffic.book(protocol);
+            let mut exchange = book.lock().unwrap().begin(true);
+            let mut seen = String::new();
+            for (asks, sample, length) in turns {
+                let bytes = said[sample].replace('@', &token).into_bytes();
+                // Units of DICOM stay whole: what comes apart may pass for a title, which is shown.
+                let length = if protocol == Protocol::Dicom { bytes.len() } else { length.min(bytes.len()) };
+                let mut book = book.lock().unwrap();
+                match asks {
+                    true => _ = book.asked(&mut exchange, &bytes[..length], Instant::now()),
+                    false => book.answered(&mut exchange, &bytes[..length], Instant::now()),
+                }
+                drop(book);
+                seen += &serde_json::to_string(&status(&traffic, protocol)).unwrap();
+                seen += &warnings(&traffic, protocol).join(" ");
+                seen += &serde_json::to_string(&counts(&traffic, protocol, Role::Listener)).unwrap();
+            }
+            prop_assert!(seen.contains('{'), "nothing is told: {seen}");
+            prop_assert!(!seen.contains(&token[..4]), "{token} in {seen}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use gateway_proto::{
         gateway::{Connectivity, PathKind},
         local::{PathCounts, PeerStatus},
     },
-    path::Selected,
+    path::{Obstacle, Selected},
     policy::DeniedReason,
 };
 
@@ -18,8 +18,8 @@ impl StatusSource {
         let path = peer.path();
         let own = self.connections.authority.view().policy.as_ref().map(|p| p.server.organization);
         let remote_address = match path.as_ref().map(|p| p.selected) {
-            Some(Selected::Direct { remote, .. }) => Some(remote.to_string()),
-            Some(Selected::Relayed | Selected::None) | None => None,
+            Some(Selected::Direct { remote, .. }) if peer.proof.is_connected() => Some(remote.to_string()),
+            Some(Selected::Direct { .. } | Selected::Relayed | Selected::None) | None => None,
         };
         PeerStatus {
             key: peer.key,
@@ -30,7 +30,7 @@ impl StatusSource {
             path_reason: path.as_ref().map_or_else(|| "local".into(), |p| format!("{:?}", p.reason)),
             path_reason_text: path_reason(peer),
             remote_address,
-            rtt_ms: peer.proof.rtt().map(millis),
+            rtt_ms: rtt_ms(peer),
             last_proof_at: peer.proof.last_proof_at(),
             path_changes: peer.path_changes().values().sum(),
             path_counts: path_counts(peer),
@@ -47,20 +47,29 @@ pub(super) fn connectivity(peer: &Peer) -> Connectivity {
     }
 }
 
+/// The path in use; none while the peer does not answer over it, whatever is still selected.
 pub(super) fn path_kind(peer: &Peer) -> Option<PathKind> {
     if peer.is_self {
         return Some(PathKind::Local);
     }
-    match peer.path()?.selected {
+    match peer.path().filter(|_| peer.proof.is_connected())?.selected {
         Selected::None => None,
         Selected::Relayed => Some(PathKind::Relayed),
         Selected::Direct { .. } => Some(PathKind::Direct),
     }
 }
 
+/// The round trip end to end, milliseconds; none while nothing comes back.
+pub(super) fn rtt_ms(peer: &Peer) -> Option<f64> {
+    peer.proof.rtt().filter(|_| peer.proof.is_connected()).map(millis)
+}
+
 /// Why this path, and while it is not direct, what keeps it from that.
 pub(super) fn path_reason(peer: &Peer) -> String {
     let Some(path) = peer.path() else { return "both ends are this gateway".into() };
+    if is_offline(peer) {
+        return Obstacle::PeerSilent.to_string();
+    }
     match (path.obstacle, path.selected) {
         (Some(obstacle), _) => {
             let is_silent = path.relay_up && !peer.proof.is_connected();
@@ -73,6 +82,18 @@ pub(super) fn path_reason(peer: &Peer) -> String {
             format!("{} (IPv6 through NAT64)", path.reason)
         }
         (None, _) => path.reason.to_string(),
+    }
+}
+
+/// Whether the peer is away: it is silent in the tunnel, or to a dial, although we reach a relay. Before the first dial has failed
+/// nobody knows, and a peer that answers otherwise than it should is there.
+fn is_offline(peer: &Peer) -> bool {
+    if peer.proof.is_connected() || !peer.path().is_some_and(|path| path.relay_up) {
+        return false;
+    }
+    match peer.problem() {
+        Some(problem) => problem.is_silence,
+        None => peer.tunnel.borrow().is_some() && peer.proof.last_proof_at().is_some(),
     }
 }
 
@@ -97,11 +118,17 @@ pub(super) fn problem(denied: Option<DeniedReason>, peer: Option<&Peer>) -> Opti
     if peer.proof.is_connected() {
         return None;
     }
-    let path = match path_kind(peer) {
-        None => "no path to the partner: this gateway is attached to no relay",
-        Some(_) => "the partner's gateway does not answer",
-    };
-    Some(peer.problem().unwrap_or_else(|| path.into()))
+    let told = peer.problem().map(|problem| problem.text);
+    if is_offline(peer) {
+        let offline = "the partner is offline: its gateway does not answer";
+        return Some(told.map_or_else(|| offline.into(), |told| format!("{offline}; {told}")));
+    }
+    Some(told.unwrap_or_else(|| match peer.path().map(|path| path.selected) {
+        Some(Selected::None) => "no path to the partner: this gateway is attached to no relay".into(),
+        Some(Selected::Relayed | Selected::Direct { .. }) | None => {
+            "the partner's gateway does not answer: it is offline, or about to connect".into()
+        }
+    }))
 }
 
 pub(super) fn organization(own: bool, name: String) -> String {

@@ -57,6 +57,11 @@ fn what_was_saved_is_loaded_and_a_crash_leaves_no_leftovers() {
     assert_eq!(state.load_policy().unwrap(), None);
     let envelope = Envelope::sign(state.gateway_key(), Context::Policy, &"text").unwrap();
     state.save_policy(&envelope).unwrap();
+    assert_eq!(state.load_guesses().unwrap(), None);
+    let mut guesses = GuessLedger::default();
+    guesses.note(state.gateway_key().public(), 1_800_000_000);
+    state.save_guesses(&guesses).unwrap();
+    assert_eq!(state.load_guesses().unwrap(), Some(guesses));
     let contact = Contact { confirmed_at: 1, clock_floor: 2, removed: false };
     state.save_contact(&contact).unwrap();
     let ports = BTreeMap::from([(ConnectionId::new(1, [0; 10]), 6661)]);

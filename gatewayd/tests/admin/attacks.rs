@@ -94,6 +94,24 @@ async fn everything_ended(client: &mut Client) -> bool {
 }
 
 #[tokio::test]
+async fn a_call_that_is_refused_for_its_head_is_recorded_with_its_method_and_never_with_one_that_somebody_made_up() {
+    let world = World::new(Terms::READ_ONLY).await;
+    for request in [
+        "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+        "PATCH /api/users/1 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /api/alerts HTTP/1.1\r\n\r\n",
+        "MADE-UP /api/alerts HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let mut client = world.client().await;
+        client.send(request.as_bytes()).await;
+        everything(&mut client).await;
+    }
+    let calls = world.calls(4).await;
+    let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+    assert_eq!(methods, ["OPTIONS", "PATCH", "GET", "-"]);
+}
+
+#[tokio::test]
 async fn heads_with_a_second_reading_end_the_connection_and_hide_nothing() {
     let world = World::new(Terms::READ_ONLY).await;
     let cookie = world.client().await.sign_in().await;

@@ -7,6 +7,7 @@ mod attacks;
 mod client;
 mod ends;
 mod engine;
+mod rotation;
 mod secrets;
 mod site;
 mod world;

@@ -33,6 +33,8 @@ pub(crate) struct Site {
     endpoint: TunnelEndpoint,
     allowed: AllowedPeers,
     pub(crate) directory: tempfile::TempDir,
+    /// What its policies say of the secrets of the connection.
+    pub(crate) secrets: Vec<ConnectionSecret>,
     revision: u64,
 }
 
@@ -47,6 +49,11 @@ pub(crate) fn connection() -> ConnectionId {
 /// Another connection to the same engine, with the same terms.
 pub(crate) fn other_connection() -> ConnectionId {
     ConnectionId::new(1, [9; 10])
+}
+
+/// A secret, and until when it counts, Unix seconds.
+pub(crate) fn secret(number: u8, until: Option<u64>) -> ConnectionSecret {
+    ConnectionSecret { secret: Secret::from_bytes([number; 32]), until }
 }
 
 pub(crate) fn server(name: &str) -> ServerName {
@@ -68,7 +75,8 @@ impl Site {
         let (socket, _) = TunnelSocket::bind(bind.into_iter(), routes.clone(), SessionIndex::default()).unwrap();
         let allowed = AllowedPeers::default();
         let endpoint = TunnelEndpoint::new(socket.clone(), authority.gateway_key(), allowed.clone(), 64).unwrap();
-        Self { authority, routes, socket, endpoint, allowed, directory, revision: 0 }
+        let secrets = vec![secret(6, None)];
+        Self { authority, routes, socket, endpoint, allowed, directory, secrets, revision: 0 }
     }
 
     /// Whom to allow is known only when the other site is there.
@@ -100,13 +108,13 @@ impl Site {
             behavior: "admin".into(),
             admin: terms.scope,
             people: terms.person.map(|person| named(person, terms.person_until)).into_iter().collect(),
-            secrets: vec![ConnectionSecret { secret: Secret::from_bytes([6; 32]), until: None }],
+            secrets: self.secrets.clone(),
             expires_at: None,
             staleness_secs: 900,
             max_streams: 16,
             require_post_quantum: false,
         };
-        let secrets = vec![ConnectionSecret { secret: Secret::from_bytes([7; 32]), until: None }];
+        let secrets = vec![secret(5, None)];
         let other = ConnectionEntry { id: other_connection(), secrets, ..entry.clone() };
         let policy = Policy {
             gateway: self.key(),

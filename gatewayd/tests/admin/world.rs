@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use gateway_net::tls::{ServerIdentity, engine_client_config};
-use gateway_proto::{admin::call::AdminCall, audit::record::Event, policy::LocalEnd};
+use gateway_proto::{
+    admin::call::AdminCall,
+    audit::record::Event,
+    policy::{ConnectionSecret, LocalEnd},
+};
 use gatewayd::{
     admin::{engine::EngineApi, owner::OwnerEnd, user::UserEnd},
     audit::{AuditLog, Names},
@@ -140,6 +144,13 @@ impl World {
     /// The owner's policy changes.
     pub(crate) fn change(&mut self, terms: Terms) {
         self.owner.policy("south", ("north", &self.user), LocalEnd::AdminOwner, terms);
+    }
+
+    /// Both policies change: the secrets of the owner's, and of the user's.
+    pub(crate) fn rotate(&mut self, owner: Vec<ConnectionSecret>, user: Vec<ConnectionSecret>) {
+        (self.owner.secrets, self.user.secrets) = (owner, user);
+        self.owner.policy("south", ("north", &self.user), LocalEnd::AdminOwner, Terms::READ_ONLY);
+        self.user.policy("north", ("south", &self.owner), LocalEnd::AdminUser { port: 0 }, Terms::READ_ONLY);
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod bystander;
 mod ends;
 mod opening;
 mod strangers;
@@ -24,7 +25,7 @@ use gatewayd::{
     traffic::{Role, Traffic},
     tunnel::TunnelEndpoint,
 };
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -78,6 +79,16 @@ async fn engine() -> (TcpStream, EngineSocket) {
     (engine.unwrap(), EngineSocket::connected(accepted.unwrap().0, Duration::from_secs(30)).unwrap())
 }
 
+/// A stream of the tunnel, at the end that opens it and at the other.
+async fn stream(tunnel: &(Connection, Connection)) -> ((SendStream, RecvStream), (SendStream, RecvStream)) {
+    let (mut send, recv) = tunnel.0.open_bi().await.unwrap();
+    // The first byte makes the stream known to the other side; in the product it is the header.
+    send.write_all(b"h").await.unwrap();
+    let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
+    far_recv.read_exact(&mut [0]).await.unwrap();
+    ((send, recv), (far_send, far_recv))
+}
+
 /// Two engines joined by one stream of a tunnel between two sites.
 struct Joined {
     _sites: (Site, Site),
@@ -115,11 +126,7 @@ async fn joined(mllp: bool) -> Joined {
     let tunnel = tunnel(&sites.0, &sites.1).await;
     let (sending, sending_gateway) = engine().await;
     let (receiving, receiving_gateway) = engine().await;
-    let (mut send, recv) = tunnel.0.open_bi().await.unwrap();
-    // The first byte makes the stream known to the other side; in the product it is the header.
-    send.write_all(b"h").await.unwrap();
-    let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
-    far_recv.read_exact(&mut [0]).await.unwrap();
+    let ((send, recv), (far_send, far_recv)) = stream(&tunnel).await;
     let allowed = CancellationToken::new();
     let (from_sending, from_receiving) = (Arc::new(Traffic::default()), Arc::new(Traffic::default()));
     let sending_context = context(Role::Sender, from_sending.clone(), mllp, &allowed);

@@ -283,6 +283,7 @@ impl Seeder {
             status: ConnectionStatus::Active,
             auto_activate: true,
             secret: Secret::from_bytes(gateway_net::random()),
+            rotation: None,
             sender: end(sender),
             sender_port: 0,
             listener: end(listener),

@@ -99,7 +99,7 @@ fn destination(meta_data_id: usize, destination: &DestinationDefinition) -> Node
             .field("remoteAddress", &destination.host)
             .field("remotePort", &destination.port)
             .field("overrideLocalBinding", false)
-            .field("sendTimeout", 5000)
+            .field("sendTimeout", destination.send_timeout_ms)
             .field("keepConnectionOpen", destination.keep_connection_open)
             .field("checkRemoteHost", false)
             .field("responseTimeout", destination.response_timeout_ms)

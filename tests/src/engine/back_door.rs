@@ -16,10 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
-use super::{
-    definition::ChannelDefinition,
-    rest::{Body, Shared},
-};
+use super::{body::Body, definition::ChannelDefinition, rest::Shared};
 
 /// A message a TCP Listener received.
 #[derive(Debug, Clone, Serialize, Deserialize)]

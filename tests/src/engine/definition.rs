@@ -158,6 +158,9 @@ pub struct DestinationDefinition {
     /// How long an answer may take, and a connect, milliseconds.
     #[serde(default = "five_thousand")]
     pub response_timeout_ms: u64,
+    /// How long a connection that is kept may be idle before the engine closes it, milliseconds; 0: for ever.
+    #[serde(default = "five_thousand")]
+    pub send_timeout_ms: u64,
 }
 
 impl EngineDefinition {
@@ -235,6 +238,7 @@ impl DestinationDefinition {
             keep_connection_open: false,
             retry_interval_ms: ten_thousand(),
             response_timeout_ms: five_thousand(),
+            send_timeout_ms: five_thousand(),
         }
     }
 }

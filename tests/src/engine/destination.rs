@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::definition::DestinationDefinition;
 use crate::mllp::{MessageStatus, Sender};
@@ -108,14 +108,21 @@ impl Destination {
     }
 }
 
-/// One message after the other; a queued one is in the way of those behind it until it is through.
+/// One message after the other; a queued one is in the way of those behind it until it is through. A connection that is kept
+/// is closed once it was idle for the send timeout.
 async fn send(definition: DestinationDefinition, port: u16, outcomes: Arc<Outcomes>) {
     let Ok(address) = format!("{}:{port}", definition.host.replace("localhost", "127.0.0.1")).parse() else { return };
     let mut sender = Sender::new(address, definition.keep_connection_open)
         .with_response_timeout(Duration::from_millis(definition.response_timeout_ms));
+    let idle = match definition.send_timeout_ms {
+        0 => Duration::MAX,
+        limit => Duration::from_millis(limit),
+    };
     loop {
         let Some((id, entry)) = outcomes.next() else {
-            outcomes.changed.notified().await;
+            if timeout(idle, outcomes.changed.notified()).await.is_err() {
+                sender.close();
+            }
             continue;
         };
         let verdict = sender.send(&entry.bytes).await;

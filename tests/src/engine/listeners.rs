@@ -35,12 +35,17 @@ async fn answer(request: Request<Incoming>, context: String) -> Result<Response<
     let builder = Response::builder();
     let answer = if path == context && context != "/" {
         builder.status(StatusCode::FOUND).header(header::LOCATION, format!("http://{host}{context}/"))
-    } else if path.starts_with(&context) {
+    } else if is_below(&path, &context) {
         builder.status(StatusCode::CREATED)
     } else {
         builder.status(StatusCode::NOT_FOUND)
     };
     Ok(answer.body(Full::default()).unwrap_or_default())
+}
+
+/// `/fhir/Patient` is in the context `/fhir`; `/fhirx` is in another one.
+fn is_below(path: &str, context: &str) -> bool {
+    context == "/" || path.strip_prefix(context).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// DICOM Listener: takes associations and says nothing.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, header, http::response};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -11,15 +11,13 @@ use tokio::sync::Mutex;
 use super::{
     access::{Access, Executed, Login, fresh_cookie},
     answers::VERSION,
+    body::Body,
     channels::Channels,
     document::Node,
     operations::{self, Operation, Route, without_matrix},
     perform::{self, Answer, Call},
-    webstart,
+    webadmin, webstart,
 };
-
-/// A whole answer.
-pub type Body = Full<Bytes>;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 64 << 20;
@@ -77,6 +75,11 @@ impl Shared {
         let scheme = if origin.is_tls { "https" } else { "http" };
         if let Some(response) = webstart::answer(inside, &query, scheme, &host, self.https_port) {
             return response;
+        }
+        let below = inside.strip_prefix("/webadmin").filter(|page| page.is_empty() || page.starts_with('/'));
+        if let Some(page) = below {
+            let url = format!("{scheme}://{host}{}/webadmin", self.context_path);
+            return webadmin::answer(self, page, &url, request).await;
         }
         let Some(context) = self.context(inside).filter(|_| origin.is_tls) else {
             return error(StatusCode::NOT_FOUND, "Not Found", &accept);
@@ -232,11 +235,13 @@ fn acceptable(operation: &Operation, accept: &str) -> bool {
     accept.is_empty() || accept.contains("*/*") || kinds.iter().any(|kind| accept.contains(kind))
 }
 
+/// Documents are streamed: nobody says before how long they are.
 fn document(status: StatusCode, accept: &str, node: &Node) -> Response<Body> {
-    if accept.contains("application/json") {
-        return plain(status, "application/json", &node.to_json().to_string());
-    }
-    plain(status, "application/xml", &node.to_xml())
+    let (kind, body) = match accept.contains("application/json") {
+        true => ("application/json", node.to_json().to_string()),
+        false => ("application/xml", node.to_xml()),
+    };
+    plain(status, kind, "").map(|_| Body::chunked(Bytes::from(body)))
 }
 
 fn error(status: StatusCode, message: &str, accept: &str) -> Response<Body> {
@@ -251,7 +256,7 @@ fn html(status: StatusCode, message: &str) -> String {
     format!("<html><head><title>Error {status}</title></head><body><h2>HTTP ERROR {status}</h2>{message}</body></html>")
 }
 
-fn plain(status: StatusCode, kind: &str, body: &str) -> Response<Body> {
+pub(super) fn plain(status: StatusCode, kind: &str, body: &str) -> Response<Body> {
     let mut builder: response::Builder = Response::builder().status(status);
     if !kind.is_empty() {
         builder = builder.header(header::CONTENT_TYPE, kind);
@@ -262,14 +267,14 @@ fn plain(status: StatusCode, kind: &str, body: &str) -> Response<Body> {
         .expect("invariant: our own status and headers are valid")
 }
 
-fn with_cookie(mut response: Response<Body>, base: &str, value: &str) -> Response<Body> {
+pub(super) fn with_cookie(mut response: Response<Body>, base: &str, value: &str) -> Response<Body> {
     let cookie = format!("JSESSIONID={value}; Path={base}; Secure");
     let cookie = cookie.parse().expect("invariant: hex digits and our own path are a valid header");
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     cookies.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix("JSESSIONID="))
 }

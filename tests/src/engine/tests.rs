@@ -12,7 +12,7 @@ use super::{
     definition::{ChannelDefinition, DestinationDefinition, EngineDefinition, SourceDefinition},
 };
 use crate::{
-    mllp::{Broken, Connection, Sender, Verdict},
+    mllp::{Broken, Connection, Ending, Engine, Manners, Sender, Verdict},
     wait,
 };
 
@@ -258,4 +258,67 @@ async fn channels_of_every_kind_are_shown_as_the_engine_shows_them() {
         (302, format!("{url}/").as_str())
     );
     assert_eq!(world.client.post(format!("{url}/")).body("{}").send().await.unwrap().status(), 201);
+    let url = url.trim_end_matches("/fhir");
+    for (path, status) in [("/fhir/Patient/1", 201), ("/fhirx", 404), ("/fhirx/Patient", 404), ("/", 404)] {
+        let response = world.client.post(format!("{url}{path}")).body("{}").send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_idle_is_closed_in_order_and_the_next_message_goes_on_a_new_one() {
+    let far = Engine::start(Manners::Polite).unwrap();
+    let destination = DestinationDefinition {
+        keep_connection_open: true,
+        send_timeout_ms: 200,
+        ..DestinationDefinition::tcp("to far", "127.0.0.1", far.address().port())
+    };
+    let world = World::with(vec![ChannelDefinition::sender(&id(1), "out", destination)]).await;
+    let cookie = world.cookie("/api").await;
+    for number in 1..3 {
+        let request = world.request(Method::POST, &format!("/api/channels/{}/messages", id(1)));
+        let response = request.header("Cookie", &cookie).body(MESSAGE).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED);
+        far.wait_for(number, LIMIT).await.unwrap();
+        let (ending, _) = far.wait_for_end(LIMIT).await.unwrap();
+        assert_eq!((ending, far.accepted()), (Ending::Fin, number as u64));
+    }
+}
+
+#[tokio::test]
+async fn documents_come_in_chunks_and_texts_with_their_length() {
+    let world = World::with(vec![ChannelDefinition::mllp_listener(&id(1), "adt_in")]).await;
+    let cookie = world.cookie("/api").await;
+    for (path, is_chunked) in [("/api/channels", true), ("/api/server/version", false)] {
+        let request = world.client.get(format!("{}{path}", world.engine.https)).header("X-Requested-With", "test");
+        let response = request.header("Cookie", &cookie).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let headers = response.headers();
+        let has = |name: &str| headers.contains_key(name);
+        assert_eq!([has("transfer-encoding"), has("content-length")], [is_chunked, !is_chunked], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_web_dashboard_has_a_form_a_session_and_a_cookie_of_its_own() {
+    let world = World::with(Vec::new()).await;
+    let url = format!("{}/webadmin", world.engine.https);
+    let sign_in = async |form: &'static str| {
+        let request = world.client.post(format!("{url}/Login.action")).body(form);
+        request.header("Content-Type", "application/x-www-form-urlencoded").send().await.unwrap()
+    };
+    assert_eq!(sign_in("op=login&username=admin&password=wrong").await.status(), StatusCode::OK, "the page once more");
+    let signed_in = sign_in("op=login&username=admin&password=admin").await;
+    assert_eq!(signed_in.status(), StatusCode::FOUND);
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.ends_with("; Path=/webadmin; Secure"), "{cookie}");
+    let session = cookie.split(';').next().unwrap();
+    let poll = async |session: &str| {
+        let request = world.client.get(format!("{url}/DashboardStatistics.action"));
+        request.header("Cookie", session).send().await.unwrap().status()
+    };
+    assert_eq!(poll(session).await, StatusCode::OK);
+    assert_eq!(poll("JSESSIONID=node0guess").await, StatusCode::FOUND);
+    let api = world.request(Method::GET, "/api/channels").header("Cookie", session).send().await.unwrap();
+    assert_eq!(api.status(), StatusCode::UNAUTHORIZED);
 }

@@ -1,4 +1,4 @@
-//! What the engine serves beside its API: the start page, the launcher's descriptions and its jars.
+//! What the engine serves beside its API: the start page, the launcher with its descriptions and jars, and documents.
 //!
 //! The JNLP's `codebase` follows the request's `Host` header, port included; the server argument takes the header's host
 //! but always the engine's own HTTPS port.
@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use hyper::{Response, StatusCode, header};
 
-use super::{answers::VERSION, rest::Body};
+use super::{answers::VERSION, body::Body};
 
 /// Answers a path outside the API; none: there is no such path.
 pub fn answer(path: &str, query: &str, scheme: &str, host: &str, https_port: u16) -> Option<Response<Body>> {
@@ -23,6 +23,8 @@ pub fn answer(path: &str, query: &str, scheme: &str, host: &str, https_port: u16
             ("application/x-java-jnlp-file", extension(path))
         }
         _ if path.starts_with("/webstart/") && path.ends_with(".jar") => ("application/java-archive", path.to_owned()),
+        "/launcher/linux.sh" => ("application/octet-stream", path.to_owned()),
+        "/javadocs/" | "/apiexamples/channels_json" => ("text/html", path.to_owned()),
         _ => return None,
     };
     let mut builder = Response::builder().status(StatusCode::OK).header(header::CONTENT_TYPE, kind);

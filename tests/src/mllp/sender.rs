@@ -151,6 +151,11 @@ impl Sender {
         verdict
     }
 
+    /// Closes the kept-open connection in order, as the engine does with one that was idle for its send timeout.
+    pub fn close(&mut self) {
+        self.connection = None;
+    }
+
     /// The kept-open connection, to look at it between messages.
     pub fn connection(&mut self) -> Option<&mut Connection> {
         self.connection.as_mut()

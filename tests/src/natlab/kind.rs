@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::way::{Carrier, Family, Way};
+
 /// What stands between a site and the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouterKind {
@@ -163,6 +165,39 @@ impl RouterKind {
         };
         if guessable { Rung::Direct } else { self.best_rung(other) }
     }
+
+    /// How the packets of a pair may travel on a rung, as the side of `self` sees it; each way is as good. Where both
+    /// protocols pass, or a forwarded port and a punched one, the one that is proved first stays.
+    pub fn best_ways(self, other: Self, rung: Rung) -> Vec<Way> {
+        if rung == Rung::Relayed {
+            return vec![Way::Relayed(self.carrier(), other.carrier())];
+        }
+        let mut ways = Vec::new();
+        if self.has_ipv6() && other.has_ipv6() {
+            ways.push(Way::Own(Family::V6));
+        }
+        if self.udp4().is_some() && other.udp4().is_some() {
+            ways.extend(self.ways_over_ipv4(other));
+        }
+        ways
+    }
+
+    fn ways_over_ipv4(self, other: Self) -> Vec<Way> {
+        if matches!(other, Self::Public | Self::Firewall) {
+            return vec![Way::Own(Family::V4)];
+        }
+        if other != Self::MappedPort {
+            return vec![Way::Punched(Family::V4)];
+        }
+        // Its own packets leave from a random port: only who lets these in finds it there too.
+        let heard = self.best_rung(Self::RandomPort) == Rung::Direct;
+        [Way::Mapped(Family::V4)].into_iter().chain(heard.then_some(Way::Punched(Family::V4))).collect()
+    }
+
+    /// How such a site reaches its relay.
+    fn carrier(self) -> Carrier {
+        if matches!(self, Self::NoUdp | Self::OnlyHttps | Self::OnlyProxy) { Carrier::Tls } else { Carrier::Udp }
+    }
 }
 
 /// Whether packets of `from` can get into `to` once both have sent to the addresses they know of each other.
@@ -214,6 +249,36 @@ mod tests {
         for closed in [PortFilter, Firewall, RandomPort] {
             assert_eq!(RandomPort.best_rung(closed), Rung::Relayed, "{closed}");
         }
+    }
+
+    #[test]
+    fn the_ways_of_a_pair_are_those_of_its_rung() {
+        for one in RouterKind::ALL {
+            for other in RouterKind::ALL {
+                let rung = one.best_rung(other);
+                let ways = one.best_ways(other, rung);
+                let is_relayed = |way: &Way| matches!(way, Way::Relayed(..));
+                assert!(
+                    !ways.is_empty() && ways.iter().all(|way| is_relayed(way) == (rung == Rung::Relayed)),
+                    "{ways:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_side_sees_the_other_as_its_router_shows_it() {
+        use RouterKind::{Firewall, Ipv6Only, MappedPort, NoUdp, OpenFilter, PortFilter, Public, RandomPort};
+        let ways = |one: RouterKind, other: RouterKind| one.best_ways(other, one.best_rung(other));
+        assert_eq!(ways(PortFilter, Public), [Way::Own(Family::V4)]);
+        assert_eq!(ways(Public, PortFilter), [Way::Punched(Family::V4)]);
+        assert_eq!(ways(Public, Firewall), [Way::Own(Family::V6), Way::Own(Family::V4)]);
+        assert_eq!(ways(Ipv6Only, Public), [Way::Own(Family::V6)]);
+        assert_eq!(ways(PortFilter, MappedPort), [Way::Mapped(Family::V4)]);
+        assert_eq!(ways(OpenFilter, MappedPort), [Way::Mapped(Family::V4), Way::Punched(Family::V4)]);
+        assert_eq!(ways(RandomPort, PortFilter), [Way::Relayed(Carrier::Udp, Carrier::Udp)]);
+        assert_eq!(ways(NoUdp, PortFilter), [Way::Relayed(Carrier::Tls, Carrier::Udp)]);
+        assert_eq!(RandomPort.best_ways(PortFilter, Rung::Direct), [Way::Punched(Family::V4)], "guessed");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! A pair is a new connection between two gateways that never met, so nothing of an earlier pair helps it. It ends when
 //! both gateways show the path that the oracle expects (or the limit is over), and is then terminated.
+//!
+//! The side that calls dials the tunnel too, and its offer wins when two cross: its key is the smaller one, as is seen to
+//! when the sites are set up. So (one kind, another) and (the other, the one) are both orders of everything.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +15,16 @@ use gateway_proto::api::{
     local::{ConnectionStatus, PeerStatus, Status},
 };
 
-use super::{NatLab, RouterKind, Rung, Way};
+use super::{NatLab, Outcome, RouterKind, Rung, Way};
 use crate::{
     corpus::Corpus,
     mllp::{Engine, Manners, Sender, Verdict},
     platform::{GatewayOptions, POLICY_LIMIT, Platform, PlatformOptions, Site},
     wait,
 };
+
+/// The wire of every site and of every relay, one way: a round trip between any two of them takes 50 ms.
+pub const NETWORK: &str = "delay=12.5ms";
 
 /// A pair that can be direct is within this time, or it is not.
 const DIRECT_LIMIT: Duration = Duration::from_secs(20);
@@ -43,56 +49,8 @@ pub struct Matrix {
     lab: NatLab,
 }
 
-/// What became of a pair.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// Network of the side that dials.
-    pub caller: RouterKind,
-    /// Network of the side that is dialled.
-    pub listener: RouterKind,
-    /// The best rung possible.
-    pub expected: Rung,
-    /// The rung reached; none: no message was acknowledged.
-    pub reached: Option<Rung>,
-    /// How its packets travelled in the end.
-    pub way: Option<Way>,
-    /// From the engine's connect to the acknowledgement of its first message.
-    pub first_byte: Duration,
-    /// From the same moment until both ends showed a direct path.
-    pub direct: Option<Duration>,
-    /// What the caller's gateway says of its path.
-    pub reason: String,
-    /// What went wrong.
-    pub problem: Option<String>,
-}
-
-impl Outcome {
-    /// Connected, and as high on the ladder as possible.
-    pub fn is_as_expected(&self) -> bool {
-        self.problem.is_none() && self.reached == Some(self.expected)
-    }
-
-    /// One line for people.
-    pub fn line(&self) -> String {
-        let reached = self.way.map_or_else(|| "nothing".into(), |way| way.to_string());
-        let direct = self.direct.map_or_else(|| "      -".into(), |time| format!("{:5.2} s", time.as_secs_f64()));
-        let verdict = match (&self.problem, self.is_as_expected()) {
-            (Some(problem), _) => format!("FAILED: {problem}"),
-            (None, true) => "as expected".into(),
-            (None, false) => format!("MISSED: {}", self.reason),
-        };
-        format!(
-            "{:>9} → {:<9}  expected {:<6}  reached {reached:<13}  first answer {:4.0} ms  direct after {direct}  {verdict}",
-            self.caller,
-            self.listener,
-            self.expected,
-            self.first_byte.as_secs_f64() * 1e3,
-        )
-    }
-}
-
 impl Matrix {
-    /// Starts control plane, relays and a gateway for each kind on each side, and enrols them.
+    /// Starts control plane, relays and a gateway for each kind on each side, all on a network of [`NETWORK`], and enrols them.
     pub async fn start(callers: &[RouterKind], listeners: &[RouterKind]) -> anyhow::Result<Self> {
         Self::set_up(callers, listeners, false).await
     }
@@ -103,8 +61,9 @@ impl Matrix {
     }
 
     async fn set_up(callers: &[RouterKind], listeners: &[RouterKind], guessing: bool) -> anyhow::Result<Self> {
-        let mut lab = NatLab::start()?;
-        let numbers = callers.iter().chain(listeners).map(|kind| lab.add_site(*kind)).collect::<Result<Vec<_>, _>>()?;
+        let mut lab = NatLab::start_with_relays_behind([NETWORK; 2])?;
+        let add = |kind: &RouterKind| lab.add_site_on_a_bad_wire(*kind, NETWORK);
+        let numbers = callers.iter().chain(listeners).map(add).collect::<Result<Vec<_>, _>>()?;
         let [relay, second] = lab.relays();
         let options = PlatformOptions {
             control: lab.control(),
@@ -123,7 +82,8 @@ impl Matrix {
             .map(async |((profile, kind), number)| {
                 let name = format!("{profile}-{kind}");
                 let place = lab.site(number);
-                let options = GatewayOptions { port_guessing: guessing, ..lab.options(number) };
+                let dials = Some(profile == "north");
+                let options = GatewayOptions { port_guessing: guessing, dials, ..lab.options(number) };
                 let site = platform.server_with(profile, &name, place, &options).await;
                 anyhow::Ok((*kind, site.with_context(|| format!("{name} cannot be set up"))?))
             })
@@ -136,6 +96,7 @@ impl Matrix {
             anyhow::bail!("a matrix needs a kind on each side")
         };
         let agreement = platform.peer(caller, listener).await?;
+        callers_dial(&sites, &listeners).await?;
         Ok(Self { callers: sites, listeners, agreement, guessing, platform, lab })
     }
 
@@ -183,13 +144,15 @@ impl Matrix {
         let name = format!("from-{caller}-{}", engine.address().port());
         let grant = self.platform.offer(&self.agreement, to, &name, engine.address()).await?;
         let connection = self.platform.approve(&grant, from).await?;
+        let expected = match self.guessing {
+            true => caller.best_rung_guessing(listener),
+            false => caller.best_rung(listener),
+        };
         let mut outcome = Outcome {
             caller,
             listener,
-            expected: match self.guessing {
-                true => caller.best_rung_guessing(listener),
-                false => caller.best_rung(listener),
-            },
+            expected,
+            expected_ways: caller.best_ways(listener, expected),
             reached: None,
             way: None,
             first_byte: Duration::ZERO,
@@ -210,6 +173,19 @@ impl Matrix {
         .await?;
         Ok(outcome)
     }
+}
+
+/// Insists that every caller dials the tunnel with every listener: the gateway with the smaller key does.
+async fn callers_dial(callers: &[(RouterKind, Site)], listeners: &[(RouterKind, Site)]) -> anyhow::Result<()> {
+    let mut keys = [Vec::new(), Vec::new()];
+    for (side, keys) in [callers, listeners].into_iter().zip(&mut keys) {
+        for (_, site) in side {
+            keys.push(site.look().await?.key);
+        }
+    }
+    let (last, first) = (keys[0].iter().max(), keys[1].iter().min());
+    ensure!(last < first, "a caller has a larger key than a listener: {last:?}, {first:?}");
+    Ok(())
 }
 
 /// Pairs in rounds: in each at most so many, and every site once at most.
@@ -261,22 +237,29 @@ async fn exchange(
     }
     outcome.first_byte = begun.elapsed();
     outcome.reached = Some(Rung::Relayed);
-    let limit = if outcome.expected == Rung::Direct { DIRECT_LIMIT } else { WATCH };
-    while begun.elapsed() < limit {
+    while begun.elapsed() < DIRECT_LIMIT {
         let (near_status, far_status) = (from.look().await?, to.look().await?);
         let (near, peer) = seen(&near_status, connection);
         let (far, _) = seen(&far_status, connection);
         outcome.reason = peer.as_ref().map(|peer| peer.path_reason_text.clone()).unwrap_or_default();
-        outcome.way = Some(Way::relayed(&near_status, &far_status));
         let shows = |entry: &Option<ConnectionStatus>| {
             entry.as_ref().is_some_and(|entry| {
                 entry.connectivity == Connectivity::Connected && entry.path == Some(PathKind::Direct)
             })
         };
-        if shows(&near) && shows(&far) {
-            outcome.direct = Some(begun.elapsed());
-            outcome.reached = Some(Rung::Direct);
-            outcome.way = peer.and_then(|peer| Way::direct(&peer, to.placement().ip));
+        let is_direct = shows(&near) && shows(&far);
+        outcome.reached = Some(if is_direct { Rung::Direct } else { Rung::Relayed });
+        outcome.way = match is_direct {
+            true => peer.and_then(|peer| Way::direct(&peer, to.placement().ip)),
+            false => Some(Way::relayed(&near_status, &far_status)),
+        };
+        if is_direct {
+            outcome.direct.get_or_insert_with(|| begun.elapsed());
+        }
+        // One that the oracle holds impossible is told as such; one that is to stay on the relay is watched for a while.
+        let watched = is_direct || begun.elapsed() >= WATCH;
+        let is_better = outcome.expected == Rung::Relayed && is_direct;
+        if is_better || (watched && outcome.reached == Some(outcome.expected) && outcome.goes_as_expected()) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -38,8 +38,13 @@ pub struct GatewayOptions {
     pub port_mapping: bool,
     /// No direct paths: everything goes over the relay.
     pub relayed: bool,
+    /// How long a connection of the engine is held without a path; none: 3 s.
+    pub sender_hold: Option<&'static str>,
     /// How long a stream waits for a place in a full listener; none: as by default.
     pub listener_hold: Option<&'static str>,
+    /// Which half of the keys it has: a gateway with `true` dials the tunnel with every one with `false`, because the smaller
+    /// key dials. None: as the keys fall.
+    pub dials: Option<bool>,
     /// Further lines of the configuration, sections of their own.
     pub more: String,
 }
@@ -140,12 +145,13 @@ impl GatewayFiles {
             }
             None => String::new(),
         };
+        let sender_hold = options.sender_hold.unwrap_or("3s");
         let listener_hold = options.listener_hold.map(|hold| format!("hold = \"{hold}\"\n")).unwrap_or_default();
         fs::write(
             &files.config,
             format!(
                 "state_dir = {}\nsocket = {}\n\n[tunnel]\nlisten = \"{listen}\"\nallow_loopback = {}\nport_guessing = {}\nport_mapping = {}\naddresses = {:?}\ndirect = {}\n\n{network}\
-                 [sender]\nbind = \"127.0.0.1\"\nhold = \"3s\"\n\n[listener]\ndial_timeout = \"2s\"\n{listener_hold}\n{}",
+                 [sender]\nbind = \"127.0.0.1\"\nhold = \"{sender_hold}\"\n\n[listener]\ndial_timeout = \"2s\"\n{listener_hold}\n{}",
                 quoted(&files.state_dir)?,
                 quoted(&files.socket)?,
                 ip.is_loopback(),

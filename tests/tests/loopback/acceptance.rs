@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use gateway_proto::api::gateway::{Connectivity, PathKind};
 use gateway_tests::{
     corpus::Corpus,
     engine::{
@@ -13,8 +14,9 @@ use gateway_tests::{
         process::EngineProcess,
     },
     measured,
-    mllp::{Engine, Manners, MessageStatus},
-    scene::{Scene, play},
+    mllp::{Ending, Engine, Manners, MessageStatus},
+    platform::GatewayOptions,
+    scene::{Scene, play, play_as},
     wait,
 };
 
@@ -60,7 +62,16 @@ const VICTIMS: [Victim; 9] = [
 
 #[tokio::test]
 async fn with_validate_response_off_no_kill_loses_a_message_or_has_one_acknowledged_twice() -> anyhow::Result<()> {
-    play(async |scene| {
+    everything_is_killed_in_turn(&GatewayOptions::default()).await
+}
+
+#[tokio::test]
+async fn nor_does_one_where_every_message_goes_through_the_relay_that_is_killed_too() -> anyhow::Result<()> {
+    everything_is_killed_in_turn(&GatewayOptions { relayed: true, ..GatewayOptions::default() }).await
+}
+
+async fn everything_is_killed_in_turn(gateways: &GatewayOptions) -> anyhow::Result<()> {
+    play_as(gateways, async |scene| {
         let agreement = scene.link.agreement.clone();
         let mut second = Engine::start(Manners::Polite)?;
         let link = scene.platform.link(&agreement, &scene.south, &scene.north, second.address()).await?;
@@ -78,6 +89,10 @@ async fn with_validate_response_off_no_kill_loses_a_message_or_has_one_acknowled
         let channels = CHANNELS.into_iter().zip(ports).map(channel).collect();
         let beside = Beside::start(&scene.platform, &mut scene.north, PASSWORD, channels).await?;
         scene.connected().await?;
+        if gateways.relayed {
+            let relayed = Some(PathKind::Relayed);
+            scene.north.wait_for(&scene.link.connection, Connectivity::Connected, relayed, LIMIT).await?;
+        }
 
         let mut corpus = Corpus::new("VR", 21);
         let mut given: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -121,11 +136,44 @@ async fn with_validate_response_off_no_kill_loses_a_message_or_has_one_acknowled
             ensure!(partner.count() == known, "the partner received what was not sent");
         }
         measured!(
-            "Validate Response off, {} kills in {:.0} s: {} messages sent and received, {again} visible failures",
+            "Validate Response off{}, {} kills in {:.0} s: {} messages sent and received, {again} visible failures",
+            if gateways.relayed { ", relayed" } else { "" },
             VICTIMS.len(),
             begun.elapsed().as_secs_f64(),
             VICTIMS.len() * ROUND * CHANNELS.len(),
         );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_sender_that_closes_its_idle_connection_ends_it_in_order_and_its_next_message_goes_on_a_new_one()
+-> anyhow::Result<()> {
+    play(async |scene| {
+        let [(id, _), _] = CHANNELS;
+        let destination = DestinationDefinition {
+            queue: true,
+            validate_response: false,
+            keep_connection_open: true,
+            send_timeout_ms: 300,
+            ..DestinationDefinition::tcp("partner", "127.0.0.1", scene.link.sender.port())
+        };
+        let channels = vec![ChannelDefinition::sender(id, "out", destination)];
+        let beside = Beside::start(&scene.platform, &mut scene.north, PASSWORD, channels).await?;
+        scene.connected().await?;
+        let before = scene.engine.accepted();
+        for connections in 1..4 {
+            let message = scene.message();
+            beside.engine.give(id, &message.bytes).await?;
+            let (ending, _) = scene.engine.wait_for_end(LIMIT).await?;
+            ensure!(ending == Ending::Fin, "the partner's connection ended with {ending:?}");
+            scene.arrived_once(&message)?;
+            ensure!(scene.engine.accepted() == before + connections, "one connection for each");
+        }
+        let shown = shown(&beside.engine, id).await?;
+        let at_once = shown.iter().filter(|shown| shown.problem == "acknowledged" && shown.attempts == 1).count();
+        ensure!(at_once == 3 && shown.len() == 3, "{at_once} of {} acknowledged at the first attempt", shown.len());
         Ok(())
     })
     .await

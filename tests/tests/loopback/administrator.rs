@@ -177,3 +177,48 @@ async fn a_call_made_while_the_owners_gateway_was_killed_is_held_and_answered() 
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     text.split_once(begin)?.1.split_once(end).map(|(found, _)| found)
 }
+
+#[tokio::test]
+async fn the_web_dashboard_signs_in_by_its_form_and_polls_with_its_own_cookie() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (_, address) = scene.connect(&[]).await?;
+    let client = Client::builder()
+        .tls_backend_preconfigured(engine_client_config(None))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?;
+    let page = async |page: &str| client.get(format!("{address}/webadmin{page}")).send().await;
+    let send = async |form: &'static str| {
+        let request = client.post(format!("{address}/webadmin/Login.action"));
+        request.header("Content-Type", FORM).body(form).send().await
+    };
+    let start = page("").await?;
+    ensure!(start.status() == 302 && location(&start)? == format!("{address}/webadmin/"), "{start:?}");
+    ensure!(page("/").await?.text().await?.contains("Sign in"));
+    ensure!(page("/DashboardStatistics.action").await?.status() == 302, "nobody has signed in");
+    let wrong = send("op=login&username=admin&password=wrong").await?;
+    ensure!(wrong.status() == 200 && wrong.headers().get("set-cookie").is_none(), "{wrong:?}");
+
+    let signed_in = send("op=login&username=admin&password=admin&version=4.5.2").await?;
+    let cookie = signed_in.headers().get("set-cookie").context("no cookie")?.to_str()?.to_owned();
+    ensure!(signed_in.status() == 302 && cookie.contains("Path=/webadmin"), "{signed_in:?}");
+    let next = location(&signed_in)?;
+    ensure!(next.starts_with(&address), "the browser is sent past the gateway: {next}");
+    let session = cookie.split(';').next().unwrap_or_default();
+    // As often as a page polls that is left open for a while.
+    for _ in 0..5 {
+        let polled = client.get(&next).header("Cookie", session).send().await?;
+        let (status, text) = (polled.status(), polled.text().await?);
+        ensure!(status == 200 && text.contains(CHANNEL), "{status}: {text}");
+    }
+    // Its session is none of the API, and its sign-in is guarded as every other.
+    let api = client.get(format!("{address}/api/channels")).header("X-Requested-With", "x").header("Cookie", session);
+    ensure!(api.send().await?.status() == 401);
+    ensure!(send("op=login&username=bypass&password=bypass").await?.status() == 403);
+    ensure!(client.post(&next).header("Cookie", session).send().await?.status() == 403, "it reads, and posts nothing");
+    Ok(())
+}
+
+fn location(answer: &reqwest::Response) -> anyhow::Result<String> {
+    Ok(answer.headers().get("location").context("it leads nowhere")?.to_str()?.to_owned())
+}

@@ -137,6 +137,32 @@ async fn a_listener_that_stays_full_is_a_reset_within_the_engines_patience_and_b
 }
 
 #[tokio::test]
+async fn a_sender_with_less_patience_than_the_full_listener_is_told_that_it_is_full_all_the_same() -> anyhow::Result<()> {
+    let options =
+        GatewayOptions { sender_hold: Some("1s"), listener_hold: Some("4s"), ..GatewayOptions::default() };
+    play_as(&options, async |scene| {
+        scene.connected().await?;
+        let held = fill(scene).await?;
+        let message = scene.message();
+        let begun = std::time::Instant::now();
+        let verdict = scene.sender().send(&message.bytes).await;
+        ensure!(verdict == Verdict::Broken(Broken::Reset), "{verdict}");
+        let took = begun.elapsed();
+        ensure!(took > Duration::from_secs(1) && took < Duration::from_millis(3500), "after {took:?}");
+        for (site, words) in [(&scene.north, "the partner's listener is full: 10 of 10"), (&scene.south, "10 of 10")] {
+            wait::until_true(LIMIT, format!("{} says why", site.name), async || {
+                Ok(connection(scene, site).await?.problem.is_some_and(|problem| problem.contains(words)))
+            })
+            .await?;
+        }
+        ensure!(scene.engine.count_of(&message.control_id) == 0 && scene.engine.accepted() == PLACES as u64);
+        drop(held);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_message_cut_by_a_killed_gateway_is_unacknowledged_at_the_sender_and_its_repetition_is_no_duplicate()
 -> anyhow::Result<()> {
     play(async |scene| {

@@ -2,13 +2,19 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use gateway_tests::{
     corpus::{Corpus, MARKER},
     mllp::{Connection, Ending, Manners, Sender},
     platform::{Placement, PlatformOptions},
-    scene::play_with,
+    scene::{Scene, play_with},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn no_payload_byte_is_in_any_log_file_or_state_file_even_at_the_finest_log_level() -> anyhow::Result<()> {
@@ -48,14 +54,15 @@ async fn no_payload_byte_is_in_any_log_file_or_state_file_even_at_the_finest_log
         let junk = format!("{MARKER}\x0b{MARKER}\x0b\x1c\r\x0b\x1c\r{MARKER}");
         raw.write(junk.as_bytes()).await.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         raw.reset();
+        content_in_every_place(scene).await?;
         for site in [&scene.north, &scene.south] {
             let status = serde_json::to_string(&site.status(&scene.platform.ctl).await?)?;
             let shown = scene.platform.ctl.run(&["status", "--socket", site.socket()]).await?;
             let metrics = scene.metrics_of(site).await?;
-            ensure!(
-                status.contains("\"mllp\"") && metrics.contains("gatewayd_messages_total{"),
-                "nothing was observed"
-            );
+            for (observed, counted) in [("\"mllp\"", "messages"), ("\"http\"", "requests"), ("\"dicom\"", "units")] {
+                let is_seen = status.contains(observed) && metrics.contains(&format!("gatewayd_{counted}_total{{"));
+                ensure!(is_seen, "no {observed} was observed: {status}");
+            }
             for (place, text) in [("status", status), ("status for people", format!("{shown:?}")), ("metrics", metrics)]
             {
                 clean(place, text.as_bytes())?;
@@ -74,6 +81,58 @@ async fn no_payload_byte_is_in_any_log_file_or_state_file_even_at_the_finest_log
         Ok(())
     })
     .await
+}
+
+/// Connections over HTTP and DICOM, with something secret in every place where content can stand, and some that are neither.
+async fn content_in_every_place(scene: &Scene) -> anyhow::Result<()> {
+    let request = format!(
+        "POST /{MARKER}/Patient?name={MARKER} HTTP/1.1\r\nHost: {MARKER}\r\nCookie: {MARKER}\r\n{MARKER}: 1\r\n\
+         Content-Length: {}\r\n\r\n{MARKER}",
+        MARKER.len()
+    );
+    let answer = format!(
+        "HTTP/1.1 200 {MARKER}\r\nSet-Cookie: {MARKER}\r\nTransfer-Encoding: chunked\r\n\r\n{:x};{MARKER}\r\n{MARKER}\r\n\
+         0\r\n{MARKER}: {MARKER}\r\n\r\n",
+        MARKER.len()
+    );
+    let bent = format!("{MARKER} /{MARKER} HTTP/1.1\r\n{MARKER}\r\n\r\n{MARKER}");
+    // The two titles are what is kept of an association, for the owner's eyes. Behind them, and in its items, may stand anything.
+    let items = format!("{MARKER:\0<32}\x10\0\0\x15{MARKER}");
+    let association = [&b"\0\x01\0\0OIE             MODALITY        "[..], items.as_bytes()].concat();
+    let data = [&b"\0\0\0\x15\x01\x03"[..], MARKER.as_bytes()].concat();
+    let rejection = [&b"\0\x01\x01\x07"[..], MARKER.as_bytes()].concat();
+    let asked = [unit(1, &association), unit(4, &data), unit(4, MARKER.as_bytes())].concat();
+    let answered = [unit(2, MARKER.as_bytes()), unit(4, &data), unit(3, &rejection)].concat();
+    let said = [
+        ("http", request.as_bytes(), answer.as_bytes()),
+        ("http", bent.as_bytes(), MARKER.as_bytes()),
+        ("dicom", asked.as_slice(), answered.as_slice()),
+        ("dicom", MARKER.as_bytes(), MARKER.as_bytes()),
+    ];
+    for (behavior, asked, answered) in said {
+        let engine = TcpListener::bind("127.0.0.1:0").await?;
+        let (agreement, address) = (&scene.link.agreement, engine.local_addr()?);
+        let link = scene.platform.link_as(agreement, &scene.south, &scene.north, address, behavior).await?;
+        let talk = async {
+            let mut client = TcpStream::connect(link.sender).await?;
+            client.write_all(asked).await?;
+            let (mut server, _) = engine.accept().await?;
+            server.read_exact(&mut vec![0; asked.len()]).await?;
+            server.write_all(answered).await?;
+            let mut arrived = vec![0; answered.len()];
+            client.read_exact(&mut arrived).await?;
+            ensure!(arrived == answered, "{behavior}: what arrives is what was sent");
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(LIMIT, talk).await.with_context(|| format!("{behavior}: nothing passes"))??;
+    }
+    Ok(())
+}
+
+/// A unit of DICOM's upper layer.
+fn unit(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
+    [&[kind, 0][..], &length, body].concat()
 }
 
 fn clean(place: &str, bytes: &[u8]) -> anyhow::Result<()> {

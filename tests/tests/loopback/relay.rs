@@ -1,6 +1,9 @@
 //! Strangers at the relay: each is refused with its code, and nobody else notices.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use gateway_proto::{
@@ -9,6 +12,8 @@ use gateway_proto::{
     signed::RelayToken,
 };
 use gateway_tests::{
+    measured,
+    mllp::Verdict,
     platform::{GatewayOptions, Platform},
     scene::{PATH_LIMIT, Scene, play, play_as},
     stranger::{Challenged, Knock, Stranger},
@@ -77,8 +82,8 @@ async fn a_relay_that_restarts_is_attached_again_and_messages_go_on() -> anyhow:
         scene.platform.restart_relay().await?;
         wait::until_true(PATH_LIMIT, "messages go on", async || {
             let verdict = sender.send(&message.bytes).await;
-            ensure!(!matches!(verdict, gateway_tests::mllp::Verdict::Refused { .. }), "{verdict}");
-            Ok(verdict == gateway_tests::mllp::Verdict::Acknowledged)
+            ensure!(!matches!(verdict, Verdict::Refused { .. }), "{verdict}");
+            Ok(verdict == Verdict::Acknowledged)
         })
         .await?;
         for site in [&scene.north, &scene.south] {
@@ -90,6 +95,66 @@ async fn a_relay_that_restarts_is_attached_again_and_messages_go_on() -> anyhow:
         Ok(())
     })
     .await
+}
+
+/// A relay that is back within this time breaks no conversation.
+const BACK: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn the_only_relay_that_is_killed_or_restarted_and_back_within_three_seconds_breaks_no_conversation()
+-> anyhow::Result<()> {
+    let relayed = GatewayOptions { relayed: true, ..GatewayOptions::default() };
+    play_as(&relayed, async |scene| {
+        for (in_order, pause) in [(false, 0), (false, 2), (true, 0), (true, 2)] {
+            relay_goes_and_comes_back(scene, in_order, Duration::from_secs(pause)).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Ends the relay under a conversation that goes on all the time, starts it again after `pause`, and insists on every message.
+async fn relay_goes_and_comes_back(scene: &mut Scene, in_order: bool, pause: Duration) -> anyhow::Result<()> {
+    attached(scene).await?;
+    let mut sender = scene.keeping_sender().with_response_timeout(LIMIT);
+    let message = scene.message();
+    scene.deliver(&mut sender, &message).await?;
+    let messages: Vec<_> = (0..2_000).map(|_| scene.message()).collect();
+    let (engine, platform, back) = (&scene.engine, &mut scene.platform, Cell::new(false));
+    let going = async {
+        if in_order {
+            platform.relay.terminate(LIMIT).await?;
+        } else {
+            platform.relay.kill_and_reap();
+        }
+        let gone = Instant::now();
+        // How long it is away is what is tested.
+        tokio::time::sleep(pause).await;
+        platform.restart_relay().await?;
+        back.set(true);
+        anyhow::Ok(gone.elapsed())
+    };
+    let talking = async {
+        let mut longest = Duration::ZERO;
+        for message in &messages {
+            let (is_last, begun) = (back.get(), Instant::now());
+            let verdict = sender.send(&message.bytes).await;
+            ensure!(verdict == Verdict::Acknowledged, "{} was {verdict}", message.control_id);
+            ensure!(engine.count_of(&message.control_id) == 1, "{} did not arrive once", message.control_id);
+            longest = longest.max(begun.elapsed());
+            if is_last {
+                break;
+            }
+            // An engine's pace.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(longest)
+    };
+    let (away, longest) = tokio::join!(going, talking);
+    let (away, longest, how) = (away?, longest?, if in_order { "stopped in good order" } else { "killed" });
+    measured!("only relay {how}, back after {:.2} s: longest wait {:.2} s", away.as_secs_f64(), longest.as_secs_f64());
+    ensure!(away <= BACK, "the relay needed {away:?} to come back, and nothing is promised then");
+    Ok(())
 }
 
 #[tokio::test]
@@ -150,7 +215,7 @@ async fn a_relay_that_moves_or_gets_a_new_key_keeps_its_place_in_the_map_and_wha
         attached_at(scene, "wss://localhost:", 2).await?;
         let (message, mut sender) = (scene.message(), scene.sender());
         wait::until_true(PATH_LIMIT, "messages go on", async || {
-            Ok(sender.send(&message.bytes).await == gateway_tests::mllp::Verdict::Acknowledged)
+            Ok(sender.send(&message.bytes).await == Verdict::Acknowledged)
         })
         .await
     })

@@ -6,7 +6,9 @@ use anyhow::ensure;
 use gateway_proto::{api::gateway::Connectivity, policy::Activation};
 use gateway_tests::{
     measured,
-    scene::{PATH_LIMIT, Scene, play},
+    mllp::{Broken, Connection},
+    platform::GatewayOptions,
+    scene::{PATH_LIMIT, Scene, play, play_as},
     wait,
 };
 
@@ -30,6 +32,73 @@ async fn a_peer_that_is_killed_shows_as_disconnected_and_as_connected_when_it_is
         ensure!(back.elapsed() < RETURN_LIMIT, "connected {:?} after it is back", back.elapsed());
         measured!("shown as connected {:.1} s after it is back", back.elapsed().as_secs_f64());
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_partner_that_is_gone_is_called_offline_and_neither_its_path_nor_its_round_trip_is_shown() -> anyhow::Result<()> {
+    play(async |scene| {
+        scene.south.gateway.kill_and_reap();
+        disconnected(scene).await?;
+        let id = scene.link.connection.clone();
+        let mut connection = Connection::open(scene.link.sender).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let (end, _) = connection.end(NOTICE_LIMIT).await;
+        ensure!(end == Broken::Reset, "{end:?}");
+        // Also after the refusal, the end of the tunnel and a failed dial, each of which has words of its own.
+        let until = Instant::now() + Duration::from_secs(8);
+        while Instant::now() < until {
+            let status = scene.north.connection(&scene.platform.ctl, &id).await?;
+            let problem = status.problem.clone().unwrap_or_default();
+            ensure!(problem.contains("the partner is offline"), "{problem}");
+            ensure!(status.path.is_none() && status.rtt_ms.is_none(), "{status:?}");
+            ensure!(status.path_reason.contains("the partner is offline"), "{}", status.path_reason);
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn while_a_connection_waits_for_the_tunnel_status_says_for_how_long_of_how_long() -> anyhow::Result<()> {
+    play(async |scene| {
+        scene.south.gateway.kill_and_reap();
+        let id = scene.link.connection.clone();
+        // Before the tunnel has ended, a connection waits for an answer that does not come.
+        wait::until_true(NOTICE_LIMIT, "the tunnel has ended", async || {
+            let peers = scene.north.look().await?.peers;
+            Ok(peers.iter().all(|peer| peer.key_exchange.is_none()))
+        })
+        .await?;
+        let mut connection = Connection::open(scene.link.sender).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let shown = wait::until(NOTICE_LIMIT, "status says what is waited for", async || {
+            Ok(scene.north.seen(&id).await?.and_then(|entry| entry.waiting))
+        });
+        let waiting = shown.await?;
+        ensure!(waiting.starts_with("waiting for the tunnel, ") && waiting.ends_with(" s of 3.0 s"), "{waiting}");
+        let (end, _) = connection.end(NOTICE_LIMIT).await;
+        ensure!(end == Broken::Reset, "{end:?}");
+        ensure!(scene.north.seen(&id).await?.is_some_and(|entry| entry.waiting.is_none()), "nothing waits any more");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_is_held_for_little_more_than_the_hold_also_while_the_partners_gateway_hangs() -> anyhow::Result<()> {
+    let options = GatewayOptions { sender_hold: Some("1s"), ..GatewayOptions::default() };
+    play_as(&options, async |scene| {
+        scene.south.gateway.freeze()?;
+        let begun = Instant::now();
+        let mut connection = Connection::open(scene.link.sender).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let (end, at) = connection.end(NOTICE_LIMIT).await;
+        let held = at - begun;
+        measured!("hold of 1 s, partner's gateway stopped: reset after {:.1} s", held.as_secs_f64());
+        ensure!(end == Broken::Reset, "{end:?}");
+        // The hold, 1.5 s for the answer, and what a busy machine adds.
+        ensure!(held > Duration::from_secs(1) && held < Duration::from_millis(3500), "{held:?}");
+        scene.south.gateway.thaw()?;
+        scene.connected().await
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! The whole matrix: every network with every network, both dial orders. Not in the default layers of `tests/run`:
+//! The whole matrix: every network with every network, both dial orders, 50 ms between any two of them. Not in the default layers of `tests/run`:
 //! `tests/run nat-matrix`; `UPDATE_DOCS=1 tests/run nat-matrix` writes docs/nat-matrix.md. Needs root.
 
 use std::io::Write;
@@ -16,7 +16,8 @@ use gateway_tests::{
 const AT_A_TIME: usize = 3;
 
 #[tokio::test]
-async fn every_network_meets_every_network_as_far_up_the_ladder_as_possible() -> anyhow::Result<()> {
+async fn every_network_meets_every_network_within_a_second_and_as_far_up_the_ladder_as_possible() -> anyhow::Result<()>
+{
     let all = RouterKind::ALL;
     let matrix = Matrix::start(&all, &all).await?;
     let pairs: Vec<_> = all.iter().flat_map(|one| all.iter().map(|other| (*one, *other))).collect();

@@ -1,6 +1,7 @@
 //! Scenarios behind real NATs, in network namespaces. They need root.
 
 mod bad_wires;
+mod destinations;
 mod disk;
 mod home_relay;
 mod matrix;
@@ -10,6 +11,7 @@ mod netcheck;
 mod pinned;
 mod plain_masquerade;
 mod port_mapping;
+mod reconnect;
 mod relays;
 mod roaming;
 mod two_relays;
@@ -31,10 +33,11 @@ use gateway_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// The longest wait for an acknowledgement when a path dies while another one lives: an engine gives up after 5 s. The paths
-/// themselves promise 2.5 s, tested in virtual time; here the machine's own time comes on top, and what was measured is
-/// printed.
-const STALL_LIMIT: Duration = Duration::from_secs(4);
+/// The longest wait for an acknowledgement when a path dies while another one lives, as promised. 1.8 s is the longest ever seen
+/// on a machine that compiled beside it; what was measured is printed.
+const STALL_LIMIT: Duration = Duration::from_millis(2_500);
+/// A relay that is back within this time breaks no conversation: less than half of what a tunnel lives through.
+const BACK: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_lab_leaves_nothing_behind() -> anyhow::Result<()> {
@@ -160,7 +163,8 @@ async fn a_direct_path_that_dies_silently_in_mid_traffic_loses_no_byte() -> anyh
 }
 
 #[tokio::test]
-async fn a_relay_that_is_killed_while_it_carries_everything_fakes_nothing_and_carries_again() -> anyhow::Result<()> {
+async fn the_only_relay_that_is_killed_while_it_carries_everything_and_is_back_at_once_breaks_nothing()
+-> anyhow::Result<()> {
     let lab = Lab::start()?;
     lab.drop_udp_between_sites()?;
     play_in(&lab, async |scene| {
@@ -171,18 +175,19 @@ async fn a_relay_that_is_killed_while_it_carries_everything_fakes_nothing_and_ca
         let killing = async {
             scene.engine.wait_for_bytes(before + (1 << 20), LIMIT).await?;
             scene.platform.relay.kill_and_reap();
-            scene.platform.restart_relay().await
+            let killed = Instant::now();
+            scene.platform.restart_relay().await?;
+            anyhow::Ok(killed.elapsed())
         };
-        let (verdict, killed) = tokio::join!(sender.send(&big.bytes), killing);
-        killed?;
-        ensure!(!verdict.marked_sent_without_validation() || verdict == Verdict::Acknowledged, "{verdict}");
-        measured!("relay killed under a 14 MB message: {verdict}");
+        let (verdict, away) = tokio::join!(sender.send(&big.bytes), killing);
+        let away = away?;
+        measured!("relay killed under a 14 MB message and back after {:.2} s: {verdict}", away.as_secs_f64());
+        ensure!(away <= BACK, "the relay needed {away:?} to start, and nothing is promised then");
+        ensure!(verdict == Verdict::Acknowledged, "the message in flight was {verdict}");
+        scene.arrived_once(&big)?;
         let message = scene.message();
         let begun = Instant::now();
-        gateway_tests::wait::until_true(LIMIT, "messages go on", async || {
-            Ok(scene.sender().send(&message.bytes).await == Verdict::Acknowledged)
-        })
-        .await?;
+        scene.deliver(&mut scene.sender(), &message).await?;
         measured!("next message after a killed relay: {:.1} s", begun.elapsed().as_secs_f64());
         Ok(())
     })

@@ -12,7 +12,7 @@ use gateway_tests::{
 };
 
 #[tokio::test]
-async fn networks_of_every_sort_meet_as_far_up_the_ladder_as_possible() -> anyhow::Result<()> {
+async fn networks_of_every_sort_meet_within_a_second_and_as_far_up_the_ladder_as_possible() -> anyhow::Result<()> {
     let callers = [PortFilter, RandomPort, CarrierGrade, OnlyProxy, Ipv6Only];
     let listeners = [Public, AddressFilter, PortFilter, MappedPort, Ipv6Only];
     let matrix = Matrix::start(&callers, &listeners).await?;

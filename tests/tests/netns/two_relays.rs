@@ -27,8 +27,9 @@ const DOCUMENT: usize = 30 << 20;
 /// So much of it has passed by then.
 const UNDER_WAY: u64 = 4 << 20;
 
-/// Engines wait longer, and tunnels give up later.
-const FORGOTTEN_LIMIT: Duration = Duration::from_secs(6);
+/// Before an engine gives up. More than where a path lives: here none does, and a new connection is tried only after what stands
+/// has been silent for a while.
+const FORGOTTEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The parts of the lab where the relays run, in the order of [`relay`].
 const PARTS: [&str; 2] = ["relay-1", "relay-2"];

@@ -1,13 +1,16 @@
-//! Links that flap: random outages of 0.1 to 20 s on both ends, relay restarts between, traffic all the time.
+//! Links that flap: random outages of 0.1 to 20 s on both ends, relay restarts between, traffic all the time. A conversation
+//! breaks only where an outage was longer than a tunnel lives, and memory stays what it was after the first outages.
 //!
 //! Not in the default layers: `tests/run soak`. `GATEWAY_SOAK_EVENTS` (200) and `GATEWAY_SOAK_LONGEST` (20, seconds)
 //! make it shorter, `GATEWAY_SOAK_SEED` (1) makes it another one. Beside it: what an idle pair costs. Needs root.
 
 mod idle;
+mod outages;
 
 use std::{
     cell::Cell,
     io::Write,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -21,23 +24,27 @@ use gateway_tests::{
     scene::{Scene, play_between},
 };
 
+use outages::{Outages, Span};
+
 /// After the last outage everything works again within this time.
 const RECOVERY: Duration = Duration::from_secs(20);
-/// An outage this short is bridged: the tunnel lives through 8 s without a sign of life.
-const BRIDGED: Duration = Duration::from_secs(4);
 /// A restart of the relay after so many outages.
 const RELAY_EVERY: u64 = 10;
+/// One outage of so many belongs to the warm-up: tables and buffers have their size then.
+const WARM_UP_SHARE: u64 = 10;
+/// Memory that a process may have more than after the warm-up, kB.
+const GROWTH: u64 = 4 << 10;
 
 /// What the traffic saw.
 #[derive(Debug, Default)]
 struct Traffic {
     acknowledged: Vec<String>,
-    broken: usize,
+    broken: Vec<Span>,
     slowest: Duration,
 }
 
 #[tokio::test]
-async fn two_hundred_outages_wedge_nothing_and_leak_nothing() -> anyhow::Result<()> {
+async fn two_hundred_outages_wedge_nothing_leak_nothing_and_break_only_what_outlasts_a_tunnel() -> anyhow::Result<()> {
     let (events, longest) = (setting("EVENTS", 200), setting("LONGEST", 20));
     let mut random = Random(setting("SEED", 1));
     let mut lab = NatLab::start()?;
@@ -46,16 +53,15 @@ async fn two_hundred_outages_wedge_nothing_and_leak_nothing() -> anyhow::Result<
     }
     play_between(&lab, async |scene| {
         scene.connected().await?;
-        let before: Vec<_> = scene.processes().iter().map(|process| memory(process.pid())).collect();
         let (address, place) = (scene.link.sender, scene.north.placement().clone());
         let over = Cell::new(false);
         let flapping = async {
-            let flapped = flap(scene, &lab, events, longest, &mut random).await;
+            let flapped = warm_up_and_flap(scene, &lab, events, longest, &mut random).await;
             over.set(true);
             flapped
         };
         let (flapped, traffic) = tokio::join!(flapping, traffic(address, &place, &over));
-        let bridged = flapped?;
+        let (outages, before) = flapped?;
         let begun = Instant::now();
         let message = scene.message();
         let mut sender = scene.sender().with_response_timeout(RECOVERY);
@@ -67,33 +73,58 @@ async fn two_hundred_outages_wedge_nothing_and_leak_nothing() -> anyhow::Result<
             ensure!(scene.engine.count_of(id) == 1, "{id} was acknowledged and arrived {} times", scene.engine.count_of(id));
         }
         for (process, before) in scene.processes().iter().zip(before) {
-            let (before, after) = (before?, memory(process.pid())?);
-            measured!("soak: {} has {before} kB before and {after} kB after", process.name());
-            ensure!(after < before + before / 2 + 16_384, "{} grew from {before} to {after} kB", process.name());
+            let after = memory(process.pid())?;
+            measured!("soak: {} has {before} kB after the warm-up and {after} kB at the end", process.name());
+            // A relay that was restarted meanwhile has the memory of a young process, which is less or about the same.
+            ensure!(after <= before + GROWTH, "{} grew from {before} to {after} kB", process.name());
         }
         measured!(
-            "soak: {events} outages ({bridged} short ones), {} messages acknowledged, {} broken, slowest {:.1} s, first \
+            "soak: {events} outages ({} too short to end a tunnel), {} messages acknowledged, {} broken, slowest {:.1} s, first \
              message after the last outage {:.2} s",
+            outages.bridged(),
             traffic.acknowledged.len(),
-            traffic.broken,
+            traffic.broken.len(),
             traffic.slowest.as_secs_f64(),
             recovered.as_secs_f64()
+        );
+        let unexplained: Vec<_> = traffic.broken.iter().filter(|broken| !outages.explain(broken)).collect();
+        ensure!(
+            unexplained.is_empty(),
+            "{} conversations broke although no outage was long enough:\n{}",
+            unexplained.len(),
+            unexplained.iter().map(|broken| outages.around(broken)).collect::<String>()
         );
         Ok(())
     })
     .await
 }
 
-/// Cuts and mends; gives how many outages were short.
-async fn flap(
+/// Gives the outages, and the memory of each process after the first of them.
+async fn warm_up_and_flap(
     scene: &mut Scene,
     lab: &NatLab,
     events: u64,
     longest: u64,
     random: &mut Random,
-) -> anyhow::Result<usize> {
-    let mut short = 0;
-    for event in 1..=events {
+) -> anyhow::Result<(Outages, Vec<u64>)> {
+    let (first, mut outages) = (events / WARM_UP_SHARE, Outages::default());
+    flap(scene, lab, 1..=first, longest, random, &mut outages).await?;
+    let memories = scene.processes().iter().map(|process| memory(process.pid())).collect::<anyhow::Result<_>>()?;
+    flap(scene, lab, first + 1..=events, longest, random, &mut outages).await?;
+    Ok((outages, memories))
+}
+
+/// Cuts and mends.
+async fn flap(
+    scene: &mut Scene,
+    lab: &NatLab,
+    events: RangeInclusive<u64>,
+    longest: u64,
+    random: &mut Random,
+    outages: &mut Outages,
+) -> anyhow::Result<()> {
+    let last = *events.end();
+    for event in events {
         let down = Duration::from_millis(random.between(100, longest * 1000));
         let up = Duration::from_millis(random.between(100, longest * 1000));
         let sites: &[usize] = match random.between(0, 2) {
@@ -101,8 +132,8 @@ async fn flap(
             1 => &[1],
             _ => &[0, 1],
         };
-        short += usize::from(down < BRIDGED);
-        writeln!(std::io::stdout(), "{event}/{events}: sites {sites:?} away for {down:?}, then {up:?} of rest")?;
+        writeln!(std::io::stdout(), "{event}/{last}: sites {sites:?} away for {down:?}, then {up:?} of rest")?;
+        let begun = Instant::now();
         for site in sites {
             lab.cut(*site)?;
         }
@@ -111,12 +142,15 @@ async fn flap(
         for site in sites {
             lab.mend(*site)?;
         }
+        outages.push(Span::since(begun));
         tokio::time::sleep(up).await;
         if event % RELAY_EVERY == 0 {
+            let begun = Instant::now();
             scene.platform.restart_relay().await?;
+            outages.push(Span::since(begun));
         }
     }
-    Ok(short)
+    Ok(())
 }
 
 /// Sends one message after the other until `over`.
@@ -130,7 +164,7 @@ async fn traffic(address: std::net::SocketAddr, place: &Placement, over: &Cell<b
             traffic.slowest = traffic.slowest.max(begun.elapsed());
             traffic.acknowledged.push(message.control_id);
         } else {
-            traffic.broken += 1;
+            traffic.broken.push(Span::since(begun));
         }
         // An engine's pace, and a port that refuses is not asked in a busy loop.
         tokio::time::sleep(Duration::from_millis(100)).await;

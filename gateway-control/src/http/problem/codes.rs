@@ -55,6 +55,8 @@ codes! {
         => "Remove one, or ask the operator of the platform for a larger tier; GET /organization/usage has the figures.";
     "idempotency_key" ("409"): "The Idempotency-Key was used for another request, or the request was done and its answer is not kept."
         => "Use a new key for a new request; look at what the first one made.";
+    "key_not_kept" ("422"): "Idempotency-Key came with a request that is no change of a signed-in user or the operator: nothing was done."
+        => "Send it without Idempotency-Key.";
     "changed" ("412"): "If-Match names another state of the object than the one it is in."
         => "Get the object again, and decide anew.";
     "unconditional" ("422"): "If-Match came with a request that changes no object with a tag: nothing was done."

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gateway_proto::{
     api::{
         gateway::ConnectionReport,
-        platform::{Connection, ConnectionEnd},
+        platform::{Connection, ConnectionEnd, SecretRotation},
     },
     id::OrganizationId,
     peering::{AgreementStatus, ConnectionStatus},
@@ -56,6 +56,7 @@ impl Service {
             }
             None => None,
         };
+        let delivery = delivery::shown(tx, &row, &behavior).await?;
         let sender = self.show_end(tx, viewer, &agreement, &row, (&row.sender, user)).await?;
         let listener = self.show_end(tx, viewer, &agreement, &row, (&row.listener, owner)).await?;
         Ok(Connection {
@@ -74,7 +75,12 @@ impl Service {
                 .filter(|_| [&sender, &listener].iter().all(|end| end.policy_in_force_since.is_some())),
             sender,
             listener,
-            delivery: delivery::shown(tx, row.id).await?,
+            secret_rotation: row
+                .rotation
+                .as_ref()
+                .filter(|rotation| !row.status.is_ended() && self.clock.unix_secs() < rotation.until)
+                .map(|rotation| SecretRotation { new_from: rotation.turns_at, old_until: rotation.until }),
+            delivery,
             created_at: row.created_at,
             ended_at: row.ended_at,
             admin: terms,

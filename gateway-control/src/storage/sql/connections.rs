@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use gateway_proto::id::{AgreementId, ConnectionId, GrantId, OrganizationId, ServerId};
 
 use super::{Columns, Row, SqlTransaction, big, each, ids, json, limit, limit_of, query, word};
-use crate::storage::{AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, Slice, StorageResult};
+use crate::storage::{
+    AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, RotationRow, Slice, StorageResult,
+};
 
 /// A page of an organization's connections. Each end has its own index, so each end gets its own half: an OR of the two
 /// would be read whole and sorted for every page. What time has ended is left out, whether or not it was written down; where there
@@ -126,14 +128,24 @@ impl Connections for SqlTransaction {
         ids(&rows)
     }
 
+    async fn connections_with_secret_due(&mut self, now: u64, limit: u32) -> StorageResult<Vec<ConnectionId>> {
+        let rows = query("SELECT id FROM connections WHERE secret_due_at <= $1 ORDER BY secret_due_at LIMIT $2")
+            .bind(big(now))
+            .bind(i64::from(limit))
+            .fetch_all(self.db())
+            .await?;
+        ids(&rows)
+    }
+
     async fn insert_connection(&mut self, row: &ConnectionRow) -> StorageResult<()> {
         query(
             "INSERT INTO connections (id, grant_id, agreement_id, channel_id, kind, status, ended, auto_activate,
              secret, sender_server_id, sender_organization, sender_port, sender_paused, sender_revision,
              listener_server_id, listener_organization, listener_paused, listener_revision, created_at, ended_at,
-             admin_terms, admin_answer_by, admin_expires_at, share_id, admin_approval)
+             admin_terms, admin_answer_by, admin_expires_at, share_id, admin_approval, old_secret, secret_turns_at,
+             old_secret_until, secret_due_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-             $21, $22, $23, $24, $25)",
+             $21, $22, $23, $24, $25, $26, $27, $28, $29)",
         )
         .bind(row.id.to_string())
         .bind(row.grant.map(|id| id.to_string()))
@@ -160,6 +172,10 @@ impl Connections for SqlTransaction {
         .bind(row.admin.as_ref().and_then(|admin| admin.expires_at).map(big))
         .bind(row.admin.as_ref().and_then(|admin| admin.share).map(|id| id.to_string()))
         .bind(approval(row))
+        .bind(row.rotation.as_ref().map(|rotation| word(&rotation.old)))
+        .bind(row.rotation.as_ref().map(|rotation| big(rotation.turns_at)))
+        .bind(row.rotation.as_ref().map(|rotation| big(rotation.until)))
+        .bind(row.rotation.as_ref().map(|rotation| big(rotation.due_at)))
         .execute(self.db())
         .await?;
         Ok(())
@@ -170,7 +186,8 @@ impl Connections for SqlTransaction {
             "UPDATE connections SET status = $2, ended = $3, sender_paused = $4, sender_revision = $5,
              listener_paused = $6, listener_revision = $7, ended_at = $8, sender_server_id = $9, sender_port = $10,
              auto_activate = $11, sender_in_force_at = $12, listener_in_force_at = $13, admin_answer_by = $14,
-             admin_approval = $15, admin_people = $16 WHERE id = $1",
+             admin_approval = $15, admin_people = $16, secret = $17, old_secret = $18, secret_turns_at = $19,
+             old_secret_until = $20, secret_due_at = $21 WHERE id = $1",
         )
         .bind(row.id.to_string())
         .bind(row.status.as_str())
@@ -188,6 +205,11 @@ impl Connections for SqlTransaction {
         .bind(row.admin.as_ref().map(|admin| big(admin.answer_by)))
         .bind(approval(row))
         .bind(row.admin.as_ref().filter(|admin| !admin.people.is_empty()).map(|admin| json(&admin.people)))
+        .bind(word(&row.secret))
+        .bind(row.rotation.as_ref().map(|rotation| word(&rotation.old)))
+        .bind(row.rotation.as_ref().map(|rotation| big(rotation.turns_at)))
+        .bind(row.rotation.as_ref().map(|rotation| big(rotation.until)))
+        .bind(row.rotation.as_ref().map(|rotation| big(rotation.due_at)))
         .execute(self.db())
         .await?;
         Ok(())
@@ -235,6 +257,7 @@ pub(super) fn connection(row: &Row) -> StorageResult<ConnectionRow> {
         status: row.parsed("status")?,
         auto_activate: row.flag("auto_activate")?,
         secret: row.secret("secret")?,
+        rotation: rotation(row)?,
         sender: EndRow {
             server: row.maybe_parsed("sender_server_id")?,
             organization: row.parsed("sender_organization")?,
@@ -267,6 +290,19 @@ fn admin(row: &Row) -> StorageResult<Option<AdminRow>> {
         share: row.maybe_parsed("share_id")?,
         approval: if row.maybe_text("admin_approval")?.is_some() { Some(row.json("admin_approval")?) } else { None },
         people: if row.maybe_text("admin_people")?.is_some() { row.json("admin_people")? } else { Vec::new() },
+    }))
+}
+
+/// A secret that is being replaced.
+fn rotation(row: &Row) -> StorageResult<Option<RotationRow>> {
+    if row.maybe_text("old_secret")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(RotationRow {
+        old: row.secret("old_secret")?,
+        turns_at: row.number("secret_turns_at")?,
+        until: row.number("old_secret_until")?,
+        due_at: row.number("secret_due_at")?,
     }))
 }
 

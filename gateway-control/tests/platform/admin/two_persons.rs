@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_proto::{
-    api::platform::{Connection, ServerShare},
+    api::platform::{AccessEntry, Connection, ServerShare},
     peering::ConnectionStatus,
 };
 use serde_json::{Value, json};
@@ -97,6 +97,11 @@ async fn a_tenant_demands_two_persons_of_all_of_it_and_shares_are_no_way_around(
         (tunnel.status, tunnel.sender.server_id),
         (ConnectionStatus::Provisioning, Some(pair.hospital_server.id))
     );
+    let is_in_force = async || {
+        let access: Vec<AccessEntry> = pair.lab.list(&format!("/servers/{}/access", pair.lab_server.id)).await;
+        access.into_iter().find(|entry| entry.id == tunnel.id.to_string()).map(|entry| entry.in_force)
+    };
+    assert_eq!(is_in_force().await, Some(false), "nobody has access before the second person said so");
     let mut watch = pair.hospital_gateway.watch(&control).await;
     assert!(watch.policy().await.connections.is_empty());
     let approve = format!("/connections/{}/approve", tunnel.id);
@@ -104,6 +109,7 @@ async fn a_tenant_demands_two_persons_of_all_of_it_and_shares_are_no_way_around(
     let open: Connection = admin.post(&approve, json!({})).await;
     assert_eq!(open.status, ConnectionStatus::Ready);
     watch.policy_until(|policy| policy.connections.len() == 1).await;
+    assert_eq!(is_in_force().await, Some(true));
 
     // A subsidiary cannot switch off what its tenant demands.
     let sub = sub(&control, &pair.lab, "Sub").await;

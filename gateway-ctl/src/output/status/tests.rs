@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use gateway_proto::{
-    api::local::{ControlStatus, PolicyStatus, SocketStatus},
+    api::local::{ControlStatus, PolicyStatus, RelayChanges, SocketStatus},
     id::ConnectionId,
     identity::GatewayKey,
     netcheck::{MappingProtocol, SocketProblem},
@@ -80,10 +82,13 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
             rtt_ms: Some(12.4),
             carrier: Some("passes".into()),
             carrier_text: Some("relayed over UDP".into()),
+            carrier_changes: BTreeMap::new(),
+            proxied: false,
             limit: None,
             limit_text: None,
             problem: None,
         }],
+        relay_changes: RelayChanges::default(),
         peers: vec![PeerStatus {
             key: key(2),
             server: "lab".into(),
@@ -189,6 +194,20 @@ fn a_relay_that_drops_much_for_a_limit_is_named() {
     let text = render(&status, &[], NOW, Style::PLAIN);
     let expected =
         "relayed over UDP, LIMIT: the relay's limit for all gateways of this organization is reached: it drops 64 %";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_relay_says_that_tls_goes_through_the_proxy_and_how_often_its_carrier_changed() {
+    let mut status = status(vec![connection("ADT")]);
+    status.relays[0].carrier_changes = BTreeMap::from([("passes".into(), 1)]);
+    assert!(!render(&status, &[], NOW, Style::PLAIN).contains("changes between"), "the first use of UDP is no news");
+    status.relays[0].carrier_text = Some("relayed over TLS: UDP to the relay stopped passing".into());
+    status.relays[0].carrier_changes = BTreeMap::from([("passes".into(), 2), ("stopped_passing".into(), 2)]);
+    status.relays[0].proxied = true;
+    let text = render(&status, &[], NOW, Style::PLAIN);
+    let expected =
+        "stopped passing, TLS through the proxy, 4 changes between UDP and TLS (passes 2, stopped_passing 2)";
     assert!(text.contains(expected), "{text}");
 }
 

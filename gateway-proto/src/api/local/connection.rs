@@ -30,11 +30,11 @@ pub struct ConnectionStatus {
     pub authorized: bool,
     /// Connectivity by end-to-end proof; only an authorized connection is ever `connected`.
     pub connectivity: Connectivity,
-    /// Path in use.
+    /// Path in use; none while the peer does not answer.
     pub path: Option<PathKind>,
     /// Why this path, in words.
     pub path_reason: String,
-    /// End-to-end round-trip time, milliseconds.
+    /// End-to-end round-trip time, milliseconds; none while the peer does not answer.
     pub rtt_ms: Option<f64>,
     /// Sender: the local address the engine connects to, while it is open. Listener: the engine's address. Admin user: the
     /// URL the Administrator is pointed at, while the port is open. Admin owner: the engine's admin API, if configured.

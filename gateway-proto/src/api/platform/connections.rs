@@ -30,6 +30,9 @@ api_types! {
         /// answer came, or that came again, and (negative) such answers.
         #[serde(default)]
         explained: Difference,
+        /// Whether they are not compared: a gateway does not count all that passes, or both do so again and no pause came since.
+        #[serde(default)]
+        uncompared: bool,
     }
     /// One end of a connection.
     ConnectionEnd {
@@ -52,6 +55,25 @@ api_types! {
         report: Option<ConnectionReport>,
         /// When, Unix seconds.
         reported_at: Option<u64>,
+    }
+    /// Replace the secret of a connection.
+    #[serde(deny_unknown_fields)]
+    RotateSecret {
+        /// For how long the old one is accepted beside the new one, 60 s to 60 days; the sending gateway turns to the new one in the
+        /// middle. Default: twice the staleness budget, so that a gateway that has not heard of it by the middle carries no data anyway.
+        #[serde(default)]
+        overlap_secs: Option<u64>,
+        /// The old one counts no more from now on, nor does one of a rotation that runs: it became known to others. Streams may be
+        /// refused until both gateways have their policies.
+        #[serde(default)]
+        at_once: bool,
+    }
+    /// A secret that is being replaced, Unix seconds.
+    SecretRotation {
+        /// From then on streams are opened with the new one.
+        new_from: u64,
+        /// From then on the old one is not accepted any more.
+        old_until: u64,
     }
     /// A connection.
     Connection {
@@ -83,6 +105,9 @@ api_types! {
         sender: ConnectionEnd,
         /// The end that receives; of an admin connection: the one whose engine is administered.
         listener: ConnectionEnd,
+        /// The rotation of its secret that runs; none: no other secret than the current one is accepted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret_rotation: Option<SecretRotation>,
         /// What both ends counted; none where messages are not counted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         delivery: Option<Delivery>,

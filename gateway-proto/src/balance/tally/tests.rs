@@ -20,6 +20,15 @@ fn counts_that_come_through_two_replicas_late_or_again_count_once() {
 }
 
 #[test]
+fn connections_in_which_nothing_can_be_counted_are_metered_beside_messages_once() {
+    let mut tally = Tally::default();
+    let told = |streams| EndCounts { streams, ..counts(1, 2, 2) };
+    assert_eq!(tally.report(&[told(3)], 60), 5);
+    assert_eq!(tally.report(&[told(3), told(1)], 120), 0);
+    assert_eq!((tally.report(&[told(4)], 180), tally.messages()), (1, 2));
+}
+
+#[test]
 fn a_run_that_began_with_the_clock_set_back_is_counted_like_any_other() {
     let mut tally = Tally::default();
     tally.report(&[counts(2_000, 10, 10)], 60);

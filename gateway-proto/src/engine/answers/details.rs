@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     super::{
-        EngineDestination, MAX_DESTINATIONS, clean,
+        EngineDestination, FILE_WRITER, MAX_DESTINATIONS, TCP_SENDER, clean,
         lossy::{AnyMany, Maybe, Text},
     },
     AnswerError, known_id, read,
@@ -82,6 +82,10 @@ struct Properties {
     remote_port: Text,
     host: Text,
     port: Text,
+    scheme: Text,
+    #[serde(rename = "locationURI")]
+    location_uri: Text,
+    wsdl_url: Text,
 }
 
 #[derive(Deserialize)]
@@ -156,9 +160,15 @@ impl Connector {
         let properties = self.properties.0.as_ref();
         let text = |pick: fn(&Properties) -> &Text| properties.map_or("", |properties| pick(properties).0.as_str());
         let (host, port) = match transport.as_str() {
-            "TCP Sender" => (text(|p| &p.remote_address), text(|p| &p.remote_port).parse().ok()),
+            TCP_SENDER => (text(|p| &p.remote_address), text(|p| &p.remote_port).parse().ok()),
             "DICOM Sender" => (text(|p| &p.host), text(|p| &p.port).parse().ok()),
-            "HTTP Sender" | "Web Service Sender" => url_host(text(|p| &p.host)),
+            "HTTP Sender" => url_host(text(|p| &p.host)),
+            // Without a place of its own the service is where its description is.
+            "Web Service Sender" => match text(|p| &p.location_uri) {
+                "" => url_host(text(|p| &p.wsdl_url)),
+                location => url_host(location),
+            },
+            FILE_WRITER => server_of_files(text(|p| &p.scheme), text(|p| &p.host)),
             // A path, an address of mail, a query: nothing a gateway could carry, and not ours to know.
             _ => ("", None),
         };
@@ -179,13 +189,27 @@ impl Connector {
 /// Host and port of a URL; path, query and credentials stay where they are.
 fn url_host(url: &str) -> (&str, Option<u16>) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host_port = authority.rsplit('@').next().unwrap_or_default();
     let standard = match scheme {
         "http" => Some(80),
         "https" => Some(443),
         _ => None,
     };
+    host_and_port(rest, standard)
+}
+
+/// Host and port of a File Writer's server, from `host:port/directory`; other schemes have a path there, or no server of their own.
+fn server_of_files<'a>(scheme: &str, place: &'a str) -> (&'a str, Option<u16>) {
+    match scheme {
+        "FTP" => host_and_port(place, Some(21)),
+        "SFTP" => host_and_port(place, Some(22)),
+        "SMB" => host_and_port(place, Some(445)),
+        _ => ("", None),
+    }
+}
+
+fn host_and_port(place: &str, standard: Option<u16>) -> (&str, Option<u16>) {
+    let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
+    let host_port = authority.rsplit('@').next().unwrap_or_default();
     match host_port.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && !port.contains(']') => {
             (host.trim_matches(['[', ']']), port.parse().ok())

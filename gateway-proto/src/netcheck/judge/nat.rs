@@ -14,12 +14,12 @@ pub(super) fn problems(seen: &Observations, facts: &Facts) -> impl Iterator<Item
 pub(super) fn text(seen: &Observations, facts: &Facts) -> String {
     match seen.nat64 {
         Some(prefix) if facts.ipv4.is_some() => format!("IPv4 only through NAT64 ({prefix}); {}", words(facts)),
-        Some(_) | None => words(facts).to_owned(),
+        Some(_) | None => words(facts),
     }
 }
 
-fn words(facts: &Facts) -> &'static str {
-    match (facts.stun, facts.ipv4, facts.weighed.view.mapping) {
+fn words(facts: &Facts) -> String {
+    let text = match (facts.stun, facts.ipv4, facts.weighed.view.mapping) {
         (None, _, _) if facts.named => "not known: no name of a STUN server resolves",
         (None, _, _) => "not known: there was no STUN server to ask",
         (Some(false), _, _) => "not known: no STUN server answered",
@@ -42,8 +42,11 @@ fn words(facts: &Facts) -> &'static str {
             "a NAT that gives every destination another outer port: direct paths work only with partners whose own \
              firewall is open to unknown ports"
         }
-        (_, _, NatMapping::Unknown) => "a NAT; one answer alone does not tell how it maps",
-    }
+        (_, _, NatMapping::Unknown) => {
+            return facts.weighed.missing.map_or_else(|| "a NAT".to_owned(), |missing| format!("a NAT; {missing}"));
+        }
+    };
+    text.to_owned()
 }
 
 fn nat64(seen: &Observations, facts: &Facts) -> Option<Problem> {
@@ -61,15 +64,29 @@ fn nat64(seen: &Observations, facts: &Facts) -> Option<Problem> {
 }
 
 fn hard(seen: &Observations, facts: &Facts) -> Option<Problem> {
-    if facts.weighed.view.mapping != NatMapping::Random || facts.ipv6.is_some() || facts.nat64 {
+    let weighed = &facts.weighed;
+    let differ = weighed.missing.is_some_and(|missing| missing.differ);
+    let is_hard = differ || matches!(weighed.view.mapping, NatMapping::Random | NatMapping::Regular);
+    if !is_hard || facts.public || facts.ipv6.is_some() || facts.nat64 {
         return None;
     }
-    let text = match facts.weighed.contradiction() {
-        None => {
+    let regular = weighed.view.mapping == NatMapping::Regular;
+    let text = match (weighed.contradiction(), regular, differ) {
+        (_, true, _) => {
+            "The NAT gives every destination the next outer port, so many partners are reached through a relay only, unless both \
+             sides allow tunnel.port_guessing."
+                .to_owned()
+        }
+        (_, _, true) => {
+            "The NAT gives some destinations another outer port than others, as far as few answers show, so many partners are \
+             reached through a relay only. A second relay in the platform's map would tell how it does."
+                .to_owned()
+        }
+        (None, ..) => {
             "The NAT gives every destination another outer port, so many partners are reached through a relay only."
                 .to_owned()
         }
-        Some(contradiction) => format!(
+        (Some(contradiction), ..) => format!(
             "Two relays contradict each other: {contradiction}. With such a NAT many partners are reached through a relay only. It may \
              be that the NAT has one port for all, and that one of the two answers wrongly, or is reached by another uplink; a third \
              relay in the platform's map would tell."
@@ -81,6 +98,25 @@ fn hard(seen: &Observations, facts: &Facts) -> Option<Problem> {
         request: Some(format!(
             "Please give UDP from {} one fixed outer port (static NAT, or \"endpoint-independent mapping\"), for the port \
              in [tunnel] listen.",
+            sources(seen)
+        )),
+    })
+}
+
+/// Nobody outside needs it, and partners in one building do: where their own networks do not reach each other.
+pub(super) fn hairpin(seen: &Observations, facts: &Facts) -> Option<Problem> {
+    let outer = facts.ipv4.filter(|_| seen.hairpin == Some(false) && !facts.public && !facts.nat64)?;
+    Some(Problem {
+        code: "hairpin".into(),
+        text: format!(
+            "The router does not turn packets to its own outer address {} round (hairpin): a partner behind the same address is \
+             reached directly only where its own network is reached from this one, else through a relay.",
+            outer.ip()
+        ),
+        request: Some(format!(
+            "Where another gateway stands behind {} too: please let UDP pass between it and {}, or turn on hairpin NAT (NAT \
+             loopback, NAT reflection) for UDP at the router.",
+            outer.ip(),
             sources(seen)
         )),
     })

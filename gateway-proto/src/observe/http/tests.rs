@@ -43,8 +43,14 @@ const TURNS: [(&str, &str); 5] = [
 fn kept_open_pipelined_and_chunked_exchanges_are_counted_however_they_are_cut() {
     for piece in [1, 2, 3, 7, 64, 10_000] {
         let ledger = pass(&TURNS, piece);
-        let expected =
-            HttpCounts { reads: 2, writes: 3, others: 1, statuses: [1, 4, 0, 1, 1], ..HttpCounts::default() };
+        let expected = HttpCounts {
+            reads: 2,
+            writes: 3,
+            others: 1,
+            statuses: [1, 4, 0, 1, 1],
+            completed: Completed { answered: 6, ..Completed::default() },
+            ..HttpCounts::default()
+        };
         assert_eq!(ledger.counts, expected, "pieces of {piece}");
         assert_eq!(ledger.latency.buckets().iter().sum::<u64>(), 6);
     }

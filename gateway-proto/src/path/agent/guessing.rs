@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::PathAgent;
@@ -22,6 +22,11 @@ impl PathAgent {
         if self.guess_run.is_none() {
             self.guess_at = Some(at + GUESS_DELAY);
         }
+    }
+
+    /// Ports of this peer were guessed so long ago, by an agent before this one.
+    pub fn resume_guess_runs(&mut self, ages: impl IntoIterator<Item = Duration>, now: Instant) {
+        self.guess_runs.resume(ages, now);
     }
 
     /// What the peer is told of guessing.
@@ -79,6 +84,7 @@ impl PathAgent {
         self.guess_runs.note(now);
         self.guess_began = now;
         self.counters.guess_runs += 1;
+        self.event(PathEvent::GuessBegan);
         if matches!(plan, Plan::ManySockets { .. }) {
             self.close_sockets(None);
             self.extra_sockets = true;

@@ -111,10 +111,21 @@ impl PathAgent {
         } else if self.shares_public_address() {
             Obstacle::SameNat
         } else if self.punch.is_conclusive() {
-            Obstacle::NothingPasses
+            self.unknown_nat().unwrap_or(Obstacle::NothingPasses)
         } else {
             Obstacle::NotProved
         })
+    }
+
+    /// A NAT that too few servers look at may be the reason: one that stands between, by an address that a server saw.
+    fn unknown_nat(&self) -> Option<Obstacle> {
+        let is_outer =
+            |candidate: &Candidate| candidate.kind == CandidateKind::ServerReflexive && candidate.addr.is_ipv4();
+        let unknown = |mapping: NatMapping| mapping == NatMapping::Unknown;
+        let ours = unknown(self.nat.mapping) && self.local.iter().any(is_outer);
+        let mut theirs = self.pairs.iter().filter(|pair| pair.signalled).map(|pair| &pair.candidate);
+        let is_theirs = unknown(self.peer_nat.mapping) && theirs.any(is_outer);
+        (ours || is_theirs).then_some(Obstacle::UnknownNat { ours })
     }
 
     /// The two machines have no family of addresses in common. Only their own addresses tell: one that a NAT64 lends can be seen by a

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::{
     id::RelayId,
-    path::{CandidateKind, Obstacle, Selected, test_clock::start},
+    path::{CandidateKind, NatMapping, Obstacle, Selected, test_clock::start},
     signal::{Envelope, SignalKind},
 };
 
@@ -149,6 +149,43 @@ fn two_sides_behind_one_public_address_are_not_sent_to_look_for_a_firewall_betwe
         }
     }
     assert_eq!((a.snapshot().obstacle, b.snapshot().obstacle), (Some(Obstacle::SameNat), Some(Obstacle::SameNat)));
+}
+
+#[test]
+fn where_no_packet_passes_a_nat_that_too_few_relays_look_at_is_named_beside_the_firewall() {
+    let now = start();
+    for (view, expected) in [
+        (NatView::default(), Obstacle::UnknownNat { ours: true }),
+        (NatView::of_mapping(NatMapping::EndpointIndependent), Obstacle::NothingPasses),
+    ] {
+        let behind = |site: u8| {
+            let mut agent = ready(site, site + 1, now);
+            let seen = SocketAddr::from(([203, 0, 113, site + 1], 7_000));
+            let own = Candidate::new(CandidateKind::Host, SocketAddr::from(([10, site, 0, 1], 7_000)));
+            agent.handle_local_candidates(vec![own, Candidate::new(CandidateKind::ServerReflexive, seen)], view, now);
+            agent
+        };
+        let (mut a, mut b) = (behind(0), behind(1));
+        introduce(&mut a, &mut b, now, UNIX_MS);
+        let mut told = Vec::new();
+        for at in (0..2_000_u32).map(|step| step * 100 * MS) {
+            let unix_ms = UNIX_MS + at.as_millis() as u64;
+            for agent in [&mut a, &mut b] {
+                agent.handle_timeout(now + at, unix_ms);
+            }
+            // Signals pass, probes do not.
+            for sealed in signals(&mut a) {
+                let _ = b.handle_signal(RELAY, &sealed, now + at, unix_ms);
+            }
+            for sealed in signals(&mut b) {
+                let _ = a.handle_signal(RELAY, &sealed, now + at, unix_ms);
+            }
+            told.extend(a.snapshot().obstacle);
+        }
+        assert!(told.contains(&expected), "{expected:?}");
+        let others = [Obstacle::UnknownNat { ours: true }, Obstacle::NothingPasses];
+        assert!(!others.iter().any(|other| *other != expected && told.contains(other)), "{expected:?}");
+    }
 }
 
 #[test]

@@ -5,14 +5,44 @@
 //! contradict each other cannot be told apart: then the class is the worse one, because nothing is to be promised that may not hold
 //! ([`Weighed::contradiction`] says so). Where a NAT gives every destination another port no two relays agree, and no minority of liars can
 //! make it look otherwise without knowing what the others saw.
+//!
+//! Two answers that are the same may be luck, and a NAT may give each *address* a port of its own, which the ports of one machine do not show. So a class
+//! needs [`MIN_ANSWERS`] from [`MIN_SERVERS`] addresses; with less it is unknown, and [`Weighed::missing`] says why.
 
-use std::{cmp::Reverse, fmt, net::SocketAddr};
+use std::{cmp::Reverse, collections::BTreeSet, fmt, net::SocketAddr};
 
 use super::NatView;
 use crate::signal::{NatMapping, PortPattern};
 
 /// Outer ports of a NAT that counts: no further from the next than this, for each question that was asked between the two.
 const REGULAR_STEP: u16 = 5;
+
+/// Answers over IPv4 without which no class is told.
+const MIN_ANSWERS: usize = 3;
+/// Addresses of servers that they must come from.
+const MIN_SERVERS: usize = 2;
+
+/// One answer to a STUN request from our socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told<'a> {
+    /// The host of the relay's STUN ports.
+    pub relay: &'a str,
+    /// Where the request went.
+    pub server: SocketAddr,
+    /// The address it was seen from, in normal form.
+    pub outer: SocketAddr,
+}
+
+/// Answers that are too few for a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// How many there are, over IPv4.
+    pub answers: usize,
+    /// From how many addresses of servers.
+    pub servers: usize,
+    /// Whether they name different outer addresses or ports: whatever the class, it is a hard one.
+    pub differ: bool,
+}
 
 /// What one relay saw of our socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +64,20 @@ pub struct Weighed {
     pub believed: Vec<Word>,
     /// The other relays that saw an IPv4 address.
     pub others: Vec<Word>,
+    /// Why the class is unknown although there are answers.
+    pub missing: Option<Missing>,
 }
 
 impl Weighed {
-    /// Weighs what was seen: the host of a relay and an address in normal form, in the order of asking, all from one socket.
-    pub fn of<'a>(seen: impl IntoIterator<Item = (&'a str, SocketAddr)>) -> Self {
-        let all: Vec<(&str, SocketAddr)> = seen.into_iter().collect();
+    /// Weighs what was seen, in the order of asking, all from one socket.
+    pub fn of<'a>(seen: impl IntoIterator<Item = Told<'a>>) -> Self {
+        let told: Vec<_> = seen.into_iter().collect();
+        let all: Vec<(&str, SocketAddr)> = told.iter().map(|told| (told.relay, told.outer)).collect();
         let asked: Vec<_> = all.iter().copied().filter(|(_, outer)| outer.is_ipv4()).collect();
-        let words = words(&asked);
+        let (words, missing) = (words(&asked), Missing::of(&told));
         let is_most = |relays: &[&str]| 2 * relays.len() > words.len();
         let (same, near) = (agreeing(&asked, 0), agreeing(&asked, REGULAR_STEP));
-        let (view, relays) = if asked.len() < 2 {
+        let (view, relays) = if asked.is_empty() || missing.is_some() {
             (NatView::default(), Vec::new())
         } else if is_most(&same) {
             (NatView::of_mapping(NatMapping::EndpointIndependent), same)
@@ -55,7 +88,7 @@ impl Weighed {
             (NatView::of_mapping(NatMapping::Random), Vec::new())
         };
         let (believed, others) = words.into_iter().partition(|word| relays.contains(&word.relay.as_str()));
-        Self { view, addresses: by_backing(&all), believed, others }
+        Self { view, addresses: by_backing(&all), believed, others, missing }
     }
 
     /// The relays that are not believed, because most say something else.
@@ -90,6 +123,41 @@ impl Weighed {
                  destination another outer port",
                 listed(&self.others)
             )
+        })
+    }
+}
+
+impl Missing {
+    fn of(told: &[Told<'_>]) -> Option<Self> {
+        let over_ipv4: Vec<_> = told.iter().filter(|told| told.outer.is_ipv4()).collect();
+        let servers: BTreeSet<_> = over_ipv4.iter().map(|told| told.server.ip()).collect();
+        let outer: BTreeSet<_> = over_ipv4.iter().map(|told| told.outer).collect();
+        let missing = Self { answers: over_ipv4.len(), servers: servers.len(), differ: outer.len() > 1 };
+        let is_enough = missing.answers >= MIN_ANSWERS && missing.servers >= MIN_SERVERS;
+        (missing.answers > 0 && !is_enough).then_some(missing)
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: usize, one: &'static str, many: &'static str| if count == 1 { one } else { many };
+        write!(
+            f,
+            "{} STUN {} from {} {} {} not tell how it maps ({MIN_ANSWERS} from {MIN_SERVERS} addresses do: a second relay in the \
+             platform's map, or one that is reached)",
+            self.answers,
+            plural(self.answers, "answer", "answers"),
+            self.servers,
+            plural(self.servers, "server address", "server addresses"),
+            plural(self.answers, "does", "do"),
+        )?;
+        f.write_str(if self.differ {
+            "; they name different outer ports, so it is a hard one: direct paths are tried, and no port is guessed"
+        } else if self.answers > 1 {
+            "; one outer port as far as that shows: direct paths are tried and come up if it is the same towards partners, and \
+             no port is guessed"
+        } else {
+            "; direct paths are tried, and no port is guessed"
         })
     }
 }

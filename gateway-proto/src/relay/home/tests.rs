@@ -306,3 +306,17 @@ fn the_heir_of_a_home_is_of_another_region_and_passes_over_what_is_down() {
     assert_eq!(chooser.heir(FOUR[0], now), None);
     assert_eq!(chooser.heir(FOUR[1], now), None);
 }
+
+#[test]
+fn each_change_of_home_is_counted_by_its_reason_and_a_reason_that_becomes_known_later_is_none() {
+    let (mut chooser, now) = chooser();
+    chooser.decide(&ALL, now);
+    measure(&mut chooser, ALL[0], 10, 5, now);
+    chooser.decide(&ALL, now);
+    assert_eq!(chooser.reason(), Some(HomeReason::Nearest), "the guess turned out to be right");
+    assert_eq!(chooser.changes(), &BTreeMap::from([(HomeReason::MapOrder, 1)]));
+    for attached in [&ALL[1..2], &ALL[2..], &ALL[2..], &[]] {
+        chooser.decide(attached, now);
+    }
+    assert_eq!(chooser.changes(), &BTreeMap::from([(HomeReason::MapOrder, 1), (HomeReason::FormerFailed, 2)]));
+}

@@ -26,7 +26,7 @@ mod up;
 mod weigh;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -110,6 +110,7 @@ pub struct UdpCarrier {
     rtt: Option<Duration>,
     unanswered: VecDeque<Sent>,
     outgoing: VecDeque<Ping>,
+    changes: BTreeMap<CarrierReason, u64>,
 }
 
 impl Default for UdpCarrier {
@@ -127,6 +128,7 @@ impl Default for UdpCarrier {
             rtt: None,
             unanswered: VecDeque::new(),
             outgoing: VecDeque::new(),
+            changes: BTreeMap::new(),
         }
     }
 }
@@ -172,6 +174,11 @@ impl UdpCarrier {
     /// Why it is as it is.
     pub fn reason(&self) -> CarrierReason {
         self.reason
+    }
+
+    /// How often UDP took over from TLS and the other way round, by the reason; an end of the session is none. At most one entry for each reason.
+    pub fn changes(&self) -> &BTreeMap<CarrierReason, u64> {
+        &self.changes
     }
 
     /// Counts tries that brought nothing: where the relay has several addresses, the next may do.

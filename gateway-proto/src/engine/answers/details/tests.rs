@@ -66,7 +66,7 @@ fn destinations_tell_where_and_how_but_no_path_and_no_password() {
         assert!(lab.is_local(6001) && !lab.is_local(6002));
         if let [_, fhir, files] = destinations.as_slice() {
             assert_eq!((fhir.host.as_deref(), fhir.port, fhir.enabled), (Some("fhir.example"), Some(9443), false));
-            assert_eq!((files.host.as_deref(), files.port), (None, None));
+            assert_eq!((files.host.as_deref(), files.port), (Some("files.example"), Some(22)));
         }
         assert!(!format!("{destinations:?}").contains("secret"), "{destinations:?}");
     }
@@ -92,4 +92,37 @@ fn urls_are_cut_down_to_host_and_port() {
 fn destinations_beyond_the_limit_are_left_out() {
     let many = vec![r#"{"metaDataId":1,"transportName":"TCP Sender"}"#; MAX_DESTINATIONS + 5].join(",");
     assert_eq!(details("null", &format!(r#"{{"connector":[{many}]}}"#)).destinations.len(), MAX_DESTINATIONS);
+}
+
+#[test]
+fn a_file_writers_server_is_told_without_its_directory_and_a_path_of_this_machine_is_not() {
+    for (scheme, place, host, port) in [
+        ("SFTP", "127.0.0.1:39165/in", "127.0.0.1", Some(39165)),
+        ("SFTP", "localhost/in", "localhost", Some(22)),
+        ("FTP", "files.example", "files.example", Some(21)),
+        ("SMB", "user@[::1]:1445/share", "::1", Some(1445)),
+        ("SFTP", "127.0.0.1:${port}/in", "127.0.0.1", None),
+        ("FILE", "/var/patients", "", None),
+        ("S3", "bucket/patients", "", None),
+    ] {
+        assert_eq!(server_of_files(scheme, place), (host, port), "{scheme} {place}");
+    }
+    let writer = r#"{"connector":{"metaDataId":1,"transportName":"File Writer","enabled":true,"properties":{
+        "scheme":"SFTP","host":"127.0.0.1:39165/in"}}}"#;
+    assert!(details("null", writer).destinations[0].is_local(39165));
+}
+
+#[test]
+fn a_web_service_sender_has_its_place_in_its_location_or_else_where_its_description_is() {
+    let of = |properties: &str| {
+        let connector = format!(
+            r#"{{"connector":{{"metaDataId":1,"transportName":"Web Service Sender","enabled":true,"properties":{properties}}}}}"#
+        );
+        let destination = details("null", &connector).destinations.remove(0);
+        (destination.host, destination.port)
+    };
+    let wsdl = r#""wsdlUrl":"https://lab.example/service?wsdl""#;
+    assert_eq!(of(&format!("{{{wsdl}}}")), (Some("lab.example".to_owned()), Some(443)));
+    let both = format!(r#"{{{wsdl},"locationURI":"http://127.0.0.1:8090/service"}}"#);
+    assert_eq!(of(&both), (Some("127.0.0.1".to_owned()), Some(8090)));
 }

@@ -46,3 +46,43 @@ fn two_relays_that_contradict_each_other_are_told_with_what_is_assumed_and_why()
     let hard = [["203.0.113.1:7000", "203.0.113.1:17000"], ["203.0.113.1:27000", "203.0.113.1:37000"]];
     assert!(!judge(&told_by(&hard), 1).problems[0].text.contains("contradict"), "they agree that every port differs");
 }
+
+#[test]
+fn a_nat_that_counts_is_hard_and_the_network_team_is_told_what_to_do() {
+    let counting = [["203.0.113.1:4000", "203.0.113.1:4001"], ["203.0.113.1:4002", "203.0.113.1:4003"]];
+    let report = judge(&told_by(&counting), 1);
+    assert_eq!((report.nat, report.verdict, report.problems.len()), (NatMapping::Regular, Verdict::Limited, 1));
+    let problem = &report.problems[0];
+    assert!(problem.code == "hard_nat" && problem.text.contains("the next outer port"), "{problem:?}");
+    assert!(problem.request.as_ref().unwrap().contains("UDP from 10.1.0.2 one fixed outer port"), "{problem:?}");
+    let mut with_ipv6 = told_by(&counting);
+    with_ipv6.reflections.push(reflection("relay-1.example:3478", "[2001:db8::1]:3478", Some("[2001:db8:1::2]:7000")));
+    assert!(judge(&with_ipv6, 1).problems.is_empty(), "there is a way without it");
+}
+
+#[test]
+fn one_relay_alone_tells_no_class_and_the_report_says_what_is_missing_and_what_follows() {
+    let report = judge(&told_by(&[["203.0.113.1:7000"; 2]]), 1);
+    assert_eq!((report.nat, report.verdict), (NatMapping::Unknown, Verdict::Good), "nothing is known to be wrong");
+    for part in ["a NAT; 2 STUN answers from 1 server address", "a second relay", "no port is guessed"] {
+        assert!(report.nat_text.contains(part), "{part}: {}", report.nat_text);
+    }
+    let report = judge(&told_by(&[["203.0.113.1:7000", "203.0.113.1:17000"]]), 1);
+    assert_eq!((report.nat, report.problems.len()), (NatMapping::Unknown, 1));
+    assert!(report.problems[0].code == "hard_nat" && report.problems[0].request.is_some(), "{report:?}");
+}
+
+#[test]
+fn a_router_without_hairpin_is_a_note_with_its_sentence_and_no_problem() {
+    let with = |hairpin, outer| judge(&Observations { hairpin, ..told_by(&[[outer; 2]; 2]) }, 1);
+    let report = with(Some(false), "203.0.113.1:7000");
+    assert_eq!((report.verdict, report.problems.len(), report.notes.len()), (Verdict::Good, 0, 1));
+    let (text, request) = (&report.notes[0].text, report.notes[0].request.as_ref().unwrap());
+    assert!(report.notes[0].code == "hairpin" && text.contains("203.0.113.1 round"), "{text}");
+    assert!(request.contains("let UDP pass between it and 10.1.0.2") && request.contains("hairpin NAT"), "{request}");
+    for (hairpin, outer) in
+        [(Some(true), "203.0.113.1:7000"), (None, "203.0.113.1:7000"), (Some(false), "10.1.0.2:7000")]
+    {
+        assert!(with(hairpin, outer).notes.is_empty(), "{hairpin:?} {outer}");
+    }
+}

@@ -12,18 +12,27 @@ fn outer(port: u16) -> SocketAddr {
     SocketAddr::new(OUTER, port)
 }
 
+/// The address of a relay's only machine.
+fn server(relay: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, relay as u8], 3478))
+}
+
+fn told(relay: usize, outer: SocketAddr) -> Told<'static> {
+    Told { relay: RELAYS[relay], server: server(relay), outer }
+}
+
 /// What relays say, each with all its ports in turn.
 fn weighed(said: &[&[SocketAddr]]) -> Weighed {
     let mut all = Vec::new();
-    for (relay, seen) in RELAYS.iter().zip(said) {
-        all.extend(seen.iter().map(|outer| (*relay, *outer)));
+    for (relay, seen) in said.iter().enumerate() {
+        all.extend(seen.iter().map(|outer| told(relay, *outer)));
     }
     Weighed::of(all)
 }
 
 /// One answer from each of several relays.
 fn singly(ports: &[u16]) -> NatView {
-    Weighed::of(RELAYS.iter().zip(ports).map(|(relay, port)| (*relay, outer(*port)))).view
+    Weighed::of(ports.iter().enumerate().map(|(relay, port)| told(relay, outer(*port)))).view
 }
 
 fn names(words: &[Word]) -> Vec<&str> {
@@ -37,8 +46,6 @@ fn the_class_follows_from_the_ports_that_the_relays_saw() {
     assert_eq!(singly(&[4000, 4000, 4000]).mapping, NatMapping::EndpointIndependent);
     assert_eq!(singly(&[4000, 4002, 4003, 4008]).mapping, NatMapping::Regular);
     assert_eq!(singly(&[4000, 24_002, 51_234]).mapping, NatMapping::Random);
-    let alone = |ports: [u16; 2]| weighed(&[&ports.map(outer)]).view.mapping;
-    assert_eq!((alone([4000, 4000]), alone([4000, 9000])), (NatMapping::EndpointIndependent, NatMapping::Random));
 }
 
 #[test]
@@ -46,7 +53,42 @@ fn a_counting_nat_shows_its_direction() {
     assert_eq!(singly(&[4000, 4001, 4003]).ports, Some(PortPattern { last: 4003, direction: 1 }));
     assert_eq!(singly(&[4003, 4002, 4001]).ports, Some(PortPattern { last: 4001, direction: -1 }));
     assert_eq!(singly(&[4003, 4002, 4004]).ports, Some(PortPattern { last: 4004, direction: 0 }));
-    assert_eq!(singly(&[4000, 4000]).ports, None);
+    assert_eq!(singly(&[4000, 4000, 4000]).ports, None);
+}
+
+#[test]
+fn fewer_than_three_answers_or_one_server_address_tell_no_class_and_the_reason_is_told_with_what_follows() {
+    let one_relay = |ports: &[u16]| weighed(&[&ports.iter().map(|port| outer(*port)).collect::<Vec<_>>()]);
+    for ports in [&[4000][..], &[4000, 4000], &[4000, 4000, 4000, 4000], &[4000, 4001, 4002], &[4000, 24_000, 51_000]] {
+        let found = one_relay(ports);
+        let missing = found.missing.unwrap();
+        assert_eq!((found.view, missing.answers, missing.servers), (NatView::default(), ports.len(), 1), "{ports:?}");
+        assert_eq!(missing.differ, ports.iter().any(|port| *port != 4000), "{ports:?}");
+        assert!(found.contradiction().is_none() && found.outvoted().is_empty(), "nobody is accused: {ports:?}");
+    }
+    for ports in [[4000, 4000], [4000, 4001], [4000, 9000]] {
+        let found = weighed(&[&[outer(ports[0])], &[outer(ports[1])]]);
+        assert_eq!((found.view.mapping, found.missing.unwrap().servers), (NatMapping::Unknown, 2), "{ports:?}");
+    }
+    let text = one_relay(&[4000, 4000]).missing.unwrap().to_string();
+    for part in [
+        "2 STUN answers from 1 server address do not tell",
+        "3 from 2 addresses",
+        "a second relay",
+        "no port is guessed",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(one_relay(&[4000, 9000]).missing.unwrap().to_string().contains("so it is a hard one"));
+    assert!(
+        one_relay(&[4000]).missing.unwrap().to_string().starts_with("1 STUN answer from 1 server address does not")
+    );
+    let enough = weighed(&[&[outer(4000)], &[outer(4000), outer(4000)]]);
+    assert_eq!((enough.view.mapping, enough.missing), (NatMapping::EndpointIndependent, None));
+    assert_eq!(weighed(&[]).missing, None, "nobody answered: that is another thing");
+    // One name with two machines behind it, each of which sees for itself.
+    let of_one_name = [0, 0, 1].map(|machine| Told { relay: "r1", server: server(machine), outer: outer(4000) });
+    assert_eq!(Weighed::of(of_one_name).view.mapping, NatMapping::EndpointIndependent);
 }
 
 #[test]
@@ -111,7 +153,6 @@ fn a_nat_with_two_outer_addresses_is_hard_unless_most_relays_see_one_of_them() {
         vec![vec![one, other], vec![other, one], vec![one, other]],
         vec![vec![one, one], vec![other, other], vec![one, other]],
         vec![vec![one, one], vec![one, one], vec![other, other], vec![other, other]],
-        vec![vec![one], vec![other]],
     ] {
         let said: Vec<_> = said.iter().map(Vec::as_slice).collect();
         assert_eq!(weighed(&said).view.mapping, NatMapping::Random, "{said:?}");
@@ -186,7 +227,11 @@ proptest! {
             let lie = lies[if in_league { 0 } else { question }];
             if liars.contains(&relay) { lie } else { nat.shows(relay, port, question) }
         };
-        let found = Weighed::of((0..asked.len()).map(|question| (RELAYS[asked[question].0], answer(question))));
+        let found = Weighed::of((0..asked.len()).map(|question| told(asked[question].0, answer(question))));
+        if asked.len() < MIN_ANSWERS {
+            prop_assert_eq!((found.view.mapping, found.missing.is_some()), (NatMapping::Unknown, true));
+            return Ok(());
+        }
         prop_assert_eq!(found.view.mapping, nat.class());
         let honest: Vec<_> = (0..asked.len()).filter(|at| !liars.contains(&asked[*at].0)).map(answer).collect();
         prop_assert!(honest.iter().any(|seen| seen.ip() == found.addresses[0].ip()));

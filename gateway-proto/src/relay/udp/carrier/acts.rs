@@ -16,12 +16,14 @@ impl UdpCarrier {
 
     pub(super) fn rise(&mut self, proven: usize, now: Instant) {
         self.reason = CarrierReason::Passes;
+        self.count(CarrierReason::Passes);
         self.unanswered.clear();
         self.stage = Stage::Up(Up::new(proven, now));
     }
 
     pub(super) fn pause(&mut self, reason: CarrierReason, now: Instant, random: u32) {
         let until = now + self.backoff.next_delay(random);
+        self.count_fall(reason);
         self.leave(Stage::Waiting { until }, reason);
     }
 
@@ -34,7 +36,20 @@ impl UdpCarrier {
         }
         self.wanted = ANSWERS_AFTER_A_FALL;
         let until = now + self.rests.next_delay(random);
+        self.count_fall(CarrierReason::Lossy);
         self.leave(Stage::Waiting { until }, CarrierReason::Lossy);
+    }
+
+    /// A try that failed changes nothing: TLS carried before it, too.
+    fn count_fall(&mut self, reason: CarrierReason) {
+        if matches!(self.stage, Stage::Up(_)) {
+            self.count(reason);
+        }
+    }
+
+    fn count(&mut self, reason: CarrierReason) {
+        let count = self.changes.entry(reason).or_default();
+        *count = count.saturating_add(1);
     }
 
     pub(super) fn leave(&mut self, stage: Stage, reason: CarrierReason) {

@@ -362,3 +362,21 @@ fn pings_beside_little_traffic_cost_little_and_still_find_that_large_datagrams_v
     assert!(line.now - cut < Duration::from_millis(2_500), "{:?}", line.now - cut);
     assert_eq!(line.carrier.reason(), CarrierReason::OnlySmallPackets);
 }
+
+#[test]
+fn changes_between_udp_and_tls_are_counted_by_reason_and_tries_that_bring_nothing_are_none() {
+    let mut line = Line::new(30);
+    line.run_with_data(2_000);
+    line.passes = None;
+    line.run_with_data(20_000);
+    assert!(line.carrier.failed_tries() > 1);
+    let once = |reason| (reason, 1);
+    let counted = BTreeMap::from([CarrierReason::Passes, CarrierReason::StoppedPassing].map(once));
+    assert_eq!(line.carrier.changes(), &counted);
+    line.carrier.stop(CarrierReason::NotOffered);
+    assert_eq!(line.carrier.changes(), &counted, "the link ended: nothing took over");
+    line.carrier.start(line.now);
+    line.passes = Some(MAX_PAYLOAD);
+    line.run_with_data(2_000);
+    assert_eq!(line.carrier.changes().get(&CarrierReason::Passes), Some(&2), "the count outlives a session");
+}

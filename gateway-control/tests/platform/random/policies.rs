@@ -1,0 +1,291 @@
+//! The gateways: each gets exactly what the model allows, and nothing else in between.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use gateway_proto::{
+    api::{
+        gateway::{WatchEvent, WatchRequest},
+        platform::Server,
+    },
+    identity::GatewayPublicKey,
+    policy::{Activation, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, Secret},
+};
+
+use super::{
+    super::{
+        harness::Watch,
+        model::{Entries, Entry, Limits, Local, Role},
+    },
+    Case,
+};
+
+/// Longer than a policy takes to come.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A server with its gateway, as long as there is one.
+#[derive(Default)]
+pub(super) struct Place {
+    key: Option<GatewayPublicKey>,
+    watch: Option<Watch>,
+    /// What its newest policy said.
+    held: Entries,
+    /// The secrets in its policies, by the number of the connection.
+    secrets: BTreeMap<usize, Secret>,
+}
+
+/// What policies may say now, and what the last one of them has to.
+struct Wanted<'a> {
+    allowed: [&'a Entries; 3],
+    last: &'a Entries,
+    /// The connections the gateway refuses.
+    refuses: BTreeSet<usize>,
+    /// The policy to wait for, whatever was held before; 0: none.
+    revision: u64,
+}
+
+/// What the ids and keys in a policy stand for.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    connections: &'a [String],
+    servers: &'a [String],
+    keys: &'a [Option<GatewayPublicKey>],
+    now: u64,
+}
+
+impl Place {
+    pub(super) fn watched(key: GatewayPublicKey, watch: Watch) -> Self {
+        Self { key: Some(key), watch: Some(watch), ..Self::default() }
+    }
+
+    /// Its server was removed: its gateway is told to keep nothing open.
+    pub(super) async fn removed(&mut self) -> Result<(), String> {
+        let Some(mut watch) = std::mem::take(self).watch else { return Ok(()) };
+        let told = async {
+            loop {
+                match watch.event().await {
+                    Some(WatchEvent::Removed) => return Ok(()),
+                    Some(_) => {}
+                    None => return Err("a removed gateway was told nothing".to_owned()),
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, told).await.map_err(|_| "a removed gateway still watches".to_owned())?
+    }
+
+    /// Takes policies, as a gateway would, until one says what the last one has to.
+    async fn follow(&mut self, wanted: Wanted<'_>, names: Names<'_>) -> Result<(), String> {
+        let Some(watch) = self.watch.as_mut() else { return Ok(()) };
+        let mut refused = wanted.refuses.is_empty();
+        while !refused || self.held != *wanted.last || watch.store.revision() < wanted.revision {
+            let policy = match tokio::time::timeout(LIMIT, next(watch)).await {
+                Ok(policy) => policy?,
+                Err(_) => return Err(format!("it stays at {:?}, the model allows {:?}", self.held, wanted.last)),
+            };
+            let (entries, secrets) = read(&policy, names)?;
+            let is_allowed = |key: &(usize, bool), entry: &Entry| {
+                wanted.allowed.iter().any(|allowed| allowed.get(key).is_some_and(|allowed| allowed == entry))
+            };
+            if let Some(entry) = entries.iter().find(|(key, entry)| !is_allowed(key, entry)) {
+                return Err(format!("a gateway holds {entry:?}, the model allows {:?}", wanted.last));
+            }
+            let refuses = entries.keys().any(|(n, _)| wanted.refuses.contains(n));
+            refused |= refuses;
+            let revision = policy.revision;
+            let answer = if refuses {
+                WatchRequest::Rejected { revision, reason: "a test refuses it".to_owned() }
+            } else {
+                WatchRequest::Applied { revision }
+            };
+            watch.send(&answer).await;
+            self.held = entries;
+            self.secrets.extend(secrets);
+        }
+        Ok(())
+    }
+}
+
+/// The next policy; the store refuses a revision that goes back.
+async fn next(watch: &mut Watch) -> Result<Policy, String> {
+    loop {
+        match watch.event().await {
+            Some(WatchEvent::Policy { policy }) => {
+                let is_new = watch.store.accept(&policy).map_err(|error| error.to_string())?;
+                let policy = watch.store.current().filter(|_| is_new).cloned();
+                return policy.ok_or_else(|| "the same policy came twice".to_owned());
+            }
+            Some(WatchEvent::Heartbeat { .. }) => watch.send(&WatchRequest::Heartbeat).await,
+            Some(
+                WatchEvent::Succession { .. }
+                | WatchEvent::RelayToken { .. }
+                | WatchEvent::AuditHead { .. }
+                | WatchEvent::RunsTwice(_),
+            ) => {}
+            Some(WatchEvent::Removed) => return Err("a gateway was told that it was removed".to_owned()),
+            None => return Err("a watch was closed".to_owned()),
+        }
+    }
+}
+
+/// What a policy says of connections whose time is not over: gateways cut those by themselves, to the second.
+fn read(policy: &Policy, names: Names<'_>) -> Result<(Entries, Vec<(usize, Secret)>), String> {
+    let (mut entries, mut secrets) = (Entries::new(), Vec::new());
+    for shown in &policy.connections {
+        let id = shown.id.to_string();
+        let number = names.connections.iter().position(|known| *known == id);
+        let number = number.ok_or_else(|| format!("an unknown connection {id}"))?;
+        if shown.expires_at.is_some_and(|end| names.now >= end) {
+            continue;
+        }
+        let [ConnectionSecret { secret, until: None }] = shown.secrets.as_slice() else {
+            return Err(format!("{id} has not one secret"));
+        };
+        secrets.push((number, secret.clone()));
+        if entries.insert((number, shown.local.opens_streams()), entry(shown, names)?).is_some() {
+            return Err(format!("{id} is there twice"));
+        }
+    }
+    for peer in &policy.peers {
+        let number = names.keys.iter().position(|key| *key == Some(peer.key));
+        let is_named = number.is_some_and(|n| names.servers[n] == peer.server.id.to_string());
+        if !is_named || !policy.connections.iter().any(|entry| entry.peer == peer.key) {
+            return Err(format!("a peer that it has nothing to do with: {:?}", peer.server));
+        }
+    }
+    Ok((entries, secrets))
+}
+
+/// One entry in the words of the model; every field of it is looked at.
+fn entry(shown: &ConnectionEntry, names: Names<'_>) -> Result<Entry, String> {
+    let ConnectionEntry {
+        id,
+        kind,
+        activation,
+        peer,
+        local,
+        endpoint,
+        behavior,
+        admin,
+        people,
+        secrets: _,
+        expires_at,
+        staleness_secs,
+        max_streams,
+        require_post_quantum,
+    } = shown;
+    if !admin.is_plain() || !people.is_empty() {
+        return Err(format!("{id} has options that nobody asked for: {admin:?}, {people:?}"));
+    }
+    let peer = names.keys.iter().position(|key| *key == Some(*peer));
+    Ok(Entry {
+        kind: match kind {
+            ConnectionKind::P2p => "p2p",
+            ConnectionKind::AdminReadOnly => "admin_read_only",
+            ConnectionKind::AdminReadWrite => "admin_read_write",
+        },
+        activation: match activation {
+            Activation::Ready => "ready",
+            Activation::Active => "active",
+            Activation::Paused => "paused",
+            Activation::Suspended => "suspended",
+        },
+        peer: peer.ok_or_else(|| format!("{id} has a peer that is nobody's"))?,
+        local: match local {
+            LocalEnd::Sender { port: 0 } => Local::Sender,
+            LocalEnd::Listener { engine, engine_channel: None } => Local::Listener(engine.to_string()),
+            LocalEnd::AdminUser { port: 0 } => Local::AdminUser,
+            LocalEnd::AdminOwner => Local::AdminOwner,
+            LocalEnd::Sender { .. } | LocalEnd::Listener { .. } | LocalEnd::AdminUser { .. } => {
+                return Err(format!("{id} has an end that nobody asked for: {local:?}"));
+            }
+        },
+        endpoint: endpoint.clone(),
+        behavior: behavior.clone(),
+        limits: Limits {
+            max_streams: *max_streams,
+            staleness_secs: *staleness_secs,
+            post_quantum: *require_post_quantum,
+        },
+        expires_at: *expires_at,
+    })
+}
+
+impl Case<'_> {
+    /// What the model allows each gateway.
+    pub(super) fn entries(&self) -> Vec<Entries> {
+        (0..self.places.len()).map(|server| self.model.policy(server)).collect()
+    }
+
+    /// A server whose gateway watches.
+    pub(super) fn watched(&self, n: usize) -> Option<usize> {
+        let watched: Vec<_> = (0..self.places.len()).filter(|server| self.places[*server].watch.is_some()).collect();
+        n.checked_rem(watched.len()).map(|n| watched[n])
+    }
+
+    /// Lets the gateways follow what was done, and the model what follows from their answers. `before`: what they were
+    /// allowed until then.
+    pub(super) async fn settle(&mut self, mut before: Vec<Entries>) -> Result<(), String> {
+        before.resize_with(self.places.len(), Entries::new);
+        let first = self.entries();
+        let known: BTreeSet<usize> =
+            self.refusing.iter().flat_map(|server| before[*server].keys().map(|(n, _)| *n)).collect();
+        let failed = self.model.settle(self.refusing.map(|server| (server, &known)));
+        let last = self.entries();
+        let refusing = if failed.is_empty() { None } else { self.refusing.take() };
+        self.follow([&before, &first, &last], (refusing, &failed)).await?;
+        // Whoever is at the other end of what failed may have seen it or not: nobody is behind afterwards.
+        for server in (0..self.places.len()).filter(|_| refusing.is_some()) {
+            self.catch_up(server, [&before, &first, &last]).await?;
+        }
+        self.secrets_agree()
+    }
+
+    async fn follow(
+        &mut self,
+        [before, first, last]: [&[Entries]; 3],
+        (refusing, failed): (Option<usize>, &[usize]),
+    ) -> Result<(), String> {
+        let keys: Vec<_> = self.places.iter().map(|place| place.key).collect();
+        let now = self.control.clock.unix_secs();
+        let names = Names { connections: &self.ids.connections, servers: &self.ids.servers, keys: &keys, now };
+        // All at once: what one gateway confirms is what another waits for.
+        try_join_all(self.places.iter_mut().enumerate().map(|(n, place)| {
+            let refuses = failed.iter().copied().filter(|_| refusing == Some(n)).collect();
+            let allowed = [&before[n], &first[n], &last[n]];
+            place.follow(Wanted { allowed, last: &last[n], refuses, revision: 0 }, names)
+        }))
+        .await?;
+        Ok(())
+    }
+
+    /// Takes the policies of a gateway up to the newest there is.
+    async fn catch_up(&mut self, n: usize, [before, first, last]: [&[Entries]; 3]) -> Result<(), String> {
+        if self.places[n].watch.is_none() {
+            return Ok(());
+        }
+        let own = self.model.servers[n].owner;
+        let (owner, _) = self.parties[own].user(Role::Owner, &mut self.people).await;
+        let server: Server = owner.get(&format!("/servers/{}", self.ids.servers[n])).await;
+        let keys: Vec<_> = self.places.iter().map(|place| place.key).collect();
+        let now = self.control.clock.unix_secs();
+        let names = Names { connections: &self.ids.connections, servers: &self.ids.servers, keys: &keys, now };
+        let allowed = [&before[n], &first[n], &last[n]];
+        let (refuses, revision) = (BTreeSet::new(), server.policy_revision);
+        self.places[n].follow(Wanted { allowed, last: &last[n], refuses, revision }, names).await
+    }
+
+    /// Both ends of a connection have one secret, which is no other's.
+    fn secrets_agree(&mut self) -> Result<(), String> {
+        for (number, secret) in self.places.iter().flat_map(|place| &place.secrets) {
+            let known = self.secrets.entry(*number).or_insert_with(|| secret.clone());
+            if *known != *secret {
+                return Err(format!("the two ends of connection {number} have different secrets"));
+            }
+        }
+        let distinct: BTreeSet<_> = self.secrets.values().map(Secret::expose).collect();
+        if distinct.len() == self.secrets.len() { Ok(()) } else { Err("two connections have one secret".to_owned()) }
+    }
+}
