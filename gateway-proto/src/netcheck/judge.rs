@@ -83,9 +83,8 @@ impl Facts {
         let has_native = seen_ipv4().any(|(entry, _)| is_native(entry));
         let over_ipv4 = || seen_ipv4().filter(move |(entry, _)| is_native(entry) == has_native);
         let told = over_ipv4().chain(answered().filter(|(_, outer)| outer.is_ipv6()));
-        let told = told.filter_map(|(entry, outer)| {
-            Some(Told { relay: host_only(&entry.server), server: entry.address?, outer })
-        });
+        let told = told
+            .filter_map(|(entry, outer)| Some(Told { relay: host_only(&entry.server), server: entry.address?, outer }));
         let weighed = Weighed::of(told);
         let first = |of_family: fn(&SocketAddr) -> bool| weighed.addresses.iter().copied().find(of_family);
         let (ipv4, ipv6) = (first(SocketAddr::is_ipv4), first(SocketAddr::is_ipv6));

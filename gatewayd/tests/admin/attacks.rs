@@ -107,7 +107,7 @@ async fn a_call_that_is_refused_for_its_head_is_recorded_with_its_method_and_nev
         everything(&mut client).await;
     }
     let calls = world.calls(4).await;
-    let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+    let methods: Vec<_> = calls.iter().map(|call| &*call.method).collect();
     assert_eq!(methods, ["OPTIONS", "PATCH", "GET", "-"]);
 }
 

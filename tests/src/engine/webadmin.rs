@@ -23,7 +23,7 @@ pub async fn answer(shared: &Shared, page: &str, url: &str, request: Request<Inc
         ("GET" | "HEAD", "/" | "/Index.action") => sign_in_page(""),
         ("POST", "/Login.action") => sign_in(shared, &base, url, request).await,
         ("GET" | "HEAD", "/DashboardStatistics.action") if is_signed_in => {
-            let statuses = answers::statuses(&shared.channels.lock().await, false);
+            let statuses = answers::statuses(&*shared.channels.lock().await, false);
             plain(StatusCode::OK, "application/json", &statuses.to_json().to_string())
         }
         ("GET" | "HEAD", "/DashboardStatistics.action") => redirect(&format!("{url}/Index.action")),

@@ -137,9 +137,9 @@ async fn a_listener_that_stays_full_is_a_reset_within_the_engines_patience_and_b
 }
 
 #[tokio::test]
-async fn a_sender_with_less_patience_than_the_full_listener_is_told_that_it_is_full_all_the_same() -> anyhow::Result<()> {
-    let options =
-        GatewayOptions { sender_hold: Some("1s"), listener_hold: Some("4s"), ..GatewayOptions::default() };
+async fn a_sender_with_less_patience_than_the_full_listener_is_told_that_it_is_full_all_the_same() -> anyhow::Result<()>
+{
+    let options = GatewayOptions { sender_hold: Some("1s"), listener_hold: Some("4s"), ..GatewayOptions::default() };
     play_as(&options, async |scene| {
         scene.connected().await?;
         let held = fill(scene).await?;

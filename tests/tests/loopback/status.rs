@@ -37,7 +37,8 @@ async fn a_peer_that_is_killed_shows_as_disconnected_and_as_connected_when_it_is
 }
 
 #[tokio::test]
-async fn a_partner_that_is_gone_is_called_offline_and_neither_its_path_nor_its_round_trip_is_shown() -> anyhow::Result<()> {
+async fn a_partner_that_is_gone_is_called_offline_and_neither_its_path_nor_its_round_trip_is_shown()
+-> anyhow::Result<()> {
     play(async |scene| {
         scene.south.gateway.kill_and_reap();
         disconnected(scene).await?;
@@ -85,7 +86,8 @@ async fn while_a_connection_waits_for_the_tunnel_status_says_for_how_long_of_how
 }
 
 #[tokio::test]
-async fn a_connection_is_held_for_little_more_than_the_hold_also_while_the_partners_gateway_hangs() -> anyhow::Result<()> {
+async fn a_connection_is_held_for_little_more_than_the_hold_also_while_the_partners_gateway_hangs() -> anyhow::Result<()>
+{
     let options = GatewayOptions { sender_hold: Some("1s"), ..GatewayOptions::default() };
     play_as(&options, async |scene| {
         scene.south.gateway.freeze()?;

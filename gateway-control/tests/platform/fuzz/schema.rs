@@ -58,8 +58,10 @@ fn in_bounds(schema: &Value, value: &Value) -> Option<String> {
         schema[field].as_u64().zip(number).is_some_and(|(least, number)| number < least)
     };
     let number = value.as_u64();
-    let is_out =
-        above("maxLength", length) || below("minLength", length) || above("maximum", number) || below("minimum", number);
+    let is_out = above("maxLength", length)
+        || below("minLength", length)
+        || above("maximum", number)
+        || below("minimum", number);
     is_out.then(|| format!("{value} is out of the bounds of {schema}"))
 }
 
