@@ -96,9 +96,8 @@ impl Model {
             }
         }
         self.close_grants(|grant| grant.waits() && grant.sender == Some(server));
-        for n in 0..self.connections.len() {
-            let connection = &self.connections[n];
-            if let Some(grant) = connection.grant.filter(|_| connection.is_at(server) && !connection.is_over()) {
+        for connection in self.connections.iter().filter(|row| row.is_at(server) && !row.is_over()) {
+            if let Some(grant) = connection.grant {
                 self.grants[grant].status = "surrendered";
             }
         }

@@ -46,9 +46,9 @@ pub(super) fn is_aimed(method: &str, template: &str, relation: Relation) -> bool
 }
 
 /// Whether there is something that it can be done to: an alarm, an account at a provider and an engine take more than a request.
-pub(super) fn is_there(method: &str, template: &str) -> bool {
+pub(super) fn is_there(template: &str) -> bool {
     let needs_more = ["/gateway-audit/acknowledge", "/identities/{identity}", "/engine/channels"];
-    method != "POST" && method != "DELETE" || !needs_more.iter().any(|end| template.ends_with(end))
+    !needs_more.iter().any(|end| template.ends_with(end))
 }
 
 fn id(of: &Value) -> &str {
@@ -56,6 +56,21 @@ fn id(of: &Value) -> &str {
 }
 
 impl World<'_> {
+    /// An organization of the lab's tenant, that was not removed.
+    pub(super) async fn sub(&mut self) -> String {
+        let lab = &self.pair.lab;
+        if let Some(sub) = self.sub.clone()
+            && lab.send("GET", &format!("/tenant/organizations/{sub}"), None).await.status() == 200
+        {
+            return sub;
+        }
+        let name = self.fresh();
+        let email = format!("{}@lab.example", name.replace(' ', "-"));
+        let body = json!({"name": name, "owner_email": email, "owner_name": "x"});
+        let made: Value = lab.post("/tenant/organizations", body).await;
+        self.sub.insert(id(&made["organization"]).to_owned()).clone()
+    }
+
     /// A call of such an operation on a fresh object of the lab.
     pub(super) async fn other(&mut self, method: &'static str, template: &str) -> Call {
         let (pair, name) = (self.pair, self.fresh());
@@ -66,11 +81,7 @@ impl World<'_> {
             ("POST", "/tenant/organizations") => {
                 (String::new(), Some(json!({"name": name, "owner_email": email, "owner_name": "x"})))
             }
-            ("DELETE", "/tenant/organizations/{id}") => {
-                let body = json!({"name": name, "owner_email": email, "owner_name": "x"});
-                let made: Value = lab.post("/tenant/organizations", body).await;
-                (id(&made["organization"]).to_owned(), None)
-            }
+            ("DELETE", "/tenant/organizations/{id}") => (self.sub().await, None),
             ("POST", "/users") => {
                 let mut user = person;
                 user["password"] = json!("a long enough password");

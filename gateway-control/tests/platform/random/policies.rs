@@ -79,6 +79,8 @@ impl Place {
     /// Takes policies, as a gateway would, until one says what the last one has to.
     async fn follow(&mut self, wanted: Wanted<'_>, names: Names<'_>) -> Result<(), String> {
         let Some(watch) = self.watch.as_mut() else { return Ok(()) };
+        // Gateways cut by themselves, to the second: what is over is not held, whenever a policy says so.
+        self.held.retain(|_, entry| entry.expires_at.is_none_or(|end| names.now < end));
         let mut refused = wanted.refuses.is_empty();
         while !refused || self.held != *wanted.last || watch.store.revision() < wanted.revision {
             let policy = match tokio::time::timeout(LIMIT, next(watch)).await {
@@ -235,7 +237,7 @@ impl Case<'_> {
         let failed = self.model.settle(self.refusing.map(|server| (server, &known)));
         let last = self.entries();
         let refusing = if failed.is_empty() { None } else { self.refusing.take() };
-        self.follow([&before, &first, &last], (refusing, &failed)).await?;
+        self.follow([&before, &first, &last], (refusing, failed.as_slice())).await?;
         // Whoever is at the other end of what failed may have seen it or not: nobody is behind afterwards.
         for server in (0..self.places.len()).filter(|_| refusing.is_some()) {
             self.catch_up(server, [&before, &first, &last]).await?;

@@ -24,7 +24,7 @@ async fn times(control: &Control, act: &str) -> usize {
 #[tokio::test]
 async fn a_request_of_the_operator_sent_twice_with_one_key_is_done_once() {
     let control = Control::start().await;
-    let id = "rly_00000000-0000-7000-8000-000000000000";
+    let id = "rly_00000000000070008000000000000000";
     let (relay, at) = (json!({"id": id, "name": "North", "url": "wss://north.example/relay"}), format!("/relays/{id}"));
     let tier = json!({"max_servers": 1, "admin_read_write": false});
     for (method, path, body, act) in [
