@@ -175,8 +175,9 @@ impl Work {
             fits(&known, claim)?;
             return Err(ServiceError::IdempotencyKey(DONE));
         }
-        let inserted =
-            self.insert_idempotency_key(claim.holder, &claim.key, &claim.request_hash, now, since, KEYS_PER_HOLDER).await;
+        let inserted = self
+            .insert_idempotency_key(claim.holder, &claim.key, &claim.request_hash, now, since, KEYS_PER_HOLDER)
+            .await;
         self.claimed = true;
         claim.made.store(true, Ordering::Relaxed);
         inserted.map_err(|error| {

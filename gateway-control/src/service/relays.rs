@@ -7,12 +7,7 @@ use gateway_proto::{
 };
 use url::Url;
 
-use super::{
-    OperatorCaller, Service, ServiceError, ServiceResult, Work,
-    error::OrConflict,
-    validate,
-    work::changes,
-};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, error::OrConflict, validate, work::changes};
 use crate::storage::RelayRow;
 
 /// Relays in the map: their ids must fit into a relay token.

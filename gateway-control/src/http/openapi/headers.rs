@@ -70,10 +70,20 @@ pub(super) fn declare(document: &mut Value) {
 fn declare_one(method: &str, path: &str, operation: &mut Map<String, Value>) {
     let has_key = method != "get" && path != KEYLESS && !is_public(operation);
     if has_key {
-        takes(operation, "Idempotency-Key", 200, "Sent again with the same key, the request is done once, for 24 hours.");
+        takes(
+            operation,
+            "Idempotency-Key",
+            200,
+            "Sent again with the same key, the request is done once, for 24 hours.",
+        );
     }
     if CONDITIONAL.contains(&(method, path)) {
-        takes(operation, "If-Match", 8_192, "Entity tags: the change is made only if the object has one of them (else 412).");
+        takes(
+            operation,
+            "If-Match",
+            8_192,
+            "Entity tags: the change is made only if the object has one of them (else 412).",
+        );
     }
     let Some(answers) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, answer) in answers {
@@ -108,8 +118,7 @@ fn is_tagged(answer: &Value) -> bool {
 
 fn takes(operation: &mut Map<String, Value>, name: &str, longest: u32, what: &str) {
     let schema = json!({"type": "string", "minLength": 1, "maxLength": longest});
-    let parameter =
-        json!({"name": name, "in": "header", "description": what, "required": false, "schema": schema});
+    let parameter = json!({"name": name, "in": "header", "description": what, "required": false, "schema": schema});
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     if let Some(parameters) = parameters.as_array_mut() {
         parameters.push(parameter);

@@ -1,6 +1,7 @@
 //! Mutating requests that came with a key, and their answers.
 
 use async_trait::async_trait;
+
 use super::{Columns, SqlTransaction, big, query};
 use crate::storage::{Idempotency, IdempotencyRow, KeptAnswer, KeyHolder, StorageError, StorageResult};
 

@@ -96,7 +96,10 @@ async fn the_log_of_the_platform_has_what_was_there_before() {
         log.iter().filter(|entry| entry.act == act).map(|entry| entry.detail.as_str()).collect()
     };
     let tiers = of("tier.put");
-    assert!(tiers.len() == 2 && tiers[0].starts_with("max_servers: none → 1; max_peers: none → unlimited"), "{tiers:?}");
+    assert!(
+        tiers.len() == 2 && tiers[0].starts_with("max_servers: none → 1; max_peers: none → unlimited"),
+        "{tiers:?}"
+    );
     assert_eq!(tiers[1], "max_servers: 1 → 2", "and nothing where nothing was changed");
     assert_eq!(of("behavior.put"), ["description: none → pictures", "description: pictures → images"]);
     assert_eq!(of("behavior.delete"), ["description: images → none"]);

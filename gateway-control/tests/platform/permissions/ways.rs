@@ -96,7 +96,8 @@ impl World<'_> {
                 (self.first_person.session.user.id.to_string(), None)
             }
             ("DELETE", "/api-tokens/{id}") => {
-                let made: Value = self.first_person.post("/api-tokens", json!({"name": name, "scopes": ["read"]})).await;
+                let made: Value =
+                    self.first_person.post("/api-tokens", json!({"name": name, "scopes": ["read"]})).await;
                 (id(&made["api_token"]).to_owned(), None)
             }
             ("POST", "/servers") => (String::new(), Some(json!({"name": name}))),
@@ -173,7 +174,8 @@ impl Document {
         let in_common = |known: &str| {
             let (known, asked): (Vec<_>, Vec<_>) = (known.split('/').collect(), path.split('/').collect());
             let pairs = || known.iter().zip(&asked);
-            let fits = known.len() == asked.len() && pairs().all(|(known, asked)| known == asked || known.starts_with('{'));
+            let fits =
+                known.len() == asked.len() && pairs().all(|(known, asked)| known == asked || known.starts_with('{'));
             fits.then(|| pairs().filter(|(known, asked)| known == asked).count())
         };
         let all = self.0["paths"].as_object().unwrap().iter();
