@@ -44,10 +44,10 @@ pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -
         Ok(Step::Done(response)) => response,
         Ok(Step::Do(request, claim)) => {
             let secret = SECRET_ANSWERS.iter().any(|end| request.uri().path().ends_with(end));
-            let Some(claim) = claim else { return next.run(request).await };
+            let Some(claim) = claim else { return next.run(*request).await };
             let service = app.service.clone();
             let work = async move {
-                let response = next.run(request).await;
+                let response = next.run(*request).await;
                 keep(&app, &claim, response, secret).await.unwrap_or_else(IntoResponse::into_response)
             };
             let response = service.to_its_end(work.in_current_span()).await;
@@ -59,7 +59,7 @@ pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -
 
 enum Step {
     Done(Response),
-    Do(Request, Option<Claim>),
+    Do(Box<Request>, Option<Claim>),
 }
 
 /// Who makes a request with a key.
@@ -82,7 +82,7 @@ async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step,
         ServiceError::Invalid("Idempotency-Key is 1 to 200 visible ASCII characters, a UUID for example".to_owned())
     })?;
     // Who is neither a user nor the operator is told so by the route.
-    let Some(holder) = holder(app, request.headers()).await else { return Ok(Step::Do(request, None)) };
+    let Some(holder) = holder(app, request.headers()).await else { return Ok(Step::Do(Box::new(request), None)) };
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY)
         .await
@@ -101,7 +101,7 @@ async fn claimed(app: &App, request: Request, key: &HeaderValue) -> Result<Step,
         Known::Answered(answer) => Ok(Step::Done(again(answer))),
         Known::New => {
             parts.extensions.insert(claim.clone());
-            Ok(Step::Do(Request::from_parts(parts, Body::from(body)), Some(claim)))
+            Ok(Step::Do(Box::new(Request::from_parts(parts, Body::from(body))), Some(claim)))
         }
     }
 }

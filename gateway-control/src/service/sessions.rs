@@ -70,7 +70,7 @@ impl Service {
                 return Err(error);
             }
         };
-        let how = if second { "with second factor" } else { "" };
+        let how = if second { "with second factor" } else { "with a password" };
         work.audit(&[actor.id()], "session.create", actor.user.id, how).await?;
         let session = self.open_session(work.tx(), actor).await?;
         work.commit().await?;

@@ -232,31 +232,37 @@ impl Work {
 
 /// What a tier was and what it is, as far as it differs; all of a new one.
 fn put(before: Option<&TierRow>, row: &TierRow) -> String {
-    let limit = |tier: Option<&TierRow>, of: fn(&TierRow) -> Option<u32>| match tier {
-        None => "none".to_owned(),
-        Some(tier) => of(tier).map_or_else(|| "unlimited".to_owned(), |most| most.to_string()),
-    };
-    let flag = |tier: Option<&TierRow>, of: fn(&TierRow) -> bool| match tier {
-        None => "none".to_owned(),
-        Some(tier) => of(tier).to_string(),
-    };
-    let limits: [(&str, fn(&TierRow) -> Option<u32>); 5] = [
-        ("max_servers", |tier| tier.max_servers),
-        ("max_peers", |tier| tier.max_peers),
-        ("max_channels_per_server", |tier| tier.max_channels_per_server),
-        ("max_grants_per_channel", |tier| tier.max_grants_per_channel),
-        ("max_connections_per_server", |tier| tier.max_connections_per_server),
+    let names = [
+        "max_servers",
+        "max_peers",
+        "max_channels_per_server",
+        "max_grants_per_channel",
+        "max_connections_per_server",
+        "admin_read_write",
+        "initial",
     ];
-    let flags: [(&str, fn(&TierRow) -> bool); 2] =
-        [("admin_read_write", |tier| tier.admin_read_write), ("initial", |tier| tier.initial)];
-    let limits = limits.map(|(name, of)| (name, limit(before, of), limit(Some(row), of)));
-    let flags = flags.map(|(name, of)| (name, flag(before, of), flag(Some(row), of)));
-    let said: Vec<(&str, &dyn ToString, &dyn ToString)> = limits
-        .iter()
-        .chain(&flags)
-        .map(|(name, before, after)| (*name, before as &dyn ToString, after as &dyn ToString))
+    let before = before.map_or_else(|| names.map(|_| "none".to_owned()), in_words);
+    let after = in_words(row);
+    let said: Vec<(&str, &dyn ToString, &dyn ToString)> = names
+        .into_iter()
+        .zip(before.iter().zip(&after))
+        .map(|(name, (before, after))| (name, before as &dyn ToString, after as &dyn ToString))
         .collect();
     changes(&said)
+}
+
+/// In the order of the names in [`put`].
+fn in_words(tier: &TierRow) -> [String; 7] {
+    let limit = |most: Option<u32>| most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+    [
+        limit(tier.max_servers),
+        limit(tier.max_peers),
+        limit(tier.max_channels_per_server),
+        limit(tier.max_grants_per_channel),
+        limit(tier.max_connections_per_server),
+        tier.admin_read_write.to_string(),
+        tier.initial.to_string(),
+    ]
 }
 
 async fn tier_of(tx: &mut dyn Transaction, organization: OrganizationId) -> ServiceResult<TierRow> {

@@ -124,6 +124,7 @@ impl<'a> Case<'a> {
         let (user, person) = self.parties[own].user(role, &mut self.people).await;
         let now = self.control.clock.unix_secs();
         self.model.pass(now);
+        self.confirm().await?;
         let before = self.entries();
         let (method, path, body) = self.call(what, own, now);
         let expected = self.model.attempt(Caller { org: own, role, person }, what, now);
@@ -161,6 +162,7 @@ impl<'a> Case<'a> {
 
     /// A gateway comes to a server, by the hand of an owner.
     async fn enroll(&mut self, server: usize) -> Result<(), String> {
+        self.confirm().await?;
         let before = self.entries();
         let own = self.model.servers[server].owner;
         let (owner, _) = self.parties[own].user(Role::Owner, &mut self.people).await;

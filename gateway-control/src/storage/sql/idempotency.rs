@@ -1,8 +1,9 @@
 //! Mutating requests that came with a key, and their answers.
 
+use async_trait::async_trait;
+
 use super::{Columns, SqlTransaction, big, query};
 use crate::storage::{Idempotency, IdempotencyRow, KeptAnswer, KeyHolder, StorageError, StorageResult};
-use async_trait::async_trait;
 
 /// How a holder is stored. Ids of users have a prefix: none is the operator.
 fn named(holder: KeyHolder) -> String {

@@ -4,14 +4,19 @@ use serde_json::Value;
 
 /// Why a value is not of a schema of the document; none: it is.
 pub(super) fn fault(document: &Value, schema: &Value, value: &Value) -> Option<String> {
+    look(document, schema, value, false)
+}
+
+/// The same; a part of a schema does not know the fields of the others.
+fn look(document: &Value, schema: &Value, value: &Value, is_part: bool) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
         let Some(schema) = document.pointer(name.trim_start_matches('#')) else {
             return Some(format!("{name} is nowhere"));
         };
-        return fault(document, schema, value);
+        return look(document, schema, value, is_part);
     }
     for part in schema["allOf"].as_array().into_iter().flatten() {
-        if let Some(why) = fault(document, part, value) {
+        if let Some(why) = look(document, part, value, true) {
             return Some(why);
         }
     }
@@ -26,7 +31,7 @@ pub(super) fn fault(document: &Value, schema: &Value, value: &Value) -> Option<S
     }
     of_kind(&schema["type"], value)
         .or_else(|| in_bounds(schema, value))
-        .or_else(|| fields(document, schema, value))
+        .or_else(|| fields(document, schema, value, is_part))
         .or_else(|| entries(document, schema, value))
 }
 
@@ -65,7 +70,7 @@ fn in_bounds(schema: &Value, value: &Value) -> Option<String> {
     is_out.then(|| format!("{value} is out of the bounds of {schema}"))
 }
 
-fn fields(document: &Value, schema: &Value, value: &Value) -> Option<String> {
+fn fields(document: &Value, schema: &Value, value: &Value, is_part: bool) -> Option<String> {
     let object = value.as_object()?;
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for field in required {
@@ -80,7 +85,7 @@ fn fields(document: &Value, schema: &Value, value: &Value) -> Option<String> {
         }
     }
     // A field that nobody was told of is one that was forgotten in the document.
-    let is_closed = known.is_some() && schema.get("additionalProperties").is_none();
+    let is_closed = !is_part && known.is_some() && schema.get("additionalProperties").is_none();
     let unknown = object.keys().find(|field| is_closed && !known.is_some_and(|known| known.contains_key(*field)));
     unknown.map(|field| format!("{field} is not in the document"))
 }

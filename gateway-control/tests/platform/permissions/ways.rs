@@ -40,9 +40,10 @@ pub(super) const OWN_THINGS: &[(&str, &str)] = &[
     ("POST", "/device-tokens/introspect"),
 ];
 
-/// What makes something of the own organization, whoever asks, cannot be aimed at others.
+/// What makes something of the own organization, whoever asks, cannot be aimed at others. Nor can the end of an API token: everybody has
+/// some and may end those, so that one of others is unknown before anything else is asked.
 pub(super) fn is_aimed(method: &str, template: &str, relation: Relation) -> bool {
-    relation == Relation::Own || method != "POST" || template.contains("{id}")
+    relation == Relation::Own || template != "/api-tokens/{id}" && (method != "POST" || template.contains("{id}"))
 }
 
 /// Whether there is something that it can be done to: an alarm, an account at a provider and an engine take more than a request.

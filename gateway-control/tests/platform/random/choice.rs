@@ -1,7 +1,7 @@
 //! What a step is about: mostly something that is there and may be done, now and then anything.
 
 use super::{
-    super::model::{Level, Model, Org, Role, Try},
+    super::model::{Level, Org, Role, Try},
     Case,
 };
 
@@ -187,12 +187,12 @@ impl Case<'_> {
         let channel = pick(b, model.channels.len(), fits)?;
         let offered = model.channels[channel].owner == own && sides != [own, own];
         let sender = if offered { None } else { self.sender(own, c) };
-        Some(Try::Grant { agreement, channel, sender, limited: c % 3 == 0 })
+        Some(Try::Grant { agreement, channel, sender, limited: c.is_multiple_of(3) })
     }
 
     /// An own server to name; now and then none is named.
     fn sender(&self, own: Org, n: usize) -> Option<usize> {
         let servers = self.model.servers_of(own);
-        servers.get(n.checked_rem(servers.len())?).copied().filter(|_| n % 5 > 0)
+        servers.get(n.checked_rem(servers.len())?).copied().filter(|_| !n.is_multiple_of(5))
     }
 }

@@ -20,7 +20,7 @@ use super::{
         harness::Watch,
         model::{Entries, Entry, Limits, Local, Role},
     },
-    Case,
+    Case, LOOKS,
 };
 
 /// Longer than a policy takes to come.
@@ -63,7 +63,8 @@ impl Place {
 
     /// Its server was removed: its gateway is told to keep nothing open.
     pub(super) async fn removed(&mut self) -> Result<(), String> {
-        let Some(mut watch) = std::mem::take(self).watch else { return Ok(()) };
+        // Its key stays: older policies of others name it.
+        let Some(mut watch) = self.watch.take() else { return Ok(()) };
         let told = async {
             loop {
                 match watch.event().await {
@@ -268,15 +269,34 @@ impl Case<'_> {
         if self.places[n].watch.is_none() {
             return Ok(());
         }
-        let own = self.model.servers[n].owner;
-        let (owner, _) = self.parties[own].user(Role::Owner, &mut self.people).await;
-        let server: Server = owner.get(&format!("/servers/{}", self.ids.servers[n])).await;
+        let server = self.server(n).await;
         let keys: Vec<_> = self.places.iter().map(|place| place.key).collect();
         let now = self.control.clock.unix_secs();
         let names = Names { connections: &self.ids.connections, servers: &self.ids.servers, keys: &keys, now };
         let allowed = [&before[n], &first[n], &last[n]];
         let (refuses, revision) = (BTreeSet::new(), server.policy_revision);
         self.places[n].follow(Wanted { allowed, last: &last[n], refuses, revision }, names).await
+    }
+
+    /// Waits until the gateway that is going to refuse has confirmed all that was before: what it refuses is what is new.
+    pub(super) async fn confirm(&mut self) -> Result<(), String> {
+        let Some(refusing) = self.refusing else { return Ok(()) };
+        let allowed = self.entries();
+        for _ in 0..LOOKS {
+            self.catch_up(refusing, [&allowed, &allowed, &allowed]).await?;
+            let server = self.server(refusing).await;
+            if server.applied_revision >= server.policy_revision {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err("what a gateway confirmed was never written down".to_owned())
+    }
+
+    async fn server(&mut self, n: usize) -> Server {
+        let own = self.model.servers[n].owner;
+        let (owner, _) = self.parties[own].user(Role::Owner, &mut self.people).await;
+        owner.get(&format!("/servers/{}", self.ids.servers[n])).await
     }
 
     /// Both ends of a connection have one secret, which is no other's.

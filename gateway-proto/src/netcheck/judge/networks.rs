@@ -5,7 +5,7 @@ mod flows;
 
 use std::collections::BTreeSet;
 
-use super::judge;
+use super::{judge, port_of};
 use crate::{
     nat64::Nat64Prefix,
     netcheck::{
@@ -285,6 +285,17 @@ fn in_every_network_the_verdict_is_the_truth_and_all_that_is_broken_is_told_with
 fn a_nat64_whose_prefix_is_known_is_named_and_is_no_problem() {
     let whole = Network::kind();
     let mut seen = whole.seen();
+    // A class needs a second relay.
+    let others: Vec<_> = seen
+        .reflections
+        .iter()
+        .map(|entry| Reflection {
+            server: entry.server.replace("relay", "relay-2"),
+            address: Some(([192, 0, 2, 2], port_of(&entry.server)).into()),
+            ..entry.clone()
+        })
+        .collect();
+    seen.reflections.extend(others);
     for entry in &mut seen.reflections {
         entry.source = Some("2001:db8:1::2".parse().unwrap());
     }
