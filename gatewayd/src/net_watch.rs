@@ -188,8 +188,11 @@ impl Network {
     fn now() -> Self {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         let lasting = interfaces.iter().filter(|interface| !interface.is_link_local() && interface.is_oper_up());
-        let addresses = lasting.map(|interface| interface.ip()).collect();
-        Self { addresses, unfit: ipv6_state::unfit(), ways_out: ways_out() }
+        let addresses: BTreeSet<IpAddr> = lasting.map(|interface| interface.ip()).collect();
+        let mut unfit = ipv6_state::unfit();
+        // Those of the link are nobody's candidates: that the kernel has made sure of one is no change.
+        unfit.retain(|address| addresses.contains(&IpAddr::V6(*address)));
+        Self { addresses, unfit, ways_out: ways_out() }
     }
 
     fn has(&self, address: IpAddr) -> bool {
