@@ -157,10 +157,10 @@ impl Balance {
         let messages = Possible::of(sent.map(|t| t.messages), heard.map(|t| t.messages), self.written_off.messages);
         let answers = Possible::of(heard.map(|t| t.answers), sent.map(|t| t.answers), self.written_off.answers);
         let unanswered = Possible::of(sent.unanswered(), heard.unanswered(), 0);
-        let (messages, answers) = self.explained.leaves(messages, answers, unanswered);
         if self.is_blind {
-            return self.see_again(messages, answers);
+            return self.see_again(messages, answers, unanswered);
         }
+        let (messages, answers) = self.explained.leaves(messages, answers, unanswered);
         if messages.is_none() && answers.is_none() {
             let alarm = self.alarm();
             self.forget();
@@ -176,9 +176,12 @@ impl Balance {
     }
 
     /// Both count again: in a pause it is known by what they differ from the time before, and that is no difference of deliveries.
-    fn see_again(&mut self, messages: Possible, answers: Possible) -> Option<BalanceEvent> {
+    /// Nothing of it is explained either: what one end alone counted is nobody's who may tell it after all.
+    fn see_again(&mut self, messages: Possible, answers: Possible, unanswered: Possible) -> Option<BalanceEvent> {
+        let (messages, answers) = self.explained.less(messages, answers);
         let (messages, answers) = (messages.only()?, answers.only()?);
         let alarm = self.alarm();
+        self.explained.begin_at(unanswered);
         self.write_off(Difference { messages: narrow(messages), answers: narrow(answers) });
         self.is_blind = false;
         alarm.map(BalanceEvent::WrittenOff)

@@ -3,7 +3,7 @@
 //! The machine's resolver tells no lifetime, so an answer counts for five minutes, a little less by chance. A host is asked for anew at
 //! once when a server of it stops answering that answered before (once a minute at most: packets are lost for other reasons too), and
 //! when the network changes: the other one may have other name servers, and another DNS64. Of a name that does not resolve the former addresses stay in use; it is asked for again after 15 s,
-//! doubling to five minutes.
+//! doubling to five minutes. Of one that never did there is nothing to go on with (the gateway may have started before the name server): its pauses double to 30 s.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +19,8 @@ const KEPT: Duration = Duration::from_secs(300);
 const ANEW: Duration = Duration::from_secs(60);
 /// First and longest pause after a name did not resolve.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(300));
+/// The longest while no address is known.
+const NOTHING_KNOWN: Duration = Duration::from_secs(30);
 /// Hosts remembered: more than the STUN servers of any relay map in use. Of more, the one used longest ago goes.
 pub const MAX_HOSTS: usize = 64;
 /// Addresses remembered of each.
@@ -82,7 +84,7 @@ impl HostCache {
         let mut former: BTreeMap<_, _> = known.addresses.drain(..).map(|known| (known.ip, known.answering)).collect();
         let address = |ip| Address { ip, answering: former.remove(&ip).unwrap_or_default() };
         known.addresses = found.into_iter().take(MAX_ADDRESSES).map(address).collect();
-        known.pauses.reset();
+        known.pauses = Backoff::new(PAUSES.0, PAUSES.1);
         let quarter = KEPT / 4;
         known.due_at = now + KEPT - quarter.mul_f64(f64::from(random) / f64::from(u32::MAX));
         known.ips()
@@ -125,7 +127,7 @@ impl HostCache {
             asked_at: now,
             due_at: now,
             used_at: now,
-            pauses: Backoff::new(PAUSES.0, PAUSES.1),
+            pauses: Backoff::new(PAUSES.0, NOTHING_KNOWN),
         })
     }
 }
@@ -227,11 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_does_not_resolve_is_asked_for_ever_more_rarely_and_its_former_addresses_stay_in_use() {
+    fn a_name_that_never_resolved_is_found_half_a_minute_after_the_name_server_came_up() {
         let (mut cache, start) = (HostCache::default(), Instant::now());
-        let never = look_up(&mut cache, 5, [0, 3_600], start, |_| Vec::new());
-        assert!((14..=30).contains(&never.len()), "{never:?}");
+        let asked = look_up(&mut cache, 1, [0, 3_600], start, |_| Vec::new());
+        assert!((110..=250).contains(&asked.len()), "{asked:?}");
+        assert!(asked.windows(2).all(|two| two[1] - two[0] <= 31), "{asked:?}");
         assert!(cache.known(STUN, start + 3_600 * SECOND).unwrap_or_default().is_empty());
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_any_more_is_asked_for_ever_more_rarely_and_its_former_addresses_stay_in_use() {
+        let (mut cache, start) = (HostCache::default(), Instant::now());
+        let asked = look_up(&mut cache, 5, [0, 3_600], start, |at| if at < 100 { vec![ip(1)] } else { Vec::new() });
+        assert!((14..=30).contains(&asked.len()), "{asked:?}");
         let mut cache = HostCache::default();
         look_up(&mut cache, 5, [0, 1_800], start, |at| if at < 100 { vec![ip(1)] } else { Vec::new() });
         cache.asked(STUN, Vec::new(), 0, u32::MAX, start + 1_800 * SECOND);

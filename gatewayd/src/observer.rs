@@ -55,6 +55,7 @@ pub struct Observer {
 struct State {
     exchange: Exchange,
     end: End,
+    is_accepted: bool,
 }
 
 impl Observer {
@@ -94,7 +95,8 @@ impl Observer {
     ) -> Self {
         let exchange = lock(&book).begin(accepted);
         let end = if accepted { End::Otherwise } else { End::Refused };
-        Self { traffic, role, protocol, is_kept, book, state: Mutex::new(State { exchange, end }) }
+        let state = Mutex::new(State { exchange, end, is_accepted: accepted });
+        Self { traffic, role, protocol, is_kept, book, state }
     }
 
     /// Our end's role.
@@ -111,7 +113,7 @@ impl Observer {
     pub fn accepted(&self) {
         let mut state = lock(&self.state);
         lock(&self.book).accepted(&mut state.exchange);
-        state.end = End::Otherwise;
+        (state.end, state.is_accepted) = (End::Otherwise, true);
     }
 
     /// Whether messages are counted.
@@ -171,6 +173,9 @@ impl Drop for Observer {
         let mut state = lock(&self.state);
         let exchange = std::mem::replace(&mut state.exchange, Exchange::Nothing);
         lock(&self.book).end(exchange, state.end);
+        if state.is_accepted && !self.counts() {
+            self.traffic.carried_unobserved();
+        }
     }
 }
 
@@ -211,5 +216,20 @@ mod tests {
         assert_eq!(http(&traffic).reads, 1);
         drop(taken);
         assert_eq!((http(&traffic).reads, http(&traffic).unanswered), (1, 1));
+    }
+
+    #[test]
+    fn a_stream_is_metered_as_one_where_the_far_side_took_it_and_nothing_counts_what_passes_in_it() {
+        let traffic = Arc::new(Traffic::default());
+        for (behavior, accepted, metered) in
+            [("hl7v2-mllp", true, 0), ("http", true, 0), ("dicom", true, 0), ("tcp", false, 0), ("tcp", true, 1)]
+        {
+            drop(Observer::new(Arc::clone(&traffic), Role::Listener, behavior, accepted));
+            assert_eq!(traffic.unobserved(), metered, "{behavior}");
+        }
+        let taken = Observer::new(Arc::clone(&traffic), Role::Sender, "tcp", false);
+        taken.accepted();
+        drop(taken);
+        assert_eq!(traffic.unobserved(), 2);
     }
 }

@@ -51,6 +51,7 @@ pub struct Traffic {
     pub reset: AtomicU64,
     /// Streams refused by us or the peer.
     pub refused: AtomicU64,
+    unobserved: AtomicU64,
     problem: Mutex<Option<String>>,
     /// How long a sending engine waits for an acknowledgement.
     patience: Duration,
@@ -99,6 +100,7 @@ impl Default for Traffic {
             finished: AtomicU64::new(0),
             reset: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            unobserved: AtomicU64::new(0),
             problem: Mutex::default(),
             patience: RESPONSE_TIMEOUT,
             observed: Mutex::new(Observed { epoch: began_at, book: Arc::new(Mutex::new(Book::Nothing)) }),
@@ -132,9 +134,14 @@ impl Traffic {
         self.last_received_at.store(unix_ms(), Relaxed);
     }
 
-    /// Streams that were carried and have ended.
-    pub fn carried(&self) -> u64 {
-        self.finished.load(Relaxed).saturating_add(self.reset.load(Relaxed))
+    /// A stream that was carried has ended, and no observer counted what passed in it.
+    pub fn carried_unobserved(&self) {
+        self.unobserved.fetch_add(1, Relaxed);
+    }
+
+    /// How many such there were. Those that were observed are metered by what was counted in them, and not again as streams.
+    pub fn unobserved(&self) -> u64 {
+        self.unobserved.load(Relaxed)
     }
 
     /// Remembers what went wrong last, for `status`.

@@ -137,6 +137,7 @@ async fn watch_on(
         connections: Vec::new(),
         relays: Vec::new(),
         revision: greeted.in_force,
+        in_force: greeted.in_force,
         knows: caller.knows,
         behind: false,
         unwritten_hello: greeted.unwritten,
@@ -173,6 +174,8 @@ struct Watch {
     relays: Vec<RelayId>,
     /// The newest revision that the gateway has or was sent.
     revision: u64,
+    /// The newest revision that the gateway said it has in force, whether or not that could be written down.
+    in_force: u64,
     /// The newest policy key that the gateway knows for sure.
     knows: GatewayPublicKey,
     /// The newest policy could not be read.
@@ -333,8 +336,16 @@ impl Watch {
         match request {
             WatchRequest::Hello { .. } => return Err(End::Close(POLICY_VIOLATION, "hello comes once")),
             WatchRequest::Heartbeat => return Ok(true),
-            WatchRequest::Applied { revision } => self.confirmed(revision).await?,
-            WatchRequest::Rejected { revision, reason } => self.refused(revision, &reason),
+            WatchRequest::Applied { revision } => {
+                self.in_force = self.in_force.max(revision);
+                self.confirmed(revision).await?;
+            }
+            WatchRequest::Rejected { revision, reason, in_force } => {
+                if in_force {
+                    self.in_force = self.in_force.max(revision);
+                }
+                self.refused(revision, &reason);
+            }
             WatchRequest::Report(report) => self.report(report).await?,
         }
         Ok(false)

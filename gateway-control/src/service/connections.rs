@@ -282,9 +282,14 @@ impl Work {
         Ok(Changed { connections: written + activated, is_all: activated < u64::from(FOLLOWED_AT_ONCE) })
     }
 
-    /// Some of the connections that a policy would have introduced, which its gateway refused, fail; whether there may be more.
-    pub(super) async fn fail_introduced(&mut self, server: &ServerRow, refused: u64) -> ServiceResult<bool> {
-        let in_force = server.applied_revision;
+    /// Some of the connections that a policy would have introduced, which its gateway refused, fail; whether there may be more. The
+    /// gateway has the policy `in_force`, and those it introduced.
+    pub(super) async fn fail_introduced(
+        &mut self,
+        server: &ServerRow,
+        in_force: u64,
+        refused: u64,
+    ) -> ServiceResult<bool> {
         let introduced = self.introduced_connections(server.id, in_force, refused, FOLLOWED_AT_ONCE).await?;
         let is_all = introduced.len() < FOLLOWED_AT_ONCE as usize;
         for mut row in introduced {

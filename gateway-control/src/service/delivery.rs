@@ -96,26 +96,31 @@ impl Service {
         let Some(row) = work.connection(id).await? else { return Ok(()) };
         let before = work.delivery(id).await?;
         let mut delivery = before.clone().unwrap_or_else(|| DeliveryRow::new(id));
-        if row.ended_at.is_some() {
-            delivery.is_open = false;
-            return store(work, before, delivery).await;
-        }
         let now = work.now;
         let times = self.settings.delivery.times();
+        let has_ended = row.ended_at.is_some();
         // With itself a gateway has one report for both ends, that of the sender: it is metered, and there is nothing to compare.
         let is_with_itself = row.sender.server == row.listener.server;
-        let mut is_blind = false;
+        let (mut is_blind, mut has_lost_track) = (false, false);
         let ends = [(&row.sender, &mut delivery.sender), (&row.listener, &mut delivery.listener)];
         for (end, tally) in ends.into_iter().take(if is_with_itself { 1 } else { 2 }) {
             let Some(server) = end.server else { continue };
             let told = told.iter().filter(|(of, _)| *of == server).map(|(_, counts)| *counts);
+            if has_ended {
+                // What was told before the end is metered; there is nothing left to compare.
+                let told: Vec<_> = told.collect();
+                work.meter(&row, end, tally.report(&told, now)).await?;
+                continue;
+            }
             let report = self.last_report(&mut **work, server, id).await?.map(|(report, _)| report.counts);
             let here = self.watchers.counts(server, id);
             let counts: Vec<_> = told.chain(here).collect();
             // An older gateway counts HL7 v2 messages only; one that is out of reach has counted, and will tell.
             is_blind |= report.is_some_and(|counts| counts.is_none_or(|counts| counts.uncompared));
             is_blind |= counts.iter().any(|counts| counts.uncompared);
+            let adrift = tally.adrift();
             let more = tally.report(&counts, now);
+            has_lost_track |= tally.adrift() > adrift;
             if more > 0 {
                 work.meter(&row, end, more).await?;
             }
@@ -124,11 +129,12 @@ impl Service {
                 tally.confirm(now);
             }
         }
-        if is_with_itself || is_blind {
-            if is_blind {
+        if has_ended || is_with_itself || is_blind || has_lost_track {
+            if is_blind || has_lost_track {
                 delivery.balance.handle_blindness();
             }
-            delivery.is_open = false;
+            // Of a stream that is over nobody will tell anything more: the next rounds look for the pause.
+            delivery.is_open = has_lost_track && !is_with_itself;
             return store(work, before, delivery).await;
         }
         // A gateway that is out of reach has counts we do not know.

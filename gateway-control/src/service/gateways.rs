@@ -229,8 +229,18 @@ impl Service {
         self.note(caller, Note::Applied { revision }).await
     }
 
-    /// A gateway has refused a policy: what it would have introduced has failed, and the rest goes on.
-    pub async fn gateway_rejected(&self, caller: &GatewayCaller, revision: u64, reason: &str) -> ServiceResult<()> {
+    /// A gateway has refused a policy, or has it `in_force` and could not save it: what the policy would have introduced has failed,
+    /// and the rest goes on.
+    ///
+    /// `in_force` is what the gateway said it has in force: that may not be written down yet, or never be, where a newer policy was
+    /// compiled meanwhile; and what runs has not failed.
+    pub async fn gateway_rejected(
+        &self,
+        caller: &GatewayCaller,
+        revision: u64,
+        in_force: u64,
+        reason: &str,
+    ) -> ServiceResult<()> {
         let Some((mut work, mut server)) = self.work_of_gateway(caller).await? else { return Ok(()) };
         let newest = work.policy_revision(server.id).await?;
         if revision != 0 && revision != newest {
@@ -243,7 +253,9 @@ impl Service {
             work.audit(&[server.organization], "policy.rejected", server.id, reason).await?;
         }
         // Told before, it may be that not all has failed that had to: the database was busy then.
-        while work.fail_introduced(&server, newest).await? {
+        // A revision that was never given out proves nothing.
+        let in_force = in_force.min(newest);
+        while work.fail_introduced(&server, server.applied_revision.max(in_force), newest).await? {
             work.commit().await?;
             // Others go between.
             let Some(next) = self.work_of_gateway(caller).await? else { return Ok(()) };

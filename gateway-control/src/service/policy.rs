@@ -47,7 +47,8 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     }
     // Written to our end of every connection about which this policy says something else than the one before, those included
     // that are not in it any more.
-    work.put_revision(id, revision, &changed(&policy, in_force.as_ref())).await?;
+    let Said { changed, introduced } = said(&policy, in_force.as_ref());
+    work.put_revision(id, revision, &changed, &introduced).await?;
     let envelope =
         policy.sign(&work.signer().await?.key).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
@@ -212,13 +213,24 @@ fn people(row: &PolicyConnectionRow) -> Vec<AdminPerson> {
     people.map(|person| person.entry.clone()).collect()
 }
 
-/// The connections about which a policy says something else than the one in force.
-fn changed(policy: &Policy, in_force: Option<&Policy>) -> Vec<ConnectionId> {
+/// The connections of which a policy says something.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// Something else than the one in force.
+    changed: Vec<ConnectionId>,
+    /// Of these, what the one in force does not name.
+    introduced: Vec<ConnectionId>,
+}
+
+/// What a policy says anew.
+fn said(policy: &Policy, in_force: Option<&Policy>) -> Said {
     // Another gateway has nothing of the old policy in force.
     let in_force = in_force.filter(|old| old.gateway == policy.gateway);
     let (now, before) = (by_connection(policy), in_force.map(by_connection).unwrap_or_default());
     let all: BTreeSet<_> = now.keys().chain(before.keys()).copied().collect();
-    all.into_iter().filter(|id| in_force.is_none() || now.get(id) != before.get(id)).collect()
+    let changed = all.into_iter().filter(|id| in_force.is_none() || now.get(id) != before.get(id)).collect();
+    let introduced = now.keys().filter(|id| !before.contains_key(id)).copied().collect();
+    Said { changed, introduced }
 }
 
 /// All that a policy says about one connection: its entries and the key and secret of its peer.
@@ -322,13 +334,15 @@ mod tests {
     #[test]
     fn what_a_policy_says_anew_is_found_connection_by_connection() {
         let (before, mut now) = (policy(4), policy(4));
-        assert!(changed(&now, Some(&before)).is_empty());
+        let changed = |now: &Policy, before: Option<&Policy>| said(now, before).changed;
+        assert_eq!(said(&now, Some(&before)), Said::default());
         Arc::make_mut(&mut now.connections[0]).endpoint = "renamed".to_owned();
         now.connections.remove(1);
         now.peers[2].pair_secret = Secret::from_bytes([9; 32]);
         let fifth = ConnectionEntry { id: id(5), ..(*now.connections[0]).clone() };
         now.connections.push(fifth.into());
         assert_eq!(changed(&now, Some(&before)), [id(1), id(2), id(3), id(5)], "renamed, gone, another secret, new");
+        assert_eq!(said(&now, Some(&before)).introduced, [id(5)], "what is changed was there before");
         // Both ends at one server are one connection.
         let other_end = ConnectionEntry { local: LocalEnd::Sender { port: 7 }, ..(*before.connections[3]).clone() };
         now.connections.push(other_end.into());
@@ -336,6 +350,7 @@ mod tests {
         assert_eq!(changed(&before, None), [id(1), id(2), id(3), id(4)]);
         let other = Policy { gateway: key(9).public(), ..before.clone() };
         assert_eq!(changed(&other, Some(&before)).len(), 4, "another gateway has nothing in force");
+        assert_eq!(said(&other, Some(&before)).introduced.len(), 4, "so all of it is new to it");
     }
 
     #[test]

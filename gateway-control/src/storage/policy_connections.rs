@@ -20,8 +20,8 @@ pub trait PolicyConnections: Send {
         server: ServerId,
         limit: u32,
     ) -> StorageResult<Vec<ConnectionRow>>;
-    /// Ready connections about which the policy of a server said something new with a revision after the one and up to the other,
-    /// ordered by id, so many at most.
+    /// Ready connections that the policy of a server began to name with a revision after the one and up to the other, ordered by
+    /// id, so many at most.
     async fn introduced_connections(
         &mut self,
         server: ServerId,
@@ -31,12 +31,14 @@ pub trait PolicyConnections: Send {
     ) -> StorageResult<Vec<ConnectionRow>>;
     /// Connections of a server that wait for a gateway at one of their ends, ordered by id.
     async fn provisioning_connections(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionId>>;
-    /// The policy of a server says something new about these connections with this revision, which nobody has confirmed yet.
+    /// The policy of a server says something new about these connections with this revision, which nobody has confirmed yet; it
+    /// began to name those `introduced`, which are among them.
     async fn put_revision(
         &mut self,
         server: ServerId,
         revision: u64,
         connections: &[ConnectionId],
+        introduced: &[ConnectionId],
     ) -> StorageResult<()>;
     /// The gateway of a server has a revision in force since now: so its ends that were waiting for it are. How many.
     async fn put_in_force(&mut self, server: ServerId, revision: u64, now: u64) -> StorageResult<u64>;

@@ -82,7 +82,8 @@ async fn a_gateway_that_refuses_again_and_again_neither_fills_the_log_nor_misses
     noisy.policy().await;
     other.policy().await;
     for n in 0..95 {
-        noisy.send(&WatchRequest::Rejected { revision: 0, reason: format!("reason {n}") }).await;
+        let reason = format!("reason {n}");
+        noisy.send(&WatchRequest::Rejected { revision: 0, reason, in_force: false }).await;
     }
     let _: Value = pair.lab.post(&format!("/connections/{id}/terminate"), json!({})).await;
     noisy.policy_until(empty).await;

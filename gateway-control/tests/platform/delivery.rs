@@ -89,6 +89,27 @@ async fn what_gateways_counted_before_they_left_is_entered_and_metered_once() {
 }
 
 #[tokio::test]
+async fn what_was_told_before_a_connection_ended_is_metered_although_the_round_comes_after_its_end() {
+    let control = Control::start_with("delivery_interval_secs = 3600").await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let (mut sender, mut listener) = pair.watches().await;
+    sender.policy().await;
+    listener.policy().await;
+    count(&mut sender, &id, 7, 7).await;
+    count(&mut listener, &id, 6, 6).await;
+    pair.lab.until(&id, "reported", |shown| shown.sender.report.is_some() && shown.listener.report.is_some()).await;
+    let _: serde_json::Value = pair.lab.post(&format!("/connections/{id}/terminate"), serde_json::json!({})).await;
+    for _ in 0..2 {
+        control.service.prove_deliveries().await.unwrap();
+        for (organization, number) in [(&pair.hospital, 7), (&pair.lab, 6)] {
+            let metered: Vec<Executions> = organization.list("/executions").await;
+            assert_eq!(metered.iter().map(|row| row.number).sum::<u64>(), number, "once");
+        }
+    }
+}
+
+#[tokio::test]
 async fn ends_of_which_one_does_not_count_are_not_compared_and_what_passed_meanwhile_is_no_difference() {
     let control = Control::start_with(OFTEN).await;
     let pair = control.pair().await;
@@ -106,6 +127,41 @@ async fn ends_of_which_one_does_not_count_are_not_compared_and_what_passed_meanw
     until(&pair, &id, "compared from here on", |delivery| !delivery.uncompared && delivery.alarm.is_none()).await;
     count(&mut sender, &id, 105, 100).await;
     until(&pair, &id, "an alarm", |delivery| delivery.alarm.is_some_and(|alarm| alarm.difference.messages == 5)).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_could_not_be_followed_hides_what_passed_in_it_and_nothing_after_it() {
+    for is_told_while_open in [true, false] {
+        let control = Control::start_with(OFTEN).await;
+        let pair = control.pair().await;
+        let id = pair.connection("Orders").await;
+        let mut sender = pair.hospital_gateway.watch(&control).await;
+        let mut listener = pair.lab_gateway.watch(&control).await;
+        sender.policy().await;
+        listener.policy().await;
+        count(&mut sender, &id, 100, 100).await;
+        count(&mut listener, &id, 100, 100).await;
+        until(&pair, &id, "compared", |delivery| !delivery.uncompared && delivery.listener_messages == 100).await;
+        // The listener's gateway goes on to follow where the sender's cannot.
+        let seen = EndCounts { epoch: 1, messages: 101, accepted: 101, ..EndCounts::default() };
+        if is_told_while_open {
+            let open = EndCounts { uncompared: true, ..seen };
+            sender.send(&told(vec![counted(&id, open)])).await;
+            until(&pair, &id, "not compared", |delivery| delivery.uncompared && delivery.sender_messages == 101).await;
+        }
+        count(&mut listener, &id, 105, 105).await;
+        let over = EndCounts { adrift: 1, ..seen };
+        sender.send(&told(vec![counted(&id, over)])).await;
+        until(&pair, &id, "compared from here on", |delivery| {
+            let written_off = (delivery.written_off.messages, delivery.written_off.answers);
+            !delivery.uncompared && delivery.alarm.is_none() && written_off == (-4, 4)
+        })
+        .await;
+        let lost = EndCounts { messages: 106, ..over };
+        sender.send(&told(vec![counted(&id, lost)])).await;
+        until(&pair, &id, "an alarm", |delivery| delivery.alarm.is_some_and(|alarm| alarm.difference.messages == 5))
+            .await;
+    }
 }
 
 async fn until(pair: &Pair<'_>, id: &str, what: &str, is: impl Fn(&gateway_proto::api::platform::Delivery) -> bool) {

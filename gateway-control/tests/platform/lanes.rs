@@ -94,7 +94,8 @@ async fn what_a_gateway_told_before_its_watch_ended_is_written_when_its_turn_com
     let (id, token) = (server.id, lab.token.clone());
     let storage = database::open(control.directory.path()).await;
     let held = storage.begin().await.unwrap();
-    watch.send(&WatchRequest::Rejected { revision, reason: "cannot read it".to_owned() }).await;
+    let reason = "cannot read it".to_owned();
+    watch.send(&WatchRequest::Rejected { revision, reason, in_force: false }).await;
     until(&control, "gateway_control_tells_at_work 1").await;
     let release = async {
         while watch.event().await.is_some() {}

@@ -122,6 +122,7 @@ impl<'a> Case<'a> {
     /// Somebody tries something.
     async fn act(&mut self, own: Org, role: Role, what: Try) -> Result<(), String> {
         let (user, person) = self.parties[own].user(role, &mut self.people).await;
+        self.beat().await;
         let now = self.control.clock.unix_secs();
         self.model.pass(now);
         self.confirm().await?;
@@ -179,6 +180,7 @@ impl<'a> Case<'a> {
     /// What one organization is shown, against the model.
     async fn compare(&mut self, own: Org) -> Result<(), String> {
         let (owner, _) = self.parties[own].user(Role::Owner, &mut self.people).await;
+        self.beat().await;
         let mut looks = 0;
         loop {
             self.model.pass(self.control.clock.unix_secs());

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use gateway_proto::{
-    api::platform::{AuditEntry, Connection},
+    api::platform::{AuditEntry, Connection, Server},
     id::ConnectionId,
     peering::ConnectionStatus,
-    policy::{ConnectionSecret, Policy, Secret},
+    policy::{Activation, ConnectionSecret, Policy, Secret},
 };
 use serde_json::{Value, json};
 
-use super::harness::{Control, Pair, Watch};
+use super::harness::{Control, Pair, Watch, until};
 
 const HALF: u64 = 1_800;
 
@@ -30,7 +30,11 @@ async fn active(pair: &Pair<'_>) -> (ConnectionId, Secret, (Watch, Watch)) {
     let connection = id.parse().unwrap();
     let first = secrets(&sender.policy().await, connection);
     listener.policy().await;
-    pair.lab.until(&id, "active", |connection| connection.status == ConnectionStatus::Active).await;
+    let is_active = |policy: &Policy| policy.connection(connection).is_some_and(|c| c.activation == Activation::Active);
+    sender.policy_until(is_active).await;
+    listener.policy_until(is_active).await;
+    let follow = |shown: &Connection| shown.sender.policy_in_force && shown.listener.policy_in_force;
+    pair.lab.until(&id, "active in force", |c| c.status == ConnectionStatus::Active && follow(c)).await;
     assert_eq!(first.len(), 1);
     (connection, first[0].secret.clone(), (sender, listener))
 }
@@ -91,6 +95,30 @@ async fn the_old_secret_is_accepted_for_the_overlap_and_the_sender_turns_in_the_
     for secret in [old, new] {
         assert!(!told.contains(json!(secret).as_str().unwrap()), "no answer and no entry holds a secret");
     }
+}
+
+#[tokio::test]
+async fn an_overlap_that_an_end_could_miss_is_only_for_gateways_that_follow_now() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let (id, _, (mut sender, mut listener)) = active(&pair).await;
+    let rotate = format!("/connections/{id}/rotate-secret");
+    let short = async || pair.hospital.refused("POST", &rotate, Some(json!({"overlap_secs": 60}))).await;
+    // Policies that nobody has confirmed yet.
+    pair.connection("Results").await;
+    let refused = short().await;
+    assert!(refused.code == "wrong_state" && refused.detail.contains("newest policy"), "{refused:?}");
+    for watch in [&mut sender, &mut listener] {
+        watch.stream.close(None).await.unwrap();
+        while watch.event().await.is_some() {}
+    }
+    let path = format!("/servers/{}", pair.hospital_server.id);
+    until("the sender watches for ever", async || !pair.hospital.get::<Server>(&path).await.online).await;
+    let refused = short().await;
+    assert!(refused.code == "wrong_state" && refused.detail.contains("out of reach"), "{refused:?}");
+    assert!(refused.detail.contains("overlap_secs"), "what to do: {refused:?}");
+    let rotated: Connection = pair.hospital.post(&rotate, json!({})).await;
+    assert!(rotated.secret_rotation.is_some(), "whoever is away has its time");
 }
 
 #[tokio::test]

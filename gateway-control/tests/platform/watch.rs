@@ -9,7 +9,7 @@ use gateway_proto::{
 };
 use serde_json::json;
 
-use super::harness::{Control, Gateway, open_watch};
+use super::harness::{Control, Gateway, Watch, open_watch, until};
 
 fn carries(policy: &Policy) -> bool {
     policy.connections.iter().any(|connection| connection.activation == Activation::Active)
@@ -224,12 +224,65 @@ async fn what_a_gateway_refuses_fails_visibly_and_can_be_tried_again() {
     };
     assert!(watch.store.accept(&policy).unwrap());
     let revision = watch.store.revision();
-    watch.send(&WatchRequest::Rejected { revision, reason: "cannot read it".into() }).await;
+    watch.send(&WatchRequest::Rejected { revision, reason: "cannot read it".into(), in_force: false }).await;
     pair.lab.until(&id, "failed", |c| c.status == ConnectionStatus::Failed).await;
     let shown: Server = pair.hospital.get(&format!("/servers/{}", pair.hospital_server.id)).await;
     assert_eq!(shown.policy_problem.as_deref(), Some("cannot read it"));
     let _: serde_json::Value = pair.lab.post(&format!("/connections/{id}/retry"), json!({})).await;
     assert_eq!(pair.lab.connection(&id).await.status, ConnectionStatus::Ready);
+}
+
+/// The next policy that names a connection, as a gateway takes it that cannot say so any more.
+async fn taken(watch: &mut Watch, id: &str) -> u64 {
+    loop {
+        if let WatchEvent::Policy { policy } = watch.event().await.expect("closed") {
+            assert!(watch.store.accept(&policy).unwrap());
+            let policy = watch.store.current().unwrap();
+            if policy.connection(id.parse().unwrap()).is_some() {
+                return policy.revision;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_put_into_force_before_its_link_broke_does_not_fail_with_the_next_policy() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let mut watch = pair.hospital_gateway.watch(&control).await;
+    watch.policy().await;
+    let running = pair.connection("Orders").await;
+    let in_force = taken(&mut watch, &running).await;
+    watch.stream.close(None).await.unwrap();
+    while watch.event().await.is_some() {}
+    let refused = pair.connection("Results").await;
+    let mut watch = pair.hospital_gateway.watch_from(&control, in_force).await;
+    let revision = taken(&mut watch, &refused).await;
+    assert!(in_force < revision);
+    watch.send(&WatchRequest::Rejected { revision, reason: "cannot read it".into(), in_force: false }).await;
+    pair.lab.until(&refused, "failed", |c| c.status == ConnectionStatus::Failed).await;
+    assert_eq!(pair.lab.connection(&running).await.status, ConnectionStatus::Ready, "it is in force there");
+}
+
+#[tokio::test]
+async fn a_policy_that_a_gateway_could_not_save_is_shown_as_its_problem_and_nothing_of_it_fails() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let mut watch = pair.hospital_gateway.watch(&control).await;
+    watch.policy().await;
+    let id = pair.connection("Orders").await;
+    let revision = taken(&mut watch, &id).await;
+    let reason = "the policy is not saved".to_owned();
+    watch.send(&WatchRequest::Rejected { revision, reason: reason.clone(), in_force: true }).await;
+    let path = format!("/servers/{}", pair.hospital_server.id);
+    let problem = async || pair.hospital.get::<Server>(&path).await.policy_problem;
+    until("the problem was never shown", async || problem().await.as_ref() == Some(&reason)).await;
+    // What a refusal fails is written before anything that is told after it is read.
+    watch.send(&WatchRequest::Applied { revision }).await;
+    until("the problem was never over", async || problem().await.is_none()).await;
+    assert_eq!(pair.lab.connection(&id).await.status, ConnectionStatus::Ready);
+    pair.lab_gateway.watch(&control).await.policy().await;
+    pair.lab.until(&id, "active", |c| c.status == ConnectionStatus::Active).await;
 }
 
 #[tokio::test]

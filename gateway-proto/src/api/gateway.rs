@@ -181,6 +181,9 @@ pub enum WatchRequest {
         revision: u64,
         /// Why, for the operator of the control plane.
         reason: String,
+        /// It is in force all the same and only not saved: `Applied` follows when it is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        in_force: bool,
     },
     /// State of connections and counters; what is left out did not change.
     Report(Report),

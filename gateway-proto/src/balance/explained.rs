@@ -28,6 +28,16 @@ impl Explained {
         Difference { messages: self.messages, answers: self.answers.saturating_neg() }
     }
 
+    /// A difference of messages and one of answers without what is explained already.
+    pub(super) fn less(&self, messages: Possible, answers: Possible) -> (Possible, Possible) {
+        (messages.less(self.messages.into()), answers.less(-i128::from(self.answers)))
+    }
+
+    /// Only what is left beyond this, in a pause, is evidence from now on.
+    pub(super) fn begin_at(&mut self, unanswered: Possible) {
+        self.left = narrow(unanswered.most);
+    }
+
     /// What remains of a difference of messages and of one of answers. `unanswered`: by how much more messages are left at the
     /// sender's end than at the listener's. Only a pause teaches something; before it, nothing is certain that may be explained.
     pub(super) fn leaves(
@@ -36,8 +46,7 @@ impl Explained {
         answers: Possible,
         unanswered: Possible,
     ) -> (Possible, Possible) {
-        let messages = messages.less(self.messages.into());
-        let answers = answers.less(-i128::from(self.answers));
+        let (messages, answers) = self.less(messages, answers);
         match (messages.only(), answers.only()) {
             (Some(messages), Some(answers)) => self.settle(messages, answers, unanswered.most),
             (_, _) => self.doubt(messages, answers, unanswered.least),

@@ -28,6 +28,10 @@ pub struct EndCounts {
     /// Connections of engines that were carried and in which nothing can be counted: each is metered as one. None from older gateways.
     #[serde(default)]
     pub streams: u64,
+    /// Of streams in which messages are counted, those that are over and could not be followed to their end: whenever there are more,
+    /// the ends are compared anew from the next pause on. None from older gateways.
+    #[serde(default)]
+    pub adrift: u64,
     /// They are for the metering alone: this end does not see all that the other one counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncompared: bool,
@@ -43,11 +47,12 @@ impl EndCounts {
     fn totals(&self) -> Totals {
         let answers =
             self.accepted.saturating_add(self.errors).saturating_add(self.rejected).saturating_add(self.other);
-        Totals { messages: self.messages, answers, repeated: self.repeated, streams: self.streams }
+        Totals { messages: self.messages, answers, repeated: self.repeated, streams: self.streams, adrift: self.adrift }
     }
 }
 
-/// Messages and answers, how many of the messages had passed before, and connections in which none are counted.
+/// Messages and answers, how many of the messages had passed before, connections in which none are counted, and those that could
+/// not be followed to their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Totals {
     pub(super) messages: u64,
@@ -56,6 +61,8 @@ pub(super) struct Totals {
     pub(super) repeated: u64,
     #[serde(default)]
     pub(super) streams: u64,
+    #[serde(default)]
+    pub(super) adrift: u64,
 }
 
 impl Totals {
@@ -65,6 +72,7 @@ impl Totals {
             answers: self.answers.saturating_add(other.answers),
             repeated: self.repeated.saturating_add(other.repeated),
             streams: self.streams.saturating_add(other.streams),
+            adrift: self.adrift.saturating_add(other.adrift),
         }
     }
 
@@ -74,6 +82,7 @@ impl Totals {
             answers: self.answers.saturating_sub(other.answers),
             repeated: self.repeated.saturating_sub(other.repeated),
             streams: self.streams.saturating_sub(other.streams),
+            adrift: self.adrift.saturating_sub(other.adrift),
         }
     }
 
@@ -84,6 +93,7 @@ impl Totals {
             answers: self.answers.max(other.answers),
             repeated: self.repeated.max(other.repeated),
             streams: self.streams.max(other.streams),
+            adrift: self.adrift.max(other.adrift),
         }
     }
 }
@@ -174,6 +184,11 @@ impl Tally {
     /// Answers over all epochs.
     pub fn answers(&self) -> u64 {
         self.total().answers
+    }
+
+    /// Streams over all epochs that are over and could not be followed to their end.
+    pub fn adrift(&self) -> u64 {
+        self.total().adrift
     }
 
     /// Runs of the gateway that were seen.

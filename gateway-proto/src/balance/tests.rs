@@ -190,11 +190,30 @@ fn what_one_end_counted_while_the_other_did_not_is_where_the_comparison_begins()
         assert_eq!(pair.balance.alarm(), None, "minute {minute}");
     }
     assert!(!pair.balance.is_blind());
+    assert_eq!(pair.balance.explained(), Difference::NONE);
+    assert_eq!(pair.balance.written_off(), Difference { messages: 100, answers: -100 });
     // From there on a loss is seen.
     for minute in 8..12 {
         pair.minute(minute * 60, counts(1, 115, 111), counts(2, 11, 11));
     }
     assert_eq!(pair.balance.alarm().map(|alarm| alarm.difference.messages), Some(4));
+}
+
+#[test]
+fn what_is_written_off_after_blindness_hides_nothing_that_the_listener_alone_counts_later() {
+    let mut pair = Pair::default();
+    pair.balance.handle_blindness();
+    for minute in 1..=2 {
+        assert_eq!(pair.minute(minute * 60, counts(1, 100, 100), counts(2, 7, 7)), None);
+    }
+    assert_eq!((pair.balance.is_blind(), pair.balance.explained()), (false, Difference::NONE));
+    assert_eq!(pair.balance.written_off(), Difference { messages: 93, answers: -93 });
+    // The sender's gateway is killed before it reports three more.
+    for minute in 3..=5 {
+        pair.minute(minute * 60, counts(1, 100, 100), counts(2, 10, 10));
+    }
+    let surplus = Difference { messages: -3, answers: 3 };
+    assert_eq!(pair.balance.alarm().map(|alarm| alarm.difference), Some(surplus));
 }
 
 #[test]

@@ -171,7 +171,11 @@ mod tests {
     const ASKED: [(Protocol, &[u8]); 3] = [
         (Protocol::Mllp, b"\x0bMSH|^~\\&|A|B|C|D|1||ADT^A01|ID\r\x1c\r"),
         (Protocol::Http, b"GET /Patient HTTP/1.1\r\n\r\n"),
-        (Protocol::Dicom, b"\x01\0\0\0\0\x04\0\x01\0\0"),
+        (
+            Protocol::Dicom,
+            b"\x01\0\0\0\0\x44\0\x01\0\0OIE             MODALITY        \
+              \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        ),
     ];
 
     /// What was asked of this book, and what of it had no answer at the end.

@@ -23,17 +23,20 @@ pub struct Completed {
     pub lost: u64,
     /// Streams in which something was asked, and that could not be followed to the answer.
     pub adrift: u64,
+    /// Those of them that are over.
+    pub adrift_over: u64,
     /// Streams in which nothing that was asked could be read.
     pub unread: u64,
 }
 
 impl Counted for Completed {
     fn add(&mut self, later: Self) {
-        let Self { answered, given_up, lost, adrift, unread } = later;
+        let Self { answered, given_up, lost, adrift, adrift_over, unread } = later;
         self.answered += answered;
         self.given_up += given_up;
         self.lost += lost;
         self.adrift += adrift;
+        self.adrift_over += adrift_over;
         self.unread += unread;
     }
 }
@@ -51,8 +54,10 @@ impl Completed {
             unacknowledged: self.given_up.saturating_add(self.lost),
             repeated: self.lost,
             streams: self.unread,
-            // The listener's gateway may have followed where we could not, and how far, nobody knows.
-            uncompared: self.adrift > 0,
+            // The listener's gateway may follow where we cannot, and how far, nobody knows before the stream is over. Either
+            // engine can bring that about at will: it shall not last longer than its stream.
+            uncompared: self.adrift > self.adrift_over,
+            adrift: self.adrift_over,
             ..EndCounts::default()
         }
     }
@@ -75,11 +80,16 @@ impl Completed {
 pub(super) struct Followed {
     asked: u64,
     over: u64,
+    is_adrift: bool,
 }
 
 impl Followed {
     pub(super) fn asked(&mut self) {
         self.asked = self.asked.saturating_add(1);
+    }
+
+    pub(super) fn has_asked(self) -> bool {
+        self.asked > 0
     }
 
     /// An answer passed; one that nobody asked for is none.
@@ -91,11 +101,19 @@ impl Followed {
     }
 
     /// It cannot be followed any more. Once all is answered, neither end counts more of it.
-    pub(super) fn lost_track(self, completed: &mut Completed) {
+    pub(super) fn lost_track(&mut self, completed: &mut Completed) {
         if self.asked == 0 {
             completed.unread += 1;
         } else if self.over < self.asked {
             completed.adrift += 1;
+            self.is_adrift = true;
+        }
+    }
+
+    /// The stream is over, and was not followed to its end.
+    pub(super) fn end_unfollowed(self, completed: &mut Completed) {
+        if self.is_adrift {
+            completed.adrift_over += 1;
         }
     }
 

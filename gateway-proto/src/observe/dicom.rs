@@ -12,6 +12,8 @@ use crate::mllp::End;
 const HEADER: usize = 6;
 /// Of a request for an association, this much of the body is read: versions and the two titles.
 const KEPT: usize = 36;
+/// The least body of a request for an association (PS3.8 §9.3.2): what is kept, and 32 reserved bytes.
+const LEAST_REQUEST: u32 = 68;
 
 /// The title of an application entity, for its owner's eyes: letters, digits, `_`, `-`, `.` and blanks; anything else
 /// shows as `?`.
@@ -149,7 +151,7 @@ impl Association {
         let ledger = uncounted.counts(ledger);
         let before = ledger.counts.requested;
         if !*stopped && requestor.observe(bytes, |unit| note(unit, true, ledger, followed)).is_err() {
-            stop(stopped, ledger, *followed);
+            stop(stopped, ledger, followed);
         }
         ledger.counts.requested.saturating_sub(before)
     }
@@ -159,20 +161,23 @@ impl Association {
         let Self { acceptor, followed, stopped, uncounted, .. } = self;
         let ledger = uncounted.counts(ledger);
         if !*stopped && acceptor.observe(bytes, |unit| note(unit, false, ledger, followed)).is_err() {
-            stop(stopped, ledger, *followed);
+            stop(stopped, ledger, followed);
         }
     }
 
     /// The connection is over.
     pub fn end(mut self, ledger: &mut DicomLedger, end: End) {
-        if !self.stopped {
-            self.followed.end(&mut self.uncounted.counts(ledger).counts.completed, end);
+        let completed = &mut self.uncounted.counts(ledger).counts.completed;
+        if self.stopped {
+            self.followed.end_unfollowed(completed);
+        } else {
+            self.followed.end(completed, end);
         }
         self.uncounted.end(ledger, end);
     }
 }
 
-fn stop(stopped: &mut bool, ledger: &mut DicomLedger, followed: Followed) {
+fn stop(stopped: &mut bool, ledger: &mut DicomLedger, followed: &mut Followed) {
     *stopped = true;
     ledger.counts.unreadable += 1;
     followed.lost_track(&mut ledger.counts.completed);
@@ -181,12 +186,23 @@ fn stop(stopped: &mut bool, ledger: &mut DicomLedger, followed: Followed) {
 /// A whole unit. What is read of its body is what `body` holds.
 struct Unit {
     kind: u8,
+    length: u32,
     body: [u8; KEPT],
 }
 
-fn note(unit: Unit, from_requestor: bool, ledger: &mut DicomLedger, followed: &mut Followed) {
+impl Unit {
+    /// Long enough for a request for an association, and of a version that there is.
+    fn is_request(&self) -> bool {
+        self.length >= LEAST_REQUEST && self.body[1] & 1 == 1
+    }
+}
+
+fn note(unit: Unit, from_requestor: bool, ledger: &mut DicomLedger, followed: &mut Followed) -> Result<(), NotDicom> {
     let counts = &mut ledger.counts;
     match unit.kind {
+        // A connection carries one association, and who connected asks for it. What else looks like a request is something
+        // else, and what would be its titles may be anything.
+        1 if !from_requestor || followed.has_asked() || !unit.is_request() => return Err(NotDicom),
         1 => followed.asked(),
         3 | 6 | 7 => followed.answered(&mut counts.completed),
         _ => {}
@@ -213,6 +229,7 @@ fn note(unit: Unit, from_requestor: bool, ledger: &mut DicomLedger, followed: &m
         // 5 asks for the release that 6 confirms.
         _ => {}
     }
+    Ok(())
 }
 
 fn title(body: &[u8; KEPT], at: usize) -> Option<AeTitle> {
@@ -246,7 +263,11 @@ impl Default for UnitReader {
 }
 
 impl UnitReader {
-    fn observe(&mut self, mut bytes: &[u8], mut read: impl FnMut(Unit)) -> Result<(), NotDicom> {
+    fn observe(
+        &mut self,
+        mut bytes: &[u8],
+        mut read: impl FnMut(Unit) -> Result<(), NotDicom>,
+    ) -> Result<(), NotDicom> {
         while !bytes.is_empty() {
             if self.header_read < HEADER {
                 self.header[self.header_read] = bytes[0];
@@ -271,7 +292,9 @@ impl UnitReader {
             bytes = &bytes[count..];
             if self.left == 0 {
                 self.header_read = 0;
-                read(Unit { kind: self.header[0], body: std::mem::replace(&mut self.body, [0; KEPT]) });
+                let [kind, _, length @ ..] = self.header;
+                let body = std::mem::replace(&mut self.body, [0; KEPT]);
+                read(Unit { kind, length: u32::from_be_bytes(length), body })?;
             }
         }
         Ok(())
@@ -344,6 +367,27 @@ mod tests {
     fn what_is_no_dicom_is_counted_once() {
         for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"\0\0\0\0\0\0"] {
             assert_eq!(pass(bytes, bytes, 2).counts.unreadable, 1);
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_one_request_of_who_connected_tells_titles_or_counts_as_one() {
+        let good = request(b"OIE             ", b"MODALITY        ");
+        let other = request(b"SMITH^JOHN      ", &[b'x'; 16]);
+        for (asks, answers, requested) in [
+            // Asked once more, asked by who was connected to, too short, of no version.
+            ([good.clone(), other.clone()].concat(), vec![], 1),
+            (good, [other.clone(), unit(7, &[0; 4])].concat(), 1),
+            (vec![], [other, unit(7, &[0; 4])].concat(), 0),
+            (unit(1, &[b'y'; 67]), vec![], 0),
+            (unit(1, &[b'x'; 80]), vec![], 0),
+        ] {
+            let ledger = pass(&asks, &answers, usize::MAX);
+            let counts = ledger.counts;
+            assert_eq!((counts.requested, counts.unreadable, counts.completed.answered), (requested, 1, 0));
+            let titles = [ledger.called, ledger.calling].map(|title| title.map(|title| title.to_string()));
+            let told = (requested == 1).then(|| ["OIE", "MODALITY"].map(str::to_owned));
+            assert_eq!(titles, told.map_or([None, None], |told| told.map(Some)));
         }
     }
 

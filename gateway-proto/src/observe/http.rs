@@ -153,8 +153,10 @@ impl HttpExchange {
 
     /// The connection is over.
     pub fn end(mut self, ledger: &mut HttpLedger, end: End) {
-        if !self.stopped {
-            let counts = self.uncounted.counts(&mut ledger.counts);
+        let counts = self.uncounted.counts(&mut ledger.counts);
+        if self.stopped {
+            self.followed.end_unfollowed(&mut counts.completed);
+        } else {
             counts.unanswered += self.pending.len() as u64;
             self.followed.end(&mut counts.completed, end);
         }

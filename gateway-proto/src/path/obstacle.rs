@@ -127,7 +127,8 @@ impl fmt::Display for Obstacle {
                  destination; too few relays answer there to tell (`gateway-ctl netcheck`), so no port is guessed"
             }
             Self::PeerSilent => {
-                "the partner is offline: its gateway answers nothing, over the relay either (not running, or without a network)"
+                "the partner is offline: its gateway answers nothing, over the relay either (not running, without a network, or \
+                 its policy does not have this gateway)"
             }
         })
     }
@@ -142,7 +143,9 @@ mod tests {
         for blamed in [Obstacle::NothingPasses, Obstacle::SameNat, Obstacle::HardNat { we_allow: false }] {
             assert_eq!(blamed.of_a_silent_peer(), Obstacle::PeerSilent);
         }
-        assert!(Obstacle::PeerSilent.to_string().contains("offline"));
+        let told = Obstacle::PeerSilent.to_string();
+        // A gateway whose policy dropped us ignores every dial: nobody is to look for a dead machine only.
+        assert!(told.contains("offline") && told.contains("its policy does not have this gateway"), "{told}");
         for own in [Obstacle::NotWanted, Obstacle::SwitchedOff, Obstacle::NoRelay, Obstacle::NoAnswer, Obstacle::Trying]
         {
             assert_eq!(own.of_a_silent_peer(), own, "what we know by ourselves");

@@ -30,6 +30,7 @@ use std::{
 };
 
 use self::{
+    joined::JoinedRelays,
     latencies::{ENOUGH, Latencies, RECENT, WINDOW, is_clearly_better},
     links::Links,
 };
@@ -102,8 +103,7 @@ pub struct HomeChooser {
     exchanged_at: Option<Instant>,
     links: Links,
     /// Attached to, or to be, because only one of the others stood.
-    joined: Vec<RelayId>,
-    joined_until: Option<Instant>,
+    joined: JoinedRelays,
 }
 
 impl HomeChooser {
@@ -117,7 +117,7 @@ impl HomeChooser {
         }
         self.latencies.keep(&self.map);
         self.links.keep(&self.map);
-        self.joined.retain(|relay| self.map.contains(relay));
+        self.joined.keep(&self.map);
     }
 
     /// Every link that runs, and whether it is attached to a relay that is not about to stop. To be told at each change, and
@@ -126,10 +126,10 @@ impl HomeChooser {
         self.links.running(running.filter(|(relay, _)| self.map.contains(relay)), now);
     }
 
-    /// When a link that is not attached will count as down, or others come to the one that stands: [`Self::wanted`] may answer otherwise
-    /// then.
+    /// When a link that is not attached will count as down, or others come to the one that stands or take each other's place:
+    /// [`Self::wanted`] may answer otherwise then.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        self.links.next_change(now)
+        self.links.next_change(now).into_iter().chain(self.joined.next_change(now)).min()
     }
 
     /// A round trip to a relay was measured.
@@ -155,7 +155,7 @@ impl HomeChooser {
     }
 
     /// The relays to attach to, in the order in which they are to be used: `count` by latency, the home first, and the heir of the home. While only
-    /// one link stands some more, while none does all of the map, `most` at most.
+    /// one link stands two more, while none does all of the map, `most` at most.
     pub fn wanted(&mut self, count: usize, most: usize, now: Instant) -> Vec<RelayId> {
         let chosen = self.attach(count, now);
         let first = self.home.filter(|home| self.map.contains(home)).or(chosen.first().copied());

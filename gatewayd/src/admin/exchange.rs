@@ -184,7 +184,9 @@ impl<'a> Exchange<'a> {
         // Pages belong to no API.
         let session = shown.map(|key| pass.api.as_deref().map_or(key, |api| key_at(&key, api)));
         let here = session.map(|key| self.owner.sessions().get(&key, Instant::now())).unwrap_or_default();
-        if here.account.is_some() {
+        let is_named = here.account.is_some();
+        // Who somebody is at one API says nothing of who the engine takes him for at another one.
+        if is_named || pass.api.is_some() {
             record.account(here.account);
         }
         if !self.owner.log().is_writable() {
@@ -198,12 +200,18 @@ impl<'a> Exchange<'a> {
             })?;
         }
         let mut call = Call { head, pass, shown, session, body: body.clone(), account: None };
-        let result = self.pass_on(&mut call, here.signed_in, record).await;
+        let result = self.pass_on(&mut call, (here.signed_in, is_named), record).await;
         *body = call.body;
         result
     }
 
-    async fn pass_on(&mut self, call: &mut Call<'_>, signed_in: bool, record: &mut Record) -> Result<(), Stop> {
+    /// `signed_in`: the engine said so; `is_named`: whose session it is at this API is known here.
+    async fn pass_on(
+        &mut self,
+        call: &mut Call<'_>,
+        (signed_in, is_named): (bool, bool),
+        record: &mut Record,
+    ) -> Result<(), Stop> {
         let by_password = call.head.fields.iter().any(|field| field.name == "authorization");
         let with_body = matches!(call.pass.body, BodyRule::SignedIn(_) | BodyRule::Filter) && call.head.has_body();
         let is_unproved = call.pass.api.is_some() && !signed_in;
@@ -211,9 +219,9 @@ impl<'a> Exchange<'a> {
         if is_unproved && (with_body || by_password) {
             let account = self.ask_session(call).await?;
             record.account(account);
-        } else if is_unproved && call.pass.body != BodyRule::Login && !record.has_account() {
+        } else if is_unproved && call.pass.body != BodyRule::Login && !is_named {
             // A session of before this gateway's start, or one that was forgotten: the log says whose it is all the same.
-            let account = self.ask_account(call).await?;
+            let account = self.ask_account(call).await;
             record.account(account);
         }
         if call.head.expects_continue && call.head.has_body() {

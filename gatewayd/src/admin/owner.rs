@@ -243,10 +243,6 @@ impl Record {
         self.call.account = account;
     }
 
-    pub(super) fn has_account(&self) -> bool {
-        self.call.account.is_some()
-    }
-
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.call.path = refusal.template.into();
         self.call.class = refusal.class;

@@ -249,7 +249,9 @@ impl<'a> Link<'a> {
                 let reason = with_causes(&error);
                 tracing::error!(offered, in_force = revision, reason, "a policy was not accepted");
                 self.refused_revision = offered;
-                push(outbox, WatchRequest::Rejected { revision: refused(&error, offered), reason })?;
+                // What is not saved runs all the same: nothing of it has failed, and `Applied` follows when it is saved.
+                let in_force = matches!(error, AcceptError::NotSaved(_));
+                push(outbox, WatchRequest::Rejected { revision: refused(&error, offered), reason, in_force })?;
             }
         }
         Ok(())

@@ -105,6 +105,12 @@ impl SpliceContext {
                 End::ByTheReceiver
             }
             Err(SpliceError::Unacknowledged | SpliceError::PartnerClosed) => End::ByTheReceiver,
+            // Our engine had closed before, and whatever took the answer then took it from nobody.
+            Err(SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::NoAnswer | SpliceError::NotAllowed)
+                if self.observer.role() == Role::Sender && engine_finished =>
+            {
+                End::ByTheSender
+            }
             Err(SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::NoAnswer | SpliceError::NotAllowed) => {
                 End::Otherwise
             }
@@ -127,6 +133,45 @@ pub(super) fn write_error(error: WriteError) -> SpliceError {
         WriteError::Stopped(code) => SpliceError::Peer(ResetCode::from_u64(code.into_inner())),
         WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
             SpliceError::TunnelLost
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{engine::EngineWatch, observer::Observer, traffic::Traffic};
+
+    fn end_of(role: Role, error: SpliceError, engine_finished: bool) -> End {
+        let traffic = Arc::new(Traffic::default());
+        let context = SpliceContext {
+            observer: Observer::new(traffic.clone(), role, "http", true),
+            traffic,
+            record: Box::default(),
+            allowed: CancellationToken::new(),
+            opening: Opening::OwesAnswer { reached_at: Instant::now() },
+            engine_says: EngineWatch::none(),
+        };
+        context.end(Err(error), engine_finished)
+    }
+
+    #[test]
+    fn a_client_that_closed_before_the_tunnel_was_lost_waits_for_no_answer() {
+        for error in [
+            SpliceError::Peer(ResetCode::ShuttingDown),
+            SpliceError::Peer(ResetCode::NotAllowed),
+            SpliceError::TunnelLost,
+            SpliceError::NoAnswer,
+            SpliceError::NotAllowed,
+        ] {
+            assert_eq!(end_of(Role::Sender, error, true), End::ByTheSender, "{error}");
+            assert_eq!(end_of(Role::Sender, error, false), End::Otherwise, "{error}");
+            assert_eq!(end_of(Role::Listener, error, true), End::Otherwise, "{error}");
         }
     }
 }

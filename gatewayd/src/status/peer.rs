@@ -12,6 +12,9 @@ use gateway_proto::{
 use super::{StatusSource, millis};
 use crate::{credentials::KEY_EXCHANGE, nat64::is_translated, peer::Peer};
 
+/// A gateway whose policy does not have this one ignores its dials, and nothing tells the two apart from here.
+const OFFLINE: &str = "the partner is offline, or its policy does not have this gateway: it does not answer";
+
 impl StatusSource {
     pub(super) fn peer(&self, peer: &Peer) -> PeerStatus {
         let name = peer.name();
@@ -120,8 +123,7 @@ pub(super) fn problem(denied: Option<DeniedReason>, peer: Option<&Peer>) -> Opti
     }
     let told = peer.problem().map(|problem| problem.text);
     if is_offline(peer) {
-        let offline = "the partner is offline: its gateway does not answer";
-        return Some(told.map_or_else(|| offline.into(), |told| format!("{offline}; {told}")));
+        return Some(told.map_or_else(|| OFFLINE.into(), |told| format!("{OFFLINE}; {told}")));
     }
     Some(told.unwrap_or_else(|| match peer.path().map(|path| path.selected) {
         Some(Selected::None) => "no path to the partner: this gateway is attached to no relay".into(),

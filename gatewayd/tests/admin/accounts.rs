@@ -2,7 +2,11 @@
 
 use gateway_proto::policy::ConnectionKind;
 
-use crate::{FORM, site::Terms, world::World};
+use crate::{
+    FORM,
+    site::Terms,
+    world::{LIMIT, World},
+};
 
 #[tokio::test]
 async fn the_account_of_a_session_that_is_not_known_here_is_asked_for_once_and_recorded() {
@@ -18,6 +22,39 @@ async fn the_account_of_a_session_that_is_not_known_here_is_asked_for_once_and_r
     assert_eq!(accounts, [Some("admin".to_owned()), Some("admin".to_owned()), None]);
     let asked = world.engine.seen().iter().filter(|seen| seen.path == "/api/users/current").count();
     assert_eq!(asked, 2, "once for each of the two");
+}
+
+#[tokio::test]
+async fn who_a_cookie_is_at_one_path_of_the_api_is_not_who_it_is_at_another_one() {
+    let world = World::new(Terms { kind: ConnectionKind::AdminReadWrite, ..Terms::READ_ONLY }).await;
+    // Of before a restart of this gateway.
+    let cookie = world.engine.session("/api");
+    let mut client = world.client().await;
+    let form = "username=guest&password=good";
+    assert_eq!(client.post("/api/4.5.2/users/_login", &cookie, FORM, form).await.status(), 200);
+    assert_eq!(client.post("/api/channels/a/_stop", &cookie, FORM, "").await.status(), 200);
+    assert_eq!(client.get("/api/4.5.2/channels", &cookie).await.status(), 200);
+    let accounts: Vec<_> = world.calls(3).await.into_iter().map(|call| call.account).collect();
+    let [guest, admin] = ["guest", "admin"].map(|account| Some(account.to_owned()));
+    assert_eq!(accounts, [guest.clone(), admin, guest]);
+}
+
+#[tokio::test]
+async fn a_call_goes_on_without_a_name_when_the_engine_does_not_say_whose_session_it_is() {
+    let world = World::new(Terms::READ_ONLY).await;
+    let cookie = world.engine.session("/api");
+    let mut client = world.client().await;
+    let begun = std::time::Instant::now();
+    // No answer, no HTTP, and no account.
+    for ailment in ["", "what is this", "500 Server Error"] {
+        world.engine.ails(Some(ailment));
+        assert_eq!(client.get("/api/channels", &cookie).await.status(), 200, "{ailment}");
+    }
+    assert!(begun.elapsed() < LIMIT, "nobody waits for a name as for an answer");
+    world.engine.ails(None);
+    assert_eq!(client.get("/api/channels", &cookie).await.status(), 200);
+    let accounts: Vec<_> = world.calls(4).await.into_iter().map(|call| call.account).collect();
+    assert_eq!(accounts, [None, None, None, Some("admin".to_owned())]);
 }
 
 #[tokio::test]

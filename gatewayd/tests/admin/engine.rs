@@ -2,7 +2,7 @@
 //! accepted. It keeps what reached it, so that a test can say what must not.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
@@ -38,11 +38,11 @@ pub(crate) struct Engine {
 #[derive(Debug, Default)]
 struct Shared {
     seen: Mutex<Vec<Seen>>,
-    /// Where each is good, and its cookie: the engine keeps the sessions of each API by themselves.
-    sessions: Mutex<BTreeSet<(String, String)>>,
+    /// Accounts by where their session is good, and its cookie: the engine keeps the sessions of each API by themselves.
+    sessions: Mutex<BTreeMap<(String, String), &'static str>>,
     /// `GET /system/stats` answers half, and the rest after this.
     go_on: Notify,
-    /// What `GET /users/current` answers instead of the truth.
+    /// What `GET /users/current` answers instead of the truth; nothing at all if it is empty.
     ailment: Mutex<Option<&'static str>>,
     /// What is answered instead of the channels: fields and body.
     oddity: Mutex<Option<(&'static str, Vec<u8>)>>,
@@ -75,10 +75,10 @@ impl Engine {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// The cookie of a session that was begun at this API without the gateway.
+    /// The cookie of the administrator's session that was begun at this API without the gateway.
     pub(crate) fn session(&self, api: &str) -> String {
         let cookie = "JSESSIONID=earlier".to_owned();
-        self.shared.sessions.lock().unwrap().insert((api.to_owned(), cookie.clone()));
+        self.shared.sessions.lock().unwrap().insert((api.to_owned(), cookie.clone()), "admin");
         cookie
     }
 
@@ -121,26 +121,38 @@ impl Shared {
         let by_password = seen.head.to_ascii_lowercase().contains("authorization: basic ywrtaw46z29vza==");
         let api = api_of(&seen.path);
         let shows = |(at, cookie): &(String, String)| at == api && seen.head.contains(cookie.as_str());
-        let signed_in = || by_password || self.sessions.lock().unwrap().iter().any(shows);
+        let signed_in = || {
+            let sessions = self.sessions.lock().unwrap();
+            let session = sessions.iter().find_map(|(key, account)| shows(key).then_some(*account));
+            if by_password { Some("admin") } else { session }
+        };
         let whole = |status: &str, fields: &str, body: &str| {
             format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
         };
+        let account = account_of(&seen.body);
         let ailment = *self.ailment.lock().unwrap();
         let oddity = self.oddity.lock().unwrap().clone();
         match seen.path.rsplit('/').next().unwrap_or_default() {
-            "_login" if seen.body == b"username=admin&password=good" => {
+            "_login" if account.is_some() => {
                 let mut sessions = self.sessions.lock().unwrap();
-                let cookie = format!("JSESSIONID=node{}", sessions.len());
+                // What is shown and in use at another API becomes the new one's, too.
+                let kept = sessions.keys().find(|(at, cookie)| at != api && seen.head.contains(cookie.as_str()));
+                let cookie = kept.map(|(_, cookie)| cookie.clone());
+                let cookie = cookie.unwrap_or_else(|| format!("JSESSIONID=node{}", sessions.len()));
                 let fields = format!("Set-Cookie: {cookie}; Path=/api; Secure\r\nContent-Type: application/json\r\n");
-                sessions.insert((api.to_owned(), cookie));
+                sessions.insert((api.to_owned(), cookie), account.unwrap_or_default());
                 whole("200 OK", &fields, "{}")
             }
             "_login" => whole("401 Unauthorized", "", "{}"),
+            "current" if ailment == Some("") => Vec::new(),
             "current" if ailment.is_some() => whole(ailment.unwrap_or_default(), "", "<html>trouble</html>"),
-            "current" if signed_in() => {
-                whole("200 OK", "Content-Type: application/json\r\n", "{\"user\":{\"id\":1,\"username\":\"admin\"}}")
-            }
-            "current" => whole("401 Unauthorized", "", ""),
+            "current" => match signed_in() {
+                Some(account) => {
+                    let user = format!("{{\"user\":{{\"id\":1,\"username\":\"{account}\"}}}}");
+                    whole("200 OK", "Content-Type: application/json\r\n", &user)
+                }
+                None => whole("401 Unauthorized", "", ""),
+            },
             "stats" => b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf.".to_vec(),
             "webstart.jnlp" => {
                 let text = "<jnlp codebase=\"https://gw:1\"><argument>https://gw:8443</argument></jnlp>";
@@ -203,6 +215,15 @@ async fn read_request(stream: &mut TlsStream<TcpStream>, buffer: &mut Vec<u8>) -
     let path = as_the_engine_reads(target);
     let class = class_of(&method, &path);
     Some(Seen { method, path, class, head, body })
+}
+
+/// Who signs in with this form and the right password.
+fn account_of(form: &[u8]) -> Option<&'static str> {
+    match form {
+        b"username=admin&password=good" => Some("admin"),
+        b"username=guest&password=good" => Some("guest"),
+        _ => None,
+    }
 }
 
 /// The API that a path is below.

@@ -58,6 +58,29 @@ async fn forged_older_and_foreign_policies_are_reported_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_policy_that_the_disk_does_not_take_is_told_as_one_in_force_and_as_applied_when_it_is_saved() {
+    let (directory, mut control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let told = |request: WatchRequest| match request {
+        WatchRequest::Rejected { revision, in_force, .. } => Some((revision, in_force)),
+        WatchRequest::Applied { revision } => panic!("applied {revision}"),
+        WatchRequest::Hello { .. } | WatchRequest::Heartbeat | WatchRequest::Report(_) => None,
+    };
+    // A directory in the place of the file makes every write of it fail, also for root.
+    let file = directory.path().join("policy.json");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("full")).unwrap();
+    control.send_policy(&control.policy(key, 2));
+    assert_eq!(control.heard(told).await, (2, true));
+    assert_eq!(gateway.authority.view().revision(), 2);
+    control.send_policy(&control.policy(GatewayKey::from_seed(&[99; 32]).public(), 3));
+    assert_eq!(control.heard(told).await, (3, false), "a refused one is not in force");
+    std::fs::remove_dir_all(&file).unwrap();
+    control.beats(Some(2));
+    assert_eq!(control.heard_applied().await, 2);
+}
+
+#[tokio::test]
 async fn silence_ends_the_link_and_a_new_one_is_made() {
     let (_directory, mut control, mut gateway) = linked().await;
     gateway.status(|status| status.connected).await;

@@ -195,7 +195,7 @@ impl StandIn {
 
     pub(crate) async fn heard_rejected(&mut self) -> (u64, String) {
         self.heard(|request| match request {
-            WatchRequest::Rejected { revision, reason } => Some((revision, reason)),
+            WatchRequest::Rejected { revision, reason, .. } => Some((revision, reason)),
             WatchRequest::Applied { revision } => panic!("applied {revision}"),
             WatchRequest::Hello { .. } | WatchRequest::Heartbeat | WatchRequest::Report(_) => None,
         })

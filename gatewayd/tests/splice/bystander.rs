@@ -230,6 +230,7 @@ async fn told(pair: Pair, case: &Case) -> (Ends, String) {
     }
     for traffic in traffic {
         let protocol = if is_observed { Protocol::of(case.behavior) } else { Protocol::Unknown };
+        assert_eq!(traffic.unobserved(), u64::from(protocol == Protocol::Unknown), "{}", case.behavior);
         let book = traffic.book(protocol);
         if let Book::Dicom(ledger) = &mut *book.lock().unwrap() {
             // Titles of application entities are shown to the gateway's owner; bytes that came apart may pass for one.

@@ -46,8 +46,8 @@ struct Args {
     /// Channels granted and revoked, each one after the other and eight at a time.
     #[arg(long, default_value_t = 200)]
     changes: usize,
-    /// Streams of real gateways cut by a revocation.
-    #[arg(long, default_value_t = 200)]
+    /// Streams of real gateways cut by a revocation; an organization may tell a partner 300 things at once, and each of these is two.
+    #[arg(long, default_value_t = 140)]
     cuts: usize,
     /// Over how many seconds gateways spread their first attempt.
     #[arg(long, default_value_t = 20)]

@@ -200,7 +200,12 @@ async fn what_an_engine_that_is_down_was_asked_is_counted_at_neither_end_whateve
         let agreement = scene.link.agreement.clone();
         let asked: [(&str, &[u8], _); 2] = [
             ("http", b"GET /Patient HTTP/1.1\r\nHost: x\r\n\r\n", ExchangeStatus::Http(HttpStatus::default())),
-            ("dicom", b"\x01\0\0\0\0\x04\0\x01\0\0", ExchangeStatus::Dicom(DicomStatus::default())),
+            (
+                "dicom",
+                b"\x01\0\0\0\0\x44\0\x01\0\0OIE             MODALITY        \
+                  \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                ExchangeStatus::Dicom(DicomStatus::default()),
+            ),
         ];
         for (behavior, bytes, nothing) in asked {
             let port = HeldPort::loopback(0)?;

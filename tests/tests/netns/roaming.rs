@@ -24,8 +24,9 @@ const WARM_UP: u64 = 4 << 20;
 const PACED: u64 = 4 << 20;
 const DOCUMENT: usize = 30 << 20;
 /// Within so long after the change the new path has carried, for a second, at least this share of the old one's pace: that of the
-/// uplink, which a fresh connection would not exceed.
-const FULL_SPEED: Duration = Duration::from_secs(3);
+/// uplink, which a fresh connection would not exceed. A stall that is allowed leaves room for that second, and half a one to get
+/// up to the pace in.
+const FULL_SPEED: Duration = STALL_LIMIT.saturating_add(Duration::from_millis(1_500));
 const SHARE: f64 = 0.8;
 
 #[tokio::test]

@@ -40,8 +40,8 @@ pub(super) enum Telling {
     Engine(EngineReport),
     /// A head of its audit log that contradicts what is known.
     Audit(Box<AuditNews>),
-    /// A policy that it does not put into force.
-    Refusal { revision: u64, reason: String },
+    /// A policy that it does not put into force, or cannot save; and what it has in force, whose own telling may be late or lost.
+    Refusal { revision: u64, in_force: u64, reason: String },
 }
 
 /// What kind of thing it is.
@@ -72,7 +72,9 @@ impl Telling {
                 let outcome = service.gateway_audit(caller, news.head.clone(), news.missing.clone()).await?;
                 return Ok(outcome.tells);
             }
-            Self::Refusal { revision, reason } => service.gateway_rejected(caller, *revision, reason).await?,
+            Self::Refusal { revision, in_force, reason } => {
+                service.gateway_rejected(caller, *revision, *in_force, reason).await?;
+            }
         }
         Ok(None)
     }
@@ -212,11 +214,11 @@ impl Watch {
         Ok(())
     }
 
-    /// The gateway does not put a policy into force.
+    /// The gateway does not put a policy into force, or cannot save it.
     pub(super) fn refused(&mut self, revision: u64, reason: &str) {
         let reason = brief(reason);
         tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
-        self.tellings.hold(Telling::Refusal { revision, reason });
+        self.tellings.hold(Telling::Refusal { revision, in_force: self.in_force, reason });
     }
 
     /// Begins to write what is next, if the gateway may tell so much.

@@ -54,12 +54,12 @@ impl Service {
                 rotation.until
             )));
         }
+        let sound = staleness(&mut work, &row).await?.saturating_mul(2).clamp(least, most);
+        if asked.is_some_and(|secs| secs < sound) {
+            self.both_follow(&mut work, &row, sound).await?;
+        }
         self.may_disturb(actor, row.agreement)?;
-        let overlap = match asked {
-            _ if body.at_once => 0,
-            Some(secs) => secs,
-            None => staleness(&mut work, &row).await?.saturating_mul(2).clamp(least, most),
-        };
+        let overlap = if body.at_once { 0 } else { asked.unwrap_or(sound) };
         let old = std::mem::replace(&mut row.secret, Secret::from_bytes(gateway_net::random()));
         let rotation = RotationRow::begin(old, work.now, overlap);
         let detail = if body.at_once {
@@ -75,6 +75,30 @@ impl Service {
         let organizations = [row.sender.organization, row.listener.organization];
         work.audit(&organizations, "connection.rotate_secret", id, detail).await?;
         self.changed_connection(work, own, row).await
+    }
+
+    /// An overlap below the `sound` one, seconds, which outlasts every end that has not heard of it, is for gateways that hear of it
+    /// at once: an end that missed half of it would be refused until it is back, or refuse the other one.
+    async fn both_follow(&self, work: &mut Work, row: &ConnectionRow, sound: u64) -> ServiceResult<()> {
+        for end in row.ends() {
+            let Some(id) = end.server else { continue };
+            let server = work.server(id).await?.ok_or(ServiceError::Internal("a connection without server"))?;
+            let newest = work.policy_revision(id).await?;
+            let why = if self.last_heard(work.tx(), id).await?.is_none() {
+                "is out of reach"
+            } else if server.stale || server.applied_revision < newest {
+                "does not have its newest policy in force"
+            } else {
+                continue;
+            };
+            return Err(ServiceError::Blocked(format!(
+                "the gateway of server {:?} {why}, and an overlap below {sound} s (twice the staleness budget) could end before it \
+                 knows the new secret: leave overlap_secs out, try again when both gateways have their newest policies in force, \
+                 or replace the secret at_once if new streams may be refused meanwhile",
+                server.name
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-use gateway_proto::peering::ConnectionStatus;
+use gateway_proto::{peering::ConnectionStatus, policy::Secret};
 
 use super::*;
 use crate::{
@@ -10,12 +10,56 @@ use crate::{
 async fn what_a_refused_policy_lets_fail_fails_in_portions_between_which_others_write() {
     let ground = Ground::new().await;
     let (sender, _) = ground.connected(120).await;
-    let refused = ground.service.gateway_rejected(&sender, 0, "cannot read it");
+    let refused = ground.service.gateway_rejected(&sender, 0, 0, "cannot read it");
     let (refused, seen) = tokio::join!(refused, ground.sees_some(sender.server, ConnectionStatus::Failed, 120));
     refused.unwrap();
     assert!(seen.is_some(), "all of them were one transaction");
     assert_eq!(ground.count_in_turn(sender.server, ConnectionStatus::Failed).await, 120);
     assert_eq!(ground.row(sender.server).await.policy_problem.as_deref(), Some("cannot read it"));
+}
+
+#[tokio::test]
+async fn what_a_gateway_has_in_force_does_not_fail_with_what_it_refuses_although_nothing_of_that_is_written() {
+    let ground = Ground::new().await;
+    let (sender, listener) = ground.connected(2).await;
+    // Said, and lost on the way to the storage.
+    let in_force = ground.revision(sender.server).await;
+    let channel = ground.channel(listener.server, 6_662).await;
+    ground.connect(sender.server, channel, ConnectionStatus::Ready, 1).await;
+    ground.mark(&[sender.server]).await;
+    ground.compile().await;
+    ground.service.gateway_rejected(&sender, 0, in_force, "cannot read it").await.unwrap();
+    assert_eq!(ground.row(sender.server).await.applied_revision, 0);
+    let count = async |status| ground.count_in_turn(sender.server, status).await;
+    assert_eq!((count(ConnectionStatus::Ready).await, count(ConnectionStatus::Failed).await), (2, 1));
+}
+
+#[tokio::test]
+async fn what_changed_in_a_refused_policy_and_was_in_force_before_does_not_fail_with_what_is_new_in_it() {
+    let ground = Ground::new().await;
+    let (sender, listener) = (ground.gateway(1).await, ground.gateway(2).await);
+    let channel = ground.channel(listener.server, 6_661).await;
+    let known = ground.connect(sender.server, channel, ConnectionStatus::Ready, 1).await[0];
+    ground.mark(&[sender.server]).await;
+    ground.compile().await;
+    let mut server = ground.row(sender.server).await;
+    server.applied_revision = ground.revision(sender.server).await;
+    let mut tx = ground.begin().await;
+    tx.update_server(&server).await.unwrap();
+    let mut row = tx.connection(known).await.unwrap().unwrap();
+    row.secret = Secret::from_bytes([7; 32]);
+    tx.update_connection(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    let new = ground.connect(sender.server, channel, ConnectionStatus::Ready, 1).await[0];
+    ground.mark(&[sender.server]).await;
+    ground.compile().await;
+    let revisions = [server.applied_revision, ground.revision(sender.server).await];
+    let row = ground.begin().await.connection(known).await.unwrap().unwrap();
+    assert!(row.sender.revision == revisions[1] && revisions[0] < revisions[1], "the policy says its new secret");
+    ground.service.gateway_rejected(&sender, 0, 0, "cannot read it").await.unwrap();
+    let mut tx = ground.begin().await;
+    let statuses = [tx.connection(known).await, tx.connection(new).await].map(|row| row.unwrap().unwrap().status);
+    assert_eq!(statuses, [ConnectionStatus::Ready, ConnectionStatus::Failed]);
 }
 
 async fn two_relays(ground: &Ground) -> [RelayId; 2] {

@@ -16,6 +16,12 @@ const NEW_TO_SENDER: &str = "UPDATE connections SET sender_revision = $2, sender
 /// The same where it listens.
 const NEW_TO_LISTENER: &str = "UPDATE connections SET listener_revision = $2, listener_in_force_at = NULL
      WHERE listener_server_id = $1 AND id IN ({})";
+/// The first revision that names them, at the ends that a server has of some connections.
+const INTRODUCED_TO_SENDER: &str = "UPDATE connections SET sender_introduced = $2
+     WHERE sender_server_id = $1 AND id IN ({})";
+/// The same where it listens.
+const INTRODUCED_TO_LISTENER: &str = "UPDATE connections SET listener_introduced = $2
+     WHERE listener_server_id = $1 AND id IN ({})";
 
 #[async_trait]
 impl PolicyConnections for SqlTransaction {
@@ -88,9 +94,9 @@ impl PolicyConnections for SqlTransaction {
     ) -> StorageResult<Vec<ConnectionRow>> {
         let rows = query(
             "SELECT * FROM connections WHERE status = 'ready' AND sender_server_id = $1
-             AND sender_revision > $2 AND sender_revision <= $3
+             AND sender_introduced > $2 AND sender_introduced <= $3
              UNION SELECT * FROM connections WHERE status = 'ready' AND listener_server_id = $1
-             AND listener_revision > $2 AND listener_revision <= $3
+             AND listener_introduced > $2 AND listener_introduced <= $3
              ORDER BY id LIMIT $4",
         )
         .bind(server.to_string())
@@ -118,12 +124,19 @@ impl PolicyConnections for SqlTransaction {
         server: ServerId,
         revision: u64,
         connections: &[ConnectionId],
+        introduced: &[ConnectionId],
     ) -> StorageResult<()> {
-        for some in connections.chunks(IDS_AT_ONCE) {
-            for text in [NEW_TO_SENDER, NEW_TO_LISTENER] {
-                let same = vec![server.to_string().into(), big(revision).into()];
-                let ids = some.iter().map(ToString::to_string).collect();
-                query_in(text, same, ids).execute(self.db()).await?;
+        let written = [
+            (connections, [NEW_TO_SENDER, NEW_TO_LISTENER]),
+            (introduced, [INTRODUCED_TO_SENDER, INTRODUCED_TO_LISTENER]),
+        ];
+        for (all, texts) in written {
+            for some in all.chunks(IDS_AT_ONCE) {
+                for text in texts {
+                    let same = vec![server.to_string().into(), big(revision).into()];
+                    let ids = some.iter().map(ToString::to_string).collect();
+                    query_in(text, same, ids).execute(self.db()).await?;
+                }
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::try_join_all;
@@ -25,12 +25,17 @@ use super::{
 
 /// Longer than a policy takes to come.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Watches of which nothing changes are kept this often: well within the time that a gateway may be silent, and within the messages
+/// that it may send.
+const BEAT: Duration = Duration::from_secs(3);
 
 /// A server with its gateway, as long as there is one.
 #[derive(Default)]
 pub(super) struct Place {
     key: Option<GatewayPublicKey>,
     watch: Option<Watch>,
+    /// When it was last said that it lives.
+    beat_at: Option<Instant>,
     /// What its newest policy said.
     held: Entries,
     /// The secrets in its policies, by the number of the connection.
@@ -77,8 +82,18 @@ impl Place {
         tokio::time::timeout(LIMIT, told).await.map_err(|_| "a removed gateway still watches".to_owned())?
     }
 
+    /// Says that it lives, when it is time: nothing may be waited for here for longer than a gateway may be silent.
+    async fn beat(&mut self) {
+        let Some(watch) = self.watch.as_mut() else { return };
+        if self.beat_at.is_none_or(|at| at.elapsed() >= BEAT) {
+            watch.send(&WatchRequest::Heartbeat).await;
+            self.beat_at = Some(Instant::now());
+        }
+    }
+
     /// Takes policies, as a gateway would, until one says what the last one has to.
     async fn follow(&mut self, wanted: Wanted<'_>, names: Names<'_>) -> Result<(), String> {
+        self.beat().await;
         let Some(watch) = self.watch.as_mut() else { return Ok(()) };
         // Gateways cut by themselves, to the second: what is over is not held, whenever a policy says so.
         self.held.retain(|_, entry| entry.expires_at.is_none_or(|end| names.now < end));
@@ -99,7 +114,7 @@ impl Place {
             refused |= refuses;
             let revision = policy.revision;
             let answer = if refuses {
-                WatchRequest::Rejected { revision, reason: "a test refuses it".to_owned() }
+                WatchRequest::Rejected { revision, reason: "a test refuses it".to_owned(), in_force: false }
             } else {
                 WatchRequest::Applied { revision }
             };
@@ -217,6 +232,13 @@ fn entry(shown: &ConnectionEntry, names: Names<'_>) -> Result<Entry, String> {
 }
 
 impl Case<'_> {
+    /// No gateway is silent for long, whatever is computed meanwhile.
+    pub(super) async fn beat(&mut self) {
+        for place in &mut self.places {
+            place.beat().await;
+        }
+    }
+
     /// What the model allows each gateway.
     pub(super) fn entries(&self) -> Vec<Entries> {
         (0..self.places.len()).map(|server| self.model.policy(server)).collect()

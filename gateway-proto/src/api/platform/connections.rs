@@ -60,7 +60,8 @@ api_types! {
     #[serde(deny_unknown_fields)]
     RotateSecret {
         /// For how long the old one is accepted beside the new one, 60 s to 60 days; the sending gateway turns to the new one in the
-        /// middle. Default: twice the staleness budget, so that a gateway that has not heard of it by the middle carries no data anyway.
+        /// middle. Default: twice the staleness budget, so that a gateway that has not heard of it by the middle carries no data anyway;
+        /// less is taken only while both gateways watch and have their newest policies in force (`wrong_state`).
         #[serde(default)]
         overlap_secs: Option<u64>,
         /// The old one counts no more from now on, nor does one of a rotation that runs: it became known to others. Streams may be

@@ -81,3 +81,13 @@ proptest! {
         prop_assert_eq!(added, sum.0);
     }
 }
+
+#[test]
+fn streams_that_could_not_be_followed_are_told_over_all_runs_and_are_nothing_to_meter() {
+    let mut tally = Tally::default();
+    let told = |epoch, adrift| EndCounts { adrift, ..counts(epoch, 2, 2) };
+    assert_eq!((tally.report(&[told(1, 1)], 60), tally.adrift()), (2, 1));
+    assert_eq!((tally.report(&[told(1, 3), told(1, 1)], 120), tally.adrift()), (0, 3));
+    assert_eq!((tally.report(&[told(2, 1)], 180), tally.adrift()), (2, 4));
+    assert!(!told(2, 1).covers(&told(2, 2)) && told(2, 2).covers(&told(2, 1)));
+}

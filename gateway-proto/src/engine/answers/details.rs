@@ -202,13 +202,14 @@ fn server_of_files<'a>(scheme: &str, place: &'a str) -> (&'a str, Option<u16>) {
     match scheme {
         "FTP" => host_and_port(place, Some(21)),
         "SFTP" => host_and_port(place, Some(22)),
-        "SMB" => host_and_port(place, Some(445)),
+        "SMB" => host_and_port(place.trim_start_matches(['/', '\\']), Some(445)),
         _ => ("", None),
     }
 }
 
 fn host_and_port(place: &str, standard: Option<u16>) -> (&str, Option<u16>) {
-    let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
+    // A share of files may be written as Windows does, `\\server\share`.
+    let authority = place.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     let host_port = authority.rsplit('@').next().unwrap_or_default();
     match host_port.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && !port.contains(']') => {

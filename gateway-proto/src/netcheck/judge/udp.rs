@@ -53,24 +53,20 @@ pub(super) fn carries_tunnels(seen: &Observations) -> bool {
 /// Direct paths that leave the site; those within it say nothing of its firewall.
 fn direct_paths(seen: &Observations) -> impl Iterator<Item = SocketAddr> {
     seen.direct.iter().copied().filter(move |remote| match remote.ip() {
-        IpAddr::V4(ip) => is_public(ip),
-        IpAddr::V6(ip) => is_global(ip) && !own(seen).any(|own| site(own) == site(ip)),
+        IpAddr::V4(ip) => is_public(ip) && !is_near(*remote, seen),
+        IpAddr::V6(ip) => is_global(ip) && !is_near(*remote, seen),
     })
 }
 
-/// Our own IPv6 addresses.
-fn own(seen: &Observations) -> impl Iterator<Item = Ipv6Addr> {
-    let all = seen.reflections.iter().filter_map(|entry| entry.source).chain(seen.sources.iter().copied());
-    all.filter_map(|ip| match ip {
-        IpAddr::V6(ip) => Some(ip),
-        IpAddr::V4(_) => None,
+/// Whether a partner may be within our own site. Whoever shares its prefix and is elsewhere counts as near: then nothing is claimed.
+fn is_near(remote: SocketAddr, seen: &Observations) -> bool {
+    let mut own = seen.reflections.iter().filter_map(|entry| entry.source).chain(seen.sources.iter().copied());
+    own.any(|own| match (own, remote.ip()) {
+        (IpAddr::V4(own), IpAddr::V4(remote)) => own.octets()[..2] == remote.octets()[..2],
+        // What a site has in common at most (RFC 6177).
+        (IpAddr::V6(own), IpAddr::V6(remote)) => own.segments()[..3] == remote.segments()[..3],
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     })
-}
-
-/// What a site has in common at most (RFC 6177). Whoever shares it and is elsewhere counts as near: then nothing is claimed.
-fn site(ip: Ipv6Addr) -> [u16; 3] {
-    let [a, b, c, ..] = ip.segments();
-    [a, b, c]
 }
 
 fn is_global(ip: Ipv6Addr) -> bool {

@@ -13,7 +13,11 @@ use crate::{
 const HTTP: [&[u8]; 2] =
     [b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"];
 /// An association is asked for, and rejected.
-const DICOM: [&[u8]; 2] = [b"\x01\0\0\0\0\x04\0\x01\0\0", b"\x03\0\0\0\0\x04\0\x01\x01\x07"];
+const DICOM: [&[u8]; 2] = [
+    b"\x01\0\0\0\0\x44\0\x01\0\0OIE             MODALITY        \
+      \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    b"\x03\0\0\0\0\x04\0\x01\x01\x07",
+];
 const BOTH: [(Protocol, [&[u8]; 2]); 2] = [(Protocol::Http, HTTP), (Protocol::Dicom, DICOM)];
 
 /// One end sees these bytes of each side, in one stream that ends so.
@@ -95,12 +99,12 @@ fn what_is_under_way_is_not_counted_however_long_it_takes() {
 }
 
 #[test]
-fn an_end_that_lost_track_of_what_was_asked_is_not_compared_and_one_that_could_read_nothing_is_metered_by_streams() {
+fn an_end_that_lost_track_of_what_was_asked_tells_it_and_one_that_could_read_nothing_is_metered_by_streams() {
     let asked_and_garbage = [HTTP[0], b"\x16\x03\x01"].concat();
     let adrift = seen(Protocol::Http, &asked_and_garbage, HTTP[1], End::ByTheSender);
-    assert!(adrift.adrift == 1 && adrift.at_sender(1).uncompared, "{adrift:?}");
+    assert_eq!((adrift.adrift, adrift.at_sender(1).adrift), (1, 1), "{adrift:?}");
     let many = HTTP[0].repeat(17);
-    assert!(seen(Protocol::Http, &many, HTTP[1], End::ByTheSender).at_sender(1).uncompared);
+    assert_eq!(seen(Protocol::Http, &many, HTTP[1], End::ByTheSender).at_sender(1).adrift, 1);
     for protocol in [Protocol::Http, Protocol::Dicom] {
         let unread = seen(protocol, b"\x16\x03\x01\x02", b"\x16\x03\x01", End::ByTheSender);
         let told = [unread.at_sender(1), unread.at_listener(2)];
@@ -108,5 +112,38 @@ fn an_end_that_lost_track_of_what_was_asked_is_not_compared_and_one_that_could_r
             assert_eq!((end.messages, end.streams, end.uncompared), (0, 1, false), "{protocol:?}");
         }
         assert_eq!(alarm(told[0], told[1]), None);
+    }
+}
+
+#[test]
+fn what_a_partner_says_amiss_keeps_the_ends_from_being_compared_no_longer_than_its_stream() {
+    for (protocol, [asks, answers], amiss) in [
+        (Protocol::Http, HTTP, &b"HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n"[..]),
+        (Protocol::Dicom, DICOM, &b"\x08\0\0\0\0\0"[..]),
+    ] {
+        for accepted in [true, false] {
+            let mut book = Book::new(protocol, HashKey::from_bytes([1; 16]));
+            let told = |book: &Book| match book {
+                Book::Http(ledger) => ledger.counts.completed.at_sender(1),
+                Book::Dicom(ledger) => ledger.counts.completed.at_sender(1),
+                Book::Mllp(_) | Book::Nothing => EndCounts::default(),
+            };
+            let (mut exchange, now) = (book.begin(accepted), Instant::now());
+            book.asked(&mut exchange, asks, now);
+            book.accepted(&mut exchange);
+            book.answered(&mut exchange, amiss, now);
+            let open = told(&book);
+            assert!(open.uncompared && open.adrift == 0, "{protocol:?}: {open:?}");
+            book.end(exchange, End::ByTheSender);
+            let over = told(&book);
+            assert!(!over.uncompared && over.adrift == 1, "{protocol:?}: {over:?}");
+
+            let mut sound = book.begin(accepted);
+            book.asked(&mut sound, asks, now);
+            book.answered(&mut sound, answers, now);
+            book.end(sound, End::ByTheSender);
+            let later = told(&book);
+            assert_eq!((later.messages, later.adrift, later.uncompared), (1, 1, false), "{protocol:?}");
+        }
     }
 }

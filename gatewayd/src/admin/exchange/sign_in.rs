@@ -1,5 +1,7 @@
 //! Who signs in at the engine, and whether it knows a call's session.
 
+use std::time::Duration;
+
 use gateway_proto::admin::{
     answer::AnswerHead,
     form::has_one_reading,
@@ -7,7 +9,8 @@ use gateway_proto::admin::{
     guard::{MAX_FILTER_LEN, MAX_LOGIN_LEN, Pass, Refusal, is_bypass, may_search_events},
     operation::Method,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
 
 use super::{
     super::sessions::{Session, account_in, account_of_form, clean, key_at, key_of_cookie},
@@ -17,6 +20,8 @@ use super::{
 
 /// The largest answer to a question of our own, in bytes.
 const MAX_OWN_ANSWER: usize = 64 << 10;
+/// How long a call waits for a name that only the log is told.
+const NAMED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Exchange<'_> {
     /// A sign-in form, whole: who signs in is looked at before the engine sees it.
@@ -58,10 +63,21 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whose session a call shows, for the log; none: the engine does not say, and answers the call as it thinks right.
-    pub(super) async fn ask_account(&mut self, call: &Call<'_>) -> Result<Option<String>, Stop> {
-        let (_, account) = self.ask_whose(call).await?;
-        Ok(account)
+    /// Whose session a call shows, for the log; none: the engine does not say, or not soon, and answers the call as it thinks
+    /// right.
+    pub(super) async fn ask_account(&mut self, call: &Call<'_>) -> Option<String> {
+        // Nothing remembers that a cookie is nobody's: such calls are two at the engine, and count as two.
+        let pace = self.owner.pace(self.caller.connection);
+        if !pace.is_zero() {
+            sleep(pace).await;
+        }
+        if let Ok(Ok((_, account))) = timeout(NAMED_WITHIN, self.ask_whose(call)).await {
+            return account;
+        }
+        debug!("the engine does not say whose session a call shows");
+        // The rest of the answer may come on this connection yet.
+        self.engine = None;
+        None
     }
 
     /// The status with which the engine answers whose session a call shows, and the account where that is 200.

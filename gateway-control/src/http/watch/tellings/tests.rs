@@ -13,7 +13,7 @@ fn engine() -> Telling {
 }
 
 fn refusal(revision: u64) -> Telling {
-    Telling::Refusal { revision, reason: String::new() }
+    Telling::Refusal { revision, in_force: 0, reason: String::new() }
 }
 
 fn revision(telling: Option<Telling>) -> Option<u64> {

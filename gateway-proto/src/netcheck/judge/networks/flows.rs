@@ -35,7 +35,23 @@ fn a_direct_path_within_the_site_and_a_carrier_that_does_not_pass_say_nothing_of
         assert_eq!(verdict_on(&near, reason), Some(false), "{reason:?}");
     }
     assert_eq!(verdict_on(&["[2001:db8:2::3]:7000"], CarrierReason::DoesNotPass), Some(true));
+    assert_eq!(verdict_on(&["192.0.2.77:443"], CarrierReason::DoesNotPass), Some(true));
     assert_eq!(verdict_on(&near, CarrierReason::OnlySmallPackets), Some(true), "it gets out, if not for tunnels");
+}
+
+/// A hospital with public IPv4 inside and no NAT.
+#[test]
+fn a_direct_path_between_public_addresses_of_one_site_does_not_say_that_udp_leaves_it() {
+    let blocked = Network { udp: Udp::Nowhere, ..Network::kind() };
+    let judged = |remote: &str| {
+        let mut seen = Observations { direct: vec![remote.parse().unwrap()], carriers: Vec::new(), ..blocked.seen() };
+        seen.sources = vec!["203.0.113.2".parse().unwrap()];
+        let report = judge(&seen, 1);
+        let codes = report.problems.iter().map(|problem| problem.code.clone());
+        (report.udp, codes.filter(|code| code.starts_with("udp_")).collect::<Vec<_>>())
+    };
+    assert_eq!(judged("203.0.113.77:7000"), (Some(false), vec!["udp_blocked".to_owned()]));
+    assert_eq!(judged("198.51.100.77:7000"), (Some(true), vec!["udp_partly".to_owned()]));
 }
 
 #[test]

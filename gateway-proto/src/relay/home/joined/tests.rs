@@ -1,4 +1,6 @@
 #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+use std::collections::BTreeSet;
+
 use super::*;
 
 const RELAYS: [RelayId; 4] = [
@@ -45,6 +47,37 @@ fn to_the_only_one_that_stands_others_come_one_after_the_other_and_stay_for_a_mi
         assert_eq!(wants(&back, ms), [0, 1, 2, 3]);
     }
     assert_eq!(wants(&back, 71_900), [0, 1]);
+    // What was given up then is not known to be dead now before it had its time again, however often it is asked.
+    assert_eq!(wants(&[(0, true), (1, false)], 80_000), [0, 1]);
+    assert_eq!(wants(&[(0, true), (1, false)], 80_500), [0, 1, 2]);
+    for ms in [80_500, 80_999] {
+        assert_eq!(wants(&[(0, true), (1, false), (2, false)], ms), [0, 1, 2], "after {ms} ms");
+    }
+    assert_eq!(wants(&[(0, true), (1, false), (2, false)], 81_000), [0, 1, 2, 3]);
+}
+
+/// The places beside them are for the homes of partners.
+#[test]
+fn of_a_large_map_that_is_all_dead_but_one_few_are_joined_at_a_time_and_all_in_their_turn_again_and_again() {
+    let start = Instant::now();
+    let map: Vec<_> = (1..=12).map(|n| RelayId::from_bytes([n; 16])).collect();
+    let mut chooser = HomeChooser::default();
+    chooser.set_map(map.iter().map(|relay| (*relay, None)));
+    assert_eq!(chooser.decide(&map[..1], start), Some(map[0]));
+    let mut running: Vec<RelayId> = Vec::new();
+    // In the first minute those that were found down are exchanged for others, and no more after that.
+    for minutes in [0..1_u32, 1..6, 6..11] {
+        let mut tried = BTreeSet::new();
+        for half in minutes.start * 120..minutes.end * 120 {
+            let now = start + half * Duration::from_millis(500);
+            chooser.links(running.iter().map(|relay| (*relay, *relay == map[0])), now);
+            running = chooser.wanted(2, 8, now);
+            assert!(running.len() <= 3 + MOST_JOINED, "{running:?}");
+            assert_eq!(chooser.wanted(2, 8, now), running, "one that is asked twice joins no more");
+            tried.extend(running.iter().copied());
+        }
+        assert_eq!(tried.len(), map.len(), "{minutes:?}: {tried:?}");
+    }
 }
 
 #[test]
