@@ -139,7 +139,9 @@ async fn pair(tunnel: &(Connection, Connection), behavior: &str, is_observed: bo
     let ((send, recv), (far_send, far_recv)) = stream(tunnel).await;
     let traffic = [Arc::new(Traffic::default()), Arc::new(Traffic::default())];
     let beside = |role: Role, traffic: &Arc<Traffic>| {
-        let mut context = context(role, traffic.clone(), false, &CancellationToken::new());
+        // Its own observer goes, and tells its own counters that it was there.
+        let mut context = context(role, Arc::default(), false, &CancellationToken::new());
+        context.traffic = traffic.clone();
         let entry = entry(role, behavior);
         let unobserved = Unobserved::new((!is_observed).then(|| entry.endpoint.clone()));
         context.observer = Observer::of(traffic.clone(), role, &entry, &unobserved, true);
