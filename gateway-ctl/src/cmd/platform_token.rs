@@ -29,9 +29,12 @@ pub(crate) struct Rotate {
     /// The file to write it into, mode 0600; what is in it is replaced. It belongs into the data directory of every replica.
     #[arg(long, value_name = "FILE")]
     into: PathBuf,
-    /// For how long those before it still count; default: a day. `0s`: they became known to others.
-    #[arg(long, value_name = "TIME")]
+    /// For how long those before it still count; default: a day.
+    #[arg(long, value_name = "TIME", conflicts_with = "at_once")]
     overlap: Option<Span>,
+    /// Those before it end now: they became known to others.
+    #[arg(long)]
+    at_once: bool,
     #[command(flatten)]
     operator: Operator,
 }
@@ -47,13 +50,14 @@ enum Kind {
 
 impl PlatformToken {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CtlError> {
-        let Self::Rotate(Rotate { kind, into, overlap, operator }) = self;
+        let Self::Rotate(Rotate { kind, into, overlap, at_once, operator }) = self;
         let control = operator.control(context)?;
         let kind = match kind {
             Kind::Operator => platform::PlatformToken::Operator,
             Kind::Registration => platform::PlatformToken::Registration,
         };
-        let body = RotatePlatformToken { overlap_secs: overlap.map(|overlap| overlap.secs) };
+        let overlap_secs = if at_once { Some(0) } else { overlap.map(|overlap| overlap.secs) };
+        let body = RotatePlatformToken { overlap_secs };
         let path = format!("/platform-tokens/{}/rotate", kind.name());
         let rotated: RotatedPlatformToken = control.post(&path, &body).await?;
         // Without the file it would be lost, and with it perhaps the last token that counts.

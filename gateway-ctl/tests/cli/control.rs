@@ -244,6 +244,26 @@ async fn a_relay_with_a_new_key_is_changed_by_its_name_and_ready_file_and_stays_
 }
 
 #[tokio::test]
+async fn a_token_of_the_platform_that_became_known_ends_at_once() {
+    let world = World::new();
+    let control = json!({"event": "ready", "url": world.url, "tls_pin": world.pin.to_string()});
+    std::fs::write(world.path("control.json"), control.to_string()).unwrap();
+    let operator = world.secret("operator", "operator-token\n");
+    let line = "POST /api/v1/platform-tokens/operator/rotate";
+    world.control.answer(line, 200, &json!({"token": "the-new-one", "old_until": 1_000}));
+    let into = world.path("new-operator").display().to_string();
+    let place = ["--into", &into, "--operator-token-file", &operator, "--control-ready-file", "control.json"];
+    let rotate = ["platform-token", "rotate", "operator", "--at-once"];
+    let outcome = world.run(&[&rotate[..], &place[..]].concat()).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(world.control.asked_once(line).body, json!({"overlap_secs": 0}));
+    assert_eq!(std::fs::read_to_string(&into).unwrap(), "the-new-one\n");
+    let both = world.run(&[&rotate[..], &["--overlap", "1h"], &place[..]].concat()).await;
+    assert_ne!(both.code, 0, "{both:?}");
+    world.control.asked_once(line);
+}
+
+#[tokio::test]
 async fn an_enrolment_code_is_the_only_thing_on_standard_output() {
     let world = World::signed_in().await;
     let id = server(1, "lab").id;
