@@ -289,11 +289,11 @@ fn forwarded(reflexive: &[SocketAddr], mapping: NatMapping, port: u16) -> BTreeS
 mod tests {
     use super::*;
 
-    fn server(n: u16) -> SocketAddr {
+    pub(super) fn server(n: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], 3478 + n))
     }
 
-    fn seen(port: u16) -> SocketAddr {
+    pub(super) fn seen(port: u16) -> SocketAddr {
         SocketAddr::from(([198, 51, 100, 1], port))
     }
 

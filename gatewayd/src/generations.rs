@@ -14,7 +14,7 @@ use std::{
 
 use gateway_net::{causes::with_causes, time::unix_ms};
 use gateway_proto::signal::MAX_CLOCK_SKEW_MS;
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -79,14 +79,8 @@ impl Generations {
         stop.run_until_cancelled(async {
             // We hold a sender ourselves, so the channel never closes.
             while reserved.changed().await.is_ok() {
-                let (authority, next) = (self.authority.clone(), *reserved.borrow_and_update());
-                match spawn_blocking(move || authority.state().save_generation(next)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        warn!(problem = with_causes(&error), "the generation of our offers could not be written");
-                    }
-                    Err(error) => warn!(%error, "the generation of our offers could not be written"),
-                }
+                let next = *reserved.borrow_and_update();
+                self.authority.write("the generation of our offers", move |state| state.save_generation(next)).await;
                 sleep(PAUSE).await;
             }
         })

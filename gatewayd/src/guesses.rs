@@ -10,7 +10,7 @@ use std::{
 
 use gateway_net::{causes::with_causes, time::unix_secs};
 use gateway_proto::{identity::GatewayPublicKey, path::GuessLedger};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -56,21 +56,11 @@ impl Guesses {
             // We hold a sender ourselves, so the channel never closes.
             while changes.changed().await.is_ok() {
                 changes.mark_unchanged();
-                self.write().await;
+                let ledger = self.lock().clone();
+                self.authority.write("the runs of port guessing", move |state| state.save_guesses(&ledger)).await;
             }
         })
         .await;
-    }
-
-    async fn write(&self) {
-        let (authority, ledger) = (self.authority.clone(), self.lock().clone());
-        match spawn_blocking(move || authority.state().save_guesses(&ledger)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                warn!(problem = with_causes(&error), "the runs of port guessing could not be written");
-            }
-            Err(error) => warn!(%error, "the runs of port guessing could not be written"),
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, GuessLedger> {

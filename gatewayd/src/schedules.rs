@@ -1,10 +1,10 @@
 //! Keeps on disk how long each connection is usually silent: learning takes days, and a restart must not begin anew.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use gateway_net::causes::with_causes;
 use gateway_proto::observe::Schedule;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -35,7 +35,7 @@ pub async fn keep(authority: Authority, traffic: TrafficTable, stop: Cancellatio
         let learned = traffic.schedules();
         let is_news = |(end, schedule): (&End, &Schedule)| written.get(end).unwrap_or(&Schedule::default()) != schedule;
         if learned.iter().any(is_news) || written.keys().any(|end| !learned.contains_key(end)) {
-            write(authority.clone(), Arc::new(learned.clone())).await;
+            write(&authority, &learned).await;
             written = learned;
         }
         if stopped {
@@ -44,14 +44,9 @@ pub async fn keep(authority: Authority, traffic: TrafficTable, stop: Cancellatio
     }
 }
 
-async fn write(authority: Authority, learned: Arc<BTreeMap<End, Schedule>>) {
+async fn write(authority: &Authority, learned: &BTreeMap<End, Schedule>) {
     let file = learned.iter().map(|(end, schedule)| (name(*end), schedule.clone())).collect();
-    // Joined at once; a panic in there has nothing to say but that it was not written.
-    match spawn_blocking(move || authority.state().save_schedules(&file)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(problem = with_causes(&error), "the learned schedules could not be written"),
-        Err(_) => warn!("the learned schedules could not be written"),
-    }
+    authority.write("the learned schedules", move |state| state.save_schedules(&file)).await;
 }
 
 fn name((id, role): End) -> String {

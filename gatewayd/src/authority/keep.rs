@@ -1,13 +1,17 @@
 //! Keeps on disk how far the clock for decisions has come. Each contact with the control plane saves it; while there is none, time goes
 //! on all the same, and a restart with the machine's clock set back must not bring back a grant that has expired meanwhile, nor a
 //! staleness budget that was used up. What is lost at most is what passed since the last write.
+//!
+//! And the one way in which whoever keeps something in the state directory writes it ([`Authority::write`]).
 
 use std::time::{Duration, Instant};
 
+use gateway_net::causes::with_causes;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Authority, PolicyView};
+use crate::store::{StateDir, StoreError};
 
 /// How much of the time without the control plane a crash may give back.
 const EVERY: Duration = Duration::from_secs(60);
@@ -15,6 +19,21 @@ const EVERY: Duration = Duration::from_secs(60);
 const NO_SOONER: Duration = Duration::from_secs(5);
 
 impl Authority {
+    /// Writes something into the state directory on a thread that may wait for the disk. That `what` could not be written is a
+    /// warning.
+    pub(crate) async fn write(
+        &self,
+        what: &'static str,
+        save: impl FnOnce(&StateDir) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        let authority = self.clone();
+        match spawn_blocking(move || save(authority.state())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(problem = with_causes(&error), "{what} could not be written"),
+            Err(error) => tracing::warn!(%error, "{what} could not be written"),
+        }
+    }
+
     /// Saves what the clock's floor has come to: now and then, soon after something has ended by time, and at the end.
     pub async fn keep_clock(self, stop: CancellationToken) {
         loop {

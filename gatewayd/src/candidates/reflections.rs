@@ -61,14 +61,7 @@ mod tests {
     use gateway_proto::path::NatMapping;
 
     use super::*;
-
-    fn server(n: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], 3478 + n))
-    }
-
-    fn seen(port: u16) -> SocketAddr {
-        SocketAddr::from(([198, 51, 100, 1], port))
-    }
+    use crate::candidates::tests::{seen, server};
 
     #[test]
     fn a_server_that_stops_answering_is_forgotten_with_what_it_saw() {

@@ -12,9 +12,9 @@ use gateway_proto::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric, NoLabelSet},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::traffic::{Role, Traffic};
@@ -199,6 +199,24 @@ impl Exchanges {
         }
         Ok(())
     }
+
+    /// A gauge of the ends that have it.
+    fn encode_gauge<N: EncodeGaugeValue + Default>(
+        &self,
+        (name, help, unit): (&'static str, &'static str, Option<&Unit>),
+        of: impl Fn(&ExchangeMetrics) -> Option<N>,
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> std::fmt::Result {
+        let kind = ConstGauge::new(N::default()).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, unit, kind)?;
+        for end in &self.0 {
+            let Some(value) = of(end) else { continue };
+            let (connection, role) = labels(end);
+            let labels = [("connection", connection.as_str()), ("role", role)];
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Collector for Exchanges {
@@ -207,34 +225,18 @@ impl Collector for Exchanges {
             self.encode_counter(counter, &mut encoder)?;
         }
         let help = "Open streams of the connection";
-        let gauge = ConstGauge::new(0_i64).metric_type();
-        let mut family = encoder.encode_descriptor("connection_streams_open", help, None, gauge)?;
-        for end in &self.0 {
-            let (connection, role) = labels(end);
-            let gauge = ConstGauge::new(i64::from(end.passed.open));
-            gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
-        }
+        let open = |end: &ExchangeMetrics| Some(i64::from(end.passed.open));
+        self.encode_gauge(("connection_streams_open", help, None), open, &mut encoder)?;
         let help = "Messages without an answer now";
-        let gauge = ConstGauge::new(0_i64).metric_type();
-        let mut family = encoder.encode_descriptor("messages_outstanding", help, None, gauge)?;
-        for end in &self.0 {
-            let (connection, role) = labels(end);
-            if let Some(outstanding) = end.numbers.as_ref().and_then(|numbers| numbers.outstanding) {
-                let gauge = ConstGauge::new(i64::try_from(outstanding).unwrap_or(i64::MAX));
-                gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
-            }
-        }
-        let unit = prometheus_client::registry::Unit::Seconds;
+        let outstanding = |end: &ExchangeMetrics| {
+            let outstanding = end.numbers.as_ref()?.outstanding?;
+            Some(i64::try_from(outstanding).unwrap_or(i64::MAX))
+        };
+        self.encode_gauge(("messages_outstanding", help, None), outstanding, &mut encoder)?;
+        let unit = Unit::Seconds;
         let help = "For how long the first message without an acknowledgement waits now";
-        let gauge = ConstGauge::new(0_f64).metric_type();
-        let mut family = encoder.encode_descriptor("message_wait", help, Some(&unit), gauge)?;
-        for end in &self.0 {
-            let (connection, role) = labels(end);
-            if let Some(wait) = end.numbers.as_ref().and_then(|numbers| numbers.wait) {
-                let gauge = ConstGauge::new(wait);
-                gauge.encode(family.encode_family(&[("connection", connection.as_str()), ("role", role)])?)?;
-            }
-        }
+        let wait = |end: &ExchangeMetrics| end.numbers.as_ref()?.wait;
+        self.encode_gauge(("message_wait", help, Some(&unit)), wait, &mut encoder)?;
         let help = "From a message or request to its answer";
         let kind = prometheus_client::metrics::MetricType::Histogram;
         let mut family = encoder.encode_descriptor("answer", help, Some(&unit), kind)?;

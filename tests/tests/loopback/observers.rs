@@ -1,10 +1,14 @@
 //! What the gateways see of the messages that pass, and what they do about a listener that is full.
 
-use std::time::Duration;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use gateway_proto::api::local::{ConnectionStatus, DicomStatus, ExchangeStatus, HttpStatus, MllpStatus};
 use gateway_tests::{
+    corpus::Message,
     held_port::HeldPort,
     mllp::{Broken, Connection, Ending, Manners, Verdict},
     platform::{GatewayOptions, Site},
@@ -116,11 +120,7 @@ async fn a_listener_that_stays_full_is_a_reset_within_the_engines_patience_and_b
         scene.connected().await?;
         let held = fill(scene).await?;
         let message = scene.message();
-        let begun = std::time::Instant::now();
-        let verdict = scene.sender().send(&message.bytes).await;
-        ensure!(verdict == Verdict::Broken(Broken::Reset), "{verdict}");
-        let took = begun.elapsed();
-        ensure!(took > Duration::from_secs(2) && took < Duration::from_secs(5), "after {took:?}");
+        is_reset(scene, &message, Duration::from_secs(2)..Duration::from_secs(5)).await?;
         for (site, words) in [(&scene.north, "the partner's listener is full: 10 of 10"), (&scene.south, "10 of 10")] {
             let problem = connection(scene, site).await?.problem.unwrap_or_default();
             ensure!(problem.contains(words), "{}: {problem}", site.name);
@@ -144,11 +144,7 @@ async fn a_sender_with_less_patience_than_the_full_listener_is_told_that_it_is_f
         scene.connected().await?;
         let held = fill(scene).await?;
         let message = scene.message();
-        let begun = std::time::Instant::now();
-        let verdict = scene.sender().send(&message.bytes).await;
-        ensure!(verdict == Verdict::Broken(Broken::Reset), "{verdict}");
-        let took = begun.elapsed();
-        ensure!(took > Duration::from_secs(1) && took < Duration::from_millis(3500), "after {took:?}");
+        is_reset(scene, &message, Duration::from_secs(1)..Duration::from_millis(3500)).await?;
         for (site, words) in [(&scene.north, "the partner's listener is full: 10 of 10"), (&scene.south, "10 of 10")] {
             wait::until_true(LIMIT, format!("{} says why", site.name), async || {
                 Ok(connection(scene, site).await?.problem.is_some_and(|problem| problem.contains(words)))
@@ -274,6 +270,16 @@ async fn fill(scene: &mut Scene) -> anyhow::Result<Vec<Connection>> {
         held.push(connection);
     }
     Ok(held)
+}
+
+/// The listener is full: a new connection's message comes back as a reset, after a time between the two bounds.
+async fn is_reset(scene: &Scene, message: &Message, within: Range<Duration>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let verdict = scene.sender().send(&message.bytes).await;
+    ensure!(verdict == Verdict::Broken(Broken::Reset), "{verdict}");
+    let took = begun.elapsed();
+    ensure!(took > within.start && took < within.end, "after {took:?}");
+    Ok(())
 }
 
 async fn connection(scene: &Scene, site: &Site) -> anyhow::Result<ConnectionStatus> {

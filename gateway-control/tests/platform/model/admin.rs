@@ -1,9 +1,9 @@
 //! Admin connections: offered, approved by a second person where that is demanded, answered.
 
 use super::{
-    CONFLICT, Caller, Connection, FORBIDDEN, LARGE, Model, Org,
+    CONFLICT, Caller, Connection, FORBIDDEN, Model, Org,
     Outcome::{self, Done},
-    PLAIN_ADMIN, Role, TIER, UNKNOWN, WRONG,
+    PLAIN_ADMIN, Role, UNKNOWN, WRONG,
 };
 
 /// An offer waits so long for an answer, seconds.
@@ -21,14 +21,8 @@ impl Model {
         expires_at: Option<u64>,
         now: u64,
     ) -> Outcome {
-        if let Some(hindrance) = self.hindrance(agreement, who.org) {
+        if let Some(hindrance) = self.hindrance_of_opening((agreement, server), who.org, writes) {
             return hindrance;
-        }
-        if !self.has_server(who.org, server) {
-            return UNKNOWN;
-        }
-        if writes && who.org != LARGE {
-            return TIER;
         }
         let waits = |row: &&Connection| {
             row.agreement == agreement && (row.status == "offered" || (row.first_person.is_some() && !row.approved))

@@ -1,9 +1,9 @@
 //! Peering requests and agreements.
 
 use super::{
-    ANSWER_SECS, CONFLICT, Model, ORGS, Org,
+    ANSWER_SECS, CONFLICT, LARGE, Model, ORGS, Org,
     Outcome::{self, Done},
-    SLOW, UNKNOWN, WRONG,
+    SLOW, TIER, UNKNOWN, WRONG,
 };
 
 /// Requests without success that one organization may make to another in 14 days.
@@ -115,6 +115,22 @@ impl Model {
             return Some(UNKNOWN);
         }
         (agreement.status() != "active").then_some(WRONG)
+    }
+
+    /// Why an organization may not open the engine of a server under an agreement, for writing or for reading only.
+    pub(super) fn hindrance_of_opening(
+        &self,
+        (agreement, server): (usize, usize),
+        own: Org,
+        writes: bool,
+    ) -> Option<Outcome> {
+        if let Some(hindrance) = self.hindrance(agreement, own) {
+            return Some(hindrance);
+        }
+        if !self.has_server(own, server) {
+            return Some(UNKNOWN);
+        }
+        (writes && own != LARGE).then_some(TIER)
     }
 
     fn agree(&mut self, sides: [Org; 2]) {

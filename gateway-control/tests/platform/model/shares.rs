@@ -1,9 +1,9 @@
 //! Shared servers.
 
 use super::{
-    CONFLICT, Caller, Connection, LARGE, Model, Org,
+    CONFLICT, Caller, Connection, Model, Org,
     Outcome::{self, Done},
-    TIER, UNKNOWN, WRONG,
+    UNKNOWN, WRONG,
 };
 
 /// How far a server is shared.
@@ -46,14 +46,8 @@ impl Model {
         expires_at: Option<u64>,
         now: u64,
     ) -> Outcome {
-        if let Some(hindrance) = self.hindrance(agreement, who.org) {
+        if let Some(hindrance) = self.hindrance_of_opening((agreement, server), who.org, level == Level::Operator) {
             return hindrance;
-        }
-        if !self.has_server(who.org, server) {
-            return UNKNOWN;
-        }
-        if level == Level::Operator && who.org != LARGE {
-            return TIER;
         }
         let peer = self.agreements[agreement].other(who.org);
         if self.shares.iter().any(|row| row.open && (row.server, row.peer) == (server, peer)) {
