@@ -152,7 +152,8 @@ async fn play_out_cold(
         Ok(()) => scene.no_errors_logged(),
         Err(error) => Err(error),
     };
-    outcome.map_err(|error| anyhow::anyhow!("{error:#}\n\n{}", scene.log_tails()))
+    // Said twice: where only the end of what a run printed is kept, the reason stands there too.
+    outcome.map_err(|error| anyhow::anyhow!("{error:#}\n\n{}\nfailed: {error:#}", scene.log_tails()))
 }
 
 impl Scene {

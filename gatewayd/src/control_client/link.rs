@@ -247,10 +247,14 @@ impl<'a> Link<'a> {
             }
             Err(error) => {
                 let reason = with_causes(&error);
-                tracing::error!(offered, in_force = revision, reason, "a policy was not accepted");
-                self.refused_revision = offered;
                 // What is not saved runs all the same: nothing of it has failed, and `Applied` follows when it is saved.
                 let in_force = matches!(error, AcceptError::NotSaved(_));
+                if in_force {
+                    tracing::error!(revision, reason, "the policy is in force and not saved: make room on the disk");
+                } else {
+                    tracing::error!(offered, in_force = revision, reason, "a policy was not accepted");
+                }
+                self.refused_revision = offered;
                 push(outbox, WatchRequest::Rejected { revision: refused(&error, offered), reason, in_force })?;
             }
         }

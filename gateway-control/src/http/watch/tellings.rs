@@ -217,7 +217,7 @@ impl Watch {
     /// The gateway does not put a policy into force, or cannot save it.
     pub(super) fn refused(&mut self, revision: u64, reason: &str) {
         let reason = brief(reason);
-        tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy");
+        tracing::warn!(server = %self.caller.server, revision, reason, "a gateway refused its policy, or could not save it");
         self.tellings.hold(Telling::Refusal { revision, in_force: self.in_force, reason });
     }
 
