@@ -32,6 +32,7 @@ pub struct Metrics {
     enrollments: Family<Outcome, Counter>,
     watches: Gauge,
     policies: Counter,
+    deltas: Counter,
     reports_dropped: Counter,
     counts_dropped: Counter,
     audit_faults: Family<Fault, Counter>,
@@ -49,6 +50,8 @@ impl Default for Metrics {
         registry.register("watches", "Gateways that watch their policy now", watches.clone());
         let policies = Counter::default();
         registry.register("policies_sent", "Policies sent over watches", policies.clone());
+        let deltas = Counter::default();
+        registry.register("policy_deltas_sent", "Of the policies sent, those sent as what changes", deltas.clone());
         let reports_dropped = Counter::default();
         registry.register(
             "reports_dropped",
@@ -80,6 +83,7 @@ impl Default for Metrics {
             enrollments,
             watches,
             policies,
+            deltas,
             reports_dropped,
             counts_dropped,
             audit_faults,
@@ -124,8 +128,9 @@ impl Metrics {
         self.seconds_refused.inc();
     }
 
-    pub(crate) fn policy_sent(&self) {
+    pub(crate) fn policy_sent(&self, is_delta: bool) {
         self.policies.inc();
+        self.deltas.inc_by(u64::from(is_delta));
     }
 
     pub(crate) fn reports_dropped(&self, dropped: Dropped) {

@@ -5,11 +5,13 @@
 //! older or meant for another gateway is an error, never a command: the policy in force stays in force.
 
 mod admin;
+mod delta;
 mod store;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 pub use admin::{AdminPerson, AdminScope, MAX_PEOPLE};
+pub use delta::{DeltaError, Edit, PolicyDelta};
 pub use store::{PolicyError, PolicyStore};
 
 use data_encoding::HEXLOWER;

@@ -67,6 +67,16 @@ impl Envelope {
         })
     }
 
+    /// The signed bytes, where they are text; nobody has verified them.
+    pub(crate) fn text(&self) -> Option<String> {
+        String::from_utf8(BASE64.decode(self.payload.as_bytes()).ok()?).ok()
+    }
+
+    /// An envelope around a text that is said to be signed so.
+    pub(crate) fn of_text(key: GatewayPublicKey, text: &str, signature: String) -> Self {
+        Self { key, payload: BASE64.encode(text.as_bytes()), signature }
+    }
+
     /// Verifies against the trusted keys, and only then parses.
     pub fn open<T: DeserializeOwned>(&self, context: Context, trusted: &[GatewayPublicKey]) -> Result<T, SignedError> {
         if !trusted.contains(&self.key) {

@@ -8,6 +8,7 @@
 //! [`enroll`](Authority::enroll) and [`accept`](Authority::accept) move it forward. Both write to disk: call them, like
 //! every method that says so, where blocking is allowed.
 
+mod change;
 mod clock;
 mod enrolment;
 mod keep;
@@ -20,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use change::ChangeError;
 use clock::Clock;
 pub use enrolment::{EnrollmentError, RelayTokenError};
 use gateway_net::causes::with_causes;

@@ -139,6 +139,7 @@ async fn watch_on(
         revision: greeted.in_force,
         in_force: greeted.in_force,
         knows: caller.knows,
+        takes_deltas: greeted.takes_deltas,
         behind: false,
         unwritten_hello: greeted.unwritten,
         unwritten: None,
@@ -178,6 +179,8 @@ struct Watch {
     in_force: u64,
     /// The newest policy key that the gateway knows for sure.
     knows: GatewayPublicKey,
+    /// A change of its policy may go out as what changes.
+    takes_deltas: bool,
     /// The newest policy could not be read.
     behind: bool,
     /// What the gateway said first, not written down yet.

@@ -16,6 +16,7 @@ use gateway_proto::{
     },
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::GatewayPublicKey,
+    policy::PolicyDelta,
     signed::{ASSERTION_WINDOW_SECS, Assertion, Envelope, SignedError},
     twice::{Instance, Seat},
 };
@@ -68,6 +69,8 @@ pub struct Newest {
     pub revision: u64,
     /// The signed policy.
     pub envelope: Envelope,
+    /// What it changes in the one before, where that is little.
+    pub delta: Option<PolicyDelta>,
     /// The connections it names, sorted.
     pub connections: Vec<ConnectionId>,
     /// The relays it names.
@@ -193,7 +196,9 @@ impl Service {
         let mut connections: Vec<_> = content.connections.iter().map(|entry| entry.id).collect();
         connections.sort_unstable();
         let relays = content.relays.iter().map(|relay| relay.id).collect();
-        Ok(Some(Newest { revision: row.revision, envelope, connections, relays, seat: server.seat() }))
+        let delta = row.delta.as_ref().map(|delta| serde_json::from_str(&delta.0)).transpose();
+        let delta = delta.map_err(|_| ServiceError::Internal("a stored delta is unreadable"))?;
+        Ok(Some(Newest { revision: row.revision, envelope, delta, connections, relays, seat: server.seat() }))
     }
 
     /// A fresh relay token; none: the gateway was removed or replaced.

@@ -12,7 +12,10 @@ use gateway_proto::{
     id::{ConnectionId, ServerId},
     identity::{Context, GatewayPublicKey},
     peering::activation,
-    policy::{Activation, AdminPerson, ConnectionEntry, LocalEnd, PeerEntry, Policy, RelayEntry, Secret, ServerName},
+    policy::{
+        Activation, AdminPerson, ConnectionEntry, LocalEnd, PeerEntry, Policy, PolicyDelta, RelayEntry, Secret,
+        ServerName,
+    },
     signed::{Envelope, RelayToken},
     succession::KeyRing,
 };
@@ -51,11 +54,22 @@ pub(super) async fn compile(work: &mut Work, id: ServerId) -> ServiceResult<bool
     work.put_revision(id, revision, &changed, &introduced).await?;
     let envelope =
         policy.sign(&work.signer().await?.key).map_err(|_| ServiceError::Internal("a policy has no JSON form"))?;
+    let delta = match (&old, &in_force) {
+        (Some(row), Some(in_force)) if in_force.gateway == gateway => delta(row, &envelope)?,
+        _ => None,
+    };
     let envelope = serde_json::to_string(&envelope).map_err(|_| ServiceError::Internal("an envelope has no JSON"))?;
     let same_keys = in_force.is_some_and(|in_force| in_force.control_keys == policy.control_keys);
     let keys_since = old.filter(|_| same_keys).map_or(revision, |row| row.keys_since);
-    work.put_policy(&PolicyRow { server: id, revision, keys_since, envelope: Sealed(envelope) }).await?;
+    work.put_policy(&PolicyRow { server: id, revision, keys_since, envelope: Sealed(envelope), delta }).await?;
     Ok(true)
+}
+
+/// What the next policy changes in a stored one, JSON.
+fn delta(row: &PolicyRow, next: &Envelope) -> ServiceResult<Option<Sealed>> {
+    let delta = PolicyDelta::between(row.revision, &envelope(row)?, next);
+    let text = delta.map(|delta| serde_json::to_string(&delta)).transpose();
+    Ok(text.map_err(|_| ServiceError::Internal("a delta has no JSON form"))?.map(Sealed))
 }
 
 /// Revisions are times, Unix milliseconds, unless that would not be higher than what was given out before or what the

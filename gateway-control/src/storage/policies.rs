@@ -77,6 +77,8 @@ rows! {
         keys_since: u64,
         /// The signed envelope, JSON.
         envelope: Sealed,
+        /// What it changes in the one before, JSON; none: too much, or there is none before it.
+        delta: Option<Sealed>,
     }
 }
 

@@ -108,8 +108,14 @@ async fn a_gateway_that_comes_while_the_disk_is_full_has_its_policy_confirmed_an
     control.clock.advance(Duration::from_secs(120));
     let assertion = gateway.assertion(&control).sign(&gateway.key).unwrap();
     let store = PolicyStore::new(gateway.key.public(), control.ready.policy_key.parse().unwrap());
-    let mut watch = Watch { stream: open_watch(&control, &assertion).await.unwrap(), store, tokens: Vec::new() };
-    watch.send(&WatchRequest::Hello { revision, version: "2.0.0".to_owned(), instance: None }).await;
+    let mut watch = Watch {
+        stream: open_watch(&control, &assertion).await.unwrap(),
+        store,
+        base: None,
+        deltas: 0,
+        tokens: Vec::new(),
+    };
+    watch.send(&WatchRequest::Hello { revision, version: "2.0.0".to_owned(), instance: None, deltas: false }).await;
     assert_eq!(confirmed(&mut watch).await, revision);
     let again = open_watch(&control, &assertion).await;
     assert!(matches!(again, Err(WsError::Status { status: StatusCode::UNAUTHORIZED, .. })), "the assertion was used");

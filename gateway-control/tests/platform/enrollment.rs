@@ -127,7 +127,8 @@ async fn a_new_gateway_of_a_server_replaces_the_old_one_and_the_connections_go_o
             WatchEvent::Policy { policy } => {
                 assert!(old.store.accept(&policy).unwrap(), "nothing of the new gateway is sent to the old one");
             }
-            WatchEvent::Succession { .. }
+            WatchEvent::Delta { .. }
+            | WatchEvent::Succession { .. }
             | WatchEvent::RelayToken { .. }
             | WatchEvent::AuditHead { .. }
             | WatchEvent::RunsTwice(_)

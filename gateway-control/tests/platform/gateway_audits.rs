@@ -68,6 +68,7 @@ async fn asked(watch: &mut Watch) -> Head {
                 WatchEvent::AuditHead { head } => return head,
                 WatchEvent::Heartbeat { .. } => watch.send(&WatchRequest::Heartbeat).await,
                 WatchEvent::Policy { .. }
+                | WatchEvent::Delta { .. }
                 | WatchEvent::RelayToken { .. }
                 | WatchEvent::Succession { .. }
                 | WatchEvent::RunsTwice(_)

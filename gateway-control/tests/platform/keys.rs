@@ -56,9 +56,9 @@ impl Survivor<'_> {
         let aud = self.store.trusted()[0];
         let assertion = Assertion { aud, ..self.gateway.assertion(control) };
         let stream = open_watch(control, &assertion.sign(&self.gateway.key).unwrap()).await.unwrap();
-        let mut watch = Watch { stream, store: self.store.clone(), tokens: Vec::new() };
+        let mut watch = Watch { stream, store: self.store.clone(), base: None, deltas: 0, tokens: Vec::new() };
         let revision = self.store.revision();
-        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned(), instance: None }).await;
+        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned(), instance: None, deltas: false }).await;
         loop {
             match watch.event().await.expect("the watch was closed") {
                 WatchEvent::Succession { links } => {
@@ -73,7 +73,7 @@ impl Survivor<'_> {
                 }
                 WatchEvent::Heartbeat { .. } => watch.send(&WatchRequest::Heartbeat).await,
                 WatchEvent::RelayToken { .. } | WatchEvent::AuditHead { .. } | WatchEvent::RunsTwice(_) => {}
-                WatchEvent::Removed => panic!("removed"),
+                WatchEvent::Removed | WatchEvent::Delta { .. } => panic!("removed, or what was not asked for"),
             }
         }
     }
@@ -202,7 +202,7 @@ async fn all_replicas_sign_with_a_new_key_from_one_moment_on() {
             | WatchEvent::RunsTwice(_)
             | WatchEvent::Heartbeat { .. } => {}
             WatchEvent::Succession { links } => break links,
-            event @ (WatchEvent::Policy { .. } | WatchEvent::Removed) => {
+            event @ (WatchEvent::Policy { .. } | WatchEvent::Delta { .. } | WatchEvent::Removed) => {
                 panic!("before it is known whom to trust: {event:?}")
             }
         }

@@ -8,6 +8,7 @@ mod credentials;
 mod crowd;
 mod database;
 mod delivery;
+mod deltas;
 mod devices;
 mod disk;
 mod document;

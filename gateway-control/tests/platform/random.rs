@@ -173,7 +173,7 @@ impl<'a> Case<'a> {
         let gateway = Gateway::of(GatewayKey::from_seed(&gateway_net::random()));
         gateway.enroll(self.control, &code.secret).await.map_err(|problem| format!("enrolment: {}", problem.detail))?;
         self.model.enroll(server);
-        self.places[server] = Place::watched(gateway.key.public(), gateway.watch(self.control).await);
+        self.places[server] = Place::watched(gateway.key.public(), gateway.watch_for_deltas(self.control, None).await);
         self.settle(before).await
     }
 

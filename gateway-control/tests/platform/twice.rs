@@ -25,6 +25,7 @@ async fn told(watch: &mut Watch) -> Option<RunsTwice> {
                 WatchEvent::RunsTwice(told) => return Some(told),
                 WatchEvent::Heartbeat { .. } => watch.send(&WatchRequest::Heartbeat).await,
                 WatchEvent::Policy { .. }
+                | WatchEvent::Delta { .. }
                 | WatchEvent::RelayToken { .. }
                 | WatchEvent::Succession { .. }
                 | WatchEvent::AuditHead { .. }

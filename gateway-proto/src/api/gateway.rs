@@ -16,6 +16,7 @@ use crate::{
     engine::{EngineChannel, EngineState},
     id::{ConnectionId, RelayId},
     identity::{Context, GatewayKey, GatewayPublicKey, NoiseBinding},
+    policy::PolicyDelta,
     signed::Envelope,
     twice::{Instance, RunsTwice},
 };
@@ -167,6 +168,9 @@ pub enum WatchRequest {
         /// Which process of the gateway this is; none: it is of an older version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<Instance>,
+        /// It takes [`WatchEvent::Delta`]; one of an older version does not, nor does one for which a delta gave no policy.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        deltas: bool,
     },
     /// Alive.
     Heartbeat,
@@ -203,6 +207,11 @@ pub enum WatchEvent {
     Policy {
         /// The signed policy.
         policy: Envelope,
+    },
+    /// The same, as what changes in the policy that the gateway said it has in force; only to those that said that they take it.
+    Delta {
+        /// The changes, and the signature of the whole.
+        delta: PolicyDelta,
     },
     /// A fresh relay token; replaces the one before.
     RelayToken {

@@ -12,6 +12,8 @@ use gateway_proto::{
 };
 use tokio::task::JoinError;
 
+use crate::authority::ChangeError;
+
 /// Why a link ended, or never began.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkEnd {
@@ -65,6 +67,8 @@ pub(super) enum LinkEnd {
     Stuck,
     #[error("the control plane has policy revision {newest} but did not send it (revision {ours} is in force)")]
     MissingPolicy { newest: u64, ours: u64 },
+    #[error("a change of the policy cannot be used; the whole policy is asked for")]
+    Change(#[source] ChangeError),
     #[error("a task of the link failed")]
     Task(#[from] JoinError),
 }

@@ -94,6 +94,8 @@ pub(super) struct Link<'a> {
     engine_reporter: EngineReporter,
     audit_reporter: AuditReporter,
     comparison: Comparison,
+    /// A policy may come as what changes in the one in force.
+    takes_deltas: bool,
     /// Since when the control plane speaks of a policy it did not send.
     behind_since: Option<Instant>,
     /// The revision that was sent and refused: asking for it again would change nothing.
@@ -106,6 +108,7 @@ impl<'a> Link<'a> {
         reports: ReportSource,
         times: LinkTimes,
         status: &'a watch::Sender<ControlStatus>,
+        takes_deltas: bool,
     ) -> Self {
         let (reporter, engine_reporter, audit_reporter) = Default::default();
         let comparison = Comparison::of(reports.audit.clone());
@@ -118,6 +121,7 @@ impl<'a> Link<'a> {
             engine_reporter,
             audit_reporter,
             comparison,
+            takes_deltas,
             behind_since: None,
             refused_revision: 0,
         }
@@ -156,7 +160,7 @@ impl<'a> Link<'a> {
         // After a removal zero asks for the policy anew, whatever is on disk.
         let revision = self.authority.view().revision();
         let (version, instance) = (env!("CARGO_PKG_VERSION").to_owned(), Some(self.authority.instance()));
-        push(outbox, WatchRequest::Hello { revision, version, instance })?;
+        push(outbox, WatchRequest::Hello { revision, version, instance, deltas: self.takes_deltas })?;
         let mut silent_at = after(self.times.silence);
         let mut heartbeat_at = after(self.times.heartbeat);
         let mut report_at = Instant::now();
@@ -204,6 +208,10 @@ impl<'a> Link<'a> {
                 Ok(())
             }
             WatchEvent::Policy { policy } => self.accept(policy, outbox).await,
+            WatchEvent::Delta { delta } => {
+                let policy = self.blocking(move |authority| authority.next_policy(&delta)).await?;
+                self.accept(policy.map_err(LinkEnd::Change)?, outbox).await
+            }
             WatchEvent::Succession { links } => {
                 let result = self.blocking(move |authority| authority.follow(&links)).await?;
                 if let Err(error) = result {

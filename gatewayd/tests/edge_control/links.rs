@@ -58,6 +58,50 @@ async fn forged_older_and_foreign_policies_are_reported_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn what_changes_in_a_policy_gives_the_next_one_also_after_a_restart_and_on_a_disk_that_takes_nothing() {
+    let (directory, mut control, gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    control.send(WatchEvent::Delta { delta: control.delta(key, 1, 2) });
+    assert_eq!(control.heard_applied().await, 2);
+    gateway.stop().await;
+    let gateway = Gateway::start(open_again(directory.path()).await);
+    assert_eq!(control.heard_deltas().await, (2, true));
+    let file = directory.path().join("policy.json");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("full")).unwrap();
+    // The first is not saved, and the second is made from it.
+    control.send_policy(&control.policy(key, 3));
+    assert_eq!(control.heard_rejected().await.0, 3);
+    control.send(WatchEvent::Delta { delta: control.delta(key, 3, 4) });
+    assert_eq!(control.heard_rejected().await.0, 4);
+    assert_eq!(gateway.authority.view().revision(), 4);
+    std::fs::remove_dir_all(&file).unwrap();
+    control.beats(Some(4));
+    assert_eq!(control.heard_applied().await, 4);
+}
+
+#[tokio::test]
+async fn a_change_that_gives_no_policy_is_no_refused_policy_and_the_whole_one_is_asked_for() {
+    let (_directory, mut control, mut gateway) = linked().await;
+    let key = gateway.authority.gateway_key().public();
+    let good = control.delta(key, 1, 2);
+    let mut forged = good.clone();
+    forged.edits[0].insert = forged.edits[0].insert.replace("organization", "hospital");
+    let other_base = control.delta(key, 2, 3);
+    for bad in [forged, other_base] {
+        control.send(WatchEvent::Delta { delta: bad });
+        assert_eq!(control.heard_deltas().await, (1, false), "it asks for whole ones");
+        gateway.status(|status| status.connected).await;
+        assert_eq!(gateway.authority.view().revision(), 1);
+        control.sends_away("once more");
+        assert_eq!(control.heard_deltas().await, (1, true), "one bad change is not for ever");
+        gateway.status(|status| status.connected).await;
+    }
+    control.send(WatchEvent::Delta { delta: good });
+    assert_eq!(control.heard_applied().await, 2);
+}
+
+#[tokio::test]
 async fn a_policy_that_the_disk_does_not_take_is_told_as_one_in_force_and_as_applied_when_it_is_saved() {
     let (directory, mut control, gateway) = linked().await;
     let key = gateway.authority.gateway_key().public();

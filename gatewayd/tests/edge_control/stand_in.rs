@@ -29,7 +29,8 @@ use gateway_proto::{
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{GatewayKey, GatewayPublicKey},
     policy::{
-        Activation, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, Secret, ServerName,
+        Activation, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, PolicyDelta,
+        Secret, ServerName,
     },
     signed::{Assertion, RelayToken},
 };
@@ -158,6 +159,12 @@ impl StandIn {
         self.send(WatchEvent::Policy { policy: policy.sign(key).unwrap() });
     }
 
+    /// What changes from one revision to another of the same policy.
+    pub(crate) fn delta(&self, gateway: GatewayPublicKey, from: u64, to: u64) -> PolicyDelta {
+        let signed = |revision| self.policy(gateway, revision).sign(&self.shared.key).unwrap();
+        PolicyDelta::between(from, &signed(from), &signed(to)).expect("a change as large as the policy")
+    }
+
     pub(crate) fn policy(&self, gateway: GatewayPublicKey, revision: u64) -> Policy {
         policy(gateway, self.shared.key.public(), revision)
     }
@@ -182,6 +189,16 @@ impl StandIn {
     pub(crate) async fn heard_hello(&mut self) -> u64 {
         self.heard(|request| if let WatchRequest::Hello { revision, .. } = request { Some(revision) } else { None })
             .await
+    }
+
+    /// Whether the next hello says that deltas are taken, and the revision in it.
+    pub(crate) async fn heard_deltas(&mut self) -> (u64, bool) {
+        self.heard(|request| match request {
+            WatchRequest::Hello { revision, deltas, .. } => Some((revision, deltas)),
+            WatchRequest::Rejected { reason, .. } => panic!("rejected: {reason}"),
+            WatchRequest::Applied { .. } | WatchRequest::Heartbeat | WatchRequest::Report(_) => None,
+        })
+        .await
     }
 
     pub(crate) async fn heard_applied(&mut self) -> u64 {

@@ -36,6 +36,8 @@ pub(super) struct Greeted {
     pub(super) in_force: u64,
     /// Which process of the gateway it is; none: it does not say.
     pub(super) instance: Option<Instance>,
+    /// Whether it takes what changes of a policy in place of a whole one.
+    pub(super) takes_deltas: bool,
     /// What is to be written down of it yet.
     pub(super) unwritten: Option<Hello>,
 }
@@ -54,7 +56,8 @@ pub(super) async fn hello(
         message = timeout(SILENCE, socket.recv()) => message,
     };
     let Ok(Some(Ok(Message::Text(text)))) = message else { return Err(End::Lost) };
-    let Ok(WatchRequest::Hello { revision, version, instance }) = serde_json::from_str(&text) else {
+    let Ok(WatchRequest::Hello { revision, version, instance, deltas: takes_deltas }) = serde_json::from_str(&text)
+    else {
         return Err(End::Close(POLICY_VIOLATION, "the first message must be hello"));
     };
     let newcomer = match instance {
@@ -62,7 +65,7 @@ pub(super) async fn hello(
         None => None,
     };
     let said = app.service.gateway_hello(caller, &proof, session, revision, &version, newcomer.clone()).await;
-    let Err(error) = said else { return Ok(Greeted { in_force: revision, instance, unwritten: None }) };
+    let Err(error) = said else { return Ok(Greeted { in_force: revision, instance, takes_deltas, unwritten: None }) };
     if !app.service.may_greet_unwritten(&error) {
         return Err(error.into());
     }
@@ -71,7 +74,7 @@ pub(super) async fn hello(
         tracing::warn!(server = %caller.server, left_out, error, "a gateway watches, and its hello is not written down");
     }
     let unwritten = Some(Hello { proof, revision, version, newcomer });
-    Ok(Greeted { in_force: revision, instance, unwritten })
+    Ok(Greeted { in_force: revision, instance, takes_deltas, unwritten })
 }
 
 impl Watch {

@@ -44,8 +44,14 @@ impl Watch {
         if !links.is_empty() {
             send(socket, &WatchEvent::Succession { links }).await?;
         }
-        send(socket, &WatchEvent::Policy { policy: newest.envelope }).await?;
-        self.app.metrics.policy_sent();
+        // On what was sent and is not confirmed nothing is built: it may have been refused.
+        let delta = newest.delta.filter(|delta| self.takes_deltas && delta.from == self.in_force);
+        self.app.metrics.policy_sent(delta.is_some());
+        let event = match delta {
+            Some(delta) => WatchEvent::Delta { delta },
+            None => WatchEvent::Policy { policy: newest.envelope },
+        };
+        send(socket, &event).await?;
         Ok(())
     }
 

@@ -70,6 +70,7 @@ impl Policies for SqlTransaction {
                 revision: row.number("revision")?,
                 keys_since: row.number("keys_since")?,
                 envelope: Sealed(row.text("envelope")?),
+                delta: row.maybe_text("delta")?.map(Sealed),
             })
         })
         .transpose()
@@ -82,14 +83,15 @@ impl Policies for SqlTransaction {
 
     async fn put_policy(&mut self, row: &PolicyRow) -> StorageResult<()> {
         query(
-            "INSERT INTO policies (server_id, revision, envelope, keys_since) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (server_id) DO UPDATE
-             SET revision = excluded.revision, envelope = excluded.envelope, keys_since = excluded.keys_since",
+            "INSERT INTO policies (server_id, revision, envelope, keys_since, delta) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (server_id) DO UPDATE SET revision = excluded.revision, envelope = excluded.envelope,
+                 keys_since = excluded.keys_since, delta = excluded.delta",
         )
         .bind(row.server.to_string())
         .bind(big(row.revision))
         .bind(&row.envelope.0)
         .bind(big(row.keys_since))
+        .bind(row.delta.as_ref().map(|delta| delta.0.clone()))
         .execute(self.db())
         .await?;
         Ok(())

@@ -12,8 +12,8 @@ use gateway_proto::{
         gateway::{EnrollAnswer, EnrollRequest, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
     },
     identity::{GatewayKey, GatewayPublicKey, NoiseBinding, NoiseKey},
-    policy::{Policy, PolicyStore},
-    signed::Assertion,
+    policy::{Policy, PolicyDelta, PolicyStore},
+    signed::{Assertion, Envelope},
     twice::Instance,
 };
 
@@ -68,18 +68,42 @@ impl Gateway {
     /// The watch of one process of the gateway.
     pub(crate) async fn watch_as(&self, control: &Control, instance: Instance) -> Watch {
         let token = self.assertion(control).sign(&self.key).unwrap();
-        self.open_as(control, &token, 0, Some(instance)).await
+        self.open_as(control, &token, 0, Some(instance), false).await
+    }
+
+    /// A watch that takes what changes of a policy, beginning with a revision that a watch of before has in force.
+    pub(crate) async fn watch_for_deltas(&self, control: &Control, before: Option<Watch>) -> Watch {
+        let token = self.assertion(control).sign(&self.key).unwrap();
+        let revision = before.as_ref().map_or(0, |before| before.store.revision());
+        let mut watch = self.open_as(control, &token, revision, None, true).await;
+        if let Some(Watch { store, base, .. }) = before {
+            (watch.store, watch.base) = (store, base);
+        }
+        watch
     }
 
     async fn open(&self, control: &Control, token: &str, revision: u64) -> Watch {
-        self.open_as(control, token, revision, None).await
+        self.open_as(control, token, revision, None, false).await
     }
 
-    async fn open_as(&self, control: &Control, token: &str, revision: u64, instance: Option<Instance>) -> Watch {
+    async fn open_as(
+        &self,
+        control: &Control,
+        token: &str,
+        revision: u64,
+        instance: Option<Instance>,
+        deltas: bool,
+    ) -> Watch {
         let stream = open_watch(control, token).await.unwrap();
         let trusted: GatewayPublicKey = control.ready.policy_key.parse().unwrap();
-        let mut watch = Watch { stream, store: PolicyStore::new(self.key.public(), trusted), tokens: Vec::new() };
-        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned(), instance }).await;
+        let mut watch = Watch {
+            stream,
+            store: PolicyStore::new(self.key.public(), trusted),
+            base: None,
+            deltas: 0,
+            tokens: Vec::new(),
+        };
+        watch.send(&WatchRequest::Hello { revision, version: "1.2.3".to_owned(), instance, deltas }).await;
         watch
     }
 }
@@ -103,6 +127,10 @@ pub(crate) async fn open_watch(control: &Control, token: &str) -> Result<WsStrea
 pub(crate) struct Watch {
     pub(crate) stream: WsStream,
     pub(crate) store: PolicyStore,
+    /// The envelope of the policy in force.
+    pub(crate) base: Option<Envelope>,
+    /// How many policies came as what changes.
+    pub(crate) deltas: u32,
     pub(crate) tokens: Vec<String>,
 }
 
@@ -137,11 +165,10 @@ impl Watch {
     async fn next_policy(&mut self) -> Policy {
         loop {
             match self.event().await.expect("the watch was closed") {
-                WatchEvent::Policy { policy } => {
-                    assert!(self.store.accept(&policy).unwrap());
-                    let policy = self.store.current().unwrap().clone();
-                    self.send(&WatchRequest::Applied { revision: policy.revision }).await;
-                    return policy;
+                WatchEvent::Policy { policy } => return self.accept(policy).await,
+                WatchEvent::Delta { delta } => {
+                    let policy = self.changed_by(&delta);
+                    return self.accept(policy).await;
                 }
                 WatchEvent::Succession { links } => {
                     self.store.follow(&links);
@@ -152,6 +179,21 @@ impl Watch {
                 WatchEvent::Removed => panic!("removed"),
             }
         }
+    }
+
+    /// What a change makes of the policy in force.
+    pub(crate) fn changed_by(&mut self, delta: &PolicyDelta) -> Envelope {
+        assert_eq!(delta.from, self.store.revision());
+        self.deltas += 1;
+        delta.apply(self.base.as_ref().unwrap()).unwrap()
+    }
+
+    async fn accept(&mut self, envelope: Envelope) -> Policy {
+        assert!(self.store.accept(&envelope).unwrap());
+        self.base = Some(envelope);
+        let policy = self.store.current().unwrap().clone();
+        self.send(&WatchRequest::Applied { revision: policy.revision }).await;
+        policy
     }
 
     /// Policies until one is as told.
@@ -174,7 +216,9 @@ impl Watch {
                 }
                 WatchEvent::RelayToken { token } => self.tokens.push(token),
                 WatchEvent::AuditHead { .. } | WatchEvent::RunsTwice(_) => {}
-                WatchEvent::Succession { .. } | WatchEvent::Policy { .. } => panic!("a policy came"),
+                WatchEvent::Succession { .. } | WatchEvent::Policy { .. } | WatchEvent::Delta { .. } => {
+                    panic!("a policy came")
+                }
                 WatchEvent::Removed => panic!("removed"),
             }
         }

@@ -13,6 +13,7 @@ use gateway_proto::{
     },
     identity::GatewayPublicKey,
     policy::{Activation, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, Secret},
+    signed::Envelope,
 };
 
 use super::{
@@ -130,10 +131,10 @@ impl Place {
 async fn next(watch: &mut Watch) -> Result<Policy, String> {
     loop {
         match watch.event().await {
-            Some(WatchEvent::Policy { policy }) => {
-                let is_new = watch.store.accept(&policy).map_err(|error| error.to_string())?;
-                let policy = watch.store.current().filter(|_| is_new).cloned();
-                return policy.ok_or_else(|| "the same policy came twice".to_owned());
+            Some(WatchEvent::Policy { policy }) => return take(watch, policy),
+            Some(WatchEvent::Delta { delta }) => {
+                let policy = watch.changed_by(&delta);
+                return take(watch, policy);
             }
             Some(WatchEvent::Heartbeat { .. }) => watch.send(&WatchRequest::Heartbeat).await,
             Some(
@@ -146,6 +147,13 @@ async fn next(watch: &mut Watch) -> Result<Policy, String> {
             None => return Err("a watch was closed".to_owned()),
         }
     }
+}
+
+fn take(watch: &mut Watch, envelope: Envelope) -> Result<Policy, String> {
+    let is_new = watch.store.accept(&envelope).map_err(|error| error.to_string())?;
+    watch.base = Some(envelope);
+    let policy = watch.store.current().filter(|_| is_new).cloned();
+    policy.ok_or_else(|| "the same policy came twice".to_owned())
 }
 
 /// What a policy says of connections whose time is not over: gateways cut those by themselves, to the second.
