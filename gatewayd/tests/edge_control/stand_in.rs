@@ -28,6 +28,7 @@ use gateway_proto::{
     },
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{GatewayKey, GatewayPublicKey},
+    limits::ChannelLimits,
     policy::{
         Activation, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, Secret, ServerName,
     },
@@ -327,6 +328,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
             expires_at: None,
             staleness_secs: 3600,
             max_streams: 8,
+            limits: ChannelLimits::default(),
             require_post_quantum: false,
         })],
     }
