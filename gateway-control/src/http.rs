@@ -139,6 +139,7 @@ impl App {
             .merge(api)
             .route(gateway_proto::api::gateway::WATCH_PATH, get(watch::watch))
             .route("/api/v1/openapi.json", get(openapi::serve))
+            .route(gateway_proto::api::invitation::INVITATION_PATH, get(credentials::about_invitation))
             .route("/healthz", get(health::live))
             .route("/readyz", get(health::ready))
             .with_state(self.clone())

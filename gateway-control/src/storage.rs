@@ -29,6 +29,7 @@ mod policy_keys;
 mod relays;
 mod replicas;
 mod rows;
+mod senders;
 mod servers;
 mod shares;
 mod sql;
@@ -62,6 +63,7 @@ pub use self::{
     policy_keys::*,
     relays::*,
     replicas::*,
+    senders::*,
     servers::*,
     shares::*,
     sql::{
@@ -167,6 +169,7 @@ pub trait Transaction:
     + Peering
     + Channels
     + Connections
+    + Senders
     + PolicyConnections
     + Deliveries
     + GatewayAudits

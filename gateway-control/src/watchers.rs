@@ -15,7 +15,7 @@ use std::{
 };
 
 use gateway_proto::{
-    api::gateway::ConnectionReport,
+    api::gateway::{ConnectionReport, EndDetails, PathWhy},
     balance::EndCounts,
     id::{ConnectionId, ServerId},
     twice::Instance,
@@ -223,7 +223,23 @@ impl Watcher {
 
 /// Words of a gateway as they are kept and logged: one line of at most 300 characters.
 pub(crate) fn brief(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+    line(text, 300)
+}
+
+/// One line of at most so many characters.
+fn line(text: &str, limit: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(limit).collect()
+}
+
+/// A report with its words as they are kept.
+fn kept(report: ConnectionReport) -> ConnectionReport {
+    let problem = report.problem.as_deref().map(brief);
+    let details = report.details.map(|details| {
+        let why = details.path_reason;
+        let path_reason = why.map(|why| PathWhy { code: line(&why.code, 40), text: line(&why.text, 500) });
+        EndDetails { path_reason, ..details }
+    });
+    ConnectionReport { problem, details, ..report }
 }
 
 #[cfg(test)]
@@ -311,6 +327,18 @@ mod tests {
         watchers.entered(id, &watchers.told(id));
         assert!(watchers.counted().is_empty());
         drop((older, newer));
+    }
+
+    #[test]
+    fn what_a_gateway_says_of_its_path_is_kept_short_and_in_one_line() {
+        let (watchers, id) = (Watchers::default(), ConnectionId::new(1, [1; 10]));
+        let watch = enter(&watchers, 1, 0);
+        let why = PathWhy { code: "c".repeat(1_000), text: format!("\n{}", "t".repeat(100_000)) };
+        let details = EndDetails { path_reason: Some(why), ..EndDetails::default() };
+        watch.report(vec![ConnectionReport { details: Some(details), ..told(id, 1, 1).remove(0) }], &[id], 0);
+        let (kept, _) = watchers.report(server(1), id).unwrap();
+        let why = kept.details.unwrap().path_reason.unwrap();
+        assert_eq!((why.code.len(), why.text), (40, "t".repeat(500)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Secrets given to a command: from a file that only its owner reads, or from standard input; never from the arguments, which every
-//! process of the machine can see.
+//! process of the machine can see, but for codes that are good once.
 
 use std::{
     convert::Infallible,
@@ -68,6 +68,11 @@ impl SecretSource {
         };
         secret_text(&content).ok_or(SecretError::Content { what })
     }
+}
+
+/// Keeps a one-time code that is given as an argument out of the debug form of the arguments.
+pub(crate) fn hidden(text: &str) -> Result<Hidden, Infallible> {
+    Ok(Hidden(text.to_owned()))
 }
 
 fn from_reader(reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -4,12 +4,19 @@
 //! is room again: a wake-up of the whole program per packet. This one is registered for reading; a second registration
 //! exists only while a send found the kernel's buffer full. A batch that is not full has emptied the socket, as the
 //! registration is edge-triggered (epoll(7), question 9), so nobody asks the kernel a second time.
+//!
+//! A packet may leave by an address of the sender's choice (`src_ip`). When that address is gone the kernel may call the packet
+//! invalid, which quinn takes for a kernel without batches and without ECN, for good. So these packets have a state of their
+//! own, that is made anew then: what goes by the kernel's choice never suffers.
 
 use std::{
     future::Future,
     io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -23,6 +30,8 @@ use tokio::{
 /// Batches taken in one system call at most; each may hold 64 datagrams.
 const AT_ONCE: usize = 8;
 const _: () = assert!(AT_ONCE <= BATCH_SIZE);
+/// As Linux numbers it; the standard library has no name for it.
+const EIO: i32 = 5;
 /// When a full socket cannot be watched (no file descriptor is left), it is tried again after this.
 const BLIND_RETRY: Duration = Duration::from_millis(1);
 
@@ -31,6 +40,8 @@ const BLIND_RETRY: Duration = Duration::from_millis(1);
 pub struct UdpIo {
     socket: AsyncFd<UdpSocket>,
     state: UdpSocketState,
+    /// For packets with a source of their own.
+    sourced: RwLock<UdpSocketState>,
     /// The last send found no room.
     full: AtomicBool,
 }
@@ -46,7 +57,8 @@ impl UdpIo {
         let state = UdpSocketState::new((&socket).into())?;
         let _ = state.set_recv_buffer_size((&socket).into(), buffer);
         let _ = state.set_send_buffer_size((&socket).into(), buffer);
-        Ok(Self { socket: watched(socket, Interest::READABLE)?, state, full: AtomicBool::new(false) })
+        let sourced = RwLock::new(UdpSocketState::new((&socket).into())?);
+        Ok(Self { socket: watched(socket, Interest::READABLE)?, state, sourced, full: AtomicBool::new(false) })
     }
 
     /// The socket itself, for its options.
@@ -72,9 +84,14 @@ impl UdpIo {
     /// The kernel refuses a train as a whole when its datagrams are longer than the interface takes. The last one may be shorter, and
     /// goes alone then: its acknowledgement is what shows QUIC that the others were too long.
     ///
+    /// A batch whose source the kernel refuses leaves by the kernel's own choice: to the receiver it is no worse than lost.
+    ///
     /// # Errors
     /// `WouldBlock`: nothing was sent; [`writable`](Self::writable) tells when to try again.
     pub fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if transmit.src_ip.is_some() {
+            return self.send_by_source(transmit);
+        }
         let Some(end) = shorter_end(transmit) else {
             return self.noted(self.state.send(self.socket().into(), transmit));
         };
@@ -86,12 +103,39 @@ impl UdpIo {
         }
     }
 
-    /// Sends a batch and tells every failure.
+    fn send_by_source(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Err(error) = self.try_send(transmit) else { return Ok(()) };
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        if may_be_the_source(&error) {
+            return self.send(&Transmit { src_ip: None, ..*transmit });
+        }
+        let Some(end) = shorter_end(transmit) else { return Ok(()) };
+        self.try_send(&end).or_else(|error| if error.kind() == io::ErrorKind::WouldBlock { Err(error) } else { Ok(()) })
+    }
+
+    /// Sends a batch and tells every failure. One whose source the kernel refuses is not sent.
     ///
     /// # Errors
     /// As the system call.
     pub fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.noted(self.state.try_send(self.socket().into(), transmit))
+        self.noted(match transmit.src_ip {
+            None => self.state.try_send(self.socket().into(), transmit),
+            Some(_) => self.try_send_by_source(transmit),
+        })
+    }
+
+    fn try_send_by_source(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let sourced = self.sourced.read().unwrap_or_else(PoisonError::into_inner);
+        let sent = sourced.try_send(self.socket().into(), transmit);
+        drop(sourced);
+        if sent.as_ref().is_err_and(may_be_the_kernel)
+            && let Ok(fresh) = UdpSocketState::new(self.socket().into())
+        {
+            *self.sourced.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        sent
     }
 
     fn noted(&self, sent: io::Result<()>) -> io::Result<()> {
@@ -143,6 +187,18 @@ impl UdpIo {
             }
         }
     }
+}
+
+/// Whether the kernel may have refused a packet for its source. IPv6 calls it invalid, IPv4 says that there is no way, as where the
+/// uplink of that address has no route any more. Or a device takes no batches: a packet without a source shows that.
+fn may_be_the_source(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, NetworkUnreachable};
+    may_be_the_kernel(error) || matches!(error.kind(), AddrNotAvailable | NetworkUnreachable)
+}
+
+/// Whether quinn takes an error for a kernel or a device that cannot send batches.
+fn may_be_the_kernel(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput || error.raw_os_error() == Some(EIO)
 }
 
 /// The last datagram of a train, where it is shorter than the others.
@@ -236,6 +292,61 @@ mod tests {
         sender.send(&Transmit { segment_size: Some(2), ..to(address, &contents[..60_000]) }).unwrap();
         sender.send(&to(address, &[3])).unwrap();
         assert_eq!(received(&receiver, 4).await, [[3]], "no end of another length: nothing");
+    }
+
+    /// What arrives, and by which address it left.
+    fn arrived(receiver: &UdpSocket) -> (Vec<u8>, std::net::IpAddr) {
+        receiver.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut buffer = vec![0; 65_536];
+        let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+        (buffer[..length].to_vec(), from.ip())
+    }
+
+    #[tokio::test]
+    async fn a_packet_leaves_by_the_address_that_is_asked_for_batches_too() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        for (any, destination) in [("0.0.0.0:0", address), ("[::]:0", mapped(address))] {
+            let Ok(socket) = UdpSocket::bind(any) else { continue };
+            let sender = UdpIo::new(socket, 1 << 20).unwrap();
+            let second = Some("127.0.0.2".parse().unwrap());
+            sender.try_send(&Transmit { src_ip: second, ..to(destination, b"one") }).unwrap();
+            assert_eq!(Some(arrived(&receiver).1), second);
+            sender.send(&Transmit { src_ip: second, segment_size: Some(2), ..to(destination, b"aabbc") }).unwrap();
+            for part in [b"aa".as_slice(), b"bb", b"c"] {
+                let (contents, from) = arrived(&receiver);
+                assert_eq!((contents.as_slice(), Some(from)), (part, second));
+            }
+            sender.try_send(&to(destination, b"usual")).unwrap();
+            assert_eq!(arrived(&receiver), (b"usual".to_vec(), address.ip()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_gone_costs_nobody_else_the_batches() {
+        // Addresses of documentation: no machine has them. Each protocol refuses in words of its own.
+        for (own, any, gone) in [("127.0.0.1:0", "0.0.0.0:0", "203.0.113.77"), ("[::1]:0", "[::]:0", "2001:db8::77")] {
+            let Ok(receiver) = UdpSocket::bind(own) else { continue };
+            let sender = UdpIo::new(UdpSocket::bind(any).unwrap(), 1 << 20).unwrap();
+            let destination = receiver.local_addr().unwrap();
+            let segments = sender.state().max_gso_segments();
+            let gone = Some(gone.parse().unwrap());
+            for round in 0..3_u8 {
+                let probe = [round];
+                let by_it = Transmit { src_ip: gone, ..to(destination, &probe) };
+                assert!(sender.try_send(&by_it).is_err(), "a probe is lost");
+                let batch = [round; 6];
+                sender.send(&Transmit { src_ip: gone, segment_size: Some(4), ..to(destination, &batch) }).unwrap();
+                assert_eq!(arrived(&receiver), (vec![round; 4], destination.ip()));
+                assert_eq!(arrived(&receiver), (vec![round; 2], destination.ip()));
+            }
+            assert_eq!(sender.state().max_gso_segments(), segments);
+            let taken = sender.sourced.read().unwrap().max_gso_segments();
+            assert_eq!(taken, segments, "nor the next source");
+            let there = Some(destination.ip());
+            sender.send(&Transmit { src_ip: there, ..to(destination, b"on") }).unwrap();
+            assert_eq!(Some(arrived(&receiver).1), there);
+        }
     }
 
     #[tokio::test]

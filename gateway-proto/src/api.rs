@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`platform`] | people and automation with the control plane |
 //! | [`engine`] | the same, about the engines beside servers |
+//! | [`invitation`] | the link that an invited person gives to gateway-ctl |
 //! | [`gateway`], [`refusal`] | gatewayd with the control plane |
 //! | [`local`] | gateway-ctl with gatewayd, over its Unix socket |
 //!
@@ -12,6 +13,7 @@
 
 pub mod engine;
 pub mod gateway;
+pub mod invitation;
 pub mod local;
 pub mod platform;
 pub mod refusal;

@@ -20,6 +20,7 @@
 //! | [`path`] | the path agent: candidates, probes, selection |
 //! | [`congestion`] | what losses and round trips say about a path |
 //! | [`host_cache`] | what the name servers said of hosts that are asked for again and again |
+//! | [`limits`] | how fast payload may pass on a connection, and how long a stream may be silent |
 //! | [`names`] | which characters names may hold, and which two are the same |
 //! | [`nat64`] | how IPv4 is reached from a machine that has IPv6 only |
 //! | [`netcheck`] | what the network around a gateway lets through, in words |
@@ -47,6 +48,7 @@ pub mod host_cache;
 pub mod id;
 pub mod identity;
 pub mod jws;
+pub mod limits;
 pub mod mllp;
 pub mod names;
 pub mod nat64;

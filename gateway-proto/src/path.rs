@@ -10,10 +10,14 @@
 //! **Punch.** Both sides start at the same moment (the answering side waits for the way of its answer) and send small
 //! probes to every pair at 0/33/67/133/267/533/1066 ms, up to three attempts, so that first packets cross and open both
 //! NATs. There is one UDP socket, so a pair is named by the remote address. An authentic probe from an unknown address
-//! makes that address a peer-reflexive candidate. Whoever hears the peer sends three more probes: the early ones of the
-//! peer's side may have died. A miss leads to another round after 60 s, doubling to 15 min; an address change of
-//! either side starts over at once; between the rounds every pair is looked at again every 30 s. Both are rarer while no
-//! stream is open: nobody waits for a better path. Nothing is latched.
+//! makes that address a peer-reflexive candidate.
+//!
+//! Every probe is answered by the address of ours at which it came, and a pair remembers the one over which it was
+//! proved: the kernel's own choice is tried first, and where it fails the one at which the peer is heard. Whoever hears
+//! the peer sends three more probes: the early ones of the peer's side may have died. A miss leads to another round
+//! after 60 s, doubling to 15 min; an address change of either side starts over at once; between the rounds every pair
+//! is looked at again every 30 s. Both are rarer while no stream is open: nobody waits for a better path. Nothing is
+//! latched.
 //!
 //! **Promotion.** Only a round trip of 1200 bytes promotes: an address that answers small packets is no path yet. A path
 //! of a better tier (own addresses, then direct, then relay) is used at once; within a tier the new one must be faster
@@ -43,6 +47,7 @@ mod pair;
 mod pairs;
 mod probe;
 mod punch;
+mod regather;
 pub(crate) mod replay;
 mod score;
 mod selection;
@@ -57,8 +62,9 @@ pub use nat::{Missing, NatView, Told, Weighed, Word};
 pub use obstacle::Obstacle;
 pub use pairs::{MAX_LEARNED_PAIRS, MAX_PAIRS};
 pub use probe::{PADDED_PROBE_LEN, PacketClass, ProbeBody, ProbeCipher, ProbeError, classify, probe_session_id};
+pub use regather::Regather;
 pub use selection::{
-    GuessOutcome, LocalSocket, PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected,
+    GuessOutcome, LocalEnd, LocalSocket, PathCounters, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected,
 };
 
 pub use crate::signal::{NatMapping, PortPattern, SignalError};

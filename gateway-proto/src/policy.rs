@@ -21,6 +21,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::{
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{Context, GatewayPublicKey, NoiseBinding},
+    limits::ChannelLimits,
     signed::Envelope,
 };
 
@@ -193,6 +194,9 @@ pub struct ConnectionEntry {
     pub staleness_secs: u64,
     /// Open streams at most.
     pub max_streams: u32,
+    /// What its owner limits beside; the owner's gateway enforces it.
+    #[serde(default, skip_serializing_if = "ChannelLimits::is_unlimited")]
+    pub limits: ChannelLimits,
     /// Refuse a tunnel that was not agreed with a post-quantum key exchange.
     pub require_post_quantum: bool,
 }

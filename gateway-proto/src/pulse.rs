@@ -3,6 +3,10 @@
 //! Both ends of a tunnel have one. While streams are open each asks once a second; otherwise the two take turns, because a
 //! question and its answer prove the way for both and keep the tunnel from idling out. What is not answered is asked again
 //! soon. Time comes in; [`Pulse::next_at`] says when [`Pulse::on_timer`] wants to be called.
+//!
+//! An answer is a packet that QUIC acknowledges in turn. So most idle questions want none: that QUIC at the other end acknowledged the
+//! question shows as well that packets pass both ways, and is one packet less. Whoever was not told of an acknowledgement within a
+//! second asks for an answer. A gateway of an earlier build answers every question, which serves as well.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +20,8 @@ const IDLE_PAUSE: Duration = Duration::from_secs(7);
 const BEHIND: Duration = Duration::from_millis(300);
 /// A peer that asks again this soon while idle did not get our answer: our way to it is in question.
 const ASKED_AGAIN: Duration = Duration::from_millis(3_500);
+/// So many idle questions in a row want no answer; the next one does, and proves that the other end's daemon lives too, beside its QUIC.
+const QUIET_RUN: u32 = 32;
 /// A question unanswered for this long means: not connected.
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(2_500);
 
@@ -26,6 +32,8 @@ pub struct Question {
     pub sequence: u64,
     /// One that went a second ago or earlier has no answer yet: the way is in question.
     pub is_repeated: bool,
+    /// The peer is to answer it; else QUIC's acknowledgement is enough, and an answer is no harm.
+    pub wants_answer: bool,
 }
 
 /// See the module's description.
@@ -38,6 +46,12 @@ pub struct Pulse {
     last: Option<(u64, Instant)>,
     /// The oldest question without an answer, and when it went.
     unanswered: Option<(u64, Instant)>,
+    /// The last question wants no answer.
+    is_quiet: bool,
+    /// Such questions in a row.
+    quiet_run: u32,
+    /// How many acknowledgements QUIC had from the peer, as told last.
+    acknowledgements: u64,
     /// When we ask if nothing happens until then and no stream is open.
     idle_at: Instant,
     /// When the peer asked last.
@@ -54,6 +68,9 @@ impl Pulse {
             is_active: false,
             last: None,
             unanswered: None,
+            is_quiet: false,
+            quiet_run: 0,
+            acknowledgements: 0,
             idle_at: now,
             asked_at: None,
             is_proved: false,
@@ -85,13 +102,21 @@ impl Pulse {
         }
     }
 
-    /// The question that is due.
+    /// The question that is due. [`Self::on_acknowledgements`] comes first.
     pub fn on_timer(&mut self, now: Instant) -> Option<Question> {
-        (self.next_at() <= now).then(|| self.ask(now))
+        if now < self.next_at() {
+            return None;
+        }
+        let is_idle = self.is_proved && !self.is_active && self.unanswered.is_none();
+        Some(self.say(is_idle && self.quiet_run < QUIET_RUN, now))
     }
 
     /// A question out of turn, because somebody wants to know now.
     pub fn ask(&mut self, now: Instant) -> Question {
+        self.say(false, now)
+    }
+
+    fn say(&mut self, is_quiet: bool, now: Instant) -> Question {
         let sequence = self.last.map_or(0, |(sequence, _)| sequence) + 1;
         // One out of turn may come while an answer is on its way, however many want to know at once.
         let is_overdue = |since: Instant| now.saturating_duration_since(since) >= ACTIVE_PAUSE;
@@ -99,12 +124,30 @@ impl Pulse {
         self.last = Some((sequence, now));
         self.unanswered.get_or_insert((sequence, now));
         self.idle_at = now + self.own_pause;
-        Question { sequence, is_repeated }
+        self.is_quiet = is_quiet;
+        self.quiet_run = if is_quiet { self.quiet_run + 1 } else { 0 };
+        Question { sequence, is_repeated, wants_answer: !is_quiet }
     }
 
-    /// The peer asked, and is answered; sometimes it is asked as well.
+    /// QUIC had so many acknowledgements from the peer until now. True: they prove the way for the last question, which wants no answer.
+    /// To be told right before a question goes out, too: what came before says nothing of it.
+    pub fn on_acknowledgements(&mut self, count: u64) -> bool {
+        let came = count > std::mem::replace(&mut self.acknowledgements, count);
+        let proves = came && self.is_quiet && self.unanswered.is_some();
+        if proves {
+            self.unanswered = None;
+        }
+        proves
+    }
+
+    /// The peer asked, and is answered if it wants that; sometimes it is asked as well. [`Self::on_acknowledgements`] is not told between
+    /// the arrival of the question and this: the packet that brought it may repeat an acknowledgement of long ago.
     pub fn on_question(&mut self, now: Instant) -> Option<Question> {
         let again = self.asked_at.replace(now).is_some_and(|at| now.saturating_duration_since(at) < ASKED_AGAIN);
+        // Theirs crossed one of ours that wants no answer: whether that was acknowledged cannot be told any more.
+        if self.is_quiet && self.unanswered.is_some() {
+            return Some(self.ask(now));
+        }
         // While our own question is open, theirs crossed it and takes no turn away.
         if self.unanswered.is_none() {
             self.idle_at = now + IDLE_PAUSE;

@@ -21,6 +21,7 @@ mod lately;
 mod limit;
 mod rate;
 mod refusal;
+mod retry;
 pub mod udp;
 
 pub use address::RelayAddress;
@@ -32,6 +33,7 @@ pub use home::{HomeChooser, HomeReason, MAX_RELAYS};
 pub use limit::{Limit, LimitKind, LimitWatch};
 pub use rate::{SourceLimiter, TokenBucket, aggregate};
 pub use refusal::RefusalCode;
+pub use retry::{LinkEnd, LinkRetry};
 
 /// Path of the WebSocket endpoint.
 pub const PATH: &str = "/relay";

@@ -133,6 +133,9 @@ pub enum ResetCode {
     /// Whoever opened the stream gave up waiting for its answer; its engine's socket was reset for that, and not by the engine.
     #[error("the gateway at the other end gave up waiting for an answer")]
     GaveUp = 6,
+    /// No byte passed for longer than the receive timeout of the grant.
+    #[error("no byte passed for longer than the receive timeout of the grant")]
+    Silent = 7,
 }
 
 impl ResetCode {
@@ -144,18 +147,21 @@ impl ResetCode {
             4 => Self::Refused,
             5 => Self::Protocol,
             6 => Self::GaveUp,
+            7 => Self::Silent,
             _ => Self::SocketReset,
         }
     }
 }
 
-/// A frame of the control stream: length u16, then this in postcard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A frame of the control stream: length u16, then this in postcard, then a byte for a ping that wants no pong.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlFrame {
     /// Asks for an end-to-end sign of life.
     Ping {
         /// Comes back in the answer.
         sequence: u64,
+        /// Else QUIC's acknowledgement is answer enough. Earlier builds do not read so far, and answer.
+        wants_answer: bool,
     },
     /// The answer.
     Pong {
@@ -163,6 +169,16 @@ pub enum ControlFrame {
         sequence: u64,
     },
 }
+
+/// What of it is postcard.
+#[derive(Serialize, Deserialize)]
+enum ControlBody {
+    Ping { sequence: u64 },
+    Pong { sequence: u64 },
+}
+
+/// Behind a ping that wants no pong.
+const NO_ANSWER: u8 = 1;
 
 /// Why control bytes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -172,14 +188,25 @@ pub struct ControlFrameError;
 impl ControlFrame {
     /// The wire form with its length in front.
     pub fn encode(&self) -> Vec<u8> {
-        let body = postcard::to_stdvec(self).expect("plain numbers serialize");
+        let (body, mark) = match *self {
+            Self::Ping { sequence, wants_answer } => {
+                (ControlBody::Ping { sequence }, (!wants_answer).then_some(NO_ANSWER))
+            }
+            Self::Pong { sequence } => (ControlBody::Pong { sequence }, None),
+        };
+        let mut body = postcard::to_stdvec(&body).expect("plain numbers serialize");
+        body.extend(mark);
         let length = u16::try_from(body.len()).expect("frames are far below 4,096 bytes");
         [&length.to_be_bytes()[..], &body].concat()
     }
 
-    /// Reads a body (without its length).
+    /// Reads a body (without its length). What follows and is not known is of a newer gateway, and passed over.
     pub fn decode(body: &[u8]) -> Result<Self, ControlFrameError> {
-        postcard::from_bytes(body).map_err(|_| ControlFrameError)
+        let (body, rest): (ControlBody, &[u8]) = postcard::take_from_bytes(body).map_err(|_| ControlFrameError)?;
+        Ok(match body {
+            ControlBody::Ping { sequence } => Self::Ping { sequence, wants_answer: rest.first() != Some(&NO_ANSWER) },
+            ControlBody::Pong { sequence } => Self::Pong { sequence },
+        })
     }
 }
 
@@ -244,18 +271,30 @@ mod tests {
 
     #[test]
     fn every_reset_code_survives_the_wire_and_one_of_a_newer_gateway_is_a_socket_reset() {
-        use ResetCode::{GaveUp, NotAllowed, Protocol, Refused, ShuttingDown, SocketReset};
-        for code in [SocketReset, NotAllowed, ShuttingDown, Refused, Protocol, GaveUp] {
+        use ResetCode::{GaveUp, NotAllowed, Protocol, Refused, ShuttingDown, Silent, SocketReset};
+        for code in [SocketReset, NotAllowed, ShuttingDown, Refused, Protocol, GaveUp, Silent] {
             assert_eq!(ResetCode::from_u64(code as u64), code);
         }
-        assert_eq!(ResetCode::from_u64(7), SocketReset);
+        assert_eq!(ResetCode::from_u64(8), SocketReset);
     }
 
     #[test]
     fn control_frames_round_trip_and_garbage_is_an_error() {
-        let frame = ControlFrame::Ping { sequence: 300 };
-        let bytes = frame.encode();
-        assert_eq!(ControlFrame::decode(&bytes[2..]), Ok(frame));
+        let ping = |wants_answer| ControlFrame::Ping { sequence: 300, wants_answer };
+        for frame in [ping(true), ping(false), ControlFrame::Pong { sequence: 300 }] {
+            assert_eq!(ControlFrame::decode(&frame.encode()[2..]), Ok(frame));
+        }
         assert!(ControlFrame::decode(&[9, 9]).is_err());
+    }
+
+    #[test]
+    fn a_ping_that_wants_no_answer_is_a_ping_to_earlier_builds_and_theirs_wants_one() {
+        let quiet = ControlFrame::Ping { sequence: 300, wants_answer: false }.encode();
+        // Length, number of the frame, sequence; they stop reading here.
+        assert_eq!(quiet, [0, 4, 0, 0xac, 0x02, NO_ANSWER]);
+        let theirs = ControlFrame::decode(&quiet[2..5]);
+        assert_eq!(theirs, Ok(ControlFrame::Ping { sequence: 300, wants_answer: true }));
+        // What a newer gateway adds is passed over.
+        assert_eq!(ControlFrame::decode(&[0, 7, 9, 9]), Ok(ControlFrame::Ping { sequence: 7, wants_answer: true }));
     }
 }

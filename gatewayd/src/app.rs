@@ -21,7 +21,7 @@ use crate::{
     admin::{engine::EngineApi, owner::OwnerEnd, user::UserEnd},
     audit::{AuditLog, Names},
     authority::Authority,
-    candidates::Gatherer,
+    candidates::{Gatherer, Punching},
     config::Config,
     control_client::{ControlClient, LinkTimes, ReportSource},
     credentials::AllowedPeers,
@@ -145,6 +145,7 @@ impl Daemon {
         let identity = ServerIdentity::load_or_generate(authority.state().path(), &names)?;
         let generations = Generations::open(authority.clone());
         let guesses = Guesses::open(authority.clone());
+        let punching = Punching::default();
         let context = MeshContext {
             authority: authority.clone(),
             endpoint: endpoint.clone(),
@@ -155,7 +156,7 @@ impl Daemon {
                 routes,
                 sessions,
                 candidates: candidates.clone(),
-                links: links_rx,
+                links: links_rx.clone(),
                 link_changes: link_changes.clone(),
                 network: network.clone(),
                 generations: generations.clone(),
@@ -163,6 +164,7 @@ impl Daemon {
                 allow_loopback: config.tunnel.allow_loopback,
                 direct: config.tunnel.direct,
                 guessing: config.tunnel.port_guessing,
+                punching: punching.clone(),
                 guess_runs: Arc::new(Semaphore::new(RUNS_AT_A_TIME)),
                 local: authority.gateway_key().public(),
                 noise: authority.noise_key().clone(),
@@ -174,6 +176,7 @@ impl Daemon {
                 injector: socket.injector(),
                 inbound: inbox,
                 changes: link_changes_tx,
+                links: links_rx,
                 network: network.clone(),
             },
             listener: ListenerContext {
@@ -218,6 +221,7 @@ impl Daemon {
             resolver: resolver.clone(),
             network: network.clone(),
             mapped: mapped.clone(),
+            punching: punching.subscribe(),
             packets: stun_packets_rx,
             candidates: candidates_tx,
             translators,

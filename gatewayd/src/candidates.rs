@@ -3,6 +3,7 @@
 //! All requests leave from the one tunnel socket, so what a STUN server sees is what a peer would see, and comparing
 //! the ports that several servers see tells how the NAT maps (RFC 4787 §4.1).
 
+mod punching;
 mod reflections;
 
 use std::{
@@ -16,7 +17,7 @@ use gateway_net::{entropy::random, nat64};
 use gateway_proto::{
     nat64::Nat64Prefix,
     netcheck::PortMapping,
-    path::{Candidate, CandidateKind, NatMapping, NatView, normalize},
+    path::{Candidate, CandidateKind, NatMapping, NatView, Regather, normalize},
     stun,
 };
 use tokio::{
@@ -27,11 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{ipv6_state, peer::LocalCandidates, resolver::Resolver, socket::TunnelSocket};
+pub use punching::Punching;
+pub(crate) use punching::PunchingPeer;
 use reflections::{Reflections, host};
 
-/// STUN is asked this often, by chance between the two: below the usual 30 s after which a NAT forgets an idle UDP mapping, and not in step with other
-/// gateways that started together.
-const STUN_PAUSES: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(26));
 /// A request unanswered for this long is sent again, twice at most.
 const STUN_RETRY: Duration = Duration::from_millis(500);
 /// Tries of one round.
@@ -60,6 +60,8 @@ pub struct Gatherer {
     pub translators: mpsc::Sender<Nat64Prefix>,
     /// The port that the router forwards to the socket.
     pub mapped: watch::Receiver<Option<PortMapping>>,
+    /// How many peers want a direct path and have none.
+    pub punching: watch::Receiver<usize>,
     /// What the administrator says partners reach the socket at.
     pub configured: Vec<SocketAddr>,
     /// Whether loopback addresses are candidates.
@@ -86,7 +88,8 @@ impl Gatherer {
     async fn gather(&mut self) {
         self.network.mark_changed();
         let mut translation = nat64::subscribe();
-        let mut stun_due = Instant::now() + stun_pause(u32::from_be_bytes(random()));
+        let mut regather = Regather::new(Instant::now().into_std(), u32::from_be_bytes(random()));
+        regather.handle_wanted(*self.punching.borrow_and_update() > 0);
         let mut retry = interval(STUN_RETRY);
         let mut hosts = BTreeSet::new();
         let mut mapped = Reflections::default();
@@ -98,22 +101,26 @@ impl Gatherer {
                     hosts = self.host_addresses();
                     mapped.clear();
                     self.publish(&hosts, &mapped);
-                    round = Some(self.ask(&mut mapped).await);
+                    regather.start_over();
+                    round = Some(self.ask(&mut mapped, &mut regather).await);
                 }
                 // What is IPv4 and what is IPv6 is another thing now.
-                Ok(()) = translation.changed() => round = Some(self.ask(&mut mapped).await),
+                Ok(()) = translation.changed() => round = Some(self.ask(&mut mapped, &mut regather).await),
                 Ok(()) = self.mapped.changed() => {
                     self.mapped.mark_unchanged();
                     self.publish(&hosts, &mapped);
                 }
-                () = sleep_until(stun_due) => {
-                    stun_due = Instant::now() + stun_pause(u32::from_be_bytes(random()));
-                    round = Some(self.ask(&mut mapped).await);
+                Ok(()) = self.punching.changed() => {
+                    regather.handle_wanted(*self.punching.borrow_and_update() > 0);
+                }
+                () = sleep_until(regather.poll_timeout().into()) => {
+                    round = Some(self.ask(&mut mapped, &mut regather).await);
                 }
                 Ok(()) = self.servers.changed() => {
                     self.servers.mark_unchanged();
                     mapped.clear();
-                    round = Some(self.ask(&mut mapped).await);
+                    regather.start_over();
+                    round = Some(self.ask(&mut mapped, &mut regather).await);
                 }
                 _ = retry.tick(), if round.is_some() => {
                     let silent = self.repeat(&mut round, &mut mapped);
@@ -125,7 +132,7 @@ impl Gatherer {
                         may_have_moved |= self.resolver.silent(server);
                     }
                     if may_have_moved {
-                        round = Some(self.ask(&mut mapped).await);
+                        round = Some(self.ask(&mut mapped, &mut regather).await);
                     }
                 }
                 Some((from, packet)) = self.packets.recv() => {
@@ -148,6 +155,9 @@ impl Gatherer {
                         Err(error) => debug!(%error, "STUN answer refused"),
                     }
                     if current.waiting.is_empty() {
+                        if current.names.iter().all(|addresses| !addresses.is_empty()) {
+                            regather.handle_complete();
+                        }
                         round = None;
                     }
                     self.publish(&hosts, &mapped);
@@ -170,7 +180,7 @@ impl Gatherer {
             .collect()
     }
 
-    async fn ask(&self, mapped: &mut Reflections) -> Round {
+    async fn ask(&self, mapped: &mut Reflections, regather: &mut Regather) -> Round {
         let servers: Vec<_> = self.servers.borrow().iter().take(MAX_SERVERS).cloned().collect();
         let names = self.resolver.resolve(servers.iter().map(String::as_str), RESOLVE_TIMEOUT).await;
         let mut waiting: Vec<([u8; 12], SocketAddr)> = Vec::new();
@@ -186,6 +196,7 @@ impl Gatherer {
         }
         mapped.expect(asked.into_iter());
         let round = Round { waiting, names, tries: 1, sent_at: Instant::now() };
+        regather.handle_asked(round.sent_at.into_std(), u32::from_be_bytes(random()));
         self.send(&round);
         round
     }
@@ -253,12 +264,6 @@ fn is_fit(own: IpAddr, pinned: Option<IpAddr>, unfit: &BTreeSet<Ipv6Addr>) -> bo
     }
 }
 
-/// From one round of STUN questions to the next; `random` is any uniformly random number.
-fn stun_pause(random: u32) -> Duration {
-    let (least, most) = STUN_PAUSES;
-    least + (most - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
 /// The prefix of the NAT64 that a server shows: it was asked over IPv6 and saw an IPv4 address, so there is one, and an IPv4 address of
 /// the same name is in the address that was asked.
 fn translator(names: &[Vec<SocketAddr>], server: SocketAddr, seen: SocketAddr) -> Option<Nat64Prefix> {
@@ -316,13 +321,6 @@ mod tests {
         assert!(!is_fit(old.into(), None, &unfit) && is_fit(new.into(), None, &unfit));
         assert!(is_fit(old.into(), Some(old.into()), &unfit), "there is no other");
         assert!(is_fit("192.0.2.1".parse().unwrap(), None, &unfit));
-    }
-
-    #[test]
-    fn rounds_of_stun_are_20_to_26_seconds_apart_and_not_all_the_same() {
-        let [least, middle, most] = [0, u32::MAX / 2, u32::MAX].map(stun_pause);
-        assert_eq!((least, most), STUN_PAUSES);
-        assert!(least < middle && middle < most);
     }
 
     #[test]

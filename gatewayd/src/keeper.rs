@@ -161,7 +161,7 @@ impl Keeper {
                 // nothing has failed.
                 biased;
                 newer = self.inbound.take(), if !dials => End::Replaced(newer),
-                error = heartbeat(send, recv, &self.peer.proof, self.peer.streams.subscribe(), dials) =>
+                error = heartbeat(&connection, (send, recv), &self.peer.proof, self.peer.streams.subscribe(), dials) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
                 () = serve(&tunnel, &self.peer, &self.listener) =>
                     End::Failed(TunnelError::Ended(connection.closed().await)),
@@ -263,7 +263,7 @@ pub async fn serve_self(connection: Connection, peer: Arc<Peer>, listener: Liste
     let Ok(Established { connection, control: (send, recv) }) = control_of(connection).await else { return };
     let (answered, tunnel) = (Proof::default(), Tunnel::new(connection.clone()));
     tokio::select! {
-        _ = heartbeat(send, recv, &answered, peer.streams.subscribe(), false) => {}
+        _ = heartbeat(&connection, (send, recv), &answered, peer.streams.subscribe(), false) => {}
         () = serve(&tunnel, &peer, &listener) => {}
     }
     connection.close(VarInt::from_u32(0), b"tunnel ended");

@@ -178,6 +178,7 @@ async fn stream(
             allowed: permit.allowed,
             opening: Opening::OwesAnswer { reached_at: Instant::now() },
             engine_says,
+            limits: permit.entry.limits,
         };
         match splice(socket, send, recv, splicing).await {
             Ok(()) => {

@@ -242,8 +242,8 @@ impl Mesh {
                 let Some(id) = probe_session_id(&packet.packet) else { return };
                 for key in self.context.path.sessions.peers(&id) {
                     if let Some(running) = self.peers.get(&key.into()) {
-                        let (from, packet) = (packet.from, packet.packet.clone());
-                        running.peer.command(PathCommand::Probe { socket: LocalSocket::MAIN, from, packet });
+                        let (from, local, packet) = (packet.from, packet.local, packet.packet.clone());
+                        running.peer.command(PathCommand::Probe { socket: LocalSocket::MAIN, local, from, packet });
                     }
                 }
             }

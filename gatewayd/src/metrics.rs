@@ -95,6 +95,8 @@ fn connections(registry: &mut Registry, status: &Status) {
     counter("received_bytes", "Payload bytes from peers", sum(|c| c.bytes_received));
     counter("streams_finished", "Streams that ended cleanly on both sides", sum(|c| c.streams_finished));
     counter("streams_reset", "Streams that ended by a reset", sum(|c| c.streams_reset));
+    let silent = "Streams that were reset because no byte passed for longer than the grant allows";
+    counter("streams_silent", silent, sum(|c| c.streams_silent));
     counter("streams_refused", "Streams refused here or by the peer", sum(|c| c.streams_refused));
     let open = status.connections.iter().map(|c| i64::from(c.streams)).sum::<i64>();
     registry.register("streams_open", "Open streams", ConstGauge::new(open));

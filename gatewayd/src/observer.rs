@@ -162,7 +162,12 @@ impl Observer {
     fn answered(&self, bytes: &[u8]) -> u64 {
         if self.protocol != Protocol::Unknown {
             let mut state = lock(&self.state);
-            lock(&self.book).answered(&mut state.exchange, bytes, Instant::now());
+            let mut book = lock(&self.book);
+            let before = book.answers();
+            book.answered(&mut state.exchange, bytes, Instant::now());
+            if self.is_kept && book.answers() > before {
+                self.traffic.acknowledged();
+            }
         }
         0
     }
@@ -216,6 +221,29 @@ mod tests {
         assert_eq!(http(&traffic).reads, 1);
         drop(taken);
         assert_eq!((http(&traffic).reads, http(&traffic).unanswered), (1, 1));
+    }
+
+    #[test]
+    fn the_last_acknowledgement_is_that_of_a_whole_answer_or_of_a_stream_that_nobody_looks_into() {
+        const MESSAGE: &[u8] = b"\x0bMSH|^~\\&|A|B|C|D|1||ADT^A01|ID\r\x1c\r";
+        const REFUSED: &[u8] = b"\x0bMSH|^~\\&|C|D|A|B|2||ACK|R\rMSA|AE|ID\r\x1c\r";
+        let traffic = Arc::new(Traffic::default());
+        let at = || traffic.last_acknowledged_at.load(std::sync::atomic::Ordering::Relaxed);
+        let observer = Observer::new(Arc::clone(&traffic), Role::Sender, "hl7v2-mllp", true);
+        observer.from_engine(MESSAGE);
+        observer.from_tunnel(&REFUSED[..20]);
+        assert_eq!(at(), 0, "nothing is acknowledged by half an answer");
+        observer.from_tunnel(&REFUSED[20..]);
+        assert_ne!(at(), 0);
+
+        let traffic = Arc::new(Traffic::default());
+        let at = || traffic.last_acknowledged_at.load(std::sync::atomic::Ordering::Relaxed);
+        let observer = Observer::new(Arc::clone(&traffic), Role::Listener, "tcp", true);
+        observer.from_tunnel(b"anything");
+        observer.from_engine(b"anything");
+        assert_eq!(at(), 0, "what these bytes mean is not known");
+        drop(observer);
+        assert_ne!(at(), 0);
     }
 
     #[test]

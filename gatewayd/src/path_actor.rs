@@ -5,6 +5,7 @@
 
 mod relays;
 mod sessions;
+mod sources;
 mod traffic;
 
 use std::{sync::Arc, time::Instant};
@@ -13,11 +14,12 @@ use gateway_net::{entropy::random, time::unix_ms};
 use gateway_proto::{
     id::RelayId,
     identity::{GatewayPublicKey, NoiseKey},
-    path::{LocalSocket, PathAgent, PathConfig, PathEvent, PathTransmit, Selected},
+    path::{LocalEnd, LocalSocket, PathAgent, PathConfig, PathEvent, PathTransmit, Selected},
     policy::PeerEntry,
 };
 use relays::Relays;
 pub use sessions::SessionIndex;
+use sources::{Sources, are_ours};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::MissedTickBehavior,
@@ -28,6 +30,7 @@ use traffic::{TRAFFIC_INTERVAL, Traffic};
 use zeroize::Zeroizing;
 
 use crate::{
+    candidates::{Punching, PunchingPeer},
     generations::Generations,
     guesses::Guesses,
     peer::{Links, LocalCandidates, PathCommand, Peer},
@@ -66,6 +69,8 @@ pub struct PathContext {
     pub direct: bool,
     /// Whether ports may be guessed.
     pub guessing: bool,
+    /// Those that look for a direct path.
+    pub punching: Punching,
     /// Runs with many sockets under way, over all peers.
     pub guess_runs: Arc<Semaphore>,
     /// Our key.
@@ -106,6 +111,9 @@ pub struct PathActor {
     generation: u64,
     sessions: Vec<[u8; 8]>,
     side: SideSockets,
+    /// While a direct path is wanted and there is none.
+    punching: Option<PunchingPeer>,
+    sources: Sources,
     traffic: Traffic,
 }
 
@@ -137,7 +145,9 @@ impl PathActor {
             generation,
             sessions: Vec::new(),
             side,
+            sources: Sources::default(),
             traffic: Traffic::default(),
+            punching: None,
         }
     }
 
@@ -190,7 +200,7 @@ impl PathActor {
                 Ok(()) = tunnel.changed() => { tunnel.mark_unchanged(); self.choose_relays() }
                 Ok(()) = candidates.changed() => self.take_candidates(&mut candidates),
                 Ok(()) = links.changed() => { links.mark_unchanged(); self.choose_relays() }
-                Ok(()) = network.changed() => { network.mark_unchanged(); self.agent.network_changed(Instant::now()) }
+                Ok(()) = network.changed() => { network.mark_unchanged(); self.take_network() }
                 Ok(()) = link_changes.changed() => { link_changes.mark_unchanged(); self.choose_relays() }
             }
         }
@@ -199,9 +209,10 @@ impl PathActor {
     fn handle(&mut self, command: PathCommand) {
         let now = Instant::now();
         match command {
-            PathCommand::Probe { socket, from, packet } => {
+            PathCommand::Probe { socket, local, from, packet } => {
                 self.measure_tunnel();
-                if let Err(error) = self.agent.handle_probe(socket, from, &packet, now) {
+                let end = LocalEnd { socket, address: self.sources.unusual(local, from, now) };
+                if let Err(error) = self.agent.handle_probe(end, from, &packet, now) {
                     debug!(peer = ?self.peer.key, %error, "probe refused");
                 }
             }
@@ -218,6 +229,17 @@ impl PathActor {
             },
             PathCommand::Relook => self.agent.relook(now),
         }
+    }
+
+    fn take_network(&mut self) {
+        let now = Instant::now();
+        self.sources.forget();
+        if self.agent.local_addresses().next().is_some()
+            && let Some(ours) = are_ours()
+        {
+            self.agent.handle_local_addresses(ours, now);
+        }
+        self.agent.network_changed(now);
     }
 
     fn want_direct(&mut self, wanted: &mut watch::Receiver<bool>) {
@@ -248,13 +270,15 @@ impl PathActor {
     fn settle(&mut self) {
         while let Some(transmit) = self.agent.poll_transmit() {
             match transmit {
-                PathTransmit::Probe { socket: LocalSocket::MAIN, to, ttl: None, packet } => {
-                    self.context.socket.send_probe(to, &packet);
+                PathTransmit::Probe { socket: LocalSocket::MAIN, local, to, ttl: None, packet } => {
+                    self.context.socket.send_probe_from(local, to, &packet);
                 }
-                PathTransmit::Probe { socket: LocalSocket::MAIN, to, ttl: Some(ttl), packet } => {
-                    self.context.socket.send_short_lived(to, ttl, &packet);
+                PathTransmit::Probe { socket: LocalSocket::MAIN, local, to, ttl: Some(ttl), packet } => {
+                    self.context.socket.send_short_lived(local, to, ttl, &packet);
                 }
-                PathTransmit::Probe { socket, to, ttl: _, packet } => self.side.send_probe(socket, to, &packet),
+                PathTransmit::Probe { socket, local: _, to, ttl: _, packet } => {
+                    self.side.send_probe(socket, to, &packet);
+                }
                 PathTransmit::Signal { sealed } => {
                     let generation = self.agent.generation();
                     if std::mem::replace(&mut self.generation, generation) != generation {
@@ -310,6 +334,9 @@ impl PathActor {
                 ),
             }
         }
+        if self.agent.lacks_direct() != self.punching.is_some() {
+            self.punching = self.agent.lacks_direct().then(|| self.context.punching.begin());
+        }
         self.peer.set_path(self.agent.snapshot());
     }
 
@@ -320,9 +347,9 @@ impl PathActor {
         let route = match self.agent.selected() {
             Selected::None => Route::NONE,
             Selected::Relayed => Route { relay, spares, ..Route::NONE },
-            Selected::Direct { remote, socket, duplicate, .. } => {
+            Selected::Direct { remote, socket, local, duplicate, .. } => {
                 let side = self.side.get(socket);
-                Route { direct: Some(remote), side, relay, spares, duplicate, local: false }
+                Route { direct: Some(remote), source: local, side, relay, spares, duplicate, local: false }
             }
         };
         let reachable = route.direct.is_some() || route.relay.is_some();

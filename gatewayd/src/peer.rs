@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -50,6 +50,8 @@ pub enum PathCommand {
     Probe {
         /// Where it arrived.
         socket: LocalSocket,
+        /// The address of ours at which it arrived, where that is known.
+        local: Option<IpAddr>,
         /// Source address.
         from: SocketAddr,
         /// The datagram.

@@ -11,7 +11,7 @@ use gateway_proto::{
     pulse::{Pulse, Question},
     stream::{ControlFrame, MAX_CONTROL_FRAME_LEN},
 };
-use quinn::{RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{sleep_until, timeout},
@@ -19,8 +19,15 @@ use tokio::{
 
 use crate::peer::Activity;
 
-/// Pings of the peer that wait for their answer.
-const PONG_QUEUE: usize = 16;
+/// Pings of the peer that wait for their answer, or to be taken note of.
+const PING_QUEUE: usize = 16;
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+struct Ping {
+    sequence: u64,
+    wants_answer: bool,
+}
 
 /// What the control stream has proved about a peer.
 #[derive(Debug, Default)]
@@ -120,6 +127,31 @@ impl Proof {
         self.state().pulse.as_mut().map(|pulse| ask(pulse, Instant::now())).ok_or(HeartbeatError::Closed)
     }
 
+    /// The same, after a look at how many acknowledgements QUIC had from the peer. One that proves the way shows that the peer is there,
+    /// and answers nobody who waits: those asked for more.
+    fn with_acknowledgements<T>(
+        &self,
+        count: u64,
+        ask: impl FnOnce(&mut Pulse, Instant) -> T,
+    ) -> Result<T, HeartbeatError> {
+        let (is_new, asked) = {
+            let mut state = self.state();
+            let pulse = state.pulse.as_mut().ok_or(HeartbeatError::Closed)?;
+            let now = Instant::now();
+            let was_connected = pulse.is_connected(now);
+            let is_proved = pulse.on_acknowledgements(count);
+            let asked = ask(pulse, now);
+            if is_proved {
+                state.last_proof_at = Some(unix_ms());
+            }
+            (is_proved && !was_connected, asked)
+        };
+        if is_new {
+            self.changed.notify_one();
+        }
+        Ok(asked)
+    }
+
     fn answered(&self, sequence: u64) -> Result<(), HeartbeatError> {
         let was_connected = {
             let mut state = self.state();
@@ -145,21 +177,21 @@ impl Proof {
 
 /// Runs a tunnel's control stream until it fails; then the tunnel is of no use and its owner closes it.
 ///
-/// `active` says whether streams are open; one of the two sides leads, the one that dialled. Returns why it ended.
+/// The streams are those of the control stream of `connection`. `active` says whether streams are open; one of the two sides leads, the one that dialled. Returns why it ended.
 pub async fn heartbeat(
-    send: SendStream,
-    recv: RecvStream,
+    connection: &Connection,
+    (send, recv): (SendStream, RecvStream),
     proof: &Proof,
     active: watch::Receiver<Activity>,
     leads: bool,
 ) -> HeartbeatError {
-    let (pongs, pongs_rx) = mpsc::channel(PONG_QUEUE);
+    let (pings, pings_rx) = mpsc::channel(PING_QUEUE);
     proof.tunnel_is(Some(Pulse::new(leads, Instant::now())));
     // However this ends, dropped half-way included, nothing is proved any more.
     let _down = TunnelDown(proof);
     let ended = tokio::select! {
-        ended = read_frames(recv, proof, pongs) => ended,
-        ended = write_frames(send, proof, pongs_rx, active) => ended,
+        ended = read_frames(recv, proof, pings) => ended,
+        ended = write_frames(connection, send, proof, pings_rx, active) => ended,
     };
     let Err(error) = ended;
     error
@@ -187,7 +219,7 @@ pub enum HeartbeatError {
 async fn read_frames(
     mut recv: RecvStream,
     proof: &Proof,
-    pongs: mpsc::Sender<u64>,
+    pings: mpsc::Sender<Ping>,
 ) -> Result<Infallible, HeartbeatError> {
     let mut body = [0; MAX_CONTROL_FRAME_LEN];
     loop {
@@ -198,20 +230,22 @@ async fn read_frames(
         recv.read_exact(body).await.map_err(|_| HeartbeatError::Closed)?;
         match ControlFrame::decode(body).map_err(|_| HeartbeatError::Malformed)? {
             // More pings than answers fit: the peer floods; the surplus stays unanswered.
-            ControlFrame::Ping { sequence } => drop(pongs.try_send(sequence)),
+            ControlFrame::Ping { sequence, wants_answer } => drop(pings.try_send(Ping { sequence, wants_answer })),
             ControlFrame::Pong { sequence } => proof.answered(sequence)?,
         }
     }
 }
 
 async fn write_frames(
+    connection: &Connection,
     mut send: SendStream,
     proof: &Proof,
-    mut pongs: mpsc::Receiver<u64>,
+    mut pings: mpsc::Receiver<Ping>,
     mut active: watch::Receiver<Activity>,
 ) -> Result<Infallible, HeartbeatError> {
     // Messages wait for nothing, and the proof of life waits for no message.
     let _ = send.set_priority(1);
+    let acknowledgements = || connection.stats().frame_rx.acks;
     loop {
         let is_active = active.borrow_and_update().is_active();
         let next_at = proof.with(|pulse, _| {
@@ -220,20 +254,22 @@ async fn write_frames(
         })?;
         let mut frames = Vec::new();
         let question = tokio::select! {
-            Some(sequence) = pongs.recv() => {
-                frames.extend(ControlFrame::Pong { sequence }.encode());
+            Some(Ping { sequence, wants_answer }) = pings.recv() => {
+                if wants_answer {
+                    frames.extend(ControlFrame::Pong { sequence }.encode());
+                }
                 proof.with(Pulse::on_question)?
             }
-            () = proof.ping.notified() => Some(proof.with(Pulse::ask)?),
+            () = proof.ping.notified() => Some(proof.with_acknowledgements(acknowledgements(), Pulse::ask)?),
             // The question that was due may have been answered meanwhile.
-            () = sleep_until(next_at.into()) => proof.with(Pulse::on_timer)?,
+            () = sleep_until(next_at.into()) => proof.with_acknowledgements(acknowledgements(), Pulse::on_timer)?,
             changed = active.changed() => changed.map(|()| None).map_err(|_| HeartbeatError::Closed)?,
         };
-        if let Some(Question { sequence, is_repeated }) = question {
+        if let Some(Question { sequence, is_repeated, wants_answer }) = question {
             if is_repeated {
                 proof.missed.notify_one();
             }
-            frames.extend(ControlFrame::Ping { sequence }.encode());
+            frames.extend(ControlFrame::Ping { sequence, wants_answer }.encode());
         }
         if !frames.is_empty() {
             send.write_all(&frames).await.map_err(|_| HeartbeatError::Closed)?;

@@ -7,6 +7,7 @@
 //! when their lane is full (QUIC sends them again). Where UDP to the relay passes, datagrams go there instead
 //! ([`crate::relay_udp`]). A relay that announces a restart keeps carrying while it can.
 
+mod alone;
 mod attach;
 mod exchange;
 mod handle;
@@ -17,15 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alone::{alone_after, another_stands};
 use attach::{attach, beside};
 use exchange::{Lanes, Receiver, transmit};
 use futures_util::StreamExt;
 use gateway_net::{causes::with_causes, proxy::Proxy, ws};
 use gateway_proto::{
-    backoff::Backoff,
     id::RelayId,
     policy::RelayEntry,
-    relay::{RefusalCode, VERSION},
+    relay::{LinkEnd, LinkRetry, RefusalCode, VERSION},
 };
 use handle::ask;
 pub use handle::{DatagramSender, LinkHandle, LinkState};
@@ -38,6 +39,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     authority::Authority,
+    peer::Links,
     relay_inbound::RelayInbox,
     relay_udp::{self, UdpLeg, WebSocketEnd},
     socket::{Injector, TunnelSocket},
@@ -47,8 +49,6 @@ use crate::{
 const DATAGRAM_LANE: usize = 128;
 /// Signals that wait for the link.
 const SIGNAL_LANE: usize = 64;
-/// A relay that restarts is not stayed away from for longer, whatever it asks.
-const MAX_ASKED_PAUSE: Duration = Duration::from_secs(10);
 /// Frames of the link itself that wait for it.
 const OWN_LANE: usize = 16;
 /// Without any frame for this long the link is dead: two pings missed, and still before a tunnel over it gives up.
@@ -59,8 +59,6 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
 /// An attachment that held this long proves the relay alive: the next attempt starts without delay. A relay that
 /// admits and drops at once does not get a storm.
 const PROVEN_ALIVE: Duration = Duration::from_secs(5);
-/// After an admitted attachment the pause is never longer; by chance it is down to half of this: the relay is there.
-const AFTER_ADMISSION: Duration = Duration::from_secs(2);
 /// The relay ends the older connection when it admits the newer one, and either may be heard of first.
 const REPLACED_PATIENCE: Duration = Duration::from_secs(1);
 /// The relay must admit us within this time.
@@ -81,6 +79,8 @@ pub struct LinkContext {
     pub inbound: RelayInbox,
     /// Counts state changes of all links, so that whoever chooses among them looks again.
     pub changes: watch::Sender<u64>,
+    /// All links, this one among them: whether another one carries meanwhile.
+    pub links: watch::Receiver<Links>,
     /// Told whenever the machine's network changes or it slept.
     pub network: watch::Receiver<u64>,
 }
@@ -182,12 +182,11 @@ enum Carried {
 
 impl Link {
     async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
+        let mut retry = LinkRetry::default();
         let mut network = self.context.network.clone();
         loop {
             network.mark_unchanged();
             let relay = self.relay.borrow_and_update().clone();
-            let mut admitted = false;
             let attached = tokio::select! {
                 attached = attach(&relay, &self.context) => attached,
                 // What was begun on the former network is not waited for.
@@ -195,19 +194,17 @@ impl Link {
                 // Nor what was begun where the relay was.
                 Ok(()) = self.relay.changed() => continue,
             };
-            let error = match attached {
+            let (error, is_admitted) = match attached {
                 Ok(stream) => {
                     info!(relay = %self.id, "attached to the relay");
                     let attached_at = Instant::now();
                     let error = self.stay(stream, relay).await;
                     if attached_at.elapsed() > PROVEN_ALIVE {
-                        backoff.reset();
+                        retry.reset();
                     }
-                    // One that refuses us, because another took our place, say, is not pressed.
-                    admitted = !matches!(error, LinkError::Refused { .. });
-                    error
+                    (error, true)
                 }
-                Err(error) => error,
+                Err(error) => (error, false),
             };
             let problem = with_causes(&error);
             let known = self.state.borrow().problem.as_ref() == Some(&problem);
@@ -220,21 +217,33 @@ impl Link {
             // What waited is stale by the time the link is back.
             while self.datagrams.try_recv().is_ok() {}
             while self.signals.try_recv().is_ok() {}
-            let asked =
-                if let LinkError::Restarting { pause } = error { pause.min(MAX_ASKED_PAUSE) } else { Duration::ZERO };
-            let random = u32::from_be_bytes(gateway_net::entropy::random());
-            let pause = asked.max(pause_after(admitted, &mut backoff, random));
+            let end = self.end(&error, is_admitted);
+            let pause = retry.pause(end, random());
             network.mark_unchanged();
             // What was said while the link stood is heeded by the next attempt, and hurries nobody.
             self.relay.mark_unchanged();
             tokio::select! {
                 () = sleep(pause) => {}
                 // Another network, another chance.
-                Ok(()) = network.changed() => backoff.reset(),
+                Ok(()) = network.changed() => retry.reset(),
                 // Another key or place, too.
-                Ok(()) = self.relay.changed() => backoff.reset(),
+                Ok(()) = self.relay.changed() => retry.reset(),
+                // What carried meanwhile fell: the pause that the relay asked for is not kept any more.
+                end = alone_after(self.id, &self.context.links, self.context.changes.subscribe(), end) => sleep(retry.pause(end, random())).await,
             }
         }
+    }
+
+    /// How the link ended, as far as the next attempt is concerned.
+    fn end(&self, error: &LinkError, is_admitted: bool) -> LinkEnd {
+        if let LinkError::Restarting { pause } = error {
+            return LinkEnd::Restarting { asked: *pause, is_only: !another_stands(self.id, &self.context.links) };
+        }
+        // One that refuses us, because another took our place, say, is not pressed.
+        if matches!(error, LinkError::Refused { .. }) {
+            return LinkEnd::Refused;
+        }
+        if is_admitted { LinkEnd::Fell } else { LinkEnd::NotReached }
     }
 
     fn set_state(&self, state: LinkState) {
@@ -317,30 +326,10 @@ impl Link {
     }
 }
 
-/// The pause before the next attempt; a relay that admitted us is there, and is not stayed away from for long.
-fn pause_after(admitted: bool, backoff: &mut Backoff, random: u32) -> Duration {
-    let pause = backoff.next_delay(random);
-    if !admitted {
-        return pause;
-    }
-    pause.min(AFTER_ADMISSION / 2 + jitter(AFTER_ADMISSION / 2, random))
+fn random() -> u32 {
+    u32::from_be_bytes(gateway_net::entropy::random())
 }
 
 fn jitter(most: Duration, random: u32) -> Duration {
     most.mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_relay_that_admitted_us_is_not_stayed_away_from_for_long_and_others_are() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(16));
-        for random in [0, u32::MAX / 2, u32::MAX].repeat(5) {
-            assert!(pause_after(true, &mut backoff, random) <= AFTER_ADMISSION);
-        }
-        assert!(pause_after(true, &mut backoff, 0) >= AFTER_ADMISSION / 2, "no storm either");
-        assert!(pause_after(false, &mut backoff, u32::MAX) > Duration::from_secs(10));
-    }
 }

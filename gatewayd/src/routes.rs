@@ -39,6 +39,8 @@ pub fn peer_address(key: &RelayAddress) -> SocketAddr {
 pub struct Route {
     /// The real address of a direct path.
     pub direct: Option<SocketAddr>,
+    /// The address of ours by which its packets leave, where the kernel would choose another one.
+    pub source: Option<IpAddr>,
     /// The socket of the direct path, when it is not the main one.
     pub side: Option<Arc<SideSocket>>,
     /// The relay link where the peer can be reached.
@@ -53,8 +55,15 @@ pub struct Route {
 
 impl Route {
     /// No way to the peer yet: packets are dropped and counted, QUIC sends them again.
-    pub const NONE: Self =
-        Self { direct: None, side: None, relay: None, spares: Vec::new(), duplicate: false, local: false };
+    pub const NONE: Self = Self {
+        direct: None,
+        source: None,
+        side: None,
+        relay: None,
+        spares: Vec::new(),
+        duplicate: false,
+        local: false,
+    };
 }
 
 /// A peer that packets go to.

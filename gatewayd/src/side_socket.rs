@@ -102,7 +102,8 @@ impl SideSocket {
                     // no place in it.
                     PacketClass::Probe if !sessions.knows(packet) => injector.count_stranger(),
                     PacketClass::Probe => {
-                        peer.command(PathCommand::Probe { socket: number, from, packet: packet.to_vec() });
+                        let packet = packet.to_vec();
+                        peer.command(PathCommand::Probe { socket: number, local: None, from, packet });
                     }
                     PacketClass::Quic => injector.direct(from, packet),
                     PacketClass::Stun | PacketClass::Unknown => {}

@@ -40,6 +40,8 @@ const PROBE_QUEUE: usize = 512;
 pub struct PathPacket {
     /// Source, normalised.
     pub from: SocketAddr,
+    /// The address of ours at which it came; `None`: there is only one, or it came over a relay.
+    pub local: Option<IpAddr>,
     /// Whether it is STUN or a probe.
     pub class: PacketClass,
     /// The datagram.

@@ -7,6 +7,7 @@
 
 mod copy;
 mod ending;
+mod limited;
 mod mllp_sender;
 
 use std::{
@@ -22,9 +23,11 @@ use copy::{engine_to_tunnel, tunnel_to_engine};
 pub use ending::SpliceError;
 use ending::read_error;
 use gateway_proto::{
+    limits::ChannelLimits,
     places::MuteEnd,
     stream::{Answer, RefusalCode, ResetCode},
 };
+use limited::Limited;
 use mllp_sender::MllpSender;
 use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -101,6 +104,8 @@ pub struct SpliceContext {
     pub opening: Opening,
     /// What our engine says of itself: asked again when it does otherwise.
     pub engine_says: EngineWatch,
+    /// What we limit as the channel's owner; the other end has none.
+    pub limits: ChannelLimits,
 }
 
 /// What is still to be said when the copying begins.
@@ -146,11 +151,15 @@ pub async fn splice(
     }
     context.observer.ended(context.end(result, send.finished));
     context.record_end(result);
+    if let Err(error @ (SpliceError::Silent | SpliceError::Peer(ResetCode::Silent))) = result {
+        context.traffic.was_silent(error.to_string());
+    }
     match result {
         Ok(()) => socket.close_cleanly(),
         Err(error) => {
             let code = match error {
                 SpliceError::NotAllowed => ResetCode::NotAllowed,
+                SpliceError::Silent => ResetCode::Silent,
                 SpliceError::Engine
                 | SpliceError::Peer(_)
                 | SpliceError::TunnelLost
@@ -200,12 +209,14 @@ async fn copy_both(
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = context.observer.is_mllp_sender().then(|| MllpSender::new(&context.observer));
+    let limited = Limited::of(context.limits, &context.traffic);
     let unanswered = AtomicBool::new(matches!(context.opening, Opening::AnsweredBy(_)));
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();
     // Each is pinned where it is made: a future that is moved into another takes its room twice in every open stream.
     let outbound = pin!(async {
-        let result = engine_to_tunnel(&mut reader, send, context, mllp.as_ref(), &unanswered).await;
+        let beside = (mllp.as_ref(), limited.as_deref());
+        let result = engine_to_tunnel(&mut reader, send, context, beside, &unanswered).await;
         unless_refused(&unanswered, result).await
     });
     let inbound = pin!(async {
@@ -221,7 +232,7 @@ async fn copy_both(
             }
             context.traffic.clear_problem();
         }
-        tunnel_to_engine(&writer, recv, context, mllp.as_ref()).await
+        tunnel_to_engine(&writer, recv, context, (mllp.as_ref(), limited.as_deref())).await
     });
     // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
     let ends = pin!(async {
@@ -240,12 +251,14 @@ async fn copy_both(
         }
     });
     let half_open = pin!(half_open_for_too_long(mllp.as_ref()));
+    let silent = pin!(silent_for_too_long(limited.as_deref()));
     let broken = pin!(writer.broken());
     tokio::select! {
         biased;
         result = ends => result,
         error = peer_stops => Err(error),
         () = half_open => Err(SpliceError::HalfOpen),
+        () = silent => Err(SpliceError::Silent),
         () = broken => Err(SpliceError::Engine),
     }
 }
@@ -279,6 +292,14 @@ async fn unless_refused<T>(unanswered: &AtomicBool, result: Result<T, SpliceErro
 async fn half_open_for_too_long(mllp: Option<&MllpSender<'_>>) {
     match mllp {
         Some(mllp) => mllp.half_open_for_too_long().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn silent_for_too_long(limited: Option<&Limited<'_>>) {
+    match limited {
+        // On the heap: nearly no stream has a timer for this.
+        Some(limited) => Box::pin(limited.silent_for_too_long()).await,
         None => std::future::pending().await,
     }
 }

@@ -15,6 +15,7 @@ use gateway_net::{
 };
 use gateway_proto::{
     id::ConnectionId,
+    limits::{Rate, TokenBucket},
     mllp::HashKey,
     observe::{Book, Protocol, RESPONSE_TIMEOUT, Schedule, Silence},
     places::NoPlace,
@@ -43,6 +44,8 @@ pub struct Traffic {
     pub last_sent_at: AtomicU64,
     /// Last bytes from the peer, Unix milliseconds, 0 for never.
     pub last_received_at: AtomicU64,
+    /// Last acknowledgement or answer, or the last end of a stream in which nothing is observed; Unix milliseconds, 0 for never.
+    pub last_acknowledged_at: AtomicU64,
     /// Open streams.
     pub streams: AtomicU32,
     /// Streams that ended by a finish on both sides.
@@ -51,6 +54,10 @@ pub struct Traffic {
     pub reset: AtomicU64,
     /// Streams refused by us or the peer.
     pub refused: AtomicU64,
+    /// Of those that ended by a reset, those that were silent for longer than the grant allows.
+    pub silent: AtomicU64,
+    /// What passes under the owner's rate: towards the peer, and from it.
+    paced: [Mutex<TokenBucket>; 2],
     unobserved: AtomicU64,
     problem: Mutex<Option<String>>,
     /// How long a sending engine waits for an acknowledgement.
@@ -59,6 +66,15 @@ pub struct Traffic {
     schedule: Mutex<Schedule>,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     waits: AtomicU64,
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From our engine to the peer.
+    ToPeer,
+    /// From the peer to our engine.
+    FromPeer,
 }
 
 /// A book, and when it began empty: Unix milliseconds, no two of one process alike.
@@ -96,10 +112,13 @@ impl Default for Traffic {
             bytes_received: AtomicU64::new(0),
             last_sent_at: AtomicU64::new(0),
             last_received_at: AtomicU64::new(0),
+            last_acknowledged_at: AtomicU64::new(0),
             streams: AtomicU32::new(0),
             finished: AtomicU64::new(0),
             reset: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
+            paced: Default::default(),
             unobserved: AtomicU64::new(0),
             problem: Mutex::default(),
             patience: RESPONSE_TIMEOUT,
@@ -134,9 +153,38 @@ impl Traffic {
         self.last_received_at.store(unix_ms(), Relaxed);
     }
 
+    /// Takes the time of bytes that are there, under a rate that all streams of the connection share: when they may go on.
+    pub fn pace(&self, way: Way, bytes: usize, rate: Rate, now: Instant) -> Instant {
+        lock(self.bucket(way)).take(bytes, rate, now.into_std()).into()
+    }
+
+    /// Gives back what was taken for bytes that will not go on.
+    pub fn give_back(&self, way: Way, bytes: usize, rate: Rate) {
+        lock(self.bucket(way)).give_back(bytes, rate);
+    }
+
+    fn bucket(&self, way: Way) -> &Mutex<TokenBucket> {
+        match way {
+            Way::ToPeer => &self.paced[0],
+            Way::FromPeer => &self.paced[1],
+        }
+    }
+
+    /// A stream was silent for longer than the grant allows, and was reset for it.
+    pub fn was_silent(&self, problem: impl Into<String>) {
+        self.silent.fetch_add(1, Relaxed);
+        self.note_problem(problem);
+    }
+
     /// A stream that was carried has ended, and no observer counted what passed in it.
     pub fn carried_unobserved(&self) {
         self.unobserved.fetch_add(1, Relaxed);
+        self.acknowledged();
+    }
+
+    /// An acknowledgement or an answer passed.
+    pub fn acknowledged(&self) {
+        self.last_acknowledged_at.store(unix_ms(), Relaxed);
     }
 
     /// How many such there were. Those that were observed are metered by what was counted in them, and not again as streams.

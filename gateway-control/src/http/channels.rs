@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use gateway_proto::{
     api::{
         Page,
-        platform::{AccessEntry, Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
+        platform::{AccessEntry, Channel, ChannelDirection, CreateChannel, PublishedEndpoint, UpdateChannel},
     },
     id::{AgreementId, ChannelId, ServerId},
 };
@@ -24,6 +24,8 @@ use crate::{service::Paging, storage::ChannelFilter};
 pub(super) struct ChannelQuery {
     /// Those of one server.
     server: Option<ServerId>,
+    /// `listener`, `sender` or `any`; left out: `listener`.
+    direction: Option<DirectionFilter>,
     /// Only those that are published, or only those that are not.
     published: Option<bool>,
     /// Those whose name contains this; case does not count.
@@ -33,6 +35,30 @@ pub(super) struct ChannelQuery {
     cursor: Option<String>,
     /// Entries of a page at most, 1–200.
     limit: Option<u32>,
+}
+
+/// Directions of channels, as far as lists tell them apart. Whoever names none is an older program as well, which takes all channels for
+/// listeners.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DirectionFilter {
+    /// Those that receive.
+    #[default]
+    Listener,
+    /// Those that deliver.
+    Sender,
+    /// All of them.
+    Any,
+}
+
+impl DirectionFilter {
+    fn wanted(self) -> Option<ChannelDirection> {
+        match self {
+            Self::Listener => Some(ChannelDirection::Listener),
+            Self::Sender => Some(ChannelDirection::Sender),
+            Self::Any => None,
+        }
+    }
 }
 
 /// Channels of the own organization.
@@ -45,7 +71,8 @@ pub(super) async fn list(
 ) -> ApiResult<Json<Page<Channel>>> {
     let paging = Paging { cursor: query.cursor, limit: query.limit };
     let filter = ChannelFilter { server: query.server, published: query.published, search: query.search };
-    Ok(Json(app.service.channels(&actor, &filter, &paging).await?))
+    let direction = query.direction.unwrap_or_default().wanted();
+    Ok(Json(app.service.channels(&actor, direction, &filter, &paging).await?))
 }
 
 /// One channel.
@@ -70,7 +97,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Tagged(app.service.create_channel(&actor, body).await?)))
 }
 
-/// Change a channel.
+/// Change a channel; of a sender its name.
 #[utoipa::path(patch, path = "/channels/{id}", tag = "channels", params(("id" = ChannelId, Path)),
     request_body = UpdateChannel, responses((status = 200, body = Channel)))]
 pub(super) async fn update(
@@ -82,7 +109,7 @@ pub(super) async fn update(
     Ok(Tagged(app.service.update_channel(&actor, id, body).await?))
 }
 
-/// Remove a channel: its grants are revoked, their connections end.
+/// Remove a channel: its grants are revoked, their connections end. A sender goes with its connection.
 #[utoipa::path(delete, path = "/channels/{id}", tag = "channels", params(("id" = ChannelId, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(

@@ -19,6 +19,27 @@ use super::{
 };
 use crate::service::{Paging, ServiceError, Stranger};
 
+/// For whoever opens the link of an invitation in a browser, which keeps the part with the code to itself.
+const ABOUT_INVITATION: &str = "\
+You are invited to an organization on this platform.
+
+Copy the whole link, with what stands behind the '#'. Write the password that you choose (12 characters or more) into a file that only
+you can read, and give both to gateway-ctl:
+
+    gateway-ctl user accept 'LINK' --password-file FILE
+
+Then you are a user, and signed in. Does your organization sign in through a provider? Then the invitation is accepted by the first
+`gateway-ctl login --oidc` with the address that was invited; no password is needed.
+
+The link is good once, and for the time that whoever invited you chose. Give it to nobody: who uses it first becomes the user. If it is
+refused and you did not use it, tell whoever invited you.
+";
+
+/// Says what to do with a link.
+pub(super) async fn about_invitation() -> &'static str {
+    ABOUT_INVITATION
+}
+
 /// Tokens of the own organization; without the role that manages users, the own ones.
 #[utoipa::path(get, path = "/api-tokens", tag = "accounts", params(Paging),
     responses((status = 200, body = Page<ApiToken>)))]
@@ -64,7 +85,7 @@ pub(super) async fn invitations(
     Ok(Json(app.service.invitations(&actor, &paging).await?))
 }
 
-/// Invite a person; the code is shown once.
+/// Invite a person; the link and its code are shown once.
 #[utoipa::path(post, path = "/invitations", tag = "accounts", request_body = CreateInvitation,
     responses((status = 201, body = CreatedInvitation)))]
 pub(super) async fn invite(

@@ -35,6 +35,7 @@ use super::{
         peering::PeeringVerb,
         agreements::AgreementVerb,
         grants::GrantVerb,
+        channels::DirectionFilter,
         grants::GrantDirection,
         peering::PeeringDirection,
         connections::ConnectionVerb,

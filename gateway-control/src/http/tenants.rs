@@ -49,7 +49,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(app.service.create_sub_organization(&actor, body).await?)))
 }
 
-/// Invite a person into one of them; the code is shown once.
+/// Invite a person into one of them; the link and its code are shown once.
 #[utoipa::path(post, path = "/tenant/organizations/{id}/invitations", tag = "tenant",
     params(("id" = OrganizationId, Path)), request_body = CreateInvitation,
     responses((status = 201, body = CreatedInvitation)))]

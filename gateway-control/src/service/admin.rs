@@ -23,8 +23,8 @@ use gateway_proto::{
 use self::terms::is_approved;
 pub(super) use self::terms::{NewAdmin, show_terms, sound_scope};
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work, connections::status_at, permission::Act, servers::own_server,
-    tiers::Counted, validate, work::changes,
+    Actor, Service, ServiceError, ServiceResult, Work, bounds, connections::status_at, permission::Act,
+    servers::own_server, tiers::Counted, validate, work::changes,
 };
 use crate::storage::{AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow};
 
@@ -43,7 +43,7 @@ impl Service {
         let terms = AdminTermsRow {
             access: body.access,
             scope: sound_scope(body.access, body.scope)?,
-            message: validate::text("message", &body.message, 500)?,
+            message: validate::text("message", &body.message, bounds::MAX_TEXT)?,
             max_streams: validate::range(
                 "max_streams",
                 body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS),
@@ -53,8 +53,8 @@ impl Service {
             staleness_secs: validate::range(
                 "staleness_secs",
                 body.staleness_secs.unwrap_or(DEFAULT_ADMIN_STALENESS_SECS),
-                60,
-                86_400,
+                bounds::ADMIN_STALENESS_SECS.0,
+                bounds::ADMIN_STALENESS_SECS.1,
             )?,
             require_post_quantum: body.require_post_quantum,
         };
@@ -69,7 +69,8 @@ impl Service {
         let open = work.open_connections_of_agreement(agreement.id).await?;
         let waits = |row: &&ConnectionRow| {
             let waits_for_us = row.admin.as_ref().is_some_and(|admin| !is_approved(admin));
-            status_at(row, work.now) == ConnectionStatus::Offered || waits_for_us
+            let status = status_at(row, work.now);
+            status == ConnectionStatus::Offered || (waits_for_us && !status.is_ended())
         };
         if open.iter().filter(waits).count() >= OFFERS_OF_AGREEMENT {
             return Err(ServiceError::Conflict(format!(

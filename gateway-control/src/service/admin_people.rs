@@ -14,16 +14,13 @@ use gateway_proto::{
     policy::{AdminPerson, MAX_PEOPLE},
 };
 
-use super::{Actor, Service, ServiceError, ServiceResult, Work, permission::Act, validate, work::changes};
+use super::{Actor, Service, ServiceError, ServiceResult, Work, bounds, permission::Act, validate, work::changes};
 use crate::storage::{AdminPersonRow, ConnectionFilter, ConnectionRow, Slice};
-
-/// For how long, seconds: at least, by default, at most.
-const VALID_SECS: (u64, u64, u64) = (60, 8 * 3600, 24 * 3600);
 
 impl Service {
     /// Names the user as the person behind an account or address of the own side.
     pub async fn enter_admin(&self, actor: &Actor, id: ConnectionId, body: EnterAdmin) -> ServiceResult<Connection> {
-        let (min, default, max) = VALID_SECS;
+        let (min, default, max) = bounds::ENTERED_SECS;
         let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
         let acting = acting(&body)?;
         let entered = |people: &mut Vec<AdminPersonRow>, now: u64| {

@@ -13,6 +13,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult,
     page::{Paging, cut},
     permission::Act,
+    validate,
     work::Who,
 };
 use crate::{
@@ -84,6 +85,8 @@ impl Service {
         order: AuditOrder,
         paging: &Paging,
     ) -> ServiceResult<Page<AuditEntry>> {
+        validate::moment("since", filter.since)?;
+        filter.until.map(|until| validate::moment("until", until)).transpose()?;
         let slice = paging.slice()?;
         let beyond = match slice.after.as_str() {
             "" => 0,

@@ -3,13 +3,11 @@
 
 use gateway_proto::api::platform::{Behavior, PutBehavior};
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, bounds, validate};
 use crate::storage::BehaviorRow;
 
 /// Behaviors of a platform at most.
 const MAX_BEHAVIORS: usize = 200;
-/// Behaviors of one device at most.
-const MAX_PER_DEVICE: usize = 50;
 
 impl Service {
     /// All behaviors.
@@ -27,7 +25,7 @@ impl Service {
     ) -> ServiceResult<Behavior> {
         let row = BehaviorRow {
             name: validate::behavior(name)?,
-            description: validate::text("description", &body.description, 500)?,
+            description: validate::text("description", &body.description, bounds::MAX_TEXT)?,
         };
         let mut work = self.work_of_operator(operator).await?;
         let known = work.behaviors().await?;
@@ -70,8 +68,9 @@ impl Work {
 
     /// Behaviors that are known, sorted, once each.
     pub(super) async fn known_behaviors(&mut self, mut names: Vec<String>) -> ServiceResult<Vec<String>> {
-        if names.len() > MAX_PER_DEVICE {
-            return Err(ServiceError::Invalid(format!("behaviors: at most {MAX_PER_DEVICE} are accepted")));
+        let most = bounds::MAX_BEHAVIORS_OF_DEVICE;
+        if names.len() > most {
+            return Err(ServiceError::Invalid(format!("behaviors: at most {most} are accepted")));
         }
         names.sort();
         names.dedup();

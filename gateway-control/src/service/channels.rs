@@ -1,11 +1,14 @@
-//! Listener channels and the endpoints published to peers.
+//! Channels and the endpoints published to peers. What is kept of a channel is kept of listeners; senders are in [`super::senders`].
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
 use gateway_proto::{
     api::{
         Page,
-        platform::{Channel, CreateChannel, PublishedEndpoint, UpdateChannel},
+        platform::{Channel, ChannelDirection, CreateChannel, PublishedEndpoint, UpdateChannel},
         values::MAX_TEXT,
     },
     id::{AgreementId, ChannelId, OrganizationId},
@@ -17,10 +20,12 @@ use gateway_proto::{
 use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     agreements::own_agreement,
+    bounds,
     error::OrConflict,
     grants::is_overdue,
     page::{Paging, page},
     permission::Act,
+    senders::goes_with_its_connection,
     servers::own_server,
     tiers::Counted,
     validate,
@@ -31,23 +36,37 @@ use crate::storage::{ChannelFilter, ChannelRow, Transaction};
 const DEFAULT_BEHAVIOR: &str = HL7V2_MLLP;
 
 impl Service {
-    /// Channels of the own organization.
+    /// Channels of the own organization that carry data one way; none: either way.
     pub async fn channels(
         &self,
         actor: &Actor,
+        direction: Option<ChannelDirection>,
         filter: &ChannelFilter,
         paging: &Paging,
     ) -> ServiceResult<Page<Channel>> {
         actor.may(Act::Read)?;
+        validate::single_line("search", &filter.search, bounds::MAX_SEARCH)?;
         let slice = paging.slice()?;
-        let rows = self.storage.read().await?.channels(actor.id(), filter, &slice).await?;
-        Ok(page(rows, &slice, |row| row.id.to_string(), show))
+        let mut tx = self.storage.read().await?;
+        let mut found = Vec::new();
+        if direction != Some(ChannelDirection::Sender) {
+            found.extend(tx.channels(actor.id(), filter, &slice).await?.into_iter().map(show));
+        }
+        if direction != Some(ChannelDirection::Listener) && filter.published != Some(true) {
+            found.extend(self.senders(&mut *tx, actor.id(), filter, &slice).await?);
+            found.sort_by_key(|channel| channel.id);
+        }
+        Ok(page(found, &slice, |channel| channel.id.to_string(), |channel| channel))
     }
 
     /// One channel.
     pub async fn channel(&self, actor: &Actor, id: ChannelId) -> ServiceResult<Channel> {
         actor.may(Act::Read)?;
-        Ok(show(own_channel(&mut *self.storage.read().await?, actor.id(), id).await?))
+        let mut tx = self.storage.read().await?;
+        if let Some(sender) = self.own_sender(&mut *tx, actor.id(), id).await? {
+            return Ok(sender);
+        }
+        Ok(show(own_channel(&mut *tx, actor.id(), id).await?))
     }
 
     /// Adds a channel, published at once if it has a public name.
@@ -63,6 +82,9 @@ impl Service {
     pub async fn update_channel(&self, actor: &Actor, id: ChannelId, body: UpdateChannel) -> ServiceResult<Channel> {
         actor.may(Act::PublishChannels)?;
         let mut work = self.work_of(actor).await?;
+        if let Some(sender) = self.own_sender(work.tx(), actor.id(), id).await? {
+            return self.rename_sender(actor, work, sender, body).await;
+        }
         let mut row = own_channel(work.tx(), actor.id(), id).await?;
         actor.check_match(&show(row.clone()))?;
         if body.engine.is_some() && body.engine_channel.as_ref().is_some_and(|wanted| !wanted.is_empty()) {
@@ -133,6 +155,9 @@ impl Service {
     pub async fn delete_channel(&self, actor: &Actor, id: ChannelId) -> ServiceResult<()> {
         actor.may(Act::PublishChannels)?;
         let mut work = self.work_of(actor).await?;
+        if let Some(sender) = self.own_sender(work.tx(), actor.id(), id).await? {
+            return Err(goes_with_its_connection(&sender));
+        }
         let row = own_channel(work.tx(), actor.id(), id).await?;
         actor.check_match(&show(row.clone()))?;
         let (grants, now) = (work.open_grants_of_channel(id).await?, work.now);
@@ -262,92 +287,15 @@ pub(super) fn show(row: ChannelRow) -> Channel {
         id: row.id,
         server_id: row.server,
         name: row.name,
+        direction: ChannelDirection::Listener,
         engine: row.engine,
+        local_port: None,
+        connection_id: None,
+        feeds: None,
         behavior: row.behavior,
         published: row.published,
         public_name: row.public_name,
         public_description: row.public_description,
         created_at: row.created_at,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use gateway_proto::id::ServerId;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::test_world::World;
-
-    #[tokio::test]
-    async fn a_channel_that_is_called_as_nothing_new_may_be_can_be_changed_otherwise() {
-        let world = World::open().await;
-        let service = &world.service;
-        let actor = service.authenticate(&world.session.token.0, "").await.unwrap();
-        let server = serde_json::from_value(json!({"name": "lab"})).unwrap();
-        let server = service.create_server(&actor, server).await.unwrap();
-        let body = json!({"server_id": server.id, "name": "adt", "engine": "127.0.0.1:6661", "public_name": "ADT"});
-        let channel = service.create_channel(&actor, serde_json::from_value(body).unwrap()).await.unwrap();
-        // From before such names were refused.
-        let (mixed, hidden) = ("K\u{43b}иника", "Admissions\u{200b}");
-        let mut tx = service.storage.begin().await.unwrap();
-        let mut row = tx.channel(channel.id).await.unwrap().unwrap();
-        row.public_name = mixed.to_owned();
-        row.public_description = hidden.to_owned();
-        tx.update_channel(&row).await.unwrap();
-        tx.commit().await.unwrap();
-
-        let update = async |body| {
-            let body: UpdateChannel = serde_json::from_value(body).unwrap();
-            service.update_channel(&actor, channel.id, body).await
-        };
-        let same = json!({"engine": "127.0.0.1:6662", "public_name": mixed, "public_description": hidden});
-        let changed = update(same).await.unwrap();
-        assert_eq!((changed.engine.as_str(), changed.public_name.as_str()), ("127.0.0.1:6662", mixed));
-        for refused in [json!({"name": mixed}), json!({"public_name": "Л\u{61}б"})] {
-            assert!(matches!(update(refused).await, Err(ServiceError::Invalid(_))));
-        }
-        assert!(update(json!({"public_name": "Klinik"})).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_server_publishes_each_public_name_once_and_what_was_published_twice_before_stays() {
-        let world = World::open().await;
-        let service = &world.service;
-        let actor = service.authenticate(&world.session.token.0, "").await.unwrap();
-        let server = async |name: &str| {
-            service.create_server(&actor, serde_json::from_value(json!({"name": name})).unwrap()).await.unwrap().id
-        };
-        let (lab, ward) = (server("lab").await, server("ward").await);
-        let create = async |server: ServerId, name: &str, public_name: Option<&str>| {
-            let body =
-                json!({"server_id": server, "name": name, "engine": "127.0.0.1:6661", "public_name": public_name});
-            service.create_channel(&actor, serde_json::from_value(body).unwrap()).await
-        };
-        let refused = |result: ServiceResult<Channel>| {
-            let Err(ServiceError::Conflict(text)) = &result else { panic!("{result:?}") };
-            assert!(text.contains("its channel 'adt' as 'ADT feed'"), "{text}");
-        };
-        let adt = create(lab, "adt", Some("ADT feed")).await.unwrap();
-        refused(create(lab, "second", Some("adt FEED")).await);
-        assert!(create(ward, "adt", Some("ADT feed")).await.is_ok(), "of another server");
-        let hidden = create(lab, "hidden", None).await.unwrap();
-        let update = async |id: ChannelId, body: Value| {
-            let body: UpdateChannel = serde_json::from_value(body).unwrap();
-            service.update_channel(&actor, id, body).await
-        };
-        refused(update(hidden.id, json!({"public_name": "ADT feed", "published": true})).await);
-        assert!(update(hidden.id, json!({"public_name": "ADT feed"})).await.is_ok(), "nobody sees it");
-        refused(update(hidden.id, json!({"published": true})).await);
-
-        // From before such names were refused.
-        let mut tx = service.storage.begin().await.unwrap();
-        let mut row = tx.channel(hidden.id).await.unwrap().unwrap();
-        row.published = true;
-        tx.update_channel(&row).await.unwrap();
-        tx.commit().await.unwrap();
-        assert!(update(hidden.id, json!({"engine": "127.0.0.1:6662"})).await.is_ok());
-        assert!(update(adt.id, json!({"published": false})).await.is_ok());
-        assert!(update(hidden.id, json!({"public_name": "Visits"})).await.is_ok());
     }
 }

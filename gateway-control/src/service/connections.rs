@@ -262,6 +262,12 @@ impl Work {
         self.audit(&organizations, &format!("connection.{act}"), row.id, changes).await
     }
 
+    /// Whether a connection has ended by now, written down or not.
+    pub(super) async fn has_ended(&mut self, row: &ConnectionRow) -> ServiceResult<bool> {
+        let grant = grant_of(self.tx(), row).await?;
+        Ok(status_under(row, grant.as_ref(), self.now).is_ended())
+    }
+
     /// The gateway of this server has its applied revision in force: that is written to its ends, and some of what waited for
     /// it only becomes active. What is left of that is found when it is asked for again.
     pub(super) async fn confirm(&mut self, server: &ServerRow) -> ServiceResult<Changed> {

@@ -16,7 +16,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Credential, Service, ServiceError, ServiceResult, Stranger, Work,
+    Actor, Credential, Service, ServiceError, ServiceResult, Stranger, Work, bounds,
     desk::Aside,
     digest,
     error::OrConflict,
@@ -30,10 +30,6 @@ use super::{
 };
 use crate::storage::{ApiTokenRow, InvitationRow, PasswordHash, UserRow};
 
-/// How long a token is valid: 90 days by default, a leap year at most.
-const TOKEN_SECS: (u64, u64, u64) = (60, 90 * 24 * 3600, 366 * 24 * 3600);
-/// How long an invitation is valid: a week by default, 30 days at most.
-pub(super) const INVITATION_SECS: (u64, u64, u64) = (60, 7 * 24 * 3600, 30 * 24 * 3600);
 /// Tokens of one user.
 const TOKENS_PER_USER: u64 = 50;
 /// How exactly the last use of a token is known, seconds.
@@ -46,11 +42,12 @@ impl Service {
     pub async fn create_api_token(&self, actor: &Actor, body: CreateApiToken) -> ServiceResult<CreatedApiToken> {
         actor.may(Act::ManageTokens)?;
         let name = validate::name("name", &body.name)?;
-        let (min, default, max) = TOKEN_SECS;
+        let (min, default, max) = bounds::API_TOKEN_SECS;
         let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
         let scopes = sound_scopes(body.scopes)?;
         let mut work = self.work_of(actor).await?;
-        if work.count_api_tokens(actor.user.id).await? >= TOKENS_PER_USER {
+        let now = work.now;
+        if work.count_api_tokens(actor.user.id, now).await? >= TOKENS_PER_USER {
             return Err(ServiceError::Conflict(format!("there are {TOKENS_PER_USER} tokens already; revoke one")));
         }
         let (ms, random) = work.seed();
@@ -238,6 +235,9 @@ impl Work {
 
 /// The scopes a token may have, once each.
 fn sound_scopes(mut scopes: Vec<String>) -> ServiceResult<Vec<String>> {
+    if scopes.len() > bounds::MAX_SCOPES {
+        return Err(ServiceError::Invalid(format!("scopes: at most {} are accepted", bounds::MAX_SCOPES)));
+    }
     scopes.sort();
     scopes.dedup();
     let known = permission::scopes();

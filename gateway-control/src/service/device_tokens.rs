@@ -17,12 +17,11 @@ use gateway_proto::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Actor, GatewayCaller, Service, ServiceError, ServiceResult,
+    Actor, GatewayCaller, Service, ServiceError, ServiceResult, bounds,
     devices::own_device,
     links::linked,
     page::{Paging, page},
     permission::Act,
-    token_keys::MIN_TOKEN_SECS,
     validate,
 };
 use crate::storage::DeviceTokenRow;
@@ -64,7 +63,8 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let device = own_device(work.tx(), actor.id(), id).await?;
         let (default, max) = work.token_terms().await?;
-        let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), MIN_TOKEN_SECS, max)?;
+        let valid =
+            validate::range("valid_secs", body.valid_secs.unwrap_or(default), bounds::MIN_DEVICE_TOKEN_SECS, max)?;
         let now = work.now;
         if work.count_device_tokens(id, now).await? >= TOKENS_PER_DEVICE {
             return Err(ServiceError::Conflict(format!(
@@ -233,7 +233,7 @@ impl Service {
 /// Whom a token is for.
 fn audience(text: Option<&str>) -> ServiceResult<String> {
     let text = text.unwrap_or(DEFAULT_AUDIENCE);
-    if (1..=120).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if (1..=bounds::MAX_AUDIENCE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(text.to_owned());
     }
     Err(ServiceError::Invalid("audience is 1 to 120 visible ASCII characters".to_owned()))

@@ -13,7 +13,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work,
+    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work, bounds,
     error::OrConflict,
     page::{Paging, page},
     permission::Act,
@@ -98,7 +98,7 @@ impl Service {
             row.name = validate::renamed("name", &row.name, name)?;
         }
         if let Some(description) = &body.description {
-            row.description = validate::reworded("description", &row.description, description, 500)?;
+            row.description = validate::reworded("description", &row.description, description, bounds::MAX_TEXT)?;
         }
         if let Some(server) = body.server_id {
             row.server = Some(own_server(work.tx(), actor.id(), server).await?.id);
@@ -273,7 +273,7 @@ pub(super) async fn own_device(
 }
 
 fn named(name: &str, description: &str) -> ServiceResult<(String, String)> {
-    Ok((validate::name("name", name)?, validate::text("description", description, 500)?))
+    Ok((validate::name("name", name)?, validate::text("description", description, bounds::MAX_TEXT)?))
 }
 
 fn not_a_server(kind: DeviceKind) -> ServiceResult<()> {

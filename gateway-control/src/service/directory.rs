@@ -8,7 +8,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult,
+    Actor, Service, ServiceError, ServiceResult, bounds,
     page::{Paging, cut},
     permission::Act,
     validate,
@@ -19,7 +19,7 @@ impl Service {
     /// Organizations that chose to be found.
     pub async fn directory(&self, actor: &Actor, search: &str, paging: &Paging) -> ServiceResult<Page<DirectoryEntry>> {
         actor.may(Act::ReadDirectory)?;
-        let search = validate::single_line("search", search, 120)?;
+        let search = validate::single_line("search", search, bounds::MAX_SEARCH)?;
         let slice = paging.slice()?;
         let mut tx = self.storage.read().await?;
         let now = self.clock.unix_secs();

@@ -22,7 +22,7 @@ use gateway_proto::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Service, ServiceError, ServiceResult, Stranger, Work, backlog::FOLLOWED_AT_ONCE, digest, policy, validate,
+    Service, ServiceError, ServiceResult, Stranger, Work, backlog::FOLLOWED_AT_ONCE, bounds, digest, policy, validate,
     work::Who,
 };
 use crate::storage::{ConnectionRow, EnrollmentCodeRow, ServerRow, Transaction};
@@ -43,7 +43,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 impl Service {
     /// Enrols a gateway.
     pub async fn enroll(&self, stranger: &Stranger, request: EnrollRequest) -> ServiceResult<EnrollAnswer> {
-        let version = validate::single_line("version", &request.version, 60)?;
+        let version = validate::single_line("version", &request.version, bounds::MAX_VERSION)?;
         request
             .verify()
             .map_err(|_| ServiceError::Invalid("the request is not signed by the key it wants to enrol".to_owned()))?;

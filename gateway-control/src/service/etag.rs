@@ -19,8 +19,11 @@ use super::{Actor, OperatorCaller, ServiceError, ServiceResult};
 const VOLATILE: &[&str] = &[
     "report",
     "reported_at",
+    "local_port",
     "policy_in_force",
     "policy_in_force_since",
+    "policy_confirmed_at",
+    "policy_stale",
     "online",
     "last_seen_at",
     "policy_revision",

@@ -15,6 +15,7 @@ use super::{
     Actor, Service, ServiceError, ServiceResult, Work,
     page::{Paging, cut},
     permission::Act,
+    validate,
 };
 use crate::{
     clock::DAY_SECS,
@@ -67,7 +68,7 @@ impl Service {
             from: day_or("from", query.from, now.saturating_sub(30 * DAY_SECS))?,
             to: day_or("to", query.to, now)?,
             device: query.device,
-            behavior: query.behavior,
+            behavior: query.behavior.as_deref().map(validate::behavior).transpose()?,
         };
         let slice = Paging { cursor: query.cursor, limit: query.limit }.slice()?;
         let mut tx = self.storage.read().await?;

@@ -21,7 +21,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work,
+    Actor, GatewayCaller, Service, ServiceError, ServiceResult, Work, bounds,
     desk::Note,
     page::{Paging, cut},
     permission::Act,
@@ -185,7 +185,7 @@ impl Service {
     ) -> ServiceResult<GatewayAudit> {
         actor.may(Act::ManageServers)?;
         actor.in_person()?;
-        let note = validate::single_line("note", &body.note, 300)?;
+        let note = validate::single_line("note", &body.note, bounds::MAX_NOTE)?;
         let mut work = self.work_of(actor).await?;
         let server = own_server(work.tx(), actor.id(), id).await?;
         let mut book = work.head_book(server.id).await?;

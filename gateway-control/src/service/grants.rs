@@ -10,6 +10,9 @@ use gateway_proto::{
         values::MAX_STREAMS,
     },
     id::{ConnectionId, GrantId, OrganizationId, ServerId},
+    limits::{
+        ChannelLimits, MAX_BYTES_PER_SECOND, MAX_RECEIVE_TIMEOUT_SECS, MIN_BYTES_PER_SECOND, MIN_RECEIVE_TIMEOUT_SECS,
+    },
     peering::{ConnectionAct, ConnectionStatus, GrantAct, GrantStatus, Side, in_place, next},
     policy::{ConnectionKind, DEFAULT_STALENESS_SECS, Secret},
 };
@@ -17,7 +20,7 @@ use gateway_proto::{
 pub(super) use self::show::is_overdue;
 use self::show::{side, status_at};
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
+    Actor, Service, ServiceError, ServiceResult, Work, bounds,
     page::{Paging, cut},
     peering::ANSWER_SECS,
     permission::Act,
@@ -26,7 +29,7 @@ use super::{
     validate,
     work::changes,
 };
-use crate::storage::{Ahead, ConnectionRow, EndRow, GrantFilter, GrantRow, Slice, Transaction};
+use crate::storage::{Ahead, ChannelRow, ConnectionRow, EndRow, GrantFilter, GrantRow, Slice, Transaction};
 
 const DEFAULT_MAX_STREAMS: u32 = 64;
 
@@ -63,8 +66,10 @@ impl Service {
         let own = actor.id();
         let max_streams =
             validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, MAX_STREAMS)?;
+        let limits = limits(&body)?;
         let staleness = body.staleness_secs.unwrap_or(DEFAULT_STALENESS_SECS);
-        let staleness_secs = validate::range("staleness_secs", staleness, 60, 2_592_000)?;
+        let staleness_secs =
+            validate::range("staleness_secs", staleness, bounds::STALENESS_SECS.0, bounds::STALENESS_SECS.1)?;
         let mut work = self.work_of(actor).await?;
         validate::in_future(body.expires_at, work.now)?;
         let agreement = work.agreement_in_force(own, body.agreement_id).await?;
@@ -84,6 +89,7 @@ impl Service {
             )));
         }
         self.may_disturb(actor, agreement.id)?;
+        let behaviors = work.granted_behaviors(body.behaviors, &channel).await?;
         let peer = if offered { other } else { own };
         let now = work.now;
         if let Some(open) = work.waiting_grant(channel.id, agreement.id, now).await? {
@@ -109,6 +115,8 @@ impl Service {
             answer_by: work.now + ANSWER_SECS,
             expires_at: body.expires_at,
             max_streams,
+            limits,
+            behaviors,
             staleness_secs,
             require_post_quantum: body.require_post_quantum,
             sender_server,
@@ -194,6 +202,21 @@ impl Service {
     }
 }
 
+/// What is to be limited beside the open streams.
+fn limits(body: &CreateGrant) -> ServiceResult<ChannelLimits> {
+    let rate = body.bytes_per_second;
+    let rate = rate.map(|rate| validate::range("bytes_per_second", rate, MIN_BYTES_PER_SECOND, MAX_BYTES_PER_SECOND));
+    let secs = body.receive_timeout_secs;
+    let (least, most) = (MIN_RECEIVE_TIMEOUT_SECS, MAX_RECEIVE_TIMEOUT_SECS);
+    let secs = secs.map(|secs| validate::range("receive_timeout_secs", secs, least, most));
+    Ok(ChannelLimits { bytes_per_second: rate.transpose()?, receive_timeout_secs: secs.transpose()? })
+}
+
+/// Whether a grant that is narrowed to some kinds of exchange, or to none in particular, allows connections of this one.
+pub(super) fn allows(behaviors: &[String], behavior: &str) -> bool {
+    behaviors.is_empty() || behaviors.iter().any(|allowed| allowed == behavior)
+}
+
 /// What an end of a grant is to the permission matrix. (Users neither expire nor close one.)
 fn permission(act: GrantAct) -> Act {
     match act {
@@ -246,6 +269,9 @@ impl Work {
             })?;
         self.check_port(sender.id, row.sender_port).await?;
         let channel = self.channel(row.channel).await?.ok_or(ServiceError::Internal("a grant without channel"))?;
+        if !allows(&row.behaviors, &channel.behavior) {
+            return Err(other_behavior(&row.behaviors, &channel));
+        }
         self.update_grant(row).await?;
         let (ms, random) = self.seed();
         let end = |server, organization| EndRow { server, organization, paused: false, revision: 0, in_force_at: None };
@@ -272,6 +298,15 @@ impl Work {
         self.audit(&[row.owner, row.peer], "grant.approve", row.id, changes).await?;
         self.provision(connection).await?;
         Ok(())
+    }
+
+    /// The kinds of exchange that a grant is narrowed to: known ones, the channel's among them.
+    async fn granted_behaviors(&mut self, names: Vec<String>, channel: &ChannelRow) -> ServiceResult<Vec<String>> {
+        if names.is_empty() {
+            return Ok(names);
+        }
+        let names = self.known_behaviors(names).await?;
+        if allows(&names, &channel.behavior) { Ok(names) } else { Err(other_behavior(&names, channel)) }
     }
 
     /// The sending server of an organization: the one named, or its only one.
@@ -308,9 +343,12 @@ impl Work {
         if port == 0 {
             return Ok(());
         }
-        let taken = |row: &&ConnectionRow| row.sender.server == Some(server) && row.sender_port == port;
+        let taken = |row: &ConnectionRow| row.sender.server == Some(server) && row.sender_port == port;
         // Only whoever chose a port comes here.
-        if let Some(other) = self.open_connections_of_server(server).await?.iter().find(taken) {
+        for other in self.open_connections_of_server(server).await?.into_iter().filter(taken) {
+            if self.has_ended(&other).await? {
+                continue;
+            }
             return Err(ServiceError::Conflict(format!(
                 "sender_port {port} of this server belongs to connection {} already; choose another one, or leave it \
                  out and the gateway picks one",
@@ -319,4 +357,12 @@ impl Work {
         }
         Ok(())
     }
+}
+
+fn other_behavior(behaviors: &[String], channel: &ChannelRow) -> ServiceError {
+    ServiceError::Conflict(format!(
+        "the channel's behavior is {}, and the grant is for {} only: name the channel's behavior too, or none",
+        channel.behavior,
+        behaviors.join(", ")
+    ))
 }

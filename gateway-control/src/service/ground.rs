@@ -13,6 +13,7 @@ use gateway_proto::{
     balance::EndCounts,
     id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, ServerId, TenantId, UserId},
     identity::{GatewayKey, NoiseBinding, NoiseKey},
+    limits::ChannelLimits,
     peering::{AgreementStatus, ConnectionStatus, GrantStatus},
     policy::{ConnectionKind, HL7V2_MLLP, Secret},
 };
@@ -193,6 +194,8 @@ impl Ground {
                 answer_by: u64::MAX >> 1,
                 expires_at: None,
                 max_streams: 1,
+                limits: ChannelLimits::default(),
+                behaviors: Vec::new(),
                 staleness_secs: 60,
                 require_post_quantum: true,
                 sender_server: Some(sender),
@@ -292,5 +295,6 @@ pub(crate) fn counted(id: ConnectionId, counts: EndCounts) -> ConnectionReport {
         streams: 1,
         problem: None,
         counts: Some(counts),
+        details: None,
     }
 }

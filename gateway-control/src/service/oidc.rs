@@ -22,7 +22,8 @@ use gateway_proto::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Stranger, Work, digest, organizations::organization_of, work::Who,
+    Actor, Service, ServiceError, ServiceResult, Stranger, Work, bounds, digest, organizations::organization_of,
+    work::Who,
 };
 use crate::{
     oidc::{Attempt, Provider, ProviderError, Verified},
@@ -99,9 +100,9 @@ impl Service {
 
     /// Begins: where the person signs in.
     pub async fn start_oidc(&self, body: StartOidc) -> ServiceResult<StartedOidc> {
-        let provider = self.provider_to_start(body.provider.as_deref())?;
-        let is_challenge =
-            |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let is_challenge = |text: &str| {
+            text.len() == bounds::CHALLENGE && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
         if !is_challenge(&body.challenge) {
             let what = "challenge is the SHA-256 of the verifier, 64 lower-case hex digits";
             return Err(ServiceError::Invalid(what.to_owned()));
@@ -109,6 +110,7 @@ impl Service {
         if body.loopback_port == Some(0) {
             return Err(ServiceError::Invalid("loopback_port is the port of a listener, 1 to 65535".to_owned()));
         }
+        let provider = self.provider_to_start(body.provider.as_deref())?;
         let now = self.clock.unix_secs();
         let attempt = OidcAttempt {
             provider: provider.name().to_owned(),

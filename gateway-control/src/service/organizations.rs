@@ -6,7 +6,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Stranger,
+    Actor, Service, ServiceError, ServiceResult, Stranger, bounds,
     error::OrConflict,
     password::Payer,
     permission::Act,
@@ -32,7 +32,7 @@ impl Service {
     pub async fn create_organization(&self, stranger: &Stranger, body: CreateOrganization) -> ServiceResult<Session> {
         self.may_register(body.registration_token.as_ref()).await?;
         let name = validate::name("name", &body.name)?;
-        let description = validate::text("description", &body.description, 500)?;
+        let description = validate::text("description", &body.description, bounds::MAX_TEXT)?;
         let email = validate::email(&body.owner_email)?;
         let owner_name = validate::name("owner_name", &body.owner_name)?;
         validate::password(&body.owner_password.0)?;
@@ -109,7 +109,7 @@ impl Service {
             row.name = validate::renamed("name", &row.name, name)?;
         }
         if let Some(description) = &body.description {
-            row.description = validate::reworded("description", &row.description, description, 500)?;
+            row.description = validate::reworded("description", &row.description, description, bounds::MAX_TEXT)?;
         }
         row.discoverable = body.discoverable.unwrap_or(row.discoverable);
         row.two_person_admin = body.two_person_admin.unwrap_or(row.two_person_admin);

@@ -12,7 +12,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, SELF, Service, ServiceError, ServiceResult, Work,
+    Actor, SELF, Service, ServiceError, ServiceResult, Work, bounds,
     page::{Paging, cut},
     permission::Act,
     tiers::Counted,
@@ -56,7 +56,7 @@ impl Service {
         body: CreatePeeringRequest,
     ) -> ServiceResult<PeeringRequest> {
         actor.may(Act::RequestPeering)?;
-        let message = validate::text("message", &body.message, 500)?;
+        let message = validate::text("message", &body.message, bounds::MAX_TEXT)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let now = work.now;

@@ -7,11 +7,8 @@
 use data_encoding::HEXLOWER;
 use gateway_proto::api::platform::{Hidden, PlatformToken, RotatePlatformToken, RotatedPlatformToken};
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Stranger, digest, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Stranger, bounds, digest, validate, work::Who};
 use crate::storage::PlatformTokenRow;
-
-/// How long the old token still counts at most, and when nothing else is asked for, seconds.
-const OVERLAP_SECS: (u64, u64) = (24 * 3600, 30 * 24 * 3600);
 
 impl Service {
     /// Whether a token counts.
@@ -37,8 +34,8 @@ impl Service {
         kind: PlatformToken,
         body: RotatePlatformToken,
     ) -> ServiceResult<RotatedPlatformToken> {
-        let (default, max) = OVERLAP_SECS;
-        let overlap = validate::range("overlap_secs", body.overlap_secs.unwrap_or(default), 0, max)?;
+        let (min, default, max) = bounds::PLATFORM_TOKEN_OVERLAP_SECS;
+        let overlap = validate::range("overlap_secs", body.overlap_secs.unwrap_or(default), min, max)?;
         let mut work = self.work_of_operator(operator).await?;
         let now = work.now;
         let mut rows = work.platform_tokens(kind.name()).await?;

@@ -20,7 +20,7 @@ use gateway_proto::{
     succession::KeyRing,
 };
 
-use super::{Service, ServiceError, ServiceResult, Work, connections::secrets};
+use super::{Service, ServiceError, ServiceResult, Work, connections::secrets, grants::allows};
 use crate::storage::{PolicyConnectionRow, PolicyRow, Sealed, ServerRow, Transaction};
 
 /// Compiles the policy of one server; whether it has a new revision now.
@@ -114,6 +114,10 @@ async fn build(
     let mut peers = BTreeMap::<GatewayPublicKey, PeerEntry>::new();
     let mut connections = Vec::new();
     for row in rows {
+        // Also of a channel that became something else since it was granted.
+        if !allows(&row.behaviors, &row.behavior) {
+            continue;
+        }
         let Some(activation) = activation(row.connection.status, row.agreement) else { continue };
         let (Some(key), Some(noise)) = (row.peer.gateway, row.peer.noise) else { continue };
         if key != gateway && !peers.contains_key(&key) {
@@ -217,6 +221,7 @@ fn entry(
         expires_at: row.expires_at,
         staleness_secs: row.staleness_secs,
         max_streams: row.max_streams,
+        limits: row.limits,
         require_post_quantum: row.require_post_quantum,
     }
 }
@@ -289,6 +294,7 @@ mod tests {
     use gateway_proto::{
         id::OrganizationId,
         identity::{GatewayKey, NoiseBinding, NoiseKey},
+        limits::ChannelLimits,
         policy::{AdminScope, ConnectionKind, HL7V2_MLLP},
     };
 
@@ -331,6 +337,7 @@ mod tests {
             expires_at: None,
             staleness_secs: 60,
             max_streams: 1,
+            limits: ChannelLimits::default(),
             require_post_quantum: true,
         };
         Policy {

@@ -15,12 +15,8 @@ use gateway_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate, work::Who};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, bounds, validate, work::Who};
 use crate::storage::{PolicyKeyRow, Sealed, Transaction};
-
-/// How long a new key is named in policies before it signs: a minute at least, a month at most, a day by default. Within it,
-/// the relays have to be told.
-const LEAD_SECS: (u64, u64, u64) = (60, 24 * 3600, 30 * 24 * 3600);
 
 const SEAL: &str = "policy key";
 
@@ -48,7 +44,7 @@ impl Service {
         operator: &OperatorCaller,
         body: RotatePolicyKey,
     ) -> ServiceResult<Vec<PolicyKey>> {
-        let (min, default, max) = LEAD_SECS;
+        let (min, default, max) = bounds::POLICY_KEY_LEAD_SECS;
         if body.at_once && body.lead_secs.is_some() {
             return Err(ServiceError::Invalid("lead_secs and at_once exclude each other".to_owned()));
         }

@@ -7,13 +7,13 @@ use gateway_proto::{
 };
 use url::Url;
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, error::OrConflict, validate, work::changes};
+use super::{
+    OperatorCaller, Service, ServiceError, ServiceResult, Work, bounds, error::OrConflict, validate, work::changes,
+};
 use crate::storage::RelayRow;
 
 /// Relays in the map: their ids must fit into a relay token.
 const MAX_RELAYS: usize = 32;
-/// STUN listeners of one relay.
-const MAX_STUN: usize = 4;
 
 impl Service {
     /// The relay map.
@@ -138,7 +138,7 @@ fn region(text: &str) -> ServiceResult<Option<String>> {
     let sound = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     match text.len() {
         0 => Ok(None),
-        1..=40 if sound => Ok(Some(text.to_owned())),
+        1..=bounds::MAX_WORD if sound => Ok(Some(text.to_owned())),
         _ => Err(ServiceError::Invalid(format!("the region {text:?} is not 1–40 of a-z, 0-9 and '-'"))),
     }
 }
@@ -154,10 +154,11 @@ fn tls_pin(text: &str) -> ServiceResult<String> {
 }
 
 fn stun(listeners: &[String]) -> ServiceResult<Vec<String>> {
-    validate::range("the number of stun listeners", listeners.len(), 0, MAX_STUN)?;
+    let (most, longest) = bounds::MAX_STUN;
+    validate::range("the number of stun listeners", listeners.len(), 0, most)?;
     for listener in listeners {
         let port = listener.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(1..))) || listener.len() > 260 {
+        if !matches!(port, Some(Ok(1..))) || listener.len() > longest {
             return Err(ServiceError::Invalid(format!("the stun listener '{listener}' is not of the form host:port")));
         }
     }

@@ -16,7 +16,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work, digest,
+    Actor, Service, ServiceError, ServiceResult, Work, bounds, digest,
     error::OrConflict,
     page::{Paging, cut},
     permission::Act,
@@ -24,9 +24,6 @@ use super::{
     validate,
 };
 use crate::storage::{Ahead, ConnectionRow, EnrollmentCodeRow, ServerRow, Transaction};
-
-/// How long an enrolment code is valid: an hour by default, a week at most.
-const CODE_SECS: (u64, u64, u64) = (60, 3_600, 604_800);
 
 impl Service {
     /// Servers of the own organization.
@@ -92,7 +89,7 @@ impl Service {
         body: CreateEnrollmentCode,
     ) -> ServiceResult<CreatedEnrollmentCode> {
         actor.may(Act::ManageServers)?;
-        let (min, default, max) = CODE_SECS;
+        let (min, default, max) = bounds::ENROLLMENT_CODE_SECS;
         let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
         let mut work = self.work_of(actor).await?;
         let server = own_server(work.tx(), actor.id(), id).await?;

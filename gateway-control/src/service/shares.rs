@@ -86,14 +86,16 @@ impl Service {
         }
         let peer = agreement.other(own);
         self.may_disturb(actor, agreement.id)?;
-        if work.open_shares_of_agreement(agreement.id).await?.len() >= SHARES_OF_AGREEMENT {
+        // One that time has ended is in nobody's way, whether or not that was written down.
+        let now = work.now;
+        let open = work.open_shares_of_agreement(agreement.id).await?;
+        if open.iter().filter(|row| !is_overdue(row, now)).count() >= SHARES_OF_AGREEMENT {
             return Err(ServiceError::Conflict(format!(
                 "{SHARES_OF_AGREEMENT} servers are shared inside this agreement already; end one first"
             )));
         }
         let shared = work.open_shares_of_server(server.id).await?;
-        // One that time has ended is in nobody's way, whether or not that was written down.
-        if let Some(share) = shared.iter().find(|row| row.peer == peer && !is_overdue(row, work.now)) {
+        if let Some(share) = shared.iter().find(|row| row.peer == peer && !is_overdue(row, now)) {
             return Err(ServiceError::Conflict(format!("this server is shared with them already: {}", share.id)));
         }
         let (ms, random) = work.seed();
@@ -190,8 +192,9 @@ impl Service {
         };
         let agreement = tx.agreement(row.agreement).await?;
         let agreement = agreement.ok_or(ServiceError::Internal("a share without agreement"))?;
+        let now = self.clock.unix_secs();
         let in_force = row.ended_at.is_none()
-            && row.expires_at.is_none_or(|end| self.clock.unix_secs() < end)
+            && row.expires_at.is_none_or(|end| now < end)
             && agreement.status == AgreementStatus::Active;
         let metrics =
             if in_force && figures == Figures::Shown { Some(self.server_metrics(tx, &server).await?) } else { None };
@@ -205,7 +208,11 @@ impl Service {
             peer_name: name_in(tx, &agreement, other, viewer).await?,
             level: row.level,
             scope: row.scope,
-            connections: connections.iter().map(|connection| connection.id).collect(),
+            connections: connections
+                .iter()
+                .filter(|connection| !status_at(connection, now).is_ended())
+                .map(|connection| connection.id)
+                .collect(),
             metrics,
             expires_at: row.expires_at,
             created_at: row.created_at,

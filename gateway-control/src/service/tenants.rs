@@ -2,10 +2,10 @@
 //! others: make them, invite people into them, remove them. What they are and do is theirs alone; the tenant's organization
 //! sees their names and nothing else. And the end of an organization, whoever decides it.
 
-use data_encoding::HEXLOWER;
 use gateway_proto::{
     api::{
         Page,
+        invitation::{InvitationLink, invitation_code},
         platform::{
             CreateInvitation, CreateSubOrganization, CreatedInvitation, CreatedSubOrganization, Hidden, Organization,
             Role,
@@ -16,8 +16,8 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work,
-    credentials::{INVITATION_SECS, show_invitation},
+    Actor, Service, ServiceError, ServiceResult, Work, bounds,
+    credentials::show_invitation,
     digest,
     error::OrConflict,
     organizations::{name_taken, show_organization},
@@ -65,7 +65,7 @@ impl Service {
         actor.may(Act::ManageTenant)?;
         actor.in_person()?;
         let name = validate::name("name", &body.name)?;
-        let description = validate::text("description", &body.description, 500)?;
+        let description = validate::text("description", &body.description, bounds::MAX_TEXT)?;
         let mut work = self.work_of(actor).await?;
         is_tenant_itself(work.tx(), &actor.organization).await?;
         let tenant = actor.organization.tenant;
@@ -161,14 +161,15 @@ impl Work {
     ) -> ServiceResult<CreatedInvitation> {
         let email = validate::email(&body.email)?;
         let name = validate::name("name", &body.name)?;
-        let (min, default, max) = INVITATION_SECS;
+        let (min, default, max) = bounds::INVITATION_SECS;
         let valid = validate::range("valid_secs", body.valid_secs.unwrap_or(default), min, max)?;
         if self.user_of(organization, &email).await?.is_some() {
             return Err(ServiceError::Conflict(email_taken(&email)));
         }
         self.has_room_for_users(organization).await?;
         let older = self.invitation_to(organization, &email).await?;
-        if older.is_none() && self.count_invitations(organization).await? >= INVITATIONS_PER_ORGANIZATION {
+        let now = self.now;
+        if older.is_none() && self.count_invitations(organization, now).await? >= INVITATIONS_PER_ORGANIZATION {
             return Err(ServiceError::Conflict(format!(
                 "{INVITATIONS_PER_ORGANIZATION} invitations wait already; take one back first"
             )));
@@ -177,7 +178,7 @@ impl Work {
             return Err(ServiceError::Forbidden("an owner invited this person as an owner already".to_owned()));
         }
         let (ms, random) = self.seed();
-        let code = format!("gwi_{}", HEXLOWER.encode(&gateway_net::random::<32>()));
+        let code = invitation_code(&gateway_net::random());
         let row = InvitationRow {
             id: InvitationId::new(ms, random),
             organization,
@@ -188,10 +189,13 @@ impl Work {
             expires_at: self.now + valid,
             created_at: self.now,
         };
-        self.insert_invitation(&row, &digest(&code)).await?;
+        self.insert_invitation(&row, &digest(&code.0)).await?;
         let detail = format!("{} as {}", row.email, permission::name(row.role));
         self.audit(&[actor.id(), organization], "invitation.create", row.id, detail).await?;
-        Ok(CreatedInvitation { code: Hidden(code), invitation: show_invitation(row) })
+        let settings = &self.service().settings;
+        let link =
+            InvitationLink { control: settings.public_url.clone(), pin: settings.tls_pin.clone(), code: code.clone() };
+        Ok(CreatedInvitation { link: Some(Hidden(link.to_string())), code, invitation: show_invitation(row) })
     }
 
     /// Whether a user may let somebody into an organization with a role, now.

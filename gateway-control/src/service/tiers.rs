@@ -14,7 +14,7 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work,
+    Actor, OperatorCaller, Service, ServiceError, ServiceResult, Work, bounds,
     page::{Paging, page},
     permission::Act,
     validate,
@@ -53,6 +53,7 @@ impl Service {
         actor.may(Act::Read)?;
         let own = actor.id();
         let mut tx = self.storage.read().await?;
+        let now = self.clock.unix_secs();
         let tier = tier_of(&mut *tx, own).await?;
         let servers = count(tx.count_servers(own).await?, tier.max_servers);
         let peers = count(tx.count_peers(own).await?, tier.max_peers);
@@ -63,13 +64,13 @@ impl Service {
             channels: count(row.channels, tier.max_channels_per_server),
         });
         let most = connections_per_server(&tier);
-        let connections = tx.busiest_servers(own, SERVERS_SHOWN).await?.into_iter().map(|row| ServerConnections {
+        let connections = tx.busiest_servers(own, SERVERS_SHOWN, now).await?.into_iter().map(|row| ServerConnections {
             server_id: row.server,
             server_name: row.name,
             connections: count(row.connections, most),
         });
         let most = grants_per_channel(&tier);
-        let grants = tx.most_granted_channels(own, CHANNELS_SHOWN).await?.into_iter().map(|row| ChannelGrants {
+        let grants = tx.most_granted_channels(own, CHANNELS_SHOWN, now).await?.into_iter().map(|row| ChannelGrants {
             channel_id: row.channel,
             channel_name: row.name,
             grants: count(row.grants, most),
@@ -88,11 +89,7 @@ impl Service {
     /// Adds or replaces a tier, as the operator of the platform. A limit that came after the first of them stays where it is
     /// left out: a request from before would lift it without a word.
     pub async fn put_tier(&self, operator: &OperatorCaller, name: &str, body: PutTier) -> ServiceResult<Tier> {
-        let sound = (1..=40).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-        if !sound {
-            return Err(ServiceError::Invalid("the name of a tier is 1–40 of a-z, 0-9, '-' and '_'".to_owned()));
-        }
+        is_name_of_tier(name)?;
         let most = body.max_grants_per_channel.unwrap_or(MAX_GRANTS_PER_CHANNEL);
         validate::range("max_grants_per_channel", most, 0, MAX_GRANTS_PER_CHANNEL)?;
         let most = body.max_connections_per_server.unwrap_or(MAX_CONNECTIONS_PER_SERVER);
@@ -146,6 +143,7 @@ impl Service {
         organization: OrganizationId,
         body: AssignTier,
     ) -> ServiceResult<()> {
+        is_name_of_tier(&body.tier)?;
         let mut work = self.work_of_operator(operator).await?;
         let known = work.organization(organization).await?.filter(|row| row.removed_at.is_none());
         known.ok_or(ServiceError::NotFound("organization"))?;
@@ -161,9 +159,21 @@ impl Service {
     }
 }
 
+fn is_name_of_tier(name: &str) -> ServiceResult<()> {
+    let most = bounds::MAX_WORD;
+    let sound = (1..=most).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    if sound {
+        return Ok(());
+    }
+    Err(ServiceError::Invalid(format!("the name of a tier is 1–{most} of a-z, 0-9, '-' and '_'")))
+}
+
 impl Work {
-    /// Refuses one more of something that there are enough of, of the own organization or another one.
+    /// Refuses one more of something that there are enough of, of the own organization or another one. What time has ended takes no
+    /// room, whether or not it was written down.
     pub(super) async fn has_room(&mut self, organization: OrganizationId, what: Counted) -> ServiceResult<()> {
+        let now = self.now;
         let tier = tier_of(self.tx(), organization).await?;
         let (used, limit, words) = match what {
             Counted::Servers => (self.count_servers(organization).await?, tier.max_servers, "servers"),
@@ -171,11 +181,13 @@ impl Work {
             Counted::Channels(server) => {
                 (self.count_channels(server).await?, tier.max_channels_per_server, "channels per server")
             }
-            Counted::Connections(server) => {
-                (self.count_open_connections(server).await?, connections_per_server(&tier), "connections per server")
-            }
+            Counted::Connections(server) => (
+                self.count_live_connections(server, now).await?,
+                connections_per_server(&tier),
+                "connections per server",
+            ),
             Counted::Grants(channel) => {
-                (self.count_open_grants(channel).await?, grants_per_channel(&tier), "grants per channel")
+                (self.count_open_grants(channel, now).await?, grants_per_channel(&tier), "grants per channel")
             }
         };
         match limit {

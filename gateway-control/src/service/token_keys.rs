@@ -11,7 +11,7 @@ use gateway_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, validate};
+use super::{OperatorCaller, Service, ServiceError, ServiceResult, Work, bounds, validate};
 use crate::storage::{Sealed, TokenKeyRow, Transaction};
 
 /// A new key is published for so long before it signs, seconds: twice as long as verifiers may keep what they read.
@@ -20,8 +20,6 @@ const LEAD_SECS: u64 = 600;
 const SIGNS_SECS: u64 = 30 * 24 * 3600;
 /// Keys at the same time.
 const MAX_KEYS: usize = 8;
-/// No token lives for less, seconds.
-pub(super) const MIN_TOKEN_SECS: u64 = 60;
 
 const SEAL: &str = "token key";
 
@@ -60,8 +58,8 @@ impl Service {
 
     /// Changes how long new tokens live, as the operator of the platform.
     pub async fn put_token_terms(&self, operator: &OperatorCaller, body: TokenTerms) -> ServiceResult<TokenTerms> {
-        validate::range("max_secs", body.max_secs, MIN_TOKEN_SECS, MAX_DEVICE_TOKEN_SECS)?;
-        validate::range("default_secs", body.default_secs, MIN_TOKEN_SECS, body.max_secs)?;
+        validate::range("max_secs", body.max_secs, bounds::MIN_DEVICE_TOKEN_SECS, MAX_DEVICE_TOKEN_SECS)?;
+        validate::range("default_secs", body.default_secs, bounds::MIN_DEVICE_TOKEN_SECS, body.max_secs)?;
         let mut work = self.work_of_operator(operator).await?;
         let (default_secs, max_secs) = work.token_terms().await?;
         if (default_secs, max_secs) == (body.default_secs, body.max_secs) {

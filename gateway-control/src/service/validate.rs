@@ -6,7 +6,7 @@ use gateway_proto::{
     names,
 };
 
-use super::{ServiceError, ServiceResult};
+use super::{ServiceError, ServiceResult, bounds};
 
 /// A name: 1–120 characters, trimmed, that can be seen and do not look like something else (see [`names`]).
 pub(super) fn name(field: &str, text: &str) -> ServiceResult<String> {
@@ -36,7 +36,7 @@ pub(super) fn reworded(field: &str, before: &str, words: &str, max: usize) -> Se
 /// A sign-in name: an e-mail address in lower case.
 pub(super) fn email(text: &str) -> ServiceResult<String> {
     let text = text.trim().to_lowercase();
-    let sound = text.len() <= 254
+    let sound = text.len() <= bounds::MAX_EMAIL
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
         && names::check_text(&text).is_ok()
         && text
@@ -47,11 +47,13 @@ pub(super) fn email(text: &str) -> ServiceResult<String> {
 
 /// A new password: length is what counts.
 pub(super) fn password(text: &str) -> ServiceResult<()> {
-    if text.chars().count() < 12 {
-        return Err(ServiceError::Invalid("the password is too short: at least 12 characters are needed".to_owned()));
+    let (least, most) = bounds::PASSWORD;
+    if text.chars().count() < least {
+        let told = format!("the password is too short: at least {least} characters are needed");
+        return Err(ServiceError::Invalid(told));
     }
-    if text.len() > 1024 {
-        return Err(ServiceError::Invalid("the password is longer than 1024 bytes".to_owned()));
+    if text.len() > most {
+        return Err(ServiceError::Invalid(format!("the password is longer than {most} bytes")));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::{
     id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId},
+    limits::ChannelLimits,
     peering::GrantStatus,
 };
 
@@ -108,6 +109,10 @@ rows! {
         expires_at: Option<u64>,
         /// Open streams at most.
         max_streams: u32,
+        /// What is limited beside.
+        limits: ChannelLimits,
+        /// The kinds of exchange that its connection may have; empty: whatever its channel has.
+        behaviors: Vec<String>,
         /// How long data may go on without the control plane.
         staleness_secs: u64,
         /// Whether a post-quantum tunnel is required.

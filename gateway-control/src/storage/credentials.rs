@@ -19,8 +19,8 @@ pub trait Credentials: Send {
     async fn api_tokens(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<ApiTokenRow>>;
     /// Tokens of a user.
     async fn api_tokens_of_user(&mut self, user: UserId) -> StorageResult<Vec<ApiTokenRow>>;
-    /// How many a user has.
-    async fn count_api_tokens(&mut self, user: UserId) -> StorageResult<u64>;
+    /// How many of a user have not ended.
+    async fn count_api_tokens(&mut self, user: UserId, now: u64) -> StorageResult<u64>;
     /// Adds one.
     async fn insert_api_token(&mut self, row: &ApiTokenRow, hash: &str) -> StorageResult<()>;
     /// Notes its use.
@@ -41,8 +41,8 @@ pub trait Credentials: Send {
     async fn invitations(&mut self, organization: OrganizationId, slice: &Slice) -> StorageResult<Vec<InvitationRow>>;
     /// Invitations that a user made.
     async fn invitations_by(&mut self, inviter: UserId) -> StorageResult<Vec<InvitationRow>>;
-    /// How many invitations of an organization there are.
-    async fn count_invitations(&mut self, organization: OrganizationId) -> StorageResult<u64>;
+    /// How many invitations of an organization have not ended.
+    async fn count_invitations(&mut self, organization: OrganizationId, now: u64) -> StorageResult<u64>;
     /// The invitation of an address into an organization.
     async fn invitation_to(
         &mut self,

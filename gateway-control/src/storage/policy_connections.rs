@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use gateway_proto::{
     id::{ConnectionId, ServerId},
+    limits::ChannelLimits,
     peering::AgreementStatus,
 };
 
@@ -65,6 +66,10 @@ rows! {
         expires_at: Option<u64>,
         /// Open streams at most.
         max_streams: u32,
+        /// What the grant limits beside.
+        limits: ChannelLimits,
+        /// The kinds of exchange that the grant allows; empty: whatever the channel has.
+        behaviors: Vec<String>,
         /// How long data may go on without the control plane.
         staleness_secs: u64,
         /// Whether a post-quantum tunnel is required.

@@ -41,6 +41,7 @@ mod query;
 mod relays;
 mod replicas;
 mod schema;
+mod senders;
 mod servers;
 mod shares;
 mod tiers;

@@ -24,19 +24,22 @@ pub trait Tiers: Send {
     async fn count_channels(&mut self, server: ServerId) -> StorageResult<u64>;
     /// The servers of an organization with the most channels, the fullest first.
     async fn fullest_servers(&mut self, organization: OrganizationId, most: u32) -> StorageResult<Vec<ServerCountRow>>;
-    /// The servers of an organization with the most connections that have not ended, those first.
+    /// The servers of an organization with the most connections that have not ended, those first. What time has ended by now does not
+    /// count, whether or not it was written down.
     async fn busiest_servers(
         &mut self,
         organization: OrganizationId,
         most: u32,
+        now: u64,
     ) -> StorageResult<Vec<ServerConnectionsRow>>;
-    /// Grants of a channel that wait or are in force.
-    async fn count_open_grants(&mut self, channel: ChannelId) -> StorageResult<u64>;
-    /// The channels of an organization with the most grants that wait or are in force, those first.
+    /// Grants of a channel that wait or are in force now: what time has ended does not count, whether or not it was written down.
+    async fn count_open_grants(&mut self, channel: ChannelId, now: u64) -> StorageResult<u64>;
+    /// The channels of an organization with the most grants that wait or are in force now, those first.
     async fn most_granted_channels(
         &mut self,
         organization: OrganizationId,
         most: u32,
+        now: u64,
     ) -> StorageResult<Vec<ChannelGrantsRow>>;
     /// All organizations.
     async fn platform_organizations(&mut self, slice: &Slice) -> StorageResult<Vec<PlatformOrganizationRow>>;

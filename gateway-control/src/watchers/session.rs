@@ -8,7 +8,7 @@ use gateway_proto::{
 };
 use tokio::sync::watch;
 
-use super::{News, Registry, Signal, Unentered, Watcher, Watchers, brief};
+use super::{News, Registry, Signal, Unentered, Watcher, Watchers};
 
 /// What a watch told and is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,12 +62,12 @@ impl WatchSession {
 
     /// Keeps reports about connections that `known` names; returns what was dropped.
     pub fn report(&self, reports: Vec<ConnectionReport>, known: &[ConnectionId], now: u64) -> Dropped {
-        let (kept, unknown): (Vec<_>, Vec<_>) =
+        let (known_ones, unknown): (Vec<_>, Vec<_>) =
             reports.into_iter().partition(|report| known.binary_search(&report.id).is_ok());
         let mut dropped = Dropped { reports: unknown.len(), counts: 0 };
         self.with(|watcher, mut news, unentered| {
-            for report in kept {
-                let report = ConnectionReport { problem: report.problem.as_deref().map(brief), ..report };
+            for report in known_ones {
+                let report = super::kept(report);
                 if let Some(news) = &mut news {
                     news.insert((self.server, report.id));
                 }

@@ -1,4 +1,4 @@
-//! Backup and restore of a control plane on SQLite; of PostgreSQL, its own programs do it.
+//! Backup and restore of a control plane on SQLite; of PostgreSQL, its own programs do it, as the documentation says.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -6,9 +6,22 @@ use std::{
     process::{Command, Output},
 };
 
-use gateway_proto::api::platform::Server;
+use gateway_proto::{
+    api::{
+        Page,
+        platform::{AuditEntry, Channel, Connection, Server},
+    },
+    audit::verify,
+};
+use serde_json::json;
 
-use super::harness::Control;
+use super::{
+    database,
+    harness::{Control, Gateway, Org},
+};
+
+/// As many changes as fit on one page of a list, with what is there before.
+const MOST_CHANGES: usize = 150;
 
 fn run(act: &str, directory: &Path, backup: &Path) -> Output {
     run_with(act, directory, backup, "")
@@ -17,7 +30,7 @@ fn run(act: &str, directory: &Path, backup: &Path) -> Output {
 /// The same with more lines in the configuration.
 fn run_with(act: &str, directory: &Path, backup: &Path, more: &str) -> Output {
     let config = directory.join("backup.toml");
-    let storage = super::database::storage_section(directory);
+    let storage = database::storage_section(directory);
     let data = directory.join("data");
     std::fs::write(&config, format!("listen = '127.0.0.1:0'\ndata_dir = '{}'\n{more}\n{storage}", data.display()))
         .unwrap();
@@ -34,7 +47,7 @@ async fn a_restored_control_plane_goes_on_and_never_goes_back() {
     // While it runs.
     let output = run("backup", control.directory.path(), &backup);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if super::database::is_postgres() {
+    if database::is_postgres() {
         assert!(!output.status.success() && said.contains("pg_dump"), "{said}");
         return;
     }
@@ -66,7 +79,7 @@ async fn a_restored_control_plane_goes_on_and_never_goes_back() {
     assert!(!database.windows(64).any(|window| window == key.trim().as_bytes()), "the key stayed in the database");
 
     // The gateway knows more than the storage, and gets something newer still, with what the storage knows.
-    let gateway = super::harness::Gateway::of(gateway);
+    let gateway = Gateway::of(gateway);
     let mut watch = gateway.watch_from(&control, forgotten).await;
     let policy = watch.policy().await;
     assert!(policy.revision > forgotten);
@@ -75,9 +88,84 @@ async fn a_restored_control_plane_goes_on_and_never_goes_back() {
     assert_eq!(shown.json::<Server>().await.unwrap().policy_revision, policy.revision);
 }
 
+/// The whole log of an organization, oldest first.
+async fn log(org: &Org<'_>) -> Vec<AuditEntry> {
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page: Page<AuditEntry> = org.get(&format!("/audit?order=oldest&limit=200{after}")).await;
+        all.extend(page.items);
+        match page.next {
+            Some(next) => after = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_of_postgresql_made_amid_changes_is_restored_elsewhere_whole_and_never_goes_back() {
+    if !database::is_postgres() {
+        return;
+    }
+    let control = Control::start_with("[limits]\nrequests_per_second = 1000000\n").await;
+    let pair = control.pair().await;
+    pair.connection("Orders").await;
+    let backup = control.directory.path().join("backup");
+    let (home, to) = (control.directory.path().to_owned(), backup.clone());
+    let dump = tokio::task::spawn_blocking(move || database::dump(&home, &to));
+    let mut made = 0;
+    while made == 0 || (!dump.is_finished() && made < MOST_CHANGES) {
+        pair.lab.channel(&pair.lab_server, &format!("During {made}")).await;
+        made += 1;
+    }
+    dump.await.unwrap();
+    // After it: a connection that it does not know, in force at the gateway.
+    pair.connection("Results").await;
+    let mut watch = pair.hospital_gateway.watch(&control).await;
+    let forgotten = watch.policy_until(|policy| policy.connections.len() == 2).await.revision;
+    drop(watch);
+    let before = log(&pair.lab).await;
+    let (gateway, server, lab_server) =
+        (pair.hospital_gateway.key.clone(), pair.hospital_server.id, pair.lab_server.clone());
+    let ready = control.ready.clone();
+    let first = control.stop().await;
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    database::restore(&backup, elsewhere.path());
+    database::copy_keys(first.path(), elsewhere.path());
+    let control = Control::start_in(elsewhere, "").await;
+    assert_eq!((&control.ready.policy_key, &control.ready.tls_pin), (&ready.policy_key, &ready.tls_pin));
+    let lab = control.sign_in("owner@lab.example", "correct horse battery").await;
+    let restored = log(&lab).await;
+    verify(&lab.id, &restored).unwrap();
+    let is_making = |entry: &&AuditEntry| entry.act == "channel.create";
+    let kept = restored.iter().rposition(|entry| is_making(&entry)).unwrap() + 1;
+    assert_eq!(restored[..kept], before[..kept], "the log is the one there was, up to the moment of the dump");
+    // One moment for all tables: what the log says was made is there, and nothing else.
+    let channels: Vec<Channel> = lab.list("/channels?limit=200").await;
+    assert_eq!(channels.len(), restored.iter().filter(is_making).count());
+    assert!(channels.iter().all(|channel| channel.public_name != "Results"), "made after it");
+    lab.channel(&lab_server, "After").await;
+    let longer = log(&lab).await;
+    verify(&lab.id, &longer).unwrap();
+    assert!(longer.starts_with(&restored) && longer.len() > restored.len(), "{longer:?}");
+
+    // The gateway knows more than the storage, and gets something newer still; what changes from now on goes on from there.
+    let gateway = Gateway::of(gateway);
+    let mut watch = gateway.watch_from(&control, forgotten).await;
+    let policy = watch.policy().await;
+    assert!(policy.revision > forgotten, "{} is not above {forgotten}", policy.revision);
+    assert_eq!(policy.connections.len(), 1);
+    let hospital = control.sign_in("owner@hospital.example", "correct horse battery").await;
+    assert_eq!(hospital.get::<Server>(&format!("/servers/{server}")).await.policy_revision, policy.revision);
+    let connections: Vec<Connection> = hospital.list("/connections").await;
+    let _: Connection = hospital.post(&format!("/connections/{}/terminate", connections[0].id), json!({})).await;
+    let ended = watch.policy_until(|policy| policy.connections.is_empty()).await;
+    assert!(ended.revision > policy.revision, "{} is not above {}", ended.revision, policy.revision);
+}
+
 #[test]
 fn what_is_not_a_backup_is_not_restored() {
-    if super::database::is_postgres() {
+    if database::is_postgres() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -93,7 +181,7 @@ fn what_is_not_a_backup_is_not_restored() {
 
 #[tokio::test]
 async fn keys_kept_elsewhere_are_in_the_backup_and_come_back_before_the_database() {
-    if super::database::is_postgres() {
+    if database::is_postgres() {
         return;
     }
     let keys = tempfile::tempdir().unwrap();

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use gateway_proto::api::platform::{ApiToken, CreatedApiToken, CreatedInvitation, Invitation, Role, Server, Session};
+use gateway_proto::api::{
+    invitation::InvitationLink,
+    platform::{
+        ApiToken, CreatedApiToken, CreatedInvitation, CreatedSubOrganization, Invitation, Role, Server, Session,
+    },
+};
 use serde_json::{Value, json};
 
 use super::harness::{Control, Org};
@@ -132,6 +137,43 @@ async fn a_session_cannot_be_used_to_guess_the_password_of_its_user() {
     // Whoever has the password signs in and ends the other session.
     assert_eq!(elsewhere.send("POST", "/me/password", change("correct horse battery")).await.status(), 204);
     assert_eq!(hospital.refused("GET", "/me", None).await.code, "unauthenticated");
+}
+
+#[tokio::test]
+async fn the_link_of_an_invitation_leads_here_and_its_code_is_in_no_request_for_the_page() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let person = json!({"email": "new@hospital.example", "name": "New", "role": "viewer"});
+    let first: CreatedInvitation = hospital.post("/invitations", person).await;
+    let sub = json!({"name": "Ward", "owner_email": "o@ward.example", "owner_name": "O"});
+    let sub: CreatedSubOrganization = hospital.post("/tenant/organizations", sub).await;
+    for created in [&first, &sub.invitation] {
+        let text = created.link.as_ref().unwrap().0.clone();
+        let link: InvitationLink = text.parse().unwrap();
+        let (url, pin) = (control.ready.url.clone(), control.ready.tls_pin.clone());
+        assert_eq!(link, InvitationLink { control: url.clone(), pin, code: created.code.clone() });
+        assert_eq!(text.split_once('#').unwrap().0, format!("{url}/invitation"), "this much a browser sends");
+        let body = json!({"code": link.code, "password": "my own long password"});
+        let accept = async || {
+            let request = control.request("POST", "/api/v1/invitations/accept").json(&body);
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!((accept().await, accept().await), (201, 401), "once");
+    }
+
+    let page = control.request("GET", "/invitation").send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    for (name, value) in [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(page.headers()[name], value, "{name}");
+    }
+    let words = page.text().await.unwrap();
+    assert!(words.contains("gateway-ctl user accept 'LINK' --password-file FILE"), "{words}");
 }
 
 #[tokio::test]

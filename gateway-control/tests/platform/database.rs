@@ -1,7 +1,12 @@
 //! The database of a test: a SQLite file in its data directory, or a fresh database of the PostgreSQL server that
 //! `GATEWAY_TEST_POSTGRES` names (`postgres:///postgres?host=DIRECTORY&user=NAME`; tests/run starts one).
 
-use std::{os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    ffi::OsStr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use data_encoding::HEXLOWER;
 use gateway_control::storage::{Location, SqlStorage, Storage};
@@ -28,12 +33,44 @@ pub(crate) fn share(from: &Path, to: &Path) -> bool {
     if url(from).is_none() {
         return false;
     }
-    std::fs::DirBuilder::new().mode(0o700).create(to.join("data")).unwrap();
-    let keys = ["policy-key", "storage-key", "operator-token", "tls-key.pem", "tls-certificate.pem"];
-    for file in keys.map(|key| format!("data/{key}")).iter().map(String::as_str).chain(["database-url"]) {
-        std::fs::copy(from.join(file), to.join(file)).unwrap();
-    }
+    copy_keys(from, to);
+    std::fs::copy(from.join("database-url"), to.join("database-url")).unwrap();
     true
+}
+
+/// Copies the files that stand beside a database of PostgreSQL into a new data directory.
+pub(crate) fn copy_keys(from: &Path, to: &Path) {
+    std::fs::DirBuilder::new().mode(0o700).create(to.join("data")).unwrap();
+    let keys =
+        ["policy-key", "storage-key", "operator-token", "registration-token", "tls-key.pem", "tls-certificate.pem"];
+    for key in keys.map(|key| format!("data/{key}")) {
+        std::fs::copy(from.join(&key), to.join(&key)).unwrap();
+    }
+}
+
+/// Where Debian keeps the programs of PostgreSQL, those of its newest version: not in PATH.
+pub(crate) fn programs() -> PathBuf {
+    let mut versions: Vec<_> =
+        std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().path()).collect();
+    versions.sort();
+    versions.pop().unwrap().join("bin")
+}
+
+/// Backs up the database of a test on PostgreSQL, as docs/control-plane.md says.
+pub(crate) fn dump(directory: &Path, backup: &Path) {
+    let file = format!("--file={}", backup.display());
+    run("pg_dump", &["--format=custom".as_ref(), file.as_ref(), url(directory).unwrap().as_ref()]);
+}
+
+/// Brings a backup back into a database of its own, which is that of the directory from now on.
+pub(crate) fn restore(backup: &Path, directory: &Path) {
+    let database = format!("--dbname={}", url(directory).unwrap());
+    run("pg_restore", &[database.as_ref(), backup.as_ref()]);
+}
+
+fn run(program: &str, args: &[&OsStr]) {
+    let output = Command::new(programs().join(program)).args(args).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Lets nobody reach the database of a test for a while: its connections are cut, new ones refused, as in a restart of

@@ -1,6 +1,6 @@
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, PathKind},
+        gateway::{ConnectionReport, EndDetails, PathKind, PathWhy},
         platform::{Connection, DirectoryEntry, Grant, PeeringRequest, PublishedEndpoint, Server},
     },
     peering::{AgreementStatus, ConnectionStatus, GrantStatus, PeeringStatus},
@@ -79,11 +79,32 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
     let report = ConnectionReport { path: Some(PathKind::Direct), ..connected(&id.to_string()) };
     one.send(&told(vec![report])).await;
     let shown = lab.until(&id.to_string(), "reported", |c| c.sender.report.is_some()).await;
-    assert_eq!(shown.sender.report.unwrap().path, Some(PathKind::Direct));
+    assert_eq!(shown.sender.report.clone().unwrap().path, Some(PathKind::Direct));
+    assert_eq!((shown.sender.policy_confirmed_at, shown.sender.policy_stale), (None, None), "an older gateway");
     let servers: Vec<Server> = hospital.list("/servers").await;
     assert!(servers[0].online && servers[0].gateway_version.as_deref() == Some("1.2.3"));
+
+    // Also why, and how old what it rests on is.
+    let why = PathWhy { code: "DirectProved".into(), text: "the direct path carried a full round trip".into() };
+    let details = |policy_unconfirmed_since| EndDetails {
+        path_reason: Some(why.clone()),
+        last_acknowledged_at: Some(1_700_000_000_000),
+        policy_unconfirmed_since,
+        ..EndDetails::default()
+    };
+    let report = |details| told(vec![ConnectionReport { details: Some(details), ..connected(&id.to_string()) }]);
+    one.send(&report(details(None))).await;
+    let shown = lab.until(&id.to_string(), "confirmed", |c| c.sender.policy_confirmed_at.is_some()).await;
+    assert_eq!(shown.sender.report.unwrap().details, Some(details(None)));
+    assert_eq!(shown.sender.policy_stale, Some(false));
+    one.send(&report(details(Some(1_700_000_000)))).await;
+    let shown = lab.until(&id.to_string(), "stale", |c| c.sender.policy_stale == Some(true)).await;
+    assert_eq!(shown.sender.policy_confirmed_at, Some(1_700_000_000));
+    assert_eq!(shown.listener.policy_confirmed_at, None, "it has reported nothing yet");
     drop(one);
-    lab.until(&id.to_string(), "without report", |c| c.sender.report.is_none()).await;
+    let shown = lab.until(&id.to_string(), "without report", |c| c.sender.report.is_none()).await;
+    // Not since it was last heard, that is.
+    assert!(shown.sender.policy_confirmed_at > Some(1_700_000_000), "{:?}", shown.sender);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use gateway_proto::{
         Page,
         platform::{
             AccessEntry, Agreement, AuditAnchor, AuditEntry, Channel, Connection, ConnectionPage, EndedCount, Grant,
-            PeeringRequest,
+            PeeringRequest, Usage,
         },
     },
     audit::verify_after,
@@ -226,4 +226,44 @@ async fn what_time_has_ended_is_so_in_every_list_at_once() {
         let path = format!("/peering-requests?status={status}");
         assert_eq!(lab.list::<PeeringRequest>(&path).await.len(), expected, "{status}");
     }
+}
+
+#[tokio::test]
+async fn what_time_has_ended_takes_no_room_before_it_is_written_down() {
+    let control = Control::start_with("[limits]\nrequests_per_second = 1000\n").await;
+    let pair = control.pair().await;
+    let tier = json!({"max_grants_per_channel": 1, "max_connections_per_server": 21, "admin_read_write": false});
+    assert_eq!(control.as_operator("PUT", "/tiers/small", tier).await.status(), 200);
+    let path = format!("/organizations/{}/tier", pair.lab.id);
+    assert_eq!(control.as_operator("PUT", &path, json!({"tier": "small"})).await.status(), 204);
+    let two = json!({"two_person_admin": true});
+    assert!(pair.lab.send("PATCH", "/organization", Some(two)).await.status().is_success());
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let end = control.clock.unix_secs() + 600;
+    let offer = |end: u64| json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let server = pair.lab_server.id;
+    let admin = |end: u64| json!({"agreement_id": pair.agreement, "server_id": server, "expires_at": end});
+    let grant: Grant = pair.lab.post("/grants", offer(end)).await;
+    let port = json!({"sender_port": 17_001});
+    let _: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), port.clone()).await;
+    for _ in 0..20 {
+        // Each of them waits for a second person.
+        let _: Connection = pair.lab.post("/admin-connections", admin(end)).await;
+    }
+    assert_eq!(pair.lab.refused("POST", "/admin-connections", Some(admin(end))).await.code, "conflict");
+    assert_eq!(pair.lab.refused("POST", "/grants", Some(offer(end))).await.code, "tier_limit");
+    let used = async || {
+        let usage: Usage = pair.lab.get("/organization/usage").await;
+        let connections: u32 = usage.connections.iter().map(|server| server.connections.used).sum();
+        let grants: u32 = usage.grants.iter().map(|channel| channel.grants.used).sum();
+        (connections, grants)
+    };
+    assert_eq!(used().await, (21, 1));
+    control.clock.advance(Duration::from_secs(601));
+    assert_eq!(used().await, (0, 0), "usage is a list, too");
+    let later = end + 3_600;
+    let grant: Grant = pair.lab.post("/grants", offer(later)).await;
+    let _: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), port).await;
+    let _: Connection = pair.lab.post("/admin-connections", admin(later)).await;
+    assert_eq!(used().await, (2, 1), "the local port is free, too");
 }

@@ -12,8 +12,10 @@ mod shares;
 
 use std::collections::BTreeMap;
 
+use gateway_proto::limits::ChannelLimits;
+
 pub(crate) use self::{
-    connections::Connection,
+    connections::{Connection, Rotation},
     grants::Grant,
     peering::{Agreement, Request},
     places::{Channel, Server, channel_name, engine_of, server_name},
@@ -98,6 +100,11 @@ pub(crate) enum Try {
     Resume(usize),
     Retry(usize),
     Terminate(usize),
+    /// With the overlap that nobody named, or at once.
+    Rotate {
+        connection: usize,
+        at_once: bool,
+    },
     Share {
         agreement: usize,
         server: usize,
@@ -144,15 +151,22 @@ pub(crate) const LIMITED_SECS: u64 = 600;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) max_streams: u32,
+    pub(crate) beside: ChannelLimits,
     pub(crate) staleness_secs: u64,
     pub(crate) post_quantum: bool,
 }
 
 /// What the documents give a grant that asks for nothing else, and an admin connection.
-const PLAIN: Limits = Limits { max_streams: 64, staleness_secs: 72 * 3600, post_quantum: false };
-const PLAIN_ADMIN: Limits = Limits { max_streams: 64, staleness_secs: 15 * 60, post_quantum: false };
+const PLAIN: Limits = Limits { max_streams: 64, beside: UNLIMITED, staleness_secs: 72 * 3600, post_quantum: false };
+const PLAIN_ADMIN: Limits = Limits { max_streams: 64, beside: UNLIMITED, staleness_secs: 15 * 60, post_quantum: false };
+const UNLIMITED: ChannelLimits = ChannelLimits { bytes_per_second: None, receive_timeout_secs: None };
 /// What a limited grant asks for.
-pub(crate) const NARROW: Limits = Limits { max_streams: 7, staleness_secs: 120, post_quantum: true };
+pub(crate) const NARROW: Limits = Limits {
+    max_streams: 7,
+    beside: ChannelLimits { bytes_per_second: Some(2_000), receive_timeout_secs: Some(60) },
+    staleness_secs: 120,
+    post_quantum: true,
+};
 
 /// Everything the organizations have, and have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -166,6 +180,8 @@ pub(crate) struct Model {
     pub(crate) shares: Vec<Share>,
     /// Whether admin connections to their servers need a second person.
     pub(crate) two_persons: [bool; ORGS],
+    /// Until when time has passed, Unix seconds.
+    pub(crate) now: u64,
 }
 
 impl Model {
@@ -203,6 +219,7 @@ impl Model {
             Try::Resume(n) => self.pause(n, own, false),
             Try::Retry(n) => self.retry(n, own),
             Try::Terminate(n) => self.terminate(n, own),
+            Try::Rotate { connection, at_once } => self.rotate(connection, own, at_once, now),
             Try::Share { agreement, server, level, boxed } => {
                 self.share(who, (agreement, server), level, boxed.then_some(now + LIMITED_SECS), now)
             }
@@ -240,6 +257,10 @@ impl Model {
         for share in self.shares.iter_mut().filter(|share| over(share.expires_at)) {
             share.open = false;
         }
+        for connection in &mut self.connections {
+            connection.rotation = connection.rotation.filter(|rotation| now < rotation.until);
+        }
+        self.now = now;
     }
 
     /// The statuses one organization is shown, by list: nothing of what it has nothing to do with.
@@ -294,6 +315,7 @@ fn may(role: Role, what: Try) -> bool {
                 | Try::Resume(_)
                 | Try::Retry(_)
                 | Try::Terminate(_)
+                | Try::Rotate { .. }
         ),
     }
 }

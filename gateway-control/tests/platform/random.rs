@@ -6,7 +6,7 @@ mod choice;
 mod party;
 mod policies;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use gateway_proto::{
     api::{gateway::EnrollmentCode, platform::CreatedEnrollmentCode},
@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     harness::{Control, Gateway},
-    model::{Caller, LARGE, Model, ORGS, Org, Outcome, Role, Try},
+    model::{Caller, LARGE, Model, ORGS, Org, Outcome, Role, Rotation, Try},
 };
 
 const FAST: &str = "registration = 'open'\n[limits]\nrequests_per_second = 100000\nlogins_per_minute = 100000\n";
@@ -67,8 +67,10 @@ struct Case<'a> {
     places: Vec<Place>,
     model: Model,
     ids: Ids,
-    /// The secrets of the connections.
-    secrets: BTreeMap<usize, Secret>,
+    /// The secrets that policies had, of each connection in the order of their making.
+    secrets: RefCell<BTreeMap<usize, Vec<Secret>>>,
+    /// The connection whose secret has just been replaced at once: until both policies have come its ends differ.
+    at_once: Option<usize>,
     /// How many people there were.
     people: usize,
     /// The server whose gateway refuses the next policy that introduces a connection.
@@ -79,8 +81,8 @@ impl<'a> Case<'a> {
     /// Three organizations with a server, its gateway and a channel each.
     async fn new(control: &'a Control, number: u32) -> Result<Self, String> {
         let (parties, places, people) = (Vec::new(), Vec::new(), 0);
-        let (model, ids, secrets) = (Model::default(), Ids::default(), BTreeMap::new());
-        let mut case = Self { control, parties, places, model, ids, secrets, people, refusing: None };
+        let (model, ids, secrets) = (Model::default(), Ids::default(), RefCell::default());
+        let mut case = Self { control, parties, places, model, ids, secrets, at_once: None, people, refusing: None };
         for own in 0..ORGS {
             let party = Party::new(control, &format!("Case {number} organization {own}"), &mut case.people).await;
             if own != LARGE {
@@ -154,6 +156,12 @@ impl<'a> Case<'a> {
         if let Try::RemoveServer(server) = what {
             self.refusing = self.refusing.filter(|refusing| *refusing != server);
             self.places[server].removed().await?;
+        }
+        if let Try::Rotate { connection, at_once } = what {
+            let shown = &answer["secret_rotation"];
+            let shown = shown["new_from"].as_u64().zip(shown["old_until"].as_u64());
+            self.model.rotation_began(connection, shown.map(|(turns_at, until)| Rotation { turns_at, until }))?;
+            self.at_once = at_once.then_some(connection);
         }
         if let Try::RemoveUser(role) = what {
             self.parties[own].removed(role).await?;

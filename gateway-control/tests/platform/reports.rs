@@ -18,6 +18,7 @@ pub(crate) fn connected(id: &str) -> ConnectionReport {
         streams: 1,
         problem: None,
         counts: None,
+        details: None,
     }
 }
 

@@ -37,10 +37,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("gateway-restarts-").tempdir_in("/tmp").unwrap();
-        let mut versions: Vec<_> =
-            std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|e| e.unwrap().path()).collect();
-        versions.sort();
-        let programs = versions.pop().unwrap().join("bin");
+        let programs = database::programs();
         let as_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
         let server = Self { directory, programs, as_root };
         if as_root {

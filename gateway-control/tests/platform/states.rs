@@ -7,7 +7,7 @@ use gateway_proto::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{Control, Org};
+use super::harness::{Control, Gateway, Org};
 
 async fn wrong_state(org: &Org<'_>, path: &str, acts: &[&str]) {
     for act in acts {
@@ -128,6 +128,80 @@ async fn a_grant_that_ends_takes_its_connection_along() {
     watch.policy_until(|policy| policy.connections.is_empty()).await;
     let grant: Grant = pair.lab.get(&format!("/grants/{}", grant.id)).await;
     assert_eq!(grant.status, GrantStatus::Expired);
+}
+
+#[tokio::test]
+async fn limits_of_a_grant_are_in_both_policies_and_shown_to_both_sides_and_one_without_is_as_it_was() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let grant = async |name: &str, limits: Value| {
+        let channel = pair.lab.channel(&pair.lab_server, name).await;
+        let mut body = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+        body.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+        let grant: Grant = pair.lab.post("/grants", body).await;
+        pair.hospital.post::<Grant>(&format!("/grants/{}/approve", grant.id), json!({})).await
+    };
+    let limits = json!({"bytes_per_second": 1_000, "receive_timeout_secs": 10, "behaviors": ["tcp", "hl7v2-mllp"]});
+    let (plain, limited) = (grant("Orders", json!({})).await, grant("Results", limits).await);
+    for side in [&pair.lab, &pair.hospital] {
+        let shown: Grant = side.get(&format!("/grants/{}", limited.id)).await;
+        assert_eq!((shown.bytes_per_second, shown.receive_timeout_secs), (Some(1_000), Some(10)));
+        assert_eq!(shown.behaviors, ["hl7v2-mllp", "tcp"]);
+        let shown: Grant = side.get(&format!("/grants/{}", plain.id)).await;
+        assert_eq!((shown.bytes_per_second, shown.receive_timeout_secs, shown.behaviors), (None, None, vec![]));
+    }
+    for gateway in [&pair.lab_gateway, &pair.hospital_gateway] {
+        let mut watch = gateway.watch(&control).await;
+        let policy = watch.policy_until(|policy| policy.connections.len() == 2).await;
+        let of = |grant: &Grant| policy.connection(grant.connection_id.unwrap()).unwrap();
+        let limits = of(&limited).limits;
+        assert_eq!((limits.bytes_per_second, limits.receive_timeout_secs), (Some(1_000), Some(10)));
+        let text = serde_json::to_string(of(&plain)).unwrap();
+        assert!(!text.contains("limits"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn limits_out_of_range_and_behaviors_without_the_channels_are_refused() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    for (field, value, code) in [
+        ("bytes_per_second", json!(999), "invalid"),
+        ("bytes_per_second", json!(10_000_000_001_u64), "invalid"),
+        ("receive_timeout_secs", json!(9), "invalid"),
+        ("receive_timeout_secs", json!(604_801), "invalid"),
+        ("behaviors", json!(["unheard-of"]), "invalid"),
+        ("behaviors", json!(["http"]), "conflict"),
+    ] {
+        let mut body = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+        body[field] = value;
+        // Whoever offers and whoever asks.
+        for side in [&pair.lab, &pair.hospital] {
+            assert_eq!(side.refused("POST", "/grants", Some(body.clone())).await.code, code, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_channel_became_another_kind_of_exchange_than_was_granted_leaves_both_policies() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let body = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "behaviors": ["hl7v2-mllp"]});
+    let grant: Grant = pair.lab.post("/grants", body).await;
+    let _: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    let mut watch = pair.lab_gateway.watch(&control).await;
+    watch.policy_until(|policy| policy.connections.len() == 1).await;
+    drop(watch);
+    drop(pair);
+    let directory = control.stop().await;
+    // No call of the API does that; an operator with the database at hand might.
+    const TEXTS: [&str; 2] = ["UPDATE channels SET behavior = 'http'", "UPDATE servers SET stale = TRUE"];
+    super::database::execute(directory.path(), &TEXTS);
+    let control = Control::start_in(directory, "").await;
+    let mut watch = Gateway::new(2).watch(&control).await;
+    watch.policy_until(|policy| policy.connections.is_empty()).await;
 }
 
 #[tokio::test]

@@ -1,24 +1,23 @@
-//! `gateway-ctl channel`: listener channels of the own servers, and what partners see of them.
+//! `gateway-ctl channel`: channels of the own servers, and what partners see of the listeners among them.
 
 pub(crate) mod discover;
+mod show;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use discover::{Discover, Proposal};
-use gateway_proto::{
-    api::{
-        engine::PublishEngineChannel,
-        platform::{self, CreateChannel, UpdateChannel},
-    },
-    id::ChannelId,
+use gateway_proto::api::{
+    engine::PublishEngineChannel,
+    platform::{self, CreateChannel, UpdateChannel},
 };
 
+pub(crate) use self::show::channel_id;
+use self::show::{id_of_any, list};
 use crate::{
     args::Confirmed,
     client::Control,
     cmd::{Context, server},
     error::CtlError,
-    output::{View, or_dash, time},
-    resolve::{self, Named},
+    resolve,
 };
 
 const PATH: &str = "/channels";
@@ -26,8 +25,8 @@ const PATH: &str = "/channels";
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Channel {
-    /// List the channels.
-    List,
+    /// List the channels: the listeners, and the senders that their engines deliver through.
+    List(List),
     /// Show what the engines have, what of it is registered, and what differs.
     Discover(Discover),
     /// Add a channel.
@@ -40,10 +39,27 @@ pub(crate) enum Channel {
     Publish(Publish),
     /// Hide it from partners; what was granted stays.
     Unpublish(One),
-    /// Change a channel; what is not named stays.
+    /// Change a channel; what is not named stays. Of a sender, the name may change.
     Update(Update),
     /// Delete a channel; its grants and connections end.
     Delete(Confirmed<One>),
+}
+
+/// Which channels.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Those of one direction only.
+    #[arg(long, value_enum)]
+    direction: Option<Direction>,
+}
+
+/// Directions, from the engine's point of view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Direction {
+    /// Receives from partners.
+    Listener,
+    /// Delivers to one partner.
+    Sender,
 }
 
 /// A new channel.
@@ -140,7 +156,7 @@ impl Channel {
             public_description: None,
         };
         let channel = match self {
-            Self::List => return list(context, &control).await,
+            Self::List(List { direction }) => return list(context, &control, direction).await,
             Self::Discover(discover) => return discover.run(context, &control).await,
             Self::Create(create) => create.run(&control).await?,
             Self::Access(One { channel }) => {
@@ -150,7 +166,7 @@ impl Channel {
                 return context.out.list(&entries);
             }
             Self::Show(One { channel }) => {
-                let id = channel_id(&control, &channel).await?;
+                let id = id_of_any(&control, &channel).await?;
                 control.get(&format!("{PATH}/{id}")).await?
             }
             Self::Publish(publish) => publish.run(&control, unchanged).await?,
@@ -239,96 +255,7 @@ impl One {
     }
 
     async fn update(&self, control: &Control, body: &UpdateChannel) -> Result<platform::Channel, CtlError> {
-        let id = channel_id(control, &self.channel).await?;
+        let id = id_of_any(control, &self.channel).await?;
         Ok(control.patch(&format!("{PATH}/{id}"), body).await?)
     }
-}
-
-async fn list(context: &mut Context, control: &Control) -> Result<(), CtlError> {
-    let channels: Vec<platform::Channel> = control.list(PATH, &[], None).await?;
-    if context.out.is_json() {
-        return context.out.json(&channels);
-    }
-    let places = places(control, channels).await?;
-    let headers = ["SERVER", "NAME", "ENGINE", "BEHAVIOR", "PUBLISHED AS", "ID"];
-    context.out.table(&(), &headers, || places.iter().map(Place::row).collect())
-}
-
-/// The own channel that `wanted` names.
-pub(crate) async fn channel_id(control: &Control, wanted: &str) -> Result<ChannelId, CtlError> {
-    if let Ok(id) = wanted.parse() {
-        return Ok(id);
-    }
-    let places = places(control, control.list(PATH, &[], None).await?).await?;
-    Ok(resolve::pick(wanted, &places, |_| true)?.channel.id)
-}
-
-/// A channel with the name of its server: names of channels are unique on a server only.
-#[derive(Debug)]
-struct Place {
-    channel: platform::Channel,
-    server: String,
-}
-
-async fn places(control: &Control, channels: Vec<platform::Channel>) -> Result<Vec<Place>, CtlError> {
-    let servers = server::all(control).await?;
-    let name = |channel: &platform::Channel| {
-        let server = servers.iter().find(|server| server.id == channel.server_id);
-        server.map_or_else(|| channel.server_id.to_string(), |server| server.name.clone())
-    };
-    Ok(channels.into_iter().map(|channel| Place { server: name(&channel), channel }).collect())
-}
-
-impl Place {
-    fn row(&self) -> Vec<String> {
-        let Self { channel, server } = self;
-        let (name, engine) = (channel.name.clone(), channel.engine.clone());
-        vec![server.clone(), name, engine, channel.behavior.clone(), published(channel), channel.id.to_string()]
-    }
-}
-
-impl Named for Place {
-    type Id = ChannelId;
-    const KIND: &'static str = "channel";
-    const LIST: &'static str = "channel list";
-
-    fn id(&self) -> ChannelId {
-        self.channel.id
-    }
-
-    fn names(&self) -> Vec<String> {
-        let Self { channel, server } = self;
-        // An unpublished channel may have no public name yet.
-        let public = Some(channel.public_name.clone()).filter(|name| !name.is_empty());
-        [channel.name.clone(), format!("{server}/{}", channel.name)].into_iter().chain(public).collect()
-    }
-
-    fn describe(&self) -> String {
-        format!("{}/{}, published: {}", self.server, self.channel.name, published(&self.channel))
-    }
-}
-
-impl View for platform::Channel {
-    const HEADERS: &'static [&'static str] = &["NAME", "ENGINE", "PUBLISHED AS", "ID"];
-
-    fn row(&self, _now: u64) -> Vec<String> {
-        vec![self.name.clone(), self.engine.clone(), published(self), self.id.to_string()]
-    }
-
-    fn block(&self, now: u64) -> Vec<(&'static str, String)> {
-        vec![
-            ("Id", self.id.to_string()),
-            ("Server", self.server_id.to_string()),
-            ("Name", self.name.clone()),
-            ("Engine", self.engine.clone()),
-            ("Behavior", self.behavior.clone()),
-            ("Published as", published(self)),
-            ("Description", self.public_description.clone()),
-            ("Created", time::relative(now, self.created_at)),
-        ]
-    }
-}
-
-fn published(channel: &platform::Channel) -> String {
-    or_dash(channel.published.then_some(&channel.public_name))
 }

@@ -6,7 +6,7 @@ mod tests;
 use clap::{Args, Subcommand};
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity},
+        gateway::{ConnectionReport, Connectivity, EndDetails, PathWhy},
         platform::{self, ConnectionEnd, ConnectionPage, Delivery, RotateSecret},
     },
     balance::Difference,
@@ -26,6 +26,8 @@ use crate::{
 const PATH: &str = "/connections";
 /// How the platform names the own organization.
 const SELF: &str = "Self";
+/// In place of what a gateway does not report.
+const UNTOLD: &str = "not known: its gatewayd is of an older version";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -207,7 +209,7 @@ impl View for platform::Connection {
         let roles = if self.admin.is_some() { ["Used from", "Administered"] } else { ["Sender", "Listener"] };
         for (role, end) in roles.into_iter().zip([&self.sender, &self.listener]) {
             lines.push((role, place(end)));
-            lines.extend(end_lines(end, now));
+            lines.extend(end_lines(end, is_living(self), now));
         }
         if let Some(rotation) = &self.secret_rotation {
             let (new, old) = (time::absolute(rotation.new_from), time::absolute(rotation.old_until));
@@ -324,13 +326,16 @@ fn connectivity(reports: [Option<&ConnectionReport>; 2]) -> String {
     text.to_owned()
 }
 
-fn end_lines(end: &ConnectionEnd, now: u64) -> Vec<(&'static str, String)> {
+fn end_lines(end: &ConnectionEnd, is_living: bool, now: u64) -> Vec<(&'static str, String)> {
     let policy = match (end.policy_in_force, end.policy_in_force_since) {
         (true, Some(at)) => format!("in force since {}", time::absolute(at)),
         (true, None) => "in force".to_owned(),
         (false, _) => "not in force yet".to_owned(),
     };
     let mut lines = vec![("  Policy", policy)];
+    if is_living && end.server_id.is_some() {
+        lines.push(("  Policy age", policy_age(end, now)));
+    }
     if end.paused {
         lines.push(("  Pause", "held by this side".to_owned()));
     }
@@ -344,12 +349,37 @@ fn end_lines(end: &ConnectionEnd, now: u64) -> Vec<(&'static str, String)> {
         let rtt = report.rtt_ms.map_or_else(String::new, |rtt| format!(", round trip {}", milliseconds(rtt)));
         lines.push(("  Path", format!("{}{rtt}", word(path))));
     }
+    lines.push(("  Why", path_why(report)));
     if let Some(at) = report.last_message_at {
         lines.push(("  Last message", time::relative(now, at / 1000)));
     }
+    let acknowledged = match &report.details {
+        Some(EndDetails { last_acknowledged_at: Some(at), .. }) => time::relative(now, at / 1000),
+        Some(_) => "nothing since its gatewayd started".to_owned(),
+        None => UNTOLD.to_owned(),
+    };
+    lines.push(("  Acknowledged", acknowledged));
     lines.push(("  Traffic", format!("{} B sent, {} B received", report.bytes_sent, report.bytes_received)));
     if let Some(problem) = &report.problem {
         lines.push(("  Problem", problem.clone()));
     }
     lines
+}
+
+/// Why the path in use is in use, or none.
+fn path_why(report: &ConnectionReport) -> String {
+    match report.details.as_ref().map(|details| &details.path_reason) {
+        Some(Some(PathWhy { code, text })) => format!("{text} ({code})"),
+        Some(None) => "nothing leads to the partner's gateway yet".to_owned(),
+        None => UNTOLD.to_owned(),
+    }
+}
+
+fn policy_age(end: &ConnectionEnd, now: u64) -> String {
+    let Some(at) = end.policy_confirmed_at else {
+        let is_older = end.report.as_ref().is_some_and(|report| report.details.is_none());
+        return if is_older { UNTOLD } else { "not known" }.to_owned();
+    };
+    let confirmed = format!("confirmed {}", time::relative(now, at));
+    if end.policy_stale == Some(true) { format!("STALE, no data passes: {confirmed}") } else { confirmed }
 }

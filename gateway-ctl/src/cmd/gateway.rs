@@ -3,12 +3,15 @@
 mod audit;
 mod reported;
 
-use std::convert::Infallible;
-
 use clap::{Args, Subcommand};
 use gateway_proto::api::{gateway::EnrollmentCode, local::Enrolled, platform::Hidden};
 
-use crate::{cmd::Context, error::CtlError, output::View, secret::SecretSource};
+use crate::{
+    cmd::Context,
+    error::CtlError,
+    output::View,
+    secret::{SecretSource, hidden},
+};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -29,11 +32,6 @@ pub(crate) enum Gateway {
 pub(crate) struct Reconnect {
     /// Server name, server id or key of the peer.
     peer: String,
-}
-
-/// Keeps the code out of the debug form of the arguments.
-fn hidden(text: &str) -> Result<Hidden, Infallible> {
-    Ok(Hidden(text.to_owned()))
 }
 
 impl Gateway {

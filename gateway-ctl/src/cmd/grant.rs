@@ -87,6 +87,16 @@ struct Limits {
     /// Open streams at most; default 64.
     #[arg(long, value_name = "N")]
     max_streams: Option<u32>,
+    /// Payload in each direction at most, in bytes per second, all streams together; default: as fast as it goes.
+    #[arg(long, value_name = "N")]
+    bytes_per_second: Option<u64>,
+    /// Reset a stream in which no byte passes for this time, for example 10m; default: never.
+    #[arg(long, value_name = "TIME")]
+    receive_timeout: Option<Span>,
+    /// A kind of exchange that the connection may have, the channel's among them; may be repeated; default: the channel's,
+    /// whatever it is.
+    #[arg(long = "behavior", value_name = "BEHAVIOR")]
+    behaviors: Vec<String>,
     /// How long data may go on while a gateway cannot reach the control plane; default 72h.
     #[arg(long, value_name = "TIME")]
     staleness: Option<Span>,
@@ -223,6 +233,10 @@ async fn create(
         channel_id,
         expires_at: limits.expires.map(|span| span.after(now)),
         max_streams: limits.max_streams,
+        bytes_per_second: limits.bytes_per_second,
+        // What is longer than fits is refused by the platform like anything above its limit.
+        receive_timeout_secs: limits.receive_timeout.map(|span| u32::try_from(span.secs).unwrap_or(u32::MAX)),
+        behaviors: limits.behaviors.clone(),
         staleness_secs: limits.staleness.map(|span| span.secs),
         require_post_quantum: limits.require_post_quantum,
         sender_server_id: server::optional_id(control, sender.server.as_deref()).await?,

@@ -22,9 +22,9 @@ const PATH: &str = "/tenant/organizations";
 pub(crate) enum Tenant {
     /// List the organizations of the tenant, the own one included.
     List,
-    /// Make an organization; the code for its owner is printed once, alone on standard output.
+    /// Make an organization; the link for its owner is printed once, alone on standard output.
     Create(Create),
-    /// Invite a person into an organization; the code is printed once, alone on standard output.
+    /// Invite a person into an organization; the link is printed once, alone on standard output.
     Invite(Invite),
     /// Delete an organization with everything in it, for good.
     Delete(Delete),
@@ -63,7 +63,7 @@ pub(crate) struct Invite {
     /// Role.
     #[arg(long, value_parser = user::role_parser())]
     role: Role,
-    /// How long the code may be used; default 7 days, 30 at most.
+    /// How long the link may be used; default 7 days, 30 at most.
     #[arg(long, value_name = "TIME")]
     valid: Option<Span>,
 }
@@ -92,13 +92,13 @@ impl Tenant {
                     return context.out.json(&created);
                 }
                 context.out.remark(&format!("Made {}.", created.organization.id));
-                user::show_code(context, &created.invitation)
+                user::show_link(context, &created.invitation)
             }
             Self::Invite(Invite { organization, email, name, role, valid }) => {
                 let id = id_of::<Organization>(&control, PATH, &organization, |_| true).await?;
                 let body = CreateInvitation { email, name, role, valid_secs: valid.map(|span| span.secs) };
                 let created: CreatedInvitation = control.post(&format!("{PATH}/{id}/invitations"), &body).await?;
-                user::show_code(context, &created)
+                user::show_link(context, &created)
             }
             Self::Delete(Delete { organization, confirm }) => {
                 let id = id_of::<Organization>(&control, PATH, &organization, |_| true).await?;

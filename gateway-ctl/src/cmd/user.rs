@@ -1,5 +1,6 @@
 //! `gateway-ctl user`: the users of the own organization.
 
+mod accept;
 mod identity;
 mod invitation;
 mod totp;
@@ -9,17 +10,14 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use gateway_proto::{
-    api::platform::{
-        self, AcceptInvitation, ChangePassword, CreateInvitation, CreateUser, CreatedInvitation, Me, Role, Session,
-        UpdateUser,
-    },
+    api::platform::{self, ChangePassword, CreateInvitation, CreateUser, CreatedInvitation, Role, UpdateUser},
     id::UserId,
 };
 
 use crate::{
-    args::{Confirm, ControlArgs, Span},
-    client::{Control, Credential},
-    cmd::{Context, id_of, session},
+    args::{Confirm, Span},
+    client::Control,
+    cmd::{Context, id_of},
     error::CtlError,
     output::{View, time, word},
     resolve::Named,
@@ -33,14 +31,14 @@ pub(crate) enum User {
     List,
     /// Add a user.
     Create(Create),
-    /// Invite a person, who chooses the password; the code is printed once, alone on standard output.
+    /// Invite a person, who chooses the password; the link is printed once, alone on standard output.
     Invite(Invite),
     /// List the invitations that wait.
     Invitations,
     /// Take an invitation back.
     RevokeInvitation(invitation::Revoke),
     /// Accept an invitation and remember the session in the profile.
-    Accept(Accept),
+    Accept(accept::Accept),
     /// Change the own password; other sessions and the tokens end.
     Password(Password),
     /// Give a user another role; what the new role may not keep ends.
@@ -90,22 +88,9 @@ pub(crate) struct Create {
 pub(crate) struct Invite {
     #[command(flatten)]
     person: Person,
-    /// How long the code may be used; default 7 days, 30 at most.
+    /// How long the link may be used; default 7 days, 30 at most.
     #[arg(long, value_name = "TIME")]
     valid: Option<Span>,
-}
-
-/// An invitation to accept.
-#[derive(Debug, Args)]
-pub(crate) struct Accept {
-    /// File with the code, `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    code_file: SecretSource,
-    /// File with the own password.
-    #[arg(long, value_name = "FILE")]
-    password_file: SecretSource,
-    #[command(flatten)]
-    control: ControlArgs,
 }
 
 /// Another password.
@@ -161,7 +146,7 @@ impl User {
             Self::Invite(Invite { person: Person { email, name, role }, valid }) => {
                 let body = CreateInvitation { email, name, role, valid_secs: valid.map(|span| span.secs) };
                 let created: CreatedInvitation = context.control()?.post("/invitations", &body).await?;
-                show_code(context, &created)
+                show_link(context, &created)
             }
             Self::Invitations => invitation::list(context).await,
             Self::RevokeInvitation(revoke) => revoke.run(context).await,
@@ -203,27 +188,21 @@ async fn user_id(control: &Control, wanted: &str) -> Result<UserId, CtlError> {
 }
 
 /// An invitation, once.
-pub(crate) fn show_code(context: &mut Context, created: &CreatedInvitation) -> Result<(), CtlError> {
+pub(crate) fn show_link(context: &mut Context, created: &CreatedInvitation) -> Result<(), CtlError> {
     if context.out.is_json() {
         return context.out.json(created);
     }
     let end = time::relative(gateway_net::time::unix_secs(), created.invitation.expires_at);
-    context
-        .out
-        .remark(&format!("For `gateway-ctl user accept --code-file`. Good once, ends {end}; it is not shown again."));
-    context.out.line(&created.code.0)
-}
-
-impl Accept {
-    async fn run(self, context: &mut Context) -> Result<(), CtlError> {
-        let target = context.target(&self.control)?;
-        let control = Control::new(&target, Credential::Nobody)?;
-        let code = self.code_file.read("invitation code")?;
-        let body = AcceptInvitation { code, password: self.password_file.read("password")? };
-        let session: Session = control.post("/invitations/accept", &body).await?;
-        session::remember(context, &target, &session)?;
-        context.out.item(&Me { user: session.user, organization: session.organization })
-    }
+    // A control plane of a version before links has the code alone.
+    let (what, text) = match &created.link {
+        Some(link) => ("'LINK'", link),
+        None => ("CODE", &created.code),
+    };
+    context.out.remark(&format!(
+        "For the invited person: `gateway-ctl user accept {what} --password-file FILE`. Good once, ends {end}; it is not shown \
+         again."
+    ));
+    context.out.line(&text.0)
 }
 
 impl Named for platform::User {

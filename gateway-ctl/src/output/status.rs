@@ -10,6 +10,7 @@ use gateway_proto::{
         local::{AuditComparison, AuditHeld, ConnectionStatus, EngineStatus, PeerStatus, RelayStatus, Status},
     },
     engine::EngineChannelState,
+    limits::ChannelLimits,
     netcheck::PortMapping,
     policy::Activation,
 };
@@ -303,6 +304,9 @@ fn connection_lines(
         ("Streams", streams(connection)),
         ("Traffic", format!("{} sent, {} received", bytes(connection.bytes_sent), bytes(connection.bytes_received))),
     ];
+    if let Some(limits) = limits(connection.limits) {
+        lines.push(("Limits", limits));
+    }
     if let Some(scope) = connection.admin {
         lines.push(("Beyond reading", options(scope)));
     }
@@ -355,8 +359,17 @@ fn address_label(connection: &ConnectionStatus) -> &'static str {
 }
 
 fn streams(connection: &ConnectionStatus) -> String {
-    let ConnectionStatus { streams, streams_finished, streams_reset, streams_refused, .. } = connection;
-    format!("{streams} open, {streams_finished} finished, {streams_reset} reset, {streams_refused} refused")
+    let ConnectionStatus { streams, streams_finished, streams_reset, streams_silent, streams_refused, .. } = connection;
+    let silent = if *streams_silent > 0 { format!(" ({streams_silent} after silence)") } else { String::new() };
+    format!("{streams} open, {streams_finished} finished, {streams_reset} reset{silent}, {streams_refused} refused")
+}
+
+/// What the channel's owner limits; none: nothing.
+fn limits(limits: ChannelLimits) -> Option<String> {
+    let rate = limits.bytes_per_second.map(|rate| format!("{}/s in each direction", bytes(rate)));
+    let silence = limits.receive_timeout_secs.map(|secs| format!("a stream is reset after {secs} s without a byte"));
+    let all: Vec<_> = rate.into_iter().chain(silence).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 fn bytes(count: u64) -> String {

@@ -3,9 +3,9 @@
 use gateway_proto::{
     api::{
         Page,
-        platform::{CreateGrant, CreateRelay, Grant, Relay, Role, Server, User},
+        platform::{CreateGrant, CreateRelay, Executions, Grant, PlatformOrganization, Relay, Role, Server, User},
     },
-    id::{EnrollmentCodeId, GrantId, RelayId},
+    id::{DeviceId, EnrollmentCodeId, GrantId, OrganizationId, RelayId},
     peering::GrantStatus,
 };
 use serde_json::json;
@@ -122,6 +122,12 @@ async fn a_grant_is_offered_by_names_alone() {
         "90d",
         "--max-streams",
         "8",
+        "--bytes-per-second",
+        "50000",
+        "--receive-timeout",
+        "10m",
+        "--behavior",
+        "hl7v2-mllp",
         "--staleness",
         "1h",
         "--require-post-quantum",
@@ -133,6 +139,8 @@ async fn a_grant_is_offered_by_names_alone() {
     let body: CreateGrant = serde_json::from_value(asked.body).unwrap();
     assert_eq!((body.agreement_id, body.channel_id), (agreement.id, channel.id));
     assert_eq!((body.max_streams, body.staleness_secs, body.require_post_quantum), (Some(8), Some(3600), true));
+    assert_eq!((body.bytes_per_second, body.receive_timeout_secs), (Some(50_000), Some(600)));
+    assert_eq!(body.behaviors, ["hl7v2-mllp"]);
     let expires = body.expires_at.unwrap() - gateway_net::time::unix_secs();
     assert!((90 * 86_400 - 60..=90 * 86_400).contains(&expires), "{expires}");
 }
@@ -294,6 +302,35 @@ async fn an_enrolment_code_that_nobody_used_is_listed_by_its_id_and_revoked() {
         world.run(&["server", "revoke-enrollment-code", "lab", "--yes", "--json"]).await.json();
     assert_eq!(deed, json!({"act": "enrollment_code.delete", "id": code.to_string()}));
     world.control.asked_once(&line);
+}
+
+#[tokio::test]
+async fn the_operator_sees_the_usage_of_any_organization_by_its_name_and_of_a_device_by_its_id() {
+    let world = World::new();
+    let control = json!({"event": "ready", "url": world.url, "tls_pin": world.pin.to_string()});
+    std::fs::write(world.path("control.json"), control.to_string()).unwrap();
+    let operator = world.secret("operator", "operator-token\n");
+    let id = OrganizationId::new(1, [4; 10]);
+    let hospital = PlatformOrganization { id, name: "Hospital".into(), tier: "Free".into(), created_at: 1 };
+    world.control.answer("GET /api/v1/organizations", 200, &page(vec![hospital]));
+    let device = DeviceId::new(1, [5; 10]);
+    let used = Executions {
+        day: "2026-01-31".into(),
+        device_id: device,
+        device_name: "x-ray".into(),
+        behavior: "dicom".into(),
+        number: 7,
+    };
+    let line = format!("GET /api/v1/organizations/{id}/executions?device={device}");
+    world.control.answer(&line, 200, &page(vec![used.clone()]));
+    let (usage, device) = (["usage", "--organization", "hospital", "--device"], device.to_string());
+    let place = ["--operator-token-file", &operator, "--control-ready-file", "control.json", "--json"];
+    let shown: Vec<Executions> = world.run(&[&usage[..], &[device.as_str()], &place[..]].concat()).await.json();
+    assert_eq!(shown, [used]);
+    assert_eq!(world.control.asked_once(&line).authorization.as_deref(), Some("Operator operator-token"));
+    // Names of devices are their organization's; and a session sees no other organization.
+    assert_eq!(world.run(&[&usage[..], &["x-ray"], &place[..]].concat()).await.code, 64);
+    assert_eq!(world.run(&["usage", "--organization", "Hospital"]).await.code, 64);
 }
 
 #[tokio::test]

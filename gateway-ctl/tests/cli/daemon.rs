@@ -9,6 +9,7 @@ use gateway_proto::{
     },
     id::ConnectionId,
     identity::GatewayKey,
+    limits::ChannelLimits,
     policy::{Activation, ConnectionKind},
 };
 use serde_json::json;
@@ -223,6 +224,8 @@ fn status(connectivity: Connectivity, path: PathKind) -> Status {
             streams_finished: 0,
             streams_reset: 0,
             streams_refused: 0,
+            streams_silent: 0,
+            limits: ChannelLimits::default(),
             problem: None,
             waiting: None,
             warnings: vec![],

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod apply;
+mod channels;
 mod control;
 mod daemon;
 mod platform;

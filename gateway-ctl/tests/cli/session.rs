@@ -2,8 +2,9 @@
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
-use gateway_proto::api::platform::{
-    CreateOrganization, FinishOidc, Hidden, Me, StartOidc, StartedOidc, oidc_challenge,
+use gateway_proto::api::{
+    invitation::{InvitationLink, invitation_code},
+    platform::{CreateOrganization, FinishOidc, Hidden, Me, StartOidc, StartedOidc, oidc_challenge},
 };
 use serde_json::json;
 use tokio::{
@@ -57,6 +58,66 @@ async fn an_organization_is_created_from_a_ready_file_and_its_owner_stays_signed
     assert!(whoami.stdout.contains("Owner A <a@a.example>"), "{whoami:?}");
     let asked = world.control.asked_once("GET /api/v1/me");
     assert_eq!(asked.authorization, Some(format!("Bearer {TOKEN}")));
+}
+
+#[tokio::test]
+async fn an_invitation_is_accepted_by_its_link_which_says_where_and_whom_to_trust() {
+    const ACCEPT: &str = "POST /api/v1/invitations/accept";
+    let code = invitation_code(&[7; 32]);
+    let link = |world: &World| {
+        let pin = Some(world.pin.to_string());
+        InvitationLink { control: world.url.clone(), pin, code: code.clone() }.to_string()
+    };
+    for way in ["argument", "input", "file", "code"] {
+        let world = World::new();
+        world.control.answer(ACCEPT, 201, &session());
+        world.control.answer("GET /api/v1/me", 200, &Me { user: user(), organization: organization() });
+        let (link, password, pin) = (link(&world), world.secret("password", PASSWORD), world.pin.to_string());
+        let (file, bare) = (world.secret("link", &format!("{link}\n")), world.secret("code", &code.0));
+        let given = match way {
+            "argument" => vec![link.as_str()],
+            "input" => vec!["-"],
+            "file" => vec!["--code-file", &file],
+            // As it was before there were links.
+            _ => vec!["--code-file", &bare, "--control", &world.url, "--pin", &pin],
+        };
+        let args = [vec!["user", "accept", "--password-file", &password], given].concat();
+        let outcome = world.run_with_input(&args, &format!("{link}\n")).await;
+        assert_eq!(outcome.code, 0, "{way}: {outcome:?}");
+        assert!(!outcome.stdout.contains(&code.0) && !outcome.stderr.contains(&code.0), "{way}: {outcome:?}");
+        assert_eq!(world.control.asked_once(ACCEPT).body, json!({"code": code, "password": PASSWORD}), "{way}");
+        assert_eq!(world.run(&["whoami"]).await.code, 0, "{way}: the profile knows the control plane by the link");
+    }
+    // What was cut while copying goes nowhere, and neither does what leads elsewhere; what is said shows no code.
+    let world = World::new();
+    let (link, password) = (link(&world), world.secret("password", PASSWORD));
+    let elsewhere = link.replace("/invitation#", "/x/invitation#");
+    for wrong in [&link[..link.len() - 1], &link[..link.len() - 80], elsewhere.as_str()] {
+        let outcome = world.run(&["user", "accept", wrong, "--password-file", &password]).await;
+        assert_eq!(outcome.code, 64, "{outcome:?}");
+        assert!(!outcome.stderr.contains(&code.0[..20]), "{outcome:?}");
+    }
+    assert!(world.control.asked().is_empty());
+    assert_eq!(world.run(&["user", "accept", "--password-file", &password]).await.code, 64);
+}
+
+#[tokio::test]
+async fn the_link_of_an_invitation_is_the_only_thing_on_standard_output() {
+    let world = World::signed_in().await;
+    let invitation = json!({
+        "id": "inv_00000000000070008000000000000001", "email": "b@a.example", "name": "B", "role": "viewer",
+        "expires_at": 4_000_000_000u64, "created_at": 1,
+    });
+    let invite = ["user", "invite", "--email", "b@a.example", "--name", "B", "--role", "viewer"];
+    let older = json!({"code": "gwi_x", "invitation": invitation});
+    let mut newer = older.clone();
+    newer["link"] = json!("https://control.example/invitation#gwi_x");
+    world.control.answer("POST /api/v1/invitations", 201, &newer);
+    world.control.answer("POST /api/v1/invitations", 201, &older);
+    for line in ["https://control.example/invitation#gwi_x\n", "gwi_x\n"] {
+        let outcome = world.run(&invite).await;
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (0, line), "{outcome:?}");
+    }
 }
 
 #[tokio::test]

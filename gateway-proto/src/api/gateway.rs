@@ -7,6 +7,8 @@
 //!   [`HEARTBEAT_SECS`], the control plane answers it with its own (which comes by itself when none was heard for a
 //!   second longer), and both give the link up after [`SILENCE_SECS`] of silence.
 
+use std::time::Duration;
+
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,9 @@ pub const WATCH_PROTOCOL: &str = "gateway-watch.1";
 pub const HEARTBEAT_SECS: u64 = 5;
 /// Seconds of silence after which either side gives the link up: three missed heartbeats.
 pub const SILENCE_SECS: u64 = 15;
+/// Seconds after which a policy that is not confirmed is reported, although the control plane is heard: not at once, because a newer
+/// one that is about to come leaves the one in force unconfirmed for a moment.
+pub const UNCONFIRMED_SECS: u64 = 2 * SILENCE_SECS;
 /// Seconds after which a process that was refused as the second of its gateway asks again, by chance up to half more or less.
 pub const TWICE_RETRY_SECS: u64 = 30;
 /// Entries in one report at most; more connections are sent in several.
@@ -323,6 +328,41 @@ pub struct ConnectionReport {
     /// What passed, for the delivery proof; none where messages cannot be counted, and from older gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<EndCounts>,
+    /// Why it is so, and how old what it rests on is; none: an older gateway does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<EndDetails>,
+}
+
+/// Why an end of a connection is as it is, and how old what it rests on is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EndDetails {
+    /// Why this path is in use, or none; none: nothing leads to the peer yet.
+    pub path_reason: Option<PathWhy>,
+    /// When an acknowledgement last passed (MLLP), an answer (HTTP, DICOM), or when a stream last ended where nothing is observed:
+    /// Unix milliseconds of the gateway's clock; none: not since the daemon started.
+    pub last_acknowledged_at: Option<u64>,
+    /// The control plane is heard and has not confirmed this gateway's policy since then, Unix seconds; none: it confirms it.
+    pub policy_unconfirmed_since: Option<u64>,
+    /// The local port that is open here for the engine (or the administrator); none: there is none, or an older gateway does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
+}
+
+/// Why a path is in use, as the gateway's own status says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PathWhy {
+    /// The code, `local` where both ends are one gateway; docs/paths.md lists them.
+    pub code: String,
+    /// In words, and while the path is not direct, what keeps it from that. May be a minute old.
+    pub text: String,
+}
+
+/// Since when (Unix seconds) a policy is not confirmed that was last confirmed at `confirmed_at`, though the control plane has been
+/// heard for `linked`; none: it is confirmed, or the link is too young to tell. As long as it is confirmed this never changes, so that
+/// nothing has to be reported of it.
+pub fn unconfirmed_since(confirmed_at: u64, now: u64, linked: Duration) -> Option<u64> {
+    let is_overdue = now.saturating_sub(confirmed_at) >= UNCONFIRMED_SECS;
+    (is_overdue && linked.as_secs() >= UNCONFIRMED_SECS).then_some(confirmed_at)
 }
 
 /// Whether an end-to-end round trip succeeded within the heartbeat limit.
@@ -366,6 +406,28 @@ mod tests {
         assert_eq!(format!(" {text}\n").parse(), Ok(code.clone()));
         assert!(text[..text.len() - 3].parse::<EnrollmentCode>().is_err());
         assert!(!format!("{code:?}").contains("abab"));
+    }
+
+    #[test]
+    fn a_policy_is_unconfirmed_only_when_a_link_that_lasts_does_not_confirm_it() {
+        let linked = Duration::from_secs(UNCONFIRMED_SECS);
+        assert_eq!(unconfirmed_since(1_000, 1_029, linked), None);
+        assert_eq!(unconfirmed_since(1_000, 1_030, linked), Some(1_000));
+        assert_eq!(unconfirmed_since(1_000, 9_000, linked), Some(1_000), "it does not move");
+        // After an outage the first heartbeat is on its way.
+        assert_eq!(unconfirmed_since(1_000, 9_000, linked - Duration::from_secs(1)), None);
+        assert_eq!(unconfirmed_since(1_000, 900, linked), None);
+    }
+
+    #[test]
+    fn a_report_of_an_older_gateway_says_nothing_of_why() {
+        let json = r#"{"id":"00000000000000000000000000","connectivity":"connected","path":"direct","rtt_ms":1.5,
+            "last_message_at":null,"bytes_sent":1,"bytes_received":2,"streams":0,"problem":null}"#;
+        let mut json: serde_json::Value = serde_json::from_str(json).unwrap();
+        json["id"] = serde_json::to_value(ConnectionId::new(1, [1; 10])).unwrap();
+        let report: ConnectionReport = serde_json::from_value(json).unwrap();
+        assert_eq!(report.details, None);
+        assert!(!serde_json::to_string(&report).unwrap().contains("details"));
     }
 
     #[test]

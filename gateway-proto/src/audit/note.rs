@@ -90,6 +90,8 @@ pub enum StreamEnding {
     ClosedThere,
     /// One side closed, and the other was silent for too long.
     HalfOpen,
+    /// No byte passed for longer than the grant allows.
+    Silent,
 }
 
 /// Something that was refused.

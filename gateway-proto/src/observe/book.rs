@@ -94,6 +94,16 @@ impl Book {
         }
     }
 
+    /// How many acknowledgements, answers to requests, and answers about associations passed; only grows.
+    pub fn answers(&self) -> u64 {
+        match self {
+            Self::Mllp(ledger) => ledger.answers(),
+            Self::Http(ledger) => ledger.counts.completed.answered,
+            Self::Dicom(ledger) => ledger.counts.completed.answered,
+            Self::Nothing => 0,
+        }
+    }
+
     /// A stream begins. `accepted`: the far side has taken it; otherwise [`accepted`](Self::accepted) follows, or its end.
     pub fn begin(&mut self, accepted: bool) -> Exchange {
         match self {

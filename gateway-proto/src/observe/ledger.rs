@@ -130,6 +130,12 @@ impl Ledger {
         Counts { messages, duplicates, retries, ..self.counts }
     }
 
+    /// How many answers passed, whatever they said.
+    pub fn answers(&self) -> u64 {
+        let Counts { accepted, errors, rejected, other_answers, .. } = self.counts;
+        accepted + errors + rejected + other_answers
+    }
+
     /// Times from a message to its answer.
     pub fn latency(&self) -> &Latency {
         &self.latency

@@ -328,12 +328,17 @@ impl PathAgent {
             .min_by_key(|(at, _)| *at)
     }
 
+    /// Whether a direct path is wanted and there is none: what we offer must be up to date.
+    pub fn lacks_direct(&self) -> bool {
+        self.wanted && !self.is_direct()
+    }
+
     fn is_direct(&self) -> bool {
         self.direct_remote().is_some()
     }
 
     fn direct_socket(&self) -> Option<LocalSocket> {
-        self.direct_remote().and_then(|remote| self.pairs.get(remote)).map(|pair| pair.via)
+        self.direct_remote().and_then(|remote| self.pairs.get(remote)).map(|pair| pair.via.socket)
     }
 
     fn direct_remote(&self) -> Option<SocketAddr> {

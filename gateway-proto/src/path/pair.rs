@@ -1,5 +1,6 @@
-//! One pair under test. A pair is its remote address; which of our sockets reaches it is a property of the pair, because
-//! there is one socket but for the rare run of port guessing.
+//! One pair under test. A pair is its remote address; our own end, socket and address, is a property of the pair: there is one
+//! socket but for the rare run of port guessing, and one address from which the kernel sends but for machines with several
+//! uplinks. What is proved is proved for both ends.
 
 use std::{
     collections::VecDeque,
@@ -7,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Candidate, LocalSocket, PADDED_PROBE_LEN, score::Score};
+use super::{Candidate, LocalEnd, LocalSocket, PADDED_PROBE_LEN, score::Score};
 
 /// Unanswered pings remembered per pair: a burst, its trailing probes and some heartbeats; the oldest is forgotten.
 const MAX_OUTSTANDING: usize = 16;
@@ -37,8 +38,8 @@ const ADDRESS_LIFETIME: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) candidate: Candidate,
-    /// The socket from which the peer is reached there.
-    pub(super) via: LocalSocket,
+    /// Our end, from which the peer is reached there.
+    pub(super) via: LocalEnd,
     /// Listed in the peer's last signal.
     pub(super) signalled: bool,
     /// The last authentic probe from there; `None` also after it was forgotten.
@@ -66,7 +67,7 @@ pub(super) struct Pair {
 #[derive(Debug)]
 struct Outstanding {
     transaction: [u8; 8],
-    socket: LocalSocket,
+    via: LocalEnd,
     sent_at: Instant,
     padded: bool,
     /// Bytes that an answer shows to pass.
@@ -91,7 +92,7 @@ impl Pair {
     pub(super) fn new(candidate: Candidate, signalled: bool) -> Self {
         Self {
             candidate,
-            via: LocalSocket::MAIN,
+            via: LocalEnd::default(),
             signalled,
             heard_at: None,
             was_heard: false,
@@ -167,12 +168,28 @@ impl Pair {
         self.heard_at.replace(now).is_none()
     }
 
-    /// The peer was heard on that socket of ours. An unproved pair that nobody is just testing moves there.
-    pub(super) fn hear_on(&mut self, socket: LocalSocket) {
-        if self.via != socket && !self.is_proved() && self.chase_at().is_none() {
-            self.via = socket;
+    /// The peer was heard at that end of ours. An unproved pair that nobody is just testing moves to the socket; to the address it
+    /// moves when full-size probes from the present one had no answer, so that the kernel's choice is tried first and two addresses
+    /// that both work are not taken in turns.
+    pub(super) fn hear_on(&mut self, end: LocalEnd) {
+        let moves = if self.via.socket == end.socket {
+            self.via.address != end.address && self.is_chased_in_vain()
+        } else {
+            !self.is_proved() && self.chase_at().is_none()
+        };
+        if moves {
+            self.via = end;
             self.chase = None;
+            // An older proof was one of the other end.
+            self.proved_at = None;
+            self.carried = 0;
         }
+    }
+
+    /// Our address is gone: nothing that was learned by it counts any more.
+    pub(super) fn lose_address(&mut self) {
+        self.via.address = None;
+        self.fail();
     }
 
     /// The path lost too much: it rests, longer each time.
@@ -214,6 +231,11 @@ impl Pair {
         CHASE_STEPS.get(chase.step).map(|offset| chase.started_at + *offset)
     }
 
+    /// Whether the full-size probes were all sent, and none was answered.
+    fn is_chased_in_vain(&self) -> bool {
+        self.chase.is_some_and(|chase| chase.step == CHASE_STEPS.len() && !self.is_proved_since(chase.started_at))
+    }
+
     /// Passes over every step that is due; true when there was one.
     pub(super) fn take_chase_step(&mut self, now: Instant) -> bool {
         let mut due = false;
@@ -241,7 +263,7 @@ impl Pair {
     }
 
     fn remember(&mut self, transaction: [u8; 8], padded: bool, size: usize, now: Instant) {
-        let socket = self.via;
+        let via = self.via;
         let is_over = |ping: &Outstanding| now >= ping.sent_at + TRANSACTION_LIFETIME;
         let is_news = |ping: &Outstanding| !ping.padded && Some(ping.sent_at) > self.small_asked_at;
         // Small packets passed once, and now they do not either.
@@ -252,10 +274,11 @@ impl Pair {
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.outstanding.pop_front();
         }
-        self.outstanding.push_back(Outstanding { transaction, socket, sent_at: now, padded, size });
+        self.outstanding.push_back(Outstanding { transaction, via, sent_at: now, padded, size });
     }
 
-    /// Matches a pong with its ping; `full_size` is the size of the pong. `None`: not asked on that socket, or too late.
+    /// Matches a pong with its ping; `full_size` is the size of the pong. `None`: not asked on that socket, or too late. At which
+    /// address of ours it came does not matter: the peer answers where the ping came from.
     pub(super) fn record_pong(
         &mut self,
         socket: LocalSocket,
@@ -263,17 +286,20 @@ impl Pair {
         full_size: bool,
         now: Instant,
     ) -> Option<RoundTrip> {
-        let asked = |ping: &Outstanding| ping.transaction == transaction && ping.socket == socket;
+        let asked = |ping: &Outstanding| ping.transaction == transaction && ping.via.socket == socket;
         let index = self.outstanding.iter().position(asked)?;
         let ping = self.outstanding.remove(index)?;
         let sample = now.checked_duration_since(ping.sent_at).filter(|sample| *sample < TRANSACTION_LIFETIME)?;
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         let padded = ping.padded && full_size;
         if padded {
+            // A path in use keeps its end, whatever else answers late.
+            if !self.is_proved() {
+                self.via = ping.via;
+            }
             self.proved_at = Some(now);
             self.full_asked_at = None;
             self.carried = self.carried.max(ping.size);
-            self.via = socket;
         } else if !ping.padded {
             self.small_asked_at = self.small_asked_at.max(Some(ping.sent_at));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,21 @@ pub struct LocalSocket(pub u16);
 impl LocalSocket {
     /// The socket of the tunnel, from which everything leaves but a path that was guessed.
     pub const MAIN: Self = Self(0);
+}
+
+/// Our end of a path. A machine with several uplinks may be reached at an address from which the kernel would not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LocalEnd {
+    /// The socket.
+    pub socket: LocalSocket,
+    /// Our address there; `None`: the one that the kernel chooses for the remote address, whichever that is.
+    pub address: Option<IpAddr>,
+}
+
+impl From<LocalSocket> for LocalEnd {
+    fn from(socket: LocalSocket) -> Self {
+        Self { socket, address: None }
+    }
 }
 
 /// Where data for the peer goes now.
@@ -30,6 +45,8 @@ pub enum Selected {
         remote: SocketAddr,
         /// Our socket on this path.
         socket: LocalSocket,
+        /// Our address on this path, where the kernel would choose another one; packets have to leave by it.
+        local: Option<IpAddr>,
         /// Where that address comes from.
         kind: CandidateKind,
         /// The smoothed round trip.
@@ -61,6 +78,8 @@ pub enum PathReason {
     Lossy,
     /// The peer's packets come from another address, and the one in use does not answer.
     PeerMoved,
+    /// The direct path left by an address of ours that is gone.
+    LocalAddressGone,
     /// The relay link went down and no direct path is proved.
     RelayLost,
     /// No connection with this peer may carry data.
@@ -79,6 +98,7 @@ impl fmt::Display for PathReason {
             Self::PacketsTooSmall => "the direct path no longer carries 1200 bytes (MTU too small)",
             Self::Lossy => "the direct path lost more than 30 % of the packets",
             Self::PeerMoved => "the partner's packets come from another address now",
+            Self::LocalAddressGone => "the address of this machine that the direct path used is gone",
             Self::RelayLost => "the relay link went down",
             Self::NotWanted => "no connection with this peer needs a direct path",
         })
@@ -92,6 +112,8 @@ pub enum PathTransmit {
     Probe {
         /// The socket it leaves from.
         socket: LocalSocket,
+        /// The address of ours it leaves by; `None`: as the kernel chooses. One that is gone loses it.
+        local: Option<IpAddr>,
         /// The destination, in normal form.
         to: SocketAddr,
         /// Hops it may make, when it shall open our NAT and not arrive.

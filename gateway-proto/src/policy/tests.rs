@@ -52,6 +52,7 @@ fn policy(revision: u64) -> Policy {
             expires_at: None,
             staleness_secs: 100,
             max_streams: 8,
+            limits: ChannelLimits::default(),
             require_post_quantum: false,
         })],
     }
@@ -237,4 +238,18 @@ fn who_was_away_for_a_rotation_follows_the_old_key_to_the_new_one_and_never_back
     assert!(matches!(store.accept(&signed(&policy(2))), Err(PolicyError::Signed(SignedError::UnknownKey(_)))));
     assert!(!store.follow(&[word(&thief), word(&next)]));
     assert_eq!(store.trusted(), [next.public()]);
+}
+
+#[test]
+fn a_policy_without_limits_says_nothing_of_them_and_limits_survive_its_signature() {
+    let mut limited = policy(5);
+    let text = serde_json::to_string(&limited).unwrap();
+    assert!(!text.contains("limits"), "{text}");
+    assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), limited, "one from before there were limits is read");
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(60) };
+    Arc::make_mut(&mut limited.connections[0]).limits = limits;
+    let mut store = store();
+    assert_eq!(store.accept(&signed(&limited)), Ok(true));
+    let text = serde_json::to_string(&limited).unwrap();
+    assert_eq!(serde_json::from_str::<Policy>(&text).unwrap().connections[0].limits, limits);
 }

@@ -9,9 +9,15 @@ use super::*;
 /// What arrives at an end.
 #[derive(Debug, Clone, Copy)]
 enum Frame {
-    Ask(u64),
+    /// Whether it wants an answer.
+    Ask(u64, bool),
     Answer(u64),
+    /// QUIC's, of a question that wants no answer.
+    Acknowledgement,
 }
+
+/// QUIC acknowledges one packet alone after this.
+const ACKNOWLEDGES_AFTER: Duration = Duration::from_millis(25);
 
 /// Two ends, and what is on its way between them; end 0 dialled.
 struct Pair {
@@ -21,6 +27,11 @@ struct Pair {
     /// By arrival and order: to whom, and what.
     wire: BTreeMap<(Instant, usize), (usize, Frame)>,
     sent: usize,
+    /// How many acknowledgements each end had, and how many of its questions wanted an answer.
+    acknowledged: [u64; 2],
+    wanted_answers: usize,
+    /// Whether they answer whatever is asked.
+    is_old: bool,
     /// Who asked, and when.
     asked: Vec<(usize, Duration)>,
     /// When something arrived at each end.
@@ -37,6 +48,9 @@ impl Pair {
             ends,
             wire: BTreeMap::new(),
             sent: 0,
+            acknowledged: [0; 2],
+            wanted_answers: 0,
+            is_old: false,
             asked: Vec::new(),
             heard: [Vec::new(), Vec::new()],
         }
@@ -52,7 +66,8 @@ impl Pair {
 
     fn ask(&mut self, end: usize, question: Question, delay: Duration) {
         self.asked.push((end, self.now - self.began));
-        self.send(1 - end, Frame::Ask(question.sequence), delay);
+        self.wanted_answers += usize::from(question.wants_answer);
+        self.send(1 - end, Frame::Ask(question.sequence, question.wants_answer), delay);
     }
 
     /// Lets time pass; `delay` says how long each frame takes.
@@ -70,18 +85,27 @@ impl Pair {
                 let (_, (to, frame)) = self.wire.pop_first().unwrap();
                 self.heard[to].push(self.now - self.began);
                 match frame {
-                    Frame::Ask(sequence) => {
+                    Frame::Ask(sequence, wants_answer) => {
                         let question = self.ends[to].on_question(self.now);
-                        self.send(1 - to, Frame::Answer(sequence), delay());
+                        if wants_answer || self.is_old {
+                            self.send(1 - to, Frame::Answer(sequence), delay());
+                        } else {
+                            self.send(1 - to, Frame::Acknowledgement, ACKNOWLEDGES_AFTER + delay());
+                        }
                         if let Some(question) = question {
                             self.ask(to, question, delay());
                         }
                     }
                     Frame::Answer(sequence) => assert!(self.ends[to].on_answer(sequence, self.now)),
+                    Frame::Acknowledgement => self.acknowledged[to] += 1,
                 }
                 continue;
             }
             for end in [0, 1] {
+                if self.ends[end].next_at() > self.now {
+                    continue;
+                }
+                self.ends[end].on_acknowledgements(self.acknowledged[end]);
                 if let Some(question) = self.ends[end].on_timer(self.now) {
                     self.ask(end, question, delay());
                 }
@@ -130,14 +154,15 @@ fn what_is_not_answered_is_asked_again_and_counts_as_lost_after_the_limit() {
     let mut pulse = Pulse::new(true, now);
     assert!(!pulse.is_connected(now));
     let first = pulse.on_timer(now).unwrap();
-    assert_eq!(first, Question { sequence: 1, is_repeated: false });
+    assert_eq!(first, Question { sequence: 1, is_repeated: false, wants_answer: true });
     assert!(pulse.on_answer(1, at(80)));
     assert_eq!(pulse.rtt(), Some(Duration::from_millis(80)));
     assert!(pulse.is_connected(at(80)));
-    assert_eq!(pulse.ask(at(1_000)), Question { sequence: 2, is_repeated: false });
+    assert_eq!(pulse.ask(at(1_000)), Question { sequence: 2, is_repeated: false, wants_answer: true });
     assert_eq!(pulse.next_at(), at(2_000));
     assert_eq!(pulse.on_timer(at(1_999)), None);
-    assert_eq!(pulse.on_timer(at(2_000)), Some(Question { sequence: 3, is_repeated: true }));
+    let again = Question { sequence: 3, is_repeated: true, wants_answer: true };
+    assert_eq!(pulse.on_timer(at(2_000)), Some(again));
     assert!(pulse.is_connected(at(3_500)));
     assert!(!pulse.is_connected(at(3_501)));
     // A late answer to what was asked before the silence proves nothing about it.
@@ -183,6 +208,64 @@ fn a_peer_that_asks_again_at_once_is_asked_too_but_once_a_second_at_most() {
     let flood = (0..10_000).map(|n| now + Duration::from_secs(5) + Duration::from_millis(n));
     let asked = flood.filter_map(|at| pulse.on_question(at)).count();
     assert!((9..=10).contains(&asked), "{asked}");
+}
+
+#[test]
+fn idle_ends_want_an_answer_every_few_minutes_and_those_that_answer_always_are_asked_no_oftener() {
+    for is_old in [false, true] {
+        let mut pair = Pair::new();
+        pair.is_old = is_old;
+        pair.run(HOUR, || LATENCY);
+        let asked = pair.asked.len();
+        assert!((480..=520).contains(&asked), "{asked}");
+        assert!((asked / 33..=asked / 33 + 6).contains(&pair.wanted_answers), "{} of {asked}", pair.wanted_answers);
+        assert!(pair.ends.iter().all(|end| end.is_connected(pair.now)));
+    }
+}
+
+/// An end that was answered once, and its first idle question, which wants no answer; acknowledgements until then: 5.
+fn asks_quietly() -> (Pulse, Instant) {
+    let now = Instant::now();
+    let mut pulse = Pulse::new(true, now);
+    pulse.ask(now);
+    assert!(pulse.on_answer(1, now + LATENCY));
+    let at = pulse.next_at();
+    assert!(!pulse.on_acknowledgements(5), "what came before the question proves nothing of it");
+    assert_eq!(pulse.on_timer(at), Some(Question { sequence: 2, is_repeated: false, wants_answer: false }));
+    (pulse, at)
+}
+
+#[test]
+fn what_quic_acknowledged_within_a_second_is_not_asked_again() {
+    let (mut pulse, at) = asks_quietly();
+    let look = pulse.next_at();
+    assert_eq!(look, at + ACTIVE_PAUSE);
+    assert!(pulse.on_acknowledgements(6));
+    assert_eq!(pulse.on_timer(look), None);
+    assert!(pulse.next_at() > at + IDLE_PAUSE && pulse.is_connected(at + IDLE_PAUSE));
+}
+
+#[test]
+fn what_quic_did_not_acknowledge_within_a_second_is_missed_and_only_an_answer_helps() {
+    let (mut pulse, at) = asks_quietly();
+    let look = pulse.next_at();
+    assert!(!pulse.on_acknowledgements(5));
+    assert_eq!(pulse.on_timer(look), Some(Question { sequence: 3, is_repeated: true, wants_answer: true }));
+    // QUIC at the other end lives, its daemon may not.
+    assert!(!pulse.on_acknowledgements(9));
+    assert!(!pulse.is_connected(at + ANSWER_LIMIT + ACTIVE_PAUSE / 100));
+    assert!(pulse.on_answer(3, at + 3 * ACTIVE_PAUSE));
+    assert!(pulse.is_connected(at + 3 * ACTIVE_PAUSE));
+}
+
+#[test]
+fn a_question_that_crosses_one_that_wants_no_answer_is_no_proof_so_an_answer_is_wanted() {
+    let (mut pulse, at) = asks_quietly();
+    let question = pulse.on_question(at + LATENCY).unwrap();
+    assert!(question.wants_answer && !question.is_repeated);
+    // The packet that brought theirs repeated an old acknowledgement.
+    assert!(!pulse.on_acknowledgements(6));
+    assert!(!pulse.is_connected(at + ANSWER_LIMIT + ACTIVE_PAUSE / 100));
 }
 
 proptest! {

@@ -307,7 +307,7 @@ impl World {
     fn drain(&mut self, site: usize) {
         while let Some(transmit) = self.sites[site].agent.poll_transmit() {
             match transmit {
-                PathTransmit::Probe { socket, to, ttl, packet } => {
+                PathTransmit::Probe { socket, local: _, to, ttl, packet } => {
                     let now = self.now;
                     self.assert_solicited(site, to);
                     self.sites[site].count_probe(now);

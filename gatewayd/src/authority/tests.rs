@@ -3,6 +3,7 @@ use std::fs;
 use gateway_proto::{
     id::{OrganizationId, RelayId, ServerId},
     identity::{GatewayPublicKey, NoiseBinding},
+    limits::ChannelLimits,
     policy::{
         Activation, AdminScope, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry, Policy, Secret, ServerName,
     },
@@ -83,6 +84,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
         expires_at: None,
         staleness_secs: 100,
         max_streams: 8,
+        limits: ChannelLimits::default(),
         require_post_quantum: false,
     };
     Policy {

@@ -16,7 +16,7 @@ use gateway_net::{
 };
 use gateway_proto::{
     api::{
-        gateway::{Report, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
+        gateway::{ConnectionReport, Report, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest, unconfirmed_since},
         local::ControlStatus,
     },
     backoff::Backoff,
@@ -96,6 +96,7 @@ pub(super) struct Link<'a> {
     comparison: Comparison,
     /// A policy may come as what changes in the one in force.
     takes_deltas: bool,
+    began: Instant,
     /// Since when the control plane speaks of a policy it did not send.
     behind_since: Option<Instant>,
     /// The revision that was sent and refused: asking for it again would change nothing.
@@ -122,6 +123,7 @@ impl<'a> Link<'a> {
             audit_reporter,
             comparison,
             takes_deltas,
+            began: Instant::now(),
             behind_since: None,
             refused_revision: 0,
         }
@@ -306,9 +308,9 @@ impl<'a> Link<'a> {
         let head = self.reports.audit.as_ref().and_then(AuditLog::durable_head);
         let due = self.audit_reporter.due(head, gateway_net::time::unix_ms(), now);
         let mut out = Outgoing { outbox, audit: due, told: None };
-        let connections = (self.reports.connections)();
+        let connections = self.connections();
         let home_relay = *self.reports.home_relay.borrow();
-        self.reporter.update(connections, home_relay, |report| out.push(report));
+        self.reporter.update(connections, home_relay, now, |report| out.push(report));
         if let Some(snapshot) = (self.reports.engine)() {
             self.engine_reporter.update(&snapshot, now, |engine| {
                 out.push(Report { home_relay, engine: Some(engine), ..Report::default() })
@@ -320,6 +322,16 @@ impl<'a> Link<'a> {
         if let Some(told) = out.told {
             self.audit_reporter.sent(told, now);
         }
+    }
+
+    fn connections(&self) -> Vec<ConnectionReport> {
+        let confirmed_at = self.authority.view().confirmed_at;
+        let since = unconfirmed_since(confirmed_at, self.authority.now(), self.began.elapsed());
+        let mut connections = (self.reports.connections)();
+        for details in connections.iter_mut().filter_map(|report| report.details.as_mut()) {
+            details.policy_unconfirmed_since = since;
+        }
+        connections
     }
 
     fn compared(&mut self, outcome: Compared) {

@@ -1,22 +1,36 @@
 //! What was reported on a link already, so that only changes are sent. A new link starts empty and so sends everything.
+//!
+//! What moves by itself goes along with what changed, and by itself only a minute after the last report of its connection.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use gateway_proto::{
-    api::gateway::{ConnectionReport, MAX_REPORT_CONNECTIONS, Report},
+    api::gateway::{ConnectionReport, EndDetails, MAX_REPORT_CONNECTIONS, PathWhy, Report},
     id::{ConnectionId, RelayId},
 };
 
 /// A round-trip time always moves a little: smaller changes than these two are no news.
 const RTT_NEWS_RATIO: f64 = 0.1;
 const RTT_NEWS_MS: f64 = 1.0;
+/// For what may wait: an attempt at a direct path changes the words about it again and again, and a hundred thousand connections
+/// have such words.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The last report of every connection; bounded by the policy, because what is gone from it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     /// With itself, a gateway reports both ends of one connection.
-    sent: BTreeMap<ConnectionId, Vec<ConnectionReport>>,
+    sent: BTreeMap<ConnectionId, Sent>,
     home_relay: Option<Option<RelayId>>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    reports: Vec<ConnectionReport>,
+    at: Instant,
 }
 
 impl Reporter {
@@ -25,6 +39,7 @@ impl Reporter {
         &mut self,
         connections: Vec<ConnectionReport>,
         home_relay: Option<RelayId>,
+        now: Instant,
         mut send: impl FnMut(Report) -> bool,
     ) {
         let mut current: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -32,7 +47,7 @@ impl Reporter {
             current.entry(report.id).or_default().push(report);
         }
         self.sent.retain(|id, _| current.contains_key(id));
-        current.retain(|id, reports| self.sent.get(id).is_none_or(|before| is_news(before, reports)));
+        current.retain(|id, reports| self.sent.get(id).is_none_or(|before| is_news(before, reports, now)));
 
         let mut changes = current.into_iter().peekable();
         while changes.peek().is_some() || self.home_relay != Some(home_relay) {
@@ -49,21 +64,37 @@ impl Reporter {
                 return;
             }
             self.home_relay = Some(home_relay);
-            self.sent.extend(part);
+            self.sent.extend(part.into_iter().map(|(id, reports)| (id, Sent { reports, at: now })));
         }
     }
 }
 
-fn is_news(before: &[ConnectionReport], now: &[ConnectionReport]) -> bool {
-    before.len() != now.len() || before.iter().zip(now).any(|(before, now)| differs(before, now))
+fn is_news(sent: &Sent, current: &[ConnectionReport], now: Instant) -> bool {
+    let waited = now.duration_since(sent.at) >= PATIENCE;
+    let mut pairs = sent.reports.iter().zip(current);
+    sent.reports.len() != current.len() || pairs.any(|(before, current)| differs(before, current, waited))
 }
 
-fn differs(before: &ConnectionReport, now: &ConnectionReport) -> bool {
-    let rtt_moved = match (before.rtt_ms, now.rtt_ms) {
-        (Some(before), Some(now)) => (before - now).abs() > RTT_NEWS_MS.max(before * RTT_NEWS_RATIO),
-        (before, now) => before.is_some() != now.is_some(),
+/// `waited`: what may wait has waited.
+fn differs(before: &ConnectionReport, current: &ConnectionReport, waited: bool) -> bool {
+    let rtt_moved = match (before.rtt_ms, current.rtt_ms) {
+        (Some(before), Some(current)) => (before - current).abs() > RTT_NEWS_MS.max(before * RTT_NEWS_RATIO),
+        (before, current) => before.is_some() != current.is_some(),
     };
-    rtt_moved || ConnectionReport { rtt_ms: before.rtt_ms, ..now.clone() } != *before
+    let details = match (&before.details, &current.details) {
+        (Some(told), Some(details)) if !waited => Some(with_what_may_wait(told, details.clone())),
+        (_, details) => details.clone(),
+    };
+    rtt_moved || ConnectionReport { rtt_ms: before.rtt_ms, details, ..current.clone() } != *before
+}
+
+/// The details now with what may wait as it was told.
+fn with_what_may_wait(told: &EndDetails, current: EndDetails) -> EndDetails {
+    let path_reason = match (&told.path_reason, current.path_reason) {
+        (Some(told), Some(why)) => Some(PathWhy { text: told.text.clone(), ..why }),
+        (_, why) => why,
+    };
+    EndDetails { path_reason, last_acknowledged_at: told.last_acknowledged_at, ..current }
 }
 
 #[cfg(test)]
@@ -84,16 +115,77 @@ mod tests {
             streams: 0,
             problem: None,
             counts: None,
+            details: None,
         }
     }
 
     fn sizes(reporter: &mut Reporter, connections: Vec<ConnectionReport>, home: Option<RelayId>) -> Vec<usize> {
+        let now = reporter.sent.values().map(|sent| sent.at).max().unwrap_or_else(Instant::now);
+        sizes_at(reporter, now, connections, home)
+    }
+
+    fn sizes_at(
+        reporter: &mut Reporter,
+        now: Instant,
+        connections: Vec<ConnectionReport>,
+        home: Option<RelayId>,
+    ) -> Vec<usize> {
         let mut sizes = Vec::new();
-        reporter.update(connections, home, |report| {
+        reporter.update(connections, home, now, |report| {
             sizes.push(report.connections.len());
             true
         });
         sizes
+    }
+
+    /// A connection with these details.
+    fn detailed(code: &str, text: &str, acknowledged: u64, unconfirmed: Option<u64>) -> Vec<ConnectionReport> {
+        let details = EndDetails {
+            path_reason: Some(PathWhy { code: code.into(), text: text.into() }),
+            last_acknowledged_at: Some(acknowledged),
+            policy_unconfirmed_since: unconfirmed,
+            ..EndDetails::default()
+        };
+        vec![ConnectionReport { details: Some(details), ..report(1) }]
+    }
+
+    #[test]
+    fn what_moves_by_itself_is_told_once_a_minute_at_most_and_what_is_new_at_once() {
+        let (mut reporter, start) = (Reporter::default(), Instant::now());
+        let mut told = 0;
+        for secs in (0..600).step_by(2) {
+            let text = if secs % 4 == 0 { "tried" } else { "nothing passes" };
+            let connections = detailed("RelayFirst", text, secs, None);
+            told += sizes_at(&mut reporter, start + Duration::from_secs(secs), connections, None).len();
+        }
+        assert_eq!(told, 10);
+        // Another path or another reason for it, and a policy that nobody confirms, do not wait. Nor is any of it told twice.
+        let now = start + Duration::from_secs(600);
+        let mut at = |connections| sizes_at(&mut reporter, now, connections, None);
+        at(detailed("RelayFirst", "tried", 600, None));
+        assert_eq!(at(detailed("RelayFirst", "nothing passes", 601, None)), [0; 0]);
+        assert_eq!(at(detailed("HeartbeatLost", "nothing passes", 601, None)), [1]);
+        assert_eq!(at(detailed("HeartbeatLost", "nothing passes", 601, Some(570))), [1]);
+        assert_eq!(at(detailed("HeartbeatLost", "tried", 602, Some(570))), [0; 0]);
+        assert_eq!(at(detailed("HeartbeatLost", "tried", 602, None)), [1]);
+    }
+
+    #[test]
+    fn what_may_wait_goes_along_with_what_changed_and_nothing_is_told_of_an_idle_connection() {
+        let (mut reporter, start) = (Reporter::default(), Instant::now());
+        let mut at = |secs, connections| {
+            let mut told = Vec::new();
+            reporter.update(connections, None, start + Duration::from_secs(secs), |report| {
+                told.extend(report.connections.into_iter().filter_map(|report| report.details?.last_acknowledged_at));
+                true
+            });
+            told
+        };
+        assert_eq!(at(0, detailed("DirectProved", "", 1, None)), [1]);
+        let busy = detailed("DirectProved", "", 2, None);
+        let busy: Vec<_> = busy.into_iter().map(|r| ConnectionReport { bytes_sent: 9, ..r }).collect();
+        assert_eq!(at(2, busy.clone()), [2]);
+        assert_eq!(at(86_400, busy), [0_u64; 0]);
     }
 
     #[test]
@@ -129,7 +221,7 @@ mod tests {
             (0..1200u64).map(|n| ConnectionReport { id: ConnectionId::new(n, [0; 10]), ..report(0) }).collect();
         let mut reporter = Reporter::default();
         let mut room = 2;
-        reporter.update(many.clone(), None, |_| {
+        reporter.update(many.clone(), None, Instant::now(), |_| {
             room -= 1;
             room >= 0
         });

@@ -99,7 +99,7 @@ async fn a_partner_that_is_not_there_is_dialled_with_growing_pauses_and_at_once_
 /// The peer opens the control stream of a tunnel that it dialled, and says something.
 async fn speaks(dialled: &Connection) -> (SendStream, RecvStream) {
     let (mut send, recv) = dialled.open_bi().await.unwrap();
-    send.write_all(&ControlFrame::Ping { sequence: 0 }.encode()).await.unwrap();
+    send.write_all(&ControlFrame::Ping { sequence: 0, wants_answer: true }.encode()).await.unwrap();
     (send, recv)
 }
 

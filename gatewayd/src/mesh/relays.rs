@@ -187,7 +187,5 @@ impl Mesh {
 
 /// Attached, to a relay that is not about to stop.
 fn stands(link: &LinkHandle) -> bool {
-    let state = link.state();
-    let state = state.borrow();
-    state.attached && !state.restarting
+    link.state().borrow().stands()
 }

@@ -1,6 +1,7 @@
 use gateway_proto::{
     id::{ConnectionId, OrganizationId, ServerId},
     identity::GatewayKey,
+    limits::ChannelLimits,
     policy::{Activation, AdminScope, ConnectionEntry, ConnectionKind, LocalEnd, Policy, ServerName},
 };
 
@@ -48,6 +49,7 @@ fn granted_to(peers: u8) -> Arc<PolicyView> {
         expires_at: None,
         staleness_secs: 100,
         max_streams: 64,
+        limits: ChannelLimits::default(),
         require_post_quantum: false,
     };
     let policy = Policy {

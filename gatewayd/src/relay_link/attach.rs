@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{ADMISSION_TIMEOUT, LinkContext, LinkError, LinkState, Stream, jitter};
+use super::{ADMISSION_TIMEOUT, LinkContext, LinkError, LinkState, Stream, jitter, random};
 
 /// Between the beginnings of two connections beside one that is silent; up to half as long again by chance.
 const BESIDE_INTERVAL: Duration = Duration::from_secs(2);
@@ -178,10 +178,6 @@ async fn until_elsewhere(
         }
     }
     sleep(pause).await;
-}
-
-fn random() -> u32 {
-    u32::from_be_bytes(gateway_net::entropy::random())
 }
 
 /// Waits until the relay is in doubt, or no more.

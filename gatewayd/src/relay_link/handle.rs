@@ -32,6 +32,13 @@ pub struct LinkState {
     pub problem: Option<String>,
 }
 
+impl LinkState {
+    /// Attached, to a relay that is not about to stop.
+    pub fn stands(&self) -> bool {
+        self.attached && !self.restarting
+    }
+}
+
 /// The front of a link.
 #[derive(Debug, Clone)]
 pub struct LinkHandle {

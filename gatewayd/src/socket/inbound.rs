@@ -2,7 +2,7 @@
 
 use std::{
     io::IoSliceMut,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Instant,
@@ -68,7 +68,8 @@ impl TunnelSocket {
         let outer = normalize(meta.addr);
         // Everything above knows an IPv4 host by its own address. What was met before the NAT64 was known has that of the translator.
         let from = nat64::plain(outer);
-        meta.dst_ip = None;
+        // A pinned socket has one address, from which it sends anyway. QUIC sees made-up addresses only.
+        let local = meta.dst_ip.take().map(|ip| ip.to_canonical()).filter(|_| self.pinned().is_none());
         let stride = meta.stride.max(1);
         if buffer.first().is_some_and(|first| is_relayed(*first))
             && let Some(leg) = self.legs.find(&from).or_else(|| self.legs.find(&outer))
@@ -92,7 +93,7 @@ impl TunnelSocket {
                     self.counters.strangers.fetch_add(1, Relaxed);
                 }
                 (PacketClass::Stun | PacketClass::Probe | PacketClass::Unknown, _) => {
-                    self.for_the_agents(from, class, &buffer[at..end]);
+                    self.for_the_agents(from, local, class, &buffer[at..end]);
                 }
             }
             at = end;
@@ -104,13 +105,13 @@ impl TunnelSocket {
     }
 
     /// A packet that is not QUIC, of a peer or a STUN server. What no path agent can have asked for takes no place in the queue.
-    fn for_the_agents(&self, from: SocketAddr, class: PacketClass, packet: &[u8]) {
+    fn for_the_agents(&self, from: SocketAddr, local: Option<IpAddr>, class: PacketClass, packet: &[u8]) {
         match class {
             PacketClass::Probe if !self.sessions.knows(packet) => {
                 self.counters.strangers.fetch_add(1, Relaxed);
             }
             PacketClass::Stun | PacketClass::Probe => {
-                let packet = PathPacket { from, class, packet: packet.to_vec() };
+                let packet = PathPacket { from, local, class, packet: packet.to_vec() };
                 if self.probes.try_send(packet).is_err() {
                     self.counters.probes_dropped.fetch_add(1, Relaxed);
                 }
@@ -127,7 +128,7 @@ impl TunnelSocket {
         let unpacked = leg.receive(&mut buffer[..meta.len], meta.stride.max(1), now);
         self.counters.relayed_refused.fetch_add(unpacked.refused, Relaxed);
         for packet in &unpacked.bare {
-            self.for_the_agents(from, classify(packet), packet);
+            self.for_the_agents(from, None, classify(packet), packet);
         }
         meta.len = 0;
         meta.stride = meta.stride.saturating_sub(OVERHEAD);

@@ -21,13 +21,18 @@ impl TunnelSocket {
     /// Sends a probe or a STUN request to a real address. Probes are never worth waiting for: a full kernel buffer or
     /// an unreachable network loses the packet, and the path agent's schedule sends the next.
     pub fn send_probe(&self, to: SocketAddr, packet: &[u8]) {
-        let _ = self.through(to, |destination| self.io.try_send(&single(destination, packet)));
+        self.send_probe_from(None, to, packet);
+    }
+
+    /// Sends a probe by that address of ours; it is lost when that is gone, as one that left by another would prove nothing.
+    pub fn send_probe_from(&self, local: Option<IpAddr>, to: SocketAddr, packet: &[u8]) {
+        let _ = self.through(local, to, |destination| self.io.try_send(&single_from(local, destination, packet)));
     }
 
     /// Sends a probe that shall open our own NAT and die on the way. Not sent where the kernel does not let us: one that
     /// arrives would do what it is meant to avoid.
-    pub fn send_short_lived(&self, to: SocketAddr, ttl: u8, packet: &[u8]) {
-        let _ = self.through(to, |destination| {
+    pub fn send_short_lived(&self, local: Option<IpAddr>, to: SocketAddr, ttl: u8, packet: &[u8]) {
+        let _ = self.through(local, to, |destination| {
             // What the kernel sends as IPv4 has the limit of IPv4, whatever the form of the address.
             let is_v4 = normalize(destination).is_ipv4();
             // All of the daemon runs on one thread: no other packet leaves before the limit is back.
@@ -41,7 +46,7 @@ impl TunnelSocket {
             let Some(usual) = usual.filter(|_| limit(ttl.into())) else {
                 return Err(io::ErrorKind::Unsupported.into());
             };
-            let sent = self.io.try_send(&single(destination, packet));
+            let sent = self.io.try_send(&single_from(local, destination, packet));
             // It was set a moment ago, so it can be set again.
             limit(usual);
             sent
@@ -49,21 +54,26 @@ impl TunnelSocket {
     }
 
     /// Sends to a real address by `send`: as it is or, where this machine has no way to an IPv4 address, through the NAT64 of its
-    /// network.
-    fn through(&self, to: SocketAddr, send: impl FnMut(SocketAddr) -> io::Result<()>) -> io::Result<()> {
+    /// network. What leaves by an address of ours takes no other way.
+    fn through(
+        &self,
+        local: Option<IpAddr>,
+        to: SocketAddr,
+        send: impl FnMut(SocketAddr) -> io::Result<()>,
+    ) -> io::Result<()> {
         match self.io.local() {
-            SocketAddr::V6(_) => nat64::send(to, self.real(to), send),
-            SocketAddr::V4(_) => self.real(to).map_or(Ok(()), send),
+            SocketAddr::V6(_) if local.is_none() => nat64::send(to, self.real(to), send),
+            SocketAddr::V4(_) | SocketAddr::V6(_) => self.real(to).map_or(Ok(()), send),
         }
     }
 
     /// Sends a batch to a real address. Only a full buffer is an error; what the network refuses is lost, as any packet may be.
     fn send_batch(&self, to: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
-        let addressed = |destination| Transmit { destination, src_ip: None, ..borrowed(transmit) };
-        if to.is_ipv6() || !nat64::is_known() {
+        let addressed = |destination| Transmit { destination, ..borrowed(transmit) };
+        if to.is_ipv6() || transmit.src_ip.is_some() || !nat64::is_known() {
             return self.real(to).map_or(Ok(()), |destination| self.io.send(&addressed(destination)));
         }
-        match self.through(to, |destination| self.io.try_send(&addressed(destination))) {
+        match self.through(None, to, |destination| self.io.try_send(&addressed(destination))) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(()),
             sent => sent,
         }
@@ -100,7 +110,7 @@ impl TunnelSocket {
                     self.counters.direct_batches.fetch_add(1, Relaxed);
                     side.send(&Transmit { destination: direct, src_ip: None, ..borrowed(transmit) });
                 }
-                None => self.send_direct(direct, transmit)?,
+                None => self.send_direct(direct, &Transmit { src_ip: route.source, ..borrowed(transmit) })?,
             }
             if !route.duplicate {
                 return Ok(());
@@ -175,6 +185,11 @@ fn single(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
     Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None }
 }
 
+/// One datagram that leaves by an address of ours.
+fn single_from(local: Option<IpAddr>, destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
+    Transmit { src_ip: local, ..single(destination, contents) }
+}
+
 /// How many packets of QUIC a batch has.
 fn packets(transmit: &Transmit<'_>) -> u64 {
     let each = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
@@ -193,10 +208,93 @@ fn borrowed<'a>(transmit: &Transmit<'a>) -> Transmit<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{future::poll_fn, io::IoSliceMut, sync::Arc, time::Duration};
+
+    use gateway_proto::identity::GatewayKey;
+    use quinn::AsyncUdpSocket;
+    use quinn_udp::RecvMeta;
+    use tokio::{net::UdpSocket, sync::mpsc, time::timeout};
 
     use super::*;
-    use crate::path_actor::SessionIndex;
+    use crate::{
+        path_actor::SessionIndex,
+        routes::{Routes, peer_address},
+        socket::PathPacket,
+    };
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// The next probe that the socket sorts out.
+    async fn probe_of(socket: &TunnelSocket, probes: &mut mpsc::Receiver<PathPacket>) -> PathPacket {
+        let (mut memory, mut metas) = (vec![0; 1 << 16], [RecvMeta::default()]);
+        let receiving = poll_fn(|cx| socket.poll_recv(cx, &mut [IoSliceMut::new(&mut memory)], &mut metas));
+        timeout(LIMIT, receiving).await.unwrap().unwrap();
+        probes.try_recv().unwrap()
+    }
+
+    async fn source_of_next(peer: &UdpSocket) -> SocketAddr {
+        timeout(LIMIT, peer.recv_from(&mut [0; 2_000])).await.unwrap().unwrap().1
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_at_a_second_address_is_answered_from_there_and_so_goes_the_data() {
+        for listen in ["[::]:0", "0.0.0.0:0"] {
+            let addresses = [listen, "0.0.0.0:0"].map(|address| address.parse().unwrap());
+            let (routes, sessions) = (Arc::<Routes>::default(), SessionIndex::default());
+            let key = GatewayKey::from_seed(&[1; 32]).public();
+            sessions.replace(key, &[], &[[7; 8]]);
+            let bound = TunnelSocket::bind(addresses.into_iter(), routes.clone(), sessions);
+            let (socket, mut probes) = bound.unwrap();
+            let second = SocketAddr::from(([127, 0, 0, 2], socket.local_port()));
+            let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let mut probe = vec![0; 1_200];
+            probe[..4].copy_from_slice(b" GW\x01");
+            probe[4..12].copy_from_slice(&[7; 8]);
+            peer.send_to(&probe, second).await.unwrap();
+            let arrived = probe_of(&socket, &mut probes).await;
+            assert_eq!((arrived.from, arrived.local), (peer.local_addr().unwrap(), Some(second.ip())));
+            socket.send_probe_from(arrived.local, arrived.from, &probe);
+            assert_eq!(source_of_next(&peer).await, second);
+            socket.send_probe(arrived.from, &probe);
+            assert_eq!(source_of_next(&peer).await.ip(), arrived.from.ip(), "the kernel's choice");
+            let _arrivals = routes.meet(key, true);
+            let batch = Transmit {
+                destination: peer_address(&key.into()),
+                ecn: None,
+                contents: &[0x41; 1_000],
+                segment_size: Some(400),
+                src_ip: None,
+            };
+            for (source, seen) in [(arrived.local, second.ip()), (None, arrived.from.ip())] {
+                routes.set(key, Route { direct: Some(arrived.from), source, ..Route::NONE });
+                socket.try_send(&batch).unwrap();
+                for _ in 0..3 {
+                    assert_eq!(source_of_next(&peer).await.ip(), seen);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_gone_loses_its_probes_and_nothing_else() {
+        let addresses = ["0.0.0.0:0".parse().unwrap()];
+        let bound = TunnelSocket::bind(addresses.into_iter(), Arc::default(), SessionIndex::default());
+        let (socket, _probes) = bound.unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = peer.local_addr().unwrap();
+        // An address of documentation: no machine has it.
+        let gone = Some("203.0.113.77".parse().unwrap());
+        socket.send_probe_from(gone, to, b"by what is gone");
+        let lost = Transmit { src_ip: gone, ..single(to, b"data") };
+        socket.send_batch(to, &lost).unwrap();
+        socket.send_probe(to, b"next");
+        let mut buffer = [0; 16];
+        for expected in [b"data", b"next"] {
+            let length = timeout(LIMIT, peer.recv(&mut buffer)).await.unwrap().unwrap();
+            assert_eq!(&buffer[..length], expected, "the probe proves no path, and data may find one");
+        }
+        assert!(socket.is_sound());
+    }
 
     #[tokio::test]
     async fn a_short_lived_probe_leaves_the_usual_hop_limit_behind() {
@@ -204,9 +302,9 @@ mod tests {
             let addresses = [listen, "0.0.0.0:0"].map(|address| address.parse().unwrap());
             let bound = TunnelSocket::bind(addresses.into_iter(), Arc::default(), SessionIndex::default());
             let (socket, _probes) = bound.unwrap();
-            let receiver = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             assert!(socket.hops.v4.is_some(), "the kernel tells its limit");
-            socket.send_short_lived(receiver.local_addr().unwrap(), 4, b"probe");
+            socket.send_short_lived(None, receiver.local_addr().unwrap(), 4, b"probe");
             let mut buffer = [0; 16];
             assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5, "loopback is no hop");
             assert_eq!(socket.io.with_options(|options| options.ttl_v4().ok()).flatten(), socket.hops.v4);

@@ -10,9 +10,13 @@ use tokio::time::timeout;
 use super::{
     ANSWER_PATIENCE, Opening, SendHalf, SpliceContext, SpliceError,
     ending::{read_error, write_error},
+    limited::Limited,
     mllp_sender::MllpSender,
 };
-use crate::engine_socket::{CHUNKS, EngineReader, EngineWriter};
+use crate::{
+    engine_socket::{CHUNKS, EngineReader, EngineWriter},
+    traffic::Way,
+};
 
 /// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
 const READ_SIZE: usize = 8 << 10;
@@ -23,11 +27,14 @@ const BULK_AFTER: u64 = 1 << 20;
 /// Priority of bulk, below quinn's default of 0.
 const BULK_PRIORITY: i32 = -1;
 
+/// What some streams have beside their two ends: rules of MLLP, limits of their owner.
+type Beside<'a> = (Option<&'a MllpSender<'a>>, Option<&'a Limited<'a>>);
+
 pub(super) async fn engine_to_tunnel(
     engine: &mut EngineReader<'_>,
     send: &mut SendHalf,
     context: &SpliceContext,
-    mllp: Option<&MllpSender<'_>>,
+    (mllp, limited): Beside<'_>,
     unanswered: &AtomicBool,
 ) -> Result<(), SpliceError> {
     if matches!(context.opening, Opening::OwesAnswer { .. }) {
@@ -39,7 +46,8 @@ pub(super) async fn engine_to_tunnel(
     let mut size = READ_SIZE;
     let mut moved = 0;
     loop {
-        let count = engine.read(&mut buffer, size).await.map_err(|_| SpliceError::Engine)?;
+        let most = limited.map_or(size, |limited| size.min(limited.piece()));
+        let count = engine.read(&mut buffer, most).await.map_err(|_| SpliceError::Engine)?;
         if count == 0 {
             send.finish();
             if moved == 0 {
@@ -53,6 +61,9 @@ pub(super) async fn engine_to_tunnel(
         if let Some(mllp) = mllp {
             mllp.engine_sends()?;
         }
+        if let Some(turn) = limited.and_then(|limited| limited.turn(Way::ToPeer, count)) {
+            turn.wait().await;
+        }
         context.record.passed(context.observer.from_engine(&buffer));
         if buffer.len() == buffer.capacity() {
             size = (size * 2).min(MAX_READ_SIZE);
@@ -64,6 +75,9 @@ pub(super) async fn engine_to_tunnel(
         }
         let chunk = buffer.split().freeze();
         send.stream.write_chunk(chunk).await.map_err(write_error)?;
+        if let Some(limited) = limited {
+            limited.went_on();
+        }
         match unanswered.load(Relaxed) {
             true => context.traffic.sent_ahead(count),
             false => context.traffic.sent(count),
@@ -76,24 +90,33 @@ pub(super) async fn tunnel_to_engine(
     engine: &EngineWriter<'_>,
     recv: &mut RecvStream,
     context: &SpliceContext,
-    mllp: Option<&MllpSender<'_>>,
+    (mllp, limited): Beside<'_>,
 ) -> Result<(), SpliceError> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
-        let count = match recv.read_chunks(&mut chunks).await {
+        let read = match limited {
+            None => recv.read_chunks(&mut chunks).await,
+            Some(limited) => limited.read(recv, &mut chunks).await,
+        };
+        let count = match read {
             Ok(Some(count)) => count,
             Ok(None) => break,
             Err(error) => return Err(read_error(error)),
         };
-        let mut moved = 0;
+        let moved: usize = chunks[..count].iter().map(Bytes::len).sum();
+        if let Some(turn) = limited.and_then(|limited| limited.turn(Way::FromPeer, moved)) {
+            turn.wait().await;
+        }
         for chunk in &chunks[..count] {
             context.record.passed(context.observer.from_tunnel(chunk));
-            moved += chunk.len();
         }
         if let Some(mllp) = mllp {
             mllp.partner_answers();
         }
         engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
+        if let Some(limited) = limited {
+            limited.went_on();
+        }
         context.traffic.received(moved);
         context.record.received(moved);
     }

@@ -40,6 +40,9 @@ pub enum SpliceError {
     /// The policy stopped allowing it.
     #[error("the connection is no longer allowed")]
     NotAllowed,
+    /// Nothing passed for longer than the grant allows.
+    #[error("no byte passed for longer than the receive timeout of the grant; both engines' connections were reset")]
+    Silent,
     /// The far side refused the stream; of what our engine sent meanwhile, nothing was delivered.
     #[error("{0}")]
     Refused(RefusalCode),
@@ -73,6 +76,7 @@ impl SpliceContext {
             Err(SpliceError::Unacknowledged | SpliceError::EngineGaveUp(_)) => StreamEnding::Unacknowledged,
             Err(SpliceError::PartnerClosed) => StreamEnding::ClosedThere,
             Err(SpliceError::HalfOpen) => StreamEnding::HalfOpen,
+            Err(SpliceError::Silent | SpliceError::Peer(ResetCode::Silent)) => StreamEnding::Silent,
             Err(SpliceError::NotAllowed) => return self.record.cut(),
             Err(SpliceError::Refused(code)) => return self.record.refused(RefusedBy::Partner, code),
             Err(SpliceError::ListenerFull(_)) => {
@@ -106,14 +110,20 @@ impl SpliceContext {
             }
             Err(SpliceError::Unacknowledged | SpliceError::PartnerClosed) => End::ByTheReceiver,
             // Our engine had closed before, and whatever took the answer then took it from nobody.
-            Err(SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::NoAnswer | SpliceError::NotAllowed)
-                if self.observer.role() == Role::Sender && engine_finished =>
-            {
-                End::ByTheSender
-            }
-            Err(SpliceError::Peer(_) | SpliceError::TunnelLost | SpliceError::NoAnswer | SpliceError::NotAllowed) => {
-                End::Otherwise
-            }
+            Err(
+                SpliceError::Peer(_)
+                | SpliceError::TunnelLost
+                | SpliceError::NoAnswer
+                | SpliceError::NotAllowed
+                | SpliceError::Silent,
+            ) if self.observer.role() == Role::Sender && engine_finished => End::ByTheSender,
+            Err(
+                SpliceError::Peer(_)
+                | SpliceError::TunnelLost
+                | SpliceError::NoAnswer
+                | SpliceError::NotAllowed
+                | SpliceError::Silent,
+            ) => End::Otherwise,
         }
     }
 }
@@ -141,6 +151,7 @@ pub(super) fn write_error(error: WriteError) -> SpliceError {
 mod tests {
     use std::sync::Arc;
 
+    use gateway_proto::limits::ChannelLimits;
     use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
 
@@ -156,6 +167,7 @@ mod tests {
             allowed: CancellationToken::new(),
             opening: Opening::OwesAnswer { reached_at: Instant::now() },
             engine_says: EngineWatch::none(),
+            limits: ChannelLimits::default(),
         };
         context.end(Err(error), engine_finished)
     }
@@ -168,6 +180,7 @@ mod tests {
             SpliceError::TunnelLost,
             SpliceError::NoAnswer,
             SpliceError::NotAllowed,
+            SpliceError::Silent,
         ] {
             assert_eq!(end_of(Role::Sender, error, true), End::ByTheSender, "{error}");
             assert_eq!(end_of(Role::Sender, error, false), End::Otherwise, "{error}");

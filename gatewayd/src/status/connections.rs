@@ -7,7 +7,7 @@ use std::{
 
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity},
+        gateway::{ConnectionReport, Connectivity, EndDetails, PathWhy},
         local::ConnectionStatus,
     },
     policy::{ConnectionEntry, DeniedReason, LocalEnd},
@@ -15,7 +15,7 @@ use gateway_proto::{
 
 use super::{
     exchange,
-    peer::{connectivity, organization, path_kind, path_reason, problem, rtt_ms},
+    peer::{connectivity, organization, path_code, path_kind, path_reason, problem, rtt_ms},
 };
 use crate::{
     authority::{Authority, PolicyView},
@@ -116,6 +116,8 @@ impl Connections {
             streams_finished: traffic.finished.load(Relaxed),
             streams_reset: traffic.reset.load(Relaxed),
             streams_refused: traffic.refused.load(Relaxed),
+            streams_silent: traffic.silent.load(Relaxed),
+            limits: entry.limits,
             admin: entry.kind.is_admin().then_some(entry.admin),
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
             waiting: traffic.waiting(),
@@ -139,6 +141,13 @@ impl Connections {
         let peer = self.registry.peer(&entry.peer);
         let denied = self.denied(view, entry);
         let last = traffic.last_sent_at.load(Relaxed).max(traffic.last_received_at.load(Relaxed));
+        let details = EndDetails {
+            path_reason: peer.as_deref().map(|peer| PathWhy { code: path_code(peer), text: path_reason(peer) }),
+            last_acknowledged_at: nonzero(traffic.last_acknowledged_at.load(Relaxed)),
+            // Said by the link: only it knows for how long the control plane is heard.
+            policy_unconfirmed_since: None,
+            local_port: self.registry.local_address(entry.id).map(|address| address.port()),
+        };
         ConnectionReport {
             id: entry.id,
             connectivity: self.connectivity(peer.as_deref(), denied),
@@ -152,6 +161,7 @@ impl Connections {
             problem: problem(denied, peer.as_deref()).or_else(|| traffic.problem()),
             counts: (!entry.kind.is_admin())
                 .then(|| exchange::counts(&traffic, self.unobserved.protocol(entry), role(entry))),
+            details: Some(details),
         }
     }
 

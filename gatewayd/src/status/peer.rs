@@ -30,7 +30,7 @@ impl StatusSource {
             organization: organization(own == Some(name.organization), name.organization_name),
             connectivity: connectivity(peer),
             path: path_kind(peer),
-            path_reason: path.as_ref().map_or_else(|| "local".into(), |p| format!("{:?}", p.reason)),
+            path_reason: path_code(peer),
             path_reason_text: path_reason(peer),
             remote_address,
             rtt_ms: rtt_ms(peer),
@@ -65,6 +65,11 @@ pub(super) fn path_kind(peer: &Peer) -> Option<PathKind> {
 /// The round trip end to end, milliseconds; none while nothing comes back.
 pub(super) fn rtt_ms(peer: &Peer) -> Option<f64> {
     peer.proof.rtt().filter(|_| peer.proof.is_connected()).map(millis)
+}
+
+/// Why this path, as a code.
+pub(super) fn path_code(peer: &Peer) -> String {
+    peer.path().map_or_else(|| "local".into(), |path| format!("{:?}", path.reason))
 }
 
 /// Why this path, and while it is not direct, what keeps it from that.

@@ -7,6 +7,7 @@ use gateway_proto::{
     admin::opening::{ActingUser, KnownBy},
     id::{ConnectionId, OrganizationId, ServerId},
     identity::{GatewayKey, GatewayPublicKey, NoiseBinding},
+    limits::ChannelLimits,
     policy::{
         Activation, AdminPerson, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, PeerEntry,
         Policy, Secret, ServerName,
@@ -112,6 +113,7 @@ impl Site {
             expires_at: None,
             staleness_secs: 900,
             max_streams: 16,
+            limits: ChannelLimits::default(),
             require_post_quantum: false,
         };
         let secrets = vec![secret(5, None)];

@@ -7,6 +7,7 @@ use gatewayd::{
     authority::Authority,
     control_client::{EnrollError, enroll},
     path_actor::SessionIndex,
+    peer::Links,
     relay_inbound::RelayInbox,
     relay_link::{LinkContext, link},
     routes::Routes,
@@ -81,6 +82,7 @@ async fn a_relay_link_asks_the_proxy_and_names_it_as_the_hop_that_refused() {
         injector: socket.injector(),
         inbound: RelayInbox::new(socket.counters().clone()).0,
         changes: watch::Sender::new(0),
+        links: watch::channel(Links::default()).1,
         network: watch::channel(0).1,
     };
     let relay = RelayEntry {

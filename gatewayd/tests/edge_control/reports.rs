@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_proto::{
     api::{
-        gateway::{ConnectionReport, Connectivity, Report, WatchEvent, WatchRequest},
+        gateway::{ConnectionReport, Connectivity, EndDetails, Report, WatchEvent, WatchRequest},
         local::AuditHeld,
     },
     audit::line::Head,
@@ -41,6 +41,7 @@ async fn everything_is_reported_on_a_new_link_and_then_changes_when_they_happen(
         streams: 1,
         problem: None,
         counts: None,
+        details: Some(EndDetails { last_acknowledged_at: Some(5), ..EndDetails::default() }),
     };
     gateway.reports.lock().unwrap().push(entry.clone());
     gateway.changed.notify_one();

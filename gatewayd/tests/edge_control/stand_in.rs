@@ -28,6 +28,7 @@ use gateway_proto::{
     },
     id::{ConnectionId, OrganizationId, RelayId, ServerId},
     identity::{GatewayKey, GatewayPublicKey},
+    limits::ChannelLimits,
     policy::{
         Activation, AdminScope, ConnectionEntry, ConnectionKind, ConnectionSecret, LocalEnd, Policy, PolicyDelta,
         Secret, ServerName,
@@ -344,6 +345,7 @@ fn policy(gateway: GatewayPublicKey, control: GatewayPublicKey, revision: u64) -
             expires_at: None,
             staleness_secs: 3600,
             max_streams: 8,
+            limits: ChannelLimits::default(),
             require_post_quantum: false,
         })],
     }

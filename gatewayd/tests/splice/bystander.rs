@@ -10,6 +10,7 @@ use std::{
 use gateway_proto::{
     id::ConnectionId,
     identity::GatewayKey,
+    limits::ChannelLimits,
     observe::{Book, Protocol},
     policy::{Activation, AdminScope, ConnectionEntry, ConnectionKind, LocalEnd},
 };
@@ -171,6 +172,7 @@ fn entry(role: Role, behavior: &str) -> ConnectionEntry {
         expires_at: None,
         staleness_secs: 3600,
         max_streams: 8,
+        limits: ChannelLimits::default(),
         require_post_quantum: false,
     }
 }

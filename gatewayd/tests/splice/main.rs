@@ -4,6 +4,7 @@
 
 mod bystander;
 mod ends;
+mod limited;
 mod opening;
 mod strangers;
 
@@ -11,6 +12,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use gateway_proto::{
     identity::{GatewayKey, GatewayPublicKey},
+    limits::ChannelLimits,
     policy::HL7V2_MLLP,
 };
 use gatewayd::{
@@ -118,10 +120,16 @@ fn context(role: Role, traffic: Arc<Traffic>, mllp: bool, allowed: &Cancellation
             Role::Listener => Opening::OwesAnswer { reached_at: tokio::time::Instant::now() },
         },
         engine_says: EngineWatch::none(),
+        limits: ChannelLimits::default(),
     }
 }
 
 async fn joined(mllp: bool) -> Joined {
+    joined_under(mllp, ChannelLimits::default()).await
+}
+
+/// The same under limits of the channel's owner, whose gateway is the receiving one.
+async fn joined_under(mllp: bool, limits: ChannelLimits) -> Joined {
     let sites = (site(1, 2), site(2, 1));
     let tunnel = tunnel(&sites.0, &sites.1).await;
     let (sending, sending_gateway) = engine().await;
@@ -131,7 +139,7 @@ async fn joined(mllp: bool) -> Joined {
     let (from_sending, from_receiving) = (Arc::new(Traffic::default()), Arc::new(Traffic::default()));
     let sending_context = context(Role::Sender, from_sending.clone(), mllp, &allowed);
     let sender = start(splice(sending_gateway, SendHalf::new(send), recv, sending_context));
-    let receiving_context = context(Role::Listener, from_receiving.clone(), mllp, &allowed);
+    let receiving_context = SpliceContext { limits, ..context(Role::Listener, from_receiving.clone(), mllp, &allowed) };
     let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, receiving_context);
     let listener = start(far);
     Joined {

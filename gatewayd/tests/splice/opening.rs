@@ -6,6 +6,7 @@ use std::{
 };
 
 use gateway_proto::{
+    limits::ChannelLimits,
     observe::{Book, Protocol},
     policy::HL7V2_MLLP,
     stream::{Answer, RefusalCode, ResetCode},
@@ -40,6 +41,7 @@ async fn answered(engine_says: &[u8]) -> Vec<u8> {
         allowed: CancellationToken::new(),
         opening: Opening::OwesAnswer { reached_at: tokio::time::Instant::now() },
         engine_says: EngineWatch::none(),
+        limits: ChannelLimits::default(),
     };
     let listener = start(splice(gateway, SendHalf::new(far_send), far_recv, context));
     let mut first = vec![0; 2 + engine_says.len()];
@@ -81,6 +83,7 @@ async fn unanswered(patience: Duration) -> Unanswered {
         allowed: CancellationToken::new(),
         opening: Opening::AnsweredBy(tokio::time::Instant::now() + patience),
         engine_says: EngineWatch::none(),
+        limits: ChannelLimits::default(),
     };
     let sender = start(splice(gateway, SendHalf::new(send), recv, context));
     engine.write_all(MESSAGE).await.unwrap();

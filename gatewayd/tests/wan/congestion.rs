@@ -7,10 +7,10 @@ use quinn::TransportConfig;
 use crate::pair::{MS, Pair, Path, SECOND, Wire, ours, stock};
 
 /// 100 Mbit/s with a queue of 115 ms, as an access router has.
-const ACCESS: Path =
+pub(crate) const ACCESS: Path =
     Path { latency: Duration::from_millis(10), bytes_per_second: 12_500_000, queue: 1_440_000, loss: 0, dead: false };
 /// A line over a continent.
-const FAR: Path = Path { latency: Duration::from_millis(40), ..ACCESS };
+pub(crate) const FAR: Path = Path { latency: Duration::from_millis(40), ..ACCESS };
 /// A router that can hold next to nothing.
 const SHALLOW: Path = Path { queue: 60_000, ..ACCESS };
 

@@ -7,3 +7,4 @@ mod congestion;
 mod narrow;
 mod pair;
 mod switch;
+mod ways;

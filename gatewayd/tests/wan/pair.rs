@@ -74,8 +74,10 @@ impl Wire {
 struct Side {
     endpoint: Endpoint,
     connection: Option<(ConnectionHandle, Connection)>,
-    /// Datagrams on their way to us.
-    arriving: BTreeMap<(Instant, u64), BytesMut>,
+    /// Where our datagrams come from, as the other side sees it.
+    address: SocketAddr,
+    /// Datagrams on their way to us, and where they come from.
+    arriving: BTreeMap<(Instant, u64), (SocketAddr, BytesMut)>,
 }
 
 /// Messages that go beside the transfer, one every [`Messages::pause`].
@@ -101,6 +103,8 @@ pub(crate) struct Pair {
     pub(crate) now: Instant,
     pub(crate) received: u64,
     sides: [Side; 2],
+    /// The side that dialled.
+    dialler: usize,
     stream: Option<StreamId>,
     messages: Option<Messages>,
     asks: Option<Asks>,
@@ -121,8 +125,18 @@ pub(crate) fn stock() -> TransportConfig {
 }
 
 impl Pair {
-    /// A tunnel that has just been made over `wire`, at `now`.
+    /// A tunnel that has just been made over `wire`, at `now`; the side that sends dialled it.
     pub(crate) fn new(wire: &mut Wire, now: Instant, transport: impl Fn() -> TransportConfig) -> Self {
+        Self::dialled_by(0, wire, now, transport)
+    }
+
+    /// The same, dialled by the side that sends (0) or the other (1).
+    pub(crate) fn dialled_by(
+        dialler: usize,
+        wire: &mut Wire,
+        now: Instant,
+        transport: impl Fn() -> TransportConfig,
+    ) -> Self {
         let keys = [1, 2].map(|seed| GatewayKey::from_seed(&[seed; 32]));
         let credentials = keys.each_ref().map(|key| Credentials::new(key).unwrap());
         let allowed = AllowedPeers::default();
@@ -131,16 +145,26 @@ impl Pair {
         server.transport_config(Arc::new(transport()));
         let mut client = ClientConfig::new(Arc::new(credentials[0].client(keys[1].public()).unwrap()));
         client.transport_config(Arc::new(transport()));
-        let side = |server: Option<ServerConfig>| Side {
-            endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), server.map(Arc::new), true, Some([7; 32])),
-            connection: None,
-            arriving: BTreeMap::new(),
+        let server = Arc::new(server);
+        let side = |index: usize| {
+            let server = (index != dialler).then(|| server.clone());
+            let endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), server, true, Some([7; 32]));
+            Side { endpoint, connection: None, address: address(index), arriving: BTreeMap::new() }
         };
-        let sides = [side(None), side(Some(server))];
-        let mut pair =
-            Self { now, received: 0, sides, stream: None, messages: None, asks: None, bulk: true, sequence: 0 };
-        pair.sides[0].connection = Some(pair.sides[0].endpoint.connect(now, client, address(1), "gateway").unwrap());
-        while pair.sides[0].connection.as_ref().unwrap().1.is_handshaking() {
+        let mut pair = Self {
+            now,
+            received: 0,
+            sides: [side(0), side(1)],
+            dialler,
+            stream: None,
+            messages: None,
+            asks: None,
+            bulk: true,
+            sequence: 0,
+        };
+        let dialled = pair.sides[dialler].endpoint.connect(now, client, address(1 - dialler), "gateway").unwrap();
+        pair.sides[dialler].connection = Some(dialled);
+        while pair.sides[0].connection.as_ref().is_none_or(|(_, connection)| connection.is_handshaking()) {
             pair.step(wire);
         }
         pair.stream = pair.sides[0].connection.as_mut().unwrap().1.streams().open(Dir::Bi);
@@ -175,6 +199,17 @@ impl Pair {
         let stream = connection.streams().open(Dir::Bi).unwrap();
         connection.send_stream(stream).set_priority(1).unwrap();
         self.asks = Some(Asks { stream, pause, next: self.now + pause });
+    }
+
+    /// From now on datagrams of the dialling side come from another address: to the accepting side, QUIC has migrated. The other way
+    /// round there is no such thing, a client of quinn drops what comes from an address it does not know.
+    pub(crate) fn migrate(&mut self) {
+        self.sides[self.dialler].address = address(self.dialler + 2);
+    }
+
+    /// Bytes that are on their way to the side that reads, headers included.
+    pub(crate) fn on_the_way(&self) -> u64 {
+        self.sides[1].arriving.values().map(|(_, data)| data.len() as u64).sum()
     }
 
     /// The largest datagram that the first side sends now.
@@ -227,9 +262,9 @@ impl Pair {
     fn take_arrivals(&mut self, index: usize) {
         let (now, side) = (self.now, &mut self.sides[index]);
         while side.arriving.first_key_value().is_some_and(|((at, _), _)| *at <= now) {
-            let (_, data) = side.arriving.pop_first().unwrap();
+            let (_, (from, data)) = side.arriving.pop_first().unwrap();
             let mut answer = Vec::new();
-            match side.endpoint.handle(now, address(1 - index), None, None, data, &mut answer) {
+            match side.endpoint.handle(now, from, None, None, data, &mut answer) {
                 Some(DatagramEvent::ConnectionEvent(_, event)) => {
                     side.connection.as_mut().unwrap().1.handle_event(event);
                 }
@@ -298,7 +333,7 @@ impl Pair {
             for packet in buffer[..transmit.size].chunks(transmit.segment_size.unwrap_or(transmit.size)) {
                 if let Some(at) = wire.carry(index, packet.len(), now) {
                     self.sequence += 1;
-                    receiver.arriving.insert((at, self.sequence), BytesMut::from(packet));
+                    receiver.arriving.insert((at, self.sequence), (sender.address, BytesMut::from(packet)));
                 }
             }
         }
@@ -318,6 +353,7 @@ fn drain(connection: &mut Connection, stream: StreamId) -> u64 {
     count
 }
 
+/// Of a side; two more for its next one. Another host and not only another port, which QUIC would take for a NAT's new mapping.
 fn address(side: usize) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 1 + side as u8], 7))
 }

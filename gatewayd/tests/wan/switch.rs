@@ -13,14 +13,14 @@ use gatewayd::tunnel::transport;
 
 use crate::pair::{MS, Pair, Path, SECOND, Wire, ours, stock};
 
-const RELAY: Path =
+pub(crate) const RELAY: Path =
     Path { latency: Duration::from_millis(40), bytes_per_second: 2_000_000, queue: 200_000, loss: 0, dead: false };
-const DIRECT: Path =
+pub(crate) const DIRECT: Path =
     Path { latency: Duration::from_millis(15), bytes_per_second: 10_000_000, queue: 400_000, loss: 0, dead: false };
 const DEAD: Path = Path { dead: true, ..DIRECT };
 
 /// Bytes in the third second of a fresh tunnel.
-fn fresh(path: Path) -> u64 {
+pub(crate) fn fresh(path: Path) -> u64 {
     let mut wire = Wire::new(path);
     let mut pair = Pair::new(&mut wire, Instant::now(), ours);
     pair.run(&mut wire, 2 * SECOND);

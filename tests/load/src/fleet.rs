@@ -263,6 +263,7 @@ impl Gateway {
             streams: 0,
             problem: None,
             counts: None,
+            details: None,
         });
         let report = Report { home_relay: self.home, connections: connections.collect(), ..Report::default() };
         send(stream, &WatchRequest::Report(report)).await

@@ -19,6 +19,7 @@ use gateway_proto::{
     api::platform::Role,
     id::{AgreementId, ChannelId, ConnectionId, GrantId, OrganizationId, RelayId, ServerId, TenantId, UserId},
     identity::{GatewayKey, NoiseBinding, NoiseKey},
+    limits::ChannelLimits,
     peering::{AgreementStatus, ConnectionStatus, GrantStatus},
     policy::{ConnectionKind, DEFAULT_STALENESS_SECS, HL7V2_MLLP, Secret},
 };
@@ -256,6 +257,8 @@ impl Seeder {
             answer_by: now,
             expires_at: None,
             max_streams: 64,
+            limits: ChannelLimits::default(),
+            behaviors: Vec::new(),
             staleness_secs: DEFAULT_STALENESS_SECS,
             require_post_quantum: true,
             sender_server: Some(sender.0),

@@ -99,6 +99,8 @@ async fn a_relay_that_restarts_is_attached_again_and_messages_go_on() -> anyhow:
 
 /// A relay that is back within this time breaks no conversation.
 const BACK: Duration = Duration::from_secs(3);
+/// Data goes on so soon after it is back: a gateway tries again within a second, the rest is for a machine that does other things too.
+const GOES_ON: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn the_only_relay_that_is_killed_or_restarted_and_back_within_three_seconds_breaks_no_conversation()
@@ -164,6 +166,7 @@ async fn relay_goes_and_comes_back(scene: &mut Scene, in_order: bool, pause: Dur
     }
     let longest = longest?;
     measured!("only relay {how}, back after {:.2} s: longest wait {:.2} s", away.as_secs_f64(), longest.as_secs_f64());
+    ensure!(longest <= away + GOES_ON, "{longest:?} for a relay that was {how} and away for {away:?}");
     Ok(true)
 }
 

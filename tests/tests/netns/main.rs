@@ -15,6 +15,7 @@ mod reconnect;
 mod relays;
 mod roaming;
 mod two_relays;
+mod two_uplinks;
 
 use std::{
     path::Path,

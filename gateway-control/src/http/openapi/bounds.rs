@@ -1,5 +1,6 @@
-//! The bounds of what is sent: the length of each text, the range of each number, the number of entries of each list. A test goes
-//! through the document and names the field that has none.
+//! The bounds of what is sent: the length of each text, the range of each number, the number of entries of each list, by the constants
+//! that the service refuses by. One test goes through the document and names the field that has none, another one sends what is just
+//! beyond each.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +10,20 @@ use gateway_proto::{
         values::{LAST_MOMENT, MAX_NAME, MAX_STREAMS, MAX_TEXT},
     },
     device_token::MAX_DEVICE_TOKEN_SECS,
+    limits::{MAX_BYTES_PER_SECOND, MAX_RECEIVE_TIMEOUT_SECS, MIN_BYTES_PER_SECOND, MIN_RECEIVE_TIMEOUT_SECS},
 };
 use serde_json::{Map, Value, json};
 
 use super::super::MAX_BODY;
-use crate::service::MAX_LIMIT;
+use crate::service::{
+    MAX_LIMIT,
+    bounds::{
+        ADMIN_STALENESS_SECS, API_TOKEN_SECS, CHALLENGE, ENROLLMENT_CODE_SECS, ENTERED_SECS, INVITATION_SECS,
+        MAX_AUDIENCE, MAX_BEHAVIORS_OF_DEVICE, MAX_EMAIL, MAX_NOTE, MAX_SCOPES, MAX_SEARCH, MAX_STUN, MAX_VERSION,
+        MAX_WORD, MIN_DEVICE_TOKEN_SECS, PASSWORD, PLATFORM_TOKEN_OVERLAP_SECS, POLICY_KEY_LEAD_SECS,
+        SECRET_OVERLAP_SECS, STALENESS_SECS,
+    },
+};
 
 /// What is accepted.
 #[derive(Debug, Clone, Copy)]
@@ -28,50 +38,58 @@ enum Bound {
 
 use Bound::{List, Number, Text};
 
-const DAY: u64 = 24 * 3600;
+/// A length of time that the service has bounds for.
+const fn span((least, _, most): (u64, u64, u64)) -> Bound {
+    Number(least, most)
+}
+
 /// What is compared with something, or handed on, and not kept: as long as a body may be.
 const ANY: Bound = Text(0, MAX_BODY);
 /// A name where there may be none.
 const NAME: Bound = Text(1, MAX_NAME);
 const WORDS: Bound = Text(0, MAX_TEXT);
-const PASSWORD: Bound = Text(12, 1_024);
+/// The most are bytes: whatever has more characters has more bytes, too.
+const NEW_PASSWORD: Bound = Text(PASSWORD.0, PASSWORD.1);
+const EMAIL: Bound = Text(3, MAX_EMAIL);
+const DEVICE_TOKEN: Bound = Number(MIN_DEVICE_TOKEN_SECS, MAX_DEVICE_TOKEN_SECS);
 const PORT: Bound = Number(0, 65_535);
 const COUNT: Bound = Number(0, u32::MAX as u64);
 
 /// By `Schema.field`, by the name of a schema that is a text itself, or by the name of a field or query parameter wherever it is.
 const BOUNDS: &[(&str, Bound)] = &[
-    ("AcceptInvitation.password", PASSWORD),
-    ("AcknowledgeAudit.note", Text(0, 300)),
-    ("ChangePassword.new", PASSWORD),
-    ("CreateApiToken.valid_secs", Number(60, 366 * DAY)),
-    ("CreateDeviceToken.valid_secs", Number(60, MAX_DEVICE_TOKEN_SECS)),
-    ("CreateEnrollmentCode.valid_secs", Number(60, 7 * DAY)),
-    ("CreateGrant.staleness_secs", Number(60, 30 * DAY)),
-    ("CreateInvitation.valid_secs", Number(60, 30 * DAY)),
-    ("CreateOrganization.owner_password", PASSWORD),
-    ("CreateUser.password", PASSWORD),
-    ("EnrollRequest.version", Text(0, 60)),
-    ("EnterAdmin.valid_secs", Number(60, DAY)),
+    ("AcceptInvitation.password", NEW_PASSWORD),
+    ("AcknowledgeAudit.note", Text(0, MAX_NOTE)),
+    ("ChangePassword.new", NEW_PASSWORD),
+    ("CreateApiToken.valid_secs", span(API_TOKEN_SECS)),
+    ("CreateDeviceToken.valid_secs", DEVICE_TOKEN),
+    ("CreateEnrollmentCode.valid_secs", span(ENROLLMENT_CODE_SECS)),
+    ("CreateGrant.staleness_secs", Number(STALENESS_SECS.0, STALENESS_SECS.1)),
+    ("CreateInvitation.valid_secs", span(INVITATION_SECS)),
+    ("CreateOrganization.owner_password", NEW_PASSWORD),
+    ("CreateUser.password", NEW_PASSWORD),
+    ("EnrollRequest.version", Text(0, MAX_VERSION)),
+    ("EnterAdmin.valid_secs", span(ENTERED_SECS)),
     ("Hidden", ANY),
     ("Login.email", ANY),
-    ("OfferAdmin.staleness_secs", Number(60, DAY)),
+    ("OfferAdmin.staleness_secs", Number(ADMIN_STALENESS_SECS.0, ADMIN_STALENESS_SECS.1)),
     ("PutTier.max_connections_per_server", Number(0, MAX_CONNECTIONS_PER_SERVER as u64)),
     ("PutTier.max_grants_per_channel", Number(0, MAX_GRANTS_PER_CHANNEL as u64)),
-    ("RotatePlatformToken.overlap_secs", Number(0, 30 * DAY)),
-    ("RotateSecret.overlap_secs", Number(60, 60 * DAY)),
+    ("RotatePlatformToken.overlap_secs", span(PLATFORM_TOKEN_OVERLAP_SECS)),
+    ("RotateSecret.overlap_secs", Number(SECRET_OVERLAP_SECS.0, SECRET_OVERLAP_SECS.1)),
     ("UpdateChannel.engine_channel", ANY),
     ("account", Text(1, 64)),
     ("act", ANY),
     ("actor", ANY),
     ("address", Text(1, 64)),
-    ("audience", Text(1, 120)),
+    ("audience", Text(1, MAX_AUDIENCE)),
     ("behavior", Text(1, 40)),
-    ("behaviors", List(50, 40)),
-    ("challenge", Text(64, 64)),
+    ("behaviors", List(MAX_BEHAVIORS_OF_DEVICE, 40)),
+    ("bytes_per_second", Number(MIN_BYTES_PER_SECOND, MAX_BYTES_PER_SECOND)),
+    ("challenge", Text(CHALLENGE, CHALLENGE)),
     ("cursor", ANY),
-    ("default_secs", Number(60, MAX_DEVICE_TOKEN_SECS)),
+    ("default_secs", DEVICE_TOKEN),
     ("description", WORDS),
-    ("email", Text(3, 254)),
+    ("email", EMAIL),
     ("engine", Text(1, 64)),
     ("engine_channel", ANY),
     ("error", ANY),
@@ -79,12 +97,12 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("from", Text(10, 10)),
     ("iss", ANY),
     ("key", Text(1, 128)),
-    ("lead_secs", Number(60, 30 * DAY)),
+    ("lead_secs", span(POLICY_KEY_LEAD_SECS)),
     ("limit", Number(1, MAX_LIMIT as u64)),
     ("loopback_port", Number(1, 65_535)),
     ("max_channels_per_server", COUNT),
     ("max_peers", COUNT),
-    ("max_secs", Number(60, MAX_DEVICE_TOKEN_SECS)),
+    ("max_secs", DEVICE_TOKEN),
     ("max_servers", COUNT),
     ("max_streams", Number(1, MAX_STREAMS as u64)),
     ("message", WORDS),
@@ -92,22 +110,23 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("name", NAME),
     ("object", ANY),
     ("organization", ANY),
-    ("owner_email", Text(3, 254)),
+    ("owner_email", EMAIL),
     ("owner_name", NAME),
     ("port", PORT),
     ("proof", ANY),
     ("provider", ANY),
     ("public_description", WORDS),
     ("public_name", NAME),
-    ("region", Text(0, 40)),
-    ("scopes", List(64, 40)),
-    ("search", Text(0, 120)),
+    ("receive_timeout_secs", Number(MIN_RECEIVE_TIMEOUT_SECS as u64, MAX_RECEIVE_TIMEOUT_SECS as u64)),
+    ("region", Text(0, MAX_WORD)),
+    ("scopes", List(MAX_SCOPES, 40)),
+    ("search", Text(0, MAX_SEARCH)),
     ("secret", ANY),
     ("sender_port", PORT),
     ("signature", Text(128, 128)),
     ("since", Number(0, LAST_MOMENT)),
-    ("stun", List(4, 260)),
-    ("tier", Text(1, 40)),
+    ("stun", List(MAX_STUN.0, MAX_STUN.1)),
+    ("tier", Text(1, MAX_WORD)),
     ("tls_pin", Text(0, 128)),
     ("to", Text(10, 10)),
     ("until", Number(0, LAST_MOMENT)),

@@ -13,13 +13,10 @@ use gateway_proto::{
 };
 
 use super::{
-    super::{Actor, Service, ServiceError, ServiceResult, Work, permission::Act, validate},
+    super::{Actor, Service, ServiceError, ServiceResult, Work, bounds, permission::Act, validate},
     grant_of,
 };
 use crate::storage::{ConnectionRow, RotationRow};
-
-/// The shortest overlap that two policies can be expected to arrive in, and twice the longest staleness budget there is, seconds.
-const OVERLAP_SECS: (u64, u64) = (60, 60 * 24 * 3600);
 
 impl Service {
     /// Replaces the secret of a connection that policies have, for either side. While one rotation runs only one at once follows it:
@@ -34,7 +31,7 @@ impl Service {
         if body.at_once && body.overlap_secs.is_some() {
             return Err(ServiceError::Invalid("at_once is without an overlap: leave overlap_secs out".to_owned()));
         }
-        let (least, most) = OVERLAP_SECS;
+        let (least, most) = bounds::SECRET_OVERLAP_SECS;
         let asked = body.overlap_secs.map(|secs| validate::range("overlap_secs", secs, least, most)).transpose()?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;

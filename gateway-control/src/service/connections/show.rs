@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gateway_proto::{
     api::{
-        gateway::ConnectionReport,
+        gateway::{ConnectionReport, EndDetails},
         platform::{Connection, ConnectionEnd, SecretRotation},
     },
     id::OrganizationId,
@@ -12,7 +12,7 @@ use gateway_proto::{
 };
 
 use super::super::{Service, ServiceError, ServiceResult, admin::show_terms, delivery, grants, peering::name_in};
-use crate::storage::{ADMIN_BEHAVIOR, AgreementRow, Ahead, ConnectionRow, EndRow, GrantRow, Transaction};
+use crate::storage::{ADMIN_BEHAVIOR, AgreementRow, Ahead, ConnectionRow, EndRow, GrantRow, ServerRow, Transaction};
 
 impl Service {
     /// Reads what a page of them names, in one query of each kind.
@@ -29,6 +29,7 @@ impl Service {
             [approval.offered_by, approval.approved.as_ref().map(|(by, _)| *by)].into_iter().flatten()
         });
         tx.read_ahead(Ahead::Users(people.collect())).await?;
+        self.watches_ahead(tx, servers.clone()).await?;
         tx.read_ahead(Ahead::Servers(servers)).await?;
         tx.read_ahead(Ahead::Channels(rows.iter().filter_map(|row| row.channel).collect())).await?;
         tx.read_ahead(Ahead::Agreements(rows.iter().map(|row| row.agreement).collect())).await?;
@@ -57,8 +58,10 @@ impl Service {
             None => None,
         };
         let delivery = delivery::shown(tx, &row, &behavior).await?;
-        let sender = self.show_end(tx, viewer, &agreement, &row, (&row.sender, user)).await?;
-        let listener = self.show_end(tx, viewer, &agreement, &row, (&row.listener, owner)).await?;
+        let granted = grant.as_ref().map(|grant| grant.staleness_secs);
+        let staleness = row.admin.as_ref().map(|admin| admin.terms.staleness_secs).or(granted);
+        let sender = self.show_end(tx, viewer, &agreement, (&row, staleness), (&row.sender, user)).await?;
+        let listener = self.show_end(tx, viewer, &agreement, (&row, staleness), (&row.listener, owner)).await?;
         Ok(Connection {
             id: row.id,
             grant_id: row.grant,
@@ -87,12 +90,26 @@ impl Service {
         })
     }
 
+    /// When the policy of a server is last known to have been confirmed to its gateway; none: it is not known.
+    async fn confirmed_at(
+        &self,
+        tx: &mut dyn Transaction,
+        server: &ServerRow,
+        details: Option<&EndDetails>,
+    ) -> ServiceResult<Option<u64>> {
+        match self.last_heard(tx, server.id).await? {
+            Some(heard_at) => Ok(confirmed_by(heard_at, details)),
+            // Nothing was confirmed since it was last heard, whatever its version.
+            None => Ok(server.last_seen_at.filter(|_| server.gateway.is_some())),
+        }
+    }
+
     async fn show_end(
         &self,
         tx: &mut dyn Transaction,
         viewer: OrganizationId,
         agreement: &AgreementRow,
-        row: &ConnectionRow,
+        (row, staleness): (&ConnectionRow, Option<u64>),
         (end, role): (&EndRow, &str),
     ) -> ServiceResult<ConnectionEnd> {
         let server = match end.server {
@@ -105,10 +122,24 @@ impl Service {
         };
         // What is wrong at an end may name its engine's address: connector details are its owner's only.
         let own = end.organization == viewer;
-        let report = report.map(|report| ConnectionReport { problem: report.problem.filter(|_| own), ..report });
+        let report = report.map(|report| ConnectionReport {
+            problem: report.problem.filter(|_| own),
+            details: report
+                .details
+                .map(|details| EndDetails { local_port: details.local_port.filter(|_| own), ..details }),
+            ..report
+        });
         let in_force = end.revision > 0
             && server.as_ref().is_some_and(|server| !server.stale && server.applied_revision >= end.revision);
+        let details = report.as_ref().and_then(|report| report.details.as_ref());
+        let policy_confirmed_at = match &server {
+            Some(server) if !row.status.is_ended() => self.confirmed_at(tx, server, details).await?,
+            Some(_) | None => None,
+        };
+        let now = self.clock.unix_secs();
         Ok(ConnectionEnd {
+            policy_confirmed_at,
+            policy_stale: policy_confirmed_at.zip(staleness).map(|(at, limit)| now.saturating_sub(at) > limit),
             server_id: end.server,
             policy_in_force: in_force,
             policy_in_force_since: end.in_force_at.filter(|_| in_force),
@@ -120,6 +151,12 @@ impl Service {
             reported_at,
         })
     }
+}
+
+/// When an end had its policy confirmed, as its watch says. While it watches, its gateway hears of the newest policy with every
+/// heartbeat, and says when that is not the one it has; so nothing needs to be told while all is well.
+fn confirmed_by(heard_at: u64, details: Option<&EndDetails>) -> Option<u64> {
+    details.map(|details| details.policy_unconfirmed_since.map_or(heard_at, |since| since.min(heard_at)))
 }
 
 /// The grant that a connection was made from; none: it is an admin connection.
@@ -165,4 +202,18 @@ pub(super) fn status_under(row: &ConnectionRow, grant: Option<&GrantRow>, now: u
 /// Whether time ended it, and it is not written down yet.
 pub(in crate::service) fn is_overdue(row: &ConnectionRow, now: u64) -> bool {
     row.status != ConnectionStatus::Expired && status_at(row, now) == ConnectionStatus::Expired
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_as_old_as_the_last_word_of_a_gateway_that_watches_unless_it_says_otherwise() {
+        let told = |policy_unconfirmed_since| EndDetails { policy_unconfirmed_since, ..EndDetails::default() };
+        assert_eq!(confirmed_by(1_000, Some(&told(None))), Some(1_000));
+        assert_eq!(confirmed_by(1_000, Some(&told(Some(400)))), Some(400));
+        assert_eq!(confirmed_by(1_000, Some(&told(Some(4_000)))), Some(1_000), "its clock is ahead of ours");
+        assert_eq!(confirmed_by(1_000, None), None, "an older gateway does not tell");
+    }
 }

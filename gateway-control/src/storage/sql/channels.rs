@@ -1,9 +1,12 @@
 //! Channels and grants.
 
 use async_trait::async_trait;
-use gateway_proto::id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId};
+use gateway_proto::{
+    id::{AgreementId, ChannelId, GrantId, OrganizationId, ServerId},
+    limits::ChannelLimits,
+};
 
-use super::{Columns, Row, SqlTransaction, big, containing, each, ids, key, limit, query};
+use super::{Columns, Row, SqlTransaction, big, containing, each, ids, json, key, limit, query, unreadable};
 use crate::storage::{ChannelFilter, ChannelRow, Channels, GrantFilter, GrantRow, Slice, StorageResult};
 
 /// One channel.
@@ -232,7 +235,8 @@ impl Channels for SqlTransaction {
         query(
             "INSERT INTO grants (id, agreement_id, channel_id, owner_organization, peer_organization, status,
              answer_by, expires_at, max_streams, staleness_secs, require_post_quantum, sender_server_id, sender_port,
-             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             created_at, bytes_per_second, receive_timeout_secs, behaviors)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(row.id.to_string())
         .bind(row.agreement.to_string())
@@ -248,6 +252,9 @@ impl Channels for SqlTransaction {
         .bind(row.sender_server.map(|id| id.to_string()))
         .bind(i64::from(row.sender_port))
         .bind(big(row.created_at))
+        .bind(row.limits.bytes_per_second.map(big))
+        .bind(row.limits.receive_timeout_secs.map(i64::from))
+        .bind((!row.behaviors.is_empty()).then(|| json(&row.behaviors)))
         .execute(self.db())
         .await?;
         Ok(())
@@ -285,6 +292,15 @@ fn channel(row: &Row) -> StorageResult<ChannelRow> {
     })
 }
 
+/// What a grant limits beside its open streams.
+pub(super) fn limits(row: &Row) -> StorageResult<ChannelLimits> {
+    let secs = row.maybe_number("receive_timeout_secs")?.map(u32::try_from).transpose();
+    Ok(ChannelLimits {
+        bytes_per_second: row.maybe_number("bytes_per_second")?,
+        receive_timeout_secs: secs.map_err(|_| unreadable("receive_timeout_secs"))?,
+    })
+}
+
 fn grant(row: &Row) -> StorageResult<GrantRow> {
     Ok(GrantRow {
         id: row.parsed("id")?,
@@ -296,6 +312,8 @@ fn grant(row: &Row) -> StorageResult<GrantRow> {
         answer_by: row.number("answer_by")?,
         expires_at: row.maybe_number("expires_at")?,
         max_streams: row.small("max_streams")?,
+        limits: limits(row)?,
+        behaviors: row.maybe_json("behaviors")?.unwrap_or_default(),
         staleness_secs: row.number("staleness_secs")?,
         require_post_quantum: row.flag("require_post_quantum")?,
         sender_server: row.maybe_parsed("sender_server_id")?,

@@ -228,6 +228,26 @@ impl Connections for SqlTransaction {
         row.number("number")
     }
 
+    async fn count_live_connections(&mut self, server: ServerId, now: u64) -> StorageResult<u64> {
+        // As above, and what time has ended is left out as it is of the lists.
+        let row = query(
+            "SELECT (SELECT COUNT(*) FROM connections WHERE NOT ended AND sender_server_id = $1
+                AND CASE WHEN admin_expires_at <= $2 OR (admin_answer_by <= $2 AND status IN ('provisioning', 'offered'))
+                    OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+                        AND grants.status = 'active' AND grants.expires_at <= $2) THEN 'over' ELSE '' END = '')
+             + (SELECT COUNT(*) FROM connections WHERE NOT ended AND listener_server_id = $1
+                AND (sender_server_id IS NULL OR sender_server_id <> $1)
+                AND CASE WHEN admin_expires_at <= $2 OR (admin_answer_by <= $2 AND status IN ('provisioning', 'offered'))
+                    OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+                        AND grants.status = 'active' AND grants.expires_at <= $2) THEN 'over' ELSE '' END = '') AS number",
+        )
+        .bind(server.to_string())
+        .bind(big(now))
+        .fetch_one(self.db())
+        .await?;
+        row.number("number")
+    }
+
     async fn count_ended_connections(&mut self, organization: OrganizationId, limit: u32) -> StorageResult<u64> {
         // Of each end no more entries of its index are read than are counted; one between two own servers counts once.
         let row = query(

@@ -41,9 +41,10 @@ impl Credentials for SqlTransaction {
         each(rows, token)
     }
 
-    async fn count_api_tokens(&mut self, user: UserId) -> StorageResult<u64> {
-        let row = query("SELECT COUNT(*) AS number FROM api_tokens WHERE user_id = $1")
+    async fn count_api_tokens(&mut self, user: UserId, now: u64) -> StorageResult<u64> {
+        let row = query("SELECT COUNT(*) AS number FROM api_tokens WHERE user_id = $1 AND expires_at > $2")
             .bind(user.to_string())
+            .bind(big(now))
             .fetch_one(self.db())
             .await?;
         row.number("number")
@@ -137,9 +138,10 @@ impl Credentials for SqlTransaction {
         each(rows, invitation)
     }
 
-    async fn count_invitations(&mut self, organization: OrganizationId) -> StorageResult<u64> {
-        let row = query("SELECT COUNT(*) AS number FROM invitations WHERE organization_id = $1")
+    async fn count_invitations(&mut self, organization: OrganizationId, now: u64) -> StorageResult<u64> {
+        let row = query("SELECT COUNT(*) AS number FROM invitations WHERE organization_id = $1 AND expires_at > $2")
             .bind(organization.to_string())
+            .bind(big(now))
             .fetch_one(self.db())
             .await?;
         row.number("number")

@@ -37,6 +37,11 @@ const TABLES: &[Table] = &[
         write: "UPDATE channels SET name_key = $2 WHERE id = $1",
     },
     Table {
+        read: "SELECT id, sender_name AS name, sender_name_key AS name_key, sender_server_id AS scope FROM connections
+               WHERE sender_name IS NOT NULL AND NOT ended ORDER BY id",
+        write: "UPDATE connections SET sender_name_key = $2 WHERE id = $1",
+    },
+    Table {
         read: "SELECT id, name, name_key, COALESCE(organization_id || ' ' || kind, '') AS scope FROM devices
                WHERE removed_at IS NULL ORDER BY id",
         write: "UPDATE devices SET name_key = $2 WHERE id = $1",

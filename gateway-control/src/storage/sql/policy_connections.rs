@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use gateway_proto::id::{ConnectionId, ServerId};
+use gateway_proto::{
+    id::{ConnectionId, ServerId},
+    limits::ChannelLimits,
+};
 
 use super::{
-    Columns, IDS_AT_ONCE, Row, SqlTransaction, big, connections::connection, each, query, query_in, servers, unreadable,
+    Columns, IDS_AT_ONCE, Row, SqlTransaction, big, channels::limits, connections::connection, each, query, query_in,
+    servers, unreadable,
 };
 use crate::storage::{ADMIN_BEHAVIOR, ConnectionRow, PolicyConnectionRow, PolicyConnections, ServerRow, StorageResult};
 
@@ -29,7 +33,8 @@ impl PolicyConnections for SqlTransaction {
         let rows = query(
             "SELECT connections.*, agreements.status AS agreement_status, owners.name AS owner_name, channels.engine, channels.public_name,
              engine_links.engine_channel, channels.behavior, grants.expires_at, grants.max_streams, grants.staleness_secs,
-             grants.require_post_quantum, organizations.name AS peer_organization_name,
+             grants.require_post_quantum, grants.bytes_per_second, grants.receive_timeout_secs,
+             grants.behaviors AS granted_behaviors, organizations.name AS peer_organization_name,
              CASE WHEN connections.sender_server_id = $1 THEN connections.listener_server_id
                   ELSE connections.sender_server_id END AS peer_server_id
              FROM (SELECT * FROM connections WHERE NOT ended AND sender_server_id = $1
@@ -198,6 +203,8 @@ fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnecti
             behavior: ADMIN_BEHAVIOR.to_owned(),
             expires_at: admin.expires_at,
             max_streams: terms.max_streams,
+            limits: ChannelLimits::default(),
+            behaviors: Vec::new(),
             staleness_secs: terms.staleness_secs,
             require_post_quantum: terms.require_post_quantum,
             peer,
@@ -213,6 +220,8 @@ fn policy_connection(row: &Row, peer: ServerRow) -> StorageResult<PolicyConnecti
         behavior: row.text("behavior")?,
         expires_at: row.maybe_number("expires_at")?,
         max_streams: row.small("max_streams")?,
+        limits: limits(row)?,
+        behaviors: row.maybe_json("granted_behaviors")?.unwrap_or_default(),
         staleness_secs: row.number("staleness_secs")?,
         require_post_quantum: row.flag("require_post_quantum")?,
         peer,

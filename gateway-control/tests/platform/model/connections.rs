@@ -8,6 +8,18 @@ use super::{
     PLAIN, UNKNOWN, WRONG,
 };
 
+/// How long a request may take, seconds.
+const LATE_SECS: u64 = 30;
+
+/// A secret that is being replaced; moments are Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rotation {
+    /// From then on streams are opened with the new one.
+    pub(crate) turns_at: u64,
+    /// From then on the one before is not taken any more.
+    pub(crate) until: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connection {
     pub(crate) agreement: usize,
@@ -27,6 +39,9 @@ pub(crate) struct Connection {
     pub(crate) auto: bool,
     pub(crate) paused: [bool; ORGS],
     pub(crate) limits: Limits,
+    /// How often its secret was replaced.
+    pub(crate) secret: usize,
+    pub(crate) rotation: Option<Rotation>,
     /// When an offer that nobody answered is over, Unix seconds.
     pub(crate) answer_by: u64,
     pub(crate) expires_at: Option<u64>,
@@ -50,6 +65,8 @@ impl Connection {
             auto: true,
             paused: [false; ORGS],
             limits: PLAIN,
+            secret: 0,
+            rotation: None,
             answer_by: 0,
             expires_at: None,
             first_person: None,
@@ -108,6 +125,41 @@ impl Model {
             self.grants[grant].status = if connection.owner == own { "revoked" } else { "surrendered" };
         }
         Done
+    }
+
+    /// By either side, of what gateways know; one after the other, or at once. The overlap lasts twice as long as an end may go on
+    /// without hearing of it, and the sender turns in its middle.
+    pub(super) fn rotate(&mut self, n: usize, own: Org, at_once: bool, now: u64) -> Outcome {
+        let connection = &self.connections[n];
+        if !connection.has(own) {
+            return UNKNOWN;
+        }
+        if self.activation(connection).is_none() || (connection.rotation.is_some() && !at_once) {
+            return WRONG;
+        }
+        let connection = &mut self.connections[n];
+        let half = connection.limits.staleness_secs;
+        connection.secret += 1;
+        connection.rotation = (!at_once).then_some(Rotation { turns_at: now + half, until: now + 2 * half });
+        Done
+    }
+
+    /// A rotation as it is shown, which began when the platform took its turn: a moment after it was asked for.
+    pub(crate) fn rotation_began(&mut self, n: usize, shown: Option<Rotation>) -> Result<(), String> {
+        let rotation = &mut self.connections[n].rotation;
+        let fits = match (*rotation, shown) {
+            (None, None) => true,
+            (Some(expected), Some(shown)) => {
+                let late = shown.turns_at.checked_sub(expected.turns_at);
+                late.is_some_and(|late| late <= LATE_SECS && shown.until.checked_sub(expected.until) == Some(late))
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if !fits {
+            return Err(format!("connection {n} is shown with {shown:?}, the model says {rotation:?}"));
+        }
+        *rotation = shown;
+        Ok(())
     }
 
     pub(super) fn end_connections(&mut self, to: &'static str, which: impl Fn(&Connection) -> bool) {

@@ -14,7 +14,7 @@ pub(crate) enum Local {
     AdminOwner,
 }
 
-/// One entry of a policy, whole but for its secrets.
+/// One entry of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: &'static str,
@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) endpoint: String,
     pub(crate) behavior: String,
     pub(crate) limits: Limits,
+    /// The secrets in their order: how often each was replaced, and until when it counts, Unix seconds.
+    pub(crate) secrets: Vec<(usize, Option<u64>)>,
     pub(crate) expires_at: Option<u64>,
 }
 
@@ -47,12 +49,24 @@ impl Model {
         entries
     }
 
-    fn activation(&self, connection: &Connection) -> Option<&'static str> {
+    pub(super) fn activation(&self, connection: &Connection) -> Option<&'static str> {
         match (connection.status, self.agreements[connection.agreement].status()) {
             (_, "ended") => None,
             ("ready" | "active" | "paused", "suspended") => Some("suspended"),
             (status @ ("ready" | "active" | "paused"), _) => Some(status),
             _ => None,
+        }
+    }
+
+    /// Whoever takes streams takes the one before for the whole overlap, whoever opens them opens them with it for the first half.
+    fn secrets(&self, connection: &Connection, sends: bool) -> Vec<(usize, Option<u64>)> {
+        let newest = (connection.secret, None);
+        let Some(rotation) = connection.rotation else { return vec![newest] };
+        let before = |until| (connection.secret - 1, Some(until));
+        match (sends, self.now < rotation.turns_at) {
+            (true, true) => vec![before(rotation.turns_at), newest],
+            (true, false) => vec![newest],
+            (false, _) => vec![newest, before(rotation.until)],
         }
     }
 
@@ -77,6 +91,7 @@ impl Model {
             endpoint: channel.map_or_else(|| server_name(connection.listener), channel_name),
             behavior: if channel.is_some() { "hl7v2-mllp" } else { "admin-api" }.to_owned(),
             limits: connection.limits,
+            secrets: self.secrets(connection, sends),
             expires_at: connection.expires_at,
         }
     }

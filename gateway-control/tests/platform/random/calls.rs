@@ -104,6 +104,8 @@ impl Case<'_> {
                 if limited {
                     body["expires_at"] = json!(end(true));
                     body["max_streams"] = json!(NARROW.max_streams);
+                    body["bytes_per_second"] = json!(NARROW.beside.bytes_per_second);
+                    body["receive_timeout_secs"] = json!(NARROW.beside.receive_timeout_secs);
                     body["staleness_secs"] = json!(NARROW.staleness_secs);
                     body["require_post_quantum"] = json!(NARROW.post_quantum);
                 }
@@ -136,6 +138,10 @@ impl Case<'_> {
             Try::Resume(n) => connection(n, "resume"),
             Try::Retry(n) => connection(n, "retry"),
             Try::Terminate(n) => connection(n, "terminate"),
+            Try::Rotate { connection, at_once } => {
+                let path = format!("/connections/{}/rotate-secret", ids.connections[connection]);
+                post(&path, if at_once { json!({"at_once": true}) } else { json!({}) })
+            }
             Try::Share { agreement, server, level, boxed } => {
                 let body = json!({
                     "agreement_id": ids.agreements[agreement], "server_id": ids.servers[server], "level": level.name(),

@@ -36,6 +36,7 @@ pub(super) enum Kind {
     Resume,
     Retry,
     Terminate,
+    Rotate,
     Share,
     OpenShare,
     EndShare,
@@ -74,6 +75,7 @@ pub(super) const KINDS: &[(u32, Kind)] = &[
     (6, Kind::Resume),
     (4, Kind::Retry),
     (2, Kind::Terminate),
+    (8, Kind::Rotate),
     (5, Kind::Share),
     (4, Kind::OpenShare),
     (2, Kind::EndShare),
@@ -154,6 +156,9 @@ impl Case<'_> {
             Kind::Resume => Try::Resume(connection(&["paused"])?),
             Kind::Retry => Try::Retry(connection(&["failed"])?),
             Kind::Terminate => Try::Terminate(connection(&["ready", "active", "paused", "failed", "provisioning"])?),
+            Kind::Rotate => {
+                Try::Rotate { connection: connection(&["ready", "active", "paused"])?, at_once: b % 3 == 0 }
+            }
             Kind::Share => {
                 let level = [Level::Operator, Level::Viewer, Level::Viewer, Level::Metrics][c % 4];
                 Try::Share { agreement: agreement()?, server: server(b)?, level, boxed: c % 3 == 0 }

@@ -1,6 +1,7 @@
 //! The gateways: each gets exactly what the model allows, and nothing else in between.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
@@ -39,8 +40,6 @@ pub(super) struct Place {
     beat_at: Option<Instant>,
     /// What its newest policy said.
     held: Entries,
-    /// The secrets in its policies, by the number of the connection.
-    secrets: BTreeMap<usize, Secret>,
 }
 
 /// What policies may say now, and what the last one of them has to.
@@ -59,7 +58,28 @@ struct Names<'a> {
     connections: &'a [String],
     servers: &'a [String],
     keys: &'a [Option<GatewayPublicKey>],
+    /// Of each connection, in the order in which policies named them first.
+    secrets: &'a RefCell<BTreeMap<usize, Vec<Secret>>>,
+    /// The time of the model, whatever a clock says meanwhile.
     now: u64,
+}
+
+impl Names<'_> {
+    /// How often the secret of a connection was replaced before this one; one that nobody has seen is the next.
+    fn age(&self, connection: usize, secret: &Secret) -> usize {
+        let mut all = self.secrets.borrow_mut();
+        let known = all.entry(connection).or_default();
+        if let Some(age) = known.iter().position(|known| known == secret) {
+            return age;
+        }
+        known.push(secret.clone());
+        known.len() - 1
+    }
+}
+
+/// The ones that count at a moment; gateways look at the time by themselves, to the second.
+fn counting(secrets: &[(usize, Option<u64>)], at: u64) -> impl Iterator<Item = usize> {
+    secrets.iter().filter(move |(_, until)| until.is_none_or(|end| at < end)).map(|(age, _)| *age)
 }
 
 impl Place {
@@ -98,13 +118,16 @@ impl Place {
         let Some(watch) = self.watch.as_mut() else { return Ok(()) };
         // Gateways cut by themselves, to the second: what is over is not held, whenever a policy says so.
         self.held.retain(|_, entry| entry.expires_at.is_none_or(|end| names.now < end));
+        for entry in self.held.values_mut() {
+            entry.secrets.retain(|(_, until)| until.is_none_or(|end| names.now < end));
+        }
         let mut refused = wanted.refuses.is_empty();
         while !refused || self.held != *wanted.last || watch.store.revision() < wanted.revision {
             let policy = match tokio::time::timeout(LIMIT, next(watch)).await {
                 Ok(policy) => policy?,
                 Err(_) => return Err(format!("it stays at {:?}, the model allows {:?}", self.held, wanted.last)),
             };
-            let (entries, secrets) = read(&policy, names)?;
+            let entries = read(&policy, names)?;
             let is_allowed = |key: &(usize, bool), entry: &Entry| {
                 wanted.allowed.iter().any(|allowed| allowed.get(key).is_some_and(|allowed| allowed == entry))
             };
@@ -121,7 +144,6 @@ impl Place {
             };
             watch.send(&answer).await;
             self.held = entries;
-            self.secrets.extend(secrets);
         }
         Ok(())
     }
@@ -157,8 +179,8 @@ fn take(watch: &mut Watch, envelope: Envelope) -> Result<Policy, String> {
 }
 
 /// What a policy says of connections whose time is not over: gateways cut those by themselves, to the second.
-fn read(policy: &Policy, names: Names<'_>) -> Result<(Entries, Vec<(usize, Secret)>), String> {
-    let (mut entries, mut secrets) = (Entries::new(), Vec::new());
+fn read(policy: &Policy, names: Names<'_>) -> Result<Entries, String> {
+    let mut entries = Entries::new();
     for shown in &policy.connections {
         let id = shown.id.to_string();
         let number = names.connections.iter().position(|known| *known == id);
@@ -166,11 +188,10 @@ fn read(policy: &Policy, names: Names<'_>) -> Result<(Entries, Vec<(usize, Secre
         if shown.expires_at.is_some_and(|end| names.now >= end) {
             continue;
         }
-        let [ConnectionSecret { secret, until: None }] = shown.secrets.as_slice() else {
-            return Err(format!("{id} has not one secret"));
-        };
-        secrets.push((number, secret.clone()));
-        if entries.insert((number, shown.local.opens_streams()), entry(shown, names)?).is_some() {
+        let counts = |shown: &&ConnectionSecret| shown.until.is_none_or(|end| names.now < end);
+        let shown_secrets = shown.secrets.iter().filter(counts);
+        let secrets = shown_secrets.map(|shown| (names.age(number, &shown.secret), shown.until)).collect();
+        if entries.insert((number, shown.local.opens_streams()), entry(shown, secrets, names)?).is_some() {
             return Err(format!("{id} is there twice"));
         }
     }
@@ -181,11 +202,11 @@ fn read(policy: &Policy, names: Names<'_>) -> Result<(Entries, Vec<(usize, Secre
             return Err(format!("a peer that it has nothing to do with: {:?}", peer.server));
         }
     }
-    Ok((entries, secrets))
+    Ok(entries)
 }
 
 /// One entry in the words of the model; every field of it is looked at.
-fn entry(shown: &ConnectionEntry, names: Names<'_>) -> Result<Entry, String> {
+fn entry(shown: &ConnectionEntry, secrets: Vec<(usize, Option<u64>)>, names: Names<'_>) -> Result<Entry, String> {
     let ConnectionEntry {
         id,
         kind,
@@ -200,6 +221,7 @@ fn entry(shown: &ConnectionEntry, names: Names<'_>) -> Result<Entry, String> {
         expires_at,
         staleness_secs,
         max_streams,
+        limits,
         require_post_quantum,
     } = shown;
     if !admin.is_plain() || !people.is_empty() {
@@ -232,9 +254,11 @@ fn entry(shown: &ConnectionEntry, names: Names<'_>) -> Result<Entry, String> {
         behavior: behavior.clone(),
         limits: Limits {
             max_streams: *max_streams,
+            beside: *limits,
             staleness_secs: *staleness_secs,
             post_quantum: *require_post_quantum,
         },
+        secrets,
         expires_at: *expires_at,
     })
 }
@@ -267,13 +291,15 @@ impl Case<'_> {
             self.refusing.iter().flat_map(|server| before[*server].keys().map(|(n, _)| *n)).collect();
         let failed = self.model.settle(self.refusing.map(|server| (server, &known)));
         let last = self.entries();
+        let held: Vec<_> = self.places.iter().map(|place| place.held.clone()).collect();
         let refusing = if failed.is_empty() { None } else { self.refusing.take() };
         self.follow([&before, &first, &last], (refusing, failed.as_slice())).await?;
         // Whoever is at the other end of what failed may have seen it or not: nobody is behind afterwards.
         for server in (0..self.places.len()).filter(|_| refusing.is_some()) {
             self.catch_up(server, [&before, &first, &last]).await?;
         }
-        self.secrets_agree()
+        let at_once = self.at_once.take();
+        self.secrets_agree(&held, at_once)
     }
 
     async fn follow(
@@ -282,8 +308,13 @@ impl Case<'_> {
         (refusing, failed): (Option<usize>, &[usize]),
     ) -> Result<(), String> {
         let keys: Vec<_> = self.places.iter().map(|place| place.key).collect();
-        let now = self.control.clock.unix_secs();
-        let names = Names { connections: &self.ids.connections, servers: &self.ids.servers, keys: &keys, now };
+        let names = Names {
+            connections: &self.ids.connections,
+            servers: &self.ids.servers,
+            keys: &keys,
+            secrets: &self.secrets,
+            now: self.model.now,
+        };
         // All at once: what one gateway confirms is what another waits for.
         try_join_all(self.places.iter_mut().enumerate().map(|(n, place)| {
             let refuses = failed.iter().copied().filter(|_| refusing == Some(n)).collect();
@@ -301,8 +332,13 @@ impl Case<'_> {
         }
         let server = self.server(n).await;
         let keys: Vec<_> = self.places.iter().map(|place| place.key).collect();
-        let now = self.control.clock.unix_secs();
-        let names = Names { connections: &self.ids.connections, servers: &self.ids.servers, keys: &keys, now };
+        let names = Names {
+            connections: &self.ids.connections,
+            servers: &self.ids.servers,
+            keys: &keys,
+            secrets: &self.secrets,
+            now: self.model.now,
+        };
         let allowed = [&before[n], &first[n], &last[n]];
         let (refuses, revision) = (BTreeSet::new(), server.policy_revision);
         self.places[n].follow(Wanted { allowed, last: &last[n], refuses, revision }, names).await
@@ -329,15 +365,41 @@ impl Case<'_> {
         owner.get(&format!("/servers/{}", self.ids.servers[n])).await
     }
 
-    /// Both ends of a connection have one secret, which is no other's.
-    fn secrets_agree(&mut self) -> Result<(), String> {
-        for (number, secret) in self.places.iter().flat_map(|place| &place.secrets) {
-            let known = self.secrets.entry(*number).or_insert_with(|| secret.clone());
-            if *known != *secret {
-                return Err(format!("the two ends of connection {number} have different secrets"));
+    /// What the sender opens streams with, the listener takes: at every moment from now on, and while the two policies came apart
+    /// from each other. `before`: what the gateways held until then; `at_once`: the connection of which that was not asked.
+    fn secrets_agree(&self, before: &[Entries], at_once: Option<usize>) -> Result<(), String> {
+        let now = self.model.now;
+        for (n, connection) in self.model.connections.iter().enumerate().filter(|(_, row)| !row.is_over()) {
+            let Some(sender) = connection.sender else { continue };
+            let (opens, takes) = ((n, true), (n, false));
+            let (sends, listens) = (&self.places[sender].held, &self.places[connection.listener].held);
+            let (Some(sends), Some(listens)) = (sends.get(&opens), listens.get(&takes)) else { continue };
+            let ends = sends.secrets.iter().chain(&listens.secrets).filter_map(|(_, until)| *until);
+            for at in ends.flat_map(|end| [end - 1, end]).chain([now]) {
+                agree(n, sends, listens, at)?;
+            }
+            if at_once == Some(n) {
+                continue;
+            }
+            if let Some(old) = before.get(connection.listener).and_then(|held| held.get(&takes)) {
+                agree(n, sends, old, now)?;
+            }
+            if let Some(old) = before.get(sender).and_then(|held| held.get(&opens)) {
+                agree(n, old, listens, now)?;
             }
         }
-        let distinct: BTreeSet<_> = self.secrets.values().map(Secret::expose).collect();
-        if distinct.len() == self.secrets.len() { Ok(()) } else { Err("two connections have one secret".to_owned()) }
+        let secrets = self.secrets.borrow();
+        let all: Vec<_> = secrets.values().flatten().map(Secret::expose).collect();
+        let distinct: BTreeSet<_> = all.iter().collect();
+        if distinct.len() == all.len() { Ok(()) } else { Err("two connections have one secret".to_owned()) }
     }
+}
+
+/// Whether streams of a connection that its sender opens at a moment are taken.
+fn agree(n: usize, sends: &Entry, listens: &Entry, at: u64) -> Result<(), String> {
+    let opening = counting(&sends.secrets, at).next();
+    if opening.is_some_and(|opening| counting(&listens.secrets, at).any(|taken| taken == opening)) {
+        return Ok(());
+    }
+    Err(format!("at {at} connection {n} is opened with {:?}, and {:?} are taken", sends.secrets, listens.secrets))
 }

@@ -2,14 +2,18 @@
 //! told with its line. Which names may be new is not asked here: those that the platform has may be older than its rules.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry as Place},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry as Place},
     fmt::{self, Display},
     fs,
     path::Path,
 };
 
 use gateway_net::document::{Document, Mistake, Section, Value};
-use gateway_proto::{api::values, names::fold};
+use gateway_proto::{
+    api::values,
+    limits::{MAX_BYTES_PER_SECOND, MAX_RECEIVE_TIMEOUT_SECS, MIN_BYTES_PER_SECOND, MIN_RECEIVE_TIMEOUT_SECS},
+    names::fold,
+};
 
 use super::found::ChannelKey;
 use crate::{args::Span, error::CtlError};
@@ -74,6 +78,12 @@ pub(super) struct SiteGrant {
     pub(super) expires: Option<Span>,
     /// Open streams at most.
     pub(super) max_streams: Option<u32>,
+    /// Payload in each direction at most, bytes per second.
+    pub(super) bytes_per_second: Option<u64>,
+    /// A stream in which no byte passes for so many seconds is reset.
+    pub(super) receive_timeout_secs: Option<u32>,
+    /// The kinds of exchange that its connection may have, sorted, once each; empty: whatever the channel has.
+    pub(super) behaviors: Vec<String>,
     /// Require a post-quantum tunnel.
     pub(super) require_post_quantum: bool,
 }
@@ -289,8 +299,33 @@ impl SiteGrant {
         let max_streams = section.optional("max_streams", &accepted, |value| {
             u32::try_from(value.integer()?).ok().filter(|number| (1..=values::MAX_STREAMS).contains(number))
         });
+        let accepted = format!("a whole number from {MIN_BYTES_PER_SECOND} to {MAX_BYTES_PER_SECOND}");
+        let bytes_per_second = section.optional("bytes_per_second", &accepted, |value| {
+            let rates = MIN_BYTES_PER_SECOND..=MAX_BYTES_PER_SECOND;
+            u64::try_from(value.integer()?).ok().filter(|rate| rates.contains(rate))
+        });
+        let (least, most) = (MIN_RECEIVE_TIMEOUT_SECS, MAX_RECEIVE_TIMEOUT_SECS);
+        let accepted = format!("a length of time such as \"10m\", from {least} to {most} seconds");
+        let receive_timeout_secs = section.optional("receive_timeout", &accepted, |value| {
+            let span: Span = value.text()?.parse().ok()?;
+            u32::try_from(span.secs).ok().filter(|secs| (least..=most).contains(secs))
+        });
+        let behaviors = section.optional("behaviors", "kinds of exchange, like [\"hl7v2-mllp\"]", |value| {
+            let words = value.texts()?.into_iter().map(|text| values::behavior(&text).ok());
+            words.collect::<Option<BTreeSet<_>>>()
+        });
+        let behaviors = behaviors.into_iter().flatten().collect();
         let require_post_quantum = section.flag("require_post_quantum", false);
-        Some(Self { channel: channel?, to: to?, expires, max_streams, require_post_quantum })
+        Some(Self {
+            channel: channel?,
+            to: to?,
+            expires,
+            max_streams,
+            bytes_per_second,
+            receive_timeout_secs,
+            behaviors,
+            require_post_quantum,
+        })
     }
 }
 

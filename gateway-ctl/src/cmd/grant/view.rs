@@ -66,6 +66,9 @@ impl View for Grant {
             ("Connection", or_dash(self.connection_id)),
             ("Expires", time::or_never(now, self.expires_at)),
             ("Max. streams", self.max_streams.to_string()),
+            ("Max. rate", self.bytes_per_second.map_or_else(unlimited, |rate| format!("{rate} B/s in each direction"))),
+            ("Receive timeout", self.receive_timeout_secs.map_or_else(unlimited, |secs| format!("{secs} s"))),
+            ("Limited to", if self.behaviors.is_empty() { unlimited() } else { self.behaviors.join(", ") }),
             ("Without control", format!("{} h at most", self.staleness_secs.div_ceil(3600))),
             ("Post-quantum", if self.require_post_quantum { "required" } else { "not required" }.to_owned()),
             ("Agreement", self.agreement_id.to_string()),
@@ -73,6 +76,10 @@ impl View for Grant {
             ("Created", time::relative(now, self.created_at)),
         ]
     }
+}
+
+fn unlimited() -> String {
+    "no limit".to_owned()
 }
 
 #[cfg(test)]
@@ -94,6 +101,9 @@ pub(super) mod tests {
             connection_id: None,
             expires_at: None,
             max_streams: 64,
+            bytes_per_second: None,
+            receive_timeout_secs: None,
+            behaviors: Vec::new(),
             staleness_secs: 259_200,
             require_post_quantum: false,
             created_at: 0,
@@ -106,5 +116,23 @@ pub(super) mod tests {
         assert_eq!((active.names(), active.peer()), (vec!["ADT".to_owned()], Some("Clinic B")));
         assert!(is_living(&grant(GrantStatus::Pending, "given")));
         assert!(!is_living(&grant(GrantStatus::Denied, "given")));
+    }
+
+    #[test]
+    fn what_a_grant_limits_is_shown_and_so_is_what_it_does_not() {
+        let shown = |grant: &Grant| {
+            let lines = grant.block(0);
+            ["Max. rate", "Receive timeout", "Limited to"]
+                .map(|name| lines.iter().find(|(label, _)| *label == name).map(|(_, text)| text.clone()).unwrap())
+        };
+        let plain = grant(GrantStatus::Active, "given");
+        assert_eq!(shown(&plain), ["no limit", "no limit", "no limit"]);
+        let narrow = Grant {
+            bytes_per_second: Some(50_000),
+            receive_timeout_secs: Some(600),
+            behaviors: vec!["http".into(), "hl7v2-mllp".into()],
+            ..plain
+        };
+        assert_eq!(shown(&narrow), ["50000 B/s in each direction", "600 s", "http, hl7v2-mllp"]);
     }
 }

@@ -37,6 +37,8 @@ fn connection(endpoint: &str) -> ConnectionStatus {
         streams_finished: 10,
         streams_reset: 0,
         streams_refused: 2,
+        streams_silent: 0,
+        limits: ChannelLimits::default(),
         admin: None,
         problem: None,
         waiting: None,
@@ -313,4 +315,16 @@ fn a_relay_that_sees_another_outer_address_than_most_is_told_with_where_to_read_
     let text = render(&told, &[], NOW, Style::PLAIN);
     assert!(text.contains("Outer address") && text.contains(said) && text.contains("gateway-ctl netcheck"), "{text}");
     assert!(!render(&status(Vec::new()), &[], NOW, Style::PLAIN).contains("Outer address"), "they agree");
+}
+
+#[test]
+fn limits_of_the_owner_are_shown_where_there_are_some_and_streams_that_were_silent_are_told() {
+    let plain = connection_lines(&connection("ORU"), None, NOW);
+    assert!(plain.iter().all(|(label, _)| *label != "Limits"));
+    let limits = ChannelLimits { bytes_per_second: Some(50_000), receive_timeout_secs: Some(600) };
+    let limited = ConnectionStatus { limits, streams_reset: 3, streams_silent: 2, ..connection("ORU") };
+    let lines = connection_lines(&limited, None, NOW);
+    let line = |name: &str| lines.iter().find(|(label, _)| *label == name).map(|(_, text)| text.as_str()).unwrap();
+    assert_eq!(line("Limits"), "50 kB/s in each direction, a stream is reset after 600 s without a byte");
+    assert_eq!(line("Streams"), "1 open, 10 finished, 3 reset (2 after silence), 2 refused");
 }

@@ -6,6 +6,7 @@ use super::ExchangeStatus;
 use crate::{
     api::gateway::{Connectivity, PathKind},
     id::ConnectionId,
+    limits::ChannelLimits,
     policy::{Activation, AdminScope, ConnectionKind},
 };
 
@@ -55,6 +56,12 @@ pub struct ConnectionStatus {
     pub streams_reset: u64,
     /// Streams that were refused, by us or the peer.
     pub streams_refused: u64,
+    /// Of those that ended by a reset, those in which no byte had passed for longer than the grant allows.
+    #[serde(default)]
+    pub streams_silent: u64,
+    /// What the channel's owner limits, beside its open streams.
+    #[serde(default, skip_serializing_if = "ChannelLimits::is_unlimited")]
+    pub limits: ChannelLimits,
     /// What an admin connection was offered with beyond reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<AdminScope>,

@@ -1,20 +1,43 @@
-//! Listener channels, and what a peer sees of them.
+//! Channels of both directions, and what a peer sees of the listeners.
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ChannelId, ServerId};
+use crate::id::{ChannelId, ConnectionId, ServerId};
+
+/// Which way a channel carries data, from the point of view of the engine beside its server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelDirection {
+    /// It receives from peers, from many if so many were granted it: the gateway connects to the engine's port.
+    #[default]
+    Listener,
+    /// It delivers to one peer: the gateway opens a local port that the engine connects to.
+    Sender,
+}
 
 api_types! {
-    /// A listener channel of an own server.
+    /// A channel of an own server: a listener, or the sending end of a connection.
     Channel {
-        /// Id.
+        /// Id; that of a sender is the id of its connection but for the prefix.
         id: ChannelId,
         /// Server.
         server_id: ServerId,
-        /// Internal name, never shown to a peer.
+        /// Internal name, never shown to a peer. A sender that nobody named is called as what it feeds.
         name: String,
-        /// The engine's port, `host:port`, seen from the gateway.
+        /// Which way it carries data; an older control plane knows listeners only.
+        #[serde(default)]
+        direction: ChannelDirection,
+        /// The engine's port, `host:port`, seen from the gateway; empty of a sender.
         engine: String,
+        /// Of a sender, the port that its gateway opens for the engine; none: the gateway picks it, and does not report it open now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        local_port: Option<u16>,
+        /// Of a sender, the one connection that it feeds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection_id: Option<ConnectionId>,
+        /// Of a sender, where that leads: `PEER/ENDPOINT`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        feeds: Option<String>,
         /// Kind of exchange.
         behavior: String,
         /// Whether partners may see it.
@@ -45,7 +68,7 @@ api_types! {
         #[serde(default)]
         public_description: Option<String>,
     }
-    /// Changes to a channel; what is left out stays.
+    /// Changes to a channel; what is left out stays. A sender has a name to change, and nothing else.
     #[serde(deny_unknown_fields)]
     UpdateChannel {
         /// New internal name.

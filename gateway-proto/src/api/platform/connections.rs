@@ -51,6 +51,13 @@ api_types! {
         /// Since when this end has it in force, Unix seconds; none: not yet.
         #[serde(default)]
         policy_in_force_since: Option<u64>,
+        /// When this end's gateway is last known to have had its policy confirmed by the control plane, Unix seconds; none: it is not
+        /// known (an older gateway, or one that has not reported yet), or the connection is over.
+        #[serde(default)]
+        policy_confirmed_at: Option<u64>,
+        /// Whether that is longer ago than the connection allows: then this end carries no data; none: it is not known.
+        #[serde(default)]
+        policy_stale: Option<bool>,
         /// What this end's gateway last reported.
         report: Option<ConnectionReport>,
         /// When, Unix seconds.

@@ -69,9 +69,14 @@ api_types! {
         /// Creation, Unix seconds.
         created_at: u64,
     }
-    /// An invitation with its code, shown once.
+    /// An invitation with its link and code, shown once.
     CreatedInvitation {
-        /// For the invited person only: whoever has it chooses the password.
+        /// For the invited person only: whoever has it chooses the password. The page of the control plane that says what to do with
+        /// it, and behind the `#` the code and the pin of the control plane's TLS key, if gateways pin it, too. None: the control
+        /// plane is of a version before links.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<Hidden>,
+        /// The code in the link, alone.
         code: Hidden,
         /// What is known of it from now on.
         invitation: Invitation,

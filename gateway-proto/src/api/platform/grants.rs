@@ -21,6 +21,16 @@ api_types! {
         /// Open streams at most, 1–10,000; default 64.
         #[serde(default)]
         max_streams: Option<u32>,
+        /// Payload in each direction at most, bytes per second, all streams together, 1,000–10,000,000,000; default: as fast as it
+        /// goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes_per_second: Option<u64>,
+        /// A stream in which no byte passes for so many seconds, in neither direction, is reset, 10–604,800; default: never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receive_timeout_secs: Option<u32>,
+        /// The kinds of exchange that a connection from it may have, the channel's among them; default: whatever the channel has.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        behaviors: Vec<String>,
         /// How long data may go on without the control plane, seconds, 60–2,592,000; default 72 hours. More than the default
         /// is the channel owner's to offer, not the peer's to ask for.
         #[serde(default)]
@@ -72,6 +82,15 @@ api_types! {
         expires_at: Option<u64>,
         /// Open streams at most.
         max_streams: u32,
+        /// Payload in each direction at most, bytes per second; none: as fast as it goes.
+        #[serde(default)]
+        bytes_per_second: Option<u64>,
+        /// A stream in which no byte passes for so many seconds is reset; none: never.
+        #[serde(default)]
+        receive_timeout_secs: Option<u32>,
+        /// The kinds of exchange that its connection may have; none: whatever the channel has.
+        #[serde(default)]
+        behaviors: Vec<String>,
         /// How long data may go on without the control plane, seconds.
         staleness_secs: u64,
         /// Whether it requires a post-quantum tunnel.

@@ -8,7 +8,7 @@ use std::{
 use super::PathAgent;
 use crate::{
     path::{
-        CandidateKind, GuessOutcome, LocalSocket, PathEvent, PathTransmit, ProbeBody,
+        CandidateKind, GuessOutcome, LocalEnd, LocalSocket, PathEvent, PathTransmit, ProbeBody,
         candidate::is_public,
         guess::{GUESS_DELAY, GUESS_SOCKETS, MAX_GUESS_PROBES, Plan, Run, Shot, plan},
     },
@@ -108,7 +108,7 @@ impl PathAgent {
         }
         let packet = session.seal_probe(ProbeBody::Ping { transaction: self.random.bytes() }, false);
         self.counters.guess_probes += 1;
-        self.transmit(PathTransmit::Probe { socket: shot.socket, to: shot.to, ttl: None, packet });
+        self.transmit(PathTransmit::Probe { socket: shot.socket, local: None, to: shot.to, ttl: None, packet });
     }
 
     fn close_sockets(&mut self, keep: Option<LocalSocket>) {
@@ -116,8 +116,9 @@ impl PathAgent {
             return;
         }
         self.extra_sockets = keep.is_some();
-        for pair in self.pairs.iter_mut().filter(|pair| Some(pair.via) != keep) {
-            pair.via = LocalSocket::MAIN;
+        let is_closed = |socket: LocalSocket| socket != LocalSocket::MAIN && Some(socket) != keep;
+        for pair in self.pairs.iter_mut().filter(|pair| is_closed(pair.via.socket)) {
+            pair.via = LocalEnd::default();
         }
         self.event(PathEvent::CloseSockets { keep });
     }

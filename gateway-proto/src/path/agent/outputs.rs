@@ -38,7 +38,8 @@ impl PathAgent {
                 let pair = self.pairs.get(*remote).expect("invariant: the selected pair is never removed");
                 Selected::Direct {
                     remote: *remote,
-                    socket: pair.via,
+                    socket: pair.via.socket,
+                    local: pair.via.address,
                     kind: pair.candidate.kind,
                     rtt: pair.rtt(),
                     duplicate: heartbeat.is_distrusted(),

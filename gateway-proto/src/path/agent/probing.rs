@@ -7,7 +7,7 @@ use std::{
 
 use super::PathAgent;
 use crate::path::{
-    LocalSocket, PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority,
+    LocalEnd, PADDED_PROBE_LEN, PathEvent, PathTransmit, ProbeBody, ProbeError, budget::Priority,
     candidate::is_probe_target, normalize, pair::Pair,
 };
 use crate::signal::SessionId;
@@ -19,15 +19,16 @@ const QUIET: Duration = Duration::from_secs(120);
 impl PathAgent {
     /// A UDP payload that [`classify`](crate::path::classify) took for a probe.
     ///
-    /// `socket` is where it arrived.
+    /// `end` is where it arrived: the socket, and the address where the kernel would not answer `from` by it of its own accord. The
+    /// answer leaves there.
     pub fn handle_probe(
         &mut self,
-        socket: LocalSocket,
+        end: impl Into<LocalEnd>,
         from: SocketAddr,
         packet: &[u8],
         now: Instant,
     ) -> Result<(), ProbeError> {
-        let result = self.receive_probe(socket, normalize(from), packet, now);
+        let result = self.receive_probe(end.into(), normalize(from), packet, now);
         match result {
             Ok(()) => self.counters.probes_received += 1,
             Err(_) => self.counters.probes_refused += 1,
@@ -81,9 +82,9 @@ impl PathAgent {
         pair.sent_at = Some(now);
         pair.record_large_ping(transaction, size, now);
         let packet = session.seal_probe_to(ProbeBody::Ping { transaction }, size);
-        let socket = pair.via;
+        let LocalEnd { socket, address: local } = pair.via;
         self.counters.pings_sent += 1;
-        self.transmit(PathTransmit::Probe { socket, to: remote, ttl: None, packet });
+        self.transmit(PathTransmit::Probe { socket, local, to: remote, ttl: None, packet });
     }
 
     /// Sends a ping, if the limit and the sessions allow. Searches use the newest session, decisions the one the peer
@@ -109,14 +110,14 @@ impl PathAgent {
             pair.record_ping(transaction, padded, now);
         }
         let packet = session.seal_probe(ProbeBody::Ping { transaction }, padded);
-        let socket = pair.via;
+        let LocalEnd { socket, address: local } = pair.via;
         self.counters.pings_sent += 1;
-        self.transmit(PathTransmit::Probe { socket, to: remote, ttl, packet });
+        self.transmit(PathTransmit::Probe { socket, local, to: remote, ttl, packet });
     }
 
     fn receive_probe(
         &mut self,
-        socket: LocalSocket,
+        end: LocalEnd,
         from: SocketAddr,
         packet: &[u8],
         now: Instant,
@@ -128,19 +129,19 @@ impl PathAgent {
         let padded = packet.len() >= PADDED_PROBE_LEN;
         match body {
             ProbeBody::Ping { transaction } => {
-                self.hear(socket, from, now);
+                self.hear(end, from, now);
                 self.peer_asked(from, now);
-                self.pong(socket, from, session_id, transaction, padded, now);
+                self.pong(end, from, session_id, transaction, padded, now);
             }
             ProbeBody::Pong { transaction, observed: _ } => {
-                self.receive_pong(socket, from, session_id, transaction, padded, now)
+                self.receive_pong(end, from, session_id, transaction, padded, now)
             }
         }
         Ok(())
     }
 
     /// An authentic probe came from that address: it is the peer's, and the way back is worth a full-size try.
-    fn hear(&mut self, socket: LocalSocket, from: SocketAddr, now: Instant) {
+    fn hear(&mut self, end: LocalEnd, from: SocketAddr, now: Instant) {
         let selected = self.direct_remote();
         let known = self.pairs.get(from).is_some();
         let (pair, change) = self.pairs.learn(from, selected);
@@ -149,7 +150,7 @@ impl PathAgent {
             return;
         };
         let first = pair.hear(now);
-        pair.hear_on(socket);
+        pair.hear_on(end);
         if self.wanted && selected != Some(from) {
             pair.start_chase(now);
         }
@@ -164,7 +165,7 @@ impl PathAgent {
 
     fn pong(
         &mut self,
-        socket: LocalSocket,
+        end: LocalEnd,
         to: SocketAddr,
         session_id: SessionId,
         transaction: [u8; 8],
@@ -178,12 +179,12 @@ impl PathAgent {
         let Some(session) = self.sessions.get(session_id) else { return };
         let packet = session.seal_probe(ProbeBody::Pong { transaction, observed: to }, padded);
         self.counters.pongs_sent += 1;
-        self.transmit(PathTransmit::Probe { socket, to, ttl: None, packet });
+        self.transmit(PathTransmit::Probe { socket: end.socket, local: end.address, to, ttl: None, packet });
     }
 
     fn receive_pong(
         &mut self,
-        socket: LocalSocket,
+        end: LocalEnd,
         from: SocketAddr,
         session_id: SessionId,
         transaction: [u8; 8],
@@ -191,8 +192,9 @@ impl PathAgent {
         now: Instant,
     ) {
         // The answer counts for the address that was asked; one that comes from elsewhere proves no path to either.
-        let round_trip = self.pairs.get_mut(from).and_then(|pair| pair.record_pong(socket, transaction, padded, now));
-        self.hear(socket, from, now);
+        let round_trip =
+            self.pairs.get_mut(from).and_then(|pair| pair.record_pong(end.socket, transaction, padded, now));
+        self.hear(end, from, now);
         let Some(round_trip) = round_trip else { return };
         if round_trip.padded && self.sessions.mark_proved(session_id) {
             self.event(PathEvent::SessionsChanged);

@@ -1,7 +1,7 @@
 //! Which path carries data: promotion, heartbeats, demotion.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -151,6 +151,31 @@ impl PathAgent {
         if let Some(pair) = self.pairs.get_mut(remote) {
             pair.bar(now);
         }
+    }
+
+    /// The addresses of ours by which paths leave because the kernel would choose others.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.pairs.iter().filter_map(|pair| pair.via.address)
+    }
+
+    /// Addresses of this machine may be gone. What left by one of them is dead now: no answer is waited for.
+    pub fn handle_local_addresses(&mut self, is_ours: impl Fn(IpAddr) -> bool, now: Instant) {
+        let is_lost = |pair: &Pair| pair.via.address.is_some_and(|address| !is_ours(address));
+        let in_use = self.direct_remote().filter(|remote| self.pairs.get(*remote).is_some_and(is_lost));
+        self.pairs.iter_mut().filter(|pair| is_lost(pair)).for_each(Pair::lose_address);
+        if in_use.is_none() {
+            return;
+        }
+        self.counters.demotions += 1;
+        self.doubted_at = Some(now);
+        self.leave_direct(PathReason::LocalAddressGone, now);
+        for pair in self.pairs.iter_mut().filter(|pair| pair.is_heard()) {
+            pair.end_chase();
+            pair.start_chase(now);
+        }
+        self.poll_chases(now);
+        self.punch.rearm();
+        self.request_punch(now);
     }
 
     /// Of the two sides, that with the smaller key.

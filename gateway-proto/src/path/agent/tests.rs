@@ -1,5 +1,6 @@
 //! The rules of one agent, with two of them and no network but the test's own hands.
 
+mod locals;
 mod probing;
 mod selecting;
 mod signalling;
@@ -256,6 +257,21 @@ fn a_snapshot_tells_the_state_in_numbers_and_the_reason_in_words() {
     assert_eq!((snapshot.pairs, snapshot.heard_pairs, snapshot.proved_pairs, snapshot.attempts), (1, 1, 1, 1));
     assert_eq!(snapshot.reason.to_string(), "the direct path carried a full round trip");
     assert_eq!((snapshot.counters.offers_sent, snapshot.counters.promotions), (1, 1));
+}
+
+#[test]
+fn a_pair_asks_for_fresh_addresses_of_ours_only_while_it_wants_a_direct_path_and_has_none() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    assert!(a.lacks_direct());
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    assert!(!a.lacks_direct(), "it is direct");
+    a.wants_direct(false, now);
+    assert!(!a.lacks_direct(), "no connection may carry data");
+    a.handle_config(PathConfig { allow_direct: false, ..config(0) }, now);
+    a.wants_direct(true, now);
+    assert!(!a.lacks_direct(), "direct paths are switched off");
 }
 
 #[test]

@@ -98,12 +98,37 @@ fn an_answer_proves_the_socket_it_was_asked_on() {
     let mut pair = Pair::new(candidate(1), true);
     pair.record_ping([1; 8], true, now);
     assert_eq!(pair.record_pong(other, [1; 8], true, now), None, "asked on the first socket");
-    pair.hear_on(other);
-    assert_eq!(pair.via, other);
+    pair.hear_on(other.into());
+    assert_eq!(pair.via, LocalEnd::from(other));
     pair.record_ping([2; 8], true, now);
     pair.record_pong(other, [2; 8], true, now);
-    pair.hear_on(LocalSocket::MAIN);
-    assert_eq!(pair.via, other, "a proved path keeps its socket");
+    pair.hear_on(LocalEnd::default());
+    assert_eq!(pair.via, LocalEnd::from(other), "a proved path keeps its socket");
+}
+
+#[test]
+fn a_pair_moves_to_another_address_of_ours_only_when_the_present_one_was_tried_in_vain() {
+    let now = start();
+    let second = LocalEnd { address: Some("192.0.2.2".parse().unwrap()), ..LocalEnd::default() };
+    let mut pair = Pair::new(candidate(1), true);
+    pair.hear_on(second);
+    assert_eq!(pair.via, LocalEnd::default(), "the kernel's choice was not tried yet");
+    pair.start_chase(now);
+    pair.record_ping([1; 8], true, now);
+    assert!(pair.take_chase_step(now));
+    pair.hear_on(second);
+    assert_eq!(pair.via, LocalEnd::default(), "it is being tried");
+    let later = now + Duration::from_secs(1);
+    assert!(pair.take_chase_step(later));
+    pair.hear_on(second);
+    assert_eq!(pair.via, second);
+    pair.record_ping([2; 8], true, later);
+    pair.record_pong(LocalSocket::MAIN, [2; 8], true, later);
+    pair.record_pong(LocalSocket::MAIN, [1; 8], true, later);
+    pair.hear_on(LocalEnd::default());
+    assert_eq!(pair.via, second, "a proved path keeps its end, whatever answers late");
+    pair.lose_address();
+    assert!(!pair.is_proved() && pair.via == LocalEnd::default());
 }
 
 #[test]

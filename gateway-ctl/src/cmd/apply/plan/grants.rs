@@ -1,5 +1,7 @@
 //! Grants: what is offered, and what is told of those that there are.
 
+use std::fmt::Display;
+
 use gateway_proto::{
     api::platform::Grant,
     id::{AgreementId, ChannelId},
@@ -146,10 +148,25 @@ fn unlike(grant: &Grant, wanted: &SiteGrant) -> Option<String> {
     let end = wanted.expires.and_then(|span| other_end(grant, span));
     let streams = wanted.max_streams.filter(|max| *max != grant.max_streams);
     let streams = streams.map(|max| format!("max_streams {} instead of {max}", grant.max_streams));
+    let rate = differs("bytes_per_second", wanted.bytes_per_second, grant.bytes_per_second);
+    let silence = differs("receive_timeout_secs", wanted.receive_timeout_secs, grant.receive_timeout_secs);
+    let is_other = !wanted.behaviors.is_empty() && wanted.behaviors != grant.behaviors;
+    let of = || if grant.behaviors.is_empty() { "any".to_owned() } else { grant.behaviors.join(", ") };
+    let behaviors = is_other.then(|| format!("behaviors {} instead of {}", of(), wanted.behaviors.join(", ")));
     let is_weaker = wanted.require_post_quantum && !grant.require_post_quantum;
     let tunnel = is_weaker.then(|| "no post-quantum tunnel required".to_owned());
-    let terms: Vec<_> = end.into_iter().chain(streams).chain(tunnel).collect();
+    let terms: Vec<_> =
+        end.into_iter().chain(streams).chain(rate).chain(silence).chain(behaviors).chain(tunnel).collect();
     (!terms.is_empty()).then(|| terms.join(" and "))
+}
+
+/// A limit that the file wants otherwise than it is, in words.
+fn differs<T: PartialEq + Display>(name: &str, wanted: Option<T>, is: Option<T>) -> Option<String> {
+    let wanted = wanted.filter(|wanted| is.as_ref() != Some(wanted))?;
+    Some(match is {
+        Some(is) => format!("{name} {is} instead of {wanted}"),
+        None => format!("no {name} instead of {wanted}"),
+    })
 }
 
 /// The end of a grant if it is not the one that the file wants, in words. Both count from the offer, one by our clock and one by the

@@ -4,7 +4,9 @@ mod channels;
 mod partners;
 
 use gateway_proto::{
-    api::platform::{Agreement, Channel, DirectoryEntry, Grant, Organization, PeeringRequest, Server},
+    api::platform::{
+        Agreement, Channel, ChannelDirection, DirectoryEntry, Grant, Organization, PeeringRequest, Server,
+    },
     id::{GrantId, PeeringRequestId, TenantId},
     peering::{AgreementStatus, GrantStatus, PeeringStatus},
 };
@@ -100,7 +102,11 @@ fn channel() -> Channel {
         id: ChannelId::new(1, [0; 10]),
         server_id: server().id,
         name: "adt".into(),
+        direction: ChannelDirection::Listener,
         engine: "127.0.0.1:6661".into(),
+        local_port: None,
+        connection_id: None,
+        feeds: None,
         behavior: "hl7v2-mllp".into(),
         published: true,
         public_name: "ADT feed".into(),
@@ -135,6 +141,9 @@ fn grant(status: GrantStatus) -> Grant {
         connection_id: None,
         expires_at: Some(7_777_000),
         max_streams: 64,
+        bytes_per_second: None,
+        receive_timeout_secs: None,
+        behaviors: Vec::new(),
         staleness_secs: 259_200,
         require_post_quantum: false,
         created_at: 1_000,
@@ -368,4 +377,20 @@ fn a_peering_request_that_waits_is_told_and_one_that_a_stranger_sent_settles_no_
     let two = Found { agreements: vec![other, agreement(2, "clinic b")], ..nothing() };
     let exact = Found { directory: Vec::new(), ..two };
     assert!(waits(text, &exact)[0].contains("more than one organization"));
+}
+
+#[test]
+fn a_grant_with_other_limits_than_the_files_waits_for_a_person_and_what_the_file_leaves_out_is_not_compared() {
+    let limited = Grant { bytes_per_second: Some(1_000), receive_timeout_secs: Some(60), ..grant(GrantStatus::Active) };
+    let found = Found { grants: vec![limited], ..everything() };
+    let left_out = waits(SITE, &found);
+    assert!(!left_out.iter().any(|line| line.contains("bytes_per_second")), "{left_out:?}");
+    let text = format!("{SITE}\nbytes_per_second = 2000\nreceive_timeout = '2m'\nbehaviors = ['hl7v2-mllp']");
+    let words = "with bytes_per_second 1000 instead of 2000 and receive_timeout_secs 60 instead of 120 and behaviors any \
+                 instead of hl7v2-mllp";
+    let told = waits(&text, &found);
+    assert!(told.iter().any(|line| line.contains(words)), "{told:?}");
+    let plain = Found { grants: vec![grant(GrantStatus::Active)], ..everything() };
+    let told = waits(&text, &plain);
+    assert!(told.iter().any(|line| line.contains("no bytes_per_second instead of 2000")), "{told:?}");
 }

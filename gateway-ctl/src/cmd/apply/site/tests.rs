@@ -76,3 +76,19 @@ fn a_grant_is_refused_only_where_every_channel_that_it_may_mean_is_kept_from_par
     let refused = mistakes(&(published + &channel("a", "b/adt", "") + by_server));
     assert!(refused.len() == 1 && refused[0].contains("a channel that is published"), "{refused:?}");
 }
+
+#[test]
+fn limits_of_a_grant_are_read_in_the_form_that_is_kept_and_those_that_would_be_refused_are_told() {
+    let grant = "[[channel]]\nserver = 'lab'\nname = 'a'\nengine = '127.0.0.1:6661'\npublish = 'A'\n\
+                 [[grant]]\nchannel = 'lab/a'\nto = 'B'\n";
+    let limits = "bytes_per_second = 50000\nreceive_timeout = '10m'\nbehaviors = ['http', 'dicom', 'http']\n";
+    let site = Site::parse(&format!("{grant}{limits}"), 1_000).unwrap();
+    let read = &site.grants[0];
+    assert_eq!((read.bytes_per_second, read.receive_timeout_secs), (Some(50_000), Some(600)));
+    assert_eq!(read.behaviors, ["dicom", "http"]);
+    let limits = "bytes_per_second = 999\nreceive_timeout = '9s'\nbehaviors = ['HTTP']\n";
+    assert_eq!(
+        mistakes(&format!("{grant}{limits}")).iter().map(|line| line.split(" =").next().unwrap()).collect::<Vec<_>>(),
+        ["line 9: grant.bytes_per_second", "line 10: grant.receive_timeout", "line 11: grant.behaviors"]
+    );
+}

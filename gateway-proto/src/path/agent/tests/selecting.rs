@@ -30,6 +30,7 @@ fn an_exchange_and_two_round_trips_make_a_direct_path() {
     let selected = Selected::Direct {
         remote: addr(1),
         socket: LocalSocket::MAIN,
+        local: None,
         kind: CandidateKind::Host,
         rtt: Duration::ZERO,
         duplicate: false,

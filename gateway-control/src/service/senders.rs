@@ -1,0 +1,127 @@
+//! Sender channels: the sending ends of the connections that carry channel data, shown as the channels they are.
+//!
+//! Nothing is kept of a sender but the name that somebody gave it: that it feeds one connection, and has its local port to itself,
+//! is so because it is the end of that connection.
+
+use std::collections::BTreeSet;
+
+use gateway_proto::{
+    api::platform::{Channel, ChannelDirection, UpdateChannel},
+    id::{ChannelId, ConnectionId, OrganizationId},
+};
+
+use super::{
+    Actor, Service, ServiceError, ServiceResult, Work, error::OrConflict, peering::name_of, validate, work::changes,
+};
+use crate::storage::{Ahead, ChannelFilter, SenderRow, Slice, Transaction};
+
+impl Service {
+    /// A page of the senders of an organization; keys of the slice are ids of channels.
+    pub(super) async fn senders(
+        &self,
+        tx: &mut dyn Transaction,
+        own: OrganizationId,
+        filter: &ChannelFilter,
+        slice: &Slice,
+    ) -> ServiceResult<Vec<Channel>> {
+        // Ids of channels and of connections sort alike, but for the prefix.
+        let digits = slice.after.strip_prefix(ChannelId::PREFIX).unwrap_or_default();
+        let slice = Slice { after: format!("{}{digits}", ConnectionId::PREFIX), limit: slice.limit };
+        let rows = tx.senders(own, filter, &slice, self.clock.unix_secs()).await?;
+        tx.read_ahead(Ahead::Organizations(rows.iter().map(|row| row.peer).collect())).await?;
+        let ends: BTreeSet<_> = rows.iter().map(|row| (row.server, row.connection)).collect();
+        self.reports_ahead(tx, ends).await?;
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in rows {
+            shown.push(self.show_sender(tx, row).await?);
+        }
+        Ok(shown)
+    }
+
+    /// The own sender with this id, if there is one.
+    pub(super) async fn own_sender(
+        &self,
+        tx: &mut dyn Transaction,
+        own: OrganizationId,
+        id: ChannelId,
+    ) -> ServiceResult<Option<Channel>> {
+        let connection = ConnectionId::from_bytes(id.to_bytes());
+        let row = tx.sender(connection, self.clock.unix_secs()).await?;
+        match row.filter(|row| row.organization == own) {
+            Some(row) => Ok(Some(self.show_sender(tx, row).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives a sender another name: all of it that may be changed here.
+    pub(super) async fn rename_sender(
+        &self,
+        actor: &Actor,
+        mut work: Work,
+        sender: Channel,
+        body: UpdateChannel,
+    ) -> ServiceResult<Channel> {
+        actor.check_match(&sender)?;
+        let UpdateChannel { name, engine, engine_channel, published, public_name, public_description } = body;
+        let texts = [&engine, &engine_channel, &public_name, &public_description];
+        if published.is_some() || texts.iter().any(|text| text.is_some()) {
+            return Err(ServiceError::Invalid(
+                "this channel is a sender: it has a name to change and nothing else; where it leads and its port \
+                 were said with the grant that it was made from"
+                    .to_owned(),
+            ));
+        }
+        let name = name.map(|name| validate::renamed("name", &sender.name, &name)).transpose()?;
+        let Some(name) = name.filter(|name| *name != sender.name) else {
+            work.unchanged().await?;
+            return Ok(sender);
+        };
+        let connection = ConnectionId::from_bytes(sender.id.to_bytes());
+        work.name_sender(connection, &name)
+            .await
+            .or_conflict(|| format!("this server has a sender called '{name}' already"))?;
+        let detail = changes(&[("name", &sender.name, &name)]);
+        work.audit(&[actor.id()], "channel.update", sender.id, detail).await?;
+        work.commit().await?;
+        Ok(Channel { name, ..sender })
+    }
+
+    async fn show_sender(&self, tx: &mut dyn Transaction, row: SenderRow) -> ServiceResult<Channel> {
+        let peer = name_of(tx, row.peer, row.organization).await?;
+        let local_port = match row.port {
+            0 => self.open_port(tx, &row).await?,
+            port => Some(port),
+        };
+        let feeds = format!("{peer}/{}", row.endpoint);
+        Ok(Channel {
+            id: ChannelId::from_bytes(row.connection.to_bytes()),
+            server_id: row.server,
+            name: row.name.unwrap_or_else(|| feeds.clone()),
+            direction: ChannelDirection::Sender,
+            engine: String::new(),
+            local_port,
+            connection_id: Some(row.connection),
+            feeds: Some(feeds),
+            behavior: row.behavior,
+            published: false,
+            public_name: String::new(),
+            public_description: String::new(),
+            created_at: row.created_at,
+        })
+    }
+
+    /// The port that the gateway picked, as far as it says that it is open.
+    async fn open_port(&self, tx: &mut dyn Transaction, row: &SenderRow) -> ServiceResult<Option<u16>> {
+        let report = self.last_report(tx, row.server, row.connection).await?;
+        Ok(report.and_then(|(report, _)| report.details?.local_port))
+    }
+}
+
+/// What is said to somebody who wants to remove a sender.
+pub(super) fn goes_with_its_connection(sender: &Channel) -> ServiceError {
+    let id = ConnectionId::from_bytes(sender.id.to_bytes());
+    ServiceError::Conflict(format!(
+        "this channel is a sender, which goes with the connection that it feeds: end that one ({id}), \
+         gateway-ctl connection terminate {id}"
+    ))
+}

@@ -1,0 +1,105 @@
+//! Limits of the channel's owner, at the owner's gateway: slower, silent no longer than allowed, and not a byte different.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use gateway_proto::{limits::ChannelLimits, stream::ResetCode};
+use gatewayd::{splice::SpliceError, traffic::Way};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use crate::{FIN, LIMIT, MESSAGE, RST, end, joined_under, read};
+
+/// Bytes that show any that is missing, doubled or out of place.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at / 251 + at % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn a_limited_connection_is_slower_in_both_directions_at_once_and_no_byte_is_lost_changed_or_moved() {
+    const RATE: u64 = 200_000;
+    let sent = pattern(RATE as usize);
+    let limits = ChannelLimits { bytes_per_second: Some(RATE), ..ChannelLimits::default() };
+    let mut joined = joined_under(false, limits).await;
+    let began = Instant::now();
+    let (mut sender_reads, mut sender_writes) = joined.sending.split();
+    let (mut receiver_reads, mut receiver_writes) = joined.receiving.split();
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    let transfer = async {
+        tokio::try_join!(
+            async {
+                sender_writes.write_all(&sent).await?;
+                sender_writes.shutdown().await
+            },
+            async {
+                receiver_writes.write_all(&sent).await?;
+                receiver_writes.shutdown().await
+            },
+            sender_reads.read_to_end(&mut back),
+            receiver_reads.read_to_end(&mut there),
+        )
+    };
+    timeout(2 * LIMIT, transfer).await.expect("it passes in the end").unwrap();
+    // A second's worth each way, a quarter of it at once; were one rate shared, it would take twice as long.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(700), "{took:?}");
+    assert!(there == sent && back == sent, "every byte, in its order");
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(joined.from_receiving.bytes_received.load(Relaxed), RATE);
+}
+
+#[tokio::test]
+async fn the_owners_gateway_takes_no_more_than_may_go_on_whatever_the_partners_sends() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_under(false, limits).await;
+    // More than all windows and buffers between the two engines hold: were it taken, the partner could send it all.
+    let flood = vec![7; 32 << 20];
+    let sending = joined.sending.write_all(&flood);
+    assert!(timeout(Duration::from_secs(2), sending).await.is_err(), "the sending engine has to wait");
+    let passed = joined.from_receiving.bytes_received.load(Relaxed);
+    assert!((512..=10_000).contains(&passed), "{passed} bytes in two seconds");
+    joined.allowed.cancel();
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::NotAllowed));
+}
+
+#[tokio::test]
+async fn a_stream_in_which_nothing_passes_is_reset_at_both_engines_and_both_gateways_say_and_count_why() {
+    let limits = ChannelLimits { receive_timeout_secs: Some(1), ..ChannelLimits::default() };
+    let mut joined = joined_under(true, limits).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    joined.receiving.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.sending, MESSAGE.len()).await, MESSAGE);
+    let last = Instant::now();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert!(last.elapsed() >= Duration::from_millis(800), "{:?} after the last byte", last.elapsed());
+    assert_eq!(end(&mut joined.receiving).await, RST);
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::Silent));
+    let far = timeout(LIMIT, joined.sender).await.unwrap().unwrap();
+    assert_eq!(far, Err(SpliceError::Peer(ResetCode::Silent)));
+    for traffic in [joined.from_receiving, joined.from_sending] {
+        assert_eq!(traffic.silent.load(Relaxed), 1);
+        assert!(traffic.problem().unwrap().contains("receive timeout of the grant"), "{:?}", traffic.problem());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_for_its_turn_under_the_rate_is_not_silent() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(1) };
+    let mut joined = joined_under(false, limits).await;
+    // Another stream of the connection took the next two seconds.
+    let rate = limits.rate().unwrap();
+    joined.from_receiving.pace(Way::FromPeer, 2_250, rate, tokio::time::Instant::now());
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    joined.sending.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.receiving).await, FIN);
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(joined.from_receiving.silent.load(Relaxed), 0);
+}
