@@ -66,6 +66,8 @@ struct Inner {
     contact_saved_at: Option<Instant>,
     /// In force, but the disk did not take it yet.
     unsaved: Option<Envelope>,
+    /// What was to change the policy in force gave none: the next one has to come whole.
+    wants_whole: bool,
     /// The policy file was refused at start; it is set aside when a good one takes its place.
     refused_on_disk: bool,
     part: Part,
@@ -126,6 +128,7 @@ impl Authority {
             contact,
             contact_saved_at: None,
             unsaved: None,
+            wants_whole: false,
             refused_on_disk,
             part: Part::Full,
             twice: None,
@@ -210,6 +213,7 @@ impl Authority {
         }
         inner.contact.confirmed_at = now;
         inner.unsaved = saved.is_err().then_some(envelope);
+        inner.wants_whole = false;
         if saved.is_ok() {
             inner.refused_on_disk = false;
             self.save_contact(&mut inner);

@@ -160,7 +160,6 @@ impl ControlClient {
         // plane's clock was ahead would keep it ahead, and us away; but it is nearer where the wall clock was set back.
         let mut by_floor = false;
         let mut said = None;
-        let mut takes_deltas = true;
         loop {
             let Some(current) = self.enrolled(&mut enrollment).await else { return };
             self.status.send_modify(|status| {
@@ -170,7 +169,7 @@ impl ControlClient {
                     .map(Proxy::to_string);
             });
             let end = tokio::select! {
-                end = self.link(&current, by_floor, takes_deltas, &mut backoff, shutdown) => end,
+                end = self.link(&current, by_floor, &mut backoff, shutdown) => end,
                 () = moved(enrollment.clone(), &current) => LinkEnd::Moved,
             };
             if shutdown.is_cancelled() {
@@ -183,7 +182,6 @@ impl ControlClient {
             };
             self.authority.stop_asking();
             by_floor ^= end.doubts_clock();
-            takes_deltas = !matches!(end, LinkEnd::Change(_));
             self.ended(&end, delay, &mut said);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
@@ -213,7 +211,6 @@ impl ControlClient {
         &self,
         enrollment: &Enrollment,
         by_floor: bool,
-        takes_deltas: bool,
         backoff: &mut Backoff,
         shutdown: &CancellationToken,
     ) -> LinkEnd {
@@ -231,7 +228,7 @@ impl ControlClient {
             Ok(stream) => stream,
             Err(error) => return LinkEnd::unconnected(error, ours),
         };
-        let link = Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status, takes_deltas);
+        let link = Link::new(self.authority.clone(), self.reports.clone(), self.times, &self.status);
         link.run(stream, backoff, shutdown).await
     }
 

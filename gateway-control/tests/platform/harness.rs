@@ -24,7 +24,7 @@ pub(crate) use self::{
 use super::database::{share, storage_section};
 
 /// Longer than anything takes, shorter than anybody's patience.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// The password of the owner of each organization.
 const OWNER_PASSWORD: &str = "correct horse battery";
 

@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{identity::GatewayPublicKey, signed::Envelope};
 
-/// Shorter pieces than this many bytes stand all over a policy: they are no place to go on from.
-const ANCHOR: usize = 24;
 /// What an edit costs on the link beside its text, bytes, about.
 const EDIT_COST: usize = 40;
 
@@ -102,27 +100,40 @@ impl PolicyDelta {
     }
 }
 
-/// The edits between two texts of JSON. Objects are the pieces, in their order: what comes again later than where we are stays,
-/// and what stands before it is left out. Work grows with the length of both, not with their product.
+/// Where a piece stands in the policy before, and how often in both.
+#[derive(Default)]
+struct Place {
+    first: usize,
+    in_old: usize,
+    in_new: usize,
+}
+
+/// The edits between two texts of JSON. Objects are the pieces, in their order. What follows on what was kept is kept; what stands
+/// once in both and later than where we are is gone on from, and what is before it is left out. Pieces that stand in several
+/// places, as the ends of entries do, say nothing of where they belong. Work grows with the length of both, not with their product.
 fn edits(old: &str, new: &str) -> Vec<Edit> {
     let pieces: Vec<&str> = old.split_inclusive('}').collect();
-    let mut places = BTreeMap::<&str, Vec<usize>>::new();
-    for (place, piece) in pieces.iter().enumerate() {
-        places.entry(piece).or_default().push(place);
+    let mut places = BTreeMap::<&str, Place>::new();
+    for (first, piece) in pieces.iter().enumerate() {
+        places.entry(piece).or_insert(Place { first, ..Place::default() }).in_old += 1;
     }
+    for piece in new.split_inclusive('}') {
+        if let Some(place) = places.get_mut(piece) {
+            place.in_new += 1;
+        }
+    }
+    let is_once_in_both = |place: &&Place| place.in_old == 1 && place.in_new == 1;
     let (mut edits, mut at) = (Vec::new(), 0);
     for piece in new.split_inclusive('}') {
-        let found =
-            places.get(piece).and_then(|places| places.get(places.partition_point(|place| *place < at)).copied());
-        match found.filter(|place| *place == at || piece.len() >= ANCHOR) {
-            Some(place) => {
-                let left_out = pieces[at..place].iter().map(|piece| piece.len()).sum();
-                skip(&mut edits, left_out);
-                keep(&mut edits, piece.len());
-                at = place + 1;
-            }
-            None => insert(&mut edits, piece),
-        }
+        let follows = pieces.get(at) == Some(&piece);
+        let later = || places.get(piece).filter(is_once_in_both).map(|place| place.first).filter(|first| *first > at);
+        let Some(place) = follows.then_some(at).or_else(later) else {
+            insert(&mut edits, piece);
+            continue;
+        };
+        skip(&mut edits, pieces[at..place].iter().map(|piece| piece.len()).sum());
+        keep(&mut edits, piece.len());
+        at = place + 1;
     }
     edits
 }

@@ -25,8 +25,18 @@ pub enum ChangeError {
 }
 
 impl Authority {
-    /// The policy that follows from the one in force, with the signature of a trusted key, for [`accept`](Self::accept). Blocks.
+    /// The policy that follows from the one in force, with the signature of a trusted key, for [`accept`](Self::accept). After an
+    /// error no deltas are taken until a policy is in force again. Blocks.
     pub fn next_policy(&self, delta: &PolicyDelta) -> Result<Envelope, ChangeError> {
+        self.made_of(delta).inspect_err(|_| self.lock().wants_whole = true)
+    }
+
+    /// Whether the control plane may send what changes in place of a whole policy.
+    pub fn takes_deltas(&self) -> bool {
+        !self.lock().wants_whole
+    }
+
+    fn made_of(&self, delta: &PolicyDelta) -> Result<Envelope, ChangeError> {
         let (in_force, unsaved, trusted) = {
             let inner = self.lock();
             let trusted = inner.store.as_ref().map(|store| store.trusted().to_vec());

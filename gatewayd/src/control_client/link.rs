@@ -94,8 +94,6 @@ pub(super) struct Link<'a> {
     engine_reporter: EngineReporter,
     audit_reporter: AuditReporter,
     comparison: Comparison,
-    /// A policy may come as what changes in the one in force.
-    takes_deltas: bool,
     began: Instant,
     /// Since when the control plane speaks of a policy it did not send.
     behind_since: Option<Instant>,
@@ -109,7 +107,6 @@ impl<'a> Link<'a> {
         reports: ReportSource,
         times: LinkTimes,
         status: &'a watch::Sender<ControlStatus>,
-        takes_deltas: bool,
     ) -> Self {
         let (reporter, engine_reporter, audit_reporter) = Default::default();
         let comparison = Comparison::of(reports.audit.clone());
@@ -122,7 +119,6 @@ impl<'a> Link<'a> {
             engine_reporter,
             audit_reporter,
             comparison,
-            takes_deltas,
             began: Instant::now(),
             behind_since: None,
             refused_revision: 0,
@@ -162,7 +158,8 @@ impl<'a> Link<'a> {
         // After a removal zero asks for the policy anew, whatever is on disk.
         let revision = self.authority.view().revision();
         let (version, instance) = (env!("CARGO_PKG_VERSION").to_owned(), Some(self.authority.instance()));
-        push(outbox, WatchRequest::Hello { revision, version, instance, deltas: self.takes_deltas })?;
+        let deltas = self.authority.takes_deltas();
+        push(outbox, WatchRequest::Hello { revision, version, instance, deltas })?;
         let mut silent_at = after(self.times.silence);
         let mut heartbeat_at = after(self.times.heartbeat);
         let mut report_at = Instant::now();

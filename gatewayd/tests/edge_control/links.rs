@@ -84,21 +84,25 @@ async fn what_changes_in_a_policy_gives_the_next_one_also_after_a_restart_and_on
 async fn a_change_that_gives_no_policy_is_no_refused_policy_and_the_whole_one_is_asked_for() {
     let (_directory, mut control, mut gateway) = linked().await;
     let key = gateway.authority.gateway_key().public();
-    let good = control.delta(key, 1, 2);
-    let mut forged = good.clone();
+    let mut forged = control.delta(key, 1, 2);
     forged.edits[0].insert = forged.edits[0].insert.replace("organization", "hospital");
     let other_base = control.delta(key, 2, 3);
     for bad in [forged, other_base] {
         control.send(WatchEvent::Delta { delta: bad });
         assert_eq!(control.heard_deltas().await, (1, false), "it asks for whole ones");
         gateway.status(|status| status.connected).await;
-        assert_eq!(gateway.authority.view().revision(), 1);
-        control.sends_away("once more");
-        assert_eq!(control.heard_deltas().await, (1, true), "one bad change is not for ever");
+        control.sends_away("before the policy");
+        assert_eq!(control.heard_deltas().await, (1, false), "until it has one");
         gateway.status(|status| status.connected).await;
+        assert_eq!(gateway.authority.view().revision(), 1);
     }
-    control.send(WatchEvent::Delta { delta: good });
+    control.send_policy(&control.policy(key, 2));
     assert_eq!(control.heard_applied().await, 2);
+    control.sends_away("once more");
+    assert_eq!(control.heard_deltas().await, (2, true), "one bad change is not for ever");
+    gateway.status(|status| status.connected).await;
+    control.send(WatchEvent::Delta { delta: control.delta(key, 2, 3) });
+    assert_eq!(control.heard_applied().await, 3);
 }
 
 #[tokio::test]

@@ -71,13 +71,13 @@ impl Gateway {
         self.open_as(control, &token, 0, Some(instance), false).await
     }
 
-    /// A watch that takes what changes of a policy, beginning with a revision that a watch of before has in force.
-    pub(crate) async fn watch_for_deltas(&self, control: &Control, before: Option<Watch>) -> Watch {
+    /// A watch that takes what changes of a policy, beginning with what one of before has left in force.
+    pub(crate) async fn watch_for_deltas(&self, control: &Control, left: Option<(PolicyStore, Envelope)>) -> Watch {
         let token = self.assertion(control).sign(&self.key).unwrap();
-        let revision = before.as_ref().map_or(0, |before| before.store.revision());
+        let revision = left.as_ref().map_or(0, |(store, _)| store.revision());
         let mut watch = self.open_as(control, &token, revision, None, true).await;
-        if let Some(Watch { store, base, .. }) = before {
-            (watch.store, watch.base) = (store, base);
+        if let Some((store, base)) = left {
+            (watch.store, watch.base) = (store, Some(base));
         }
         watch
     }
@@ -181,6 +181,11 @@ impl Watch {
         }
     }
 
+    /// Closes it; what stays in force.
+    pub(crate) fn leave(self) -> (PolicyStore, Envelope) {
+        (self.store, self.base.unwrap())
+    }
+
     /// What a change makes of the policy in force.
     pub(crate) fn changed_by(&mut self, delta: &PolicyDelta) -> Envelope {
         assert_eq!(delta.from, self.store.revision());
@@ -188,7 +193,7 @@ impl Watch {
         delta.apply(self.base.as_ref().unwrap()).unwrap()
     }
 
-    async fn accept(&mut self, envelope: Envelope) -> Policy {
+    pub(crate) async fn accept(&mut self, envelope: Envelope) -> Policy {
         assert!(self.store.accept(&envelope).unwrap());
         self.base = Some(envelope);
         let policy = self.store.current().unwrap().clone();
