@@ -18,6 +18,7 @@ use gateway_proto::{
     api::gateway::{ConnectionReport, EndDetails, PathWhy},
     balance::EndCounts,
     id::{ConnectionId, ServerId},
+    names,
     twice::Instance,
 };
 use tokio::sync::watch;
@@ -226,9 +227,9 @@ pub(crate) fn brief(text: &str) -> String {
     line(text, 300)
 }
 
-/// One line of at most so many characters.
+/// One line of at most so many characters, all of which can be seen.
 fn line(text: &str, limit: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(limit).collect()
+    names::visible(&text.chars().filter(|c| !c.is_control()).take(limit).collect::<String>())
 }
 
 /// A report with its words as they are kept.
@@ -339,6 +340,11 @@ mod tests {
         let (kept, _) = watchers.report(server(1), id).unwrap();
         let why = kept.details.unwrap().path_reason.unwrap();
         assert_eq!((why.code.len(), why.text), (40, "t".repeat(500)));
+    }
+
+    #[test]
+    fn words_of_a_gateway_are_kept_without_what_cannot_be_seen() {
+        assert_eq!(brief("the engine\u{200b} is\u{202e} down\u{2028}!\n"), "the engine is down!");
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl CtlError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
-            Self::Usage(_) => exit::USAGE,
+            Self::Usage(_) | Self::Secret(SecretError::StdinTwice { .. }) => exit::USAGE,
             Self::No(_) | Self::Resolve(_) => exit::NO,
             Self::Client(error) if error.is_refusal() => exit::NO,
             Self::Steps(failed) => failed.iter().map(|failed| failed.source.exit_code()).max().unwrap_or(exit::FAILURE),

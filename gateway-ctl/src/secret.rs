@@ -6,6 +6,7 @@ use std::{
     io::{self, Read},
     path::PathBuf,
     str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use gateway_net::secret_file::{self, SecretFileError};
@@ -14,6 +15,8 @@ use zeroize::Zeroizing;
 
 /// No password, token or code is longer.
 const MAX_LEN: usize = 64 << 10;
+/// Whether standard input was read: it is read to its end, and nothing is left for a second secret.
+static STDIN_READ: AtomicBool = AtomicBool::new(false);
 
 /// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,12 @@ pub(crate) enum SecretError {
         /// What the system said.
         source: io::Error,
     },
+    /// Standard input, for the second time.
+    #[error("the {what} cannot come from standard input, too: another secret did; give one of the two in a file")]
+    StdinTwice {
+        /// Which secret.
+        what: &'static str,
+    },
     /// Nothing usable in it.
     #[error("the {what} is empty, longer than {MAX_LEN} bytes, or not UTF-8 text")]
     Content {
@@ -63,6 +72,7 @@ impl SecretSource {
     /// Reads the secret; the line end after it does not belong to it. `what` names it in errors.
     pub(crate) fn read(&self, what: &'static str) -> Result<Hidden, SecretError> {
         let content = match self {
+            Self::Stdin if STDIN_READ.swap(true, Ordering::Relaxed) => return Err(SecretError::StdinTwice { what }),
             Self::Stdin => from_reader(io::stdin().lock()).map_err(|source| SecretError::Stdin { what, source })?,
             Self::File(path) => secret_file::read(path).map_err(|source| SecretError::File { what, source })?,
         };

@@ -10,6 +10,11 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A random number, for jitter.
+pub fn random_u32() -> u32 {
+    u32::from_be_bytes(random())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

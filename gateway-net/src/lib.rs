@@ -42,4 +42,4 @@ pub mod tls;
 pub mod udp;
 pub mod ws;
 
-pub use entropy::random;
+pub use entropy::{random, random_u32};

@@ -84,7 +84,8 @@ impl UdpIo {
     /// The kernel refuses a train as a whole when its datagrams are longer than the interface takes. The last one may be shorter, and
     /// goes alone then: its acknowledgement is what shows QUIC that the others were too long.
     ///
-    /// A batch whose source the kernel refuses leaves by the kernel's own choice: to the receiver it is no worse than lost.
+    /// A batch whose source the kernel refuses leaves by the kernel's own choice: to the receiver it is no worse than lost. Where the
+    /// device of that source takes no batches, the datagrams leave one by one, by the same source.
     ///
     /// # Errors
     /// `WouldBlock`: nothing was sent; [`writable`](Self::writable) tells when to try again.
@@ -108,11 +109,33 @@ impl UdpIo {
         if error.kind() == io::ErrorKind::WouldBlock {
             return Err(error);
         }
+        if may_be_the_kernel(&error)
+            && let Some(segment) = segment_of(transmit)
+        {
+            return self.send_singly(transmit, segment);
+        }
         if may_be_the_source(&error) {
             return self.send(&Transmit { src_ip: None, ..*transmit });
         }
         let Some(end) = shorter_end(transmit) else { return Ok(()) };
         self.try_send(&end).or_else(|error| if error.kind() == io::ErrorKind::WouldBlock { Err(error) } else { Ok(()) })
+    }
+
+    /// A batch was refused. Only what a single datagram meets says whether that was for its source: QUIC makes batches by what the usual
+    /// device takes, and that of this source may be another. When there is no room for the rest, it is lost: nothing is sent twice.
+    fn send_singly(&self, batch: &Transmit<'_>, segment: usize) -> io::Result<()> {
+        for (at, contents) in batch.contents.chunks(segment).enumerate() {
+            let Err(error) = self.try_send(&Transmit { contents, segment_size: None, ..*batch }) else { continue };
+            let is_full = error.kind() == io::ErrorKind::WouldBlock;
+            match at {
+                0 if is_full => return Err(error),
+                0 if may_be_the_source(&error) => return self.send(&Transmit { src_ip: None, ..*batch }),
+                _ if is_full => return Ok(()),
+                // Others may be shorter.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Sends a batch and tells every failure. One whose source the kernel refuses is not sent.
@@ -130,7 +153,7 @@ impl UdpIo {
         let sourced = self.sourced.read().unwrap_or_else(PoisonError::into_inner);
         let sent = sourced.try_send(self.socket().into(), transmit);
         drop(sourced);
-        if sent.as_ref().is_err_and(may_be_the_kernel)
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput)
             && let Ok(fresh) = UdpSocketState::new(self.socket().into())
         {
             *self.sourced.write().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -190,20 +213,25 @@ impl UdpIo {
 }
 
 /// Whether the kernel may have refused a packet for its source. IPv6 calls it invalid, IPv4 says that there is no way, as where the
-/// uplink of that address has no route any more. Or a device takes no batches: a packet without a source shows that.
+/// uplink of that address has no route any more.
 fn may_be_the_source(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, NetworkUnreachable};
-    may_be_the_kernel(error) || matches!(error.kind(), AddrNotAvailable | NetworkUnreachable)
+    use io::ErrorKind::{AddrNotAvailable, InvalidInput, NetworkUnreachable};
+    matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable)
 }
 
-/// Whether quinn takes an error for a kernel or a device that cannot send batches.
+/// Whether an error may be that of a kernel or a device that cannot send batches.
 fn may_be_the_kernel(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput || error.raw_os_error() == Some(EIO)
 }
 
+/// The length of a train's datagrams; `None`: it is a single one.
+fn segment_of(train: &Transmit<'_>) -> Option<usize> {
+    train.segment_size.filter(|segment| (1..train.contents.len()).contains(segment))
+}
+
 /// The last datagram of a train, where it is shorter than the others.
 fn shorter_end<'a>(train: &Transmit<'a>) -> Option<Transmit<'a>> {
-    let segment = train.segment_size.filter(|segment| (1..train.contents.len()).contains(segment))?;
+    let segment = segment_of(train)?;
     let (_, contents) = train.contents.split_at_checked(train.contents.len() - train.contents.len() % segment)?;
     let Transmit { destination, ecn, src_ip, .. } = *train;
     (!contents.is_empty()).then_some(Transmit { destination, ecn, contents, segment_size: None, src_ip })
@@ -320,6 +348,32 @@ mod tests {
             sender.try_send(&to(destination, b"usual")).unwrap();
             assert_eq!(arrived(&receiver), (b"usual".to_vec(), address.ip()));
         }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_refused_as_one_leaves_in_single_packets_by_the_address_that_is_asked_for() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        let sender = UdpIo::new(UdpSocket::bind("0.0.0.0:0").unwrap(), 1 << 20).unwrap();
+        let second = Some("127.0.0.2".parse().unwrap());
+        // More datagrams than any kernel takes at once: refused as by a device without batches.
+        let contents: Vec<u8> = (0..140).flat_map(|at| [at, at]).chain([200]).collect();
+        let batch = Transmit { src_ip: second, segment_size: Some(2), ..to(address, &contents) };
+        for _ in 0..2 {
+            assert!(sender.try_send(&batch).is_err());
+            sender.send(&batch).unwrap();
+            for part in contents.chunks(2) {
+                assert_eq!(arrived(&receiver), (part.to_vec(), "127.0.0.2".parse().unwrap()));
+            }
+        }
+        sender.send(&to(address, b"usual")).unwrap();
+        assert_eq!(arrived(&receiver), (b"usual".to_vec(), address.ip()), "and nothing else came");
+    }
+
+    #[test]
+    fn a_device_without_batches_is_not_taken_for_a_source_that_is_gone() {
+        let error = io::Error::from_raw_os_error(EIO);
+        assert!(may_be_the_kernel(&error) && !may_be_the_source(&error));
     }
 
     #[tokio::test]

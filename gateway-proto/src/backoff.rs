@@ -24,6 +24,11 @@ impl Backoff {
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
+    /// Goes on with no smaller step than this, up to the limit.
+    pub fn raise_to(&mut self, step: Duration) {
+        self.next = self.next.max(step).min(self.limit);
+    }
+
     /// Starts over: the other side has proved alive.
     pub fn reset(&mut self) {
         self.next = self.first;
@@ -41,5 +46,16 @@ mod tests {
         assert_eq!(steps, [100, 200, 350, 350]);
         backoff.reset();
         assert_eq!(backoff.next_delay(0), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_raise_never_makes_a_step_smaller_or_greater_than_the_limit() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(100), ms(350));
+        backoff.raise_to(ms(300));
+        backoff.raise_to(ms(200));
+        assert_eq!(backoff.next_delay(u32::MAX), ms(300));
+        backoff.raise_to(ms(1_000));
+        assert_eq!(backoff.next_delay(u32::MAX), ms(350));
     }
 }

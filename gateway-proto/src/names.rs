@@ -49,6 +49,20 @@ pub fn check_text(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The same text on one line and without what [`check_text`] refuses: for words of programs, which cannot be asked to choose others.
+pub fn visible(text: &str) -> String {
+    let mut kept = String::new();
+    let mut before = None;
+    let mut rest = text.chars().filter(|c| !c.is_control()).peekable();
+    while let Some(c) = rest.next() {
+        if !is_hidden(c) || joins(before, c, rest.peek().copied()) {
+            kept.push(c);
+            before = Some(c);
+        }
+    }
+    kept
+}
+
 /// The same, and more, for a name: it can be seen, stands for itself, and no word of it mixes alphabets.
 pub fn check_name(name: &str) -> Result<(), Fault> {
     check_text(name)?;
@@ -191,6 +205,16 @@ fn is_greek_that_looks_latin(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_a_program_lose_what_cannot_be_seen_and_keep_what_scripts_and_pictures_need() {
+        assert_eq!(visible("no\u{200b} path\r\n \u{202e}yet\u{2028}!"), "no path yet!");
+        let joined = "\u{1f468}\u{200d}\u{1f469} \u{2699}\u{fe0f}";
+        assert_eq!(visible(joined), joined);
+        for text in ["a\u{200d}\u{200d}b", "\u{200d}", "\u{1f468}\u{200d}\u{200b}\u{1f469}", "\u{e0041}x"] {
+            assert_eq!(check_text(&visible(text)), Ok(()), "{text:?}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_seen_is_refused_wherever_it_stands() {

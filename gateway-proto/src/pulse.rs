@@ -83,7 +83,8 @@ impl Pulse {
         self.is_active = is_active;
     }
 
-    /// Whether the peer answered, and nothing says otherwise since.
+    /// Whether the peer answered, and nothing says otherwise since: it has answered, or its QUIC acknowledged, each question of ours that is
+    /// not just on its way.
     pub fn is_connected(&self, now: Instant) -> bool {
         let overdue = self.unanswered.is_some_and(|(_, since)| now.saturating_duration_since(since) > ANSWER_LIMIT);
         self.is_proved && !overdue

@@ -23,7 +23,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use challenge::Tokens;
 use gateway_net::{
     causes::with_causes,
-    entropy::random,
+    entropy::random_u32,
     http::{ForeignSetupError, foreign_client},
     proxy::Proxy,
     secret_file,
@@ -182,7 +182,7 @@ impl Orders {
             };
             self.metrics.ordered(OrderOutcome::Failed);
             let backoff = if error.is_refusal() { &mut refused } else { &mut unreached };
-            let pause = backoff.next_delay(u32::from_be_bytes(random()));
+            let pause = backoff.next_delay(random_u32());
             tracing::error!(
                 problem = %with_causes(&error),
                 remedy = error.remedy(),
@@ -237,7 +237,7 @@ impl Orders {
     /// Plans the renewal of a certificate that was ordered, a moment ago or by an earlier run.
     fn plan(&mut self, identity: &ServerIdentity, issued_at: Option<SystemTime>) {
         let certificate = identity.chain().first();
-        let (dates, point) = (certificate.and_then(validity), u32::from_be_bytes(random()));
+        let (dates, point) = (certificate.and_then(validity), random_u32());
         self.renewal = match (dates, issued_at) {
             (Some(dates), Some(now)) => Some(Renewal::issued(dates, point, now)),
             (None, Some(now)) => Some(Renewal::issued((now, now + UNREAD_LIFE), point, now)),

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::{entropy::random, nat64};
+use gateway_net::{
+    entropy::{random, random_u32},
+    nat64,
+};
 use gateway_proto::{
     nat64::Nat64Prefix,
     netcheck::PortMapping,
@@ -60,7 +63,7 @@ pub struct Gatherer {
     pub translators: mpsc::Sender<Nat64Prefix>,
     /// The port that the router forwards to the socket.
     pub mapped: watch::Receiver<Option<PortMapping>>,
-    /// How many peers want a direct path and have none.
+    /// For how many peers a direct path, or a better one, is looked for.
     pub punching: watch::Receiver<usize>,
     /// What the administrator says partners reach the socket at.
     pub configured: Vec<SocketAddr>,
@@ -88,7 +91,7 @@ impl Gatherer {
     async fn gather(&mut self) {
         self.network.mark_changed();
         let mut translation = nat64::subscribe();
-        let mut regather = Regather::new(Instant::now().into_std(), u32::from_be_bytes(random()));
+        let mut regather = Regather::new(Instant::now().into_std(), random_u32());
         regather.handle_wanted(*self.punching.borrow_and_update() > 0);
         let mut retry = interval(STUN_RETRY);
         let mut hosts = BTreeSet::new();
@@ -196,7 +199,7 @@ impl Gatherer {
         }
         mapped.expect(asked.into_iter());
         let round = Round { waiting, names, tries: 1, sent_at: Instant::now() };
-        regather.handle_asked(round.sent_at.into_std(), u32::from_be_bytes(random()));
+        regather.handle_asked(round.sent_at.into_std(), random_u32());
         self.send(&round);
         round
     }

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::causes::with_causes;
+use gateway_net::{causes::with_causes, entropy::random_u32};
 use gateway_proto::{
     backoff::Backoff,
     engine::{
@@ -214,7 +214,7 @@ impl EngineClient {
                 Ok(()) => {
                     backoff.reset();
                     // A fifth more or less: engines of one site are not asked all at once.
-                    self.interval.mul_f64(0.8 + 0.4 * f64::from(random()) / f64::from(u32::MAX))
+                    self.interval.mul_f64(0.8 + 0.4 * f64::from(random_u32()) / f64::from(u32::MAX))
                 }
                 Err(error) => {
                     self.failed(&error, begun);
@@ -222,7 +222,7 @@ impl EngineClient {
                         self.wait_for_another_password().await;
                         continue;
                     }
-                    backoff.next_delay(random())
+                    backoff.next_delay(random_u32())
                 }
             };
             let next = Instant::now() + MIN_PAUSE.min(pause);
@@ -333,10 +333,6 @@ fn index(mut channels: Vec<EngineChannel>) -> EngineView {
     }
     let ports = Arc::new(PortBook::new(&channels));
     EngineView { channels: Arc::new(channels), by_address: Arc::new(by_address), ports, ..EngineView::default() }
-}
-
-fn random() -> u32 {
-    u32::from_ne_bytes(gateway_net::entropy::random())
 }
 
 #[cfg(test)]

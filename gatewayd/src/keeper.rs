@@ -8,7 +8,7 @@ mod handover;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use gateway_net::{causes::with_causes, entropy::random};
+use gateway_net::{causes::with_causes, entropy::random_u32};
 use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
 pub use handover::Handover;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -133,7 +133,7 @@ impl Keeper {
             // A tunnel that the peer dials is taken at once; the pause is for our own dialling.
             if self.dials() {
                 tokio::select! {
-                    () = sleep(backoff.next_delay(u32::from_be_bytes(random()))) => {}
+                    () = sleep(backoff.next_delay(random_u32())) => {}
                     Ok(()) = signs.changed() => {}
                     () = self.peer.path_moved.notified() => {}
                 }

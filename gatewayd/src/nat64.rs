@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gateway_net::{entropy::random, nat64};
+use gateway_net::{entropy::random_u32, nat64};
 use gateway_proto::nat64::{Discovery, Nat64Prefix, WELL_KNOWN_NAME};
 use tokio::{
     net::lookup_host,
@@ -62,7 +62,7 @@ async fn follow(mut network: watch::Receiver<u64>, mut observed: mpsc::Receiver<
             }
             Some(prefix) = observed.recv() => discovery.handle_observed(prefix),
             answer = answered(&mut looking, due) => {
-                discovery.handle_answer(answer.as_deref(), Instant::now(), u32::from_be_bytes(random()));
+                discovery.handle_answer(answer.as_deref(), Instant::now(), random_u32());
             }
         }
         tell(&discovery);

@@ -15,13 +15,14 @@ mod clocks;
 
 use std::{
     collections::BTreeSet,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use clocks::Clocks;
-use gateway_net::entropy::random;
+use gateway_net::entropy::random_u32;
 use gateway_proto::{backoff::Backoff, netcheck::SocketProblem};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -143,7 +144,7 @@ impl Opener {
         if self.socket.is_sound() || self.repair_at.is_some_and(|at| now < at) {
             return false;
         }
-        self.repair_at = Some(now + self.repairs.next_delay(u32::from_be_bytes(random())));
+        self.repair_at = Some(now + self.repairs.next_delay(random_u32()));
         self.reopen(now)
     }
 
@@ -155,7 +156,7 @@ impl Opener {
                 true
             }
             Err(error) => {
-                let pause = self.retries.next_delay(u32::from_be_bytes(random()));
+                let pause = self.retries.next_delay(random_u32());
                 warn!(%error, retry_ms = pause.as_millis(), "the tunnel socket cannot be opened at its address ([tunnel] listen)");
                 self.retry_at = Some(now + pause);
                 false
@@ -209,15 +210,27 @@ pub(crate) fn ways_out() -> [Option<IpAddr>; 2] {
     [FAR_V4, FAR_V6].map(way_to)
 }
 
-/// The source address the kernel would use; `None`: there is no route. No packet is sent.
+/// The source address the kernel would use; `None`: there is no route, or it cannot be asked. No packet is sent.
 pub(crate) fn way_to(far: SocketAddr) -> Option<IpAddr> {
+    ask_way(far).ok().flatten()
+}
+
+/// The same for whoever concludes something from `None`: then the kernel says that there is no route.
+///
+/// # Errors
+/// When the kernel cannot be asked, as without a free file descriptor.
+pub(crate) fn ask_way(far: SocketAddr) -> io::Result<Option<IpAddr>> {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
     let any: IpAddr = match far {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(far).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+    let socket = UdpSocket::bind((any, 0))?;
+    match socket.connect(far) {
+        Ok(()) => Ok(Some(socket.local_addr()?.ip())),
+        Err(error) if matches!(error.kind(), NetworkUnreachable | HostUnreachable | AddrNotAvailable) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ use crate::{
     candidates::{Punching, PunchingPeer},
     generations::Generations,
     guesses::Guesses,
+    net_watch::way_to,
     peer::{Links, LocalCandidates, PathCommand, Peer},
     relay_inbound::RelayNews,
     relay_link::LinkHandle,
@@ -234,10 +235,12 @@ impl PathActor {
     fn take_network(&mut self) {
         let now = Instant::now();
         self.sources.forget();
-        if self.agent.local_addresses().next().is_some()
-            && let Some(ours) = are_ours()
-        {
-            self.agent.handle_local_addresses(ours, now);
+        if self.agent.local_addresses().next().is_some() {
+            if let Some(ours) = are_ours() {
+                self.agent.handle_local_addresses(ours, now);
+            }
+            self.agent.handle_ways(way_to);
+            self.write_route();
         }
         self.agent.network_changed(now);
     }
@@ -334,8 +337,9 @@ impl PathActor {
                 ),
             }
         }
-        if self.agent.lacks_direct() != self.punching.is_some() {
-            self.punching = self.agent.lacks_direct().then(|| self.context.punching.begin());
+        let looks = self.agent.looks_for_path(Instant::now());
+        if looks != self.punching.is_some() {
+            self.punching = looks.then(|| self.context.punching.begin());
         }
         self.peer.set_path(self.agent.snapshot());
     }

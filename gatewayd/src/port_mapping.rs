@@ -20,7 +20,7 @@ use crab_nat::{
     InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp,
     pcp::{self, BaseMapRequest},
 };
-use gateway_net::entropy::random;
+use gateway_net::entropy::random_u32;
 use gateway_proto::{
     backoff::Backoff,
     netcheck::{LEASE, Lease, LeaseError, MappingProtocol, PortMapping as Mapped, outer_ipv4},
@@ -105,7 +105,7 @@ impl PortMapper {
                 self.tell(Mapped { protocol: None, outer: None, problem: Some(error.to_string()) });
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = sleep(backoff.next_delay(u32::from_be_bytes(random()))) => {}
+                    () = sleep(backoff.next_delay(random_u32())) => {}
                     Ok(()) = self.network.changed() => backoff.reset(),
                 }
             }

@@ -63,27 +63,28 @@ impl Proof {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a round trip succeeded within the heartbeat limit and nothing says otherwise since.
+    /// Whether the peer's gateway answered in this tunnel and nothing says otherwise since. While no stream is open that its QUIC
+    /// acknowledges us is enough, for eight minutes at most; [`refresh`](Self::refresh) asks the gateway itself.
     pub fn is_connected(&self) -> bool {
         self.state().pulse.as_ref().is_some_and(|pulse| pulse.is_connected(Instant::now()))
     }
 
-    /// The last successful round trip, Unix milliseconds.
+    /// The last successful round trip, Unix milliseconds: an answer of the peer's gateway, or of its QUIC while no stream is open.
     pub fn last_proof_at(&self) -> Option<u64> {
         self.state().last_proof_at
     }
 
-    /// The same on our own clock.
+    /// When the peer's gateway answered last, on our own clock.
     pub fn answered_at(&self) -> Option<Instant> {
         self.state().answered_at
     }
 
-    /// Told at every successful round trip: how many there were.
+    /// Told at every answer of the peer's gateway: how many there were.
     pub fn answers(&self) -> watch::Receiver<u64> {
         self.answers.subscribe()
     }
 
-    /// Round-trip time of the last proof.
+    /// Round-trip time of the last answer of the peer's gateway.
     pub fn rtt(&self) -> Option<Duration> {
         self.state().rtt
     }

@@ -9,6 +9,7 @@
 
 mod alone;
 mod attach;
+mod ended;
 mod exchange;
 mod handle;
 
@@ -18,21 +19,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alone::{alone_after, another_stands};
+use alone::{Pause, is_only};
 use attach::{attach, beside};
+use ended::LinkError;
 use exchange::{Lanes, Receiver, transmit};
 use futures_util::StreamExt;
 use gateway_net::{causes::with_causes, proxy::Proxy, ws};
 use gateway_proto::{
     id::RelayId,
     policy::RelayEntry,
-    relay::{LinkEnd, LinkRetry, RefusalCode, VERSION},
+    relay::{LinkRetry, RefusalCode},
 };
-use handle::ask;
+pub(crate) use handle::Reliance;
 pub use handle::{DatagramSender, LinkHandle, LinkState};
+use handle::{Reliances, ask};
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -109,6 +112,7 @@ pub fn link(
     let (signals, signals_rx) = mpsc::channel(SIGNAL_LANE);
     let (state_tx, state) = watch::channel(LinkState::default());
     let (asked, leg) = (watch::Sender::new(0), Arc::new(UdpLeg::of(id)));
+    let reliances = Reliances::default();
     let link = Link {
         id,
         relay,
@@ -118,8 +122,9 @@ pub fn link(
         state: state_tx,
         asked: asked.clone(),
         leg: leg.clone(),
+        reliances: reliances.clone(),
     };
-    let handle = LinkHandle { datagrams, signals, state, asked, leg };
+    let handle = LinkHandle { datagrams, signals, state, asked, leg, reliances };
     (handle, async move {
         stop.run_until_cancelled(link.run()).await;
     })
@@ -135,40 +140,7 @@ struct Link {
     state: watch::Sender<LinkState>,
     asked: watch::Sender<u64>,
     leg: Arc<UdpLeg>,
-}
-
-/// Why an attachment did not come about, or ended.
-#[derive(Debug, thiserror::Error)]
-enum LinkError {
-    #[error("the relay's entry in the policy is wrong: {0}")]
-    Entry(&'static str),
-    #[error("no relay token yet: the control plane has not answered since this gateway was enrolled")]
-    NoToken,
-    #[error("cannot connect to the relay")]
-    Connect(#[from] ws::WsError),
-    #[error("the relay did not admit this gateway within {} s", ADMISSION_TIMEOUT.as_secs())]
-    AdmissionTimeout,
-    #[error("the relay refused this gateway: {detail} ({code:?})")]
-    Refused { code: RefusalCode, detail: String },
-    #[error("the relay asked twice who this gateway is")]
-    AskedTwice,
-    #[error("the relay is not the one of the policy (its id differs)")]
-    OtherRelay,
-    #[error("the relay speaks protocol version {0}, this gateway speaks {VERSION}")]
-    Version(u8),
-    #[error("the link ended")]
-    Ended,
-    #[error("this machine reaches the relay from another address now")]
-    Moved,
-    #[error("nothing came from the relay for {} s, although it is asked for a sign of life every 5 s", SILENCE_LIMIT.as_secs())]
-    Silent,
-    #[error("the relay did not answer within {} s after a change of our network or a pause of this machine", CHANGE_PATIENCE.as_secs())]
-    NoAnswer,
-    #[error("the relay is restarting")]
-    Restarting {
-        /// When it wants us back, so that not all come at once.
-        pause: Duration,
-    },
+    reliances: Reliances,
 }
 
 type Stream = ws::WsStream;
@@ -217,33 +189,16 @@ impl Link {
             // What waited is stale by the time the link is back.
             while self.datagrams.try_recv().is_ok() {}
             while self.signals.try_recv().is_ok() {}
-            let end = self.end(&error, is_admitted);
-            let pause = retry.pause(end, random());
-            network.mark_unchanged();
-            // What was said while the link stood is heeded by the next attempt, and hurries nobody.
-            self.relay.mark_unchanged();
-            tokio::select! {
-                () = sleep(pause) => {}
-                // Another network, another chance.
-                Ok(()) = network.changed() => retry.reset(),
-                // Another key or place, too.
-                Ok(()) = self.relay.changed() => retry.reset(),
-                // What carried meanwhile fell: the pause that the relay asked for is not kept any more.
-                end = alone_after(self.id, &self.context.links, self.context.changes.subscribe(), end) => sleep(retry.pause(end, random())).await,
-            }
+            let end = error.end(is_admitted, is_only(self.id, &self.context.links, &self.reliances));
+            let pause = Pause {
+                this: self.id,
+                links: &self.context.links,
+                changes: &self.context.changes,
+                network: &mut network,
+                relay: &mut self.relay,
+            };
+            pause.run(end, &mut retry).await;
         }
-    }
-
-    /// How the link ended, as far as the next attempt is concerned.
-    fn end(&self, error: &LinkError, is_admitted: bool) -> LinkEnd {
-        if let LinkError::Restarting { pause } = error {
-            return LinkEnd::Restarting { asked: *pause, is_only: !another_stands(self.id, &self.context.links) };
-        }
-        // One that refuses us, because another took our place, say, is not pressed.
-        if matches!(error, LinkError::Refused { .. }) {
-            return LinkEnd::Refused;
-        }
-        if is_admitted { LinkEnd::Fell } else { LinkEnd::NotReached }
     }
 
     fn set_state(&self, state: LinkState) {
@@ -282,6 +237,7 @@ impl Link {
         let (own_tx, own) = mpsc::channel(OWN_LANE);
         let (offers_tx, offers) = mpsc::channel(1);
         let started = Instant::now();
+        let mut announced = None;
         let receiver = Receiver {
             relay,
             context: &self.context,
@@ -291,6 +247,7 @@ impl Link {
             question,
             pong,
             offers: offers_tx,
+            announced: &mut announced,
             way,
             started,
         };
@@ -322,12 +279,8 @@ impl Link {
         {
             return Carried::Replaced(Box::new(newer));
         }
-        Carried::Ended(ended)
+        Carried::Ended(ended.after(announced))
     }
-}
-
-fn random() -> u32 {
-    u32::from_be_bytes(gateway_net::entropy::random())
 }
 
 fn jitter(most: Duration, random: u32) -> Duration {

@@ -5,7 +5,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use gateway_net::{entropy::random, nat64};
+use gateway_net::{
+    entropy::{random, random_u32},
+    nat64,
+};
 use gateway_proto::{id::RelayId, relay::MAX_RELAYS, stun};
 use tokio::{
     sync::{mpsc, watch},
@@ -55,7 +58,7 @@ pub async fn run(
                 }
                 rounds += 1;
             }
-            let quarter = u32::from_be_bytes(random()) % 10_000;
+            let quarter = random_u32() % 10_000;
             let pause =
                 if rounds < FIRST_ROUNDS { FIRST_INTERVAL } else { INTERVAL * 3 / 4 + INTERVAL / 2 * quarter / 10_000 };
             tokio::select! {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use gateway_net::{entropy::random, nat64};
+use gateway_net::{entropy::random_u32, nat64};
 use gateway_proto::{host_cache::HostCache, netcheck::split_host, path::normalize};
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 use tracing::debug;
@@ -78,7 +78,7 @@ impl Resolver {
             }
         };
         let mut cache = self.cache();
-        let addresses = cache.asked(host, found, network, u32::from_be_bytes(random()), Instant::now());
+        let addresses = cache.asked(host, found, network, random_u32(), Instant::now());
         self.0.counters.names_evicted.store(cache.evicted(), Relaxed);
         addresses
     }

@@ -27,7 +27,7 @@ use gateway_proto::{
     places::MuteEnd,
     stream::{Answer, RefusalCode, ResetCode},
 };
-use limited::Limited;
+use limited::{Limited, engine_broke};
 use mllp_sender::MllpSender;
 use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -252,14 +252,17 @@ async fn copy_both(
     });
     let half_open = pin!(half_open_for_too_long(mllp.as_ref()));
     let silent = pin!(silent_for_too_long(limited.as_deref()));
-    let broken = pin!(writer.broken());
+    let broken = pin!(async {
+        writer.broken().await;
+        engine_broke(limited.as_deref()).await
+    });
     tokio::select! {
         biased;
         result = ends => result,
         error = peer_stops => Err(error),
         () = half_open => Err(SpliceError::HalfOpen),
         () = silent => Err(SpliceError::Silent),
-        () = broken => Err(SpliceError::Engine),
+        error = broken => Err(error),
     }
 }
 
@@ -299,8 +302,8 @@ async fn half_open_for_too_long(mllp: Option<&MllpSender<'_>>) {
 async fn silent_for_too_long(limited: Option<&Limited<'_>>) {
     match limited {
         // On the heap: nearly no stream has a timer for this.
-        Some(limited) => Box::pin(limited.silent_for_too_long()).await,
-        None => std::future::pending().await,
+        Some(limited) if limited.has_receive_timeout() => Box::pin(limited.silent_for_too_long()).await,
+        Some(_) | None => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What passed over each connection, and what went wrong last: counts, sizes and times, never a byte of payload.
 
+mod pace;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -15,11 +17,11 @@ use gateway_net::{
 };
 use gateway_proto::{
     id::ConnectionId,
-    limits::{Rate, TokenBucket},
     mllp::HashKey,
     observe::{Book, Protocol, RESPONSE_TIMEOUT, Schedule, Silence},
     places::NoPlace,
 };
+pub use pace::Pace;
 use tokio::time::Instant;
 
 /// Which end of a connection: with itself, a server is both.
@@ -56,8 +58,8 @@ pub struct Traffic {
     pub refused: AtomicU64,
     /// Of those that ended by a reset, those that were silent for longer than the grant allows.
     pub silent: AtomicU64,
-    /// What passes under the owner's rate: towards the peer, and from it.
-    paced: [Mutex<TokenBucket>; 2],
+    to_peer: Pace,
+    from_peer: Pace,
     unobserved: AtomicU64,
     problem: Mutex<Option<String>>,
     /// How long a sending engine waits for an acknowledgement.
@@ -118,7 +120,8 @@ impl Default for Traffic {
             reset: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             silent: AtomicU64::new(0),
-            paced: Default::default(),
+            to_peer: Pace::default(),
+            from_peer: Pace::default(),
             unobserved: AtomicU64::new(0),
             problem: Mutex::default(),
             patience: RESPONSE_TIMEOUT,
@@ -153,20 +156,11 @@ impl Traffic {
         self.last_received_at.store(unix_ms(), Relaxed);
     }
 
-    /// Takes the time of bytes that are there, under a rate that all streams of the connection share: when they may go on.
-    pub fn pace(&self, way: Way, bytes: usize, rate: Rate, now: Instant) -> Instant {
-        lock(self.bucket(way)).take(bytes, rate, now.into_std()).into()
-    }
-
-    /// Gives back what was taken for bytes that will not go on.
-    pub fn give_back(&self, way: Way, bytes: usize, rate: Rate) {
-        lock(self.bucket(way)).give_back(bytes, rate);
-    }
-
-    fn bucket(&self, way: Way) -> &Mutex<TokenBucket> {
+    /// What all streams share under the owner's rate, each direction on its own.
+    pub fn pace(&self, way: Way) -> &Pace {
         match way {
-            Way::ToPeer => &self.paced[0],
-            Way::FromPeer => &self.paced[1],
+            Way::ToPeer => &self.to_peer,
+            Way::FromPeer => &self.from_peer,
         }
     }
 
@@ -355,7 +349,17 @@ impl TrafficTable {
 
 #[cfg(test)]
 mod tests {
+    use gateway_proto::limits::Rate;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_direction_that_has_used_up_its_rate_takes_nothing_from_the_other() {
+        let (traffic, rate) = (Traffic::default(), Rate::new(1_000));
+        traffic.pace(Way::ToPeer).take_early(10_000, rate);
+        assert!(!traffic.pace(Way::ToPeer).take_at_once(100, rate));
+        assert!(traffic.pace(Way::FromPeer).take_at_once(100, rate));
+    }
 
     #[test]
     fn what_went_ahead_of_the_answer_was_sent_when_the_far_side_took_it() {

@@ -12,6 +12,7 @@ use gateway_net::entropy::random;
 use gateway_proto::{
     id::ConnectionId,
     identity::{GatewayKey, GatewayPublicKey},
+    limits::MAX_UNDER_WAY,
     relay::udp::MAX_PAYLOAD,
     stream::EXPORTER_LABEL,
 };
@@ -34,6 +35,7 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// What one stream may hold in our memory before its engine reads it: at a round trip of 80 ms as much as fills 400 Mbit/s,
 /// about what the kernel's TCP reaches there.
 const STREAM_WINDOW: u32 = 4 << 20;
+const _: () = assert!(STREAM_WINDOW as usize <= MAX_UNDER_WAY, "a receive timeout counts with no more than that under way");
 /// What all streams of a tunnel may hold together, each way: so much above one stream's share that a connection's usual
 /// 64 streams, all with engines that read nothing, do not stop the others.
 const TUNNEL_WINDOW: u32 = 272 << 20;

@@ -24,9 +24,11 @@ const ABOUT_INVITATION: &str = "\
 You are invited to an organization on this platform.
 
 Copy the whole link, with what stands behind the '#'. Write the password that you choose (12 characters or more) into a file that only
-you can read, and give both to gateway-ctl:
+you can read, run
 
-    gateway-ctl user accept 'LINK' --password-file FILE
+    gateway-ctl user accept - --password-file FILE
+
+and paste the link, followed by Enter and Ctrl-D: so no other user of the machine sees it, and no history of commands keeps it.
 
 Then you are a user, and signed in. Does your organization sign in through a provider? Then the invitation is accepted by the first
 `gateway-ctl login --oidc` with the address that was invited; no password is needed.

@@ -1,18 +1,15 @@
 //! Grants: offered by the owner of a channel or asked for by the peer, approved by the other side. Approval makes the
 //! connection in the same transaction; the end of the grant ends it.
 
+mod limits;
 mod show;
 
 use gateway_proto::{
     api::{
         Page,
         platform::{ApproveGrant, CreateGrant, Grant},
-        values::MAX_STREAMS,
     },
     id::{ConnectionId, GrantId, OrganizationId, ServerId},
-    limits::{
-        ChannelLimits, MAX_BYTES_PER_SECOND, MAX_RECEIVE_TIMEOUT_SECS, MIN_BYTES_PER_SECOND, MIN_RECEIVE_TIMEOUT_SECS,
-    },
     peering::{ConnectionAct, ConnectionStatus, GrantAct, GrantStatus, Side, in_place, next},
     policy::{ConnectionKind, DEFAULT_STALENESS_SECS, Secret},
 };
@@ -25,13 +22,11 @@ use super::{
     peering::ANSWER_SECS,
     permission::Act,
     servers::own_server,
-    tiers::Counted,
+    tiers::{Counted, TIME_IS_OVER},
     validate,
     work::changes,
 };
 use crate::storage::{Ahead, ChannelRow, ConnectionRow, EndRow, GrantFilter, GrantRow, Slice, Transaction};
-
-const DEFAULT_MAX_STREAMS: u32 = 64;
 
 impl Service {
     /// Grants given and received by the own organization.
@@ -64,9 +59,8 @@ impl Service {
     pub async fn create_grant(&self, actor: &Actor, body: CreateGrant) -> ServiceResult<Grant> {
         actor.may(Act::OfferGrant).or_else(|_| actor.may(Act::RequestGrant))?;
         let own = actor.id();
-        let max_streams =
-            validate::range("max_streams", body.max_streams.unwrap_or(DEFAULT_MAX_STREAMS), 1, MAX_STREAMS)?;
-        let limits = limits(&body)?;
+        let max_streams = limits::streams(body.max_streams)?;
+        let limits = limits::of(&body)?;
         let staleness = body.staleness_secs.unwrap_or(DEFAULT_STALENESS_SECS);
         let staleness_secs =
             validate::range("staleness_secs", staleness, bounds::STALENESS_SECS.0, bounds::STALENESS_SECS.1)?;
@@ -136,13 +130,14 @@ impl Service {
         self.changed_grant(work, own, row).await
     }
 
-    /// Approves a grant; its connection is made with it.
+    /// Approves a grant; its connection is made with it. The owner of the channel may approve a request under tighter limits.
     pub async fn approve_grant(&self, actor: &Actor, id: GrantId, body: ApproveGrant) -> ServiceResult<Grant> {
         actor.may(Act::AnswerGrant)?;
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let (mut row, side) = self.grant_to_change(actor, &mut work, id).await?;
         if in_place(row.status, GrantAct::Approve, side) {
+            limits::check_kept(&row, &body)?;
             return self.unchanged_grant(work, own, row).await;
         }
         next(row.status, GrantAct::Approve, side)?;
@@ -152,6 +147,18 @@ impl Service {
             row.sender_port = body.sender_port.unwrap_or(0);
         } else if body.sender_server_id.is_some() || body.sender_port.is_some() {
             return Err(ServiceError::Invalid("the peer named its sending server with the request".to_owned()));
+        }
+        if row.owner == own {
+            let tightened = limits::tighten(&mut row, &body, work.now)?;
+            if !tightened.is_empty() {
+                work.audit(&[row.owner, row.peer], "grant.tighten", id, tightened).await?;
+            }
+        } else if limits::are_named(&body) {
+            return Err(ServiceError::Invalid(
+                "limits of an approval are for the owner of the channel, who answers a request; an offer is approved as it \
+                 is: leave them out"
+                    .to_owned(),
+            ));
         }
         work.approve(&mut row, side, body.auto_activate.unwrap_or(true)).await?;
         self.changed_grant(work, own, row).await
@@ -200,16 +207,6 @@ impl Service {
         work.unchanged().await?;
         Ok(shown)
     }
-}
-
-/// What is to be limited beside the open streams.
-fn limits(body: &CreateGrant) -> ServiceResult<ChannelLimits> {
-    let rate = body.bytes_per_second;
-    let rate = rate.map(|rate| validate::range("bytes_per_second", rate, MIN_BYTES_PER_SECOND, MAX_BYTES_PER_SECOND));
-    let secs = body.receive_timeout_secs;
-    let (least, most) = (MIN_RECEIVE_TIMEOUT_SECS, MAX_RECEIVE_TIMEOUT_SECS);
-    let secs = secs.map(|secs| validate::range("receive_timeout_secs", secs, least, most));
-    Ok(ChannelLimits { bytes_per_second: rate.transpose()?, receive_timeout_secs: secs.transpose()? })
 }
 
 /// Whether a grant that is narrowed to some kinds of exchange, or to none in particular, allows connections of this one.
@@ -338,24 +335,24 @@ impl Work {
         }
     }
 
-    /// Two connections cannot open the same local port of one server.
+    /// Two connections cannot open the same local port of one server. One whose time is over has its port until that is written
+    /// down: only then it is so for good, however the wall clock is set.
     pub(super) async fn check_port(&mut self, server: ServerId, port: u16) -> ServiceResult<()> {
         if port == 0 {
             return Ok(());
         }
         let taken = |row: &ConnectionRow| row.sender.server == Some(server) && row.sender_port == port;
         // Only whoever chose a port comes here.
-        for other in self.open_connections_of_server(server).await?.into_iter().filter(taken) {
-            if self.has_ended(&other).await? {
-                continue;
-            }
-            return Err(ServiceError::Conflict(format!(
-                "sender_port {port} of this server belongs to connection {} already; choose another one, or leave it \
-                 out and the gateway picks one",
-                other.id
-            )));
-        }
-        Ok(())
+        let Some(other) = self.open_connections_of_server(server).await?.into_iter().find(taken) else {
+            return Ok(());
+        };
+        let is_over = self.has_ended(&other).await?;
+        let until = if is_over { format!(" ({TIME_IS_OVER} keep their ports until then)") } else { String::new() };
+        Err(ServiceError::Conflict(format!(
+            "sender_port {port} of this server belongs to connection {} already{until}; choose another one, or leave \
+             it out and the gateway picks one",
+            other.id
+        )))
     }
 }
 

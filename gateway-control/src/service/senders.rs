@@ -11,7 +11,8 @@ use gateway_proto::{
 };
 
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work, error::OrConflict, peering::name_of, validate, work::changes,
+    Actor, Service, ServiceError, ServiceResult, Work, error::OrConflict, peering::name_of, tiers::TIME_IS_OVER,
+    validate, work::changes,
 };
 use crate::storage::{Ahead, ChannelFilter, SenderRow, Slice, Transaction};
 
@@ -76,10 +77,18 @@ impl Service {
             work.unchanged().await?;
             return Ok(sender);
         };
+        if name.contains('/') {
+            return Err(ServiceError::Invalid(format!(
+                "name: '{name}' holds a '/', as the names of senders that nobody named do (PEER/ENDPOINT); leave it out"
+            )));
+        }
         let connection = ConnectionId::from_bytes(sender.id.to_bytes());
-        work.name_sender(connection, &name)
-            .await
-            .or_conflict(|| format!("this server has a sender called '{name}' already"))?;
+        work.name_sender(connection, &name).await.or_conflict(|| {
+            format!(
+                "this server has a sender called '{name}' already, or had one ({TIME_IS_OVER} keep their names until \
+                 then)"
+            )
+        })?;
         let detail = changes(&[("name", &sender.name, &name)]);
         work.audit(&[actor.id()], "channel.update", sender.id, detail).await?;
         work.commit().await?;

@@ -21,6 +21,7 @@ use super::{
     peering::name_in,
     permission::Act,
     servers::own_server,
+    tiers::TIME_IS_OVER,
     validate,
     work::changes,
 };
@@ -86,16 +87,16 @@ impl Service {
         }
         let peer = agreement.other(own);
         self.may_disturb(actor, agreement.id)?;
-        // One that time has ended is in nobody's way, whether or not that was written down.
-        let now = work.now;
-        let open = work.open_shares_of_agreement(agreement.id).await?;
-        if open.iter().filter(|row| !is_overdue(row, now)).count() >= SHARES_OF_AGREEMENT {
+        // One that time has ended counts until that is written down: until then its tunnels are in policies.
+        if work.open_shares_of_agreement(agreement.id).await?.len() >= SHARES_OF_AGREEMENT {
             return Err(ServiceError::Conflict(format!(
-                "{SHARES_OF_AGREEMENT} servers are shared inside this agreement already; end one first"
+                "{SHARES_OF_AGREEMENT} servers are shared inside this agreement already ({TIME_IS_OVER} count until \
+                 then); end one first"
             )));
         }
         let shared = work.open_shares_of_server(server.id).await?;
-        if let Some(share) = shared.iter().find(|row| row.peer == peer && !is_overdue(row, now)) {
+        // In the way of the next share of the server it is not.
+        if let Some(share) = shared.iter().find(|row| row.peer == peer && !is_overdue(row, work.now)) {
             return Err(ServiceError::Conflict(format!("this server is shared with them already: {}", share.id)));
         }
         let (ms, random) = work.seed();

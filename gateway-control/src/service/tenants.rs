@@ -169,7 +169,9 @@ impl Work {
         self.has_room_for_users(organization).await?;
         let older = self.invitation_to(organization, &email).await?;
         let now = self.now;
-        if older.is_none() && self.count_invitations(organization, now).await? >= INVITATIONS_PER_ORGANIZATION {
+        // One that is over has taken no room, and makes none.
+        let replaces = older.as_ref().is_some_and(|row| row.expires_at > now);
+        if !replaces && self.count_invitations(organization, now).await? >= INVITATIONS_PER_ORGANIZATION {
             return Err(ServiceError::Conflict(format!(
                 "{INVITATIONS_PER_ORGANIZATION} invitations wait already; take one back first"
             )));

@@ -27,6 +27,10 @@ const SERVERS_SHOWN: u32 = 100;
 /// Channels shown with their grants.
 const CHANNELS_SHOWN: u32 = 100;
 
+/// Said where something still counts that no list shows any more.
+pub(super) const TIME_IS_OVER: &str =
+    "those whose time is over are written down as ended within seconds, five minutes after a start, and";
+
 /// What a tier limits the number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
@@ -64,7 +68,7 @@ impl Service {
             channels: count(row.channels, tier.max_channels_per_server),
         });
         let most = connections_per_server(&tier);
-        let connections = tx.busiest_servers(own, SERVERS_SHOWN, now).await?.into_iter().map(|row| ServerConnections {
+        let connections = tx.busiest_servers(own, SERVERS_SHOWN).await?.into_iter().map(|row| ServerConnections {
             server_id: row.server,
             server_name: row.name,
             connections: count(row.connections, most),
@@ -170,8 +174,9 @@ fn is_name_of_tier(name: &str) -> ServiceResult<()> {
 }
 
 impl Work {
-    /// Refuses one more of something that there are enough of, of the own organization or another one. What time has ended takes no
-    /// room, whether or not it was written down.
+    /// Refuses one more of something that there are enough of, of the own organization or another one. What a policy may name counts
+    /// until its end is written down, however the wall clock is set meanwhile: a limit is what a policy can grow to. What only
+    /// waits takes no room once its time is over.
     pub(super) async fn has_room(&mut self, organization: OrganizationId, what: Counted) -> ServiceResult<()> {
         let now = self.now;
         let tier = tier_of(self.tx(), organization).await?;
@@ -181,11 +186,9 @@ impl Work {
             Counted::Channels(server) => {
                 (self.count_channels(server).await?, tier.max_channels_per_server, "channels per server")
             }
-            Counted::Connections(server) => (
-                self.count_live_connections(server, now).await?,
-                connections_per_server(&tier),
-                "connections per server",
-            ),
+            Counted::Connections(server) => {
+                (self.count_open_connections(server).await?, connections_per_server(&tier), "connections per server")
+            }
             Counted::Grants(channel) => {
                 (self.count_open_grants(channel, now).await?, grants_per_channel(&tier), "grants per channel")
             }
@@ -193,8 +196,13 @@ impl Work {
         match limit {
             Some(limit) if used >= u64::from(limit) => {
                 let tier = &tier.name;
+                let until = match what {
+                    Counted::Connections(_) | Counted::Grants(_) => format!(" ({TIME_IS_OVER} count until then)"),
+                    Counted::Servers | Counted::Peers | Counted::Channels(_) => String::new(),
+                };
                 let own = format!(
-                    "the tier '{tier}' allows {limit} {words}, and there are {used}; remove one or ask for a larger tier"
+                    "the tier '{tier}' allows {limit} {words}, and there are {used}{until}; remove one or ask for a \
+                     larger tier"
                 );
                 let theirs = "the other organization has no room for this in its tier; ask it to make some";
                 Err(self.limit_of(organization, own, theirs))

@@ -29,8 +29,6 @@ pub trait Connections: Send {
     async fn open_connections_of_server(&mut self, server: ServerId) -> StorageResult<Vec<ConnectionRow>>;
     /// How many connections of a server have not ended, as it is written down: what its policy may name.
     async fn count_open_connections(&mut self, server: ServerId) -> StorageResult<u64>;
-    /// The same without those that time has ended by now, whether or not it was written down.
-    async fn count_live_connections(&mut self, server: ServerId, now: u64) -> StorageResult<u64>;
     /// How many connections of an organization have ended, as it is written down; `limit` and more are as many as that.
     async fn count_ended_connections(&mut self, organization: OrganizationId, limit: u32) -> StorageResult<u64>;
     /// Connections of an agreement that have not ended.

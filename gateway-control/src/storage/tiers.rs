@@ -24,17 +24,15 @@ pub trait Tiers: Send {
     async fn count_channels(&mut self, server: ServerId) -> StorageResult<u64>;
     /// The servers of an organization with the most channels, the fullest first.
     async fn fullest_servers(&mut self, organization: OrganizationId, most: u32) -> StorageResult<Vec<ServerCountRow>>;
-    /// The servers of an organization with the most connections that have not ended, those first. What time has ended by now does not
-    /// count, whether or not it was written down.
+    /// The servers of an organization with the most connections that have not ended, as it is written down, those first.
     async fn busiest_servers(
         &mut self,
         organization: OrganizationId,
         most: u32,
-        now: u64,
     ) -> StorageResult<Vec<ServerConnectionsRow>>;
-    /// Grants of a channel that wait or are in force now: what time has ended does not count, whether or not it was written down.
+    /// Grants of a channel that wait now, or are in force as it is written down.
     async fn count_open_grants(&mut self, channel: ChannelId, now: u64) -> StorageResult<u64>;
-    /// The channels of an organization with the most grants that wait or are in force now, those first.
+    /// The channels of an organization with the most of those grants, those first.
     async fn most_granted_channels(
         &mut self,
         organization: OrganizationId,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_proto::api::{
+    Problem,
     invitation::InvitationLink,
     platform::{
         ApiToken, CreatedApiToken, CreatedInvitation, CreatedSubOrganization, Invitation, Role, Server, Session,
@@ -10,7 +11,10 @@ use gateway_proto::api::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{Control, Org};
+use super::{
+    database,
+    harness::{Control, Org},
+};
 
 /// The same user, acting by a new token with these scopes.
 async fn by_token<'a>(org: &Org<'a>, scopes: &[&str]) -> (Org<'a>, CreatedApiToken) {
@@ -173,7 +177,7 @@ async fn the_link_of_an_invitation_leads_here_and_its_code_is_in_no_request_for_
         assert_eq!(page.headers()[name], value, "{name}");
     }
     let words = page.text().await.unwrap();
-    assert!(words.contains("gateway-ctl user accept 'LINK' --password-file FILE"), "{words}");
+    assert!(words.contains("gateway-ctl user accept - --password-file FILE"), "{words}");
 }
 
 #[tokio::test]
@@ -218,6 +222,38 @@ async fn an_invitation_makes_one_user_and_only_as_long_as_the_inviter_may() {
     let late = invite(&hospital, "d@hospital.example", "viewer").await;
     control.clock.advance(Duration::from_secs(7 * 24 * 3600));
     assert_eq!(accept(&late.code.0).await.0, 401);
+}
+
+/// As many invitations as an organization may have, with the one that is there.
+const TO_THE_LIMIT: &[&str] =
+    &["WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 499)
+     INSERT INTO invitations (id, code_hash, organization_id, invited_by, email, name, role, expires_at, created_at)
+     SELECT id || '-' || CAST(number AS TEXT), code_hash || '-' || CAST(number AS TEXT), organization_id, invited_by,
+         CAST(number AS TEXT) || email, name, role, expires_at, created_at
+     FROM invitations, numbers WHERE email = 'waits@hospital.example'"];
+
+#[tokio::test]
+async fn an_invitation_that_is_over_makes_no_room_for_the_next_one_to_its_address() {
+    let control = Control::start().await;
+    let hospital = control.organization("Hospital").await;
+    let invitation = |who: &str, secs: u64| {
+        let email = format!("{who}@hospital.example");
+        json!({"email": email, "name": who, "role": "viewer", "valid_secs": secs})
+    };
+    let _: CreatedInvitation = hospital.post("/invitations", invitation("waits", 3_600)).await;
+    let _: CreatedInvitation = hospital.post("/invitations", invitation("over", 60)).await;
+    let (token, session, id) = (hospital.token.clone(), hospital.session.clone(), hospital.id.clone());
+    let directory = control.stop().await;
+    database::execute(directory.path(), TO_THE_LIMIT);
+    let control = Control::start_in(directory, "").await;
+    let hospital = Org { control: &control, token, id, session };
+    // A clock that was set and did not run is not believed: nothing is removed.
+    control.clock.set_ahead(Duration::from_secs(61));
+    for (who, code) in [("over", Some("conflict")), ("other", Some("conflict")), ("waits", None)] {
+        let answer = hospital.send("POST", "/invitations", Some(invitation(who, 3_600))).await;
+        let problem = if answer.status().is_success() { None } else { Some(answer.json::<Problem>().await.unwrap()) };
+        assert_eq!(problem.map(|problem| problem.code).as_deref(), code, "{who}");
+    }
 }
 
 #[tokio::test]

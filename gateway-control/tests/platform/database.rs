@@ -50,10 +50,20 @@ pub(crate) fn copy_keys(from: &Path, to: &Path) {
 
 /// Where Debian keeps the programs of PostgreSQL, those of its newest version: not in PATH.
 pub(crate) fn programs() -> PathBuf {
-    let mut versions: Vec<_> =
-        std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().path()).collect();
-    versions.sort();
-    versions.pop().unwrap().join("bin")
+    let versions = std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().path());
+    versions.max_by_key(|path| version(path)).unwrap().join("bin")
+}
+
+/// The numbers of a version: as text, 9.6 would be newer than 17.
+fn version(path: &Path) -> Vec<u32> {
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.split('.').map_while(|number| number.parse().ok()).collect()
+}
+
+#[test]
+fn the_newest_programs_of_postgresql_are_those_of_the_highest_number() {
+    let newest = ["9.6", "17", "lost+found", "16"].into_iter().max_by_key(|name| version(Path::new(name)));
+    assert_eq!(newest, Some("17"));
 }
 
 /// Backs up the database of a test on PostgreSQL, as docs/control-plane.md says.

@@ -78,7 +78,7 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
     // What a gateway reports is shown, as long as it watches.
     let report = ConnectionReport { path: Some(PathKind::Direct), ..connected(&id.to_string()) };
     one.send(&told(vec![report])).await;
-    let shown = lab.until(&id.to_string(), "reported", |c| c.sender.report.is_some()).await;
+    let shown = one.living(lab.until(&id.to_string(), "reported", |c| c.sender.report.is_some())).await;
     assert_eq!(shown.sender.report.clone().unwrap().path, Some(PathKind::Direct));
     assert_eq!((shown.sender.policy_confirmed_at, shown.sender.policy_stale), (None, None), "an older gateway");
     let servers: Vec<Server> = hospital.list("/servers").await;
@@ -94,11 +94,17 @@ async fn two_organizations_get_from_nothing_to_an_active_connection() {
     };
     let report = |details| told(vec![ConnectionReport { details: Some(details), ..connected(&id.to_string()) }]);
     one.send(&report(details(None))).await;
-    let shown = lab.until(&id.to_string(), "confirmed", |c| c.sender.policy_confirmed_at.is_some()).await;
+    let text = id.to_string();
+    let known = hospital.until(&text, "confirmed", |c| c.sender.policy_confirmed_at.is_some());
+    let shown = one.living(known).await;
     assert_eq!(shown.sender.report.unwrap().details, Some(details(None)));
+    let shown = lab.connection(&id.to_string()).await;
+    let why_told = PathWhy { text: String::new(), ..why.clone() };
+    let told_to_the_other_side = EndDetails { path_reason: Some(why_told), ..details(None) };
+    assert_eq!(shown.sender.report.unwrap().details, Some(told_to_the_other_side));
     assert_eq!(shown.sender.policy_stale, Some(false));
     one.send(&report(details(Some(1_700_000_000)))).await;
-    let shown = lab.until(&id.to_string(), "stale", |c| c.sender.policy_stale == Some(true)).await;
+    let shown = one.living(lab.until(&text, "stale", |c| c.sender.policy_stale == Some(true))).await;
     assert_eq!(shown.sender.policy_confirmed_at, Some(1_700_000_000));
     assert_eq!(shown.listener.policy_confirmed_at, None, "it has reported nothing yet");
     drop(one);

@@ -228,42 +228,90 @@ async fn what_time_has_ended_is_so_in_every_list_at_once() {
     }
 }
 
+/// What the reconciler does once it can believe the clock.
+async fn write_down(control: &Control) {
+    let mut passed_over = BTreeSet::new();
+    while control.service.expire_overdue(&mut passed_over).await.unwrap() {}
+}
+
 #[tokio::test]
-async fn what_time_has_ended_takes_no_room_before_it_is_written_down() {
+async fn what_time_has_ended_takes_room_until_it_is_written_down_and_what_waited_in_vain_does_not() {
     let control = Control::start_with("[limits]\nrequests_per_second = 1000\n").await;
     let pair = control.pair().await;
-    let tier = json!({"max_grants_per_channel": 1, "max_connections_per_server": 21, "admin_read_write": false});
+    let tier = json!({"max_grants_per_channel": 1, "max_connections_per_server": 22, "admin_read_write": false});
     assert_eq!(control.as_operator("PUT", "/tiers/small", tier).await.status(), 200);
     let path = format!("/organizations/{}/tier", pair.lab.id);
     assert_eq!(control.as_operator("PUT", &path, json!({"tier": "small"})).await.status(), 204);
     let two = json!({"two_person_admin": true});
     assert!(pair.lab.send("PATCH", "/organization", Some(two)).await.status().is_success());
-    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let orders = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let labels = pair.lab.channel(&pair.lab_server, "Labels").await;
     let end = control.clock.unix_secs() + 600;
-    let offer = |end: u64| json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let agreement = &pair.agreement;
+    let offer = |of: &Channel, end: u64| json!({"agreement_id": agreement, "channel_id": of.id, "expires_at": end});
     let server = pair.lab_server.id;
-    let admin = |end: u64| json!({"agreement_id": pair.agreement, "server_id": server, "expires_at": end});
-    let grant: Grant = pair.lab.post("/grants", offer(end)).await;
+    let admin = |end: u64| json!({"agreement_id": agreement, "server_id": server, "expires_at": end});
+    let grant: Grant = pair.lab.post("/grants", offer(&orders, end)).await;
     let port = json!({"sender_port": 17_001});
     let _: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), port.clone()).await;
+    let _: Grant = pair.lab.post("/grants", offer(&labels, end)).await;
     for _ in 0..20 {
         // Each of them waits for a second person.
         let _: Connection = pair.lab.post("/admin-connections", admin(end)).await;
     }
     assert_eq!(pair.lab.refused("POST", "/admin-connections", Some(admin(end))).await.code, "conflict");
-    assert_eq!(pair.lab.refused("POST", "/grants", Some(offer(end))).await.code, "tier_limit");
+    assert_eq!(pair.lab.refused("POST", "/grants", Some(offer(&orders, end))).await.code, "tier_limit");
     let used = async || {
         let usage: Usage = pair.lab.get("/organization/usage").await;
         let connections: u32 = usage.connections.iter().map(|server| server.connections.used).sum();
         let grants: u32 = usage.grants.iter().map(|channel| channel.grants.used).sum();
         (connections, grants)
     };
-    assert_eq!(used().await, (21, 1));
-    control.clock.advance(Duration::from_secs(601));
-    assert_eq!(used().await, (0, 0), "usage is a list, too");
+    assert_eq!(used().await, (21, 2));
+
+    // A clock that was set and did not run is not believed: nothing is written down.
+    control.clock.set_ahead(Duration::from_secs(601));
     let later = end + 3_600;
-    let grant: Grant = pair.lab.post("/grants", offer(later)).await;
-    let _: Grant = pair.hospital.post(&format!("/grants/{}/approve", grant.id), port).await;
+    assert_eq!(used().await, (21, 1), "the offer that nobody answered is over");
+    let grant: Grant = pair.lab.post("/grants", offer(&labels, later)).await;
     let _: Connection = pair.lab.post("/admin-connections", admin(later)).await;
-    assert_eq!(used().await, (2, 1), "the local port is free, too");
+    let full = pair.lab.refused("POST", "/admin-connections", Some(admin(later))).await;
+    assert_eq!(full.code, "tier_limit", "those that are over are in the policy");
+    assert!(full.detail.contains("written down"), "{}", full.detail);
+    assert_eq!(pair.lab.refused("POST", "/grants", Some(offer(&orders, later))).await.code, "tier_limit");
+    let approve = format!("/grants/{}/approve", grant.id);
+    let taken = pair.hospital.refused("POST", &approve, Some(port.clone())).await;
+    assert_eq!(taken.code, "conflict", "the port of a connection that may be not over at all");
+    assert!(taken.detail.contains("written down"), "{}", taken.detail);
+    control.clock.set_ahead(Duration::ZERO);
+    let listed: Vec<Connection> = pair.hospital.list("/connections?kind=p2p").await;
+    assert_eq!(listed.len(), 1, "it was not over");
+
+    control.clock.set_ahead(Duration::from_secs(601));
+    write_down(&control).await;
+    assert_eq!(used().await, (1, 1));
+    let _: Grant = pair.lab.post("/grants", offer(&orders, later)).await;
+    let _: Grant = pair.hospital.post(&approve, port).await;
+    assert_eq!(used().await, (2, 2), "the local port is free, too");
+}
+
+#[tokio::test]
+async fn shares_whose_time_is_over_count_until_that_is_written_down() {
+    let control = Control::start_with("[limits]\nrequests_per_second = 1000\n").await;
+    let pair = control.pair().await;
+    let (agreement, server) = (&pair.agreement, pair.lab_server.id);
+    let share = || {
+        let end = control.clock.unix_secs() + 10;
+        json!({"agreement_id": agreement, "server_id": server, "level": "metrics", "expires_at": end})
+    };
+    for n in 1..=100 {
+        let _: Value = pair.lab.post("/server-shares", share()).await;
+        // A clock that was set and did not run is not believed: nothing is written down.
+        control.clock.set_ahead(Duration::from_secs(20 * n));
+    }
+    let full = pair.lab.refused("POST", "/server-shares", Some(share())).await;
+    assert_eq!(full.code, "conflict");
+    assert!(full.detail.contains("written down"), "{}", full.detail);
+    write_down(&control).await;
+    let _: Value = pair.lab.post("/server-shares", share()).await;
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod approvals;
 mod audit;
 mod backup;
 mod beyond;

@@ -1,9 +1,11 @@
 //! Sender channels: the sending ends of connections, as their organization sees and names them.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use gateway_proto::{
     api::{
         Page,
-        gateway::{ConnectionReport, EndDetails},
+        gateway::{ConnectionReport, EndDetails, PathWhy},
         platform::{AuditEntry, Channel, ChannelDirection, Grant},
     },
     id::ChannelId,
@@ -119,6 +121,8 @@ async fn a_sender_has_the_name_that_its_own_side_gives_it_as_long_as_its_connect
     for body in [json!({"engine": "127.0.0.1:1"}), json!({"published": true}), json!({"public_name": "x"})] {
         assert_eq!(refused("PATCH", Some(body)).await, "invalid");
     }
+    let as_unnamed = Some(json!({"name": "LAB/Orders"}));
+    assert_eq!(refused("PATCH", as_unnamed).await, "invalid", "one that nobody named may be called so");
     assert_eq!(refused("DELETE", None).await, "conflict");
     let viewer = hospital.user("viewer").await;
     let body = Some(json!({"name": "mine"}));
@@ -132,6 +136,32 @@ async fn a_sender_has_the_name_that_its_own_side_gives_it_as_long_as_its_connect
 }
 
 #[tokio::test]
+async fn a_sender_whose_time_is_over_keeps_its_name_until_that_is_written_down_and_a_refusal_says_so() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let hospital = &pair.hospital;
+    let labels = connection(&pair, "Labels", 7002).await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let end = control.clock.unix_secs() + 60;
+    let offer = json!({"agreement_id": pair.agreement, "channel_id": channel.id, "expires_at": end});
+    let grant: Grant = pair.lab.post("/grants", offer).await;
+    let grant: Grant = hospital.post(&format!("/grants/{}/approve", grant.id), json!({})).await;
+    let orders = grant.connection_id.unwrap().to_string();
+    rename(hospital, &path(&orders), "to the lab").await;
+    // A clock that was set and did not run is not believed: nothing is written down.
+    control.clock.set_ahead(Duration::from_secs(61));
+    assert_eq!(hospital.refused("GET", &path(&orders), None).await.code, "not_found");
+    let body = Some(json!({"name": "to the lab"}));
+    let taken = hospital.refused("PATCH", &path(&labels), body).await;
+    assert_eq!(taken.code, "conflict");
+    assert!(taken.detail.contains("written down"), "{}", taken.detail);
+    // What the reconciler does once it can believe the clock.
+    let mut passed_over = BTreeSet::new();
+    while control.service.expire_overdue(&mut passed_over).await.unwrap() {}
+    assert_eq!(rename(hospital, &path(&labels), "to the lab").await.name, "to the lab");
+}
+
+#[tokio::test]
 async fn the_port_that_a_gateway_picked_is_shown_to_its_own_side_only() {
     let control = Control::start().await;
     let pair = control.pair().await;
@@ -142,10 +172,8 @@ async fn the_port_that_a_gateway_picked_is_shown_to_its_own_side_only() {
     assert_eq!(sender.local_port, None, "nobody knows it yet");
     let details = EndDetails { local_port: Some(40_001), ..EndDetails::default() };
     hospital.send(&told(vec![ConnectionReport { details: Some(details), ..connected(&id) }])).await;
-    until("the port was never shown", async || {
-        pair.hospital.get::<Channel>(&path(&id)).await.local_port == Some(40_001)
-    })
-    .await;
+    let is_shown = async || pair.hospital.get::<Channel>(&path(&id)).await.local_port == Some(40_001);
+    hospital.living(until("the port was never shown", is_shown)).await;
     let port = |connection: gateway_proto::api::platform::Connection| {
         connection.sender.report.unwrap().details.unwrap().local_port
     };
@@ -156,4 +184,32 @@ async fn the_port_that_a_gateway_picked_is_shown_to_its_own_side_only() {
         listed.iter().map(|channel| (channel.id, channel.local_port)).collect::<Vec<_>>(),
         [(path(&id).rsplit('/').next().unwrap().parse::<ChannelId>().unwrap(), Some(40_001))]
     );
+}
+
+#[tokio::test]
+async fn words_of_a_gateway_reach_its_own_side_only_and_the_other_one_known_codes() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let (mut hospital, _lab) = pair.watches().await;
+    hospital.policy_until(|policy| !policy.connections.is_empty()).await;
+    let why = async |org: &Org<'_>| {
+        let report = org.connection(&id).await.sender.report?;
+        Some((report.details?.path_reason?, report.problem))
+    };
+    for (code, text, known) in [
+        ("RelayFirst", "direct paths are switched off on this side (tunnel.direct = false)", "RelayFirst"),
+        ("Revoked by the platform", "the policy was revoked, call the number below", PathWhy::OTHER),
+    ] {
+        let path_reason = Some(PathWhy { code: code.into(), text: format!("{text}\u{202e}") });
+        let details = EndDetails { path_reason, ..EndDetails::default() };
+        let report = ConnectionReport { details: Some(details), problem: Some(text.into()), ..connected(&id) };
+        hospital.send(&told(vec![report])).await;
+        let own = PathWhy { code: code.into(), text: text.into() };
+        let own = Some((own, Some(text.to_owned())));
+        let is_shown = async || why(&pair.hospital).await == own;
+        hospital.living(until("its own side was never shown it", is_shown)).await;
+        let other = PathWhy { code: known.into(), text: String::new() };
+        assert_eq!(why(&pair.lab).await, Some((other, None)), "{code}");
+    }
 }

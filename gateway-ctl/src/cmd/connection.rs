@@ -11,6 +11,7 @@ use gateway_proto::{
     },
     balance::Difference,
     id::ConnectionId,
+    path::PathReason,
     peering::ConnectionStatus,
 };
 
@@ -28,6 +29,8 @@ const PATH: &str = "/connections";
 const SELF: &str = "Self";
 /// In place of what a gateway does not report.
 const UNTOLD: &str = "not known: its gatewayd is of an older version";
+/// In place of a reason of the other side's gateway that has no known code.
+const UNNAMED: &str = "not known: its gatewayd gives a reason that is not known here";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -369,6 +372,11 @@ fn end_lines(end: &ConnectionEnd, is_living: bool, now: u64) -> Vec<(&'static st
 /// Why the path in use is in use, or none.
 fn path_why(report: &ConnectionReport) -> String {
     match report.details.as_ref().map(|details| &details.path_reason) {
+        // At the end of the other side there are no words of its gateway.
+        Some(Some(PathWhy { code, text })) if text.is_empty() => match PathReason::from_code(code) {
+            Some(reason) => format!("{reason} ({code})"),
+            None => UNNAMED.to_owned(),
+        },
         Some(Some(PathWhy { code, text })) => format!("{text} ({code})"),
         Some(None) => "nothing leads to the partner's gateway yet".to_owned(),
         None => UNTOLD.to_owned(),

@@ -116,6 +116,23 @@ struct Sender {
     port: Option<u16>,
 }
 
+/// What a request is approved under; each not wider than it was asked for.
+#[derive(Debug, Args)]
+struct Tighter {
+    /// A request for our channel: end the grant after this time, for example 90d; default: as asked for, like what follows.
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Span>,
+    /// Open streams at most.
+    #[arg(long, value_name = "N")]
+    max_streams: Option<u32>,
+    /// Payload in each direction at most, in bytes per second, all streams together.
+    #[arg(long, value_name = "N")]
+    bytes_per_second: Option<u64>,
+    /// Reset a stream in which no byte passes for this time, for example 10m.
+    #[arg(long, value_name = "TIME")]
+    receive_timeout: Option<Span>,
+}
+
 /// A grant to approve.
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
@@ -123,6 +140,8 @@ pub(crate) struct Approve {
     one: One,
     #[command(flatten)]
     sender: Sender,
+    #[command(flatten)]
+    limits: Tighter,
     /// Leave the connection ready, and activate it by hand.
     #[arg(long)]
     no_auto_activate: bool,
@@ -191,10 +210,15 @@ impl Grant {
 impl Approve {
     async fn run(&self, control: &Control) -> Result<platform::Grant, CtlError> {
         let id = self.one.id(control, Turn::Answer).await?;
+        let now = gateway_net::time::unix_secs();
         let body = ApproveGrant {
             sender_server_id: server::optional_id(control, self.sender.server.as_deref()).await?,
             sender_port: self.sender.port,
             auto_activate: self.no_auto_activate.then_some(false),
+            expires_at: self.limits.expires.map(|span| span.after(now)),
+            max_streams: self.limits.max_streams,
+            bytes_per_second: self.limits.bytes_per_second,
+            receive_timeout_secs: self.limits.receive_timeout.map(timeout_secs),
         };
         Ok(control.post(&format!("{PATH}/{id}/approve"), &body).await?)
     }
@@ -220,6 +244,11 @@ impl Confirmed<One> {
     }
 }
 
+/// What is longer than fits is refused by the platform like anything above its limit.
+fn timeout_secs(span: Span) -> u32 {
+    u32::try_from(span.secs).unwrap_or(u32::MAX)
+}
+
 async fn create(
     control: &Control,
     agreement_id: AgreementId,
@@ -234,8 +263,7 @@ async fn create(
         expires_at: limits.expires.map(|span| span.after(now)),
         max_streams: limits.max_streams,
         bytes_per_second: limits.bytes_per_second,
-        // What is longer than fits is refused by the platform like anything above its limit.
-        receive_timeout_secs: limits.receive_timeout.map(|span| u32::try_from(span.secs).unwrap_or(u32::MAX)),
+        receive_timeout_secs: limits.receive_timeout.map(timeout_secs),
         behaviors: limits.behaviors.clone(),
         staleness_secs: limits.staleness.map(|span| span.secs),
         require_post_quantum: limits.require_post_quantum,

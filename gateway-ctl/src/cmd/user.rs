@@ -195,12 +195,12 @@ pub(crate) fn show_link(context: &mut Context, created: &CreatedInvitation) -> R
     let end = time::relative(gateway_net::time::unix_secs(), created.invitation.expires_at);
     // A control plane of a version before links has the code alone.
     let (what, text) = match &created.link {
-        Some(link) => ("'LINK'", link),
-        None => ("CODE", &created.code),
+        Some(link) => ("link", link),
+        None => ("code", &created.code),
     };
     context.out.remark(&format!(
-        "For the invited person: `gateway-ctl user accept {what} --password-file FILE`. Good once, ends {end}; it is not shown \
-         again."
+        "For the invited person: `gateway-ctl user accept - --password-file FILE`, then paste the {what}, Enter, Ctrl-D. Good \
+         once, ends {end}; it is not shown again."
     ));
     context.out.line(&text.0)
 }

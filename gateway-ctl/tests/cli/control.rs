@@ -161,6 +161,26 @@ async fn approving_by_name_means_the_grant_that_waits() {
 }
 
 #[tokio::test]
+async fn a_request_is_approved_under_the_limits_of_the_owner() {
+    let world = World::signed_in().await;
+    let asked = Grant { status: GrantStatus::Requested, ..grant() };
+    world.control.answer("GET /api/v1/grants", 200, &page(vec![asked.clone()]));
+    let line = format!("POST /api/v1/grants/{}/approve", asked.id);
+    world.control.answer(&line, 200, &asked);
+    let id = asked.id.to_string();
+    let mut args = vec!["grant", "approve", id.as_str(), "--max-streams", "4", "--bytes-per-second", "5000"];
+    args.extend(["--receive-timeout", "10m", "--expires", "1d"]);
+    let outcome = world.run(&args).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let body = world.control.asked_once(&line).body;
+    assert_eq!(
+        (&body["max_streams"], &body["bytes_per_second"], &body["receive_timeout_secs"]),
+        (&json!(4), &json!(5000), &json!(600))
+    );
+    assert!(body["expires_at"].as_u64().unwrap() > gateway_net::time::unix_secs() + 86_400 - 60, "{body}");
+}
+
+#[tokio::test]
 async fn self_and_its_name_as_the_platform_compares_names_are_the_own_organization() {
     for wanted in ["self", "SELF", "Clinic A", " clinic  a"] {
         let world = World::signed_in().await;

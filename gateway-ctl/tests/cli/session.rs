@@ -102,6 +102,20 @@ async fn an_invitation_is_accepted_by_its_link_which_says_where_and_whom_to_trus
 }
 
 #[tokio::test]
+async fn two_secrets_never_come_from_one_standard_input() {
+    let world = World::signed_in().await;
+    for args in [
+        ["user", "accept", "-", "--password-file", "-"].as_slice(),
+        &["user", "accept", "--code-file", "-", "--password-file", "-"],
+        &["user", "password", "--current-file", "-", "--new-file", "-"],
+    ] {
+        let outcome = world.run_with_input(args, "a long enough password\n").await;
+        assert_eq!(outcome.code, 64, "{args:?}: {outcome:?}");
+        assert!(outcome.stderr.contains("cannot come from standard input, too"), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_link_of_an_invitation_is_the_only_thing_on_standard_output() {
     let world = World::signed_in().await;
     let invitation = json!({

@@ -18,6 +18,7 @@ use crate::{
     engine::{EngineChannel, EngineState},
     id::{ConnectionId, RelayId},
     identity::{Context, GatewayKey, GatewayPublicKey, NoiseBinding},
+    path::PathReason,
     policy::PolicyDelta,
     signed::Envelope,
     twice::{Instance, RunsTwice},
@@ -353,8 +354,21 @@ pub struct EndDetails {
 pub struct PathWhy {
     /// The code, `local` where both ends are one gateway; docs/paths.md lists them.
     pub code: String,
-    /// In words, and while the path is not direct, what keeps it from that. May be a minute old.
+    /// In words, and while the path is not direct, what keeps it from that. May be a minute old. Empty at the end of the other side.
     pub text: String,
+}
+
+impl PathWhy {
+    /// In place of a code that is not known.
+    pub const OTHER: &str = "Other";
+
+    /// What the other side of the connection is told of it: a code that is known, or [`OTHER`](Self::OTHER). The words tell how the
+    /// own network is built, and a gateway that was tampered with would have its own ones read as the platform's.
+    #[must_use]
+    pub fn for_the_other_side(&self) -> Self {
+        let known = PathReason::from_code(&self.code).map(|reason| format!("{reason:?}"));
+        Self { code: known.unwrap_or_else(|| Self::OTHER.to_owned()), text: String::new() }
+    }
 }
 
 /// Since when (Unix seconds) a policy is not confirmed that was last confirmed at `confirmed_at`, though the control plane has been

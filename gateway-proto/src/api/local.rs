@@ -244,7 +244,8 @@ pub struct PeerStatus {
     pub remote_address: Option<String>,
     /// Round-trip time measured end to end through the tunnel, milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Last successful end-to-end round trip, Unix milliseconds.
+    /// Last successful end-to-end round trip, Unix milliseconds. While no stream is open it may have been answered by the tunnel's QUIC
+    /// only, beside the partner's gateway.
     pub last_proof_at: Option<u64>,
     /// Path changes since start.
     pub path_changes: u64,

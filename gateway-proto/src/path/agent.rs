@@ -94,7 +94,7 @@ pub struct PathAgent {
 
     loss: LossMeter,
     sizing: Sizing,
-    /// The last time a direct path was distrusted or lossy.
+    /// The last time a direct path was distrusted or lossy, or left in doubt.
     doubted_at: Option<Instant>,
     current: Current,
     reason: PathReason,
@@ -328,9 +328,10 @@ impl PathAgent {
             .min_by_key(|(at, _)| *at)
     }
 
-    /// Whether a direct path is wanted and there is none: what we offer must be up to date.
-    pub fn lacks_direct(&self) -> bool {
-        self.wanted && !self.is_direct()
+    /// Whether a direct path is wanted and there is none, or one that is slow or was in doubt lately: a better one may be behind NATs,
+    /// which both sides' packets pass only while what we offer is up to date.
+    pub fn looks_for_path(&self, now: Instant) -> bool {
+        self.wanted && self.direct_remote().is_none_or(|remote| !self.is_good(remote, now))
     }
 
     fn is_direct(&self) -> bool {

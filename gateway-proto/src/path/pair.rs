@@ -192,6 +192,12 @@ impl Pair {
         self.fail();
     }
 
+    /// The kernel chooses our address anyway: it is named no more.
+    pub(super) fn name_no_address(&mut self) {
+        let named = self.via.address.take();
+        self.outstanding.iter_mut().filter(|ping| ping.via.address == named).for_each(|ping| ping.via.address = None);
+    }
+
     /// The path lost too much: it rests, longer each time.
     pub(super) fn bar(&mut self, now: Instant) {
         if self.barred_until.is_none_or(|until| until + BAR_MEMORY < now) {

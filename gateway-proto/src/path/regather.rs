@@ -1,8 +1,8 @@
 //! When the STUN servers are asked again what they see of our socket.
 //!
-//! While some peer wants a direct path and has none, every round renews the NAT's mapping for the address that we offer. Where all are
-//! direct, heartbeats renew what their paths need, and nobody else is told an address: it is enough to notice now and then what changed
-//! meanwhile. The first peer that loses its path, or appears, has a round at once.
+//! While some peer wants a direct path and has none, or one that is slow or was in doubt lately, every round renews the NAT's mapping for
+//! the address that we offer. Where all are well, heartbeats renew what their paths need, and nobody else is told an address: it is
+//! enough to notice now and then what changed meanwhile. The first peer that loses its path, or appears, has a round at once.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl Regather {
         self.lacking = 0;
     }
 
-    /// Whether some peer wants a direct path and has none.
+    /// Whether some peer wants a direct path and has none, or a poor one.
     pub fn handle_wanted(&mut self, is_wanted: bool) {
         self.is_wanted = is_wanted;
     }

@@ -86,6 +86,29 @@ pub enum PathReason {
     NotWanted,
 }
 
+impl PathReason {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Starting,
+        Self::RelayFirst,
+        Self::DirectProved,
+        Self::BetterPath,
+        Self::Failover,
+        Self::HeartbeatLost,
+        Self::PacketsTooSmall,
+        Self::Lossy,
+        Self::PeerMoved,
+        Self::LocalAddressGone,
+        Self::RelayLost,
+        Self::NotWanted,
+    ];
+
+    /// The one that a code means, as reports and docs/paths.md write it; none: no version that we know says so.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| format!("{reason:?}") == code)
+    }
+}
+
 impl fmt::Display for PathReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -97,8 +120,8 @@ impl fmt::Display for PathReason {
             Self::HeartbeatLost => "the direct path stopped answering",
             Self::PacketsTooSmall => "the direct path no longer carries 1200 bytes (MTU too small)",
             Self::Lossy => "the direct path lost more than 30 % of the packets",
-            Self::PeerMoved => "the partner's packets come from another address now",
-            Self::LocalAddressGone => "the address of this machine that the direct path used is gone",
+            Self::PeerMoved => "the other end's packets come from another address now",
+            Self::LocalAddressGone => "the own address that the direct path used is gone",
             Self::RelayLost => "the relay link went down",
             Self::NotWanted => "no connection with this peer needs a direct path",
         })
@@ -262,4 +285,20 @@ pub struct PathCounters {
     pub probe_bytes_sent: u64,
     /// Outputs dropped because the driver did not fetch them.
     pub outputs_dropped: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_known_by_its_code_and_nothing_else_is() {
+        for (n, reason) in PathReason::ALL.into_iter().enumerate() {
+            assert_eq!((reason as usize, PathReason::from_code(&format!("{reason:?}"))), (n, Some(reason)));
+        }
+        assert_eq!(PathReason::ALL.len(), PathReason::NotWanted as usize + 1);
+        for code in ["", "local", "notwanted", "NotWanted "] {
+            assert_eq!(PathReason::from_code(code), None, "{code:?}");
+        }
+    }
 }

@@ -25,7 +25,8 @@ pub fn diagrams() -> String {
         "Owner: the organization whose channel it is. An offer starts `pending`, a request `requested`; unanswered for \
          14 days it expires. `close`: the agreement, the channel or its server is gone. Inside a self-agreement a grant \
          is approved at once. The terms of a grant (`expires_at`, `max_streams`, \
-         `bytes_per_second`, `receive_timeout_secs`, `behaviors`, `staleness_secs`, `require_post_quantum`) never change.",
+         `bytes_per_second`, `receive_timeout_secs`, `behaviors`, `staleness_secs`, `require_post_quantum`) never change, \
+         but that the owner may approve a request under tighter ones (the first four).",
     );
     section::<ConnectionAct>(
         &mut text,

@@ -10,8 +10,8 @@ const STEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const MAX_ASKED_PAUSE: Duration = Duration::from_secs(10);
 /// After an admitted attachment the pause is never longer; by chance it is down to half of this: the relay is there.
 const AFTER_ADMISSION: Duration = Duration::from_secs(2);
-/// Where nothing else carries, a relay that restarts is tried after this, by chance down to half of it: all of its gateways lose it in
-/// one moment, and are not to come back in one.
+/// Where nothing else carries, a relay that restarts or fell is tried after this, by chance down to half of it: all of its gateways lose
+/// it in one moment, and are not to come back in one.
 const FIRST_ALONE: Duration = Duration::from_millis(500);
 /// And then after this each time, by chance down to half of it.
 const NEXT_ALONE: Duration = Duration::from_secs(1);
@@ -25,13 +25,18 @@ pub enum LinkEnd {
     NotReached,
     /// The relay refused it.
     Refused,
-    /// It was admitted, and fell.
-    Fell,
+    /// It was admitted, and given up because our own network changed: no other gateway loses the relay by that.
+    Moved,
+    /// It was admitted, and fell, as it does for all gateways when the relay is killed.
+    Fell {
+        /// Nothing else carries meanwhile: no other relay is attached, or none that reaches some partner.
+        is_only: bool,
+    },
     /// The relay restarts.
     Restarting {
         /// The pause that it asks for, so that not all come back at once.
         asked: Duration,
-        /// Nothing else carries meanwhile: no other relay is attached.
+        /// Nothing else carries meanwhile: no other relay is attached, or none that reaches some partner.
         is_only: bool,
     },
 }
@@ -40,7 +45,7 @@ pub enum LinkEnd {
 #[derive(Debug)]
 pub struct LinkRetry {
     backoff: Backoff,
-    /// Tries in short steps that are left, of a relay that restarts and is the only one.
+    /// Tries in short steps that are left, of the only relay, which restarts or fell.
     alone: u32,
 }
 
@@ -61,6 +66,10 @@ impl LinkRetry {
         match end {
             LinkEnd::NotReached if self.alone > 0 => {
                 self.alone -= 1;
+                if self.alone == 0 {
+                    // What follows presses it less, not more.
+                    self.backoff.raise_to(NEXT_ALONE * 2);
+                }
                 half_to_all(NEXT_ALONE, random)
             }
             LinkEnd::NotReached => self.backoff.next_delay(random),
@@ -68,20 +77,26 @@ impl LinkRetry {
                 self.alone = 0;
                 self.backoff.next_delay(random)
             }
-            LinkEnd::Fell => {
+            LinkEnd::Moved | LinkEnd::Fell { is_only: false } => {
                 self.alone = 0;
                 self.after_admission(random)
             }
-            LinkEnd::Restarting { is_only: true, .. } => {
-                self.alone = TRIES_ALONE;
-                // One that admits and restarts again and again is pressed less and less.
-                self.after_admission(random).max(half_to_all(FIRST_ALONE, random))
+            // One that admits and is gone again and again is pressed less and less.
+            LinkEnd::Fell { is_only: true } | LinkEnd::Restarting { is_only: true, .. } => {
+                self.after_admission(random).max(self.left_alone(random))
             }
             LinkEnd::Restarting { asked, is_only: false } => {
                 self.alone = 0;
                 asked.min(MAX_ASKED_PAUSE).max(self.after_admission(random))
             }
         }
+    }
+
+    /// What carried meanwhile fell during the pause of a relay that restarts: that is the only one now, and this is the pause from now
+    /// on. `random` is any uniformly random number.
+    pub fn left_alone(&mut self, random: u32) -> Duration {
+        self.alone = TRIES_ALONE;
+        half_to_all(FIRST_ALONE, random)
     }
 
     /// A relay that admitted us is there, and is not stayed away from for long.
@@ -96,11 +111,20 @@ fn half_to_all(step: Duration, random: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU64, time::Instant};
+
     use super::*;
+    use crate::relay::TokenBucket;
 
     const MS: Duration = Duration::from_millis(1);
     const GATEWAYS: usize = 5_000;
-    const ONLY: LinkEnd = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: true };
+    /// After so long all of them are in again: a relay accepts them in 25 s, if they come one after the other.
+    const ALL_ARE_IN: Duration = Duration::from_secs(60);
+    const RESTARTS: LinkEnd = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: true };
+    const FALLS: LinkEnd = LinkEnd::Fell { is_only: true };
+    /// What a relay accepts in a second unless it is told otherwise, and at once when it was idle.
+    const ACCEPTED: u64 = 200;
 
     struct Chance(u64);
 
@@ -124,50 +148,103 @@ mod tests {
     }
 
     #[test]
-    fn the_only_relay_is_found_within_a_second_of_its_restart_whatever_pause_it_asked_for() {
+    fn the_only_relay_is_found_within_a_second_of_its_return_whether_it_restarted_or_was_killed() {
         let mut chance = Chance(1);
-        for away in [0_u32, 300, 500, 1_000, 2_000, 5_000].map(|ms| ms * MS) {
-            for _ in 0..GATEWAYS {
-                let found = *tries(ONLY, away, &mut chance).last().unwrap();
-                assert!(found <= away + NEXT_ALONE, "away for {away:?}, found after {found:?}");
+        for end in [RESTARTS, FALLS] {
+            for away in [0_u32, 300, 500, 1_000, 2_000, 5_000].map(|ms| ms * MS) {
+                for _ in 0..GATEWAYS {
+                    let tries = tries(end, away, &mut chance);
+                    assert!(tries[0] >= FIRST_ALONE / 2);
+                    assert!(tries.windows(2).all(|two| two[1] - two[0] >= NEXT_ALONE / 2), "{tries:?}");
+                    let found = tries[tries.len() - 1];
+                    assert!(found <= away + NEXT_ALONE, "{end:?}, away for {away:?}, found after {found:?}");
+                }
             }
         }
     }
 
+    /// The moments at which 5,000 gateways of the only relay try, and those at which they are let in by a relay that is back after
+    /// `away`, and then closes what is more than it accepts.
+    fn storm(end: LinkEnd, away: Duration, chance: &mut Chance) -> (Vec<Duration>, Vec<Duration>) {
+        let (mut retries, mut due) = (Vec::new(), BinaryHeap::new());
+        for gateway in 0..GATEWAYS {
+            let mut retry = LinkRetry::default();
+            due.push(Reverse((retry.pause(end, chance.draw()), gateway)));
+            retries.push(retry);
+        }
+        let (back, rate) = (Instant::now(), NonZeroU64::new(ACCEPTED).unwrap());
+        let mut accepts = TokenBucket::new(rate, rate, back);
+        let (mut tries, mut admitted) = (Vec::new(), Vec::new());
+        while let Some(Reverse((at, gateway))) = due.pop() {
+            tries.push(at);
+            if at >= away && accepts.take(1, back + (at - away)).is_ok() {
+                admitted.push(at);
+            } else {
+                due.push(Reverse((at + retries[gateway].pause(LinkEnd::NotReached, chance.draw()), gateway)));
+            }
+        }
+        (tries, admitted)
+    }
+
+    /// The most of these, which are in order, within any such time.
+    fn most_within(time: Duration, moments: &[Duration]) -> usize {
+        let until = |end: usize| end + 1 - moments.partition_point(|at| *at + time < moments[end]);
+        (0..moments.len()).map(until).max().unwrap_or(0)
+    }
+
     #[test]
-    fn five_thousand_gateways_of_the_only_relay_come_back_one_after_the_other() {
+    fn a_storm_of_five_thousand_gateways_of_the_only_relay_is_let_in_at_its_accept_rate_and_abates() {
         let mut chance = Chance(2);
-        for away in [0_u32, 500, 1_000, 2_000].map(|ms| ms * MS) {
-            let mut moments: Vec<Duration> = Vec::new();
-            for _ in 0..GATEWAYS {
-                let tries = tries(ONLY, away, &mut chance);
-                assert!(tries[0] >= FIRST_ALONE / 2 && tries.windows(2).all(|two| two[1] - two[0] >= NEXT_ALONE / 2));
-                moments.extend(tries);
+        for end in [RESTARTS, FALLS] {
+            for away in [0_u32, 1_000, 5_000, 30_000].map(|ms| ms * MS) {
+                let (tries, admitted) = storm(end, away, &mut chance);
+                assert_eq!(admitted.len(), GATEWAYS);
+                let last = *admitted.last().unwrap() - away;
+                assert!(last <= ALL_ARE_IN, "{end:?}, away for {away:?}: the last one is in after {last:?}");
+                // What is too much costs the relay an accept and a close each.
+                let (tenth, second) = (most_within(100 * MS, &tries), most_within(1_000 * MS, &tries));
+                assert!(tenth < GATEWAYS / 2 && second < GATEWAYS * 2, "{end:?}, away for {away:?}: {tenth}, {second}");
+                let later: Vec<_> = tries.into_iter().filter(|at| *at > Duration::from_secs(20)).collect();
+                let second = most_within(1_000 * MS, &later);
+                assert!(second < GATEWAYS / 2, "{end:?}, away for {away:?}: {second} in a second when it lasts");
             }
-            moments.sort_unstable();
-            let within = |end: usize| end - moments.partition_point(|at| *at + 100 * MS < moments[end]);
-            let most = (0..moments.len()).map(within).max().unwrap();
-            assert!(most < GATEWAYS / 2, "{most} tries in a tenth of a second, away for {away:?}");
         }
     }
 
     #[test]
-    fn a_restart_that_becomes_an_outage_is_waited_for_like_any_other() {
-        let (mut retry, mut passed) = (LinkRetry::default(), Duration::ZERO);
-        retry.pause(ONLY, u32::MAX);
-        for _ in 0..TRIES_ALONE {
-            passed += retry.pause(LinkEnd::NotReached, u32::MAX);
+    fn a_restart_that_becomes_an_outage_is_pressed_less_and_less() {
+        for random in [0, u32::MAX] {
+            let mut retry = LinkRetry::default();
+            retry.pause(FALLS, random);
+            let run: Vec<_> = (0..TRIES_ALONE).map(|_| retry.pause(LinkEnd::NotReached, random)).collect();
+            let passed: Duration = run.iter().sum();
+            assert!(passed <= Duration::from_secs(12), "{passed:?}");
+            let after: Vec<_> = (0..12).map(|_| retry.pause(LinkEnd::NotReached, random)).collect();
+            assert!(after.is_sorted() && after[0] > run[0], "{run:?}, then {after:?}");
+            assert_eq!(after[11], half_to_all(STEPS.1, random));
         }
-        assert!(passed <= Duration::from_secs(12), "{passed:?}");
-        let longest = (0..12).map(|_| retry.pause(LinkEnd::NotReached, u32::MAX)).max();
-        assert_eq!(longest, Some(STEPS.1));
+    }
+
+    #[test]
+    fn whoever_is_left_alone_during_the_pause_that_a_relay_asked_for_tries_it_like_the_only_one() {
+        let mut retry = LinkRetry::default();
+        retry.pause(LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: false }, u32::MAX);
+        assert_eq!(retry.left_alone(u32::MAX), FIRST_ALONE);
+        for _ in 0..TRIES_ALONE {
+            assert_eq!(retry.pause(LinkEnd::NotReached, u32::MAX), NEXT_ALONE);
+        }
+    }
+
+    #[test]
+    fn a_change_of_our_own_network_is_followed_at_once() {
+        assert_eq!(LinkRetry::default().pause(LinkEnd::Moved, u32::MAX), STEPS.0);
     }
 
     #[test]
     fn a_relay_that_comes_back_and_refuses_is_pressed_no_more_than_one_that_never_restarted() {
         let (mut retry, mut plain) = (LinkRetry::default(), LinkRetry::default());
-        retry.pause(ONLY, 0);
-        plain.pause(LinkEnd::Fell, 0);
+        retry.pause(RESTARTS, 0);
+        plain.pause(LinkEnd::Fell { is_only: false }, 0);
         for _ in 0..10 {
             assert_eq!(retry.pause(LinkEnd::Refused, 7), plain.pause(LinkEnd::Refused, 7));
         }
@@ -176,7 +253,7 @@ mod tests {
     #[test]
     fn one_that_admits_and_restarts_again_and_again_is_pressed_less_and_less() {
         let mut retry = LinkRetry::default();
-        let pauses: Vec<_> = (0..8).map(|_| retry.pause(ONLY, 0)).collect();
+        let pauses: Vec<_> = (0..8).map(|_| retry.pause(RESTARTS, 0)).collect();
         assert!(pauses.is_sorted() && pauses[0] == FIRST_ALONE / 2 && pauses[7] == AFTER_ADMISSION / 2, "{pauses:?}");
     }
 
@@ -193,9 +270,9 @@ mod tests {
     fn a_relay_that_admitted_us_is_not_stayed_away_from_for_long_and_others_are() {
         let mut retry = LinkRetry::default();
         for random in [0, u32::MAX / 2, u32::MAX].repeat(5) {
-            assert!(retry.pause(LinkEnd::Fell, random) <= AFTER_ADMISSION);
+            assert!(retry.pause(LinkEnd::Fell { is_only: false }, random) <= AFTER_ADMISSION);
         }
-        assert!(retry.pause(LinkEnd::Fell, 0) >= AFTER_ADMISSION / 2, "no storm either");
+        assert!(retry.pause(LinkEnd::Fell { is_only: false }, 0) >= AFTER_ADMISSION / 2, "no storm either");
         assert!(retry.pause(LinkEnd::NotReached, u32::MAX) > Duration::from_secs(10));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use gateway_net::{causes::with_causes, entropy::random};
+use gateway_net::{causes::with_causes, entropy::random_u32};
 use gateway_proto::backoff::Backoff;
 use instant_acme::CertificateIdentifier;
 use reqwest::{StatusCode, header::RETRY_AFTER};
@@ -109,7 +109,7 @@ impl Questions {
                     );
                     self.problem = words;
                 }
-                error.pause().unwrap_or_else(|| self.unanswered.next_delay(u32::from_be_bytes(random())))
+                error.pause().unwrap_or_else(|| self.unanswered.next_delay(random_u32()))
             }
         };
         self.next_at = Instant::now() + pause;

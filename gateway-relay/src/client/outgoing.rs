@@ -56,7 +56,7 @@ async fn write(
 /// Gateways come back at different moments, or the successor gets all of them at once.
 fn restarting(shared: &Shared) -> Bytes {
     let grace = u64::try_from(shared.config.timing.drain_grace.as_millis()).unwrap_or(u64::MAX).max(1000);
-    let jitter = u64::from(u32::from_be_bytes(gateway_net::random())) % grace;
+    let jitter = u64::from(gateway_net::random_u32()) % grace;
     let reconnect_after_ms = u32::try_from(jitter).unwrap_or(u32::MAX);
     RelayFrame::Restarting { reconnect_after_ms }.encode().into()
 }

@@ -66,7 +66,7 @@ impl Sessions {
         let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
         // Far fewer links than numbers: the first draw is free but for one in millions.
         loop {
-            let id = u32::from_be_bytes(gateway_net::random());
+            let id = gateway_net::random_u32();
             let Entry::Vacant(entry) = sessions.entry(id) else { continue };
             let state = State {
                 wire: UdpSession::of_relay(id, &secret),

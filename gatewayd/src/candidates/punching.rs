@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub struct Punching(watch::Sender<usize>);
 
 impl Punching {
-    /// The number of peers that want a direct path and have none.
+    /// The number of peers that want a direct path and have none, or a poor one.
     pub fn subscribe(&self) -> watch::Receiver<usize> {
         self.0.subscribe()
     }

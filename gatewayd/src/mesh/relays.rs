@@ -152,7 +152,7 @@ impl Mesh {
     /// Tells the chooser how the links stand.
     fn see_links(&mut self) {
         let Relays { running, chooser, .. } = &mut self.relays;
-        chooser.links(running.iter().map(|(id, running)| (*id, stands(&running.handle))), Instant::now());
+        chooser.links(running.iter().map(|(id, running)| (*id, running.handle.stands())), Instant::now());
     }
 
     /// Attaches to other relays, if the links that stand or fell ask for it.
@@ -170,7 +170,7 @@ impl Mesh {
     /// The relay where peers find us.
     pub(super) fn choose_home(&mut self) {
         let links = self.context.links.borrow().clone();
-        let attached: Vec<_> = links.iter().filter(|(_, link)| stands(link)).map(|(id, _)| *id).collect();
+        let attached: Vec<_> = links.iter().filter(|(_, link)| link.stands()).map(|(id, _)| *id).collect();
         let next = self.relays.chooser.decide(&attached, Instant::now());
         let reason = self.relays.chooser.reason();
         let changes = self.relays.chooser.changes().clone();
@@ -183,9 +183,4 @@ impl Mesh {
             info!(%relay, reason = reason.code(), "home relay: {reason}");
         }
     }
-}
-
-/// Attached, to a relay that is not about to stop.
-fn stands(link: &LinkHandle) -> bool {
-    link.state().borrow().stands()
 }

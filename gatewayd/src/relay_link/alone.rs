@@ -1,18 +1,67 @@
-//! Whether another relay carries while this one restarts.
+//! The pause before a relay is tried again, and whether other relays carry meanwhile.
 
-use gateway_proto::{id::RelayId, relay::LinkEnd};
-use tokio::sync::watch;
+use std::pin::pin;
 
+use gateway_net::entropy::random_u32;
+use gateway_proto::{
+    id::RelayId,
+    policy::RelayEntry,
+    relay::{LinkEnd, LinkRetry},
+};
+use tokio::{sync::watch, time::sleep};
+
+use super::handle::Reliances;
 use crate::peer::Links;
 
+/// What is heeded between two attempts.
+pub(super) struct Pause<'a> {
+    pub(super) this: RelayId,
+    pub(super) links: &'a watch::Receiver<Links>,
+    /// Told of every change of any link.
+    pub(super) changes: &'a watch::Sender<u64>,
+    /// Told whenever the machine's network changes.
+    pub(super) network: &'a mut watch::Receiver<u64>,
+    /// What the map says of the relay.
+    pub(super) relay: &'a mut watch::Receiver<RelayEntry>,
+}
+
+impl Pause<'_> {
+    /// Waits until the relay is to be tried again after a link that ended so.
+    pub(super) async fn run(self, mut end: LinkEnd, retry: &mut LinkRetry) {
+        let mut over = pin!(sleep(retry.pause(end, random_u32())));
+        // What was said while the link stood is heeded by the next attempt, and hurries nobody.
+        self.network.mark_unchanged();
+        self.relay.mark_unchanged();
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                // Another network, another chance.
+                Ok(()) = self.network.changed() => return retry.reset(),
+                // Another key or place, too.
+                Ok(()) = self.relay.changed() => return retry.reset(),
+                // What carried meanwhile fell: the pause that the relay asked for is not kept any more.
+                alone = alone_after(self.this, self.links, self.changes.subscribe(), end) => {
+                    end = alone;
+                    over.set(sleep(retry.left_alone(random_u32())));
+                }
+            }
+        }
+    }
+}
+
+/// Whether something is without a way while this relay is away: no other one stands, or a partner is reached over none of those.
+pub(super) fn is_only(this: RelayId, links: &watch::Receiver<Links>, reliances: &Reliances) -> bool {
+    reliances.any() || !another_stands(this, links)
+}
+
 /// Whether a relay beside this one is attached, and is not about to stop.
-pub(super) fn another_stands(this: RelayId, links: &watch::Receiver<Links>) -> bool {
-    links.borrow().iter().any(|(relay, link)| *relay != this && link.state.borrow().stands())
+fn another_stands(this: RelayId, links: &watch::Receiver<Links>) -> bool {
+    links.borrow().iter().any(|(relay, link)| *relay != this && link.stands())
 }
 
 /// Waits until no other relay stands, if this one restarts and another one did; says how the link ended, seen from then.
 /// `changes` is told of every change of any link.
-pub(super) async fn alone_after(
+async fn alone_after(
     this: RelayId,
     links: &watch::Receiver<Links>,
     mut changes: watch::Receiver<u64>,
@@ -29,9 +78,12 @@ pub(super) async fn alone_after(
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, sync::Arc, time::Duration};
+    use std::{sync::Arc, time::Duration};
 
-    use tokio::{sync::mpsc, time::timeout};
+    use tokio::{
+        sync::mpsc,
+        time::{Instant, timeout},
+    };
 
     use super::*;
     use crate::{
@@ -42,10 +94,44 @@ mod tests {
     fn handle(id: RelayId) -> (LinkHandle, watch::Sender<LinkState>) {
         let (state_tx, state) = watch::channel(LinkState { attached: true, ..LinkState::default() });
         let (datagrams, signals) = (mpsc::channel(1).0, mpsc::channel(1).0);
-        (
-            LinkHandle { datagrams, signals, state, asked: watch::Sender::new(0), leg: Arc::new(UdpLeg::of(id)) },
-            state_tx,
-        )
+        let (asked, leg, reliances) = (watch::Sender::new(0), Arc::new(UdpLeg::of(id)), Reliances::default());
+        (LinkHandle { datagrams, signals, state, asked, leg, reliances }, state_tx)
+    }
+
+    #[test]
+    fn a_relay_is_the_only_one_as_long_as_it_alone_reaches_some_partner() {
+        let [this, other] = [1, 2].map(|byte| RelayId::new(1, [byte; 10]));
+        let ((own, _own_state), (beside, _state)) = (handle(this), handle(other));
+        let links = watch::channel(Arc::new(vec![(this, own.clone()), (other, beside)])).1;
+        let of_this = own.reliances.clone();
+        assert!(!is_only(this, &links, &of_this), "the other one carries");
+        let (one, two) = (own.rely(), own.rely());
+        drop(one);
+        assert!(is_only(this, &links, &of_this), "it does not reach the partner");
+        drop(two);
+        assert!(!is_only(this, &links, &of_this));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_network_ends_the_pause_also_after_the_other_relay_fell() {
+        let [this, other] = [1, 2].map(|byte| RelayId::new(1, [byte; 10]));
+        let ((own, _own_state), (beside, state)) = (handle(this), handle(other));
+        let links = watch::channel(Arc::new(vec![(this, own), (other, beside)])).1;
+        let (changes, network) = (watch::Sender::new(0_u64), watch::Sender::new(0_u64));
+        let entry = RelayEntry { id: this, url: String::new(), tls_pin: None, stun: Vec::new(), region: None };
+        let map = watch::Sender::new(entry);
+        let (mut heard, mut relay, mut retry) = (network.subscribe(), map.subscribe(), LinkRetry::default());
+        let begun = Instant::now();
+        let pause = Pause { this, links: &links, changes: &changes, network: &mut heard, relay: &mut relay };
+        let end = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: false };
+        let mut waits = pin!(pause.run(end, &mut retry));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        state.send_replace(LinkState::default());
+        changes.send_modify(|count| *count += 1);
+        assert!(futures_util::poll!(&mut waits).is_pending(), "alone now, but not at once");
+        network.send_modify(|count| *count += 1);
+        waits.await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
     causes::with_causes,
+    entropy::random_u32,
     tls::{ServerTrust, TlsPin},
     ws::{self, HeaderMap, HeaderValue, Message, WsOptions},
 };
@@ -21,7 +22,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{ADMISSION_TIMEOUT, LinkContext, LinkError, LinkState, Stream, jitter, random};
+use super::{ADMISSION_TIMEOUT, LinkContext, LinkError, LinkState, Stream, jitter};
 
 /// Between the beginnings of two connections beside one that is silent; up to half as long again by chance.
 const BESIDE_INTERVAL: Duration = Duration::from_secs(2);
@@ -119,18 +120,18 @@ pub(super) async fn beside(
     let mut doubt = state.subscribe();
     let mut pauses = Backoff::new(MOVE_PAUSES.0, MOVE_PAUSES.1);
     // All gateways of the relay hear of it at about the same time.
-    let mut pause = jitter(BESIDE_INTERVAL, random());
+    let mut pause = jitter(BESIDE_INTERVAL, random_u32());
     loop {
         tokio::select! {
             () = until_doubtful(&mut doubt, true) => {}
             () = until_elsewhere(&mut map, &made.url, pause, state) => {}
         }
-        let again = Instant::now() + BESIDE_INTERVAL + jitter(BESIDE_INTERVAL / 2, random());
+        let again = Instant::now() + BESIDE_INTERVAL + jitter(BESIDE_INTERVAL / 2, random_u32());
         let relay = map.borrow_and_update().clone();
         let attached = if relay.url == made.url {
             in_doubt(&relay, context, &mut doubt).await
         } else {
-            pause = pauses.next_delay(random());
+            pause = pauses.next_delay(random_u32());
             attach(&relay, context).await.inspect_err(|error| tell_stays(&relay, state, error)).ok()
         };
         if let Some(stream) = attached {

@@ -44,6 +44,8 @@ pub(super) struct Receiver<'a> {
     pub(super) question: mpsc::Sender<()>,
     pub(super) pong: mpsc::Sender<[u8; 8]>,
     pub(super) offers: mpsc::Sender<Offer>,
+    /// The pause after which a relay that announced a restart wants us back, for whoever notices the end of the link first.
+    pub(super) announced: &'a mut Option<Duration>,
     /// Our end and the other end of the connection: the relay, or a proxy.
     pub(super) way: Option<(SocketAddr, SocketAddr)>,
     pub(super) started: Instant,
@@ -52,7 +54,6 @@ pub(super) struct Receiver<'a> {
 impl Receiver<'_> {
     /// Reads until the link ends; says why it did.
     pub(super) async fn run(mut self, mut source: SplitStream<Stream>) -> LinkError {
-        let mut restarting = None;
         let mut network = self.context.network.clone();
         network.mark_unchanged();
         let mut answer_by: Option<tokio::time::Instant> = None;
@@ -94,7 +95,7 @@ impl Receiver<'_> {
                 Err(_) if limit < silent_at => return LinkError::NoAnswer,
                 Err(_) => return LinkError::Silent,
                 Ok(Some(Ok(message))) => message,
-                Ok(_) => return restarting.map_or(LinkError::Ended, |pause| LinkError::Restarting { pause }),
+                Ok(_) => return LinkError::Ended,
             };
             heard = tokio::time::Instant::now();
             if doubt.heard() {
@@ -128,7 +129,7 @@ impl Receiver<'_> {
                 }
                 Ok(RelayFrame::Restarting { reconnect_after_ms }) => {
                     info!(reconnect_after_ms, "the relay announces a restart");
-                    restarting = Some(Duration::from_millis(reconnect_after_ms.into()));
+                    *self.announced = Some(Duration::from_millis(reconnect_after_ms.into()));
                     self.state.send_modify(|state| state.restarting = true);
                     self.context.changed();
                 }

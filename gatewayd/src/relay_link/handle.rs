@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -47,6 +50,7 @@ pub struct LinkHandle {
     pub(super) state: watch::Receiver<LinkState>,
     pub(super) asked: watch::Sender<u64>,
     pub(super) leg: Arc<UdpLeg>,
+    pub(super) reliances: Reliances,
 }
 
 impl LinkHandle {
@@ -85,9 +89,45 @@ impl LinkHandle {
         Arc::ptr_eq(&self.leg, &other.leg)
     }
 
+    /// Says that nothing but this link reaches some partner, as long as what is given back is kept.
+    pub(crate) fn rely(&self) -> Reliance {
+        self.reliances.add()
+    }
+
+    /// Whether it is attached, to a relay that is not about to stop.
+    pub(crate) fn stands(&self) -> bool {
+        self.state.borrow().stands()
+    }
+
     /// How the link stands, with changes.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
+    }
+}
+
+/// How many partners nothing but the link reaches.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reliances(Arc<AtomicUsize>);
+
+impl Reliances {
+    /// Whether there is one.
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+
+    fn add(&self) -> Reliance {
+        self.0.fetch_add(1, Relaxed);
+        Reliance(self.clone())
+    }
+}
+
+/// One partner whom nothing but the link reaches, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reliance(Reliances);
+
+impl Drop for Reliance {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{
     ANSWER_PATIENCE, Opening, SendHalf, SpliceContext, SpliceError,
     ending::{read_error, write_error},
-    limited::Limited,
+    limited::{Limited, engine_broke},
     mllp_sender::MllpSender,
 };
 use crate::{
@@ -49,6 +49,10 @@ pub(super) async fn engine_to_tunnel(
         let most = limited.map_or(size, |limited| size.min(limited.piece()));
         let count = engine.read(&mut buffer, most).await.map_err(|_| SpliceError::Engine)?;
         if count == 0 {
+            // Whoever met the error first took it: the kernel then shows an end to all others, and it is none.
+            if limited.is_some_and(Limited::has_broken_engine) {
+                return Err(SpliceError::Engine);
+            }
             send.finish();
             if moved == 0 {
                 context.engine_was_mute(MuteEnd::Finished { given: context.record.has_received() });
@@ -76,7 +80,7 @@ pub(super) async fn engine_to_tunnel(
         let chunk = buffer.split().freeze();
         send.stream.write_chunk(chunk).await.map_err(write_error)?;
         if let Some(limited) = limited {
-            limited.went_on();
+            limited.went_on(count);
         }
         match unanswered.load(Relaxed) {
             true => context.traffic.sent_ahead(count),
@@ -113,15 +117,18 @@ pub(super) async fn tunnel_to_engine(
         if let Some(mllp) = mllp {
             mllp.partner_answers();
         }
-        engine.write_all(&mut chunks[..count]).await.map_err(|_| SpliceError::Engine)?;
+        if engine.write_all(&mut chunks[..count]).await.is_err() {
+            return Err(engine_broke(limited).await);
+        }
         if let Some(limited) = limited {
-            limited.went_on();
+            limited.went_on(moved);
         }
         context.traffic.received(moved);
         context.record.received(moved);
     }
     match mllp {
         Some(mllp) => mllp.partner_finished().await,
-        None => engine.shutdown_write().map_err(|_| SpliceError::Engine),
+        None if engine.shutdown_write().is_err() => Err(engine_broke(limited).await),
+        None => Ok(()),
     }
 }

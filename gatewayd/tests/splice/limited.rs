@@ -44,7 +44,7 @@ async fn a_limited_connection_is_slower_in_both_directions_at_once_and_no_byte_i
         )
     };
     timeout(2 * LIMIT, transfer).await.expect("it passes in the end").unwrap();
-    // A second's worth each way, a quarter of it at once; were one rate shared, it would take twice as long.
+    // A second's worth each way, a quarter of it at once.
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(700), "{took:?}");
     assert!(there == sent && back == sent, "every byte, in its order");
@@ -69,15 +69,15 @@ async fn the_owners_gateway_takes_no_more_than_may_go_on_whatever_the_partners_s
 
 #[tokio::test]
 async fn a_stream_in_which_nothing_passes_is_reset_at_both_engines_and_both_gateways_say_and_count_why() {
-    let limits = ChannelLimits { receive_timeout_secs: Some(1), ..ChannelLimits::default() };
+    let limits = ChannelLimits { receive_timeout_secs: Some(3), ..ChannelLimits::default() };
     let mut joined = joined_under(true, limits).await;
     joined.sending.write_all(MESSAGE).await.unwrap();
     assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    let last = Instant::now();
     joined.receiving.write_all(MESSAGE).await.unwrap();
     assert_eq!(read(&mut joined.sending, MESSAGE.len()).await, MESSAGE);
-    let last = Instant::now();
     assert_eq!(end(&mut joined.sending).await, RST);
-    assert!(last.elapsed() >= Duration::from_millis(800), "{:?} after the last byte", last.elapsed());
+    assert!(last.elapsed() >= Duration::from_secs(3), "{:?} after the last byte", last.elapsed());
     assert_eq!(end(&mut joined.receiving).await, RST);
     assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::Silent));
     let far = timeout(LIMIT, joined.sender).await.unwrap().unwrap();
@@ -88,13 +88,69 @@ async fn a_stream_in_which_nothing_passes_is_reset_at_both_engines_and_both_gate
     }
 }
 
+/// The owner's gateway hands the whole document to QUIC at once, and no other byte comes for longer than the timeout.
+#[tokio::test]
+async fn a_document_that_a_partners_engine_reads_slowly_is_not_reset_as_silent() {
+    let limits = ChannelLimits { receive_timeout_secs: Some(2), ..ChannelLimits::default() };
+    let mut joined = joined_under(false, limits).await;
+    let document = pattern(3 << 20);
+    joined.receiving.write_all(&document).await.unwrap();
+    let (began, mut arrived) = (Instant::now(), Vec::new());
+    while began.elapsed() < Duration::from_secs(5) {
+        arrived.extend(read(&mut joined.sending, 32 << 10).await);
+        // The engine is slow.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let rest = read(&mut joined.sending, document.len() - arrived.len()).await;
+    arrived.extend(rest);
+    assert!(arrived == document, "every byte, in its order");
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE, "and the conversation goes on");
+    assert_eq!(joined.from_receiving.silent.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_waits_for_its_turn_when_the_engine_resets_arrives_before_the_reset() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_under(false, limits).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    // Other streams of the connection used the rate up for a minute. The answer is longer than a piece.
+    let (pace, rate) = (joined.from_receiving.pace(Way::ToPeer), limits.rate().unwrap());
+    pace.take_early(60_000, rate);
+    let answer = pattern(4 * rate.piece());
+    joined.receiving.write_all(&answer).await.unwrap();
+    socket2::SockRef::from(&joined.receiving).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(joined.receiving);
+    assert_eq!(read(&mut joined.sending, answer.len()).await, answer);
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::Engine));
+    assert!(!pace.take_at_once(1, rate), "the rate is paid for by what comes later");
+}
+
+#[tokio::test]
+async fn an_engine_that_resets_gets_no_more_past_the_rate_than_its_last_bytes() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_under(false, limits).await;
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    // As much as the kernel takes for a gateway that does not read it.
+    let flood = vec![7; 32 << 20];
+    let writing = joined.receiving.write_all(&flood);
+    assert!(timeout(Duration::from_millis(500), writing).await.is_err(), "the engine has to wait");
+    socket2::SockRef::from(&joined.receiving).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(joined.receiving);
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::Engine));
+    let passed = joined.from_receiving.bytes_sent.load(Relaxed);
+    assert!(passed <= 80_000, "{passed} bytes");
+}
+
 #[tokio::test]
 async fn a_stream_that_waits_for_its_turn_under_the_rate_is_not_silent() {
-    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(1) };
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(3) };
     let mut joined = joined_under(false, limits).await;
-    // Another stream of the connection took the next two seconds.
-    let rate = limits.rate().unwrap();
-    joined.from_receiving.pace(Way::FromPeer, 2_250, rate, tokio::time::Instant::now());
+    // Another stream of the connection took the next four seconds.
+    joined.from_receiving.pace(Way::FromPeer).take_early(4_250, limits.rate().unwrap());
     joined.sending.write_all(MESSAGE).await.unwrap();
     assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
     joined.sending.shutdown().await.unwrap();

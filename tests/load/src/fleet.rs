@@ -15,6 +15,7 @@ use anyhow::{Context, ensure};
 use data_encoding::HEXLOWER;
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
+    random_u32,
     tls::ServerTrust,
     ws::{self, HeaderMap, HeaderName, HeaderValue, Message, WsOptions, WsStream},
 };
@@ -96,7 +97,7 @@ impl Fleet {
                 policies: policies.clone(),
                 places: places.clone(),
             };
-            let wait = jitter.mul_f64(f64::from(random()) / f64::from(u32::MAX));
+            let wait = jitter.mul_f64(f64::from(random_u32()) / f64::from(u32::MAX));
             tasks.spawn(async move {
                 sleep(wait).await;
                 gateway.run().await;
@@ -202,7 +203,7 @@ impl Gateway {
                 away_since = Instant::now();
                 self.state.send_modify(|state| state.waited = None);
             }
-            sleep(backoff.next_delay(random())).await;
+            sleep(backoff.next_delay(random_u32())).await;
         }
     }
 
@@ -325,8 +326,4 @@ impl Gateway {
 
 async fn send(stream: &mut WsStream, request: &WatchRequest) -> anyhow::Result<()> {
     Ok(stream.send(Message::Text(serde_json::to_string(request)?.into())).await?)
-}
-
-fn random() -> u32 {
-    u32::from_be_bytes(gateway_net::random())
 }

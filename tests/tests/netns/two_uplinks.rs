@@ -1,13 +1,13 @@
 //! A site with two uplinks at once and source routing: what comes to an address leaves by it.
 
-use std::process::Command;
+use std::{process::Command, time::Instant};
 
 use anyhow::ensure;
 use gateway_proto::api::gateway::PathKind;
-use gateway_tests::{netns::Lab, scene::play_in};
+use gateway_tests::{measured, netns::Lab, scene::play_in};
 
 use crate::{
-    exchange,
+    STALL_LIMIT, exchange,
     roaming::{ip, wire},
 };
 
@@ -33,13 +33,14 @@ async fn a_site_whose_second_uplink_alone_is_reachable_is_direct_and_is_relayed_
         let remote = status.peers.first().and_then(|peer| peer.remote_address.clone()).unwrap_or_default();
         ensure!(remote.starts_with(&format!("{SECOND}:")), "the partner reaches it at {remote}");
         ip(&["-n", &site, "addr", "del", "198.18.0.2/24", "dev", "eth1"])?;
+        let gone = Instant::now();
+        exchange(scene, 1).await?;
+        let stall = gone.elapsed();
+        measured!("stall when the address of the second uplink goes: {:.2} s", stall.as_secs_f64());
+        // Usually the look at the network is first; on a machine that pauses it may be the silence.
+        ensure!(stall <= STALL_LIMIT, "the stall took {stall:?}");
         exchange(scene, 20).await?;
-        scene.on_path(PathKind::Relayed).await?;
-        // The counter, as the reason in use may be another by now.
-        let status = scene.north.look().await?;
-        let changes = format!("{:?}", status.peers.first().map(|peer| &peer.path_counts));
-        ensure!(changes.contains("LocalAddressGone"), "{changes}");
-        Ok(())
+        scene.on_path(PathKind::Relayed).await
     })
     .await
 }

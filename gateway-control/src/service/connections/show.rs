@@ -120,15 +120,8 @@ impl Service {
             Some(server) => self.last_report(tx, server, row.id).await?.unzip(),
             None => (None, None),
         };
-        // What is wrong at an end may name its engine's address: connector details are its owner's only.
         let own = end.organization == viewer;
-        let report = report.map(|report| ConnectionReport {
-            problem: report.problem.filter(|_| own),
-            details: report
-                .details
-                .map(|details| EndDetails { local_port: details.local_port.filter(|_| own), ..details }),
-            ..report
-        });
+        let report = report.map(|report| if own { report } else { for_the_other_side(report) });
         let in_force = end.revision > 0
             && server.as_ref().is_some_and(|server| !server.stale && server.applied_revision >= end.revision);
         let details = report.as_ref().and_then(|report| report.details.as_ref());
@@ -151,6 +144,17 @@ impl Service {
             reported_at,
         })
     }
+}
+
+/// What the other side is told of a report: what was measured, and no words of the gateway. What is wrong at an end may name its
+/// engine's address, and why a path is in use tells of its network: both are its owner's only.
+fn for_the_other_side(report: ConnectionReport) -> ConnectionReport {
+    let details = report.details.map(|details| EndDetails {
+        path_reason: details.path_reason.map(|why| why.for_the_other_side()),
+        local_port: None,
+        ..details
+    });
+    ConnectionReport { problem: None, details, ..report }
 }
 
 /// When an end had its policy confirmed, as its watch says. While it watches, its gateway hears of the newest policy with every

@@ -262,7 +262,8 @@ impl Channels for SqlTransaction {
 
     async fn update_grant(&mut self, row: &GrantRow) -> StorageResult<()> {
         query(
-            "UPDATE grants SET status = $2, sender_server_id = $3, sender_port = $4, kept_endpoint = $5
+            "UPDATE grants SET status = $2, sender_server_id = $3, sender_port = $4, kept_endpoint = $5, expires_at = $6,
+             max_streams = $7, bytes_per_second = $8, receive_timeout_secs = $9
              WHERE id = $1",
         )
         .bind(row.id.to_string())
@@ -270,6 +271,10 @@ impl Channels for SqlTransaction {
         .bind(row.sender_server.map(|id| id.to_string()))
         .bind(i64::from(row.sender_port))
         .bind(&row.kept_endpoint)
+        .bind(row.expires_at.map(big))
+        .bind(i64::from(row.max_streams))
+        .bind(row.limits.bytes_per_second.map(big))
+        .bind(row.limits.receive_timeout_secs.map(i64::from))
         .execute(self.db())
         .await?;
         Ok(())

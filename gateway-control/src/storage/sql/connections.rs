@@ -8,47 +8,76 @@ use crate::storage::{
     AdminRow, ConnectionFilter, ConnectionRow, Connections, EndRow, RotationRow, Slice, StorageResult,
 };
 
+/// Whether the time of the grant is over that a connection was made from; `$now` is the place of the time.
+macro_rules! grant_is_over {
+    ($now:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
+             AND grants.status = 'active' AND grants.expires_at <= ",
+            $now,
+            ")"
+        )
+    };
+}
+pub(super) use grant_is_over;
+
+/// Whether the time of a connection is over; unknown where it has no end.
+macro_rules! is_over {
+    ($now:literal) => {
+        concat!(
+            "admin_expires_at <= ",
+            $now,
+            " OR (admin_answer_by <= ",
+            $now,
+            " AND status IN ('provisioning', 'offered')) OR ",
+            grant_is_over!($now)
+        )
+    };
+}
+
 /// A page of an organization's connections. Each end has its own index, so each end gets its own half: an OR of the two
 /// would be read whole and sorted for every page. What time has ended is left out, whether or not it was written down; where there
 /// is no end, CASE takes what is unknown for no.
-const OPEN_CONNECTIONS: &str = "SELECT * FROM (
+pub(super) const OPEN_CONNECTIONS: &str = concat!(
+    "SELECT * FROM (
          SELECT * FROM connections WHERE sender_organization = $1 AND ended = FALSE AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
-         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
-         AND CASE WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
-             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'over' ELSE '' END = ''
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8) AND",
+    " CASE WHEN ",
+    is_over!("$9"),
+    " THEN 'over' ELSE '' END = ''
          ORDER BY id LIMIT $3) AS sent
      UNION SELECT * FROM (
          SELECT * FROM connections WHERE listener_organization = $1 AND ended = FALSE AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
          AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND ($8 = '' OR status = $8)
-         AND CASE WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
-             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'over' ELSE '' END = ''
+         AND CASE WHEN ",
+    is_over!("$9"),
+    " THEN 'over' ELSE '' END = ''
          ORDER BY id LIMIT $3) AS received
-     ORDER BY id LIMIT $3";
+     ORDER BY id LIMIT $3"
+);
 
 /// The same with those that ended.
-const ALL_CONNECTIONS: &str = "SELECT * FROM (
+pub(super) const ALL_CONNECTIONS: &str = concat!(
+    "SELECT * FROM (
          SELECT * FROM connections WHERE sender_organization = $1 AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
-         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7)
-         AND ($8 = '' OR $8 = CASE WHEN ended THEN status
-             WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
-             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'expired' ELSE status END)
+         AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7) AND",
+    " ($8 = '' OR $8 = CASE WHEN ended THEN status WHEN ",
+    is_over!("$9"),
+    " THEN 'expired' ELSE status END)
          ORDER BY id LIMIT $3) AS sent
      UNION SELECT * FROM (
          SELECT * FROM connections WHERE listener_organization = $1 AND id > $2
          AND ($4 OR (grant_id IS NULL) = $5) AND ($6 = '' OR agreement_id = $6)
          AND ($7 = '' OR sender_server_id = $7 OR listener_server_id = $7)
-         AND ($8 = '' OR $8 = CASE WHEN ended THEN status
-             WHEN admin_expires_at <= $9 OR (admin_answer_by <= $9 AND status IN ('provisioning', 'offered'))
-             OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                 AND grants.status = 'active' AND grants.expires_at <= $9) THEN 'expired' ELSE status END)
+         AND ($8 = '' OR $8 = CASE WHEN ended THEN status WHEN ",
+    is_over!("$9"),
+    " THEN 'expired' ELSE status END)
          ORDER BY id LIMIT $3) AS received
-     ORDER BY id LIMIT $3";
+     ORDER BY id LIMIT $3"
+);
 
 /// That of a grant.
 pub(super) const OF_GRANT: &str = "SELECT * FROM connections WHERE grant_id = $1";
@@ -223,26 +252,6 @@ impl Connections for SqlTransaction {
                 AND (sender_server_id IS NULL OR sender_server_id <> $1)) AS number",
         )
         .bind(server.to_string())
-        .fetch_one(self.db())
-        .await?;
-        row.number("number")
-    }
-
-    async fn count_live_connections(&mut self, server: ServerId, now: u64) -> StorageResult<u64> {
-        // As above, and what time has ended is left out as it is of the lists.
-        let row = query(
-            "SELECT (SELECT COUNT(*) FROM connections WHERE NOT ended AND sender_server_id = $1
-                AND CASE WHEN admin_expires_at <= $2 OR (admin_answer_by <= $2 AND status IN ('provisioning', 'offered'))
-                    OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                        AND grants.status = 'active' AND grants.expires_at <= $2) THEN 'over' ELSE '' END = '')
-             + (SELECT COUNT(*) FROM connections WHERE NOT ended AND listener_server_id = $1
-                AND (sender_server_id IS NULL OR sender_server_id <> $1)
-                AND CASE WHEN admin_expires_at <= $2 OR (admin_answer_by <= $2 AND status IN ('provisioning', 'offered'))
-                    OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                        AND grants.status = 'active' AND grants.expires_at <= $2) THEN 'over' ELSE '' END = '') AS number",
-        )
-        .bind(server.to_string())
-        .bind(big(now))
         .fetch_one(self.db())
         .await?;
         row.number("number")

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::policies;
+use super::{connections, policies, senders};
 
 /// The sources whose texts are the queries.
 const SOURCES: &[(&str, &str)] = &[
@@ -40,6 +40,10 @@ const COMPOSED: &[&str] = &[
     policies::MARK_NEIGHBOURS,
     policies::STALE_BY_AN_END,
     policies::STALE_BY_OTHERS,
+    connections::OPEN_CONNECTIONS,
+    connections::ALL_CONNECTIONS,
+    senders::SENDERS,
+    senders::SENDER,
 ];
 
 /// Tables of a few rows each, and what the reconciler sweeps every ten minutes.

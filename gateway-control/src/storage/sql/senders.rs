@@ -3,8 +3,36 @@
 use async_trait::async_trait;
 use gateway_proto::id::{ConnectionId, OrganizationId};
 
-use super::{Columns, Row, SqlTransaction, big, containing, each, key, limit, query};
+use super::{Columns, Row, SqlTransaction, big, connections::grant_is_over, containing, each, key, limit, query};
 use crate::storage::{ChannelFilter, SenderRow, Senders, Slice, StorageResult};
+
+/// A page of the senders of an organization.
+pub(super) const SENDERS: &str = concat!(
+    "SELECT connections.id, connections.sender_server_id, connections.sender_organization, connections.sender_port,
+     connections.sender_name, connections.listener_organization, connections.created_at, channels.public_name,
+     channels.behavior FROM connections
+     LEFT JOIN channels ON channels.id = connections.channel_id
+     LEFT JOIN organizations AS peers ON peers.id = connections.listener_organization
+     WHERE connections.sender_organization = $1 AND connections.ended = FALSE AND connections.id > $2
+     AND connections.grant_id IS NOT NULL AND ($4 = '' OR connections.sender_server_id = $4)
+     AND COALESCE(connections.sender_name_key,
+         CASE WHEN connections.listener_organization = $1 THEN 'self' ELSE peers.name_key END
+         || '/' || LOWER(channels.public_name)) LIKE $5 ESCAPE '!' AND",
+    " NOT ",
+    grant_is_over!("$6"),
+    " ORDER BY connections.id LIMIT $3"
+);
+
+/// One sender.
+pub(super) const SENDER: &str = concat!(
+    "SELECT connections.id, connections.sender_server_id, connections.sender_organization, connections.sender_port,
+     connections.sender_name, connections.listener_organization, connections.created_at, channels.public_name,
+     channels.behavior FROM connections
+     LEFT JOIN channels ON channels.id = connections.channel_id
+     WHERE connections.id = $1 AND connections.ended = FALSE AND connections.grant_id IS NOT NULL AND",
+    " NOT ",
+    grant_is_over!("$2")
+);
 
 #[async_trait]
 impl Senders for SqlTransaction {
@@ -15,46 +43,20 @@ impl Senders for SqlTransaction {
         slice: &Slice,
         now: u64,
     ) -> StorageResult<Vec<SenderRow>> {
-        let rows = query(
-            "SELECT connections.id, connections.sender_server_id, connections.sender_organization, connections.sender_port,
-             connections.sender_name, connections.listener_organization, connections.created_at, channels.public_name,
-             channels.behavior FROM connections
-             LEFT JOIN channels ON channels.id = connections.channel_id
-             LEFT JOIN organizations AS peers ON peers.id = connections.listener_organization
-             WHERE connections.sender_organization = $1 AND connections.ended = FALSE AND connections.id > $2
-             AND connections.grant_id IS NOT NULL AND ($4 = '' OR connections.sender_server_id = $4)
-             AND COALESCE(connections.sender_name_key,
-                 CASE WHEN connections.listener_organization = $1 THEN 'self' ELSE peers.name_key END
-                 || '/' || LOWER(channels.public_name)) LIKE $5 ESCAPE '!'
-             AND NOT EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                 AND grants.status = 'active' AND grants.expires_at <= $6)
-             ORDER BY connections.id LIMIT $3",
-        )
-        .bind(organization.to_string())
-        .bind(&slice.after)
-        .bind(limit(slice))
-        .bind(filter.server.map(|id| id.to_string()).unwrap_or_default())
-        .bind(containing(&filter.search))
-        .bind(big(now))
-        .fetch_all(self.db())
-        .await?;
+        let rows = query(SENDERS)
+            .bind(organization.to_string())
+            .bind(&slice.after)
+            .bind(limit(slice))
+            .bind(filter.server.map(|id| id.to_string()).unwrap_or_default())
+            .bind(containing(&filter.search))
+            .bind(big(now))
+            .fetch_all(self.db())
+            .await?;
         each(rows, sender)
     }
 
     async fn sender(&mut self, connection: ConnectionId, now: u64) -> StorageResult<Option<SenderRow>> {
-        let row = query(
-            "SELECT connections.id, connections.sender_server_id, connections.sender_organization, connections.sender_port,
-             connections.sender_name, connections.listener_organization, connections.created_at, channels.public_name,
-             channels.behavior FROM connections
-             LEFT JOIN channels ON channels.id = connections.channel_id
-             WHERE connections.id = $1 AND connections.ended = FALSE AND connections.grant_id IS NOT NULL
-             AND NOT EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                 AND grants.status = 'active' AND grants.expires_at <= $2)",
-        )
-        .bind(connection.to_string())
-        .bind(big(now))
-        .fetch_optional(self.db())
-        .await?;
+        let row = query(SENDER).bind(connection.to_string()).bind(big(now)).fetch_optional(self.db()).await?;
         row.as_ref().map(sender).transpose()
     }
 

@@ -117,28 +117,20 @@ impl Tiers for SqlTransaction {
         &mut self,
         organization: OrganizationId,
         most: u32,
-        now: u64,
     ) -> StorageResult<Vec<ServerConnectionsRow>> {
         // A server that is connected with itself is one connection's both ends.
         let rows = query(
             "SELECT ends.server_id, servers.name AS server_name, COUNT(*) AS number FROM (
                  SELECT sender_server_id AS server_id FROM connections
                  WHERE sender_organization = $1 AND ended = FALSE AND sender_server_id IS NOT NULL
-                 AND CASE WHEN admin_expires_at <= $3 OR (admin_answer_by <= $3 AND status IN ('provisioning', 'offered'))
-                 OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                     AND grants.status = 'active' AND grants.expires_at <= $3) THEN 'over' ELSE '' END = ''
                  UNION ALL SELECT listener_server_id AS server_id FROM connections
                  WHERE listener_organization = $1 AND ended = FALSE
-                 AND (sender_server_id IS NULL OR sender_server_id <> listener_server_id)
-                 AND CASE WHEN admin_expires_at <= $3 OR (admin_answer_by <= $3 AND status IN ('provisioning', 'offered'))
-                    OR EXISTS (SELECT 1 FROM grants WHERE grants.id = connections.grant_id
-                        AND grants.status = 'active' AND grants.expires_at <= $3) THEN 'over' ELSE '' END = '') AS ends
+                 AND (sender_server_id IS NULL OR sender_server_id <> listener_server_id)) AS ends
              LEFT JOIN servers ON servers.id = ends.server_id
              GROUP BY ends.server_id, servers.name ORDER BY COUNT(*) DESC, ends.server_id LIMIT $2",
         )
         .bind(organization.to_string())
         .bind(i64::from(most))
-        .bind(big(now))
         .fetch_all(self.db())
         .await?;
         each(rows, |row| {
@@ -154,7 +146,7 @@ impl Tiers for SqlTransaction {
         let row = query(
             "SELECT COUNT(*) AS number FROM grants WHERE channel_id = $1
              AND status IN ('pending', 'requested', 'active')
-             AND (expires_at IS NULL OR expires_at > $2) AND (status = 'active' OR answer_by > $2)",
+             AND (status = 'active' OR (answer_by > $2 AND (expires_at IS NULL OR expires_at > $2)))",
         )
         .bind(channel.to_string())
         .bind(big(now))
@@ -173,8 +165,8 @@ impl Tiers for SqlTransaction {
             "SELECT grants.channel_id, channels.name AS channel_name, COUNT(*) AS number
              FROM grants LEFT JOIN channels ON channels.id = grants.channel_id
              WHERE grants.owner_organization = $1 AND grants.status IN ('pending', 'requested', 'active')
-             AND (grants.expires_at IS NULL OR grants.expires_at > $3)
-             AND (grants.status = 'active' OR grants.answer_by > $3)
+             AND (grants.status = 'active'
+                 OR (grants.answer_by > $3 AND (grants.expires_at IS NULL OR grants.expires_at > $3)))
              GROUP BY grants.channel_id, channels.name ORDER BY COUNT(*) DESC, grants.channel_id LIMIT $2",
         )
         .bind(organization.to_string())

@@ -1,5 +1,7 @@
 //! Gateways: they enrol, and watch their policy.
 
+use std::time::Duration;
+
 use data_encoding::HEXLOWER;
 use futures_util::{SinkExt, StreamExt};
 use gateway_net::{
@@ -9,7 +11,7 @@ use gateway_net::{
 use gateway_proto::{
     api::{
         Problem,
-        gateway::{EnrollAnswer, EnrollRequest, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
+        gateway::{EnrollAnswer, EnrollRequest, HEARTBEAT_SECS, WATCH_PATH, WATCH_PROTOCOL, WatchEvent, WatchRequest},
     },
     identity::{GatewayKey, GatewayPublicKey, NoiseBinding, NoiseKey},
     policy::{Policy, PolicyDelta, PolicyStore},
@@ -137,6 +139,18 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) async fn send(&mut self, request: &WatchRequest) {
         self.stream.send(Message::Text(serde_json::to_string(request).unwrap().into())).await.unwrap();
+    }
+
+    /// Says that it lives while something else is waited for: however long that takes, it is not given up as silent.
+    pub(crate) async fn living<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECS)) => {}
+            }
+            self.send(&WatchRequest::Heartbeat).await;
+        }
     }
 
     /// The next event; none: the watch was closed.

@@ -91,6 +91,18 @@ fn an_end_says_why_its_path_is_in_use_and_how_old_what_it_rests_on_is() {
 }
 
 #[test]
+fn why_the_other_sides_path_is_in_use_is_told_by_its_code() {
+    let why = |code: &str| {
+        let path_reason = Some(PathWhy { code: code.into(), text: String::new() });
+        let details = EndDetails { path_reason, ..EndDetails::default() };
+        let told = ConnectionReport { details: Some(details), ..report(Connectivity::Connected) };
+        line(&end_lines(&end(Some(told), None, None), true, 1_000), "Why")
+    };
+    assert_eq!(why("HeartbeatLost").as_deref(), Some("the direct path stopped answering (HeartbeatLost)"));
+    assert_eq!(why(PathWhy::OTHER).as_deref(), Some(UNNAMED));
+}
+
+#[test]
 fn what_an_older_gateway_does_not_tell_is_shown_as_not_known() {
     let lines = end_lines(&end(Some(report(Connectivity::Connected)), None, None), true, 1_000);
     for name in ["Why", "Acknowledged", "Policy age"] {

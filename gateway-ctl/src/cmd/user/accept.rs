@@ -18,8 +18,8 @@ use crate::{
 /// An invitation to accept.
 #[derive(Debug, Args)]
 pub(crate) struct Accept {
-    /// The link, which says where the control plane is and how to know it, or the bare code; `-` to read it from standard input
-    /// (then no other process sees it).
+    /// The link, which says where the control plane is and how to know it, or the bare code; better `-`, and paste it: as an argument
+    /// other users of the machine see it, and whoever is first becomes the user.
     #[arg(value_parser = hidden, value_name = "LINK", required_unless_present = "code_file")]
     link: Option<Hidden>,
     /// File with the link or the code, `-` for standard input.

@@ -57,6 +57,19 @@ api_types! {
         /// Make the connection active by itself once both gateways confirmed; default true.
         #[serde(default)]
         auto_activate: Option<bool>,
+        /// When the grant ends, Unix seconds. This and the limits below are for the channel's owner, who answers a request; each may
+        /// be tighter than the request, not wider; default: as asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<u64>,
+        /// Open streams at most, 1–10,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_streams: Option<u32>,
+        /// Payload in each direction at most, bytes per second, all streams together, 1,000–10,000,000,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes_per_second: Option<u64>,
+        /// A stream in which no byte passes for so many seconds, in neither direction, is reset, 10–604,800.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receive_timeout_secs: Option<u32>,
     }
     /// A grant.
     Grant {

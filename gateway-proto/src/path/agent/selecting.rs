@@ -114,7 +114,7 @@ impl PathAgent {
 
     /// Whether a direct path is worth keeping without a look around: between own addresses, or no slower than the way over
     /// the relay, and not in doubt lately.
-    fn is_good(&self, remote: SocketAddr, now: Instant) -> bool {
+    pub(super) fn is_good(&self, remote: SocketAddr, now: Instant) -> bool {
         let Some(pair) = self.pairs.get(remote) else { return false };
         let relayed = self.relay_rtt.unwrap_or_default() + self.peer_nat.relay_rtt().unwrap_or_default();
         let calm = self.doubted_at.is_none_or(|at| at + RELOOK_GOOD <= now);
@@ -176,6 +176,16 @@ impl PathAgent {
         self.poll_chases(now);
         self.punch.rearm();
         self.request_punch(now);
+    }
+
+    /// The network changed. An address that the kernel now chooses anyway is remembered no more: when it changes again, the path goes
+    /// on by itself, as any other. `way_to` says what the kernel chooses towards an address.
+    pub fn handle_ways(&mut self, way_to: impl Fn(SocketAddr) -> Option<IpAddr>) {
+        for pair in self.pairs.iter_mut().filter(|pair| pair.via.address.is_some()) {
+            if way_to(pair.remote()) == pair.via.address {
+                pair.name_no_address();
+            }
+        }
     }
 
     /// Of the two sides, that with the smaller key.
@@ -273,6 +283,8 @@ impl PathAgent {
             && let Some(pair) = self.pairs.get_mut(*left)
         {
             pair.fail();
+            // It may be the better one when it is back. Whoever follows the peer notices that no later than the peer.
+            self.doubted_at = Some(now);
         }
         self.counters.promotions += 1;
         self.select(Current::Direct { remote, heartbeat: Heartbeat::new(self.leads(), self.active, now) }, reason, now);

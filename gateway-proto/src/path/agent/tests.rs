@@ -263,15 +263,33 @@ fn a_snapshot_tells_the_state_in_numbers_and_the_reason_in_words() {
 fn a_pair_asks_for_fresh_addresses_of_ours_only_while_it_wants_a_direct_path_and_has_none() {
     let now = start();
     let (mut a, mut b) = introduced(now);
-    assert!(a.lacks_direct());
+    assert!(a.looks_for_path(now));
     a.handle_timeout(now, UNIX_MS);
     exchange(&mut a, &mut b, now);
-    assert!(!a.lacks_direct(), "it is direct");
+    assert!(!a.looks_for_path(now), "it is direct");
     a.wants_direct(false, now);
-    assert!(!a.lacks_direct(), "no connection may carry data");
+    assert!(!a.looks_for_path(now), "no connection may carry data");
     a.handle_config(PathConfig { allow_direct: false, ..config(0) }, now);
     a.wants_direct(true, now);
-    assert!(!a.lacks_direct(), "direct paths are switched off");
+    assert!(!a.looks_for_path(now), "direct paths are switched off");
+}
+
+#[test]
+fn a_pair_on_a_slow_or_doubtful_direct_path_asks_for_fresh_addresses_of_ours_too() {
+    let now = start();
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now + 500 * MS);
+    assert!(is_direct(&a) && a.looks_for_path(now + 500 * MS), "slower than over the relays");
+
+    let (mut a, mut b) = introduced(now);
+    a.handle_timeout(now, UNIX_MS);
+    exchange(&mut a, &mut b, now);
+    a.set_active(true, now);
+    assert!(!a.looks_for_path(now));
+    let at = now + distrusted_after(&mut a, now, |_, _| {}).unwrap() * MS;
+    assert!(is_direct(&a) && a.looks_for_path(at), "the line that was better may come back behind NATs that forgot it");
+    assert!(!a.looks_for_path(at + 600_000 * MS));
 }
 
 #[test]

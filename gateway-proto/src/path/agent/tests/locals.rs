@@ -111,3 +111,20 @@ fn a_path_whose_own_address_is_gone_is_left_at_once() {
         "the kernel's choice is tried at once"
     );
 }
+
+#[test]
+fn an_address_that_has_become_the_kernels_choice_is_remembered_no_more_and_its_path_stays() {
+    let now = start();
+    let (mut a, mut b) = with_two_uplinks(now);
+    play(&mut a, &mut b, false, now, 3_000);
+    events(&mut b);
+    b.handle_ways(|_| Some(addr(1).ip()));
+    assert_eq!(local(&b), Some(at_second().address), "the kernel chooses the other one");
+    b.handle_ways(|_| None);
+    assert_eq!(local(&b), Some(at_second().address), "or none");
+    b.handle_ways(|_| Some(second().ip()));
+    assert_eq!((local(&b), b.local_addresses().count()), (Some(None), 0));
+    // As the address goes, nothing is left for it.
+    b.handle_local_addresses(|_| false, now + 3_000 * MS);
+    assert!(is_direct(&b) && events(&mut b).is_empty());
+}

@@ -297,6 +297,7 @@ fn a_peer_heard_from_a_new_address_is_followed_when_the_old_one_is_silent() {
     }
     assert_eq!(a.direct_remote(), Some(moved));
     assert_eq!(a.snapshot().reason, PathReason::PeerMoved);
+    assert!(a.looks_for_path(at), "both sides' NATs let a former path come back, whichever left it first");
 }
 
 #[test]
