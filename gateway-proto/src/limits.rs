@@ -253,7 +253,7 @@ mod tests {
         assert!(!silence.is_over(begin + 209 * SECOND) && silence.is_over(begin + 210 * SECOND));
         silence.handle_bytes(1 << 40, begin);
         let window = SLOWEST.time_of(MAX_UNDER_WAY);
-        assert_eq!(silence.poll_timeout(), begin + window + 10 * SECOND, "what is older the partner's gateway has passed on");
+        assert_eq!(silence.poll_timeout(), begin + window + 10 * SECOND, "what is older has been passed on");
         assert!(window <= 70 * 60 * SECOND, "{window:?}");
     }
 

@@ -35,7 +35,8 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// What one stream may hold in our memory before its engine reads it: at a round trip of 80 ms as much as fills 400 Mbit/s,
 /// about what the kernel's TCP reaches there.
 const STREAM_WINDOW: u32 = 4 << 20;
-const _: () = assert!(STREAM_WINDOW as usize <= MAX_UNDER_WAY, "a receive timeout counts with no more than that under way");
+const _: () =
+    assert!(STREAM_WINDOW as usize <= MAX_UNDER_WAY, "a receive timeout counts with no more than that under way");
 /// What all streams of a tunnel may hold together, each way: so much above one stream's share that a connection's usual
 /// 64 streams, all with engines that read nothing, do not stop the others.
 const TUNNEL_WINDOW: u32 = 272 << 20;
