@@ -99,7 +99,7 @@ mod tests {
         let clock = Clock::standing();
         let (ran, read) = clock.running_and_unix_secs();
         assert_eq!((ran, read), (Duration::ZERO, clock.began_at()));
-        let (first, second) = (clock.unix_ms(), clock.clone().unix_ms());
+        let (first, second) = (clock.unix_ms(), clock.unix_ms());
         assert_eq!((first, second), (read * 1000 + 1, read * 1000 + 2), "two of one moment have an order");
         clock.advance(Duration::from_secs(660));
         assert_eq!(clock.unix_secs(), read + 660);
