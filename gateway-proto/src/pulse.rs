@@ -18,6 +18,8 @@ const IDLE_PAUSE: Duration = Duration::from_secs(7);
 /// both would cost twice as many. The side that was dialled waits twice as much, so that two that asked in one moment part
 /// again.
 const BEHIND: Duration = Duration::from_millis(300);
+/// Whoever was asked asks so much earlier at most: by a round trip, so that the question is there before the other side would ask again.
+const MOST_AHEAD: Duration = Duration::from_secs(1);
 /// A peer that asks again this soon while idle did not get our answer: our way to it is in question.
 const ASKED_AGAIN: Duration = Duration::from_millis(3_500);
 /// So many idle questions in a row want no answer; the next one does, and proves that the other end's daemon lives too, beside its QUIC.
@@ -151,7 +153,7 @@ impl Pulse {
         }
         // While our own question is open, theirs crossed it and takes no turn away.
         if self.unanswered.is_none() {
-            self.idle_at = now + IDLE_PAUSE;
+            self.idle_at = now + IDLE_PAUSE - self.rtt.unwrap_or_default().min(MOST_AHEAD);
         }
         let rested = self.last.is_none_or(|(_, at)| at + ACTIVE_PAUSE <= now);
         (again && !self.is_active && rested).then(|| self.ask(now))

@@ -136,6 +136,7 @@ impl Service {
         let own = actor.id();
         let mut work = self.work_of(actor).await?;
         let (mut row, side) = self.grant_to_change(actor, &mut work, id).await?;
+        limits::check(&body, work.now)?;
         if in_place(row.status, GrantAct::Approve, side) {
             limits::check_kept(&row, &body)?;
             return self.unchanged_grant(work, own, row).await;
@@ -149,7 +150,7 @@ impl Service {
             return Err(ServiceError::Invalid("the peer named its sending server with the request".to_owned()));
         }
         if row.owner == own {
-            let tightened = limits::tighten(&mut row, &body, work.now)?;
+            let tightened = limits::tighten(&mut row, &body)?;
             if !tightened.is_empty() {
                 work.audit(&[row.owner, row.peer], "grant.tighten", id, tightened).await?;
             }

@@ -130,6 +130,15 @@ fn idle_ends_take_turns_asking() {
 }
 
 #[test]
+fn idle_ends_far_from_each_other_take_turns_too() {
+    for latency in [151, 250, 299] {
+        let mut pair = Pair::new();
+        pair.run(HOUR, || Duration::from_millis(latency));
+        assert!(pair.asked.len() < 560, "{latency} ms: {}", pair.asked.len());
+    }
+}
+
+#[test]
 fn ends_that_asked_in_one_moment_part_again() {
     // Both ask at the start, so each pair of questions crosses until they part.
     let mut pair = Pair::new();

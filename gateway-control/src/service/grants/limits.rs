@@ -38,16 +38,22 @@ pub(super) fn are_named(body: &ApproveGrant) -> bool {
     expires_at.is_some() || max_streams.is_some() || bytes_per_second.is_some() || receive_timeout_secs.is_some()
 }
 
-/// Puts a request under the limits that an approval names, each as it was asked for or tighter; what that changed, in words.
-pub(super) fn tighten(row: &mut GrantRow, body: &ApproveGrant, now: u64) -> ServiceResult<String> {
+/// Whether the limits that an approval names, if any, are limits at all, whatever grant it is for.
+pub(super) fn check(body: &ApproveGrant, now: u64) -> ServiceResult<()> {
     validate::in_future(body.expires_at, now)?;
-    let max_streams = body.max_streams.map(|_| streams(body.max_streams)).transpose()?;
-    let named = beside(body.bytes_per_second, body.receive_timeout_secs)?;
+    body.max_streams.map(|_| streams(body.max_streams)).transpose()?;
+    beside(body.bytes_per_second, body.receive_timeout_secs)?;
+    Ok(())
+}
+
+/// Puts a request under the limits that an approval names and [`check`] let pass, each as it was asked for or tighter; what that
+/// changed, in words.
+pub(super) fn tighten(row: &mut GrantRow, body: &ApproveGrant) -> ServiceResult<String> {
     let asked = row.limits;
     let expires_at = tighter("expires_at", row.expires_at, body.expires_at)?;
-    let streams = tighter("max_streams", Some(row.max_streams), max_streams)?.unwrap_or(row.max_streams);
-    let rate = tighter("bytes_per_second", asked.bytes_per_second, named.bytes_per_second)?;
-    let secs = tighter("receive_timeout_secs", asked.receive_timeout_secs, named.receive_timeout_secs)?;
+    let streams = tighter("max_streams", Some(row.max_streams), body.max_streams)?.unwrap_or(row.max_streams);
+    let rate = tighter("bytes_per_second", asked.bytes_per_second, body.bytes_per_second)?;
+    let secs = tighter("receive_timeout_secs", asked.receive_timeout_secs, body.receive_timeout_secs)?;
     let words = changes(&[
         ("expires_at", &or_none(row.expires_at), &or_none(expires_at)),
         ("max_streams", &row.max_streams, &streams),

@@ -277,7 +277,13 @@ fn a_pair_asks_for_fresh_addresses_of_ours_only_while_it_wants_a_direct_path_and
 #[test]
 fn a_pair_on_a_slow_or_doubtful_direct_path_asks_for_fresh_addresses_of_ours_too() {
     let now = start();
-    let (mut a, mut b) = introduced(now);
+    let (mut a, mut b) = (ready(0, 1, now), ready(1, 2, now));
+    for (site, agent) in [(0, &mut a), (1, &mut b)] {
+        // Between own addresses no path counts as slow.
+        let outer = Candidate::new(CandidateKind::ServerReflexive, addr(site));
+        agent.handle_local_candidates(vec![outer], NatView::default(), now);
+    }
+    introduce(&mut a, &mut b, now, UNIX_MS);
     a.handle_timeout(now, UNIX_MS);
     exchange(&mut a, &mut b, now + 500 * MS);
     assert!(is_direct(&a) && a.looks_for_path(now + 500 * MS), "slower than over the relays");
