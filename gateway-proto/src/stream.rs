@@ -11,7 +11,10 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::{id::ConnectionId, policy::Secret};
+use crate::{
+    id::{ConnectionId, RelayId},
+    policy::Secret,
+};
 
 /// ALPN of a tunnel.
 pub const ALPN: &[u8] = b"gateway/1";
@@ -153,7 +156,9 @@ impl ResetCode {
     }
 }
 
-/// A frame of the control stream: length u16, then this in postcard, then a byte for a ping that wants no pong.
+/// A frame of the control stream: length u16, then the number and the sequence in postcard, then a byte that says what else there is.
+///
+/// A ping that wants no pong says nothing of homes, and is as short as it can be: most of what an idle pair costs is such pings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlFrame {
     /// Asks for an end-to-end sign of life.
@@ -162,11 +167,15 @@ pub enum ControlFrame {
         sequence: u64,
         /// Else QUIC's acknowledgement is answer enough. Earlier builds do not read so far, and answer.
         wants_answer: bool,
+        /// The home relay of the sender; none where it does not say, as earlier builds and pings that want no answer.
+        home: Option<RelayId>,
     },
     /// The answer.
     Pong {
         /// The sequence of the ping.
         sequence: u64,
+        /// The home relay of the sender; none where it does not say, as earlier builds.
+        home: Option<RelayId>,
     },
 }
 
@@ -179,6 +188,8 @@ enum ControlBody {
 
 /// Behind a ping that wants no pong.
 const NO_ANSWER: u8 = 1;
+/// Behind any other frame, and before the 16 bytes of the sender's home relay.
+const HOME: u8 = 2;
 
 /// Why control bytes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -188,14 +199,13 @@ pub struct ControlFrameError;
 impl ControlFrame {
     /// The wire form with its length in front.
     pub fn encode(&self) -> Vec<u8> {
-        let (body, mark) = match *self {
-            Self::Ping { sequence, wants_answer } => {
-                (ControlBody::Ping { sequence }, (!wants_answer).then_some(NO_ANSWER))
-            }
-            Self::Pong { sequence } => (ControlBody::Pong { sequence }, None),
+        let (body, rest) = match *self {
+            Self::Ping { sequence, wants_answer: false, home: _ } => (ControlBody::Ping { sequence }, vec![NO_ANSWER]),
+            Self::Ping { sequence, wants_answer: true, home } => (ControlBody::Ping { sequence }, home_field(home)),
+            Self::Pong { sequence, home } => (ControlBody::Pong { sequence }, home_field(home)),
         };
         let mut body = postcard::to_stdvec(&body).expect("plain numbers serialize");
-        body.extend(mark);
+        body.extend(rest);
         let length = u16::try_from(body.len()).expect("frames are far below 4,096 bytes");
         [&length.to_be_bytes()[..], &body].concat()
     }
@@ -204,10 +214,23 @@ impl ControlFrame {
     pub fn decode(body: &[u8]) -> Result<Self, ControlFrameError> {
         let (body, rest): (ControlBody, &[u8]) = postcard::take_from_bytes(body).map_err(|_| ControlFrameError)?;
         Ok(match body {
-            ControlBody::Ping { sequence } => Self::Ping { sequence, wants_answer: rest.first() != Some(&NO_ANSWER) },
-            ControlBody::Pong { sequence } => Self::Pong { sequence },
+            ControlBody::Ping { sequence } => {
+                Self::Ping { sequence, wants_answer: rest.first() != Some(&NO_ANSWER), home: home_in(rest) }
+            }
+            ControlBody::Pong { sequence } => Self::Pong { sequence, home: home_in(rest) },
         })
     }
+}
+
+fn home_field(home: Option<RelayId>) -> Vec<u8> {
+    home.map_or_else(Vec::new, |home| [&[HOME][..], &home.to_bytes()].concat())
+}
+
+/// What a frame says of its sender's home, in what follows its sequence.
+fn home_in(rest: &[u8]) -> Option<RelayId> {
+    let (mark, rest) = rest.split_first()?;
+    let home = rest.first_chunk::<16>().filter(|_| *mark == HOME)?;
+    Some(RelayId::from_bytes(*home))
 }
 
 #[cfg(test)]
@@ -280,8 +303,11 @@ mod tests {
 
     #[test]
     fn control_frames_round_trip_and_garbage_is_an_error() {
-        let ping = |wants_answer| ControlFrame::Ping { sequence: 300, wants_answer };
-        for frame in [ping(true), ping(false), ControlFrame::Pong { sequence: 300 }] {
+        let ping = |wants_answer, home| ControlFrame::Ping { sequence: 300, wants_answer, home };
+        let pong = |home| ControlFrame::Pong { sequence: 300, home };
+        let home = Some(RelayId::from_bytes([7; 16]));
+        for frame in [ping(true, None), ping(false, None), ping(true, home), pong(None), pong(home)] {
+            assert!(frame.encode().len() <= MAX_CONTROL_FRAME_LEN);
             assert_eq!(ControlFrame::decode(&frame.encode()[2..]), Ok(frame));
         }
         assert!(ControlFrame::decode(&[9, 9]).is_err());
@@ -289,12 +315,32 @@ mod tests {
 
     #[test]
     fn a_ping_that_wants_no_answer_is_a_ping_to_earlier_builds_and_theirs_wants_one() {
-        let quiet = ControlFrame::Ping { sequence: 300, wants_answer: false }.encode();
+        let quiet = ControlFrame::Ping { sequence: 300, wants_answer: false, home: None }.encode();
         // Length, number of the frame, sequence; they stop reading here.
         assert_eq!(quiet, [0, 4, 0, 0xac, 0x02, NO_ANSWER]);
         let theirs = ControlFrame::decode(&quiet[2..5]);
-        assert_eq!(theirs, Ok(ControlFrame::Ping { sequence: 300, wants_answer: true }));
+        assert_eq!(theirs, Ok(ControlFrame::Ping { sequence: 300, wants_answer: true, home: None }));
         // What a newer gateway adds is passed over.
-        assert_eq!(ControlFrame::decode(&[0, 7, 9, 9]), Ok(ControlFrame::Ping { sequence: 7, wants_answer: true }));
+        let newer = ControlFrame::decode(&[0, 7, 9, 9]);
+        assert_eq!(newer, Ok(ControlFrame::Ping { sequence: 7, wants_answer: true, home: None }));
+    }
+
+    #[test]
+    fn a_home_stands_behind_what_earlier_builds_read_and_makes_no_idle_question_longer() {
+        let home = Some(RelayId::from_bytes([0x11; 16]));
+        let ping = ControlFrame::Ping { sequence: 300, wants_answer: true, home }.encode();
+        let pong = ControlFrame::Pong { sequence: 300, home }.encode();
+        assert_eq!(ping, [&[0, 20, 0, 0xac, 0x02, HOME][..], &[0x11; 16]].concat());
+        assert_eq!(pong, [&[0, 20, 1, 0xac, 0x02, HOME][..], &[0x11; 16]].concat());
+        for frame in [&ping, &pong] {
+            // The whole of what a build reads that knows nothing of what follows.
+            assert!(postcard::from_bytes::<ControlBody>(&frame[2..]).is_ok());
+            // One that knows of pings that want no answer takes this for one that wants it.
+            assert_ne!(frame[5], NO_ANSWER);
+        }
+        let quiet = |home| ControlFrame::Ping { sequence: 300, wants_answer: false, home }.encode();
+        assert_eq!(quiet(home), quiet(None));
+        // A field that ends too soon says nothing.
+        assert_eq!(ControlFrame::decode(&pong[2..21]), Ok(ControlFrame::Pong { sequence: 300, home: None }));
     }
 }

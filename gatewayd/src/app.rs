@@ -161,6 +161,7 @@ impl Daemon {
                 network: network.clone(),
                 generations: generations.clone(),
                 guesses: guesses.clone(),
+                homes_moved: Arc::default(),
                 allow_loopback: config.tunnel.allow_loopback,
                 direct: config.tunnel.direct,
                 guessing: config.tunnel.port_guessing,

@@ -9,7 +9,7 @@ mod handover;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use gateway_net::{causes::with_causes, entropy::random_u32};
-use gateway_proto::{backoff::Backoff, identity::GatewayPublicKey};
+use gateway_proto::{backoff::Backoff, id::RelayId, identity::GatewayPublicKey};
 pub use handover::Handover;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
@@ -53,6 +53,8 @@ pub struct Keeper {
     pub inbound: Handover<Connection>,
     /// For streams the peer opens.
     pub listener: ListenerContext,
+    /// Our home relay, which the peer is told.
+    pub home: watch::Receiver<Option<RelayId>>,
 }
 
 /// Why there is no tunnel now.
@@ -161,7 +163,7 @@ impl Keeper {
                 // nothing has failed.
                 biased;
                 newer = self.inbound.take(), if !dials => End::Replaced(newer),
-                error = heartbeat(&connection, (send, recv), &self.peer.proof, self.peer.streams.subscribe(), dials) =>
+                error = heartbeat(&connection, (send, recv), &self.peer, &self.peer.proof, self.home.clone(), dials) =>
                     End::Failed(connection.close_reason().map_or_else(|| error.into(), TunnelError::Ended)),
                 () = serve(&tunnel, &self.peer, &self.listener) =>
                     End::Failed(TunnelError::Ended(connection.closed().await)),
@@ -262,8 +264,10 @@ async fn control_of(connection: Connection) -> Result<Established, TunnelError> 
 pub async fn serve_self(connection: Connection, peer: Arc<Peer>, listener: ListenerContext) {
     let Ok(Established { connection, control: (send, recv) }) = control_of(connection).await else { return };
     let (answered, tunnel) = (Proof::default(), Tunnel::new(connection.clone()));
+    // Nobody looks for a way from here to here.
+    let home = watch::Sender::new(None).subscribe();
     tokio::select! {
-        _ = heartbeat(&connection, (send, recv), &answered, peer.streams.subscribe(), false) => {}
+        _ = heartbeat(&connection, (send, recv), &peer, &answered, home, false) => {}
         () = serve(&tunnel, &peer, &listener) => {}
     }
     connection.close(VarInt::from_u32(0), b"tunnel ended");

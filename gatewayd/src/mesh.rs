@@ -144,6 +144,7 @@ impl Mesh {
         views.mark_changed();
         // Permissions also end by time. The gate cuts streams and ports then; the tunnel may follow a little later.
         let mut again = tokio::time::interval(LOOK_AGAIN);
+        let homes_moved = self.context.path.homes_moved.clone();
         loop {
             let falls_at = self.relays.chooser.poll_timeout(Instant::now());
             tokio::select! {
@@ -166,6 +167,7 @@ impl Mesh {
                     self.choose_home();
                     self.choose_relays();
                 }
+                () = homes_moved.notified() => self.attach(),
                 // A link has not been attached for long.
                 () = until(falls_at) => self.choose_relays(),
                 Some((relay, rtt)) = queues.latencies.recv() => self.take_latency(relay, rtt),
@@ -190,6 +192,7 @@ impl Mesh {
             Some(policy) => (&policy.relays[..], &policy.peers[..], &policy.connections[..]),
             None => (&[][..], &[][..], &[][..]),
         };
+        self.take_homes(relays, peers);
         self.reconcile_relays(relays, peers);
         self.reconcile_peers(policy.map(|policy| &**policy));
         let senders: BTreeMap<_, _> = connections

@@ -197,6 +197,11 @@ fn packets(registry: &mut Registry, socket: &TunnelSocket) {
         "Signals and hints dropped: the relay that brought them sent too many",
         &counters.relay_inbound_dropped,
     );
+    counter(
+        "home_hints_ignored",
+        "Home relays told by peers that do not count: not in the relay map, or changed too often",
+        &counters.home_hints_ignored,
+    );
 }
 
 #[cfg(test)]

@@ -16,12 +16,13 @@ use gateway_proto::{
     identity::{GatewayPublicKey, NoiseKey},
     path::{LocalEnd, LocalSocket, PathAgent, PathConfig, PathEvent, PathTransmit, Selected},
     policy::PeerEntry,
+    relay::PeerHome,
 };
 use relays::Relays;
 pub use sessions::SessionIndex;
 use sources::{Sources, are_ours};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,8 @@ pub struct PathContext {
     pub generations: Generations,
     /// The runs of port guessing of the last 24 hours.
     pub guesses: Guesses,
+    /// Told when another relay is a peer's home, as the policy says or the peer itself: links may be wanted there.
+    pub homes_moved: Arc<Notify>,
     /// Whether loopback addresses are candidates.
     pub allow_loopback: bool,
     /// Whether direct paths may be used at all.
@@ -133,7 +136,6 @@ impl PathActor {
         agent.resume_above(generation);
         agent.resume_guess_runs(context.guesses.ages(&peer.key), Instant::now());
         let side = SideSockets::new(context.guess_runs.clone());
-        arrivals.with(|choice| choice.set_home(entry.home_relay));
         Self {
             peer,
             entries,
@@ -168,12 +170,13 @@ impl PathActor {
         let mut links = self.context.links.clone();
         let mut link_changes = self.context.link_changes.clone();
         let mut network = self.context.network.clone();
+        let mut homes = self.peer.home.subscribe();
         let (mut tunnel, mut answers) = (self.peer.tunnel.subscribe(), self.peer.proof.answers());
         let mut traffic = tokio::time::interval(TRAFFIC_INTERVAL);
         traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.want_direct(&mut wanted);
         self.take_candidates(&mut candidates);
-        self.choose_relays();
+        self.take_home(&mut homes);
         loop {
             self.settle();
             let due = self.agent.poll_timeout().map(|(at, _)| at);
@@ -195,6 +198,10 @@ impl PathActor {
                 }
                 _ = traffic.tick(), if self.is_watched() => self.watch_traffic(),
                 Ok(()) = self.entries.changed() => self.take_entry(),
+                Ok(()) = homes.changed() => {
+                    self.take_home(&mut homes);
+                    self.context.homes_moved.notify_one();
+                }
                 Ok(()) = wanted.changed() => self.want_direct(&mut wanted),
                 Ok(()) = streams.changed() => { streams.mark_unchanged(); self.take_activity() }
                 Ok(()) = dialling.changed() => { dialling.mark_unchanged(); self.take_activity() }
@@ -253,9 +260,14 @@ impl PathActor {
         let entry = self.entries.borrow_and_update().clone();
         if let Some(entry) = entry {
             self.agent.handle_config(self.context.config(&entry), Instant::now());
-            self.arrivals.with(|choice| choice.set_home(entry.home_relay));
             self.choose_relays();
         }
+    }
+
+    fn take_home(&mut self, homes: &mut watch::Receiver<PeerHome>) {
+        let home = homes.borrow_and_update().home();
+        self.arrivals.with(|choice| choice.set_home(home));
+        self.choose_relays();
     }
 
     fn take_candidates(&mut self, candidates: &mut watch::Receiver<LocalCandidates>) {

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use gateway_proto::{
@@ -14,12 +15,14 @@ use gateway_proto::{
     identity::GatewayPublicKey,
     path::{Candidate, LocalSocket, NatView, PathReason, PathSnapshot},
     policy::ServerName,
+    relay::{HintOutcome, PeerHome},
 };
 use tokio::sync::{
     Notify,
     mpsc::{self, error::TrySendError},
     watch,
 };
+use tracing::debug;
 
 use crate::{
     proof::Proof, relay_inbound::RelayInbound, relay_link::LinkHandle, socket::SocketCounters, tunnel::Tunnel,
@@ -92,6 +95,8 @@ pub struct Peer {
     pub streams: watch::Sender<Activity>,
     /// Whether packets have some way to the peer.
     pub reachable: watch::Sender<bool>,
+    /// The relay where it can be reached: as the policy says, or as it said itself since.
+    pub home: watch::Sender<PeerHome>,
     path: Mutex<Option<PathSnapshot>>,
     /// Changes of the selected path since start, by reason.
     path_changes: Mutex<BTreeMap<PathReason, u64>>,
@@ -130,6 +135,7 @@ impl Peer {
             dialling: watch::Sender::new(false),
             streams: watch::Sender::default(),
             reachable: watch::Sender::new(is_self),
+            home: watch::Sender::default(),
             path: Mutex::new(None),
             path_changes: Mutex::default(),
             path_epoch: Arc::default(),
@@ -150,6 +156,25 @@ impl Peer {
     /// The policy renamed it.
     pub fn rename(&self, name: ServerName) {
         *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// The peer says in the tunnel that this is its home relay. What does not count is counted.
+    pub(crate) fn hear_home(&self, relay: RelayId) {
+        let mut outcome = HintOutcome::Known;
+        self.home.send_if_modified(|home| {
+            outcome = home.hear(relay, Instant::now());
+            outcome == HintOutcome::Taken
+        });
+        match outcome {
+            HintOutcome::Known => {}
+            HintOutcome::Taken => {
+                debug!(peer = %self.key.short(), %relay, "the peer says that its home relay is another");
+            }
+            HintOutcome::Ignored => {
+                self.counters.home_hints_ignored.fetch_add(1, Relaxed);
+                debug!(peer = %self.key.short(), %relay, "ignored as home: not in our map, or changed too often");
+            }
+        }
     }
 
     /// Hands a command to the path actor; dropped and counted when its mailbox is full. This gateway itself has none.

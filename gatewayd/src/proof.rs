@@ -8,7 +8,9 @@ use std::{
 
 use gateway_net::time::unix_ms;
 use gateway_proto::{
+    id::RelayId,
     pulse::{Pulse, Question},
+    relay::HomeWord,
     stream::{ControlFrame, MAX_CONTROL_FRAME_LEN},
 };
 use quinn::{Connection, RecvStream, SendStream};
@@ -17,7 +19,7 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-use crate::peer::Activity;
+use crate::{peer::Peer, timer::until};
 
 /// Pings of the peer that wait for their answer, or to be taken note of.
 const PING_QUEUE: usize = 16;
@@ -51,6 +53,8 @@ struct ProofState {
     last_proof_at: Option<u64>,
     answered_at: Option<Instant>,
     rtt: Option<Duration>,
+    /// What the peer was told of our home, in whichever tunnel.
+    home: HomeWord,
 }
 
 impl Proof {
@@ -109,6 +113,16 @@ impl Proof {
     /// Resolves when an answer is missing although the tunnel stands.
     pub async fn missed(&self) {
         self.missed.notified().await;
+    }
+
+    /// What a frame that goes now says of our home, if that is `home`.
+    fn say_home(&self, home: Option<RelayId>) -> Option<RelayId> {
+        self.state().home.say(home, Instant::now())
+    }
+
+    /// When the peer is to be told of it in a question out of turn.
+    fn home_due_at(&self, home: Option<RelayId>) -> Option<Instant> {
+        self.state().home.due_at(home, Instant::now())
     }
 
     fn is_up(&self) -> bool {
@@ -178,12 +192,14 @@ impl Proof {
 
 /// Runs a tunnel's control stream until it fails; then the tunnel is of no use and its owner closes it.
 ///
-/// The streams are those of the control stream of `connection`. `active` says whether streams are open; one of the two sides leads, the one that dialled. Returns why it ended.
+/// The streams are those of the control stream of `connection`, a tunnel to `peer`. `proof` is told of the peer's answers, and the peer is told
+/// of our `home`. One of the two sides leads, the one that dialled. Returns why it ended.
 pub async fn heartbeat(
     connection: &Connection,
     (send, recv): (SendStream, RecvStream),
+    peer: &Peer,
     proof: &Proof,
-    active: watch::Receiver<Activity>,
+    home: watch::Receiver<Option<RelayId>>,
     leads: bool,
 ) -> HeartbeatError {
     let (pings, pings_rx) = mpsc::channel(PING_QUEUE);
@@ -191,8 +207,8 @@ pub async fn heartbeat(
     // However this ends, dropped half-way included, nothing is proved any more.
     let _down = TunnelDown(proof);
     let ended = tokio::select! {
-        ended = read_frames(recv, proof, pings) => ended,
-        ended = write_frames(connection, send, proof, pings_rx, active) => ended,
+        ended = read_frames(recv, peer, proof, pings) => ended,
+        ended = write_frames((connection, send), peer, proof, pings_rx, home) => ended,
     };
     let Err(error) = ended;
     error
@@ -219,6 +235,7 @@ pub enum HeartbeatError {
 
 async fn read_frames(
     mut recv: RecvStream,
+    peer: &Peer,
     proof: &Proof,
     pings: mpsc::Sender<Ping>,
 ) -> Result<Infallible, HeartbeatError> {
@@ -229,21 +246,31 @@ async fn read_frames(
         let length = usize::from(u16::from_be_bytes(length));
         let body = body.get_mut(..length).ok_or(HeartbeatError::Malformed)?;
         recv.read_exact(body).await.map_err(|_| HeartbeatError::Closed)?;
-        match ControlFrame::decode(body).map_err(|_| HeartbeatError::Malformed)? {
-            // More pings than answers fit: the peer floods; the surplus stays unanswered.
-            ControlFrame::Ping { sequence, wants_answer } => drop(pings.try_send(Ping { sequence, wants_answer })),
-            ControlFrame::Pong { sequence } => proof.answered(sequence)?,
+        let home = match ControlFrame::decode(body).map_err(|_| HeartbeatError::Malformed)? {
+            ControlFrame::Ping { sequence, wants_answer, home } => {
+                // More pings than answers fit: the peer floods; the surplus stays unanswered.
+                let _ = pings.try_send(Ping { sequence, wants_answer });
+                home
+            }
+            ControlFrame::Pong { sequence, home } => {
+                proof.answered(sequence)?;
+                home
+            }
+        };
+        if let Some(home) = home {
+            peer.hear_home(home);
         }
     }
 }
 
 async fn write_frames(
-    connection: &Connection,
-    mut send: SendStream,
+    (connection, mut send): (&Connection, SendStream),
+    peer: &Peer,
     proof: &Proof,
     mut pings: mpsc::Receiver<Ping>,
-    mut active: watch::Receiver<Activity>,
+    mut home: watch::Receiver<Option<RelayId>>,
 ) -> Result<Infallible, HeartbeatError> {
+    let mut active = peer.streams.subscribe();
     // Messages wait for nothing, and the proof of life waits for no message.
     let _ = send.set_priority(1);
     let acknowledgements = || connection.stats().frame_rx.acks;
@@ -253,15 +280,19 @@ async fn write_frames(
             pulse.set_active(is_active);
             pulse.next_at()
         })?;
+        let own_home = *home.borrow_and_update();
+        let home_due_at = proof.home_due_at(own_home);
         let mut frames = Vec::new();
         let question = tokio::select! {
             Some(Ping { sequence, wants_answer }) = pings.recv() => {
                 if wants_answer {
-                    frames.extend(ControlFrame::Pong { sequence }.encode());
+                    frames.extend(ControlFrame::Pong { sequence, home: proof.say_home(own_home) }.encode());
                 }
                 proof.with(Pulse::on_question)?
             }
             () = proof.ping.notified() => Some(proof.with_acknowledgements(acknowledgements(), Pulse::ask)?),
+            () = until(home_due_at) => Some(proof.with_acknowledgements(acknowledgements(), Pulse::ask)?),
+            Ok(()) = home.changed() => None,
             // The question that was due may have been answered meanwhile.
             () = sleep_until(next_at.into()) => proof.with_acknowledgements(acknowledgements(), Pulse::on_timer)?,
             changed = active.changed() => changed.map(|()| None).map_err(|_| HeartbeatError::Closed)?,
@@ -270,7 +301,8 @@ async fn write_frames(
             if is_repeated {
                 proof.missed.notify_one();
             }
-            frames.extend(ControlFrame::Ping { sequence, wants_answer }.encode());
+            let home = if wants_answer { proof.say_home(own_home) } else { None };
+            frames.extend(ControlFrame::Ping { sequence, wants_answer, home }.encode());
         }
         if !frames.is_empty() {
             send.write_all(&frames).await.map_err(|_| HeartbeatError::Closed)?;

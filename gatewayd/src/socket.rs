@@ -69,6 +69,8 @@ pub struct SocketCounters {
     pub path_commands_dropped: AtomicU64,
     /// Signals and hints dropped because the relay that brought them sent too many.
     pub relay_inbound_dropped: AtomicU64,
+    /// Home relays that peers said and that do not count: in no map of ours, or another one too often.
+    pub home_hints_ignored: AtomicU64,
     /// Datagrams sent on direct paths.
     pub direct_batches: AtomicU64,
     /// Batches handed to relay links.

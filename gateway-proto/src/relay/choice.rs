@@ -151,7 +151,7 @@ impl RelayChoice {
         Self { heard: Heard::new(follows), search: Search::new(follows), ..Self::default() }
     }
 
-    /// The peer's home relay, as the policy says.
+    /// The peer's home relay, as the policy says, or as the peer said since (`PeerHome`).
     pub fn set_home(&mut self, home: Option<RelayId>) {
         self.home = home;
     }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use gateway_proto::{
     id::{OrganizationId, ServerId},
@@ -45,6 +45,8 @@ fn listener(directory: &Path) -> ListenerContext {
 struct Kept {
     peer: Arc<Peer>,
     inbound: Handover<Connection>,
+    /// Its own.
+    home: watch::Sender<Option<RelayId>>,
     _tasks: JoinSet<()>,
     _directory: tempfile::TempDir,
 }
@@ -61,17 +63,18 @@ fn kept(local: &Site, remote: &Site) -> Kept {
     let (peer, _mailbox) = Peer::new(remote.key, false, name, Arc::default(), Arc::default());
     peer.wanted.send_replace(true);
     peer.reachable.send_replace(true);
-    let inbound = Handover::default();
+    let (inbound, home) = (Handover::default(), watch::Sender::new(None));
     let keeper = Keeper {
         peer: peer.clone(),
         local: local.key,
         endpoint: local.endpoint.clone(),
         inbound: inbound.clone(),
         listener: listener(directory.path()),
+        home: home.subscribe(),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(keeper.run(CancellationToken::new()));
-    Kept { peer, inbound, _tasks: tasks, _directory: directory }
+    Kept { peer, inbound, home, _tasks: tasks, _directory: directory }
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +102,7 @@ async fn a_partner_that_is_not_there_is_dialled_with_growing_pauses_and_at_once_
 /// The peer opens the control stream of a tunnel that it dialled, and says something.
 async fn speaks(dialled: &Connection) -> (SendStream, RecvStream) {
     let (mut send, recv) = dialled.open_bi().await.unwrap();
-    send.write_all(&ControlFrame::Ping { sequence: 0, wants_answer: true }.encode()).await.unwrap();
+    send.write_all(&ControlFrame::Ping { sequence: 0, wants_answer: true, home: None }.encode()).await.unwrap();
     (send, recv)
 }
 
@@ -125,6 +128,49 @@ async fn while_a_newer_tunnel_says_nothing_yet_no_stream_waits_on_the_former_one
     let _third = speaks(&third).await;
     let up = timeout(soon, used.wait_for(Option::is_some)).await.expect("the newest takes over").unwrap();
     assert_eq!(up.as_ref().map(|tunnel| tunnel.connection().stable_id()), Some(expected));
+}
+
+/// The first frame of this kind that the gateway says.
+async fn hears(recv: &mut RecvStream, is_it: impl Fn(&ControlFrame) -> bool) -> ControlFrame {
+    loop {
+        let mut length = [0; 2];
+        recv.read_exact(&mut length).await.unwrap();
+        let mut body = vec![0; usize::from(u16::from_be_bytes(length))];
+        recv.read_exact(&mut body).await.unwrap();
+        let frame = ControlFrame::decode(&body).unwrap();
+        if is_it(&frame) {
+            return frame;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_home_that_a_partner_tells_counts_and_it_is_told_of_ours_as_soon_as_that_moves() {
+    // Less than an idle pair waits between two questions.
+    let soon = Duration::from_secs(5);
+    let [ours, theirs] = [1, 2].map(|number| RelayId::from_bytes([number; 16]));
+    let (remote, local) = Site::two();
+    let kept = kept(&local, &remote);
+    let map = Arc::new(BTreeSet::from([ours, theirs]));
+    kept.peer.home.send_if_modified(|home| home.set_policy(None, &map));
+    let mut homes = kept.peer.home.subscribe();
+    let (dialled, taken) = tunnel(&remote, &local).await;
+    kept.inbound.put(taken);
+    let (mut send, mut recv) = speaks(&dialled).await;
+
+    let is_question = |frame: &ControlFrame| matches!(frame, ControlFrame::Ping { wants_answer: true, .. });
+    let first = timeout(soon, hears(&mut recv, is_question)).await.expect("it asks");
+    assert_eq!(first, ControlFrame::Ping { sequence: 1, wants_answer: true, home: None });
+    send.write_all(&ControlFrame::Pong { sequence: 1, home: Some(theirs) }.encode()).await.unwrap();
+    let told = homes.wait_for(|home| home.home() == Some(theirs));
+    drop(timeout(soon, told).await.expect("the partner is believed").unwrap());
+
+    kept.home.send_replace(Some(ours));
+    let says_ours = |frame: &ControlFrame| matches!(frame, ControlFrame::Ping { home, .. } if *home == Some(ours));
+    timeout(soon, hears(&mut recv, says_ours)).await.expect("it asks out of turn");
+    send.write_all(&ControlFrame::Ping { sequence: 1, wants_answer: true, home: None }.encode()).await.unwrap();
+    let answer = ControlFrame::Pong { sequence: 1, home: Some(ours) };
+    timeout(soon, hears(&mut recv, |frame| *frame == answer)).await.expect("answers say it as well");
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Mesh {
         let updates = watch::Sender::new(entry.cloned());
         match entry {
             Some(entry) => {
+                self.relays.tell_home(&peer, entry);
                 // Each side knows both keys, so exactly one of them follows.
                 let arrivals = routes.meet(key, own < key);
                 let context = self.context.path.clone();
@@ -101,6 +102,7 @@ impl Mesh {
             endpoint: self.context.endpoint.clone(),
             inbound: inbound.clone(),
             listener: self.context.listener.clone(),
+            home: self.context.home.subscribe(),
         };
         self.tasks.spawn(keeper.run(stop.clone()));
         self.registry.lock().peers.insert(key, peer.clone());

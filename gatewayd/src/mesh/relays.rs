@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::Mesh;
 use crate::{
-    peer::Links,
+    peer::{Links, Peer},
     registry,
     relay_link::{LinkContext, LinkHandle, link},
 };
@@ -34,6 +34,15 @@ pub(super) struct Relays {
     pub(super) chooser: HomeChooser,
     /// Relays of our own, as they were chosen last.
     own: Vec<RelayId>,
+    /// Those of the policy's map, where peers may say that they live.
+    map: Arc<BTreeSet<RelayId>>,
+}
+
+impl Relays {
+    /// Tells a peer where the policy says that it lives.
+    pub(super) fn tell_home(&self, peer: &Peer, entry: &PeerEntry) {
+        peer.home.send_if_modified(|home| home.set_policy(entry.home_relay, &self.map));
+    }
 }
 
 #[derive(Debug)]
@@ -45,6 +54,16 @@ struct RunningRelay {
 }
 
 impl Mesh {
+    /// Tells the peers that run where a new policy says that they live.
+    pub(super) fn take_homes(&mut self, relays: &[RelayEntry], peers: &[PeerEntry]) {
+        self.relays.map = Arc::new(relays.iter().map(|relay| relay.id).collect());
+        for entry in peers {
+            if let Some(running) = self.peers.get(&entry.key.into()) {
+                self.relays.tell_home(&running.peer, entry);
+            }
+        }
+    }
+
     /// Makes the links that run equal to those that are wanted, and tells whoever works with them.
     pub(super) fn reconcile_relays(&mut self, relays: &[RelayEntry], peers: &[PeerEntry]) {
         let now = Instant::now();
@@ -78,15 +97,11 @@ impl Mesh {
         self.choose_home();
     }
 
-    /// The relays of our own and the homes of peers, the most wanted first, as many as there may be.
+    /// The relays to attach to, as many as there may be.
     fn chosen<'a>(&self, relays: &'a [RelayEntry], peers: &[PeerEntry]) -> Vec<&'a RelayEntry> {
-        let own = &self.relays.own;
-        let homes: BTreeSet<_> = peers.iter().filter_map(|peer| peer.home_relay).collect();
-        let mut chosen: Vec<_> =
-            relays.iter().filter(|relay| own.contains(&relay.id) || homes.contains(&relay.id)).collect();
-        chosen.sort_by_key(|relay| own.iter().position(|id| *id == relay.id).unwrap_or(MAX_LINKS));
-        chosen.truncate(MAX_LINKS);
-        chosen
+        let homes = peers.iter().filter_map(|peer| peer.home_relay).collect();
+        let hints = self.peers.values().filter_map(|running| running.peer.home.borrow().hint()).collect();
+        most_wanted(relays, &self.relays.own, &homes, &hints)
     }
 
     /// Starts and stops links. Whether one was started.
@@ -158,9 +173,13 @@ impl Mesh {
     /// Attaches to other relays, if the links that stand or fell ask for it.
     pub(super) fn choose_relays(&mut self) {
         self.see_links();
-        if self.relays.chooser.wanted(OWN_RELAYS, MAX_LINKS, Instant::now()) == self.relays.own {
-            return;
+        if self.relays.chooser.wanted(OWN_RELAYS, MAX_LINKS, Instant::now()) != self.relays.own {
+            self.attach();
         }
+    }
+
+    /// Attaches to what is wanted now.
+    pub(super) fn attach(&mut self) {
         let view = self.context.authority.view();
         if let Some(policy) = view.policy.as_ref().filter(|_| view.takes_part()) {
             self.reconcile_relays(&policy.relays, &policy.peers);
@@ -182,5 +201,64 @@ impl Mesh {
         if let (true, Some(relay), Some(reason)) = (changed, next, reason) {
             info!(%relay, reason = reason.code(), "home relay: {reason}");
         }
+    }
+}
+
+/// The relays of our own, then the homes of peers as the policy has them, then those that peers told themselves: what a peer says takes no other
+/// one's place. As many as there may be.
+fn most_wanted<'a>(
+    relays: &'a [RelayEntry],
+    own: &[RelayId],
+    homes: &BTreeSet<RelayId>,
+    hints: &BTreeSet<RelayId>,
+) -> Vec<&'a RelayEntry> {
+    let place = |relay: RelayId| {
+        let at = own.iter().position(|id| *id == relay);
+        let at_home = || homes.contains(&relay).then_some(MAX_LINKS);
+        at.or_else(at_home).or_else(|| hints.contains(&relay).then_some(MAX_LINKS + 1))
+    };
+    let mut placed: Vec<_> = relays.iter().filter_map(|relay| Some((place(relay.id)?, relay))).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.truncate(MAX_LINKS);
+    placed.into_iter().map(|(_, relay)| relay).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> RelayId {
+        RelayId::from_bytes([number; 16])
+    }
+
+    fn map(count: u8) -> Vec<RelayEntry> {
+        let entry = |number| RelayEntry {
+            id: id(number),
+            url: format!("wss://relay-{number}.example/relay"),
+            tls_pin: None,
+            stun: Vec::new(),
+            region: None,
+        };
+        (1..=count).map(entry).collect()
+    }
+
+    fn wanted(map: &[RelayEntry], own: &[u8], homes: &[u8], hints: &[u8]) -> Vec<RelayId> {
+        let ids = |numbers: &[u8]| numbers.iter().map(|number| id(*number)).collect::<BTreeSet<_>>();
+        let own: Vec<_> = own.iter().map(|number| id(*number)).collect();
+        most_wanted(map, &own, &ids(homes), &ids(hints)).into_iter().map(|relay| relay.id).collect()
+    }
+
+    #[test]
+    fn our_own_relays_come_first_then_the_homes_of_the_policy_and_then_what_peers_say() {
+        assert_eq!(wanted(&map(6), &[3, 1], &[6, 3], &[2, 6, 9]), [3, 1, 6, 2].map(id));
+    }
+
+    #[test]
+    fn what_peers_say_takes_the_place_of_no_home_of_the_policy_and_no_more_than_there_are() {
+        let says_everything: Vec<u8> = (1..=20).collect();
+        let homes = [14, 15, 16, 17, 18, 19];
+        assert_eq!(wanted(&map(20), &[20, 13], &homes, &says_everything), [20, 13, 14, 15, 16, 17, 18, 19].map(id));
+        let chosen = wanted(&map(20), &[20, 13], &homes[..4], &says_everything);
+        assert_eq!(chosen, [20, 13, 14, 15, 16, 17, 1, 2].map(id));
     }
 }

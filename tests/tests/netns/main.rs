@@ -3,6 +3,7 @@
 mod bad_wires;
 mod destinations;
 mod disk;
+mod home_hints;
 mod home_relay;
 mod matrix;
 mod nat64;
