@@ -151,8 +151,9 @@ impl Pulse {
         if self.is_quiet && self.unanswered.is_some() {
             return Some(self.ask(now));
         }
-        // While our own question is open, theirs crossed it and takes no turn away.
-        if self.unanswered.is_none() {
+        // While our own question is open, theirs crossed it and takes no turn away; and our first one waits for nobody's, because only an
+        // answer shows that we are connected.
+        if self.unanswered.is_none() && self.last.is_some() {
             self.idle_at = now + IDLE_PAUSE - self.rtt.unwrap_or_default().min(MOST_AHEAD);
         }
         let rested = self.last.is_none_or(|(_, at)| at + ACTIVE_PAUSE <= now);

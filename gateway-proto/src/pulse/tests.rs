@@ -139,6 +139,15 @@ fn idle_ends_far_from_each_other_take_turns_too() {
 }
 
 #[test]
+fn a_question_that_comes_before_our_first_one_does_not_put_that_off() {
+    let now = Instant::now();
+    let mut end = Pulse::new(false, now);
+    assert_eq!(end.on_question(now), None);
+    let first = end.on_timer(now);
+    assert_eq!(first, Some(Question { sequence: 1, is_repeated: false, wants_answer: true }));
+}
+
+#[test]
 fn ends_that_asked_in_one_moment_part_again() {
     // Both ask at the start, so each pair of questions crosses until they part.
     let mut pair = Pair::new();
