@@ -35,6 +35,7 @@ mod grants;
 pub(crate) mod ground;
 mod idempotency;
 mod identities;
+mod kept;
 mod links;
 mod oidc;
 mod organizations;

@@ -163,6 +163,13 @@ impl Watchers {
         self.lock().watchers.get(&server)?.reports.get(&connection).cloned()
     }
 
+    /// What the watching gateway of a server last reported about its connections; none: nobody watches.
+    pub fn reports(&self, server: ServerId) -> Option<Vec<ConnectionReport>> {
+        let registry = self.lock();
+        let watcher = registry.watchers.get(&server)?;
+        Some(watcher.reports.values().map(|(report, _)| report.clone()).collect())
+    }
+
     /// What the watching gateway of a server last told that it counted on a connection; none: nobody watches, or nothing is
     /// counted there.
     pub fn counts(&self, server: ServerId, connection: ConnectionId) -> Option<EndCounts> {

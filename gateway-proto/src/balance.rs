@@ -7,7 +7,10 @@
 //! by the sender's gateway first and by the listener's within the grace; so what the sender had counted a grace before the listener
 //! was heard last, and the listener has not counted, is missing; and what the listener had counted a grace before the sender was
 //! heard last, and the sender has not counted, is a surplus. Between the two nothing is known: where the ends are equal,
-//! that they are is always possible, and no difference is ever certain.
+//! that they are is always possible, and no difference is ever certain. A large message takes longer than the grace on a slow line,
+//! and under its owner's rate, which the sender's gateway, an older one, does not keep: it counts the message when it is in the
+//! tunnel. So an end that is in the midst of something is not heard as far as the comparison goes
+//! ([`EndCounts::under_way`]), until that has passed or stands still.
 //!
 //! **Load.** A round in which something is in flight is uncertain, and under load all rounds are: a difference shows in a pause, where
 //! one round finds nothing new. But an uncertain round takes nothing back, neither an alarm nor the suspicion before it: what was
@@ -137,11 +140,10 @@ impl Balance {
         self.is_blind = true;
     }
 
-    /// Whether a later look may say something else: there is a difference, or an end was not heard since a grace after the other
-    /// one counted something.
+    /// Whether a later look may say something else: there is a difference, or an end was not heard, with nothing under way, since a
+    /// grace after the other one counted something.
     pub fn is_open(&self, sender: &Tally, listener: &Tally, times: &BalanceTimes) -> bool {
-        let is_behind =
-            |end: &Tally, other: &Tally| end.confirmed_at() < other.changed_at().saturating_add(times.grace);
+        let is_behind = |end: &Tally, other: &Tally| end.complete_at() < other.changed_at().saturating_add(times.grace);
         self.is_blind || self.since.is_some() || is_behind(sender, listener) || is_behind(listener, sender)
     }
 
@@ -237,7 +239,7 @@ impl Balance {
     }
 }
 
-/// A count a grace before the other end was heard last, and as it is known now.
+/// A count a grace before the other end was heard last, with nothing under way there, and as it is known now.
 #[derive(Debug, Clone, Copy)]
 struct Span<T> {
     then: T,
@@ -246,7 +248,7 @@ struct Span<T> {
 
 impl Span<Totals> {
     fn of(end: &Tally, other: &Tally, times: &BalanceTimes) -> Self {
-        Self { then: end.total_at(other.confirmed_at().saturating_sub(times.grace)), now: end.total() }
+        Self { then: end.total_at(other.complete_at().saturating_sub(times.grace)), now: end.total() }
     }
 
     /// Messages that were neither answered nor sent again, at least and at most.

@@ -2,7 +2,8 @@
 //! stream may be silent.
 //!
 //! The owner's gateway enforces it for both directions, by itself: it takes no more from the tunnel or from its engine than may go
-//! on, and flow control does the rest. So nothing depends on what the partner's gateway does, and no byte is dropped.
+//! on, and flow control does the rest. So nothing depends on what the partner's gateway does, and no byte is dropped. The partner's
+//! gateway keeps the same rate for what it sends, so that nothing waits in the tunnel, where it would be in the way of others.
 //!
 //! [`TokenBucket`] and [`ReceiveTimeout`] only compute; whoever moves the bytes waits until the moment they name.
 
@@ -27,6 +28,10 @@ pub const MAX_UNDER_WAY: usize = 4 << 20;
 const SLOWEST: Rate = Rate(MIN_BYTES_PER_SECOND);
 /// What was not used for so long may go at once: a message after a pause is not held back for being one piece.
 const BURST: Duration = Duration::from_millis(250);
+/// What goes on before its time is paid for within so long, or so many bytes are, whichever is more: acknowledgements of the streams
+/// whose engine has just restarted, and no more than the others can wait for.
+const MAX_DEBT: Duration = Duration::from_secs(1);
+const MAX_DEBT_BYTES: usize = 8 << 10;
 /// Pieces of a second's worth: streams that share a rate take turns this finely.
 const PIECES_PER_SECOND: u64 = 64;
 /// The smallest piece, in bytes: smaller ones would cost more in packets than they carry.
@@ -78,6 +83,11 @@ impl Rate {
         (self.0 / PIECES_PER_SECOND).clamp(MIN_PIECE, MAX_PIECE) as usize
     }
 
+    /// How long it takes until each of so many streams had its turn with one piece.
+    pub fn round_of(self, streams: u32) -> Duration {
+        self.time_of(self.piece().saturating_mul(usize::try_from(streams).unwrap_or(usize::MAX)))
+    }
+
     /// How long so many bytes take, rounded up to the nanosecond.
     fn time_of(self, bytes: usize) -> Duration {
         let nanos = (bytes as u128 * 1_000_000_000).div_ceil(u128::from(self.0));
@@ -86,8 +96,8 @@ impl Rate {
 }
 
 /// One direction of a connection against its rate. In any time at most as much passes as the rate allows in it and a quarter of a
-/// second more, and one piece. It promises nobody a time to come: whoever waits stands in a queue and asks again when it is first,
-/// so those that leave the queue cost the others nothing.
+/// second more, one piece, and what [`take_early`](Self::take_early) allows once. It promises nobody a time to come: whoever waits
+/// stands in a queue and asks again when it is first, so those that leave the queue cost the others nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TokenBucket {
     /// All that was taken has its time by then.
@@ -102,9 +112,21 @@ impl TokenBucket {
     }
 
     /// Bytes that became the first at `asked_at` go on. When it is too early for them, what comes afterwards waits for that much
-    /// longer.
+    /// longer, without a bound.
     pub fn take(&mut self, bytes: usize, rate: Rate, asked_at: Instant) {
         self.paid_until = Some(self.paid_after(bytes, rate, asked_at));
+    }
+
+    /// Bytes that nobody sends again go on at `now`, before their time, and what comes afterwards waits for that much longer. No:
+    /// there is too much that is not paid for.
+    #[must_use]
+    pub fn take_early(&mut self, bytes: usize, rate: Rate, now: Instant) -> bool {
+        let paid = self.paid_after(bytes, rate, now);
+        let goes = paid.saturating_duration_since(now) <= MAX_DEBT.max(rate.time_of(MAX_DEBT_BYTES));
+        if goes {
+            self.paid_until = Some(paid);
+        }
+        goes
     }
 
     fn paid_after(&self, bytes: usize, rate: Rate, asked_at: Instant) -> Instant {
@@ -190,6 +212,27 @@ mod tests {
         }
     }
 
+    /// The sender's gateway and the owner's, one behind the other.
+    #[test]
+    fn two_equal_rates_in_a_row_pass_as_much_as_one_and_nothing_piles_up_between_them() {
+        let jitter = Duration::from_millis(40);
+        for bytes_per_second in [MIN_BYTES_PER_SECOND, 64_000, 125_000_000] {
+            let (rate, begin) = (Rate::new(bytes_per_second), start());
+            let sent = greedy(rate, begin, begin + 20 * SECOND);
+            let (mut bucket, mut now, mut passed) = (TokenBucket::default(), begin, 0);
+            for (number, (at, bytes)) in sent.iter().enumerate() {
+                let arrives = now.max(*at + jitter * (number as u32 % 5) / 4);
+                now = bucket.ready_at(*bytes, rate, arrives);
+                bucket.take(*bytes, rate, arrives);
+                // A piece is paid for at each of them.
+                let latest = *at + rate.time_of(*bytes) + 2 * jitter;
+                assert!(now <= latest, "{bytes_per_second}: {:?} behind", now - *at);
+                passed += bytes;
+            }
+            assert!(passed + 2 * rate.piece() >= bytes_per_second as usize * 20, "{bytes_per_second}: {passed}");
+        }
+    }
+
     #[test]
     fn a_short_message_after_a_pause_goes_at_once_and_a_pause_saves_up_no_more_than_a_burst() {
         let (rate, begin) = (Rate::new(8_000), start());
@@ -215,18 +258,38 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_early_is_little_whoever_asks_and_is_paid_for_before_there_is_more_of_it() {
+        for (bytes_per_second, most) in [(1_000, 8_500), (100_000, 126_000)] {
+            let (rate, begin) = (Rate::new(bytes_per_second), start());
+            let mut bucket = TokenBucket::default();
+            let early = |bucket: &mut TokenBucket, now| {
+                std::iter::repeat_with(|| bucket.take_early(100, rate, now)).take_while(|goes| *goes).count() * 100
+            };
+            let at_once = early(&mut bucket, begin);
+            assert!((most * 9 / 10..=most).contains(&at_once), "{bytes_per_second}: {at_once}");
+            assert!(bucket.ready_at(100, rate, begin) <= begin + 9 * SECOND, "nobody waits for long");
+            // Half a minute of nothing but engines that break.
+            let later: usize = (1..=30_u32).map(|second| early(&mut bucket, begin + second * SECOND)).sum();
+            assert!(later <= 31 * bytes_per_second as usize, "{bytes_per_second}: {later}");
+        }
+    }
+
+    #[test]
     fn nothing_that_a_policy_may_say_overflows() {
         let mut bucket = TokenBucket::default();
         let now = start();
         for _ in 0..3 {
             assert!(bucket.ready_at(usize::MAX, Rate::new(0), now) >= now);
             bucket.take(usize::MAX, Rate::new(0), now);
+            assert!(!bucket.take_early(usize::MAX, Rate::new(0), now));
         }
         let mut silence = ReceiveTimeout::new(Duration::MAX, now);
         silence.handle_bytes(usize::MAX, now);
         assert!(silence.poll_timeout() >= now);
         assert_eq!(Rate::new(u64::MAX).time_of(1), Duration::from_nanos(1));
         assert_eq!((Rate::new(0).piece(), Rate::new(u64::MAX).piece()), (512, 64 << 10));
+        assert!(Rate::new(0).round_of(u32::MAX) > Duration::from_secs(1 << 40));
+        assert_eq!(Rate::new(1_024).round_of(64), 32 * SECOND);
     }
 
     #[test]

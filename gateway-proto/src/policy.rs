@@ -6,12 +6,14 @@
 
 mod admin;
 mod delta;
+mod ports;
 mod store;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 pub use admin::{AdminPerson, AdminScope, MAX_PEOPLE};
 pub use delta::{DeltaError, Edit, PolicyDelta};
+pub use ports::PortOwners;
 pub use store::{PolicyError, PolicyStore};
 
 use data_encoding::HEXLOWER;

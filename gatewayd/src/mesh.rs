@@ -200,14 +200,12 @@ impl Mesh {
             .filter(|entry| entry.local.opens_streams())
             .map(|entry| (entry.id, entry.peer))
             .collect();
+        // Before any of them opens its own.
+        self.context.sender.ports.settle();
         self.reconcile_senders(&senders);
         let all = view.policy.iter().flat_map(|policy| &policy.connections);
         let listed: BTreeSet<_> = all.map(|entry| (entry.id, role(entry))).collect();
         self.context.listener.traffic.retain(|id, role| listed.contains(&(id, role)));
-        // Without a policy nothing is known to have ended.
-        if policy.is_some() {
-            self.context.sender.ports.retain(|id| senders.contains_key(&id));
-        }
         self.mark_wanted(view);
     }
 

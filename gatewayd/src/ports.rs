@@ -1,48 +1,133 @@
-//! The local ports we chose for senders, remembered across restarts: the engine's configuration names them.
+//! The local ports of senders, each of one connection, remembered across restarts: the engine's configuration names them.
+//!
+//! Whose a port is, [`PortOwners`] decides by the policy in force; here it meets the disk.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use gateway_proto::id::ConnectionId;
+use gateway_net::causes::with_causes;
+use gateway_proto::{
+    id::ConnectionId,
+    policy::{Policy, PortOwners},
+};
+use tracing::warn;
 
-use crate::{authority::Authority, store::StoreError};
+use crate::{
+    authority::{Authority, PolicyView},
+    store::StoreError,
+};
 
-/// Chosen ports by connection. Cheap to clone.
+/// Ports by connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LocalPorts {
     authority: Authority,
-    chosen: Arc<Mutex<BTreeMap<ConnectionId, u16>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    owners: PortOwners,
+    /// As they are on disk.
+    saved: BTreeMap<ConnectionId, u16>,
+    /// What `owners` goes by; none: there was no policy yet.
+    settled: Option<Arc<Policy>>,
+}
+
+/// Which port a connection is to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortOf {
+    /// This one, and no other connection opens it.
+    Own(u16),
+    /// Any that is nobody's: see [`LocalPorts::choose`].
+    Any,
+    /// None: the one it asks for belongs to another connection.
+    TakenBy {
+        /// The port.
+        port: u16,
+        /// Whose it is.
+        owner: ConnectionId,
+    },
+    /// None: the policy does not list it as one that has a port.
+    NotListed,
 }
 
 impl LocalPorts {
     /// Reads what was chosen before.
     pub fn open(authority: Authority) -> Result<Self, StoreError> {
-        let chosen = authority.state().load_ports()?;
-        Ok(Self { authority, chosen: Arc::new(Mutex::new(chosen)) })
+        let saved = authority.state().load_ports()?;
+        let state = State { owners: PortOwners::new(&saved), saved, settled: None };
+        Ok(Self { authority, state: Arc::new(Mutex::new(state)) })
     }
 
-    /// The port chosen for a connection.
+    /// Goes by the policy in force. Without one nothing is known to have ended.
+    pub fn settle(&self) {
+        drop(self.settled());
+    }
+
+    /// The port that belongs to a connection, also while it is closed.
     pub fn get(&self, id: ConnectionId) -> Option<u16> {
-        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+        self.settled().0.owners.of(id)
     }
 
-    /// Remembers a choice; it is on disk when this returns. `false`: the port belongs to another connection.
+    /// The port to open for a connection. Blocks for the time of a disk write when it is a new one.
+    pub fn of(&self, id: ConnectionId) -> PortOf {
+        let (mut state, view) = self.settled();
+        if let Some(port) = state.owners.of(id) {
+            state.remember(id, &self.authority);
+            return PortOf::Own(port);
+        }
+        match asked(&view, id) {
+            None => PortOf::NotListed,
+            Some(port) => state.owners.owner(port).map_or(PortOf::Any, |owner| PortOf::TakenBy { port, owner }),
+        }
+    }
+
+    /// Remembers a choice; it is on disk when this returns. `false`: the port belongs to another connection, or there is nothing to
+    /// choose any more, because the policy was changed meanwhile. Blocks.
     pub fn choose(&self, id: ConnectionId, port: u16) -> Result<bool, StoreError> {
-        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        if chosen.iter().any(|(owner, taken)| *owner != id && *taken == port) {
+        let (mut state, view) = self.settled();
+        let may_choose = state.owners.of(id).is_none() && asked(&view, id) == Some(0);
+        let mut next = state.owners.clone();
+        if !may_choose || !next.give(id, port) {
             return Ok(false);
         }
-        let mut next = chosen.clone();
-        next.insert(id, port);
-        self.authority.state().save_ports(&next)?;
-        *chosen = next;
+        self.authority.state().save_ports(next.ports())?;
+        state.saved = next.ports().clone();
+        state.owners = next;
         Ok(true)
     }
 
-    /// Forgets connections that the policy does not list any more, with the next choice written to disk.
-    pub fn retain(&self, listed: impl Fn(ConnectionId) -> bool) {
-        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| listed(*id));
+    /// What belongs to whom by the policy in force, and that policy.
+    fn settled(&self) -> (MutexGuard<'_, State>, Arc<PolicyView>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked up under the lock: nobody goes back to an older one.
+        let view = self.authority.view();
+        if let Some(policy) = &view.policy
+            && state.settled.as_ref().is_none_or(|settled| !Arc::ptr_eq(settled, policy))
+        {
+            state.owners.settle(policy);
+            state.settled = Some(policy.clone());
+        }
+        (state, view)
+    }
+}
+
+/// The local port that the policy asks for, 0 for any.
+fn asked(view: &PolicyView, id: ConnectionId) -> Option<u16> {
+    view.connection(id, true)?.local.asked_port()
+}
+
+impl State {
+    /// A port that was asked for is opened also when the disk does not take it: the policy says it after a restart as well.
+    fn remember(&mut self, id: ConnectionId, authority: &Authority) {
+        if self.saved.get(&id).copied() == self.owners.of(id) {
+            return;
+        }
+        match authority.state().save_ports(self.owners.ports()) {
+            Ok(()) => self.saved = self.owners.ports().clone(),
+            Err(error) => warn!(connection = %id, error = with_causes(&error), "the local port is not remembered"),
+        }
     }
 }

@@ -74,6 +74,13 @@ impl Registry {
         self.lock().senders.get(&id).and_then(SenderHandle::local_address)
     }
 
+    /// The local port that belongs to a sender, also while it is closed.
+    pub fn kept_port(&self, id: ConnectionId) -> Option<u16> {
+        // A choice that is being written to disk is waited for: not with the lock held.
+        let sender = self.lock().senders.get(&id).cloned();
+        sender.and_then(|sender| sender.kept_port())
+    }
+
     /// The relay links.
     pub fn relays(&self) -> Vec<RunningRelay> {
         self.lock().relays.clone()

@@ -13,7 +13,6 @@ use gateway_net::{causes::with_causes, entropy::random};
 use gateway_proto::{
     audit::note::{Reason, Refusal, StreamRole},
     id::ConnectionId,
-    policy::LocalEnd,
     stream::RefusalCode,
 };
 use socket2::SockRef;
@@ -35,7 +34,7 @@ use crate::{
     gate::{Gate, Permit},
     observer::Unobserved,
     peer::Peer,
-    ports::LocalPorts,
+    ports::{LocalPorts, PortOf},
     traffic::{Role, StreamGuard, Traffic, TrafficTable},
 };
 
@@ -53,7 +52,7 @@ pub struct SenderContext {
     pub gate: Gate,
     /// Tells when the policy changes.
     pub authority: Authority,
-    /// Ports that were chosen before.
+    /// Which port belongs to whom.
     pub ports: LocalPorts,
     /// Records streams and refusals.
     pub audit: AuditLog,
@@ -86,13 +85,20 @@ pub struct Sender {
 /// The front of a sender, for status.
 #[derive(Debug, Clone)]
 pub struct SenderHandle {
+    id: ConnectionId,
     local: Arc<Mutex<Option<SocketAddr>>>,
+    ports: LocalPorts,
 }
 
 impl SenderHandle {
     /// The local address the engine connects to, while it is open.
     pub fn local_address(&self) -> Option<SocketAddr> {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The local port that belongs to the connection, also while it is closed.
+    pub fn kept_port(&self) -> Option<u16> {
+        self.ports.get(self.id)
     }
 }
 
@@ -101,7 +107,7 @@ impl Sender {
     pub fn new(id: ConnectionId, peer: Arc<Peer>, context: SenderContext) -> (Self, SenderHandle) {
         let local: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
         let traffic = context.traffic.of(id, Role::Sender);
-        let handle = SenderHandle { local: Arc::clone(&local) };
+        let handle = SenderHandle { id, local: Arc::clone(&local), ports: context.ports.clone() };
         (Self { id, peer, context, traffic, local }, handle)
     }
 
@@ -136,8 +142,12 @@ impl Sender {
         let listener = match self.open_port(&permit) {
             Ok(listener) => listener,
             Err(error) => {
-                self.traffic.note_problem(with_causes(&error));
-                warn!(connection = %self.id, error = with_causes(&error), "cannot open the local port");
+                let problem = with_causes(&error);
+                // Once, and not with every try.
+                if self.traffic.problem().as_ref() != Some(&problem) {
+                    warn!(connection = %self.id, error = problem.as_str(), "cannot open the local port");
+                }
+                self.traffic.note_problem(problem);
                 allowed.run_until_cancelled(sleep(BIND_RETRY)).await;
                 return;
             }
@@ -170,28 +180,29 @@ impl Sender {
     }
 
     fn open_port(&self, permit: &Permit) -> Result<TcpListener, PortError> {
-        let wanted = match permit.entry.local {
-            LocalEnd::Sender { port } | LocalEnd::AdminUser { port } => port,
-            LocalEnd::Listener { .. } | LocalEnd::AdminOwner => 0,
-        };
-        let remembered = self.context.ports.get(self.id).unwrap_or(0);
-        let port = if wanted == 0 { remembered } else { wanted };
         let bind_ip = if permit.entry.kind.is_admin() { self.context.admin.bind } else { self.context.bind };
-        let address = SocketAddr::new(bind_ip, port);
-        // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
-        if port != 0 {
-            return bind(address, self.context.keepalive).map_err(|source| PortError::Bind { address, source });
-        }
-        // Not one that belongs to another connection whose port is closed just now: the engine would send it there.
-        for _ in 0..PORT_TRIES {
-            let listener =
-                bind(address, self.context.keepalive).map_err(|source| PortError::Bind { address, source })?;
-            let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
-            if self.context.ports.choose(self.id, chosen).map_err(PortError::Remember)? {
-                return Ok(listener);
+        let open = |port| {
+            let address = SocketAddr::new(bind_ip, port);
+            bind(address, self.context.keepalive).map_err(|source| PortError::Bind { address, source })
+        };
+        match self.context.ports.of(self.id) {
+            // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
+            PortOf::Own(port) => open(port),
+            // Not one that belongs to another connection, whose port may be closed just now: the engine would send it there.
+            PortOf::TakenBy { port, owner } => Err(PortError::Taken { port, owner }),
+            PortOf::NotListed => Err(PortError::NotListed),
+            PortOf::Any => {
+                for _ in 0..PORT_TRIES {
+                    let listener = open(0)?;
+                    let address = SocketAddr::new(bind_ip, 0);
+                    let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
+                    if self.context.ports.choose(self.id, chosen).map_err(PortError::Remember)? {
+                        return Ok(listener);
+                    }
+                }
+                Err(PortError::NoneFree)
             }
         }
-        Err(PortError::NoneFree)
     }
 
     async fn accept(&self, listener: &TcpListener, streams: &mut JoinSet<()>) {
@@ -284,6 +295,13 @@ impl Sender {
 enum PortError {
     #[error("cannot open the local port {address}; stop what uses it, or choose another port for the connection")]
     Bind { address: SocketAddr, source: io::Error },
+    #[error(
+        "the local port {port} belongs to connection {owner} of this gateway, also while that one is closed; choose another port for \
+         this connection, or end that one"
+    )]
+    Taken { port: u16, owner: ConnectionId },
+    #[error("the policy does not list the connection any more")]
+    NotListed,
     #[error("every local port the system offered belongs to another connection")]
     NoneFree,
     #[error("cannot remember the chosen port in the state directory")]
@@ -300,3 +318,6 @@ fn bind(address: SocketAddr, keepalive: Duration) -> io::Result<TcpListener> {
     socket.listen(1024)?;
     TcpListener::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,7 @@ pub struct SpliceContext {
     pub opening: Opening,
     /// What our engine says of itself: asked again when it does otherwise.
     pub engine_says: EngineWatch,
-    /// What we limit as the channel's owner; the other end has none.
+    /// The limits of the channel's owner; what of them is kept here depends on our end's role.
     pub limits: ChannelLimits,
 }
 
@@ -209,7 +209,7 @@ async fn copy_both(
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = context.observer.is_mllp_sender().then(|| MllpSender::new(&context.observer));
-    let limited = Limited::of(context.limits, &context.traffic);
+    let limited = Limited::of(context.limits, context.observer.role(), &context.traffic);
     let unanswered = AtomicBool::new(matches!(context.opening, Opening::AnsweredBy(_)));
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();

@@ -9,7 +9,7 @@
 //! | `policy.json.rejected`, `policy.json.retired` | a refused policy file kept for a look; the policy before an enrolment |
 //! | `relay-token` | the newest relay token |
 //! | `contact.json` | when the control plane last confirmed the policy, and the clock floor |
-//! | `ports.json` | local ports we chose for senders |
+//! | `ports.json` | which local port belongs to which sender |
 //! | `schedules.json` | how long each connection is usually silent, learned from its traffic |
 //! | `offers.json` | up to which generation our offers of addresses to partners were used up |
 //! | `guesses.json` | for which partners ports were guessed in the last 24 hours, and when |
@@ -220,14 +220,14 @@ impl StateDir {
         self.save(CONTACT_FILE, contact)
     }
 
-    /// The local ports chosen for senders whose policy names none.
+    /// The local ports of senders: those chosen where the policy names none, and those that were open.
     pub fn load_ports(&self) -> Result<BTreeMap<ConnectionId, u16>, StoreError> {
         let ports: Option<Ports> =
             self.load(PORTS_FILE, "remove it; new local ports are chosen, and the engine's senders must be told")?;
         Ok(ports.unwrap_or_default().ports)
     }
 
-    /// Replaces the chosen ports; leave out connections that ended.
+    /// Replaces them; leave out connections that ended.
     pub fn save_ports(&self, ports: &BTreeMap<ConnectionId, u16>) -> Result<(), StoreError> {
         self.save(PORTS_FILE, &Ports { ports: ports.clone() })
     }

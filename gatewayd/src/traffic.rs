@@ -235,10 +235,13 @@ impl Traffic {
         WaitGuard { traffic: Arc::clone(self), number }
     }
 
-    /// What streams wait for, in words: the one that has waited longest, and how many others.
+    /// What streams wait for, in words: the one that has waited longest for data to begin, and how many others; else turns.
     pub fn waiting(&self) -> Option<String> {
         let waiting = lock(&self.waiting);
-        let first = waiting.values().next()?;
+        let Some(first) = waiting.values().next() else {
+            let is_paced = self.to_peer.is_waited_for() || self.from_peer.is_waited_for();
+            return is_paced.then(|| "waiting for a turn under the rate of the grant".to_owned());
+        };
         let what = match first.what {
             WaitFor::Tunnel => "the tunnel".to_owned(),
             WaitFor::Answer => "the partner's answer".to_owned(),

@@ -17,6 +17,7 @@ use super::{
     page::{Paging, cut},
     peering::name_of,
     permission::Act,
+    senders::has_no_access,
     servers::own_server,
     shares,
 };
@@ -32,6 +33,9 @@ impl Service {
     ) -> ServiceResult<Page<AccessEntry>> {
         actor.may(Act::Read)?;
         let mut tx = self.storage.read().await?;
+        if let Some(sender) = self.own_sender(&mut *tx, actor.id(), id).await? {
+            return Err(has_no_access(&sender));
+        }
         let channel = own_channel(&mut *tx, actor.id(), id).await?;
         let entries = granted(&mut *tx, &channel, self.clock.unix_secs()).await?;
         named_page(&mut *tx, actor.id(), entries, paging).await

@@ -23,7 +23,7 @@ use gateway_proto::{
 use self::terms::is_approved;
 pub(super) use self::terms::{NewAdmin, show_terms, sound_scope};
 use super::{
-    Actor, Service, ServiceError, ServiceResult, Work, bounds, connections::status_at, permission::Act,
+    Actor, Service, ServiceError, ServiceResult, Work, bounds, connections::status_at, kept::NamedEnd, permission::Act,
     servers::own_server, tiers::Counted, validate, work::changes,
 };
 use crate::storage::{AdminRow, AdminTermsRow, AgreementRow, ApprovalRow, ConnectionRow, EndRow, ServerRow};
@@ -147,6 +147,8 @@ impl Service {
         let mut work = self.work_of(actor).await?;
         let (mut row, side) = self.connection_to_change(actor, &mut work, id).await?;
         if in_place(row.status, ConnectionAct::Accept, side) && row.admin.is_some() {
+            let (server, port) = (("server_id", body.server_id), ("port", body.port));
+            NamedEnd { server, port, auto_activate: body.auto_activate }.check_kept(&row)?;
             return self.unchanged_connection(work, own, row).await;
         }
         let before = row.status;

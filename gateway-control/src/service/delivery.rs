@@ -125,8 +125,10 @@ impl Service {
                 work.meter(&row, end, more).await?;
             }
             // What is all there is, only a gateway that watches can say.
-            if here.is_some() {
-                tally.confirm(now);
+            match here {
+                Some(here) if here.under_way => tally.confirm_midway(now),
+                Some(_) => tally.confirm(now),
+                None => {}
             }
         }
         if has_ended || is_with_itself || is_blind || has_lost_track {

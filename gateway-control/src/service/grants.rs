@@ -2,6 +2,7 @@
 //! connection in the same transaction; the end of the grant ends it.
 
 mod limits;
+mod sender;
 mod show;
 
 use gateway_proto::{
@@ -22,7 +23,7 @@ use super::{
     peering::ANSWER_SECS,
     permission::Act,
     servers::own_server,
-    tiers::{Counted, TIME_IS_OVER},
+    tiers::Counted,
     validate,
     work::changes,
 };
@@ -138,7 +139,8 @@ impl Service {
         let (mut row, side) = self.grant_to_change(actor, &mut work, id).await?;
         limits::check(&body, work.now)?;
         if in_place(row.status, GrantAct::Approve, side) {
-            limits::check_kept(&row, &body)?;
+            limits::check_kept(&row, &body, work.now)?;
+            work.check_sender_kept(&row, own, &body).await?;
             return self.unchanged_grant(work, own, row).await;
         }
         next(row.status, GrantAct::Approve, side)?;
@@ -146,8 +148,8 @@ impl Service {
         if row.peer == own {
             row.sender_server = Some(work.sender_server(own, body.sender_server_id).await?);
             row.sender_port = body.sender_port.unwrap_or(0);
-        } else if body.sender_server_id.is_some() || body.sender_port.is_some() {
-            return Err(ServiceError::Invalid("the peer named its sending server with the request".to_owned()));
+        } else {
+            sender::is_the_peers(&body)?;
         }
         if row.owner == own {
             let tightened = limits::tighten(&mut row, &body)?;
@@ -307,15 +309,6 @@ impl Work {
         if allows(&names, &channel.behavior) { Ok(names) } else { Err(other_behavior(&names, channel)) }
     }
 
-    /// The sending server of an organization: the one named, or its only one.
-    async fn sender_server(
-        &mut self,
-        organization: OrganizationId,
-        named: Option<ServerId>,
-    ) -> ServiceResult<ServerId> {
-        self.only_server(organization, named, "sender_server_id").await
-    }
-
     /// A server of the organization: the one named in this field, or its only one.
     pub(super) async fn only_server(
         &mut self,
@@ -334,26 +327,6 @@ impl Work {
                 "your organization has several servers: name the one you mean with {field}"
             ))),
         }
-    }
-
-    /// Two connections cannot open the same local port of one server. One whose time is over has its port until that is written
-    /// down: only then it is so for good, however the wall clock is set.
-    pub(super) async fn check_port(&mut self, server: ServerId, port: u16) -> ServiceResult<()> {
-        if port == 0 {
-            return Ok(());
-        }
-        let taken = |row: &ConnectionRow| row.sender.server == Some(server) && row.sender_port == port;
-        // Only whoever chose a port comes here.
-        let Some(other) = self.open_connections_of_server(server).await?.into_iter().find(taken) else {
-            return Ok(());
-        };
-        let is_over = self.has_ended(&other).await?;
-        let until = if is_over { format!(" ({TIME_IS_OVER} keep their ports until then)") } else { String::new() };
-        Err(ServiceError::Conflict(format!(
-            "sender_port {port} of this server belongs to connection {} already{until}; choose another one, or leave \
-             it out and the gateway picks one",
-            other.id
-        )))
     }
 }
 

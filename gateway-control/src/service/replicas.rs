@@ -138,6 +138,18 @@ impl Service {
         }
     }
 
+    /// What the watching gateway of a server last reported about all its connections, wherever it watches.
+    pub(super) async fn last_reports(
+        &self,
+        tx: &mut dyn Transaction,
+        server: ServerId,
+    ) -> ServiceResult<Vec<ConnectionReport>> {
+        match self.watchers.reports(server) {
+            None if self.shared => Ok(tx.reports_of_server(server, self.alive_since()).await?),
+            here => Ok(here.unwrap_or_default()),
+        }
+    }
+
     pub(super) fn alive_since(&self) -> u64 {
         self.clock.unix_secs().saturating_sub(REPLICA_SILENCE_SECS)
     }

@@ -3,11 +3,15 @@
 //! Nothing is kept of a sender but the name that somebody gave it: that it feeds one connection, and has its local port to itself,
 //! is so because it is the end of that connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_proto::{
-    api::platform::{Channel, ChannelDirection, UpdateChannel},
-    id::{ChannelId, ConnectionId, OrganizationId},
+    api::{
+        gateway::ConnectionReport,
+        platform::{Channel, ChannelDirection, UpdateChannel},
+    },
+    id::{ChannelId, ConnectionId, OrganizationId, ServerId},
+    names,
 };
 
 use super::{
@@ -77,7 +81,8 @@ impl Service {
             work.unchanged().await?;
             return Ok(sender);
         };
-        if name.contains('/') {
+        // In what is compared, like the names of those: `／` is a `/` too.
+        if names::fold(&name).contains('/') {
             return Err(ServiceError::Invalid(format!(
                 "name: '{name}' holds a '/', as the names of senders that nobody named do (PEER/ENDPOINT); leave it out"
             )));
@@ -126,11 +131,67 @@ impl Service {
     }
 }
 
+impl Work {
+    /// Two connections cannot open the same local port of one server, whether it was asked for or picked by the gateway: what is meant
+    /// for one partner would go to the other. One whose time is over has its port until that is written down: only then it is so for
+    /// good, however the wall clock is set.
+    ///
+    /// What a gateway picked is known while it watches. It opens no port for two connections in any case.
+    pub(super) async fn check_port(&mut self, server: ServerId, port: u16) -> ServiceResult<()> {
+        if port == 0 {
+            return Ok(());
+        }
+        // Only whoever chose a port comes here.
+        let picked = self.picked_ports(server).await?;
+        for other in self.open_connections_of_server(server).await? {
+            if other.sender.server != Some(server) {
+                continue;
+            }
+            let (has, how) = match other.sender_port {
+                0 => (picked.get(&other.id).copied(), ", whose gateway picked it"),
+                asked => (Some(asked), ""),
+            };
+            if has != Some(port) {
+                continue;
+            }
+            let is_over = self.has_ended(&other).await?;
+            let until = if is_over { format!(" ({TIME_IS_OVER} keep their ports until then)") } else { String::new() };
+            return Err(ServiceError::Conflict(format!(
+                "sender_port {port} of this server belongs to connection {} already{how}{until}; choose another one, or \
+                 leave it out and the gateway picks one",
+                other.id
+            )));
+        }
+        Ok(())
+    }
+
+    /// The ports that the gateway of a server says it has, open or not.
+    async fn picked_ports(&mut self, server: ServerId) -> ServiceResult<BTreeMap<ConnectionId, u16>> {
+        let service = self.service().clone();
+        let reports = service.last_reports(self.tx(), server).await?;
+        let port = |report: ConnectionReport| {
+            let details = report.details?;
+            // An older gateway says what is open, and no more.
+            Some((report.id, details.kept_port.or(details.local_port)?))
+        };
+        Ok(reports.into_iter().filter_map(port).collect())
+    }
+}
+
 /// What is said to somebody who wants to remove a sender.
 pub(super) fn goes_with_its_connection(sender: &Channel) -> ServiceError {
     let id = ConnectionId::from_bytes(sender.id.to_bytes());
     ServiceError::Conflict(format!(
         "this channel is a sender, which goes with the connection that it feeds: end that one ({id}), \
          gateway-ctl connection terminate {id}"
+    ))
+}
+
+/// What is said to somebody who asks who has access to a sender.
+pub(super) fn has_no_access(sender: &Channel) -> ServiceError {
+    let id = ConnectionId::from_bytes(sender.id.to_bytes());
+    ServiceError::Conflict(format!(
+        "this channel is a sender: it delivers to one partner, and nobody else is granted it; see the connection that it feeds, \
+         gateway-ctl connection show {id}"
     ))
 }

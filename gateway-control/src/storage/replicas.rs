@@ -39,6 +39,8 @@ pub trait Replicas: Send {
         connection: ConnectionId,
         alive_since: u64,
     ) -> StorageResult<Option<(ConnectionReport, u64)>>;
+    /// What the gateway of a server last reported about its connections; nothing, when it watches no more.
+    async fn reports_of_server(&mut self, server: ServerId, alive_since: u64) -> StorageResult<Vec<ConnectionReport>>;
     /// Servers whose newest policy has a revision above this, with it, in the order of revisions.
     async fn policies_after(&mut self, revision: u64, limit: u32) -> StorageResult<Vec<(ServerId, u64)>>;
 }

@@ -121,9 +121,12 @@ async fn a_sender_has_the_name_that_its_own_side_gives_it_as_long_as_its_connect
     for body in [json!({"engine": "127.0.0.1:1"}), json!({"published": true}), json!({"public_name": "x"})] {
         assert_eq!(refused("PATCH", Some(body)).await, "invalid");
     }
-    let as_unnamed = Some(json!({"name": "LAB/Orders"}));
-    assert_eq!(refused("PATCH", as_unnamed).await, "invalid", "one that nobody named may be called so");
+    for as_unnamed in ["LAB/Orders", "Lab／Orders"] {
+        let body = Some(json!({"name": as_unnamed}));
+        assert_eq!(refused("PATCH", body).await, "invalid", "one that nobody named may be called so: {as_unnamed}");
+    }
     assert_eq!(refused("DELETE", None).await, "conflict");
+    assert_eq!(hospital.refused("GET", &format!("{}/access", path(&labels)), None).await.code, "conflict");
     let viewer = hospital.user("viewer").await;
     let body = Some(json!({"name": "mine"}));
     assert_eq!(viewer.refused("PATCH", &path(&labels), body).await.code, "forbidden");
@@ -184,6 +187,40 @@ async fn the_port_that_a_gateway_picked_is_shown_to_its_own_side_only() {
         listed.iter().map(|channel| (channel.id, channel.local_port)).collect::<Vec<_>>(),
         [(path(&id).rsplit('/').next().unwrap().parse::<ChannelId>().unwrap(), Some(40_001))]
     );
+}
+
+#[tokio::test]
+async fn a_port_that_a_gateway_picked_for_one_connection_is_no_other_ones_also_while_it_is_closed() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let id = pair.connection("Orders").await;
+    let (mut hospital, _lab) = pair.watches().await;
+    hospital.policy_until(|policy| !policy.connections.is_empty()).await;
+    let channel = pair.lab.channel(&pair.lab_server, "Labels").await;
+    let offer = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+    let grant: Grant = pair.lab.post("/grants", offer).await;
+    let approve = format!("/grants/{}/approve", grant.id);
+    for (port, details) in [
+        // An older gateway: it says what is open.
+        (40_001, EndDetails { local_port: Some(40_001), ..EndDetails::default() }),
+        (40_002, EndDetails { kept_port: Some(40_002), ..EndDetails::default() }),
+    ] {
+        let report = ConnectionReport { details: Some(details.clone()), ..connected(&id) };
+        hospital.send(&told(vec![report])).await;
+        let is_told = async || {
+            let report = pair.hospital.connection(&id).await.sender.report;
+            report.and_then(|report| report.details).as_ref() == Some(&details)
+        };
+        hospital.living(until("the report never came", is_told)).await;
+        let refused = pair.hospital.refused("POST", &approve, Some(json!({"sender_port": port}))).await;
+        assert_eq!(refused.code, "conflict");
+        assert!(refused.detail.contains(&port.to_string()) && refused.detail.contains(&id), "{}", refused.detail);
+    }
+    let told_to_the_other_side = pair.lab.connection(&id).await.sender.report.unwrap().details.unwrap();
+    assert_eq!(told_to_the_other_side.kept_port, None);
+    let _: Value = pair.hospital.post(&format!("/connections/{id}/terminate"), json!({})).await;
+    let grant: Grant = pair.hospital.post(&approve, json!({"sender_port": 40_002})).await;
+    assert!(grant.connection_id.is_some(), "the port is free");
 }
 
 #[tokio::test]

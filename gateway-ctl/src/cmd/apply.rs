@@ -123,7 +123,8 @@ async fn find(control: &Control, site: &Site, remembered: Remembered, now: u64) 
         now,
     };
     look_at_engines(control, site, &mut found).await?;
-    if site.channels.iter().any(|channel| channel.behavior.is_some()) {
+    let is_named = site.channels.iter().any(|channel| channel.behavior.is_some());
+    if is_named || site.grants.iter().any(|grant| !grant.behaviors.is_empty()) {
         let behaviors: Vec<Behavior> = control.list("/behaviors", &[], None).await?;
         found.behaviors = behaviors.into_iter().map(|behavior| behavior.name).collect();
     }

@@ -5,13 +5,16 @@ mod show;
 
 use clap::{Args, Subcommand, ValueEnum};
 use discover::{Discover, Proposal};
-use gateway_proto::api::{
-    engine::PublishEngineChannel,
-    platform::{self, CreateChannel, UpdateChannel},
+use gateway_proto::{
+    api::{
+        engine::PublishEngineChannel,
+        platform::{self, CreateChannel, UpdateChannel},
+    },
+    id::ChannelId,
 };
 
 pub(crate) use self::show::channel_id;
-use self::show::{id_of_any, list};
+use self::show::{id_of_any, list, sender_id};
 use crate::{
     args::Confirmed,
     client::Control,
@@ -160,7 +163,8 @@ impl Channel {
             Self::Discover(discover) => return discover.run(context, &control).await,
             Self::Create(create) => create.run(&control).await?,
             Self::Access(One { channel }) => {
-                let id = channel_id(&control, &channel).await?;
+                // The platform says why a sender has none, and where to look; so with the others that are for listeners.
+                let id = id_of_any(&control, &channel).await?;
                 let entries: Vec<platform::AccessEntry> =
                     control.list(&format!("{PATH}/{id}/access"), &[], None).await?;
                 return context.out.list(&entries);
@@ -186,7 +190,7 @@ impl Channel {
                 one.update(&control, &one.bound(&control, engine_channel, body).await?).await?
             }
             Self::Delete(Confirmed { one: One { channel }, confirm }) => {
-                let id = channel_id(&control, &channel).await?;
+                let id = id_of_any(&control, &channel).await?;
                 confirm.ask(&format!("Delete the channel '{channel}' ({id}), its grants and its connections"))?;
                 control.delete(&format!("{PATH}/{id}")).await?;
                 return context.out.deed("channel.delete", id, &format!("Deleted the channel '{channel}'."));
@@ -213,30 +217,45 @@ impl Create {
 impl Publish {
     async fn run(self, control: &Control, unchanged: UpdateChannel) -> Result<platform::Channel, CtlError> {
         let Self { one, public_name, description, server, name } = self;
-        let registered = match (&server, &name) {
-            (None, None) => channel_id(control, &one.channel).await.map(Some),
-            (_, _) => Ok(None),
-        };
-        match registered {
-            Ok(Some(id)) => {
-                let published = Some(true);
-                let body = UpdateChannel { published, public_name, public_description: description, ..unchanged };
-                Ok(control.patch(&format!("{PATH}/{id}"), &body).await?)
-            }
-            Err(error) if !matches!(error, CtlError::Resolve(resolve::ResolveError::Unknown { .. })) => Err(error),
-            Ok(None) | Err(_) => {
+        let may_be_registered = server.is_none() && name.is_none();
+        let found = if may_be_registered { known(channel_id(control, &one.channel).await)? } else { None };
+        let id = match found {
+            Some(id) => id,
+            None => {
                 let body = PublishEngineChannel {
                     engine_channel: String::new(),
                     name,
                     public_name: String::new(),
-                    public_description: description,
+                    public_description: description.clone(),
                 };
-                let mut proposal = Proposal::find(control, &one.channel, server.as_deref(), body).await?;
-                proposal.name_publicly(public_name)?;
-                proposal.publish(control).await
+                if let Some(mut proposal) = Proposal::find(control, &one.channel, server.as_deref(), body).await? {
+                    proposal.name_publicly(public_name)?;
+                    return proposal.publish(control).await;
+                }
+                // Last, because partners choose what a sender is called that nobody named.
+                let sender = if may_be_registered { known(sender_id(control, &one.channel).await)? } else { None };
+                sender.ok_or_else(|| nowhere(&one.channel))?
             }
-        }
+        };
+        let body = UpdateChannel { published: Some(true), public_name, public_description: description, ..unchanged };
+        Ok(control.patch(&format!("{PATH}/{id}"), &body).await?)
     }
+}
+
+/// What a name means; none: nothing.
+fn known(found: Result<ChannelId, CtlError>) -> Result<Option<ChannelId>, CtlError> {
+    match found {
+        Err(CtlError::Resolve(resolve::ResolveError::Unknown { .. })) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Neither the platform nor an engine has a channel of this name.
+fn nowhere(wanted: &str) -> CtlError {
+    CtlError::No(format!(
+        "there is no channel '{wanted}', neither registered nor proposed by an engine: see `gateway-ctl channel list` and \
+         `gateway-ctl channel discover`"
+    ))
 }
 
 impl One {

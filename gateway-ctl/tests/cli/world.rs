@@ -239,5 +239,6 @@ pub(crate) fn grant() -> Grant {
         staleness_secs: 259_200,
         require_post_quantum: false,
         created_at: 1_760_000_000,
+        approved_at: None,
     }
 }

@@ -16,8 +16,16 @@ pub const MAX_TEXT: usize = 500;
 pub const MAX_STREAMS: u32 = 10_000;
 /// The last second of the year 9999, Unix seconds: no time of a client is later.
 pub const LAST_MOMENT: u64 = 253_402_300_799;
+/// The most that two ends of a grant can be apart and be the same, in seconds.
+const MAX_BETWEEN_CLOCKS: u64 = 3600;
 /// How the own organization is called, as [`names::fold`] has it: nobody has this name.
 pub const SELF: &str = "self";
+
+/// How far the ends of a grant that lasts for `secs` can be apart and be the same, in seconds; of a short one a tenth of its length.
+/// People name how long it lasts, and whoever asks again counts from a later moment, or by another clock.
+pub fn between_clocks(secs: u64) -> u64 {
+    (secs / 10).min(MAX_BETWEEN_CLOCKS)
+}
 
 /// Why a value is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -35,6 +35,10 @@ pub struct EndCounts {
     /// They are for the metering alone: this end does not see all that the other one counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncompared: bool,
+    /// More has begun to pass than is counted: this end is in the midst of a message or an answer, or holds bytes of the other end back
+    /// for their turn under a rate. Never from older gateways.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub under_way: bool,
 }
 
 impl EndCounts {
@@ -124,6 +128,9 @@ pub struct Tally {
     runs: u32,
     /// When the counts were last known to be all there is, Unix seconds.
     confirmed_at: u64,
+    /// When that was so last and nothing was under way besides, Unix seconds.
+    #[serde(default)]
+    complete_at: u64,
 }
 
 impl Tally {
@@ -168,12 +175,22 @@ impl Tally {
 
     /// The gateway is heard, and has nothing newer at `now`, Unix seconds.
     pub fn confirm(&mut self, now: u64) {
+        (self.confirmed_at, self.complete_at) = (now, now);
+    }
+
+    /// The same, but something is under way that it has not counted ([`EndCounts::under_way`]).
+    pub fn confirm_midway(&mut self, now: u64) {
         self.confirmed_at = now;
     }
 
     /// When that was known last, Unix seconds.
     pub fn confirmed_at(&self) -> u64 {
         self.confirmed_at
+    }
+
+    /// When that was known last and nothing was under way besides, Unix seconds.
+    pub(super) fn complete_at(&self) -> u64 {
+        self.complete_at
     }
 
     /// Messages over all epochs.

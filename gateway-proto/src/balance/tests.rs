@@ -2,6 +2,7 @@
 
 mod explained;
 mod lasting;
+mod under_way;
 
 use proptest::prelude::*;
 
@@ -28,10 +29,9 @@ impl Pair {
     /// None: that end's gateway is out of reach.
     fn round(&mut self, now: u64, sender: Option<EndCounts>, listener: Option<EndCounts>) -> Option<BalanceEvent> {
         for (tally, told) in [(&mut self.sender, sender), (&mut self.listener, listener)] {
-            if let Some(told) = told {
-                tally.report(&[told], now);
-                tally.confirm(now);
-            }
+            let Some(told) = told else { continue };
+            tally.report(&[told], now);
+            if told.under_way { tally.confirm_midway(now) } else { tally.confirm(now) }
         }
         self.balance.handle_tallies(&self.sender, &self.listener, now, &TIMES)
     }

@@ -60,6 +60,8 @@ pub struct Conversation {
     waiting: VecDeque<Sent>,
     /// Since when the first of them waits, as the ledger was told.
     waits_since: Option<Instant>,
+    /// The ledger was told that bytes pass inside a frame.
+    is_under_way: bool,
     /// A message that is not tracked has the control id of another one, and not all have been answered since.
     shares_id: bool,
     /// The answers that passed, the last one first. Some engines send former ones once more on a connection that is kept open.
@@ -82,6 +84,7 @@ impl Conversation {
             refused: false,
             waiting: VecDeque::new(),
             waits_since: None,
+            is_under_way: false,
             shares_id: false,
             answered: VecDeque::new(),
             uncounted: Uncounted::new(accepted),
@@ -116,6 +119,7 @@ impl Conversation {
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
         self.note_wait(ledger);
+        self.note_move(ledger, now);
     }
 
     /// Bytes from the engine that receives.
@@ -170,6 +174,16 @@ impl Conversation {
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
         self.note_wait(ledger);
+        self.note_move(ledger, now);
+    }
+
+    /// Tells the ledger that bytes passed, where they were or are inside a frame.
+    fn note_move(&mut self, ledger: &mut Ledger, now: Instant) {
+        let is_under_way = self.messages.is_inside_frame() || self.answers.is_inside_frame();
+        if is_under_way || self.is_under_way {
+            ledger.moves(self.number, is_under_way.then_some(now));
+        }
+        self.is_under_way = is_under_way;
     }
 
     /// Tells the ledger since when the first message waits for which nobody has taken responsibility, where that has changed.
@@ -208,6 +222,7 @@ impl Conversation {
         for _ in [&self.messages, &self.answers].iter().filter(|reader| reader.is_inside_frame()) {
             ledger.cut();
         }
+        ledger.moves(self.number, None);
         self.uncounted.end(ledger.taken(), end);
         ledger.end(self.number, u64::from(self.outstanding), unacknowledged, end);
     }

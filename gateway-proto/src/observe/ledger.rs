@@ -4,6 +4,7 @@
 //! of a partner whose acknowledgement takes longer than the sending engine waits.
 
 mod counts;
+mod under_way;
 
 use std::{
     cmp::Reverse,
@@ -13,6 +14,7 @@ use std::{
 
 pub use counts::{Counts, Kinds};
 pub(crate) use counts::{Repetition, Taken};
+use under_way::UnderWay;
 
 use super::latency::Latency;
 use crate::mllp::{AckCode, Answer, Commit, ControlHash, End, Fault, HashKey, Header, MessageKind};
@@ -102,6 +104,7 @@ pub struct Ledger {
     patience: Duration,
     /// Since when the first message of each open conversation waits for its own: one entry for an open stream at most.
     waiting: BTreeMap<u64, Instant>,
+    under_way: UnderWay,
     unanswered: VecDeque<Unanswered>,
     warnings: VecDeque<(Warning, Instant)>,
 }
@@ -119,6 +122,7 @@ impl Ledger {
             last_code: None,
             patience: RESPONSE_TIMEOUT,
             waiting: BTreeMap::new(),
+            under_way: UnderWay::default(),
             unanswered: VecDeque::new(),
             warnings: VecDeque::new(),
         }

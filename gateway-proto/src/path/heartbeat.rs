@@ -11,8 +11,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(24);
 /// path open for both. The side that does not lead waits twice as much, so that two that asked in one moment part again.
 const BEHIND: Duration = Duration::from_secs(2);
 
-/// Between heartbeats once an answer is missing: loss is told from death by asking more often.
-const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
+/// Between heartbeats once an answer is missing: loss is told from death by asking more often. Both sizes take turns, so each is
+/// asked four times a second.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(125);
 
 /// Silence that counts as one miss; on a path of long round trips, one and a half of them.
 const MIN_MISS: Duration = Duration::from_millis(500);
@@ -30,7 +31,7 @@ const DISTRUST_AFTER: u32 = 2;
 /// Misses after which the path is left.
 const DEMOTE_AFTER: u32 = 3;
 
-/// One heartbeat in so many has full size: small packets may pass where data does not.
+/// Beside one heartbeat in so many one of full size is sent: small packets may pass where data does not.
 const PADDED_EVERY: u32 = 10;
 /// The same when idle, where such a heartbeat is most of what an idle path costs.
 const PADDED_EVERY_IDLE: u32 = 40;
@@ -51,9 +52,27 @@ pub(super) enum Beat {
     Distrust,
     /// Leave the path.
     Demote {
-        /// When the first full-size ping was sent whose answer is missing, of those sent by plan.
-        full_asked_at: Option<Instant>,
+        /// What has no answer.
+        missing: Missing,
     },
+}
+
+/// When the first ping of each size was sent whose answer is missing, of those sent by plan. An answer speaks for its own size only:
+/// there are paths that lose what is large, and such that lose what is small.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) small: Option<Instant>,
+    pub(super) full: Option<Instant>,
+}
+
+impl Missing {
+    fn of(&mut self, padded: bool) -> &mut Option<Instant> {
+        if padded { &mut self.full } else { &mut self.small }
+    }
+
+    fn since(&self) -> Option<Instant> {
+        [self.small, self.full].into_iter().flatten().min()
+    }
 }
 
 /// The heartbeat of one selected path.
@@ -95,8 +114,7 @@ pub(super) enum Suspicion {
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     since: Instant,
-    /// The first ping of full size among the unanswered: a small answer ends nothing.
-    full_asked_at: Option<Instant>,
+    missing: Missing,
     suspicion: Option<Suspicion>,
     /// Pings sent in doubt.
     asked: u32,
@@ -195,7 +213,7 @@ impl Heartbeat {
             silence.misses += 1;
             silence.next_miss_at = now + patience(silence.misses, silence.suspicion, rtt);
             return Some(match silence.misses {
-                DEMOTE_AFTER => Beat::Demote { full_asked_at: silence.full_asked_at },
+                DEMOTE_AFTER => Beat::Demote { missing: silence.missing },
                 DISTRUST_AFTER => Beat::Distrust,
                 _ => {
                     self.next_ping_at = now;
@@ -216,43 +234,53 @@ impl Heartbeat {
             return None;
         }
         let doubted = self.doubted_since().is_some();
-        // In doubt both sizes are asked in turn: what answers small packets only is left for another reason.
+        // In doubt both sizes are asked in turn, what is missing first: what answers one size only is left for another reason.
         let padded = match &mut self.silence {
             Some(silence) if doubted => {
                 silence.asked += 1;
-                silence.asked % 2 == 1
+                (silence.asked % 2 == 1) == silence.missing.small.is_none()
             }
-            Some(_) | None => {
-                let every = if active { PADDED_EVERY } else { PADDED_EVERY_IDLE };
-                std::mem::take(&mut self.full_next) || self.sent % every == every - 1
-            }
+            Some(_) | None => std::mem::take(&mut self.full_next),
         };
         if padded {
             self.full_sent_at = Some(now);
+        } else {
+            let every = if active { PADDED_EVERY } else { PADDED_EVERY_IDLE };
+            self.sent = self.sent.wrapping_add(1);
+            self.full_next |= !doubted && self.sent.is_multiple_of(every);
         }
-        self.sent = self.sent.wrapping_add(1);
         self.asked_at = Some(now);
-        self.next_ping_at = now + if doubted { DOUBT_INTERVAL } else { interval(active, self.leads) };
+        self.next_ping_at = match (doubted, self.full_next) {
+            (true, _) => now + DOUBT_INTERVAL,
+            (false, true) => now,
+            (false, false) => now + interval(active, self.leads),
+        };
         let suspicion = self.suspicion.take();
         let silence = self.silence.get_or_insert(Silence {
             since: now,
-            full_asked_at: None,
+            missing: Missing::default(),
             suspicion,
             asked: 0,
             misses: 0,
             next_miss_at: now + patience(0, suspicion, rtt),
         });
-        // A probe of full size asked while in doubt is only a second opinion; one sent by plan must be answered in kind.
-        if padded && !doubted {
-            silence.full_asked_at.get_or_insert(now);
+        // A probe asked while in doubt is only a second opinion; one sent by plan must be answered in kind.
+        if !doubted {
+            silence.missing.of(padded).get_or_insert(now);
         }
         Some(Beat::Ping { padded })
     }
 
-    /// An answer came. True when the path was distrusted and is no more.
+    /// An answer of that size came. True when the path was distrusted and is no more.
     pub(super) fn answered(&mut self, padded: bool, active: bool, now: Instant) -> bool {
-        let Some(silence) = &self.silence else { return false };
-        if silence.full_asked_at.is_some() && !padded {
+        let Some(silence) = &mut self.silence else { return false };
+        *silence.missing.of(padded) = None;
+        if let Some(since) = silence.missing.since() {
+            // What was asked later has all of its time, too.
+            if silence.misses == 0 {
+                silence.next_miss_at += since.saturating_duration_since(silence.since);
+            }
+            silence.since = since;
             return false;
         }
         let missed = silence.misses > 0;

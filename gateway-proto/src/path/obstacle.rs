@@ -20,6 +20,8 @@ pub enum Obstacle {
     /// Small packets pass, 1200 bytes do not: QUIC cannot use such a path. Said only while small probes are answered that were
     /// sent after a full-size one had failed; a peer that answers nothing is another thing.
     PacketsTooSmall,
+    /// 1200 bytes pass, small packets do not: the tunnel's acknowledgements would be lost.
+    SmallPacketsLost,
     /// A direct path loses too much and rests.
     Lossy,
     /// One machine has IPv4 only, the other one IPv6 only, and no NAT64 between is known to the latter.
@@ -65,6 +67,7 @@ impl Obstacle {
             | Self::Trying
             | Self::PeerSilent => self,
             Self::PacketsTooSmall
+            | Self::SmallPacketsLost
             | Self::Lossy
             | Self::NoCommonFamily { .. }
             | Self::TwoHardNats
@@ -88,6 +91,9 @@ impl fmt::Display for Obstacle {
             Self::NoAnswer => "the partner's gateway has not answered the offer of a direct path",
             Self::Trying => "a direct path is being tried",
             Self::PacketsTooSmall => "the direct path carries small packets but not 1200 bytes (MTU too small)",
+            Self::SmallPacketsLost => {
+                "the direct path carries 1200 bytes but no small packets (something between the two sites drops short UDP packets)"
+            }
             Self::Lossy => "the direct path lost more than 30 % of the packets and rests",
             Self::NoCommonFamily { ipv6_here: true } => {
                 "no common address family (IPv6 only here, IPv4 only there), and no NAT64 is known here; an address of the other \

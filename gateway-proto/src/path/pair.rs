@@ -10,20 +10,22 @@ use std::{
 
 use super::{Candidate, LocalEnd, LocalSocket, PADDED_PROBE_LEN, score::Score};
 
-/// Unanswered pings remembered per pair: a burst, its trailing probes and some heartbeats; the oldest is forgotten.
-const MAX_OUTSTANDING: usize = 16;
+/// Unanswered pings remembered per pair: a burst, its trailing probes and some heartbeats, or those of the longest doubt; the
+/// oldest is forgotten.
+const MAX_OUTSTANDING: usize = 32;
 
 /// A ping that got no answer for this long never will.
 const TRANSACTION_LIFETIME: Duration = Duration::from_secs(5);
 
-/// After hearing the peer: one full-size probe at once and three trailing ones.
+/// After hearing the peer: one full-size probe at once and three trailing ones, each with a small one beside it while none of those
+/// was answered.
 const CHASE_STEPS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(450)];
 
 /// A pair is chased once in this time, however often the peer is heard on it.
 const CHASE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A path left for its loss rests for 30 s, doubling to 15 min.
+/// A path left for its loss, or for that of small packets, rests for 30 s, doubling to 15 min.
 const FIRST_BAR: Duration = Duration::from_secs(30);
 const BAR_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -48,12 +50,9 @@ pub(super) struct Pair {
     was_heard: bool,
     /// The last ping.
     pub(super) sent_at: Option<Instant>,
-    /// The last full-size round trip.
-    proved_at: Option<Instant>,
-    /// The first full-size ping since then.
-    full_asked_at: Option<Instant>,
-    /// When the newest of the small pings that were answered was sent; `None` again once a later one got no answer.
-    small_asked_at: Option<Instant>,
+    /// What the pings of full size say, and the small ones: some paths carry only one of the two.
+    full: Asked,
+    small: Asked,
     /// The largest ping that was answered in the present test of the path.
     carried: usize,
     rtt: Option<Duration>,
@@ -74,7 +73,31 @@ struct Outstanding {
     size: usize,
 }
 
-/// The full-size probes that follow the first sound of the peer.
+/// What became of the pings of one size.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    /// The first one since the last answer.
+    failing_since: Option<Instant>,
+    /// When the newest of those that were answered was sent; `None` again once a later one got no answer.
+    passed_at: Option<Instant>,
+    /// The last answer.
+    answered_at: Option<Instant>,
+}
+
+impl Asked {
+    fn is_answered_since(&self, since: Instant) -> bool {
+        self.answered_at.is_some_and(|at| at >= since)
+    }
+
+    /// Whether these pass and the others do not, as far as is known since `since`: one of the others had no answer, and one of
+    /// these had one that was sent after it and not before `since`. An answer to an older question says nothing: the peer may
+    /// have stopped between the two.
+    fn pass_alone_since(&self, others: &Self, since: Instant) -> bool {
+        others.failing_since.is_some_and(|failed| self.passed_at > Some(failed) && self.passed_at >= Some(since))
+    }
+}
+
+/// The probes that follow the first sound of the peer.
 #[derive(Debug, Clone, Copy)]
 struct Chase {
     started_at: Instant,
@@ -97,9 +120,8 @@ impl Pair {
             heard_at: None,
             was_heard: false,
             sent_at: None,
-            proved_at: None,
-            full_asked_at: None,
-            small_asked_at: None,
+            full: Asked::default(),
+            small: Asked::default(),
             carried: 0,
             rtt: None,
             outstanding: VecDeque::new(),
@@ -135,14 +157,25 @@ impl Pair {
         self.sent_at.is_none_or(|at| now >= at + time)
     }
 
-    /// Whether a full round trip succeeded, and nothing failed since.
+    /// Whether a round trip of full size succeeded, and a small one, and nothing failed since.
     pub(super) fn is_proved(&self) -> bool {
-        self.proved_at.is_some()
+        self.full.answered_at.is_some() && self.small.answered_at.is_some()
     }
 
-    /// Whether a full round trip succeeded at or after `since`.
+    /// Whether both succeeded at or after `since`.
     pub(super) fn is_proved_since(&self, since: Instant) -> bool {
-        self.proved_at.is_some_and(|at| at >= since)
+        self.full.is_answered_since(since) && self.small.is_answered_since(since)
+    }
+
+    /// Whether the present test of the pair, begun when the peer was heard, proved it.
+    pub(super) fn has_passed(&self) -> bool {
+        self.chase.is_some_and(|chase| self.is_proved_since(chase.started_at))
+    }
+
+    /// Whether the present test still lacks an answer of that size.
+    pub(super) fn lacks(&self, padded: bool) -> bool {
+        let asked = if padded { &self.full } else { &self.small };
+        self.chase.is_some_and(|chase| !asked.is_answered_since(chase.started_at))
     }
 
     /// Whether datagrams of so many bytes are known to pass, from us to the peer.
@@ -155,11 +188,14 @@ impl Pair {
         self.carried = 0;
     }
 
-    /// Whether only small packets pass, as far as is known since `since`: a full-size ping had no answer, and a small one that
-    /// was sent neither before it nor before `since` had one. An answer to an older question says nothing: the peer may
-    /// have stopped between the two.
+    /// Whether only small packets pass, as far as is known since `since`.
     pub(super) fn carries_small_only_since(&self, since: Instant) -> bool {
-        self.full_asked_at.is_some_and(|full| self.small_asked_at >= Some(full.max(since)))
+        self.small.pass_alone_since(&self.full, since)
+    }
+
+    /// Whether only large packets pass, as far as is known since `since`.
+    pub(super) fn carries_large_only_since(&self, since: Instant) -> bool {
+        self.full.pass_alone_since(&self.small, since)
     }
 
     /// Notes an authentic probe; true when the address was not known as the peer's before.
@@ -175,13 +211,13 @@ impl Pair {
         let moves = if self.via.socket == end.socket {
             self.via.address != end.address && self.is_chased_in_vain()
         } else {
-            !self.is_proved() && self.chase_at().is_none()
+            self.full.answered_at.is_none() && self.chase_at().is_none()
         };
         if moves {
             self.via = end;
             self.chase = None;
             // An older proof was one of the other end.
-            self.proved_at = None;
+            (self.full.answered_at, self.small.answered_at) = (None, None);
             self.carried = 0;
         }
     }
@@ -198,7 +234,7 @@ impl Pair {
         self.outstanding.iter_mut().filter(|ping| ping.via.address == named).for_each(|ping| ping.via.address = None);
     }
 
-    /// The path lost too much: it rests, longer each time.
+    /// The path lost too much, or small packets: it rests, longer each time.
     pub(super) fn bar(&mut self, now: Instant) {
         if self.barred_until.is_none_or(|until| until + BAR_MEMORY < now) {
             self.bars = 0;
@@ -217,7 +253,7 @@ impl Pair {
         self.bars = 0;
     }
 
-    /// Starts the full-size probes, unless that was done a moment ago.
+    /// Starts the probes that prove the pair, unless that was done a moment ago.
     pub(super) fn start_chase(&mut self, now: Instant) {
         if self.chase.is_none_or(|chase| now >= chase.started_at + CHASE_INTERVAL) {
             self.chase = Some(Chase { started_at: now, step: 0 });
@@ -230,14 +266,14 @@ impl Pair {
         self.chase = None;
     }
 
-    /// When the next full-size probe is due.
+    /// When the next of them is due.
     pub(super) fn chase_at(&self) -> Option<Instant> {
         let chase = self.chase?;
         (!self.is_proved_since(chase.started_at)).then_some(())?;
         CHASE_STEPS.get(chase.step).map(|offset| chase.started_at + *offset)
     }
 
-    /// Whether the full-size probes were all sent, and none was answered.
+    /// Whether they were all sent, and proved nothing.
     fn is_chased_in_vain(&self) -> bool {
         self.chase.is_some_and(|chase| chase.step == CHASE_STEPS.len() && !self.is_proved_since(chase.started_at))
     }
@@ -257,9 +293,11 @@ impl Pair {
     /// Remembers a ping.
     pub(super) fn record_ping(&mut self, transaction: [u8; 8], padded: bool, now: Instant) {
         self.remember(transaction, padded, if padded { PADDED_PROBE_LEN } else { 0 }, now);
-        if padded {
-            self.full_asked_at.get_or_insert(now);
-        }
+        self.asked(padded).failing_since.get_or_insert(now);
+    }
+
+    fn asked(&mut self, padded: bool) -> &mut Asked {
+        if padded { &mut self.full } else { &mut self.small }
     }
 
     /// Remembers a ping as large as the tunnel's packets. Without an answer it says nothing of the path: those may be larger
@@ -271,10 +309,12 @@ impl Pair {
     fn remember(&mut self, transaction: [u8; 8], padded: bool, size: usize, now: Instant) {
         let via = self.via;
         let is_over = |ping: &Outstanding| now >= ping.sent_at + TRANSACTION_LIFETIME;
-        let is_news = |ping: &Outstanding| !ping.padded && Some(ping.sent_at) > self.small_asked_at;
-        // Small packets passed once, and now they do not either.
-        if self.outstanding.iter().any(|ping| is_over(ping) && is_news(ping)) {
-            self.small_asked_at = None;
+        // Packets of one size passed once, and now they do not either.
+        for (asked, size) in [(&mut self.full, PADDED_PROBE_LEN), (&mut self.small, 0)] {
+            let is_news = |ping: &Outstanding| ping.size == size && Some(ping.sent_at) > asked.passed_at;
+            if self.outstanding.iter().any(|ping| is_over(ping) && is_news(ping)) {
+                asked.passed_at = None;
+            }
         }
         self.outstanding.retain(|ping| !is_over(ping));
         if self.outstanding.len() == MAX_OUTSTANDING {
@@ -300,14 +340,18 @@ impl Pair {
         let padded = ping.padded && full_size;
         if padded {
             // A path in use keeps its end, whatever else answers late.
-            if !self.is_proved() {
+            if self.full.answered_at.is_none() && self.via != ping.via {
                 self.via = ping.via;
+                self.small.answered_at = None;
             }
-            self.proved_at = Some(now);
-            self.full_asked_at = None;
             self.carried = self.carried.max(ping.size);
-        } else if !ping.padded {
-            self.small_asked_at = self.small_asked_at.max(Some(ping.sent_at));
+        }
+        // A small answer to a full-size ping says nothing of either size.
+        if padded || (!ping.padded && self.via == ping.via) {
+            let asked = self.asked(padded);
+            asked.failing_since = None;
+            asked.passed_at = asked.passed_at.max(Some(ping.sent_at));
+            asked.answered_at = Some(now);
         }
         Some(RoundTrip { padded })
     }
@@ -327,9 +371,7 @@ impl Pair {
     }
 
     fn unprove(&mut self) {
-        self.proved_at = None;
-        self.full_asked_at = None;
-        self.small_asked_at = None;
+        (self.full, self.small) = (Asked::default(), Asked::default());
         self.carried = 0;
     }
 

@@ -63,7 +63,7 @@ pub enum PathReason {
     Starting,
     /// The relay is up and no direct path is proved.
     RelayFirst,
-    /// A direct path carried a full round trip.
+    /// A direct path carried a full round trip, and a small one.
     DirectProved,
     /// Another direct path is better.
     BetterPath,
@@ -74,6 +74,8 @@ pub enum PathReason {
     /// The direct path answers small packets only: 1200 bytes do not pass. A peer that answers nothing, because it stands
     /// still or is gone, is [`HeartbeatLost`](Self::HeartbeatLost).
     PacketsTooSmall,
+    /// The direct path answers large packets only: small ones, as the tunnel's acknowledgements are, do not pass.
+    SmallPacketsLost,
     /// The direct path lost more than 30 % of the packets.
     Lossy,
     /// The peer's packets come from another address, and the one in use does not answer.
@@ -88,7 +90,7 @@ pub enum PathReason {
 
 impl PathReason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Starting,
         Self::RelayFirst,
         Self::DirectProved,
@@ -96,6 +98,7 @@ impl PathReason {
         Self::Failover,
         Self::HeartbeatLost,
         Self::PacketsTooSmall,
+        Self::SmallPacketsLost,
         Self::Lossy,
         Self::PeerMoved,
         Self::LocalAddressGone,
@@ -119,6 +122,7 @@ impl fmt::Display for PathReason {
             Self::Failover => "the direct path in use fell silent and another one answers",
             Self::HeartbeatLost => "the direct path stopped answering",
             Self::PacketsTooSmall => "the direct path no longer carries 1200 bytes (MTU too small)",
+            Self::SmallPacketsLost => "the direct path no longer carries small packets",
             Self::Lossy => "the direct path lost more than 30 % of the packets",
             Self::PeerMoved => "the other end's packets come from another address now",
             Self::LocalAddressGone => "the own address that the direct path used is gone",
@@ -224,7 +228,7 @@ pub struct PathSnapshot {
     pub pairs: usize,
     /// How many of them were heard from lately.
     pub heard_pairs: usize,
-    /// How many carried a full round trip lately. Why one that was heard did not, is said by [`obstacle`](Self::obstacle).
+    /// How many carried round trips of both sizes lately. Why one that was heard did not, is said by [`obstacle`](Self::obstacle).
     pub proved_pairs: usize,
     /// Why there is no direct path, when there is none.
     pub obstacle: Option<Obstacle>,

@@ -22,7 +22,7 @@ fn server(n: u8) -> ServerName {
     }
 }
 
-fn policy(revision: u64) -> Policy {
+pub(super) fn policy(revision: u64) -> Policy {
     let peer = gateway(3);
     Policy {
         gateway: gateway(2).public(),

@@ -8,7 +8,6 @@ use std::{
 use gateway_net::causes::with_causes;
 use gateway_proto::{
     audit::note::{OurReason, RefusedBy},
-    limits::ChannelLimits,
     stream::{RefusalCode, StreamHeader, StreamKind},
 };
 use quinn::RecvStream;
@@ -97,7 +96,7 @@ impl OutboundStream {
             allowed: self.permit.allowed.clone(),
             opening: Opening::AnsweredBy(answer_by),
             engine_says: EngineWatch::none(),
-            limits: ChannelLimits::default(),
+            limits: self.permit.entry.limits,
         };
         match splice(socket, send, recv, context).await {
             Ok(()) => {

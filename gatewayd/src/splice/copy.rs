@@ -82,6 +82,9 @@ pub(super) async fn engine_to_tunnel(
         if let Some(limited) = limited {
             limited.went_on(count);
         }
+        if let Some(mllp) = mllp {
+            mllp.went_on(count);
+        }
         match unanswered.load(Relaxed) {
             true => context.traffic.sent_ahead(count),
             false => context.traffic.sent(count),
@@ -109,7 +112,8 @@ pub(super) async fn tunnel_to_engine(
         };
         let moved: usize = chunks[..count].iter().map(Bytes::len).sum();
         if let Some(turn) = limited.and_then(|limited| limited.turn(Way::FromPeer, moved)) {
-            turn.wait().await;
+            // On the heap: nearly no stream waits.
+            Box::pin(turn.wait_unless_reset(recv)).await?;
         }
         for chunk in &chunks[..count] {
             context.record.passed(context.observer.from_tunnel(chunk));

@@ -1,8 +1,14 @@
-//! One stream under the limits of its channel's owner, at the owner's gateway: what was read goes on when the rate allows it, and
-//! nothing more is read before; a stream in which no byte passes for too long ends. Decided in `gateway_proto::limits`.
+//! One stream under the limits of its channel's owner: what was read goes on when the rate allows it, and nothing more is read
+//! before; a stream in which no byte passes for too long ends. Decided in `gateway_proto::limits`.
+//!
+//! The owner's gateway keeps them for both directions. The sender's keeps the rate for what it sends, or up to a window of each stream
+//! would wait in the tunnel: others would find no room there, and neither end would know that it only waits.
 
 use std::{
+    collections::VecDeque,
+    fmt,
     future::pending,
+    pin::pin,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -15,22 +21,23 @@ use quinn::{ReadError, RecvStream};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{RESET_GRACE, SpliceError};
+use super::{RESET_GRACE, SpliceError, ending::read_error};
 use crate::{
     engine_socket::CHUNKS,
-    traffic::{Traffic, Way},
+    traffic::{Role, Traffic, Way},
 };
 
 /// What is read at a time at most where silence is limited: so little that each piece shows that bytes pass.
 const PIECE: usize = 16 << 10;
-/// What our engine sent before its connection broke goes on without its turn until this much did, in bytes: far more than an
-/// acknowledgement has, and as much as a copy loop without limits reads at a time.
-const LAST_BYTES: usize = 64 << 10;
+/// What our engine sent before its connection broke goes on without its turn until this much of the stream did, in bytes: more than an
+/// acknowledgement has. How much of all streams may, is decided by the rate.
+const LAST_BYTES: usize = 4 << 10;
 
 /// The limits of one stream.
 #[derive(Debug)]
 pub(super) struct Limited<'a> {
     traffic: &'a Traffic,
+    role: Role,
     rate: Option<Rate>,
     silence: Option<Mutex<ReceiveTimeout>>,
     /// Directions that wait for their turn.
@@ -39,22 +46,37 @@ pub(super) struct Limited<'a> {
     engine_broke: CancellationToken,
     /// What went on without its turn since.
     last_bytes: AtomicUsize,
+    /// What is left of a stream that had come whole when its tunnel ended.
+    rest: Mutex<Option<Rest>>,
+}
+
+/// What came of a stream and waits for its turns.
+struct Rest(VecDeque<Bytes>);
+
+/// Without the bytes.
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").field("chunks", &self.0.len()).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Limited<'a> {
     /// None: nothing is limited, and nothing is looked at. On the heap, because nearly no stream has it.
-    pub(super) fn of(limits: ChannelLimits, traffic: &'a Traffic) -> Option<Box<Self>> {
-        if limits.is_unlimited() {
+    pub(super) fn of(limits: ChannelLimits, role: Role, traffic: &'a Traffic) -> Option<Box<Self>> {
+        let (rate, silence) = (limits.rate(), limits.receive_timeout().filter(|_| role == Role::Listener));
+        if rate.is_none() && silence.is_none() {
             return None;
         }
         let now = Instant::now().into_std();
         Some(Box::new(Self {
             traffic,
-            rate: limits.rate(),
-            silence: limits.receive_timeout().map(|limit| Mutex::new(ReceiveTimeout::new(limit, now))),
+            role,
+            rate,
+            silence: silence.map(|limit| Mutex::new(ReceiveTimeout::new(limit, now))),
             waiting: AtomicU32::new(0),
             engine_broke: CancellationToken::new(),
             last_bytes: AtomicUsize::new(0),
+            rest: Mutex::default(),
         }))
     }
 
@@ -67,21 +89,49 @@ impl<'a> Limited<'a> {
         }
     }
 
-    /// Reads one piece from the tunnel into the first of the chunks: how many of them hold something now.
+    /// Reads from the tunnel, where it is limited one piece into the first of the chunks: how many of them hold something now.
     pub(super) async fn read(
         &self,
         recv: &mut RecvStream,
         chunks: &mut [Bytes; CHUNKS],
     ) -> Result<Option<usize>, ReadError> {
+        if !self.keeps(Way::FromPeer) {
+            return recv.read_chunks(chunks).await;
+        }
+        if let Some(Rest(rest)) = &mut *self.rest.lock().unwrap_or_else(PoisonError::into_inner) {
+            let Some(mut first) = rest.pop_front() else { return Ok(None) };
+            if first.len() > self.piece() {
+                rest.push_front(first.split_off(self.piece()));
+            }
+            chunks[0] = first;
+            return Ok(Some(1));
+        }
         let Some(chunk) = recv.read_chunk(self.piece(), true).await? else { return Ok(None) };
         chunks[0] = chunk.bytes;
         Ok(Some(1))
     }
 
+    /// The tunnel ended. A stream that had come to its end before is handed on in its turns, all other ones end now: nobody sends the
+    /// rest of them.
+    async fn keep_rest(&self, recv: &mut RecvStream) -> Result<(), SpliceError> {
+        let mut rest = VecDeque::new();
+        // What came is here, and behind it the end or the error: nothing of this waits.
+        while let Some(chunk) = recv.read_chunk(usize::MAX, true).await.map_err(read_error)? {
+            rest.push_back(chunk.bytes);
+        }
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Rest(rest));
+        Ok(())
+    }
+
+    /// Whether the limits of this direction are ours to keep.
+    fn keeps(&self, way: Way) -> bool {
+        self.role == Role::Listener || way == Way::ToPeer
+    }
+
     /// Bytes were read: what to wait for before they go on; none: they may at once.
     pub(super) fn turn(&self, way: Way, bytes: usize) -> Option<Turn<'_>> {
         self.passed(0);
-        let rate = self.rate?;
+        let rate = self.rate.filter(|_| self.keeps(way))?;
         let goes = self.traffic.pace(way).take_at_once(bytes, rate);
         (!goes).then_some(Turn { limited: self, way, bytes, rate })
     }
@@ -96,18 +146,21 @@ impl<'a> Limited<'a> {
         self.silence.is_some()
     }
 
-    /// Resolves when no byte has passed for too long. What waits for its turn is not silent.
+    /// Resolves when no byte has passed for too long. What waits for its turn is not silent, here or at the partner's gateway: that is
+    /// not seen from here, and lasts no longer than the turns of all open streams.
     pub(super) async fn silent_for_too_long(&self) {
         let Some(silence) = &self.silence else { return pending().await };
         loop {
             if self.waiting.load(Relaxed) > 0 {
                 self.passed(0);
             }
-            let silence = *silence.lock().unwrap_or_else(PoisonError::into_inner);
-            if silence.is_over(Instant::now().into_std()) {
+            let round = self.rate.map(|rate| rate.round_of(self.traffic.streams.load(Relaxed))).unwrap_or_default();
+            let over_at = silence.lock().unwrap_or_else(PoisonError::into_inner).poll_timeout();
+            let over_at: Instant = over_at.checked_add(round).unwrap_or(over_at).into();
+            if Instant::now() >= over_at {
                 return;
             }
-            sleep_until(silence.poll_timeout().into()).await;
+            sleep_until(over_at).await;
         }
     }
 
@@ -154,16 +207,37 @@ impl Turn<'_> {
         self.limited.passed(0);
     }
 
+    /// The same for what came from the tunnel. Once the far side resets the stream, or the tunnel ends before all of it is here, there
+    /// is no turn to wait for: the other half may have finished, and then nothing else sees that.
+    pub(super) async fn wait_unless_reset(self, recv: &mut RecvStream) -> Result<(), SpliceError> {
+        let limited = self.limited;
+        let mut turn = pin!(self.wait());
+        let end = tokio::select! {
+            biased;
+            () = turn.as_mut() => return Ok(()),
+            end = recv.received_reset() => end,
+        };
+        match end {
+            Ok(Some(code)) => return Err(read_error(ReadError::Reset(code))),
+            // All of it was read.
+            Ok(None) => {}
+            Err(_) => limited.keep_rest(recv).await?,
+        }
+        turn.await;
+        Ok(())
+    }
+
     async fn comes(&self) {
         let (limited, pace) = (self.limited, self.limited.traffic.pace(self.way));
         let in_turn = pace.take_in_turn(self.bytes, self.rate);
         if limited.engine_broke.run_until_cancelled(in_turn).await.is_some() {
             return;
         }
-        if self.way == Way::FromPeer || limited.last_bytes.fetch_add(self.bytes, Relaxed) >= LAST_BYTES {
+        let is_little = || limited.last_bytes.fetch_add(self.bytes, Relaxed) < LAST_BYTES;
+        let goes = self.way == Way::ToPeer && is_little() && pace.take_early(self.bytes, self.rate);
+        if !goes {
             // Nobody is there for it, or it is too much: the stream ends in a moment.
-            return pending().await;
+            pending().await
         }
-        pace.take_early(self.bytes, self.rate);
     }
 }

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use gateway_proto::limits::ReceiveTimeout;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::SpliceError;
@@ -19,7 +20,8 @@ use crate::observer::Observer;
 /// A partner that closes an idle conversation: our engine gets this long to close too, then a reset.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// After our engine closed its side of an MLLP conversation, the far side may be silent for this long before it closes too;
-/// an engine's listener has few places, and each conversation left half open would take one for ever.
+/// an engine's listener has few places, and each conversation left half open would take one for ever. What our engine sent and nobody
+/// acknowledged is not silent as long as it may be under way, as the owner's receive timeout has it.
 const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The ends of one stream whose engine sends MLLP here.
@@ -31,8 +33,10 @@ pub(super) struct MllpSender<'a> {
     half_open: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// Bytes of our engine under way.
+    passing: ReceiveTimeout,
     last_sent: Option<Instant>,
     engine_finished: Option<Instant>,
     partner_finished: bool,
@@ -41,7 +45,14 @@ struct State {
 
 impl<'a> MllpSender<'a> {
     pub(super) fn new(observer: &'a Observer) -> Self {
-        Self { observer, state: Mutex::default(), engine_finished: Notify::new(), half_open: Notify::new() }
+        let state = State {
+            passing: ReceiveTimeout::new(HALF_OPEN_LIMIT, Instant::now().into_std()),
+            last_sent: None,
+            engine_finished: None,
+            partner_finished: false,
+            last_answer: None,
+        };
+        Self { observer, state: Mutex::new(state), engine_finished: Notify::new(), half_open: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -55,9 +66,18 @@ impl<'a> MllpSender<'a> {
         if state.partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
     }
 
+    /// So many bytes of our engine were handed to the tunnel.
+    pub(super) fn went_on(&self, bytes: usize) {
+        self.lock().passing.handle_bytes(bytes, Instant::now().into_std());
+    }
+
     /// Bytes from the partner.
     pub(super) fn partner_answers(&self) {
-        self.lock().last_answer = Some(Instant::now());
+        let mut state = self.lock();
+        state.last_answer = Some(Instant::now());
+        if state.engine_finished.is_some() {
+            self.half_open.notify_one();
+        }
     }
 
     /// Our engine sends no more.
@@ -72,12 +92,19 @@ impl<'a> MllpSender<'a> {
         self.half_open.notified().await;
         let closed_at = Instant::now();
         loop {
-            let heard_at = self.lock().last_answer.map_or(closed_at, |at| at.max(closed_at));
+            // What is acknowledged has arrived.
+            let may_pass = !self.observer.may_end_cleanly();
+            let (heard_at, passed_for_too_long) = {
+                let state = self.lock();
+                (state.last_answer.map_or(closed_at, |at| at.max(closed_at)), state.passing.poll_timeout())
+            };
             let deadline = heard_at + HALF_OPEN_LIMIT;
+            let deadline = if may_pass { deadline.max(passed_for_too_long.into()) } else { deadline };
             if Instant::now() >= deadline {
                 return;
             }
-            sleep_until(deadline).await;
+            // Again with each answer. On the heap: few streams come here.
+            let _ = Box::pin(timeout_at(deadline, self.half_open.notified())).await;
         }
     }
 
@@ -107,5 +134,50 @@ impl<'a> MllpSender<'a> {
             (Some(sent), Some(finished)) => SpliceError::EngineGaveUp(finished.saturating_duration_since(sent)),
             (_, _) => SpliceError::Unacknowledged,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use gateway_proto::policy::HL7V2_MLLP;
+
+    use super::*;
+    use crate::traffic::{Role, Traffic};
+
+    const MESSAGE: &[u8] = b"\x0bMSH|^~\\&|A|B|C|D|1||ADT^A01|ID\r\x1c\r";
+    const ANSWER: &[u8] = b"\x0bMSH|^~\\&|C|D|A|B|2||ACK|R\rMSA|AA|ID\r\x1c\r";
+
+    /// How long a conversation stays half open after its engine sent so many bytes and closed, seconds.
+    async fn stays_open(bytes: usize, answered_after: Option<Duration>) -> u64 {
+        let observer = Observer::new(Arc::new(Traffic::default()), Role::Sender, HL7V2_MLLP, true);
+        let mllp = MllpSender::new(&observer);
+        let begun = Instant::now();
+        observer.from_engine(MESSAGE);
+        mllp.engine_sends().unwrap();
+        mllp.went_on(bytes);
+        mllp.engine_finished();
+        let answers = async {
+            if let Some(after) = answered_after {
+                sleep(after).await;
+                observer.from_tunnel(ANSWER);
+                mllp.partner_answers();
+            }
+        };
+        tokio::join!(mllp.half_open_for_too_long(), answers);
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_may_be_under_way_keeps_its_conversation_open_and_its_acknowledgement_ends_that() {
+        assert_eq!(stays_open(100, None).await, 60);
+        assert_eq!(
+            stays_open(90_000, None).await,
+            150,
+            "as long as it passes at the least rate of a grant, and a minute"
+        );
+        assert_eq!(stays_open(90_000, Some(Duration::from_secs(5))).await, 65);
+        assert_eq!(stays_open(90_000, Some(Duration::from_secs(120))).await, 180);
     }
 }

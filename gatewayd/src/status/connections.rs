@@ -147,6 +147,7 @@ impl Connections {
             // Said by the link: only it knows for how long the control plane is heard.
             policy_unconfirmed_since: None,
             local_port: self.registry.local_address(entry.id).map(|address| address.port()),
+            kept_port: self.registry.kept_port(entry.id),
         };
         ConnectionReport {
             id: entry.id,

@@ -14,7 +14,7 @@ use gateway_proto::{
 };
 
 use super::millis;
-use crate::traffic::{Role, Traffic};
+use crate::traffic::{Role, Traffic, Way};
 
 /// What was observed.
 pub(super) fn status(traffic: &Traffic, protocol: Protocol) -> Option<ExchangeStatus> {
@@ -31,7 +31,11 @@ pub(super) fn status(traffic: &Traffic, protocol: Protocol) -> Option<ExchangeSt
 pub(super) fn counts(traffic: &Traffic, protocol: Protocol, role: Role) -> EndCounts {
     let (epoch, book) = traffic.dated_book(protocol);
     let completed = match &*book.lock().unwrap_or_else(PoisonError::into_inner) {
-        Book::Mllp(ledger) => return messages(epoch, &ledger.counts()),
+        Book::Mllp(ledger) => {
+            // What waits for its turn is in no book yet.
+            let under_way = ledger.is_under_way(Instant::now()) || traffic.pace(Way::FromPeer).is_waited_for();
+            return EndCounts { under_way, ..messages(epoch, &ledger.counts()) };
+        }
         Book::Http(ledger) => ledger.counts.completed,
         Book::Dicom(ledger) => ledger.counts.completed,
         // They count on whatever becomes of the books.

@@ -43,10 +43,16 @@ impl Pace {
         }
     }
 
-    /// Takes bytes that go on before their time: all others wait for that much longer.
-    pub fn take_early(&self, bytes: usize, rate: Rate) {
+    /// Whether somebody waits for a turn; for a moment also while bytes go on at once.
+    pub fn is_waited_for(&self) -> bool {
+        self.first.available_permits() == 0
+    }
+
+    /// Takes bytes that go on before their time, if there is not too much of that: all others wait for that much longer.
+    #[must_use]
+    pub fn take_early(&self, bytes: usize, rate: Rate) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.take(bytes, rate, Instant::now().into_std());
+        bucket.take_early(bytes, rate, Instant::now().into_std())
     }
 
     /// Takes bytes, or says when it is time for them.
@@ -78,11 +84,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn streams_that_share_a_rate_go_in_the_order_in_which_they_came() {
         let (pace, rate) = (Pace::default(), Rate::new(1_000));
-        pace.take_early(1_000, rate);
+        assert!(pace.take_early(1_000, rate));
         let began = Instant::now();
         let mut first = pin!(pace.take_in_turn(1_000, rate));
         let mut second = pin!(pace.take_in_turn(10, rate));
+        assert!(!pace.is_waited_for());
         assert!(timeout(SECOND / 10, first.as_mut()).await.is_err(), "it waits");
+        assert!(pace.is_waited_for());
         assert!(timeout(SECOND / 10, second.as_mut()).await.is_err(), "it waits behind the first");
         assert!(!pace.take_at_once(0, rate), "nobody passes those that wait");
         tokio::select! {
@@ -99,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn streams_that_end_before_their_turn_cost_the_others_nothing_and_give_them_no_more_than_the_rate() {
         let (pace, rate) = (Pace::default(), Rate::new(1_000));
-        pace.take_early(1_000, rate);
+        assert!(pace.take_early(1_000, rate));
         let began = Instant::now();
         let mut ends: Vec<_> = (0..8).map(|_| Box::pin(pace.take_in_turn(500, rate))).collect();
         let mut stays: Vec<_> = (0..2).map(|_| Box::pin(pace.take_in_turn(500, rate))).collect();

@@ -5,9 +5,21 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_direction_that_has_used_up_its_rate_takes_nothing_from_the_other() {
     let (traffic, rate) = (Traffic::default(), Rate::new(1_000));
-    traffic.pace(Way::ToPeer).take_early(10_000, rate);
+    assert!(traffic.pace(Way::ToPeer).take_early(8_000, rate));
     assert!(!traffic.pace(Way::ToPeer).take_at_once(100, rate));
     assert!(traffic.pace(Way::FromPeer).take_at_once(100, rate));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_its_turn_says_so() {
+    let (traffic, rate) = (Traffic::default(), Rate::new(1_000));
+    assert!(traffic.pace(Way::FromPeer).take_early(8_000, rate));
+    assert_eq!(traffic.waiting(), None);
+    let mut turn = Box::pin(traffic.pace(Way::FromPeer).take_in_turn(100, rate));
+    assert!(tokio::time::timeout(Duration::ZERO, turn.as_mut()).await.is_err());
+    assert_eq!(traffic.waiting().as_deref(), Some("waiting for a turn under the rate of the grant"));
+    turn.await;
+    assert_eq!(traffic.waiting(), None);
 }
 
 #[test]

@@ -157,9 +157,9 @@ async fn a_message_whose_gateway_gave_up_waiting_for_the_answer_is_no_duplicate_
     const NAMED: &[u8] = b"\x0bMSH|^~\\&|a|b|c|d|20260101||ADT^A01|ID1|P|2.5\r\x1c\r";
     for (code, duplicates) in [(ResetCode::GaveUp, 0), (ResetCode::SocketReset, 1)] {
         let joined = joined(true).await;
-        let (mut send, _recv) = joined._tunnel.0.open_bi().await.unwrap();
+        let (mut send, _recv) = joined.tunnel.0.open_bi().await.unwrap();
         send.write_all(&[&b"h"[..], NAMED].concat()).await.unwrap();
-        let (far_send, mut far_recv) = joined._tunnel.1.accept_bi().await.unwrap();
+        let (far_send, mut far_recv) = joined.tunnel.1.accept_bi().await.unwrap();
         far_recv.read_exact(&mut [0]).await.unwrap();
         let (mut engine, gateway) = engine().await;
         let context = context(Role::Listener, joined.from_receiving.clone(), true, &joined.allowed);
@@ -265,7 +265,7 @@ async fn a_stream_whose_task_is_dropped_is_reset_at_both_ends_and_never_finished
 #[tokio::test]
 async fn a_lost_tunnel_resets_both_engines() {
     let mut joined = joined(true).await;
-    joined._tunnel.0.close(0u32.into(), b"test");
+    joined.tunnel.0.close(0u32.into(), b"test");
     assert_eq!(end(&mut joined.sending).await, RST);
     assert_eq!(end(&mut joined.receiving).await, RST);
 }

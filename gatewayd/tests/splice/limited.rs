@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{FIN, LIMIT, MESSAGE, RST, end, joined_under, read};
+use crate::{FIN, Joined, LIMIT, MESSAGE, RST, end, joined_under, joined_with, read, stream};
 
 /// Bytes that show any that is missing, doubled or out of place.
 fn pattern(length: usize) -> Vec<u8> {
@@ -115,9 +115,10 @@ async fn an_acknowledgement_that_waits_for_its_turn_when_the_engine_resets_arriv
     let mut joined = joined_under(false, limits).await;
     joined.sending.write_all(MESSAGE).await.unwrap();
     assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
-    // Other streams of the connection used the rate up for a minute. The answer is longer than a piece.
+    // Another stream of the connection is the first of those that wait, for a minute. The answer is longer than a piece.
     let (pace, rate) = (joined.from_receiving.pace(Way::ToPeer), limits.rate().unwrap());
-    pace.take_early(60_000, rate);
+    let mut first = Box::pin(pace.take_in_turn(60_000, rate));
+    assert!(timeout(Duration::ZERO, first.as_mut()).await.is_err(), "it waits");
     let answer = pattern(4 * rate.piece());
     joined.receiving.write_all(&answer).await.unwrap();
     socket2::SockRef::from(&joined.receiving).set_linger(Some(Duration::ZERO)).unwrap();
@@ -125,6 +126,7 @@ async fn an_acknowledgement_that_waits_for_its_turn_when_the_engine_resets_arriv
     assert_eq!(read(&mut joined.sending, answer.len()).await, answer);
     assert_eq!(end(&mut joined.sending).await, RST);
     assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::Engine));
+    drop(first);
     assert!(!pace.take_at_once(1, rate), "the rate is paid for by what comes later");
 }
 
@@ -142,7 +144,7 @@ async fn an_engine_that_resets_gets_no_more_past_the_rate_than_its_last_bytes() 
     drop(joined.receiving);
     assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::Engine));
     let passed = joined.from_receiving.bytes_sent.load(Relaxed);
-    assert!(passed <= 80_000, "{passed} bytes");
+    assert!(passed <= 8_000, "{passed} bytes");
 }
 
 #[tokio::test]
@@ -150,7 +152,7 @@ async fn a_stream_that_waits_for_its_turn_under_the_rate_is_not_silent() {
     let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(3) };
     let mut joined = joined_under(false, limits).await;
     // Another stream of the connection took the next four seconds.
-    joined.from_receiving.pace(Way::FromPeer).take_early(4_250, limits.rate().unwrap());
+    assert!(joined.from_receiving.pace(Way::FromPeer).take_early(4_250, limits.rate().unwrap()));
     joined.sending.write_all(MESSAGE).await.unwrap();
     assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
     joined.sending.shutdown().await.unwrap();
@@ -158,4 +160,89 @@ async fn a_stream_that_waits_for_its_turn_under_the_rate_is_not_silent() {
     joined.receiving.shutdown().await.unwrap();
     assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Ok(()));
     assert_eq!(joined.from_receiving.silent.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_senders_gateway_sends_no_more_than_the_owners_lets_pass_and_hands_answers_on_at_once() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(3) };
+    let mut joined = joined_with(false, limits, limits).await;
+    let flood = vec![7; 32 << 20];
+    let (mut answers, mut sending) = joined.sending.split();
+    // The owner's gateway alone counts the rate of what it sends.
+    assert!(joined.from_sending.pace(Way::FromPeer).take_early(8_000, limits.rate().unwrap()));
+    joined.receiving.write_all(MESSAGE).await.unwrap();
+    let mut answer = vec![0; MESSAGE.len()];
+    timeout(LIMIT / 2, answers.read_exact(&mut answer)).await.expect("it waits for no turn").unwrap();
+    assert!(
+        timeout(Duration::from_secs(2), sending.write_all(&flood)).await.is_err(),
+        "the sending engine has to wait"
+    );
+    let passed = joined.from_sending.bytes_sent.load(Relaxed);
+    assert!((512..=10_000).contains(&passed), "{passed} bytes in two seconds");
+    assert_eq!(joined.from_sending.silent.load(Relaxed), 0);
+    joined.allowed.cancel();
+    assert_eq!(timeout(LIMIT, joined.listener).await.unwrap().unwrap(), Err(SpliceError::NotAllowed));
+}
+
+#[tokio::test]
+async fn a_stream_is_not_silent_while_it_may_wait_for_its_turn_at_the_partners_gateway() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(3) };
+    let mut joined = joined_with(true, limits, limits).await;
+    let _open: Vec<_> = (0..4).map(|_| joined.from_receiving.open_stream(64).unwrap()).collect();
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
+    let last = Instant::now();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    // Each of the four has a piece of half a second.
+    assert!(last.elapsed() >= Duration::from_secs(5), "{:?} after the last byte", last.elapsed());
+}
+
+/// The receiving engine sends nothing, and closed its direction; a message for it waits for a turn that is some seconds away, and
+/// so does its end if the sending engine says so.
+async fn waiting_half_closed(is_finished: bool) -> Joined {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_under(false, limits).await;
+    joined.receiving.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, FIN);
+    let pace = joined.from_receiving.pace(Way::FromPeer);
+    assert!(pace.take_early(if is_finished { 2_000 } else { 8_000 }, limits.rate().unwrap()));
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    if is_finished {
+        joined.sending.shutdown().await.unwrap();
+        assert_eq!(timeout(LIMIT, &mut joined.sender).await.unwrap().unwrap(), Ok(()));
+    }
+    let waits = async {
+        while !joined.from_receiving.pace(Way::FromPeer).is_waited_for() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, waits).await.expect("it waits for its turn");
+    joined
+}
+
+#[tokio::test]
+async fn a_reset_of_the_sending_engine_does_not_wait_for_a_turn_although_the_receiving_engine_has_half_closed() {
+    let mut joined = waiting_half_closed(false).await;
+    socket2::SockRef::from(&joined.sending).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(joined.sending);
+    assert_eq!(end(&mut joined.receiving).await, RST);
+    let ended = timeout(LIMIT, joined.listener).await.unwrap().unwrap();
+    assert_eq!(ended, Err(SpliceError::Peer(ResetCode::SocketReset)));
+    assert!(!joined.from_receiving.pace(Way::FromPeer).is_waited_for(), "it left the queue");
+}
+
+#[tokio::test]
+async fn the_end_of_the_tunnel_ends_a_wait_for_a_turn_and_what_had_come_whole_is_handed_on_all_the_same() {
+    let mut cut = waiting_half_closed(false).await;
+    cut.tunnel.0.close(0_u8.into(), b"");
+    assert_eq!(end(&mut cut.receiving).await, RST);
+    assert_eq!(timeout(LIMIT, cut.listener).await.unwrap().unwrap(), Err(SpliceError::TunnelLost));
+
+    let mut whole = waiting_half_closed(true).await;
+    // What comes behind it has come: so has its end.
+    let _behind = timeout(LIMIT, stream(&whole.tunnel)).await.unwrap();
+    whole.tunnel.0.close(0_u8.into(), b"");
+    assert_eq!(read(&mut whole.receiving, MESSAGE.len()).await, MESSAGE);
+    assert_eq!(end(&mut whole.receiving).await, FIN);
+    assert_eq!(timeout(LIMIT, whole.listener).await.unwrap().unwrap(), Ok(()));
 }

@@ -94,7 +94,7 @@ async fn stream(tunnel: &(Connection, Connection)) -> ((SendStream, RecvStream),
 /// Two engines joined by one stream of a tunnel between two sites.
 struct Joined {
     _sites: (Site, Site),
-    _tunnel: (Connection, Connection),
+    tunnel: (Connection, Connection),
     sending: TcpStream,
     receiving: TcpStream,
     allowed: CancellationToken,
@@ -128,8 +128,13 @@ async fn joined(mllp: bool) -> Joined {
     joined_under(mllp, ChannelLimits::default()).await
 }
 
-/// The same under limits of the channel's owner, whose gateway is the receiving one.
+/// The same under limits of the channel's owner, whose gateway is the receiving one; the other one knows of none, as an older one.
 async fn joined_under(mllp: bool, limits: ChannelLimits) -> Joined {
+    joined_with(mllp, ChannelLimits::default(), limits).await
+}
+
+/// The same with what each gateway knows of the limits, the sending one first.
+async fn joined_with(mllp: bool, known: ChannelLimits, limits: ChannelLimits) -> Joined {
     let sites = (site(1, 2), site(2, 1));
     let tunnel = tunnel(&sites.0, &sites.1).await;
     let (sending, sending_gateway) = engine().await;
@@ -137,22 +142,13 @@ async fn joined_under(mllp: bool, limits: ChannelLimits) -> Joined {
     let ((send, recv), (far_send, far_recv)) = stream(&tunnel).await;
     let allowed = CancellationToken::new();
     let (from_sending, from_receiving) = (Arc::new(Traffic::default()), Arc::new(Traffic::default()));
-    let sending_context = context(Role::Sender, from_sending.clone(), mllp, &allowed);
+    let sending_context =
+        SpliceContext { limits: known, ..context(Role::Sender, from_sending.clone(), mllp, &allowed) };
     let sender = start(splice(sending_gateway, SendHalf::new(send), recv, sending_context));
     let receiving_context = SpliceContext { limits, ..context(Role::Listener, from_receiving.clone(), mllp, &allowed) };
     let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, receiving_context);
     let listener = start(far);
-    Joined {
-        _sites: sites,
-        _tunnel: tunnel,
-        sending,
-        receiving,
-        allowed,
-        from_sending,
-        from_receiving,
-        sender,
-        listener,
-    }
+    Joined { _sites: sites, tunnel, sending, receiving, allowed, from_sending, from_receiving, sender, listener }
 }
 
 async fn read(socket: &mut TcpStream, count: usize) -> Vec<u8> {

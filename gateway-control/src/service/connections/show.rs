@@ -152,6 +152,7 @@ fn for_the_other_side(report: ConnectionReport) -> ConnectionReport {
     let details = report.details.map(|details| EndDetails {
         path_reason: details.path_reason.map(|why| why.for_the_other_side()),
         local_port: None,
+        kept_port: None,
         ..details
     });
     ConnectionReport { problem: None, details, ..report }

@@ -1,4 +1,8 @@
-use gateway_proto::{api::gateway::ConnectionReport, balance::EndCounts, peering::ConnectionStatus};
+use gateway_proto::{
+    api::gateway::ConnectionReport,
+    balance::{Balance, EndCounts},
+    peering::ConnectionStatus,
+};
 
 use super::*;
 use crate::service::ground::{self, Ground};
@@ -47,5 +51,31 @@ async fn an_end_that_was_idle_for_long_is_waited_for_when_the_other_one_has_coun
         tx.commit().await.unwrap();
         ground.service.prove_deliveries().await.unwrap();
         assert_eq!(ground.read().await.delivery(id).await.unwrap().unwrap().is_open, is_open);
+    }
+}
+
+#[tokio::test]
+async fn what_an_end_is_in_the_midst_of_is_no_difference_and_is_looked_at_again() {
+    let ground = Ground::new().await;
+    let (sender, listener) = (ground.gateway(1).await, ground.gateway(2).await);
+    let channel = ground.channel(listener.server, 6_661).await;
+    let id = ground.connect(sender.server, channel, ConnectionStatus::Active, 1).await[0];
+    let long_ago = gateway_net::time::unix_ms() / 1000 - 1_000;
+    let sent = EndCounts { epoch: 1, messages: 1, ..EndCounts::default() };
+    let mut row = DeliveryRow { is_open: true, ..DeliveryRow::new(id) };
+    row.sender.report(&[sent], long_ago);
+    let mut tx = ground.begin().await;
+    tx.put_delivery(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    let sending = ground.service.watchers.enter(sender.server, 1, 1);
+    let receiving = ground.service.watchers.enter(listener.server, 1, 1);
+    sending.report(vec![ground::counted(id, sent)], &[id], 1);
+    for under_way in [true, false] {
+        let heard = EndCounts { epoch: 1, under_way, ..EndCounts::default() };
+        receiving.report(vec![ground::counted(id, heard)], &[id], 1);
+        ground.service.prove_deliveries().await.unwrap();
+        let row = ground.read().await.delivery(id).await.unwrap().unwrap();
+        assert!(row.is_open);
+        assert_eq!(row.balance == Balance::default(), under_way, "under way: {under_way}");
     }
 }

@@ -3,7 +3,7 @@
 use gateway_proto::{
     api::{
         platform::{ApproveGrant, CreateGrant},
-        values::MAX_STREAMS,
+        values::{MAX_STREAMS, between_clocks},
     },
     limits::{
         ChannelLimits, MAX_BYTES_PER_SECOND, MAX_RECEIVE_TIMEOUT_SECS, MIN_BYTES_PER_SECOND, MIN_RECEIVE_TIMEOUT_SECS,
@@ -65,9 +65,12 @@ pub(super) fn tighten(row: &mut GrantRow, body: &ApproveGrant) -> ServiceResult<
     Ok(words)
 }
 
-/// An approved grant keeps its limits: an approval that comes again may name those it has, and no others.
-pub(super) fn check_kept(row: &GrantRow, body: &ApproveGrant) -> ServiceResult<()> {
-    let is_kept = body.expires_at.is_none_or(|end| row.expires_at == Some(end))
+/// An approved grant keeps its limits: an approval that comes again may name those it has, and no others. "For 30 days" that is said
+/// again at `now` is the same end.
+pub(super) fn check_kept(row: &GrantRow, body: &ApproveGrant, now: u64) -> ServiceResult<()> {
+    let is_end =
+        |named: u64| row.expires_at.is_some_and(|end| end.abs_diff(named) <= between_clocks(named.saturating_sub(now)));
+    let is_kept = body.expires_at.is_none_or(is_end)
         && body.max_streams.is_none_or(|streams| row.max_streams == streams)
         && body.bytes_per_second.is_none_or(|rate| row.limits.bytes_per_second == Some(rate))
         && body.receive_timeout_secs.is_none_or(|secs| row.limits.receive_timeout_secs == Some(secs));

@@ -34,7 +34,7 @@ impl Service {
             behavior: channel.behavior,
             status: status_at(&row, self.clock.unix_secs()),
             endpoint: row.kept_endpoint.unwrap_or(channel.public_name),
-            connection_id: connection.map(|connection| connection.id),
+            connection_id: connection.as_ref().map(|connection| connection.id),
             expires_at: row.expires_at,
             max_streams: row.max_streams,
             bytes_per_second: row.limits.bytes_per_second,
@@ -43,6 +43,8 @@ impl Service {
             staleness_secs: row.staleness_secs,
             require_post_quantum: row.require_post_quantum,
             created_at: row.created_at,
+            // The approval made it.
+            approved_at: connection.map(|connection| connection.created_at),
         })
     }
 }

@@ -145,6 +145,20 @@ impl Replicas for SqlTransaction {
         row.map(|row| Ok((row.json("report")?, row.number("reported_at")?))).transpose()
     }
 
+    async fn reports_of_server(&mut self, server: ServerId, alive_since: u64) -> StorageResult<Vec<ConnectionReport>> {
+        let rows = query(
+            "SELECT reports.report FROM reports
+             JOIN watches ON watches.server_id = reports.server_id
+             JOIN replicas ON replicas.id = watches.replica_id
+             WHERE reports.server_id = $1 AND replicas.heard_at >= $2",
+        )
+        .bind(server.to_string())
+        .bind(big(alive_since))
+        .fetch_all(self.db())
+        .await?;
+        rows.iter().map(|row| row.json::<ConnectionReport>("report")).collect()
+    }
+
     async fn policies_after(&mut self, revision: u64, limit: u32) -> StorageResult<Vec<(ServerId, u64)>> {
         let rows = query("SELECT server_id, revision FROM policies WHERE revision > $1 ORDER BY revision LIMIT $2")
             .bind(big(revision))

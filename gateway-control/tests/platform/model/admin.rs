@@ -84,7 +84,7 @@ impl Model {
             return WRONG;
         }
         match connection.status {
-            "ready" => return Done,
+            "ready" => return if connection.answered(server, auto) { Done } else { CONFLICT },
             "offered" => {}
             _ => return WRONG,
         }

@@ -78,6 +78,11 @@ impl Connection {
         self.owner == org || self.user == org
     }
 
+    /// Whether it was approved or accepted in these words.
+    pub(super) fn answered(&self, sender: Option<usize>, auto: bool) -> bool {
+        sender.is_none_or(|named| self.sender == Some(named)) && self.auto == auto
+    }
+
     pub(crate) fn is_at(&self, server: usize) -> bool {
         self.listener == server || self.sender == Some(server)
     }

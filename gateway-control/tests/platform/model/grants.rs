@@ -1,7 +1,7 @@
 //! Grants of channels.
 
 use super::{
-    CONFLICT, Connection, LIMITED_SECS, Limits, Model, NARROW, Org,
+    CONFLICT, Connection, INVALID, LIMITED_SECS, Limits, Model, NARROW, Org,
     Outcome::{self, Done},
     PLAIN, UNKNOWN, WRONG,
 };
@@ -84,7 +84,7 @@ impl Model {
             return UNKNOWN;
         }
         match grant.status {
-            "active" => return Done,
+            "active" => return self.approve_again(n, own, sender, auto),
             "pending" if grant.peer == own => {}
             "requested" if grant.owner == own => {}
             _ => return WRONG,
@@ -100,6 +100,15 @@ impl Model {
         }
         self.put_in_force(n, auto);
         Done
+    }
+
+    /// What the first approval said stays.
+    fn approve_again(&self, n: usize, own: Org, sender: Option<usize>, auto: bool) -> Outcome {
+        if self.grants[n].peer != own && sender.is_some() {
+            return INVALID;
+        }
+        let made = self.connections.iter().find(|row| row.grant == Some(n)).unwrap();
+        if made.answered(sender, auto) { Done } else { CONFLICT }
     }
 
     pub(super) fn answer_grant(&mut self, n: usize, own: Org, by_starter: bool, to: &'static str) -> Outcome {

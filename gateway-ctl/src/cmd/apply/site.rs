@@ -133,12 +133,17 @@ impl Site {
         let servers = entries(&mut root, SiteServer::read);
         let channels: Vec<SiteChannel> = entries(&mut root, SiteChannel::read);
         let peers = entries(&mut root, SitePeer::read);
-        let published: Vec<_> = channels.iter().map(|channel| (channel.key(), channel.publish.is_some())).collect();
+        let keys: Vec<_> = channels.iter().map(SiteChannel::key).collect();
         let grants = entries(&mut root, |section| {
             let grant = SiteGrant::read(section, now)?;
-            let may_be: Vec<_> = published.iter().filter(|(key, _)| grant.channel.may_be(key)).collect();
-            if !may_be.is_empty() && may_be.iter().all(|(_, is_published)| !is_published) {
+            let may_be = channels.iter().zip(&keys).filter(|(_, key)| grant.channel.may_be(key));
+            let may_be: Vec<_> = may_be.map(|(channel, _)| channel).collect();
+            if !may_be.is_empty() && may_be.iter().all(|channel| channel.publish.is_none()) {
                 section.mistake("channel", &grant.channel.text, "a channel that is published: give it a `publish`");
+            }
+            if !may_be.is_empty() && may_be.iter().all(|channel| !grant.may_carry(channel.behavior.as_deref())) {
+                let accepted = "the behavior of its channel among them; leave it out for whatever that is";
+                section.mistake("behaviors", &grant.behaviors.join(", "), accepted);
             }
             Some(grant)
         });
@@ -282,6 +287,11 @@ impl SitePeer {
 }
 
 impl SiteGrant {
+    /// Whether its connection may have this kind of exchange; none: it is not known.
+    pub(super) fn may_carry(&self, behavior: Option<&str>) -> bool {
+        self.behaviors.is_empty() || behavior.is_none_or(|behavior| self.behaviors.iter().any(|name| name == behavior))
+    }
+
     fn read(section: &mut Section<'_, '_>, now: u64) -> Option<Self> {
         let server = section.optional("server", "the name of the channel's server", name);
         let channel = if section.has("server") {

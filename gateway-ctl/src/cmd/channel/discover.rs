@@ -97,13 +97,13 @@ pub(super) struct Proposal {
 }
 
 impl Proposal {
-    /// The channel of an engine that `wanted` names, by the engine's id or its name.
+    /// The channel of an engine that `wanted` names, by the engine's id or its name; none: no engine has such a one.
     pub(super) async fn find(
         control: &Control,
         wanted: &str,
         server: Option<&str>,
         body: PublishEngineChannel,
-    ) -> Result<Self, CtlError> {
+    ) -> Result<Option<Self>, CtlError> {
         let (mut found, mut others) = (Vec::new(), Vec::new());
         for server in servers(control, server).await? {
             let engine = engine(control, &server).await?;
@@ -121,12 +121,10 @@ impl Proposal {
                 "the channel '{wanted}' of the engine cannot be published: {}",
                 others.join("; ")
             ))),
-            [] => Err(CtlError::No(format!(
-                "there is no channel '{wanted}', neither registered nor proposed by an engine: see `gateway-ctl channel \
-                 list` and `gateway-ctl channel discover`"
-            ))),
+            [] => Ok(None),
             [(server, id)] => {
-                Ok(Self { server: server.clone(), body: PublishEngineChannel { engine_channel: id.clone(), ..body } })
+                let body = PublishEngineChannel { engine_channel: id.clone(), ..body };
+                Ok(Some(Self { server: server.clone(), body }))
             }
             several => Err(CtlError::No(format!(
                 "'{wanted}' fits {} channels of engines; say which one by its server (--server) or by the engine's id",

@@ -41,6 +41,11 @@ pub(super) async fn id_of_any(control: &Control, wanted: &str) -> Result<Channel
     if !matches!(listener, Err(CtlError::Resolve(resolve::ResolveError::Unknown { .. }))) {
         return listener;
     }
+    sender_id(control, wanted).await
+}
+
+/// The own sender that `wanted` names.
+pub(super) async fn sender_id(control: &Control, wanted: &str) -> Result<ChannelId, CtlError> {
     let senders = places(control, control.list(PATH, &[("direction", "sender")], None).await?).await?;
     Ok(resolve::pick(wanted, &senders, |_| true)?.channel.id)
 }

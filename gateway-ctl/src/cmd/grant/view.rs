@@ -74,6 +74,7 @@ impl View for Grant {
             ("Agreement", self.agreement_id.to_string()),
             ("Channel", self.channel_id.to_string()),
             ("Created", time::relative(now, self.created_at)),
+            ("Approved", self.approved_at.map_or_else(|| "-".to_owned(), |at| time::relative(now, at))),
         ]
     }
 }
@@ -107,6 +108,7 @@ pub(super) mod tests {
             staleness_secs: 259_200,
             require_post_quantum: false,
             created_at: 0,
+            approved_at: None,
         }
     }
 

@@ -117,6 +117,10 @@ pub struct EndDetails {
     /// The local port that is open here for the engine (or the administrator); none: there is none, or an older gateway does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_port: Option<u16>,
+    /// The local port that belongs to this end, also while it is closed: no other connection of the gateway gets it meanwhile. None:
+    /// this end has none yet, or an older gateway does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_port: Option<u16>,
 }
 
 /// Why a path is in use, as the gateway's own status says it.

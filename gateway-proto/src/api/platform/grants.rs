@@ -108,7 +108,10 @@ api_types! {
         staleness_secs: u64,
         /// Whether it requires a post-quantum tunnel.
         require_post_quantum: bool,
-        /// Creation, Unix seconds.
+        /// Offer or request, Unix seconds.
         created_at: u64,
+        /// Approval, Unix seconds; none: it was never approved, or an older control plane does not say.
+        #[serde(default)]
+        approved_at: Option<u64>,
     }
 }

@@ -3,6 +3,7 @@
 mod late;
 mod matching;
 mod refused;
+mod under_way;
 
 use std::time::Duration;
 

@@ -25,7 +25,10 @@ pub(super) fn problems(seen: &Observations, facts: &Facts) -> impl Iterator<Item
 /// firewall may let out other ports.
 pub(super) fn flows(seen: &Observations) -> Option<String> {
     let gets_back = |sight: &&CarrierSight| match sight.reason {
-        CarrierReason::Passes | CarrierReason::OnlySmallPackets | CarrierReason::Lossy => true,
+        CarrierReason::Passes
+        | CarrierReason::OnlySmallPackets
+        | CarrierReason::OnlyLargePackets
+        | CarrierReason::Lossy => true,
         CarrierReason::NotOffered
         | CarrierReason::NoAddress
         | CarrierReason::Trying
@@ -83,6 +86,7 @@ fn cut_off(seen: &Observations, facts: &Facts) -> Option<Problem> {
         | CarrierReason::Trying
         | CarrierReason::Passes
         | CarrierReason::OnlySmallPackets
+        | CarrierReason::OnlyLargePackets
         | CarrierReason::Lossy => false,
     };
     let port = seen.carriers.first()?.port;

@@ -83,6 +83,8 @@ impl PathAgent {
         }
         // An answer from before the path was left says nothing of now.
         let small_only = self.pairs.iter().any(|pair| pair.carries_small_only_since(self.changed_at));
+        let large_only = self.pairs.iter().any(|pair| pair.carries_large_only_since(self.changed_at));
+        let is_in_round = matches!(self.punch.phase, Phase::Round(_));
         let hard = |mapping| matches!(mapping, Random | Regular);
         Some(if !self.needed {
             Obstacle::NotWanted
@@ -90,7 +92,9 @@ impl PathAgent {
             Obstacle::SwitchedOff
         } else if self.reason == PathReason::Lossy {
             Obstacle::Lossy
-        } else if small_only && !matches!(self.punch.phase, Phase::Round(_)) {
+        } else if self.reason == PathReason::SmallPacketsLost || (large_only && !is_in_round) {
+            Obstacle::SmallPacketsLost
+        } else if small_only && !is_in_round {
             Obstacle::PacketsTooSmall
         } else if self.local.is_empty() {
             Obstacle::NoAddress

@@ -57,15 +57,23 @@ impl PathAgent {
         }
     }
 
-    /// Full-size probes to the pairs on which the peer was heard.
+    /// Probes of both sizes to the pairs on which the peer was heard, as far as they are not answered yet: what carries one size
+    /// need not carry the other.
     pub(super) fn poll_chases(&mut self, now: Instant) {
-        let due: Vec<_> =
-            self.pairs.iter_mut().filter_map(|pair| pair.take_chase_step(now).then(|| pair.remote())).collect();
-        for remote in due {
-            self.ping(remote, true, Priority::Decide, now);
-            // While data is well where it is, it moves only to where its packets fit as they are.
-            if self.is_direct() {
-                self.ping_large(remote, now);
+        let due = self.pairs.iter_mut().filter_map(|pair| {
+            let is_due = pair.take_chase_step(now);
+            is_due.then(|| (pair.remote(), pair.lacks(true), pair.lacks(false)))
+        });
+        for (remote, lacks_full, lacks_small) in due.collect::<Vec<_>>() {
+            if lacks_full {
+                self.ping(remote, true, Priority::Decide, now);
+                // While data is well where it is, it moves only to where its packets fit as they are.
+                if self.is_direct() {
+                    self.ping_large(remote, now);
+                }
+            }
+            if lacks_small {
+                self.ping(remote, false, Priority::Decide, now);
             }
         }
     }

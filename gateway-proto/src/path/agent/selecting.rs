@@ -9,7 +9,7 @@ use super::{Current, PathAgent};
 use crate::path::{
     PathEvent, PathReason, Tier,
     budget::Priority,
-    heartbeat::{Beat, Heartbeat, Suspicion},
+    heartbeat::{Beat, Heartbeat, Missing, Suspicion},
     loss::Carried,
     pair::Pair,
     punch::Phase,
@@ -29,7 +29,8 @@ const IDLE_SHARE: u32 = 4;
 const LOSS_GRACE: Duration = Duration::from_secs(1);
 
 impl PathAgent {
-    /// A pair answered one of our pings; `padded`: with a full-size round trip.
+    /// A pair answered one of our pings; `padded`: with a full-size round trip. Another than the selected one is considered once
+    /// it carried both sizes.
     pub(super) fn path_answered(&mut self, remote: SocketAddr, padded: bool, now: Instant) {
         if let Current::Direct { remote: current, heartbeat } = &mut self.current
             && *current == remote
@@ -39,7 +40,7 @@ impl PathAgent {
             }
             return;
         }
-        if padded && self.wanted {
+        if self.wanted && self.pairs.get(remote).is_some_and(Pair::has_passed) {
             self.consider(remote, now);
         }
     }
@@ -62,17 +63,32 @@ impl PathAgent {
                     self.event(PathEvent::Distrusted);
                     self.fail_over(PathReason::Failover, now);
                 }
-                Beat::Demote { full_asked_at } => {
+                Beat::Demote { missing } => {
                     self.counters.demotions += 1;
-                    let pair = self.pairs.get(remote);
-                    let small_only = |at| pair.is_some_and(|pair| pair.carries_small_only_since(at));
-                    let too_small = full_asked_at.is_some_and(small_only);
-                    let reason = if too_small { PathReason::PacketsTooSmall } else { PathReason::HeartbeatLost };
+                    let reason = self.why_silent(remote, missing);
                     self.leave_direct(reason, now);
+                    // What passes of the small packets may change with each look: it would be tried and left in turns.
+                    if reason == PathReason::SmallPacketsLost
+                        && let Some(pair) = self.pairs.get_mut(remote)
+                    {
+                        pair.bar(now);
+                    }
                     self.punch.rearm();
                     self.request_punch(now);
                 }
             }
+        }
+    }
+
+    /// Why a path is left whose answers are missing.
+    fn why_silent(&self, remote: SocketAddr, missing: Missing) -> PathReason {
+        let Some(pair) = self.pairs.get(remote) else { return PathReason::HeartbeatLost };
+        if missing.full.is_some_and(|at| pair.carries_small_only_since(at)) {
+            PathReason::PacketsTooSmall
+        } else if missing.small.is_some_and(|at| pair.carries_large_only_since(at)) {
+            PathReason::SmallPacketsLost
+        } else {
+            PathReason::HeartbeatLost
         }
     }
 
@@ -230,7 +246,7 @@ impl PathAgent {
         self.event(PathEvent::Selected { selected: self.selected(), reason });
     }
 
-    /// A pair other than the selected one carried a full round trip.
+    /// A pair other than the selected one carried round trips of both sizes.
     fn consider(&mut self, remote: SocketAddr, now: Instant) {
         let Some(pair) = self.pairs.get(remote) else { return };
         if pair.is_barred(now) && self.relay_up {

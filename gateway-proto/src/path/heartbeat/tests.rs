@@ -24,9 +24,10 @@ fn an_active_path_that_dies_is_distrusted_after_two_seconds_and_left_after_two_a
     let mut heartbeat = Heartbeat::new(true, true, start);
     let beats = run_silent(&mut heartbeat, true, start);
     let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
-    assert_eq!((at(Beat::Doubt), at(Beat::Distrust), at(Beat::Demote { full_asked_at: None })), (1_500, 2_000, 2_500));
+    let left = at(Beat::Demote { missing: Missing { small: Some(start + ACTIVE_INTERVAL), full: None } });
+    assert_eq!((at(Beat::Doubt), at(Beat::Distrust), left), (1_500, 2_000, 2_500));
     let pings = beats.iter().filter(|(_, beat)| matches!(beat, Beat::Ping { .. })).count();
-    assert!((4..=8).contains(&pings), "several questions, no storm: {pings}");
+    assert!((6..=10).contains(&pings), "several questions, no storm: {pings}");
 }
 
 #[test]
@@ -36,7 +37,7 @@ fn after_a_change_of_our_network_data_is_duplicated_at_once_and_the_path_is_left
     heartbeat.suspect(Suspicion::NetworkChanged, RTT, start);
     let beats = run_silent(&mut heartbeat, true, start);
     let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
-    let left = at(Beat::Demote { full_asked_at: None });
+    let left = at(Beat::Demote { missing: Missing { small: Some(start), full: None } });
     assert_eq!((at(Beat::Doubt), at(Beat::Distrust), left), (100, 200, 1_200));
     assert!(!heartbeat.seems_moved());
 }
@@ -61,7 +62,7 @@ fn a_process_that_stood_still_asks_again_before_it_gives_the_path_up() {
     assert_eq!(heartbeat.poll(RTT, true, asked), Some(Beat::Ping { padded: false }));
     let woken = asked + Duration::from_secs(60);
     let beats: Vec<_> = std::iter::from_fn(|| heartbeat.poll(RTT, true, woken)).collect();
-    assert_eq!(beats, [Beat::Doubt, Beat::Ping { padded: true }]);
+    assert_eq!(beats, [Beat::Doubt, Beat::Ping { padded: false }]);
 }
 
 #[test]
@@ -80,9 +81,9 @@ fn a_connection_for_each_message_asks_no_more_often_than_one_that_stays() {
     for step in 0..500 {
         let now = start + step * Duration::from_millis(10);
         heartbeat.set_active(step % 2 == 0, now);
-        while heartbeat.poll(RTT, step % 2 == 0, now).is_some() {
+        while let Some(beat) = heartbeat.poll(RTT, step % 2 == 0, now) {
             asked += 1;
-            heartbeat.answered(true, step % 2 == 0, now);
+            heartbeat.answered(beat == Beat::Ping { padded: true }, step % 2 == 0, now);
         }
     }
     assert_eq!(asked, 5);
@@ -92,26 +93,27 @@ fn a_connection_for_each_message_asks_no_more_often_than_one_that_stays() {
 fn run_idle(delay: Duration, begun: [Instant; 2], until: Instant) -> ([u32; 2], Duration) {
     let mut sides = [(true, begun[0]), (false, begun[1])].map(|(leads, at)| Heartbeat::new(leads, false, at));
     let (mut asked, mut last, mut longest) = ([0, 0], begun[0].max(begun[1]), Duration::ZERO);
-    let mut arriving: Vec<(Instant, usize)> = Vec::new();
+    let mut arriving: Vec<(Instant, usize, bool)> = Vec::new();
     loop {
-        let due = sides.iter().map(Heartbeat::next_at).chain(arriving.iter().map(|(at, _)| *at)).min().unwrap();
+        let due = sides.iter().map(Heartbeat::next_at).chain(arriving.iter().map(|(at, ..)| *at)).min().unwrap();
         if due > until {
             return (asked, longest);
         }
-        let (now_here, later): (Vec<_>, Vec<_>) = arriving.into_iter().partition(|(at, _)| *at <= due);
+        let (now_here, later): (Vec<_>, Vec<_>) = arriving.into_iter().partition(|(at, ..)| *at <= due);
         arriving = later;
-        for (_, side) in now_here {
+        for (_, side, padded) in now_here {
             sides[side].peer_asked(false, due);
             // Answered at once, and the answer is there before anything is due.
-            sides[1 - side].answered(true, false, due);
+            sides[1 - side].answered(padded, false, due);
         }
         for (side, heartbeat) in sides.iter_mut().enumerate() {
             while let Some(beat) = heartbeat.poll(delay * 2, false, due) {
-                assert!(matches!(beat, Beat::Ping { .. }), "{beat:?}");
-                asked[side] += 1;
+                let Beat::Ping { padded } = beat else { panic!("{beat:?}") };
+                // One of full size goes beside a small one.
+                asked[side] += u32::from(!padded);
                 longest = longest.max(due - last);
                 last = due;
-                arriving.push((due + delay, 1 - side));
+                arriving.push((due + delay, 1 - side, padded));
             }
         }
     }
@@ -180,10 +182,11 @@ fn an_answer_ends_the_silence_and_says_when_trust_returns() {
         now = heartbeat.next_at();
         while heartbeat.poll(RTT, true, now).is_some() {}
     }
-    assert!(heartbeat.answered(true, true, now));
+    assert!(!heartbeat.answered(true, true, now) && heartbeat.is_distrusted(), "a small one is missing");
+    assert!(heartbeat.answered(false, true, now));
     assert!(!heartbeat.is_distrusted());
     assert_eq!(heartbeat.next_at(), now + ACTIVE_INTERVAL);
-    assert!(!heartbeat.answered(true, true, now), "there was nothing to end");
+    assert!(!heartbeat.answered(false, true, now), "there was nothing to end");
 }
 
 #[test]
@@ -197,7 +200,8 @@ fn large_packets_that_are_lost_are_asked_after_at_once_and_data_is_duplicated_wh
     let at = |wanted| beats.iter().find(|(_, beat)| *beat == wanted).unwrap().0;
     assert_eq!((at(Beat::Doubt), at(Beat::Distrust)), (100, 200));
     let left = beats.last().unwrap();
-    assert_eq!(*left, (1_200, Beat::Demote { full_asked_at: Some(start) }), "and it is known why");
+    let missing = Missing { small: None, full: Some(start) };
+    assert_eq!(*left, (1_200, Beat::Demote { missing }), "and it is known why");
 }
 
 #[test]
@@ -228,8 +232,9 @@ fn a_path_that_only_carries_small_packets_is_left() {
                     heartbeat.answered(false, true, now + RTT);
                 }
                 Beat::Ping { padded: true } | Beat::Doubt | Beat::Moved | Beat::Distrust => {}
-                Beat::Demote { full_asked_at } => {
-                    let asked_at = full_asked_at.expect("it is known which question has no answer");
+                Beat::Demote { missing } => {
+                    assert_eq!(missing.small, None);
+                    let asked_at = missing.full.expect("it is known which question has no answer");
                     assert_eq!(now - asked_at, 3 * MIN_MISS);
                     return;
                 }
@@ -237,4 +242,87 @@ fn a_path_that_only_carries_small_packets_is_left() {
         }
     }
     panic!("pings pass, data dies, and nobody noticed");
+}
+
+/// Runs for so many beats; `passes` says whether a ping of that size is answered. How long the first distrust and the end took, since
+/// the oldest question without an answer.
+fn run_with(
+    heartbeat: &mut Heartbeat,
+    active: bool,
+    beats: u32,
+    mut passes: impl FnMut(bool) -> bool,
+) -> (Option<Duration>, Option<(Duration, Missing)>) {
+    let mut distrusted = None;
+    for _ in 0..beats {
+        let now = heartbeat.next_at();
+        while let Some(beat) = heartbeat.poll(RTT, active, now) {
+            match beat {
+                Beat::Ping { padded } if passes(padded) => drop(heartbeat.answered(padded, active, now + RTT)),
+                Beat::Ping { .. } | Beat::Doubt | Beat::Moved => {}
+                Beat::Distrust => distrusted = heartbeat.doubted_since().map(|since| now - since),
+                Beat::Demote { missing } => {
+                    let since = missing.since().expect("something is missing");
+                    return (distrusted, Some((now - since, missing)));
+                }
+            }
+        }
+    }
+    (distrusted, None)
+}
+
+#[test]
+fn a_path_that_only_carries_large_packets_is_left_as_soon_as_one_that_carries_nothing() {
+    for active in [true, false] {
+        // Whichever question is the first that fails: one of full size may be next to it.
+        for passed in 0..(2 * PADDED_EVERY_IDLE) {
+            let mut heartbeat = Heartbeat::new(true, active, start());
+            assert_eq!(run_with(&mut heartbeat, active, passed, |_| true), (None, None));
+            let (distrusted, left) = run_with(&mut heartbeat, active, 100, |padded| padded);
+            let (after, missing) = left.expect("the path is left");
+            assert_eq!((distrusted, after), (Some(2 * MIN_MISS), 3 * MIN_MISS), "after {passed} answers");
+            assert!(missing.small.is_some() && missing.full.is_none(), "{missing:?}");
+        }
+    }
+}
+
+#[test]
+fn small_packets_are_asked_after_with_every_heartbeat() {
+    let start = start();
+    let mut heartbeat = Heartbeat::new(true, true, start);
+    let mut asked = [Vec::new(), Vec::new()];
+    while heartbeat.next_at() <= start + 30 * ACTIVE_INTERVAL {
+        let now = heartbeat.next_at();
+        while let Some(beat) = heartbeat.poll(RTT, true, now) {
+            let Beat::Ping { padded } = beat else { panic!("{beat:?}") };
+            asked[usize::from(padded)].push((now - start).as_secs());
+            heartbeat.answered(padded, true, now);
+        }
+    }
+    assert_eq!(asked, [(1..=30).collect::<Vec<_>>(), vec![10, 20, 30]]);
+}
+
+#[test]
+fn a_path_that_loses_single_packets_of_both_sizes_is_neither_left_nor_distrusted() {
+    let mut heartbeat = Heartbeat::new(true, true, start());
+    let mut lost = [false; 2];
+    // Of each size the first is lost, the next one passes, and so on.
+    let every_other = |padded: bool| {
+        let lost = &mut lost[usize::from(padded)];
+        *lost = !*lost;
+        !*lost
+    };
+    assert_eq!(run_with(&mut heartbeat, true, 1_000, every_other), (None, None));
+}
+
+#[test]
+fn a_question_has_all_of_its_time_when_an_older_one_of_the_other_size_is_answered() {
+    let start = start();
+    let mut heartbeat = Heartbeat::new(true, true, start);
+    heartbeat.suspect_size(RTT, RTT, start);
+    assert_eq!(heartbeat.poll(RTT, true, start), Some(Beat::Ping { padded: true }));
+    let later = start + 4 * RTT;
+    heartbeat.ask(later);
+    assert_eq!(heartbeat.poll(RTT, true, later), Some(Beat::Ping { padded: false }));
+    heartbeat.answered(true, true, start + MIN_SUSPECT_MISS - RTT / 4);
+    assert_eq!(heartbeat.next_at(), later + MIN_SUSPECT_MISS);
 }

@@ -86,9 +86,30 @@ fn a_proof_ends_the_trailing_probes() {
     pair.start_chase(now);
     assert!(pair.take_chase_step(now));
     pair.record_ping([1; 8], true, now);
+    pair.record_ping([2; 8], false, now);
     assert!(pair.chase_at().is_some());
     pair.record_pong(LocalSocket::MAIN, [1; 8], true, now);
+    assert!(pair.chase_at().is_some() && !pair.lacks(true) && pair.lacks(false), "large packets alone are no proof");
+    assert!(!pair.has_passed() && !pair.is_proved());
+    pair.record_pong(LocalSocket::MAIN, [2; 8], false, now);
     assert_eq!(pair.chase_at(), None);
+    assert!(pair.has_passed() && pair.is_proved());
+}
+
+#[test]
+fn large_answers_tell_of_small_packets_only_when_asked_for_after_a_small_ping_that_failed() {
+    let now = start();
+    let at = |ms: u64| now + Duration::from_millis(ms);
+    let mut pair = Pair::new(candidate(1), true);
+    pair.record_ping([1; 8], true, at(10));
+    pair.record_ping([2; 8], false, at(10));
+    pair.record_pong(LocalSocket::MAIN, [1; 8], true, at(20));
+    assert!(!pair.carries_large_only_since(now), "both were on their way at once");
+    pair.record_ping([3; 8], true, at(30));
+    pair.record_pong(LocalSocket::MAIN, [3; 8], true, at(40));
+    assert!(pair.carries_large_only_since(at(30)) && !pair.carries_large_only_since(at(31)));
+    pair.record_pong(LocalSocket::MAIN, [2; 8], false, at(50));
+    assert!(!pair.carries_large_only_since(now), "the small answer was only late");
 }
 
 #[test]

@@ -7,16 +7,18 @@
 //!                     waiting (2 s … 60 s, jittered, for ever)
 //! ```
 //!
-//! A try is a handful of pings as long as the longest datagram, then as long as the shortest one that QUIC needs; UDP is used when one of them came back
-//! from an address the relay believes. While data moves, a ping leaves every 250 ms, as long as the longest datagram since the last one (beside little traffic only
-//! one in a second is); an answer
+//! A try is a handful of pings as long as the longest datagram, then as long as the shortest one that QUIC needs, and of empty ones; UDP is used when one of
+//! the long ones came back from an address the relay believes, and an empty one. While data moves, a ping leaves every 250 ms, as
+//! long as the longest datagram since the last one (beside little traffic only one in a second is); an answer
 //! overdue makes them quicker and doubles the datagrams onto the WebSocket, and 700 ms of questions without any answer end the use of UDP: the WebSocket, open all the time, carries on before
 //! QUIC's own timers have backed off far. Loss alone does not do that: of seven pings one comes back even when a third of the packets is lost.
 //! After a fall, several answers in a row are wanted instead of one. Where much is lost, and TLS to the same relay is better, UDP is left too, and rests for longer ([`weigh`]).
 //!
-//! An answer speaks for its own length and below: a small one says nothing about a large ping that stays unanswered. While one is overdue the longest
-//! unanswered length is asked again, and beside it, in turn, the shortest that QUIC needs and none at all. When the long ones die and the
-//! shortest that QUIC needs passes, UDP goes on with that; when only less passes, UDP is left, for a reason of its own.
+//! An answer speaks for its own length and below: a small one says nothing about a large ping that stays unanswered. For an empty one only another empty one
+//! speaks: there are ways that drop short datagrams, and a tunnel needs those as well, so one a second is asked beside the others while data moves. While
+//! an answer is overdue the longest unanswered length is asked again, and beside it, in turn, the shortest that QUIC needs and none at all, or none at all each
+//! time when that is missed. When the long ones die and the shortest that QUIC needs passes, UDP goes on with that; when only less
+//! passes, or only the long ones do, UDP is left, for reasons of their own.
 //!
 //! Sans-IO: the owner sends the [`Ping`]s, hands in the answers and the time, and asks [`UdpCarrier::limit`] for each batch.
 
@@ -37,9 +39,10 @@ use weigh::Weigher;
 use super::{Answer, LIMIT_IN_DOUBT, MAX_PAYLOAD, MIN_PAYLOAD};
 use crate::backoff::Backoff;
 
-/// Pings of a try: when, and how much they carry. The empty ones only say why the others fail.
-const TRY: [(Duration, usize); 8] = [
+/// Pings of a try: when, and how much they carry.
+const TRY: [(Duration, usize); 9] = [
     (Duration::ZERO, MAX_PAYLOAD),
+    (Duration::ZERO, 0),
     (Duration::from_millis(150), MAX_PAYLOAD),
     (Duration::from_millis(250), 0),
     (Duration::from_millis(400), MIN_PAYLOAD),
@@ -84,7 +87,8 @@ pub struct Ping {
 enum Stage {
     Off,
     Waiting { until: Instant },
-    Trying { since: Instant, sent: usize, answers: u32, proven: usize, heard: Option<usize> },
+    /// `empty`: an empty ping was answered.
+    Trying { since: Instant, sent: usize, answers: u32, proven: usize, empty: bool, heard: Option<usize> },
     Up(Up),
 }
 
@@ -221,29 +225,30 @@ impl UdpCarrier {
             return;
         }
         let Some(sent) = self.unanswered.iter().find(|sent| sent.id == answer.id).copied() else { return };
-        // Older ones say nothing any more, unless they were longer: one came back that left after them.
-        self.unanswered.retain(|other| other.at > sent.at || other.payload > sent.payload);
+        // Older ones say nothing any more, unless they were longer, or empty: one came back that left after them.
+        let speaks_for = |length: usize| length == sent.payload || (length > 0 && length < sent.payload);
+        self.unanswered.retain(|other| other.at > sent.at || !speaks_for(other.payload));
         let sample = now.saturating_duration_since(sent.at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         let new_challenge = std::mem::replace(&mut self.echo, answer.challenge) != answer.challenge;
         let proves = sent.payload.min(payload);
         let oldest = self.unanswered.front().filter(|oldest| oldest.at <= sent.at).map(|oldest| oldest.id);
         match &mut self.stage {
-            Stage::Trying { heard, .. } if sent.payload < MIN_PAYLOAD => *heard = (*heard).max(Some(proves)),
-            Stage::Trying { answers, proven, heard, .. } => {
+            Stage::Trying { answers, proven, empty, heard, .. } => {
+                let is_long = sent.payload >= MIN_PAYLOAD;
                 *heard = (*heard).max(Some(proves));
-                if answer.validated {
+                *empty |= !is_long;
+                if answer.validated && is_long {
                     *answers += 1;
                     *proven = proves.max(*proven);
-                    if *answers >= self.wanted && *proven >= MIN_PAYLOAD {
-                        let proven = *proven;
-                        self.rise(proven, now);
-                        return;
-                    }
-                } else if !new_challenge {
-                    return;
                 }
-                self.ping(sent.payload, now);
+                let enough = *answers >= self.wanted;
+                if enough && *empty && *proven >= MIN_PAYLOAD {
+                    let proven = *proven;
+                    self.rise(proven, now);
+                } else if is_long && !enough && (answer.validated || new_challenge) {
+                    self.ping(sent.payload, now);
+                }
             }
             Stage::Up(up) => {
                 if let Some(oldest) = oldest {
@@ -267,16 +272,20 @@ impl UdpCarrier {
                     self.try_it(now);
                 }
             }
-            Stage::Trying { since, sent, heard, .. } => {
+            Stage::Trying { since, sent, empty, heard, .. } => {
                 let elapsed = now.saturating_duration_since(*since);
                 if elapsed >= TRY_FOR {
-                    let only_small = heard.is_some_and(|longest| longest < MIN_PAYLOAD);
-                    let former = [CarrierReason::StoppedPassing, CarrierReason::OnlySmallPackets, CarrierReason::Lossy];
-                    let passed = former.contains(&self.reason);
-                    let reason = match (only_small, passed) {
-                        (true, _) => CarrierReason::OnlySmallPackets,
-                        (false, true) => CarrierReason::StoppedPassing,
-                        (false, false) => CarrierReason::DoesNotPass,
+                    let former = [
+                        CarrierReason::StoppedPassing,
+                        CarrierReason::OnlySmallPackets,
+                        CarrierReason::OnlyLargePackets,
+                        CarrierReason::Lossy,
+                    ];
+                    let reason = match *heard {
+                        Some(longest) if longest < MIN_PAYLOAD => CarrierReason::OnlySmallPackets,
+                        Some(_) if !*empty => CarrierReason::OnlyLargePackets,
+                        Some(_) | None if former.contains(&self.reason) => CarrierReason::StoppedPassing,
+                        Some(_) | None => CarrierReason::DoesNotPass,
                     };
                     self.failed_tries = self.failed_tries.wrapping_add(1);
                     self.pause(reason, now, random);
@@ -298,7 +307,7 @@ impl UdpCarrier {
                 let silent = self.unanswered.front().copied().filter(|oldest| now >= oldest.at + silence(rtt));
                 let Some(oldest) = silent else { return self.ping_if_due(now) };
                 let passed = up.passed_since(oldest.id);
-                if let Some(passed) = passed.filter(|passed| *passed >= MIN_PAYLOAD) {
+                if let Some(passed) = passed.filter(|passed| *passed >= MIN_PAYLOAD && oldest.payload > 0) {
                     up.proven = passed;
                     up.passed = None;
                     up.stretch = None;
@@ -311,8 +320,11 @@ impl UdpCarrier {
                     self.backoff.reset();
                 }
                 self.wanted = ANSWERS_AFTER_A_FALL;
-                let small = passed.is_some();
-                let reason = if small { CarrierReason::OnlySmallPackets } else { CarrierReason::StoppedPassing };
+                let reason = match passed {
+                    Some(_) if oldest.payload == 0 => CarrierReason::OnlyLargePackets,
+                    Some(_) => CarrierReason::OnlySmallPackets,
+                    None => CarrierReason::StoppedPassing,
+                };
                 self.pause(reason, now, random);
             }
         }

@@ -39,7 +39,7 @@ impl<'a> Planner<'a> {
         }
         let Some(there) = there else {
             self.accept_words(&label, Some(&wanted.name), wanted.publish.as_ref(), wanted.description.as_ref());
-            self.accept_behavior(&label, wanted.behavior.as_ref());
+            self.accept_behaviors(&format!("the channel '{label}'"), wanted.behavior.as_ref());
             self.plan.steps.push(Step::CreateChannel { place, server, channel: wanted.clone() });
             return Some(Standing { channel: Which::Made(place), published, is_renamed: false });
         };
@@ -149,10 +149,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn accept_behavior(&mut self, label: &str, behavior: Option<&String>) {
-        let Some(unknown) = behavior.filter(|name| !self.found.behaviors.contains(name)) else { return };
-        let known = self.found.behaviors.join(", ");
-        let words = format!("behavior '{unknown}' is none of this platform: known are {known}");
-        self.plan.refusals.push(format!("the channel '{label}': {words}"));
+    pub(super) fn accept_behaviors<'n>(&mut self, what: &str, named: impl IntoIterator<Item = &'n String>) {
+        let found = self.found;
+        for unknown in named.into_iter().filter(|name| !found.behaviors.contains(name)) {
+            let known = found.behaviors.join(", ");
+            let words = format!("behavior '{unknown}' is none of this platform: known are {known}");
+            self.plan.refusals.push(format!("{what}: {words}"));
+        }
     }
 }

@@ -3,22 +3,24 @@
 use std::fmt::Display;
 
 use gateway_proto::{
-    api::platform::Grant,
+    api::{
+        platform::{Agreement, Grant},
+        values::between_clocks,
+    },
     id::{AgreementId, ChannelId},
     peering::{AgreementStatus, GrantStatus},
+    policy::HL7V2_MLLP,
 };
 
 use super::{Planner, Standing, Step, Which};
 use crate::{
     args::Span,
     cmd::apply::{
+        found::Found,
         partners::{Meant, meant},
         site::{ChannelName, SiteGrant},
     },
 };
-
-/// Ends of grants that are no further apart are the same, in seconds; of short grants a tenth of their length.
-const MAX_BETWEEN_CLOCKS: u64 = 3600;
 
 impl Planner<'_> {
     pub(super) fn grant(&mut self, wanted: &SiteGrant, standing: &[Option<Standing>]) {
@@ -29,13 +31,15 @@ impl Planner<'_> {
             Meant::Nobody | Meant::Several => format!("'{name}'"),
         };
         let waits = |why: &str| format!("the grant of '{channel}' to {shown} waits for {why}");
-        let Standing { channel: which, published, is_renamed } = match self.channel_meant(channel, standing) {
-            Ok(standing) => standing,
-            Err(why) => return self.plan.waits.push(waits(why)),
-        };
         let agreement = match partner {
             Meant::One(id) => self.found.agreement(id),
             Meant::Nobody | Meant::Several => None,
+        };
+        let standing = self.channel_meant(channel, standing);
+        self.accept_kinds(wanted, &shown, standing.ok().map(|standing| standing.channel), agreement);
+        let Standing { channel: which, published, is_renamed } = match standing {
+            Ok(standing) => standing,
+            Err(why) => return self.plan.waits.push(waits(why)),
         };
         let Some(agreement) = agreement else { return self.plan.waits.push(waits("an agreement")) };
         self.plan.meant.push((name.clone(), agreement.peer_id));
@@ -43,7 +47,7 @@ impl Planner<'_> {
             return self.plan.refusals.push(format!("the grant of '{channel}' to {shown} stands in the file twice"));
         }
         if let Which::There(id) = which {
-            match given(&self.found.grants, id, agreement.id, wanted) {
+            match given(self.found, id, agreement.id, wanted) {
                 Given::InForce => return,
                 Given::Waits(words) => return self.plan.waits.push(format!("'{channel}' to {shown}: {words}")),
                 Given::Not => {}
@@ -70,6 +74,44 @@ impl Planner<'_> {
             grant: wanted.clone(),
             expires_at: wanted.expires.map(|span| span.after(self.found.now)),
         });
+    }
+
+    /// The kinds of exchange that a grant is narrowed to are some that there are, its channel's among them: whatever else is done
+    /// first, no other grant is ever taken. One that is there keeps a name that there is no more.
+    fn accept_kinds(
+        &mut self,
+        wanted: &SiteGrant,
+        shown: &str,
+        which: Option<Which<ChannelId>>,
+        agreement: Option<&Agreement>,
+    ) {
+        let is_it = |grant: &Grant| {
+            which == Some(Which::There(grant.channel_id)) && agreement.is_some_and(|with| with.id == grant.agreement_id)
+        };
+        let is_there = |grant: &Grant| {
+            let is_open = matches!(grant.status, GrantStatus::Pending | GrantStatus::Active);
+            is_open && is_it(grant) && grant.behaviors == wanted.behaviors
+        };
+        if self.found.grants.iter().any(is_there) {
+            return;
+        }
+        let what = format!("the grant of '{}' to {shown}", wanted.channel);
+        self.accept_behaviors(&what, &wanted.behaviors);
+        let behavior = match which {
+            None => None,
+            Some(Which::There(id)) => {
+                self.found.channels.iter().find(|channel| channel.id == id).map(|channel| channel.behavior.as_str())
+            }
+            Some(Which::Made(place)) => {
+                self.site.channels.get(place).map(|channel| channel.behavior.as_deref().unwrap_or(HL7V2_MLLP))
+            }
+        };
+        if let Some(is) = behavior
+            && !wanted.may_carry(behavior)
+        {
+            let words = format!("its channel's behavior is {is}: name it among `behaviors` too, or leave them out");
+            self.plan.refusals.push(format!("{what}: {words}"));
+        }
     }
 
     /// The channel that a grant is of: one of the file, or one that is there.
@@ -106,23 +148,29 @@ enum Given {
     Waits(String),
 }
 
-fn given(grants: &[Grant], channel: ChannelId, agreement: AgreementId, wanted: &SiteGrant) -> Given {
+fn given(found: &Found, channel: ChannelId, agreement: AgreementId, wanted: &SiteGrant) -> Given {
     let of = |status: GrantStatus| {
         let is = move |grant: &&Grant| {
             grant.channel_id == channel && grant.agreement_id == agreement && grant.status == status
         };
-        grants.iter().filter(is)
+        found.grants.iter().filter(is)
     };
     if of(GrantStatus::Active).any(|grant| unlike(grant, wanted).is_none()) {
         return Given::InForce;
     }
     let with = |grant: &Grant| unlike(grant, wanted).map_or_else(String::new, |terms| format!(" with {terms}"));
     if let Some(grant) = of(GrantStatus::Requested).next() {
-        return Given::Waits(format!(
-            "the partner asked for it itself{}: decide with `gateway-ctl grant approve {}`, or `grant deny` and apply again",
-            with(grant),
-            grant.id
-        ));
+        let (with, id) = (with(grant), grant.id);
+        return Given::Waits(match tighter(grant, wanted, found.now) {
+            Some(limits) => format!(
+                "the partner asked for it itself{with}: decide with `gateway-ctl grant approve {id}{limits}`, or `grant deny` and \
+                 apply again"
+            ),
+            None => format!(
+                "the partner asked for it itself{with}, which an approval cannot make what the file says: `gateway-ctl grant deny \
+                 {id}` and apply again to offer it as the file says"
+            ),
+        });
     }
     if let Some(grant) = of(GrantStatus::Pending).next() {
         return Given::Waits(match unlike(grant, wanted) {
@@ -140,6 +188,33 @@ fn given(grants: &[Grant], channel: ChannelId, agreement: AgreementId, wanted: &
             with(grant),
             grant.id
         )),
+    }
+}
+
+/// The limits that an approval of a request has to name to make of it what the file wants, as options; none: it cannot, as it may
+/// be tighter than the request and no more. `now` in Unix seconds.
+fn tighter(grant: &Grant, wanted: &SiteGrant, now: u64) -> Option<String> {
+    let is_other = !wanted.behaviors.is_empty() && wanted.behaviors != grant.behaviors;
+    if is_other || (wanted.require_post_quantum && !grant.require_post_quantum) {
+        return None;
+    }
+    let end = match wanted.expires.filter(|span| other_end(grant, *span).is_some()) {
+        Some(span) if grant.expires_at.is_some_and(|end| end < span.after(now)) => return None,
+        Some(span) => format!(" --expires {span}"),
+        None => String::new(),
+    };
+    let streams = option("max-streams", wanted.max_streams, Some(grant.max_streams), "")?;
+    let rate = option("bytes-per-second", wanted.bytes_per_second, grant.bytes_per_second, "")?;
+    let silence = option("receive-timeout", wanted.receive_timeout_secs, grant.receive_timeout_secs, "s")?;
+    Some(format!("{end}{streams}{rate}{silence}"))
+}
+
+/// A limit that the file wants otherwise than it was asked for, as an option; none: it is a wider one.
+fn option<T: PartialOrd + Display>(name: &str, wanted: Option<T>, asked: Option<T>, unit: &str) -> Option<String> {
+    match (wanted, asked) {
+        (Some(wanted), Some(asked)) if wanted > asked => None,
+        (Some(wanted), asked) if asked.as_ref() != Some(&wanted) => Some(format!(" --{name} {wanted}{unit}")),
+        (Some(_) | None, _) => Some(String::new()),
     }
 }
 
@@ -169,13 +244,16 @@ fn differs<T: PartialEq + Display>(name: &str, wanted: Option<T>, is: Option<T>)
     })
 }
 
-/// The end of a grant if it is not the one that the file wants, in words. Both count from the offer, one by our clock and one by the
-/// platform's.
+/// The end of a grant if it is not the one that the file wants, in words. Who offers a grant counts from the offer, and who approves a
+/// request from the approval; one by our clock and one by the platform's.
 fn other_end(grant: &Grant, wanted: Span) -> Option<String> {
     let Some(end) = grant.expires_at else { return Some(format!("no end instead of one after {wanted}")) };
-    let secs = end.saturating_sub(grant.created_at);
-    let between_clocks = (wanted.secs / 10).min(MAX_BETWEEN_CLOCKS);
+    let since = |from: u64| end.saturating_sub(from);
+    let (offered, approved) = (since(grant.created_at), since(grant.approved_at.unwrap_or(grant.created_at)));
+    let is_nearer = approved.abs_diff(wanted.secs) < offered.abs_diff(wanted.secs);
+    let secs = if is_nearer { approved } else { offered };
     // The time between the look at our clock and the offer is of no interest to people.
     let shown = Span { secs: if secs < 3600 { secs } else { secs.saturating_add(30) / 60 * 60 } };
-    (secs.abs_diff(wanted.secs) > between_clocks).then(|| format!("an end after {shown} instead of {wanted}"))
+    let is_other = secs.abs_diff(wanted.secs) > between_clocks(wanted.secs);
+    is_other.then(|| format!("an end after {shown} instead of {wanted}"))
 }

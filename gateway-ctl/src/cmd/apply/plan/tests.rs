@@ -147,6 +147,7 @@ fn grant(status: GrantStatus) -> Grant {
         staleness_secs: 259_200,
         require_post_quantum: false,
         created_at: 1_000,
+        approved_at: None,
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Instant;
 use super::{
     ANSWERS_AFTER_A_FALL, CarrierReason, MAX_PAYLOAD, MIN_PAYLOAD, PROVEN, Ping, REMEMBERED, STRETCH, Sent, Stage,
     UdpCarrier,
-    up::{FULL, Up, patience},
+    up::{FULL, LONG_PAUSE, Up, patience},
 };
 
 impl UdpCarrier {
     pub(super) fn try_it(&mut self, now: Instant) {
         self.unanswered.clear();
-        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0, heard: None };
+        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0, empty: false, heard: None };
     }
 
     pub(super) fn rise(&mut self, proven: usize, now: Instant) {
@@ -79,15 +79,31 @@ impl UdpCarrier {
         let overdue = self.unanswered.front().is_some_and(|oldest| now >= oldest.at + patience(self.rtt));
         if !overdue {
             up.doubts = 0;
-            return self.ping(asked, now);
+            // For what is short only an empty one speaks.
+            let is_empty_due = asked == 0 || now >= up.empty_at + LONG_PAUSE;
+            if is_empty_due {
+                up.empty_at = now;
+                self.ping(0, now);
+            }
+            if asked > 0 {
+                self.ping(asked, now);
+            }
+            return;
         }
-        // What is missed is asked for again; the others say whether less would pass.
-        let missed = self.unanswered.iter().map(|sent| sent.payload).max().unwrap_or(0).max(asked);
-        let less = if up.doubts.is_multiple_of(2) { MIN_PAYLOAD } else { 0 };
+        // What is missed is asked for again; the others say whether less would pass, or more.
+        let longest = self.unanswered.iter().map(|sent| sent.payload).max().unwrap_or(0).max(asked);
+        let is_late = |sent: &Sent| now >= sent.at + patience(self.rtt);
+        let misses_empty = self.unanswered.iter().any(|sent| sent.payload == 0 && is_late(sent));
+        let is_turn_of_least = up.doubts.is_multiple_of(2) && (longest == 0 || !misses_empty);
         up.doubts = up.doubts.wrapping_add(1);
-        self.ping(missed, now);
-        if less < missed {
-            self.ping(less, now);
+        if longest > 0 {
+            self.ping(longest, now);
+        }
+        if is_turn_of_least && longest != MIN_PAYLOAD {
+            self.ping(MIN_PAYLOAD, now);
+        }
+        if !is_turn_of_least || longest == 0 {
+            self.ping(0, now);
         }
     }
 

@@ -20,6 +20,8 @@ pub enum CarrierReason {
     StoppedPassing,
     /// Small packets pass; those that every path must carry do not.
     OnlySmallPackets,
+    /// Long packets pass; small ones, as a tunnel's acknowledgements are, do not.
+    OnlyLargePackets,
     /// It loses much, and TLS to the same relay does not.
     Lossy,
 }
@@ -35,6 +37,7 @@ impl CarrierReason {
             Self::DoesNotPass => "does_not_pass",
             Self::StoppedPassing => "stopped_passing",
             Self::OnlySmallPackets => "only_small_packets",
+            Self::OnlyLargePackets => "only_large_packets",
             Self::Lossy => "lossy",
         }
     }
@@ -50,6 +53,9 @@ impl fmt::Display for CarrierReason {
             Self::DoesNotPass => "relayed over TLS: UDP to the relay does not pass",
             Self::StoppedPassing => "relayed over TLS: UDP to the relay stopped passing",
             Self::OnlySmallPackets => "relayed over TLS: UDP to the relay carries only small packets (MTU too small)",
+            Self::OnlyLargePackets => {
+                "relayed over TLS: UDP to the relay carries only large packets (something on the way drops short ones)"
+            }
             Self::Lossy => "relayed over TLS: UDP to the relay loses too much, TLS to it does not",
         })
     }

@@ -19,10 +19,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// large datagrams for us do not even arrive.
 pub(super) const FULL: Duration = Duration::from_secs(15);
 /// A ping longer than this is a long one. Of what moves in small amounts long pings would be the most: they wait until
-/// [`SHARE`] times as much has moved, or for [`LONG_PAUSE`].
+/// [`SHARE`] times as much has moved, or for [`LONG_PAUSE`]. Beside any that is not empty, an empty one leaves as often.
 const LONG: usize = 200;
 const SHARE: usize = 8;
-const LONG_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Data moves, as long as the last of it is younger than this.
 pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(2);
 
@@ -41,6 +41,8 @@ pub(super) struct Up {
     pub(super) longest_before: usize,
     /// When the longest that passes is asked next.
     pub(super) full_at: Instant,
+    /// When an empty ping was sent last.
+    pub(super) empty_at: Instant,
     /// Pings sent since an answer became overdue.
     pub(super) doubts: u32,
     /// The longest ping that was answered although it left after the oldest unanswered one, and the number of that one.
@@ -63,6 +65,7 @@ impl Up {
             long_at: now,
             longest_before: 0,
             full_at: now + FULL,
+            empty_at: now,
             doubts: 0,
             passed: None,
             stretch_at: now + DOUBT,
