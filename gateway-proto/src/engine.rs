@@ -20,7 +20,7 @@ pub mod lossy;
 pub mod plan;
 pub mod port_owner;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -200,22 +200,57 @@ impl EngineListener {
     }
 }
 
+/// Where a destination sends, seen from a local port of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// To it.
+    Reaches,
+    /// To its number at an address of this machine at which it is not open.
+    Misses,
+    /// Elsewhere, or nobody can tell.
+    Elsewhere,
+}
+
 impl EngineDestination {
-    /// Whether it sends to `port` of the machine it runs on.
-    pub fn is_local(&self, port: u16) -> bool {
-        self.port == Some(port) && self.host.as_deref().is_some_and(is_loopback)
+    /// Where it sends, seen from the local port that is opened at `local`.
+    pub fn aim(&self, local: SocketAddr) -> Aim {
+        let Some(host) = self.host.as_deref().filter(|_| self.port == Some(local.port())) else {
+            return Aim::Elsewhere;
+        };
+        let takes = |ip: &IpAddr| match local.ip().to_canonical() {
+            IpAddr::V4(all) if all.is_unspecified() => ip.is_loopback() && ip.is_ipv4(),
+            // Of both families, as the system has it unless told otherwise.
+            IpAddr::V6(all) if all.is_unspecified() => ip.is_loopback(),
+            one @ (IpAddr::V4(_) | IpAddr::V6(_)) => one == *ip,
+        };
+        let addresses = addresses(host);
+        if addresses.iter().any(takes) {
+            Aim::Reaches
+        } else if addresses.iter().any(IpAddr::is_loopback) {
+            Aim::Misses
+        } else {
+            Aim::Elsewhere
+        }
     }
 
     /// Whether it could be `port` of the machine it runs on, because the engine knows a variable where we know nothing.
     pub fn may_be_local(&self, port: u16) -> bool {
         let is_variable = |host: &str| host.contains('$');
         self.port.is_none_or(|known| known == port)
-            && self.host.as_deref().is_some_and(|host| is_loopback(host) || is_variable(host))
+            && self
+                .host
+                .as_deref()
+                .is_some_and(|host| is_variable(host) || addresses(host).iter().any(IpAddr::is_loopback))
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host.parse().map_or(host == "localhost", |ip: IpAddr| ip.is_loopback())
+/// The addresses of a host, as far as nobody needs to be asked.
+fn addresses(host: &str) -> Vec<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    }
+    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    literal.map(|ip| ip.to_canonical()).into_iter().collect()
 }
 
 impl std::fmt::Display for EngineChannelState {

@@ -6,6 +6,8 @@
 mod idle;
 #[path = "path_network/nat.rs"]
 mod nat;
+#[path = "path_network/short_packets.rs"]
+mod short_packets;
 #[path = "path_network/sim.rs"]
 mod sim;
 

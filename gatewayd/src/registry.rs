@@ -76,9 +76,17 @@ impl Registry {
 
     /// The local port that belongs to a sender, also while it is closed.
     pub fn kept_port(&self, id: ConnectionId) -> Option<u16> {
-        // A choice that is being written to disk is waited for: not with the lock held.
-        let sender = self.lock().senders.get(&id).cloned();
-        sender.and_then(|sender| sender.kept_port())
+        self.sender(id).and_then(|sender| sender.kept_port())
+    }
+
+    /// Where the engine connects to for a sender, or will while that port is closed.
+    pub fn kept_address(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.sender(id).and_then(|sender| sender.kept_address())
+    }
+
+    /// A copy: a choice of a port that is being written to disk is waited for, which is not done with the lock held.
+    fn sender(&self, id: ConnectionId) -> Option<SenderHandle> {
+        self.lock().senders.get(&id).cloned()
     }
 
     /// The relay links.

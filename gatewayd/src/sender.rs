@@ -88,6 +88,7 @@ pub struct SenderHandle {
     id: ConnectionId,
     local: Arc<Mutex<Option<SocketAddr>>>,
     ports: LocalPorts,
+    bind: IpAddr,
 }
 
 impl SenderHandle {
@@ -100,6 +101,11 @@ impl SenderHandle {
     pub fn kept_port(&self) -> Option<u16> {
         self.ports.get(self.id)
     }
+
+    /// The local address that belongs to the connection, also while its port is closed.
+    pub fn kept_address(&self) -> Option<SocketAddr> {
+        self.kept_port().map(|port| SocketAddr::new(self.bind, port))
+    }
 }
 
 impl Sender {
@@ -107,7 +113,8 @@ impl Sender {
     pub fn new(id: ConnectionId, peer: Arc<Peer>, context: SenderContext) -> (Self, SenderHandle) {
         let local: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
         let traffic = context.traffic.of(id, Role::Sender);
-        let handle = SenderHandle { id, local: Arc::clone(&local), ports: context.ports.clone() };
+        let (ports, bind) = (context.ports.clone(), context.bind);
+        let handle = SenderHandle { id, local: Arc::clone(&local), ports, bind };
         (Self { id, peer, context, traffic, local }, handle)
     }
 

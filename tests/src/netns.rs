@@ -78,6 +78,11 @@ impl Lab {
         nft(&self.public, "add rule inet lab forward meta l4proto udp counter drop")
     }
 
+    /// The public segment loses UDP packets between the two sites that are shorter than this, silently; IPv4, with headers.
+    pub fn drop_short_udp_between_sites(&self, length: usize) -> anyhow::Result<()> {
+        nft(&self.public, &format!("add rule inet lab forward meta l4proto udp meta length < {length} drop"))
+    }
+
     /// No UDP reaches the relay any more, nor leaves it, silently.
     pub fn drop_udp_at_the_relay(&self) -> anyhow::Result<()> {
         nft(&self.public, "add rule inet lab input meta l4proto udp drop")?;
@@ -90,6 +95,12 @@ impl Lab {
         let length = longest + 28;
         nft(&self.public, &format!("add rule inet lab input meta l4proto udp meta length > {length} drop"))?;
         nft(&self.public, &format!("add rule inet lab output meta l4proto udp meta length > {length} drop"))
+    }
+
+    /// UDP that is shorter than this reaches the relay no more, nor leaves it, silently; IPv4, with headers.
+    pub fn drop_short_udp_at_the_relay(&self, length: usize) -> anyhow::Result<()> {
+        nft(&self.public, &format!("add rule inet lab input meta l4proto udp meta length < {length} drop"))?;
+        nft(&self.public, &format!("add rule inet lab output meta l4proto udp meta length < {length} drop"))
     }
 
     /// UDP reaches the relay again.

@@ -103,7 +103,7 @@ impl Service {
     async fn show_sender(&self, tx: &mut dyn Transaction, row: SenderRow) -> ServiceResult<Channel> {
         let peer = name_of(tx, row.peer, row.organization).await?;
         let local_port = match row.port {
-            0 => self.open_port(tx, &row).await?,
+            0 => self.picked_port(tx, &row).await?,
             port => Some(port),
         };
         let feeds = format!("{peer}/{}", row.endpoint);
@@ -124,10 +124,10 @@ impl Service {
         })
     }
 
-    /// The port that the gateway picked, as far as it says that it is open.
-    async fn open_port(&self, tx: &mut dyn Transaction, row: &SenderRow) -> ServiceResult<Option<u16>> {
+    /// The port that the gateway says it picked, open or not.
+    async fn picked_port(&self, tx: &mut dyn Transaction, row: &SenderRow) -> ServiceResult<Option<u16>> {
         let report = self.last_report(tx, row.server, row.connection).await?;
-        Ok(report.and_then(|(report, _)| report.details?.local_port))
+        Ok(report.and_then(|(report, _)| own_port(&report)))
     }
 }
 
@@ -169,13 +169,14 @@ impl Work {
     async fn picked_ports(&mut self, server: ServerId) -> ServiceResult<BTreeMap<ConnectionId, u16>> {
         let service = self.service().clone();
         let reports = service.last_reports(self.tx(), server).await?;
-        let port = |report: ConnectionReport| {
-            let details = report.details?;
-            // An older gateway says what is open, and no more.
-            Some((report.id, details.kept_port.or(details.local_port)?))
-        };
-        Ok(reports.into_iter().filter_map(port).collect())
+        Ok(reports.into_iter().filter_map(|report| Some((report.id, own_port(&report)?))).collect())
     }
+}
+
+/// The local port that a gateway says belongs to its end, open or not; an older one says what is open, and no more.
+fn own_port(report: &ConnectionReport) -> Option<u16> {
+    let details = report.details.as_ref()?;
+    details.kept_port.or(details.local_port)
 }
 
 /// What is said to somebody who wants to remove a sender.

@@ -144,6 +144,13 @@ async fn an_offer_waits_for_the_gateway_of_the_owner() {
     assert_eq!(pair.hospital.connection(&offer.id.to_string()).await.status, ConnectionStatus::Offered);
     let accepted: Connection = pair.hospital.post(&path, json!({"auto_activate": false})).await;
     assert_eq!((accepted.status, accepted.auto_activate), (ConnectionStatus::Ready, false));
+    // Sent again it changes nothing, and nobody takes another server, port or start for the one that is in place.
+    let again = json!({"server_id": pair.hospital_server.id, "auto_activate": false});
+    assert_eq!(pair.hospital.post::<Connection>(&path, again).await.status, ConnectionStatus::Ready);
+    let others = [json!({"server_id": pair.lab_server.id}), json!({"port": 9443}), json!({"auto_activate": true})];
+    for other in others {
+        assert_eq!(pair.hospital.refused("POST", &path, Some(other)).await.code, "conflict");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,6 @@
-//! Requests that the owner of a channel approves under limits of its own.
+//! Approvals: under limits of the channel's owner, and sent again.
+
+use std::time::Duration;
 
 use gateway_proto::api::platform::Grant;
 use serde_json::json;
@@ -45,4 +47,38 @@ async fn an_owner_approves_a_request_under_tighter_limits_and_never_under_wider_
     let offered = ask(&pair.lab, "Results").await;
     let path = format!("/grants/{}/approve", offered.id);
     assert_eq!(pair.hospital.refused("POST", &path, Some(json!({"max_streams": 4}))).await.code, "invalid");
+}
+
+#[tokio::test]
+async fn an_approval_that_comes_again_names_what_is_in_place_or_is_told_what_is() {
+    let control = Control::start().await;
+    let pair = control.pair().await;
+    let spare = pair.hospital.server("spare").await;
+    let channel = pair.lab.channel(&pair.lab_server, "Orders").await;
+    let offer = json!({"agreement_id": pair.agreement, "channel_id": channel.id});
+    let offered: Grant = pair.lab.post("/grants", offer).await;
+    assert_eq!(offered.approved_at, None);
+    let (path, main) = (format!("/grants/{}/approve", offered.id), pair.hospital_server.id);
+    let first = json!({"sender_server_id": main, "sender_port": 7100});
+    control.clock.advance(Duration::from_secs(3600));
+    let approved: Grant = pair.hospital.post(&path, first.clone()).await;
+    assert!(approved.approved_at.is_some_and(|at| at >= approved.created_at + 3600), "{approved:?}");
+    for same in [first, json!({}), json!({"auto_activate": true})] {
+        assert_eq!(pair.hospital.post::<Grant>(&path, same).await, approved);
+    }
+    for (other, words) in [
+        (json!({"sender_server_id": spare.id}), format!("sender_server_id is {main} and not {}", spare.id)),
+        (json!({"sender_server_id": pair.lab_server.id}), format!("sender_server_id is {main}")),
+        (json!({"sender_port": 7200}), "sender_port is 7100 and not 7200".to_owned()),
+        (json!({"auto_activate": false}), "auto_activate is true and not false".to_owned()),
+    ] {
+        let refused = pair.hospital.refused("POST", &path, Some(other)).await;
+        assert_eq!(refused.code, "conflict");
+        assert!(refused.detail.contains(&words), "{}", refused.detail);
+    }
+    // The owner of the channel has no say in it, nor learns it.
+    let refused = pair.lab.refused("POST", &path, Some(json!({"sender_server_id": spare.id}))).await;
+    assert_eq!(refused.code, "invalid");
+    assert!(!refused.detail.contains(&main.to_string()), "{}", refused.detail);
+    assert_eq!(pair.lab.post::<Grant>(&path, json!({})).await.connection_id, approved.connection_id);
 }

@@ -187,6 +187,11 @@ async fn the_port_that_a_gateway_picked_is_shown_to_its_own_side_only() {
         listed.iter().map(|channel| (channel.id, channel.local_port)).collect::<Vec<_>>(),
         [(path(&id).rsplit('/').next().unwrap().parse::<ChannelId>().unwrap(), Some(40_001))]
     );
+    // While it is paused the port is closed, and the engine's configuration names it all the same.
+    let details = EndDetails { kept_port: Some(40_002), ..EndDetails::default() };
+    hospital.send(&told(vec![ConnectionReport { details: Some(details), ..connected(&id) }])).await;
+    let is_kept = async || pair.hospital.get::<Channel>(&path(&id)).await.local_port == Some(40_002);
+    hospital.living(until("the port of a closed sender was never shown", is_kept)).await;
 }
 
 #[tokio::test]

@@ -143,11 +143,18 @@ async fn a_dry_run_refuses_the_kind_of_exchange_that_the_platform_would_refuse()
     world.control.answer("GET /api/v1/behaviors", 200, &page(vec![behavior("hl7v2-mllp"), behavior("tcp")]));
     let text = std::fs::read_to_string(EXAMPLE).unwrap();
     let engine = "engine = \"127.0.0.1:6661\"";
-    std::fs::write(world.path("site.toml"), text.replace(engine, &format!("behavior = \"hl7v3-mllp\"\n{engine}")))
-        .unwrap();
+    let unknown = text.replace(engine, &format!("behavior = \"hl7v3-mllp\"\n{engine}"));
+    std::fs::write(world.path("site.toml"), unknown).unwrap();
     let outcome = world.run(&["apply", "-f", "site.toml", "--dry-run"]).await;
     assert_eq!(outcome.code, 64, "{outcome:?}");
     let words = "'lab/adt-in': behavior 'hl7v3-mllp' is none of this platform: known are hl7v2-mllp, tcp";
+    assert!(outcome.stderr.contains(words), "{outcome:?}");
+    // Nor is a grant narrowed to what there is not.
+    let narrowed = text.replace("# behaviors = [\"hl7v2-mllp\"]", "behaviors = [\"hl7v2-mllp\", \"nonsense\"]");
+    std::fs::write(world.path("site.toml"), narrowed).unwrap();
+    let outcome = world.run(&["apply", "-f", "site.toml", "--dry-run"]).await;
+    assert_eq!(outcome.code, 64, "{outcome:?}");
+    let words = "the grant of 'lab/adt-in' to 'Clinic B': behavior 'nonsense' is none of this platform";
     assert!(outcome.stderr.contains(words), "{outcome:?}");
 }
 

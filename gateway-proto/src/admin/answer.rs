@@ -4,6 +4,10 @@ use std::fmt::Write as _;
 
 use super::head::{Field, Framing, HeadError, fields, head_len, length, single, split_lines, tokens};
 use super::operation::Method;
+use super::redact::{RedactError, Redaction, Redactor};
+
+/// The longest body of an error that is masked, in bytes; the engine's stack traces have some ten thousand.
+pub const MAX_ERROR_LEN: usize = 256 << 10;
 
 /// Fields of an answer that do not reach the client: those of the hop, and the engine's invitation to every web page.
 const DROPPED: [&str; 9] = [
@@ -92,6 +96,35 @@ impl AnswerHead {
         text.push_str("\r\n");
         text.into_bytes()
     }
+
+    /// An error, whole, for the client of a call whose answers are masked: it may hold what the answer would have held. `body` is
+    /// that of the engine; none: it is longer than [`MAX_ERROR_LEN`]. What cannot be masked is left out: the Administrator shows
+    /// the status and its phrase all the same.
+    pub fn masked_error(&self, redaction: Redaction, body: Option<&[u8]>) -> Vec<u8> {
+        let Some(body) = body.and_then(|body| self.masked(redaction, body)) else {
+            let mut bare = self.clone();
+            bare.fields.retain(|field| !field.name.starts_with("content-"));
+            return bare.for_client(Framing::Length(0), false);
+        };
+        let mut answer = self.for_client(Framing::Length(body.len() as u64), false);
+        answer.extend_from_slice(&body);
+        answer
+    }
+
+    fn masked(&self, redaction: Redaction, body: &[u8]) -> Option<Vec<u8>> {
+        // With every value masked nothing of a stack trace is left that the Administrator could read.
+        if self.is_encoded() || redaction == Redaction::Values {
+            return None;
+        }
+        let mask = || -> Result<Vec<u8>, RedactError> {
+            let mut redactor = Redactor::new(redaction, self.single("content-type").unwrap_or_default())?;
+            let mut output = Vec::with_capacity(body.len());
+            redactor.update(body, &mut output)?;
+            redactor.finish(&mut output);
+            Ok(output)
+        };
+        mask().ok()
+    }
 }
 
 fn body_framing(fields: &[Field]) -> Result<Framing, HeadError> {
@@ -179,6 +212,35 @@ mod tests {
         assert!(is_encoded("Content-Encoding: gzip\r\n") && is_encoded("Content-Encoding: identity, gzip\r\n"));
         let twice = ["Content-Encoding: identity\r\n", "Content-Encoding: gzip\r\n"];
         assert!(is_encoded(&twice.concat()) && is_encoded(&[twice[1], twice[0]].concat()));
+    }
+
+    #[test]
+    fn an_error_passes_masked_or_with_its_status_alone() {
+        const SECRET: &str = "<error><message>no such channel</message><password>s3cret</password></error>";
+        let passes = |fields: &str, redaction, body: Option<&str>| {
+            let head = format!("HTTP/1.1 500 Server Error\r\n{fields}Content-Length: 9\r\n\r\n");
+            let answer = AnswerHead::parse(head.as_bytes(), Method::Get).unwrap();
+            String::from_utf8(answer.masked_error(redaction, body.map(str::as_bytes))).unwrap()
+        };
+        let xml = "Content-Type: application/xml\r\n";
+        let masked = SECRET.replace("s3cret", "********");
+        let length = masked.len();
+        assert_eq!(
+            passes(xml, Redaction::Passwords, Some(SECRET)),
+            format!("HTTP/1.1 500 Server Error\r\ncontent-type: application/xml\r\nContent-Length: {length}\r\n\r\n{masked}")
+        );
+        let packed = format!("{xml}Content-Encoding: gzip\r\n");
+        for (fields, redaction, body) in [
+            (xml, Redaction::Values, Some(SECRET)),
+            (xml, Redaction::Passwords, None),
+            (xml, Redaction::Passwords, Some("password=s3cret")),
+            (packed.as_str(), Redaction::Passwords, Some(SECRET)),
+            ("Content-Type: text/html\r\n", Redaction::Events, Some(SECRET)),
+            ("", Redaction::Passwords, Some(SECRET)),
+        ] {
+            let bare = "HTTP/1.1 500 Server Error\r\nContent-Length: 0\r\n\r\n";
+            assert_eq!(passes(fields, redaction, body), bare, "{fields} {redaction:?}");
+        }
     }
 
     #[test]

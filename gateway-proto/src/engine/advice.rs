@@ -1,8 +1,12 @@
 //! What in the engine's configuration loses messages or cannot work with a tunnel (measured: docs/engine.md).
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
-use super::{EngineChannel, FILE_WRITER, TCP_SENDER};
+use super::{Aim, EngineChannel, EngineDestination, FILE_WRITER, TCP_SENDER};
 
 /// Names in one piece of advice at most; the others are counted.
 const MAX_NAMES: usize = 10;
@@ -36,6 +40,17 @@ pub enum Advice {
         /// The local port.
         port: u16,
     },
+    /// A destination sends to a sender's local port at another address than it is open at, where every message is refused.
+    AddressMissed {
+        /// Channel.
+        channel: String,
+        /// Destination.
+        destination: String,
+        /// The host it sends to.
+        host: String,
+        /// Where the port is reached.
+        local: SocketAddr,
+    },
     /// Two channels want the same port: only one of them can be started.
     ListenersCollide {
         /// The port.
@@ -67,6 +82,13 @@ impl fmt::Display for Advice {
             Self::PortUnused { port } => {
                 write!(f, "no destination of the engine sends to the local port {port}; set its remote address to it")
             }
+            Self::AddressMissed { channel, destination, host, local } => write!(
+                f,
+                "channel '{channel}', destination '{destination}': it sends to port {} of {host}, at which the gateway's \
+                 local port {0} is not open; if it is meant for that one, set its remote address to {}",
+                local.port(),
+                local.ip()
+            ),
             Self::ListenersCollide { port, channels } => {
                 write!(f, "the channels {} want the same port {port}", listed(channels))
             }
@@ -82,11 +104,13 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// What there is to say about destinations that send to `local_ports` (of senders), and about the listeners.
-pub fn advise(channels: &[EngineChannel], local_ports: &[u16]) -> Vec<Advice> {
+/// What there is to say about destinations that send to the local ports of senders, which are opened at `local`, and about the
+/// listeners.
+pub fn advise(channels: &[EngineChannel], local: &[SocketAddr]) -> Vec<Advice> {
     let mut advice = Vec::new();
-    for port in local_ports {
-        let users: Vec<_> = users(channels, *port).collect();
+    for local in local {
+        let port = local.port();
+        let users: Vec<_> = users(channels, *local).collect();
         for (channel, destination) in &users {
             let (channel, destination_name) = (channel.name.clone(), destination.name.clone());
             if !destination.validate_response && destination.transport == TCP_SENDER {
@@ -97,15 +121,24 @@ pub fn advise(channels: &[EngineChannel], local_ports: &[u16]) -> Vec<Advice> {
                 advice.push(Advice::QueueOff { channel, destination: destination_name });
             }
         }
+        let missed = aimed(channels, *local, Aim::Misses).map(|(channel, destination)| Advice::AddressMissed {
+            channel: channel.name.clone(),
+            destination: destination.name.clone(),
+            host: destination.host.clone().unwrap_or_default(),
+            local: SocketAddr::new(reached_at(local.ip()), port),
+        });
+        let others = advice.len();
+        advice.extend(missed);
+        let is_missed = advice.len() > others;
         match users.len() {
-            0 if may_be_used(channels, *port) => {}
-            0 => advice.push(Advice::PortUnused { port: *port }),
+            0 if is_missed || may_be_used(channels, port) => {}
+            0 => advice.push(Advice::PortUnused { port }),
             1 => {}
             _ if users.iter().all(|(_, destination)| destination.transport == FILE_WRITER) => {}
             _ => {
                 let names =
                     users.iter().map(|(channel, destination)| format!("{} / {}", channel.name, destination.name));
-                advice.push(Advice::PortShared { port: *port, destinations: names.collect() });
+                advice.push(Advice::PortShared { port, destinations: names.collect() });
             }
         }
     }
@@ -120,15 +153,29 @@ pub fn advise(channels: &[EngineChannel], local_ports: &[u16]) -> Vec<Advice> {
     advice
 }
 
-/// The destinations that send to a local port.
+/// The destinations that send to the local port that is opened at `local`.
 pub fn users(
     channels: &[EngineChannel],
-    port: u16,
-) -> impl Iterator<Item = (&EngineChannel, &super::EngineDestination)> {
+    local: SocketAddr,
+) -> impl Iterator<Item = (&EngineChannel, &EngineDestination)> {
+    aimed(channels, local, Aim::Reaches)
+}
+
+fn aimed(
+    channels: &[EngineChannel],
+    local: SocketAddr,
+    aim: Aim,
+) -> impl Iterator<Item = (&EngineChannel, &EngineDestination)> {
     channels.iter().flat_map(move |channel| {
         let destinations = channel.destinations.iter();
-        destinations.filter(move |d| d.enabled && d.is_local(port)).map(move |destination| (channel, destination))
+        let aimed = destinations.filter(move |destination| destination.enabled && destination.aim(local) == aim);
+        aimed.map(move |destination| (channel, destination))
     })
+}
+
+/// The address at which a port is reached that is opened at this one.
+fn reached_at(bound: IpAddr) -> IpAddr {
+    if bound.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound }
 }
 
 /// Whether some destination could send to a local port: where to is a variable, which the engine does not resolve for us.
@@ -140,7 +187,11 @@ fn may_be_used(channels: &[EngineChannel], port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{EngineChannelState, EngineCounts, EngineDestination};
+    use crate::engine::{EngineChannelState, EngineCounts};
+
+    fn local<const N: usize>(ports: [u16; N]) -> [SocketAddr; N] {
+        ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
 
     fn channel(name: &str, port: u16, queue: bool, validate_response: bool) -> EngineChannel {
         EngineChannel {
@@ -166,12 +217,12 @@ mod tests {
     #[test]
     fn a_destination_that_may_lose_messages_is_named_with_what_to_switch() {
         let channels = [channel("adt", 6001, false, false), channel("other", 9999, false, false)];
-        let advice = advise(&channels, &[6001]);
+        let advice = advise(&channels, &local([6001]));
         let said: Vec<_> = advice.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 2, "only what goes through the gateway is ours to judge: {said:?}");
         assert!(said[0].contains("'adt'") && said[0].contains("Validate Response"), "{said:?}");
         assert!(said[1].contains("queue is off"), "{said:?}");
-        assert_eq!(advise(&[channel("adt", 6001, true, true)], &[6001]), []);
+        assert_eq!(advise(&[channel("adt", 6001, true, true)], &local([6001])), []);
     }
 
     #[test]
@@ -188,7 +239,7 @@ mod tests {
         let channels = [channel("a", 6001, true, true), channel("b", 6001, true, true)];
         let destinations = vec!["a / partner".to_owned(), "b / partner".to_owned()];
         assert_eq!(
-            advise(&channels, &[6001, 6002]),
+            advise(&channels, &local([6001, 6002])),
             [Advice::PortShared { port: 6001, destinations }, Advice::PortUnused { port: 6002 }]
         );
     }
@@ -200,26 +251,62 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_at_an_address_at_which_the_local_port_is_not_open_is_told_and_is_no_user_of_it() {
+        let at = |bound: &str| SocketAddr::new(bound.parse().unwrap(), 6001);
+        for (bound, reaches, misses) in [
+            ("127.0.0.1", ["127.0.0.1", "LocalHost", "::ffff:127.0.0.1"], ["127.0.0.2", "[::1]", "::1"]),
+            ("::1", ["::1", "[::1]", "localhost"], ["127.0.0.1", "127.0.0.2", "::ffff:127.0.0.1"]),
+            ("0.0.0.0", ["127.0.0.1", "127.0.0.2", "localhost"], ["::1", "[::1]", "::1"]),
+            ("192.0.2.7", ["192.0.2.7", "::ffff:192.0.2.7", "192.0.2.7"], ["127.0.0.1", "localhost", "::1"]),
+        ] {
+            for host in reaches {
+                let channels = [sends_to(channel("adt", 0, true, true), TCP_SENDER, host, Some(6001))];
+                assert_eq!(users(&channels, at(bound)).count(), 1, "{bound} {host}");
+                assert_eq!(advise(&channels, &[at(bound)]), [], "{bound} {host}");
+            }
+            for host in misses {
+                let channels = [sends_to(channel("adt", 0, false, false), TCP_SENDER, host, Some(6001))];
+                assert_eq!(users(&channels, at(bound)).count(), 0, "{bound} {host}");
+                let advice = advise(&channels, &[at(bound)]);
+                let [Advice::AddressMissed { host: told, local, .. }] = advice.as_slice() else { panic!("{advice:?}") };
+                let reached = if bound == "0.0.0.0" { "127.0.0.1" } else { bound };
+                assert_eq!((told.as_str(), *local), (host, at(reached)));
+            }
+        }
+        let everywhere = ["127.0.0.1", "127.0.0.2", "::1", "localhost"];
+        for host in everywhere {
+            let channels = [sends_to(channel("adt", 0, true, true), TCP_SENDER, host, Some(6001))];
+            assert_eq!(advise(&channels, &[at("::")]), [], "{host}");
+        }
+        let said = advise(&[sends_to(channel("adt", 0, true, true), TCP_SENDER, "127.0.0.2", Some(6001))], &local([6001]));
+        assert_eq!(
+            said[0].to_string(),
+            "channel 'adt', destination 'partner': it sends to port 6001 of 127.0.0.2, at which the gateway's local port 6001 \
+             is not open; if it is meant for that one, set its remote address to 127.0.0.1"
+        );
+    }
+
+    #[test]
     fn a_destination_whose_port_or_host_is_a_variable_is_not_said_to_send_elsewhere() {
         let to = |host: &str, port| [sends_to(channel("adt", 0, true, true), TCP_SENDER, host, port)];
         for (host, port) in [("127.0.0.1", None), ("localhost", None), ("${host}", Some(6001)), ("${url}", None)] {
-            assert_eq!(advise(&to(host, port), &[6001]), [], "{host} {port:?}");
+            assert_eq!(advise(&to(host, port), &local([6001])), [], "{host} {port:?}");
         }
         for (host, port) in [("127.0.0.1", Some(6002)), ("lab.example", None), ("${host}", Some(6002))] {
-            assert_eq!(advise(&to(host, port), &[6001]), [Advice::PortUnused { port: 6001 }], "{host} {port:?}");
+            assert_eq!(advise(&to(host, port), &local([6001])), [Advice::PortUnused { port: 6001 }], "{host} {port:?}");
         }
         let mut off = to("127.0.0.1", None);
         off[0].destinations[0].enabled = false;
-        assert_eq!(advise(&off, &[6001]), [Advice::PortUnused { port: 6001 }]);
+        assert_eq!(advise(&off, &local([6001])), [Advice::PortUnused { port: 6001 }]);
     }
 
     #[test]
     fn file_writers_share_a_server_and_have_no_answer_that_could_be_looked_at() {
         let writer = |name, queue| sends_to(channel(name, 0, queue, false), FILE_WRITER, "127.0.0.1", Some(6022));
-        assert_eq!(advise(&[writer("a", true), writer("b", true)], &[6022]), []);
+        assert_eq!(advise(&[writer("a", true), writer("b", true)], &local([6022])), []);
         let queue_off = Advice::QueueOff { channel: "a".into(), destination: "partner".into() };
-        assert_eq!(advise(&[writer("a", false)], &[6022]), [queue_off]);
-        let mixed = advise(&[writer("a", true), channel("b", 6022, true, true)], &[6022]);
+        assert_eq!(advise(&[writer("a", false)], &local([6022])), [queue_off]);
+        let mixed = advise(&[writer("a", true), channel("b", 6022, true, true)], &local([6022]));
         assert!(matches!(mixed.as_slice(), [Advice::PortShared { port: 6022, .. }]), "{mixed:?}");
     }
 }

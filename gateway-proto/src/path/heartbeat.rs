@@ -280,7 +280,8 @@ impl Heartbeat {
             if silence.misses == 0 {
                 silence.next_miss_at += since.saturating_duration_since(silence.since);
             }
-            silence.since = since;
+            // And is asked for again before the others.
+            (silence.since, silence.asked) = (since, 0);
             return false;
         }
         let missed = silence.misses > 0;

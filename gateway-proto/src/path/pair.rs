@@ -2,11 +2,15 @@
 //! socket but for the rare run of port guessing, and one address from which the kernel sends but for machines with several
 //! uplinks. What is proved is proved for both ends.
 
+mod asked;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
     time::{Duration, Instant},
 };
+
+use asked::Asked;
 
 use super::{Candidate, LocalEnd, LocalSocket, PADDED_PROBE_LEN, score::Score};
 
@@ -71,30 +75,6 @@ struct Outstanding {
     padded: bool,
     /// Bytes that an answer shows to pass.
     size: usize,
-}
-
-/// What became of the pings of one size.
-#[derive(Debug, Clone, Copy, Default)]
-struct Asked {
-    /// The first one since the last answer.
-    failing_since: Option<Instant>,
-    /// When the newest of those that were answered was sent; `None` again once a later one got no answer.
-    passed_at: Option<Instant>,
-    /// The last answer.
-    answered_at: Option<Instant>,
-}
-
-impl Asked {
-    fn is_answered_since(&self, since: Instant) -> bool {
-        self.answered_at.is_some_and(|at| at >= since)
-    }
-
-    /// Whether these pass and the others do not, as far as is known since `since`: one of the others had no answer, and one of
-    /// these had one that was sent after it and not before `since`. An answer to an older question says nothing: the peer may
-    /// have stopped between the two.
-    fn pass_alone_since(&self, others: &Self, since: Instant) -> bool {
-        others.failing_since.is_some_and(|failed| self.passed_at > Some(failed) && self.passed_at >= Some(since))
-    }
 }
 
 /// The probes that follow the first sound of the peer.
@@ -224,7 +204,6 @@ impl Pair {
 
     /// Our address is gone: nothing that was learned by it counts any more.
     pub(super) fn lose_address(&mut self) {
-        self.via.address = None;
         self.fail();
     }
 
@@ -261,9 +240,14 @@ impl Pair {
         }
     }
 
-    /// Allows the next chase at once: a new round, or the path just failed.
+    /// Allows the next chase at once: a new round, or the path just failed. What is not proved is tried by the kernel's choice first,
+    /// again and again: the address of ours at which the peer was heard last may lead nowhere by now, and a NAT on the other
+    /// uplink opens only for what is sent there.
     pub(super) fn end_chase(&mut self) {
         self.chase = None;
+        if !self.is_proved() {
+            self.via.address = None;
+        }
     }
 
     /// When the next of them is due.
@@ -348,17 +332,15 @@ impl Pair {
         }
         // A small answer to a full-size ping says nothing of either size.
         if padded || (!ping.padded && self.via == ping.via) {
-            let asked = self.asked(padded);
-            asked.failing_since = None;
-            asked.passed_at = asked.passed_at.max(Some(ping.sent_at));
-            asked.answered_at = Some(now);
+            self.asked(padded).answer(ping.sent_at, now);
         }
         Some(RoundTrip { padded })
     }
 
-    /// The path failed: it has to be proved again, and its round trip is measured anew.
+    /// The path failed: it has to be proved again, by whichever address of ours, and its round trip is measured anew.
     pub(super) fn fail(&mut self) {
         self.unprove();
+        self.via.address = None;
         self.rtt = None;
         self.chase = None;
         self.outstanding.clear();

@@ -15,17 +15,22 @@
 //! is heard did not answer is not used alone for a minute: whatever relays do, two seconds in a minute are lost, or a little
 //! more when both directions fail in turn.
 //!
-//! One that loses much of what it is given, as the tunnel counts it or as it says itself, rests for a while ([`losses`]).
+//! One that loses much of what it is given, as the tunnel counts it or as it says itself, rests for a while ([`losses`]). One that went
+//! away, and whose peer does not answer over what is left, is wanted back ([`wanted_back`]).
 
 mod losses;
 mod rank;
 mod search;
+mod used;
+mod wanted_back;
 
 use std::time::{Duration, Instant};
 
 pub use losses::LossVerdict;
 use losses::Losses;
 use search::{Search, Where};
+use used::Used;
+use wanted_back::WantedBack;
 
 use super::{
     Standing,
@@ -91,6 +96,9 @@ pub struct Choice {
     pub awaits_proof: bool,
     /// The peer is to be asked for one now.
     pub asks_peer: bool,
+    /// Relays that went away, or are about to, over which the peer was reached to the last and without which it does not answer: they
+    /// are not to be stayed away from. No more than 16.
+    pub wanted_back: Vec<RelayId>,
 }
 
 /// Chooses for one peer. See the module's description.
@@ -104,6 +112,7 @@ pub struct RelayChoice {
     heard: Heard,
     search: Search,
     losses: Losses,
+    wanted_back: WantedBack,
     used: Used,
     /// Because of what is heard, not what is chosen otherwise.
     uses_instead: bool,
@@ -117,31 +126,6 @@ pub struct RelayChoice {
     asked_at: Option<Instant>,
     /// Relays that came to the further ones.
     sought: Lately,
-}
-
-/// What was chosen last.
-#[derive(Debug, Default)]
-struct Used {
-    best: Option<RelayId>,
-    spare: Option<RelayId>,
-    further: Vec<RelayId>,
-    falls: u64,
-    /// Since when each of them is used, if something went over it all the while.
-    since: Vec<(RelayId, Instant)>,
-}
-
-impl Used {
-    fn contains(&self, relay: RelayId) -> bool {
-        [self.best, self.spare].contains(&Some(relay)) || self.further.contains(&relay)
-    }
-
-    fn relays(&self) -> impl Iterator<Item = RelayId> {
-        self.best.into_iter().chain(self.spare).chain(self.further.iter().copied())
-    }
-
-    fn since(&self, relay: RelayId) -> Option<Instant> {
-        self.since.iter().find(|(known, _)| *known == relay).map(|(_, since)| *since)
-    }
 }
 
 impl RelayChoice {
@@ -201,6 +185,7 @@ impl RelayChoice {
             let used = self.used.since.iter().filter(|(_, since)| !is_recent(*since));
             let used: Vec<_> = used.map(|(relay, _)| *relay).collect();
             self.heard.in_vain(&used, !self.is_down, now);
+            self.wanted_back.in_vain(used);
         }
         if self.search.in_vain(answered_at, now) && !self.uses_instead {
             self.heard.doubt(self.used.best);
@@ -264,6 +249,7 @@ impl RelayChoice {
         if seeking == Where::AsHeard && sought.iter().any(|relay| !heard.contains(relay)) {
             self.heard.doubt(used.best);
         }
+        let wanted_back = self.find_wanted_back(links, answered_at, now);
         let (is_heard_elsewhere, only_heard) = (!heard.is_empty(), !heard.is_empty() && !suspected);
         let former = std::mem::replace(&mut self.used, used);
         let is_alone = self.share == Share::Everything && !self.is_down && self.used.relays().count() == 1;
@@ -278,8 +264,10 @@ impl RelayChoice {
             begins_anew: self.begins_anew(&former, only_heard, now) || seeks_anew,
             seeks_anew,
             is_heard_elsewhere,
-            awaits_proof: hearing.awaits_proof || seeking != Where::Nowhere,
-            asks_peer: hearing.awaits_proof && is_due(&mut self.asked_at, now),
+            awaits_proof: hearing.awaits_proof || seeking != Where::Nowhere || !wanted_back.is_empty(),
+            // What is left reaches the peer or not: that is known a second after the question.
+            asks_peer: former.lost_one(links) || (hearing.awaits_proof && is_due(&mut self.asked_at, now)),
+            wanted_back,
         }
     }
 

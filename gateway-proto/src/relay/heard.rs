@@ -194,6 +194,11 @@ impl Heard {
         self.relays.is_within(RECENT, relay, now)
     }
 
+    /// Over which relays it was heard, and when last over each: 16 at most.
+    pub(super) fn relays(&self) -> impl Iterator<Item = (RelayId, Instant)> + '_ {
+        self.relays.iter()
+    }
+
     /// When it was heard over this relay last.
     pub(super) fn at(&self, relay: RelayId) -> Option<Instant> {
         self.relays.at(relay)

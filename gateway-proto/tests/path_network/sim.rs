@@ -45,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) cut: bool,
     /// Only small packets pass on the direct way.
     pub(crate) mtu: usize,
+    /// Of what each site sends only packets of so many bytes and more pass on the direct way.
+    pub(crate) shortest: [usize; 2],
 }
 
 impl Default for Link {
@@ -58,6 +60,7 @@ impl Default for Link {
             loss_percent: 0,
             cut: false,
             mtu: 1_500,
+            shortest: [0; 2],
         }
     }
 }
@@ -366,7 +369,8 @@ impl World {
             return;
         }
         let lost = self.random.number() % 100 < self.link.loss_percent;
-        if !lost && !self.link.cut && packet.len() + 28 <= self.link.mtu {
+        let fits = (self.link.shortest[site]..=self.link.mtu).contains(&(packet.len() + 28));
+        if !lost && !self.link.cut && fits {
             let jitter = self.link.jitter.mul_f64(f64::from(self.random.number()) / f64::from(u32::MAX));
             self.send(1 - site, self.link.latency + jitter, InFlight::Direct { from, to, packet });
         }

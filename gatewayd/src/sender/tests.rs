@@ -175,6 +175,7 @@ async fn a_picked_port_is_opened_for_no_other_connection_while_its_own_one_is_pa
     until(|| to_lab.local_address().is_none().then_some(())).await;
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
     assert_eq!((to_lab.kept_port(), to_other.kept_port()), (Some(port), None));
+    assert_eq!((to_lab.kept_address(), to_other.kept_address()), (Some(address), None));
 
     gateway.policy(&[(other, port, active), (lab, 0, active)]);
     assert_eq!(until(|| to_lab.local_address()).await, address);

@@ -44,8 +44,8 @@ struct Shared {
     go_on: Notify,
     /// What `GET /users/current` answers instead of the truth; nothing at all if it is empty.
     ailment: Mutex<Option<&'static str>>,
-    /// What is answered instead of the channels: fields and body.
-    oddity: Mutex<Option<(&'static str, Vec<u8>)>>,
+    /// What is answered instead of the channels: status, fields and body.
+    oddity: Mutex<Option<(&'static str, &'static str, Vec<u8>)>>,
 }
 
 impl Engine {
@@ -89,7 +89,12 @@ impl Engine {
 
     /// From now on it answers so when it is asked for what it answers with its channels.
     pub(crate) fn answers(&self, fields: &'static str, body: &[u8]) {
-        *self.shared.oddity.lock().unwrap() = Some((fields, body.to_vec()));
+        self.answers_as("200 OK", fields, body);
+    }
+
+    /// The same, with this status.
+    pub(crate) fn answers_as(&self, status: &'static str, fields: &'static str, body: &[u8]) {
+        *self.shared.oddity.lock().unwrap() = Some((status, fields, body.to_vec()));
     }
 
     pub(crate) fn forget(&self) {
@@ -159,8 +164,8 @@ impl Shared {
                 whole("200 OK", "Content-Type: application/x-java-jnlp-file\r\n", text)
             }
             _ if oddity.is_some() => {
-                let (fields, body) = oddity.unwrap_or_default();
-                let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+                let (status, fields, body) = oddity.unwrap_or_default();
+                let head = format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
                 [head.as_bytes(), &body].concat()
             }
             _ => {

@@ -45,6 +45,37 @@ async fn an_answer_in_which_secrets_cannot_be_masked_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
+async fn an_error_of_the_engine_shows_no_secret_and_says_what_it_is() {
+    const SECRET: &[u8] = b"<error><detailMessage>no such channel</detailMessage><password>s3cret</password></error>";
+    let world = World::new(Terms::READ_ONLY).await;
+    let mut client = world.client().await;
+    let cookie = client.sign_in().await;
+    let xml = "Content-Type: application/xml\r\n";
+    let masked = String::from_utf8_lossy(SECRET).replace("s3cret", "********");
+    for status in ["300 Multiple Choices", "302 Found", "400 Bad Request", "404 Not Found", "500 Server Error"] {
+        world.engine.answers_as(status, xml, SECRET);
+        let answer = client.get("/api/channels", &cookie).await;
+        assert_eq!((answer.line, &answer.body), (format!("HTTP/1.1 {status}"), &masked));
+        for (fields, path) in [
+            ("Content-Type: text/html\r\n", "/api/channels"),
+            ("Content-Type: application/xml\r\nContent-Encoding: gzip\r\n", "/api/channels"),
+            (xml, "/api/server/configurationMap"),
+        ] {
+            world.engine.answers_as(status, fields, SECRET);
+            let answer = client.get(path, &cookie).await;
+            assert_eq!((answer.line, answer.body.as_str()), (format!("HTTP/1.1 {status}"), ""), "{fields}");
+            assert!(!answer.fields.contains("content-type") && !answer.fields.contains("content-encoding"), "{fields}");
+        }
+    }
+    // What is too long to be held is not led back, and what comes of it later is no part of the next answer.
+    world.engine.answers_as("500 Server Error", xml, &SECRET.repeat(8 << 10));
+    let answer = client.get("/api/channels", &cookie).await;
+    assert_eq!((answer.line.as_str(), answer.body.as_str()), ("HTTP/1.1 500 Server Error", ""));
+    world.engine.answers(xml, SECRET);
+    assert_eq!(client.get("/api/channels", &cookie).await.body, masked);
+}
+
+#[tokio::test]
 async fn the_account_of_a_sign_in_is_the_same_for_every_reader_of_its_form() {
     let world = World::new(Terms::READ_ONLY).await;
     let wide = format!("{FORM}; charset=UTF-16");

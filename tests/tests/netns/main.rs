@@ -15,6 +15,7 @@ mod port_mapping;
 mod reconnect;
 mod relays;
 mod roaming;
+mod short_packets;
 mod two_relays;
 mod two_uplinks;
 

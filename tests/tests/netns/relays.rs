@@ -101,3 +101,9 @@ async fn udp_to_the_relay_that_carries_only_small_packets_any_more_is_left_as_we
     let cut = |lab: &Lab| lab.drop_large_udp_at_the_relay(1_100);
     udp_fails_under_way("UDP to the relay carries only small packets", "only_small_packets", cut).await
 }
+
+#[tokio::test]
+async fn udp_to_the_relay_that_drops_short_packets_is_left_as_well() -> anyhow::Result<()> {
+    let cut = |lab: &Lab| lab.drop_short_udp_at_the_relay(200);
+    udp_fails_under_way("UDP to the relay carries only large packets", "only_large_packets", cut).await
+}

@@ -4,6 +4,7 @@ use clap::Args;
 use gateway_proto::{
     api::{
         engine::{PublishEngineChannel, ServerEngine},
+        gateway::SenderPort,
         platform::{self, Server},
     },
     engine::{EngineChannel, plan::EndState},
@@ -36,7 +37,7 @@ impl Discover {
         if context.out.is_json() {
             return context.out.json(&engines);
         }
-        let channels: Vec<platform::Channel> = control.list(super::PATH, &[], None).await?;
+        let channels: Vec<platform::Channel> = control.list(super::PATH, &[("direction", "any")], None).await?;
         for (server, engine) in servers.iter().zip(&engines) {
             for line in render(server, engine, &channels, gateway_net::time::unix_secs()) {
                 context.out.line(&line)?;
@@ -199,7 +200,9 @@ fn render(server: &Server, engine: &ServerEngine, registered: &[platform::Channe
     let Some(head) = &engine.head else { return lines };
     for sender in &head.senders {
         let users = if sender.destinations.is_empty() { "nothing".to_owned() } else { sender.destinations.join(", ") };
-        lines.push(format!("  local port {} of {}: used by {users}", sender.port, sender.connection));
+        let state = if sender.closed { ", closed now (the connection is paused or not in force)" } else { "" };
+        let name = name_of_sender(sender, registered);
+        lines.push(format!("  local port {} of {name}{state}: used by {users}", sender.port));
     }
     lines.extend(head.advice.iter().map(|advice| format!("  advice: {advice}")));
     if head.left_out > 0 {
@@ -212,6 +215,17 @@ fn render(server: &Server, engine: &ServerEngine, registered: &[platform::Channe
         ));
     }
     lines
+}
+
+/// What people call a sender: by the name that it was given, and where it leads; its connection, if the platform has none of it.
+fn name_of_sender(sender: &SenderPort, registered: &[platform::Channel]) -> String {
+    match registered.iter().find(|channel| channel.connection_id == Some(sender.connection)) {
+        None => sender.connection.to_string(),
+        Some(channel) => match channel.feeds.as_ref().filter(|feeds| **feeds != channel.name) {
+            None => format!("'{}'", channel.name),
+            Some(feeds) => format!("'{}' (feeds {feeds})", channel.name),
+        },
+    }
 }
 
 fn row<'a>(
@@ -242,110 +256,4 @@ fn row<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_proto::{
-        api::{
-            engine::EngineLink,
-            gateway::{EngineHead, SenderPort},
-            platform::ChannelDirection,
-        },
-        engine::{EngineChannelState, EngineCounts, EngineState},
-        id::{ChannelId, ConnectionId, ServerId},
-    };
-
-    use super::*;
-
-    fn listener(id: &str, name: &str, port: u16, state: EngineChannelState) -> EngineChannel {
-        let counts = EngineCounts { queued: 2, ..EngineCounts::default() };
-        EngineChannel { state, counts, ..EngineChannel::example(id, name, port) }
-    }
-
-    #[test]
-    fn an_engine_shows_what_is_registered_what_is_new_and_what_is_missing() {
-        let connection = ConnectionId::new(1, [0; 10]);
-        let engine = ServerEngine {
-            server_id: ServerId::new(1, [0; 10]),
-            head: Some(EngineHead {
-                state: EngineState::Up,
-                version: Some("4.5.2".into()),
-                problem: None,
-                left_out: 0,
-                senders: vec![SenderPort { connection, port: 6001, destinations: vec!["out / lab".into()] }],
-                advice: vec!["switch the queue on".into()],
-            }),
-            reported_at: Some(97),
-            channels: vec![
-                listener("a", "adt", 6661, EngineChannelState::Stopped),
-                listener("b", "oru", 6662, EngineChannelState::Started),
-            ],
-            links: vec![
-                EngineLink {
-                    channel_id: ChannelId::new(1, [1; 10]),
-                    engine_channel: "a".into(),
-                    state: EndState::Stopped,
-                },
-                EngineLink {
-                    channel_id: ChannelId::new(1, [2; 10]),
-                    engine_channel: "c".into(),
-                    state: EndState::Missing,
-                },
-            ],
-            proposals: vec!["b".into()],
-        };
-        let channel = |n: u8, name: &str, published| platform::Channel {
-            id: ChannelId::new(1, [n; 10]),
-            server_id: engine.server_id,
-            name: name.into(),
-            direction: ChannelDirection::Listener,
-            engine: "127.0.0.1:1".into(),
-            local_port: None,
-            connection_id: None,
-            feeds: None,
-            behavior: "hl7v2-mllp".into(),
-            published,
-            public_name: "Feed".into(),
-            public_description: String::new(),
-            created_at: 0,
-        };
-        let registered = [channel(1, "adt", true), channel(2, "gone", false)];
-        let server: Server = serde_json::from_value(serde_json::json!({
-            "id": engine.server_id, "name": "lab", "gateway": null, "gateway_version": null, "online": true,
-            "last_seen_at": null, "policy_revision": 1, "applied_revision": 1, "policy_problem": null, "created_at": 0,
-        }))
-        .unwrap();
-        let text = render(&server, &engine, &registered, 100).join("\n");
-        for expected in [
-            "Engine of lab: up, version 4.5.2, 1 of 2 channels started, 4 messages queued, 0 errors, told 3 s ago",
-            "adt (Feed)",
-            "new",
-            "missing: the engine has no listening channel for 'gone'",
-            "local port 6001",
-            "used by out / lab",
-            "advice: switch the queue on",
-            "channel publish CHANNEL --server 'lab'",
-        ] {
-            assert!(text.contains(expected), "{expected}:\n{text}");
-        }
-        let mut port_only = listener("d", "orm", 6_663, EngineChannelState::Started);
-        if let Some(listener) = &mut port_only.listener {
-            (listener.transport, listener.server_mode) = (String::new(), false);
-        }
-        assert_eq!(row(&engine, &port_only, |_| None)[2], "not read yet (6663)");
-
-        // What is no proposal is not published, and why is told.
-        let mut client = listener("e", "client", 6_664, EngineChannelState::Started);
-        if let Some(listener) = &mut client.listener {
-            listener.server_mode = false;
-        }
-        let portless = EngineChannel { listener: None, ..listener("f", "files", 1, EngineChannelState::Started) };
-        for (channel, words) in [
-            (&engine.channels[0], "is registered already"),
-            (&client, "connects out to port 6664"),
-            (&portless, "listens on no port"),
-            (&port_only, "more is not read yet"),
-        ] {
-            let told = no_proposal(&engine, channel);
-            assert!(told.contains(words), "{told}");
-        }
-    }
-}
+mod tests;

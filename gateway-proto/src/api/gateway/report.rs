@@ -71,6 +71,9 @@ pub struct SenderPort {
     pub connection: ConnectionId,
     /// Its local port.
     pub port: u16,
+    /// The port is kept for the connection and not open now: that one is paused, suspended or not allowed yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
     /// `channel / destination` of the engine that send to it, at most [`MAX_DESTINATIONS`](crate::engine::MAX_DESTINATIONS).
     pub destinations: Vec<String>,
 }

@@ -29,7 +29,7 @@ api_types! {
         direction: ChannelDirection,
         /// The engine's port, `host:port`, seen from the gateway; empty of a sender.
         engine: String,
-        /// Of a sender, the port that its gateway opens for the engine; none: the gateway picks it, and does not report it open now.
+        /// Of a sender, the port that its gateway opens for the engine; none: the gateway picks it, and does not report which.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         local_port: Option<u16>,
         /// Of a sender, the one connection that it feeds.

@@ -148,8 +148,37 @@ fn a_pair_moves_to_another_address_of_ours_only_when_the_present_one_was_tried_i
     pair.record_pong(LocalSocket::MAIN, [1; 8], true, later);
     pair.hear_on(LocalEnd::default());
     assert_eq!(pair.via, second, "a proved path keeps its end, whatever answers late");
+    pair.record_ping([3; 8], false, later);
+    pair.record_pong(LocalSocket::MAIN, [3; 8], false, later);
+    pair.end_chase();
+    assert_eq!(pair.via, second, "nor does a new round change it");
     pair.lose_address();
     assert!(!pair.is_proved() && pair.via == LocalEnd::default());
+}
+
+#[test]
+fn a_pair_that_failed_or_was_never_proved_goes_back_to_the_kernels_choice() {
+    let now = start();
+    let second = LocalEnd { address: Some("192.0.2.2".parse().unwrap()), ..LocalEnd::default() };
+    let moved = || {
+        let mut pair = Pair::new(candidate(1), true);
+        pair.start_chase(now);
+        assert!(pair.take_chase_step(now + Duration::from_secs(1)));
+        pair.hear_on(second);
+        assert_eq!(pair.via, second);
+        pair
+    };
+    let mut proved = moved();
+    for (transaction, padded) in [([1; 8], true), ([2; 8], false)] {
+        proved.record_ping(transaction, padded, now);
+        proved.record_pong(LocalSocket::MAIN, transaction, padded, now);
+    }
+    assert!(proved.is_proved());
+    proved.fail();
+    assert_eq!(proved.via, LocalEnd::default());
+    let mut tried_in_vain = moved();
+    tried_in_vain.end_chase();
+    assert_eq!(tried_in_vain.via, LocalEnd::default(), "each round begins there");
 }
 
 #[test]

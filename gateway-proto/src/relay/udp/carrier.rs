@@ -70,7 +70,7 @@ const STRETCH: Duration = Duration::from_secs(60);
 /// And so long after the long ones were given up: it may have been loss.
 const FIRST_STRETCH: Duration = Duration::from_secs(2);
 /// Unanswered pings remembered.
-const REMEMBERED: usize = 32;
+const REMEMBERED: usize = 64;
 
 /// A ping to send now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +87,7 @@ pub struct Ping {
 enum Stage {
     Off,
     Waiting { until: Instant },
-    /// `empty`: an empty ping was answered.
-    Trying { since: Instant, sent: usize, answers: u32, proven: usize, empty: bool, heard: Option<usize> },
+    Trying { since: Instant, sent: usize, answers: u32, proven: usize, heard: Option<usize>, heard_empty: bool },
     Up(Up),
 }
 
@@ -234,16 +233,16 @@ impl UdpCarrier {
         let proves = sent.payload.min(payload);
         let oldest = self.unanswered.front().filter(|oldest| oldest.at <= sent.at).map(|oldest| oldest.id);
         match &mut self.stage {
-            Stage::Trying { answers, proven, empty, heard, .. } => {
+            Stage::Trying { answers, proven, heard, heard_empty, .. } => {
                 let is_long = sent.payload >= MIN_PAYLOAD;
                 *heard = (*heard).max(Some(proves));
-                *empty |= !is_long;
+                *heard_empty |= !is_long;
                 if answer.validated && is_long {
                     *answers += 1;
                     *proven = proves.max(*proven);
                 }
                 let enough = *answers >= self.wanted;
-                if enough && *empty && *proven >= MIN_PAYLOAD {
+                if enough && *heard_empty && *proven >= MIN_PAYLOAD {
                     let proven = *proven;
                     self.rise(proven, now);
                 } else if is_long && !enough && (answer.validated || new_challenge) {
@@ -272,7 +271,7 @@ impl UdpCarrier {
                     self.try_it(now);
                 }
             }
-            Stage::Trying { since, sent, empty, heard, .. } => {
+            Stage::Trying { since, sent, heard, heard_empty, .. } => {
                 let elapsed = now.saturating_duration_since(*since);
                 if elapsed >= TRY_FOR {
                     let former = [
@@ -283,7 +282,7 @@ impl UdpCarrier {
                     ];
                     let reason = match *heard {
                         Some(longest) if longest < MIN_PAYLOAD => CarrierReason::OnlySmallPackets,
-                        Some(_) if !*empty => CarrierReason::OnlyLargePackets,
+                        Some(_) if !*heard_empty => CarrierReason::OnlyLargePackets,
                         Some(_) | None if former.contains(&self.reason) => CarrierReason::StoppedPassing,
                         Some(_) | None => CarrierReason::DoesNotPass,
                     };

@@ -1,7 +1,7 @@
 //! One request to the engine, on a kept connection where there is one, and its answer back to the client.
 
 use gateway_proto::admin::{
-    answer::{AnswerHead, rewrite_start_file},
+    answer::{AnswerHead, MAX_ERROR_LEN, rewrite_start_file},
     body::{BodyDecoder, LAST_CHUNK, chunk},
     forward::engine_head,
     guard::BodyRule,
@@ -99,6 +99,13 @@ impl Exchange<'_> {
             self.writer.write(text.as_bytes()).await?;
         } else if let Some(redaction) = call.pass.redaction.filter(|_| good) {
             self.lead_back_masked(call, &answer, &mut engine.reader, redaction).await?;
+        } else if let Some(redaction) = call.pass.redaction.filter(|_| !empty) {
+            let error = engine.reader.whole_body(answer.framing, MAX_ERROR_LEN).await?;
+            self.writer.write(&answer.masked_error(redaction, error.as_deref())).await?;
+            // The rest of what is too long is still to come on this connection.
+            if error.is_none() {
+                return Ok(());
+            }
         } else {
             let framing = match answer.framing {
                 Framing::UntilClose => Framing::Chunked,

@@ -1,6 +1,7 @@
 //! What is planned for what is found.
 
 mod channels;
+mod grants;
 mod partners;
 
 use gateway_proto::{
@@ -334,8 +335,8 @@ fn what_a_partner_asked_for_itself_is_told_with_the_terms_that_the_file_has_othe
         (
             GrantStatus::Requested,
             format!(
-                "the partner asked for it itself {with}: decide with `gateway-ctl grant approve {id}`, or `grant deny` \
-                 and apply again"
+                "the partner asked for it itself {with}, which an approval cannot make what the file says: `gateway-ctl \
+                 grant deny {id}` and apply again to offer it as the file says"
             ),
         ),
         (

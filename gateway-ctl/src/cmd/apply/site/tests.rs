@@ -92,3 +92,15 @@ fn limits_of_a_grant_are_read_in_the_form_that_is_kept_and_those_that_would_be_r
         ["line 9: grant.bytes_per_second", "line 10: grant.receive_timeout", "line 11: grant.behaviors"]
     );
 }
+
+#[test]
+fn a_grant_that_leaves_out_the_kind_of_exchange_of_its_channel_is_told_with_its_line() {
+    let text = "[[channel]]\nserver = 'lab'\nname = 'a'\nengine = '127.0.0.1:6661'\nbehavior = 'http'\npublish = 'A'\n\
+                [[grant]]\nchannel = 'lab/a'\nto = 'B'\nbehaviors = ";
+    let words = "line 10: grant.behaviors = \"dicom\" is not accepted; accepted: the behavior of its channel among them; \
+                 leave it out for whatever that is";
+    assert_eq!(mistakes(&format!("{text}['dicom']")), [words]);
+    assert!(Site::parse(&format!("{text}['dicom', 'http']"), 0).is_ok());
+    // Of a channel that says none, the platform knows it.
+    assert!(Site::parse(&format!("{text}['dicom']").replace("behavior = 'http'\n", ""), 0).is_ok());
+}

@@ -1,4 +1,7 @@
+use std::net::SocketAddr;
+
 use super::*;
+use crate::engine::Aim;
 
 const ID: &str = "a0000000-0000-4000-8000-000000000001";
 
@@ -63,7 +66,8 @@ fn destinations_tell_where_and_how_but_no_path_and_no_password() {
         let destinations = details("null", &answer).destinations;
         let lab = &destinations[0];
         assert_eq!((lab.id, lab.name.as_str(), lab.queue, lab.validate_response), (1, "to lab", true, false));
-        assert!(lab.is_local(6001) && !lab.is_local(6002));
+        let aims = [6001, 6002].map(|port| lab.aim(SocketAddr::from(([127, 0, 0, 1], port))));
+        assert_eq!(aims, [Aim::Reaches, Aim::Elsewhere]);
         if let [_, fhir, files] = destinations.as_slice() {
             assert_eq!((fhir.host.as_deref(), fhir.port, fhir.enabled), (Some("fhir.example"), Some(9443), false));
             assert_eq!((files.host.as_deref(), files.port), (Some("files.example"), Some(22)));
@@ -112,7 +116,8 @@ fn a_file_writers_server_is_told_without_its_directory_and_a_path_of_this_machin
     }
     let writer = r#"{"connector":{"metaDataId":1,"transportName":"File Writer","enabled":true,"properties":{
         "scheme":"SFTP","host":"127.0.0.1:39165/in"}}}"#;
-    assert!(details("null", writer).destinations[0].is_local(39165));
+    let aim = details("null", writer).destinations[0].aim(SocketAddr::from(([127, 0, 0, 1], 39165)));
+    assert_eq!(aim, Aim::Reaches);
 }
 
 #[test]

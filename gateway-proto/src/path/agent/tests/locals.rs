@@ -128,3 +128,26 @@ fn an_address_that_has_become_the_kernels_choice_is_remembered_no_more_and_its_p
     b.handle_local_addresses(|_| false, now + 3_000 * MS);
     assert!(is_direct(&b) && events(&mut b).is_empty());
 }
+
+#[test]
+fn when_the_path_by_the_second_address_falls_silent_the_kernels_choice_is_tried_again() {
+    let now = start();
+    let (mut a, mut b) = with_two_uplinks(now);
+    play(&mut a, &mut b, false, now, 3_000);
+    assert_eq!(local(&b), Some(at_second().address));
+    // The second uplink dies behind its router: the address stays.
+    let mut asked = Vec::new();
+    for ms in (3_000_u32..60_000).step_by(10) {
+        b.set_active(true, now + ms * MS);
+        b.handle_timeout(now + ms * MS, UNIX_MS + u64::from(ms));
+        let sent = std::iter::from_fn(|| b.poll_transmit()).collect::<Vec<_>>();
+        if !is_direct(&b) {
+            asked.extend(sent.into_iter().filter_map(|transmit| match transmit {
+                PathTransmit::Probe { local, .. } => Some(local),
+                PathTransmit::Signal { .. } => None,
+            }));
+        }
+    }
+    assert!(!asked.is_empty() && asked.iter().all(Option::is_none), "{asked:?}");
+    assert_eq!(b.local_addresses().count(), 0);
+}

@@ -11,7 +11,7 @@ use super::{
 impl UdpCarrier {
     pub(super) fn try_it(&mut self, now: Instant) {
         self.unanswered.clear();
-        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0, empty: false, heard: None };
+        self.stage = Stage::Trying { since: now, sent: 0, answers: 0, proven: 0, heard: None, heard_empty: false };
     }
 
     pub(super) fn rise(&mut self, proven: usize, now: Instant) {
@@ -94,7 +94,7 @@ impl UdpCarrier {
         let longest = self.unanswered.iter().map(|sent| sent.payload).max().unwrap_or(0).max(asked);
         let is_late = |sent: &Sent| now >= sent.at + patience(self.rtt);
         let misses_empty = self.unanswered.iter().any(|sent| sent.payload == 0 && is_late(sent));
-        let is_turn_of_least = up.doubts.is_multiple_of(2) && (longest == 0 || !misses_empty);
+        let is_turn_of_least = up.doubts.is_multiple_of(2) && (longest < MIN_PAYLOAD || !misses_empty);
         up.doubts = up.doubts.wrapping_add(1);
         if longest > 0 {
             self.ping(longest, now);
@@ -102,7 +102,7 @@ impl UdpCarrier {
         if is_turn_of_least && longest != MIN_PAYLOAD {
             self.ping(MIN_PAYLOAD, now);
         }
-        if !is_turn_of_least || longest == 0 {
+        if !is_turn_of_least || misses_empty {
             self.ping(0, now);
         }
     }

@@ -1,5 +1,7 @@
 #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
 
+mod short_packets;
+
 use super::*;
 
 /// A relay at the far end of a line that delays, loses and cuts.
@@ -382,54 +384,4 @@ fn changes_between_udp_and_tls_are_counted_by_reason_and_tries_that_bring_nothin
     line.passes = Some(MAX_PAYLOAD);
     line.run_with_data(2_000);
     assert_eq!(line.carrier.changes().get(&CarrierReason::Passes), Some(&2), "the count outlives a session");
-}
-
-#[test]
-fn long_answers_do_not_hide_that_short_packets_vanish_under_way() {
-    for (rtt_ms, shortest) in [(1, 150), (30, 100), (150, 1_100)] {
-        let mut line = Line::new(rtt_ms);
-        line.run_with_data(5_000);
-        assert_eq!(line.carrier.limit(), Some(MAX_PAYLOAD));
-        line.shortest = shortest;
-        let took = until_the_limit_falls(&mut line, |line| {
-            line.carrier.active(MAX_PAYLOAD, line.now);
-            line.carrier.active(40, line.now);
-        });
-        assert!(took < Duration::from_millis(2_000 + 3 * rtt_ms), "{took:?} at {rtt_ms} ms");
-        assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlyLargePackets));
-        line.run_with_data(600_000);
-        assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlyLargePackets));
-        assert_eq!(line.carrier.changes().get(&CarrierReason::Passes), Some(&1), "it is not taken up in between");
-        line.shortest = 0;
-        line.run_with_data(65_000);
-        assert_eq!(line.carrier.limit(), Some(MAX_PAYLOAD), "no latch");
-    }
-}
-
-#[test]
-fn a_way_that_came_to_drop_short_packets_while_nothing_moved_is_noticed_by_the_next_ping() {
-    let mut line = Line::new(30);
-    line.run(60_000);
-    line.shortest = 150;
-    line.run(17_000);
-    assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlyLargePackets));
-}
-
-#[test]
-fn a_line_that_never_carried_short_packets_is_not_used() {
-    let mut line = Line::new(30);
-    line.shortest = 150;
-    line.run(3_000);
-    assert_eq!((line.carrier.limit(), line.carrier.reason()), (None, CarrierReason::OnlyLargePackets));
-    assert!(line.pings.len() < 30, "{} pings", line.pings.len());
-}
-
-#[test]
-fn beside_a_transfer_one_empty_ping_a_second_leaves() {
-    let mut line = Line::new(20);
-    line.run_with_data(3_000);
-    line.pings.clear();
-    line.run_with_data(20_000);
-    let empty = line.pings.iter().filter(|(_, payload)| *payload == 0).count();
-    assert!((14..=21).contains(&empty), "{empty} empty pings in 20 s");
 }
