@@ -112,8 +112,7 @@ pub(super) async fn tunnel_to_engine(
         };
         let moved: usize = chunks[..count].iter().map(Bytes::len).sum();
         if let Some(turn) = limited.and_then(|limited| limited.turn(Way::FromPeer, moved)) {
-            // On the heap: nearly no stream waits.
-            Box::pin(turn.wait_unless_reset(recv)).await?;
+            turn.wait().await;
         }
         for chunk in &chunks[..count] {
             context.record.passed(context.observer.from_tunnel(chunk));

@@ -5,10 +5,7 @@
 //! would wait in the tunnel: others would find no room there, and neither end would know that it only waits.
 
 use std::{
-    collections::VecDeque,
-    fmt,
     future::pending,
-    pin::pin,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -21,7 +18,7 @@ use quinn::{ReadError, RecvStream};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{RESET_GRACE, SpliceError, ending::read_error};
+use super::{RESET_GRACE, SpliceError};
 use crate::{
     engine_socket::CHUNKS,
     traffic::{Role, Traffic, Way},
@@ -46,18 +43,6 @@ pub(super) struct Limited<'a> {
     engine_broke: CancellationToken,
     /// What went on without its turn since.
     last_bytes: AtomicUsize,
-    /// What is left of a stream that had come whole when its tunnel ended.
-    rest: Mutex<Option<Rest>>,
-}
-
-/// What came of a stream and waits for its turns.
-struct Rest(VecDeque<Bytes>);
-
-/// Without the bytes.
-impl fmt::Debug for Rest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rest").field("chunks", &self.0.len()).finish_non_exhaustive()
-    }
 }
 
 impl<'a> Limited<'a> {
@@ -76,7 +61,6 @@ impl<'a> Limited<'a> {
             waiting: AtomicU32::new(0),
             engine_broke: CancellationToken::new(),
             last_bytes: AtomicUsize::new(0),
-            rest: Mutex::default(),
         }))
     }
 
@@ -98,29 +82,9 @@ impl<'a> Limited<'a> {
         if !self.keeps(Way::FromPeer) {
             return recv.read_chunks(chunks).await;
         }
-        if let Some(Rest(rest)) = &mut *self.rest.lock().unwrap_or_else(PoisonError::into_inner) {
-            let Some(mut first) = rest.pop_front() else { return Ok(None) };
-            if first.len() > self.piece() {
-                rest.push_front(first.split_off(self.piece()));
-            }
-            chunks[0] = first;
-            return Ok(Some(1));
-        }
         let Some(chunk) = recv.read_chunk(self.piece(), true).await? else { return Ok(None) };
         chunks[0] = chunk.bytes;
         Ok(Some(1))
-    }
-
-    /// The tunnel ended. A stream that had come to its end before is handed on in its turns, all other ones end now: nobody sends the
-    /// rest of them.
-    async fn keep_rest(&self, recv: &mut RecvStream) -> Result<(), SpliceError> {
-        let mut rest = VecDeque::new();
-        // What came is here, and behind it the end or the error: nothing of this waits.
-        while let Some(chunk) = recv.read_chunk(usize::MAX, true).await.map_err(read_error)? {
-            rest.push_back(chunk.bytes);
-        }
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Rest(rest));
-        Ok(())
     }
 
     /// Whether the limits of this direction are ours to keep.
@@ -205,26 +169,6 @@ impl Turn<'_> {
         Box::pin(self.comes()).await;
         waiting.fetch_sub(1, Relaxed);
         self.limited.passed(0);
-    }
-
-    /// The same for what came from the tunnel. Once the far side resets the stream, or the tunnel ends before all of it is here, there
-    /// is no turn to wait for: the other half may have finished, and then nothing else sees that.
-    pub(super) async fn wait_unless_reset(self, recv: &mut RecvStream) -> Result<(), SpliceError> {
-        let limited = self.limited;
-        let mut turn = pin!(self.wait());
-        let end = tokio::select! {
-            biased;
-            () = turn.as_mut() => return Ok(()),
-            end = recv.received_reset() => end,
-        };
-        match end {
-            Ok(Some(code)) => return Err(read_error(ReadError::Reset(code))),
-            // All of it was read.
-            Ok(None) => {}
-            Err(_) => limited.keep_rest(recv).await?,
-        }
-        turn.await;
-        Ok(())
     }
 
     async fn comes(&self) {

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{FIN, Joined, LIMIT, MESSAGE, RST, end, joined_under, joined_with, read, stream};
+use crate::{FIN, LIMIT, MESSAGE, RST, end, joined_under, joined_with, read};
 
 /// Bytes that show any that is missing, doubled or out of place.
 fn pattern(length: usize) -> Vec<u8> {
@@ -195,54 +195,4 @@ async fn a_stream_is_not_silent_while_it_may_wait_for_its_turn_at_the_partners_g
     assert_eq!(end(&mut joined.sending).await, RST);
     // Each of the four has a piece of half a second.
     assert!(last.elapsed() >= Duration::from_secs(5), "{:?} after the last byte", last.elapsed());
-}
-
-/// The receiving engine sends nothing, and closed its direction; a message for it waits for a turn that is some seconds away, and
-/// so does its end if the sending engine says so.
-async fn waiting_half_closed(is_finished: bool) -> Joined {
-    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
-    let mut joined = joined_under(false, limits).await;
-    joined.receiving.shutdown().await.unwrap();
-    assert_eq!(end(&mut joined.sending).await, FIN);
-    let pace = joined.from_receiving.pace(Way::FromPeer);
-    assert!(pace.take_early(if is_finished { 2_000 } else { 8_000 }, limits.rate().unwrap()));
-    joined.sending.write_all(MESSAGE).await.unwrap();
-    if is_finished {
-        joined.sending.shutdown().await.unwrap();
-        assert_eq!(timeout(LIMIT, &mut joined.sender).await.unwrap().unwrap(), Ok(()));
-    }
-    let waits = async {
-        while !joined.from_receiving.pace(Way::FromPeer).is_waited_for() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(LIMIT, waits).await.expect("it waits for its turn");
-    joined
-}
-
-#[tokio::test]
-async fn a_reset_of_the_sending_engine_does_not_wait_for_a_turn_although_the_receiving_engine_has_half_closed() {
-    let mut joined = waiting_half_closed(false).await;
-    socket2::SockRef::from(&joined.sending).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(joined.sending);
-    assert_eq!(end(&mut joined.receiving).await, RST);
-    let ended = timeout(LIMIT, joined.listener).await.unwrap().unwrap();
-    assert_eq!(ended, Err(SpliceError::Peer(ResetCode::SocketReset)));
-    assert!(!joined.from_receiving.pace(Way::FromPeer).is_waited_for(), "it left the queue");
-}
-
-#[tokio::test]
-async fn the_end_of_the_tunnel_ends_a_wait_for_a_turn_and_what_had_come_whole_is_handed_on_all_the_same() {
-    let mut cut = waiting_half_closed(false).await;
-    cut.tunnel.0.close(0_u8.into(), b"");
-    assert_eq!(end(&mut cut.receiving).await, RST);
-    assert_eq!(timeout(LIMIT, cut.listener).await.unwrap().unwrap(), Err(SpliceError::TunnelLost));
-
-    let mut whole = waiting_half_closed(true).await;
-    // What comes behind it has come: so has its end.
-    let _behind = timeout(LIMIT, stream(&whole.tunnel)).await.unwrap();
-    whole.tunnel.0.close(0_u8.into(), b"");
-    assert_eq!(read(&mut whole.receiving, MESSAGE.len()).await, MESSAGE);
-    assert_eq!(end(&mut whole.receiving).await, FIN);
-    assert_eq!(timeout(LIMIT, whole.listener).await.unwrap().unwrap(), Ok(()));
 }
