@@ -227,7 +227,9 @@ mod tests {
         let length = masked.len();
         assert_eq!(
             passes(xml, Redaction::Passwords, Some(SECRET)),
-            format!("HTTP/1.1 500 Server Error\r\ncontent-type: application/xml\r\nContent-Length: {length}\r\n\r\n{masked}")
+            format!(
+                "HTTP/1.1 500 Server Error\r\ncontent-type: application/xml\r\nContent-Length: {length}\r\n\r\n{masked}"
+            )
         );
         let packed = format!("{xml}Content-Encoding: gzip\r\n");
         for (fields, redaction, body) in [

@@ -278,7 +278,8 @@ mod tests {
             let channels = [sends_to(channel("adt", 0, true, true), TCP_SENDER, host, Some(6001))];
             assert_eq!(advise(&channels, &[at("::")]), [], "{host}");
         }
-        let said = advise(&[sends_to(channel("adt", 0, true, true), TCP_SENDER, "127.0.0.2", Some(6001))], &local([6001]));
+        let said =
+            advise(&[sends_to(channel("adt", 0, true, true), TCP_SENDER, "127.0.0.2", Some(6001))], &local([6001]));
         assert_eq!(
             said[0].to_string(),
             "channel 'adt', destination 'partner': it sends to port 6001 of 127.0.0.2, at which the gateway's local port 6001 \

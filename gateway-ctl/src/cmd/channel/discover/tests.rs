@@ -39,16 +39,8 @@ fn an_engine_shows_what_is_registered_what_is_new_and_what_is_missing() {
             listener("b", "oru", 6662, EngineChannelState::Started),
         ],
         links: vec![
-            EngineLink {
-                channel_id: ChannelId::new(1, [1; 10]),
-                engine_channel: "a".into(),
-                state: EndState::Stopped,
-            },
-            EngineLink {
-                channel_id: ChannelId::new(1, [2; 10]),
-                engine_channel: "c".into(),
-                state: EndState::Missing,
-            },
+            EngineLink { channel_id: ChannelId::new(1, [1; 10]), engine_channel: "a".into(), state: EndState::Stopped },
+            EngineLink { channel_id: ChannelId::new(1, [2; 10]), engine_channel: "c".into(), state: EndState::Missing },
         ],
         proposals: vec!["b".into()],
     };
