@@ -88,6 +88,12 @@ impl Rate {
         self.time_of(self.piece().saturating_mul(usize::try_from(streams).unwrap_or(usize::MAX)))
     }
 
+    /// Whether it is this rate that holds back what passes: so many bytes in this time are three quarters of it or more.
+    pub fn holds_back(self, bytes: u64, took: Duration) -> bool {
+        let allowed = u128::from(self.0).saturating_mul(took.as_nanos());
+        u128::from(bytes) * 4_000_000_000 >= allowed.saturating_mul(3)
+    }
+
     /// How long so many bytes take, rounded up to the nanosecond.
     fn time_of(self, bytes: usize) -> Duration {
         let nanos = (bytes as u128 * 1_000_000_000).div_ceil(u128::from(self.0));

@@ -193,6 +193,7 @@ impl Link {
             let pause = Pause {
                 this: self.id,
                 links: &self.context.links,
+                reliances: &self.reliances,
                 changes: &self.context.changes,
                 network: &mut network,
                 relay: &mut self.relay,

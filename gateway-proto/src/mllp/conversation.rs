@@ -6,7 +6,7 @@ use super::{
     frames::{Commit, FrameReader, Seen},
     header::{ControlHash, HashKey},
 };
-use crate::observe::{AnswerSeen, Ledger, Taken, Uncounted, Wait};
+use crate::observe::{AnswerSeen, Ledger, Passage, Taken, Uncounted, Wait};
 
 /// Messages on their way whose acknowledgement is matched by control id at most. Engines send one and wait; beyond this
 /// many, messages are counted, but not timed.
@@ -62,6 +62,8 @@ pub struct Conversation {
     waits_since: Option<Instant>,
     /// The ledger was told that bytes pass inside a frame.
     is_under_way: bool,
+    /// The message that has begun and not ended.
+    passage: Option<Passage>,
     /// A message that is not tracked has the control id of another one, and not all have been answered since.
     shares_id: bool,
     /// The answers that passed, the last one first. Some engines send former ones once more on a connection that is kept open.
@@ -85,6 +87,7 @@ impl Conversation {
             waiting: VecDeque::new(),
             waits_since: None,
             is_under_way: false,
+            passage: None,
             shares_id: false,
             answered: VecDeque::new(),
             uncounted: Uncounted::new(accepted),
@@ -98,9 +101,14 @@ impl Conversation {
 
     /// Bytes from the engine that sends.
     pub fn observe_message_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
-        let Self { number, messages, outstanding, refused, waiting, shares_id, answered, uncounted, .. } = self;
+        ledger.passes(bytes.len());
+        let Self { number, messages, outstanding, refused, waiting, passage, shares_id, answered, uncounted, .. } =
+            self;
         messages.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
+                if let Some(begun) = passage.take() {
+                    ledger.has_passed(begun, now);
+                }
                 *outstanding = outstanding.saturating_add(1);
                 *refused = false;
                 if waiting.len() < MAX_TRACKED {
@@ -118,6 +126,8 @@ impl Conversation {
             Seen::Commit(commit) => ledger.commit(commit, None, now),
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
+        let is_inside = self.messages.is_inside_frame();
+        self.passage = is_inside.then(|| ledger.passage(self.passage, now));
         self.note_wait(ledger);
         self.note_move(ledger, now);
     }
@@ -221,6 +231,9 @@ impl Conversation {
         let unacknowledged = self.without_responsibility();
         for _ in [&self.messages, &self.answers].iter().filter(|reader| reader.is_inside_frame()) {
             ledger.cut();
+        }
+        if let Some(begun) = self.passage {
+            ledger.was_cut(begun);
         }
         ledger.moves(self.number, None);
         self.uncounted.end(ledger.taken(), end);

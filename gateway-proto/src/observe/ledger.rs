@@ -4,6 +4,7 @@
 //! of a partner whose acknowledgement takes longer than the sending engine waits.
 
 mod counts;
+mod passage;
 mod under_way;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 
 pub use counts::{Counts, Kinds};
 pub(crate) use counts::{Repetition, Taken};
+pub(crate) use passage::Passage;
 use under_way::UnderWay;
 
 use super::latency::Latency;
@@ -74,6 +76,16 @@ pub enum Warning {
         /// How long such an engine waits.
         patience: Duration,
     },
+    /// A message took longer to pass, from its first byte to its last, than a sending engine waits for its acknowledgement; or it was
+    /// cut while it did.
+    Slow {
+        /// From its first byte to the last one that passed.
+        took: Duration,
+        /// What passed meanwhile in all conversations, bytes.
+        bytes: u64,
+        /// How long such an engine waits.
+        patience: Duration,
+    },
     /// An answer named another message than the one that waited.
     Mismatched,
     /// The framing is broken in this way.
@@ -96,6 +108,8 @@ pub struct Ledger {
     conversations: u64,
     /// Messages that passed, taken by the far side or not.
     passed: u64,
+    /// Bytes of all conversations on the way that messages go.
+    message_bytes: u64,
     counts: Counts,
     latency: Latency,
     taken: Taken,
@@ -116,6 +130,7 @@ impl Ledger {
             key,
             conversations: 0,
             passed: 0,
+            message_bytes: 0,
             counts: Counts::default(),
             latency: Latency::default(),
             taken: Taken::default(),

@@ -92,8 +92,8 @@ impl LinkRetry {
         }
     }
 
-    /// What carried meanwhile fell during the pause of a relay that restarts: that is the only one now, and this is the pause from now
-    /// on. `random` is any uniformly random number.
+    /// What carried meanwhile fell during the pause of a relay that restarts, or turned out not to reach some partner: that is the only one
+    /// now, and this is the pause from now on. `random` is any uniformly random number.
     pub fn left_alone(&mut self, random: u32) -> Duration {
         self.alone = TRIES_ALONE;
         half_to_all(FIRST_ALONE, random)

@@ -21,8 +21,9 @@ pub(super) struct Relays {
     pub(super) link: Option<(RelayId, LinkHandle)>,
     /// And over these as well.
     pub(super) spares: Vec<(RelayId, LinkHandle)>,
-    /// Tells the link in use that the tunnel goes over nothing else, so that its relay is not stayed away from for long.
-    relies: Option<Reliance>,
+    /// Tells the link in use that the tunnel goes over nothing else, and those that are wanted back, so that their relays are not stayed
+    /// away from for long.
+    relies: Vec<Reliance>,
     pub(super) choice: Choice,
     /// When it is to be made anew although nothing happens.
     pub(super) choose_at: Option<Instant>,
@@ -45,7 +46,9 @@ impl PathActor {
         relays.link = choice.best.and_then(handle);
         relays.spares = choice.spare.into_iter().chain(choice.further.iter().copied()).filter_map(handle).collect();
         let relied_on = relays.link.as_ref().filter(|_| has_tunnel && share == Share::Everything);
-        relays.relies = relied_on.map(|(_, link)| link.rely());
+        let wanted_back = choice.wanted_back.iter().copied().filter_map(handle);
+        let relied_on = relied_on.cloned().into_iter().chain(wanted_back);
+        relays.relies = relied_on.map(|(_, link)| link.rely()).collect();
         let (begins_anew, seeks_anew, asks_peer) = (choice.begins_anew, choice.seeks_anew, choice.asks_peer);
         (relays.choice, relays.choose_at) = (choice, choose_at);
         let rtt = relays.link.as_ref().and_then(|(_, link)| link.state().borrow().rtt);

@@ -17,6 +17,8 @@ use crate::peer::Links;
 pub(super) struct Pause<'a> {
     pub(super) this: RelayId,
     pub(super) links: &'a watch::Receiver<Links>,
+    /// The partners whom nothing but this relay reaches.
+    pub(super) reliances: &'a Reliances,
     /// Told of every change of any link.
     pub(super) changes: &'a watch::Sender<u64>,
     /// Told whenever the machine's network changes.
@@ -39,8 +41,8 @@ impl Pause<'_> {
                 Ok(()) = self.network.changed() => return retry.reset(),
                 // Another key or place, too.
                 Ok(()) = self.relay.changed() => return retry.reset(),
-                // What carried meanwhile fell: the pause that the relay asked for is not kept any more.
-                alone = alone_after(self.this, self.links, self.changes.subscribe(), end) => {
+                // What carried meanwhile fell, or does not reach a partner: the pause that the relay asked for is not kept any more.
+                alone = alone_after(self.this, self.links, self.reliances, self.changes.subscribe(), end) => {
                     end = alone;
                     over.set(sleep(retry.left_alone(random_u32())));
                 }
@@ -59,18 +61,22 @@ fn another_stands(this: RelayId, links: &watch::Receiver<Links>) -> bool {
     links.borrow().iter().any(|(relay, link)| *relay != this && link.stands())
 }
 
-/// Waits until no other relay stands, if this one restarts and another one did; says how the link ended, seen from then.
-/// `changes` is told of every change of any link.
+/// Waits until something is without a way, if this relay restarts and nothing was when it ended; says how the link ended, seen from
+/// then. `changes` is told of every change of any link.
 async fn alone_after(
     this: RelayId,
     links: &watch::Receiver<Links>,
+    reliances: &Reliances,
     mut changes: watch::Receiver<u64>,
     end: LinkEnd,
 ) -> LinkEnd {
     let LinkEnd::Restarting { asked, is_only: false } = end else { return std::future::pending().await };
-    while another_stands(this, links) {
-        if changes.changed().await.is_err() {
-            return std::future::pending().await;
+    while !is_only(this, links, reliances) {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+            () = reliances.begun() => {}
         }
     }
     LinkEnd::Restarting { asked, is_only: true }
@@ -116,13 +122,21 @@ mod tests {
     async fn another_network_ends_the_pause_also_after_the_other_relay_fell() {
         let [this, other] = [1, 2].map(|byte| RelayId::new(1, [byte; 10]));
         let ((own, _own_state), (beside, state)) = (handle(this), handle(other));
+        let reliances = own.reliances.clone();
         let links = watch::channel(Arc::new(vec![(this, own), (other, beside)])).1;
         let (changes, network) = (watch::Sender::new(0_u64), watch::Sender::new(0_u64));
         let entry = RelayEntry { id: this, url: String::new(), tls_pin: None, stun: Vec::new(), region: None };
         let map = watch::Sender::new(entry);
         let (mut heard, mut relay, mut retry) = (network.subscribe(), map.subscribe(), LinkRetry::default());
         let begun = Instant::now();
-        let pause = Pause { this, links: &links, changes: &changes, network: &mut heard, relay: &mut relay };
+        let pause = Pause {
+            this,
+            links: &links,
+            reliances: &reliances,
+            changes: &changes,
+            network: &mut heard,
+            relay: &mut relay,
+        };
         let end = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: false };
         let mut waits = pin!(pause.run(end, &mut retry));
         assert!(futures_util::poll!(&mut waits).is_pending());
@@ -142,16 +156,50 @@ mod tests {
             let (links, changes) = (watch::Sender::new(Links::default()), watch::Sender::new(0_u64));
             let end = |is_only| LinkEnd::Restarting { asked: Duration::from_secs(5), is_only };
             assert!(!another_stands(this, &links.subscribe()));
+            let reliances = own.reliances.clone();
             links.send_replace(Arc::new(vec![(this, own), (other, beside)]));
             let seen = links.subscribe();
             assert!(another_stands(this, &seen));
-            let waits = alone_after(this, &seen, changes.subscribe(), end(false));
+            let waits = alone_after(this, &seen, &reliances, changes.subscribe(), end(false));
             assert!(timeout(Duration::from_secs(3_600), waits).await.is_err(), "the other one carries");
-            let mut waits = pin!(alone_after(this, &seen, changes.subscribe(), end(false)));
+            let mut waits = pin!(alone_after(this, &seen, &reliances, changes.subscribe(), end(false)));
             assert!(futures_util::poll!(&mut waits).is_pending());
             state.send_replace(LinkState { attached: restarting, restarting, ..LinkState::default() });
             changes.send_modify(|count| *count += 1);
             assert_eq!(waits.await, end(true));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_that_a_relay_asks_for_ends_when_a_partner_is_not_reached_over_the_other_one_that_stands() {
+        let [this, other] = [1, 2].map(|byte| RelayId::new(1, [byte; 10]));
+        let ((own, _own_state), (beside, _state)) = (handle(this), handle(other));
+        let (reliances, partner) = (own.reliances.clone(), own.clone());
+        let links = watch::channel(Arc::new(vec![(this, own), (other, beside)])).1;
+        let (changes, network) = (watch::Sender::new(0_u64), watch::Sender::new(0_u64));
+        let entry = RelayEntry { id: this, url: String::new(), tls_pin: None, stun: Vec::new(), region: None };
+        let map = watch::Sender::new(entry);
+        let (mut heard, mut relay, mut retry) = (network.subscribe(), map.subscribe(), LinkRetry::default());
+        let pause = Pause {
+            this,
+            links: &links,
+            reliances: &reliances,
+            changes: &changes,
+            network: &mut heard,
+            relay: &mut relay,
+        };
+        let begun = Instant::now();
+        let end = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: false };
+        let missed = async {
+            sleep(Duration::from_secs(1)).await;
+            let relies = partner.rely();
+            // Said again at every choice of relays.
+            let again = partner.rely();
+            drop(relies);
+            again
+        };
+        let (_relies, ()) = tokio::join!(missed, pause.run(end, &mut retry));
+        let waited = begun.elapsed();
+        assert!((1_250..=1_510).contains(&waited.as_millis()), "a second, and the pause of the only one: {waited:?}");
     }
 }

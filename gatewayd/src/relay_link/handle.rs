@@ -4,10 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -89,7 +86,7 @@ impl LinkHandle {
         Arc::ptr_eq(&self.leg, &other.leg)
     }
 
-    /// Says that nothing but this link reaches some partner, as long as what is given back is kept.
+    /// Says that nothing but this link reaches some partner, as long as what is given back is kept; also of one that is away.
     pub(crate) fn rely(&self) -> Reliance {
         self.reliances.add()
     }
@@ -107,16 +104,25 @@ impl LinkHandle {
 
 /// How many partners nothing but the link reaches.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reliances(Arc<AtomicUsize>);
+pub(super) struct Reliances(watch::Sender<usize>);
 
 impl Reliances {
     /// Whether there is one.
     pub(super) fn any(&self) -> bool {
-        self.0.load(Relaxed) > 0
+        *self.0.borrow() > 0
+    }
+
+    /// Resolves when there is one.
+    pub(super) async fn begun(&self) {
+        // It cannot fail while there is a sender, and this is one.
+        let _ = self.0.subscribe().wait_for(|count| *count > 0).await;
     }
 
     fn add(&self) -> Reliance {
-        self.0.fetch_add(1, Relaxed);
+        self.0.send_if_modified(|count| {
+            *count += 1;
+            *count == 1
+        });
         Reliance(self.clone())
     }
 }
@@ -127,7 +133,11 @@ pub(crate) struct Reliance(Reliances);
 
 impl Drop for Reliance {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        // Nobody waits for the end of one.
+        self.0.0.send_if_modified(|count| {
+            *count = count.saturating_sub(1);
+            false
+        });
     }
 }
 

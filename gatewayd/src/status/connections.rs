@@ -130,7 +130,7 @@ impl Connections {
                 | LocalEnd::AdminUser { .. }
                 | LocalEnd::AdminOwner => None,
             },
-            warnings: exchange::warnings(&traffic, self.unobserved.protocol(entry)),
+            warnings: exchange::warnings(&traffic, self.unobserved.protocol(entry), entry.limits),
             exchange: exchange::status(&traffic, self.unobserved.protocol(entry)),
             unobserved: self.unobserved.has(entry),
         }

@@ -2,6 +2,7 @@
 
 mod late;
 mod matching;
+mod passage;
 mod refused;
 mod under_way;
 

@@ -6,6 +6,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOME: RelayId = RelayId::from_bytes([1; 16]);
 const OTHER: RelayId = RelayId::from_bytes([2; 16]);
+const NONE: [RelayId; 0] = [];
 
 /// One end of a pair, attached to two relays; everything goes over the peer's home.
 struct End {
@@ -69,13 +70,13 @@ impl End {
 fn a_relay_that_restarts_is_wanted_back_when_the_peer_does_not_answer_over_what_is_left_for_a_second() {
     let mut end = End::talking();
     end.home_restarts();
-    assert_eq!(end.home_is_gone().wanted_back, [], "the other one may reach it");
+    assert_eq!(end.home_is_gone().wanted_back, NONE, "the other one may reach it");
     assert_eq!(end.is_silent(1), [HOME]);
     assert_eq!(end.is_silent(3), [HOME], "until something changes");
     assert!(end.choose().awaits_proof, "an answer does");
     end.is_answered_over(OTHER, 100 * MS);
-    assert_eq!(end.choose().wanted_back, []);
-    assert_eq!(end.is_silent(5), [], "now it was the other one that reached it to the last");
+    assert_eq!(end.choose().wanted_back, NONE);
+    assert_eq!(end.is_silent(5), NONE, "now it was the other one that reached it to the last");
 }
 
 #[test]
@@ -87,22 +88,22 @@ fn it_is_wanted_back_before_it_is_gone_too_and_no_longer_than_it_is_away_or_the_
     end.home_is_gone();
     assert_eq!(end.is_silent(1), [HOME]);
     end.links.insert(0, Seen { restarting: false, ..seen });
-    assert_eq!(end.choose().wanted_back, []);
+    assert_eq!(end.choose().wanted_back, NONE);
 
     let mut end = End::talking();
     end.home_restarts();
     assert_eq!(end.is_silent(1), [HOME]);
     end.choice.set_tunnel(false, end.now);
-    assert_eq!(end.choose().wanted_back, []);
+    assert_eq!(end.choose().wanted_back, NONE);
 }
 
 #[test]
 fn a_peer_that_was_silent_before_the_relay_restarted_wants_none_back() {
     let mut end = End::talking();
-    assert_eq!(end.is_silent(2), []);
+    assert_eq!(end.is_silent(2), NONE);
     end.home_restarts();
     end.home_is_gone();
-    assert_eq!(end.is_silent(8), []);
+    assert_eq!(end.is_silent(8), NONE);
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn a_peer_that_answered_over_what_is_left_and_is_gone_then_wants_none_back() {
     end.home_restarts();
     end.home_is_gone();
     end.is_answered_over(OTHER, SECOND);
-    assert_eq!(end.is_silent(8), []);
+    assert_eq!(end.is_silent(8), NONE);
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn a_peer_that_was_not_heard_for_longer_than_an_idle_tunnel_is_silent_wants_none
 #[test]
 fn an_answer_that_one_relay_kept_too_long_does_not_count_once_the_peer_is_heard_over_it_again() {
     let mut end = End::talking();
-    assert_eq!(end.is_silent(1), []);
+    assert_eq!(end.is_silent(1), NONE);
     end.is_answered_over(HOME, SECOND);
     end.home_restarts();
     end.home_is_gone();
