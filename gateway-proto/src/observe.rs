@@ -28,7 +28,7 @@ mod uncounted;
 pub use book::{Book, Exchange, Protocol};
 pub use completed::Completed;
 pub use latency::{BOUNDS, Latency};
-pub(crate) use ledger::{Passage, Taken};
 pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, RESPONSE_TIMEOUT, Wait, Warning};
+pub(crate) use ledger::{Passage, Taken};
 pub use schedule::{Schedule, Silence};
 pub(crate) use uncounted::Uncounted;
