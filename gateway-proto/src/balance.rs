@@ -10,7 +10,9 @@
 //! that they are is always possible, and no difference is ever certain. A large message takes longer than the grace on a slow line,
 //! and under its owner's rate, which the sender's gateway, an older one, does not keep: it counts the message when it is in the
 //! tunnel. So an end that is in the midst of something is not heard as far as the comparison goes
-//! ([`EndCounts::under_way`]), until that has passed or stands still.
+//! ([`EndCounts::under_way`]), until that has passed or stands still. Where it is so at every look for 70 minutes (a backlog, one
+//! connection after the other), the ends are compared all the same, and what waits for an answer at the sender's end may be what
+//! is in flight.
 //!
 //! **Load.** A round in which something is in flight is uncertain, and under load all rounds are: a difference shows in a pause, where
 //! one round finds nothing new. But an uncertain round takes nothing back, neither an alarm nor the suspicion before it: what was
@@ -144,7 +146,9 @@ impl Balance {
     /// grace after the other one counted something.
     pub fn is_open(&self, sender: &Tally, listener: &Tally, times: &BalanceTimes) -> bool {
         let is_behind = |end: &Tally, other: &Tally| end.complete_at() < other.changed_at().saturating_add(times.grace);
-        self.is_blind || self.since.is_some() || is_behind(sender, listener) || is_behind(listener, sender)
+        let is_overdue = sender.is_overdue() || listener.is_overdue();
+        let is_behind = is_behind(sender, listener) || is_behind(listener, sender);
+        self.is_blind || self.since.is_some() || is_overdue || is_behind
     }
 
     /// Compares at `now`, Unix seconds.
@@ -156,9 +160,12 @@ impl Balance {
         times: &BalanceTimes,
     ) -> Option<BalanceEvent> {
         let (sent, heard) = (Span::of(sender, listener, times), Span::of(listener, sender, times));
+        let is_overdue = sender.is_overdue() || listener.is_overdue();
+        let in_flight = if is_overdue { sender.outstanding() } else { 0 };
         let messages = Possible::of(sent.map(|t| t.messages), heard.map(|t| t.messages), self.written_off.messages);
         let answers = Possible::of(heard.map(|t| t.answers), sent.map(|t| t.answers), self.written_off.answers);
         let unanswered = Possible::of(sent.unanswered(), heard.unanswered(), 0);
+        let [messages, answers, unanswered] = [messages, answers, unanswered].map(|all| all.without(in_flight));
         if self.is_blind {
             return self.see_again(messages, answers, unanswered);
         }
@@ -278,6 +285,11 @@ impl Possible {
 
     fn exactly(difference: i128) -> Self {
         Self { least: difference, most: difference }
+    }
+
+    /// So many of them may be on their way.
+    fn without(self, in_flight: u64) -> Self {
+        Self { least: self.least - i128::from(in_flight), ..self }
     }
 
     /// The one number, where nothing is in flight.

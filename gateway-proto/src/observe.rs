@@ -29,6 +29,6 @@ pub use book::{Book, Exchange, Protocol};
 pub use completed::Completed;
 pub use latency::{BOUNDS, Latency};
 pub use ledger::{AnswerSeen, Counts, Kinds, Ledger, RESPONSE_TIMEOUT, Wait, Warning};
-pub(crate) use ledger::{Passage, Taken};
+pub(crate) use ledger::{Moving, Passage, Taken};
 pub use schedule::{Schedule, Silence};
 pub(crate) use uncounted::Uncounted;

@@ -29,8 +29,8 @@ pub struct LocalPorts {
 #[derive(Debug)]
 struct State {
     owners: PortOwners,
-    /// As they are on disk.
-    saved: BTreeMap<ConnectionId, u16>,
+    /// As they are on disk; none: there they are in the form of an earlier build.
+    saved: Option<BTreeMap<ConnectionId, u16>>,
     /// What `owners` goes by; none: there was no policy yet.
     settled: Option<Arc<Policy>>,
 }
@@ -56,12 +56,13 @@ pub enum PortOf {
 impl LocalPorts {
     /// Reads what was chosen before.
     pub fn open(authority: Authority) -> Result<Self, StoreError> {
-        let saved = authority.state().load_ports()?;
-        let state = State { owners: PortOwners::new(&saved), saved, settled: None };
+        let (owners, saved) = authority.state().load_ports()?;
+        let state = State { owners, saved, settled: None };
         Ok(Self { authority, state: Arc::new(Mutex::new(state)) })
     }
 
-    /// Goes by the policy in force. Without one nothing is known to have ended.
+    /// Goes by the policy in force. Without one nothing is known to have ended. Blocks for a disk write once, at the first policy after
+    /// an update.
     pub fn settle(&self) {
         drop(self.settled());
     }
@@ -94,7 +95,7 @@ impl LocalPorts {
             return Ok(false);
         }
         self.authority.state().save_ports(next.ports())?;
-        state.saved = next.ports().clone();
+        state.saved = Some(next.ports().clone());
         state.owners = next;
         Ok(true)
     }
@@ -109,6 +110,10 @@ impl LocalPorts {
         {
             state.owners.settle(policy);
             state.settled = Some(policy.clone());
+            // What was decided once by what was open then is not decided again at the next start.
+            if state.saved.is_none() {
+                state.save(&self.authority);
+            }
         }
         (state, view)
     }
@@ -122,12 +127,16 @@ fn asked(view: &PolicyView, id: ConnectionId) -> Option<u16> {
 impl State {
     /// A port that was asked for is opened also when the disk does not take it: the policy says it after a restart as well.
     fn remember(&mut self, id: ConnectionId, authority: &Authority) {
-        if self.saved.get(&id).copied() == self.owners.of(id) {
-            return;
+        let saved = self.saved.as_ref().and_then(|saved| saved.get(&id));
+        if saved.copied() != self.owners.of(id) {
+            self.save(authority);
         }
+    }
+
+    fn save(&mut self, authority: &Authority) {
         match authority.state().save_ports(self.owners.ports()) {
-            Ok(()) => self.saved = self.owners.ports().clone(),
-            Err(error) => warn!(connection = %id, error = with_causes(&error), "the local port is not remembered"),
+            Ok(()) => self.saved = Some(self.owners.ports().clone()),
+            Err(error) => warn!(error = with_causes(&error), "the local ports are not remembered"),
         }
     }
 }

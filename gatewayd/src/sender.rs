@@ -192,24 +192,24 @@ impl Sender {
             let address = SocketAddr::new(bind_ip, port);
             bind(address, self.context.keepalive).map_err(|source| PortError::Bind { address, source })
         };
-        match self.context.ports.of(self.id) {
-            // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
-            PortOf::Own(port) => open(port),
-            // Not one that belongs to another connection, whose port may be closed just now: the engine would send it there.
-            PortOf::TakenBy { port, owner } => Err(PortError::Taken { port, owner }),
-            PortOf::NotListed => Err(PortError::NotListed),
-            PortOf::Any => {
-                for _ in 0..PORT_TRIES {
-                    let listener = open(0)?;
-                    let address = SocketAddr::new(bind_ip, 0);
-                    let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
-                    if self.context.ports.choose(self.id, chosen).map_err(PortError::Remember)? {
-                        return Ok(listener);
-                    }
-                }
-                Err(PortError::NoneFree)
+        // Each time anew: the policy may change between two tries.
+        for _ in 0..PORT_TRIES {
+            match self.context.ports.of(self.id) {
+                // The engine's configuration names the port: one that was chosen is kept, and waited for while it is taken.
+                PortOf::Own(port) => return open(port),
+                // Not one that belongs to another connection, whose port may be closed just now: the engine would send it there.
+                PortOf::TakenBy { port, owner } => return Err(PortError::Taken { port, owner }),
+                PortOf::NotListed => return Err(PortError::NotListed),
+                PortOf::Any => {}
+            }
+            let listener = open(0)?;
+            let address = SocketAddr::new(bind_ip, 0);
+            let chosen = listener.local_addr().map_err(|source| PortError::Bind { address, source })?.port();
+            if self.context.ports.choose(self.id, chosen).map_err(PortError::Remember)? {
+                return Ok(listener);
             }
         }
+        Err(PortError::NoneFree)
     }
 
     async fn accept(&self, listener: &TcpListener, streams: &mut JoinSet<()>) {

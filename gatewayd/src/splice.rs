@@ -209,7 +209,7 @@ async fn copy_both(
     context: &SpliceContext,
 ) -> Result<(), SpliceError> {
     let mllp = context.observer.is_mllp_sender().then(|| MllpSender::new(&context.observer));
-    let limited = Limited::of(context.limits, context.observer.role(), &context.traffic);
+    let limited = Limited::of(context.limits, &context.observer, &context.traffic);
     let unanswered = AtomicBool::new(matches!(context.opening, Opening::AnsweredBy(_)));
     let (mut reader, writer) = socket.split();
     let stopped = send.stream.stopped();

@@ -36,6 +36,7 @@ use gateway_proto::{
     identity::{GatewayKey, NoiseKey},
     observe::Schedule,
     path::GuessLedger,
+    policy::PortOwners,
     signed::Envelope,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -220,16 +221,21 @@ impl StateDir {
         self.save(CONTACT_FILE, contact)
     }
 
-    /// The local ports of senders: those chosen where the policy names none, and those that were open.
-    pub fn load_ports(&self) -> Result<BTreeMap<ConnectionId, u16>, StoreError> {
-        let ports: Option<Ports> =
+    /// The local ports of senders: those chosen where the policy names none, and those that were open. None: they are
+    /// kept in the form of an earlier build.
+    pub fn load_ports(&self) -> Result<(PortOwners, Option<BTreeMap<ConnectionId, u16>>), StoreError> {
+        let kept: Option<Ports> =
             self.load(PORTS_FILE, "remove it; new local ports are chosen, and the engine's senders must be told")?;
-        Ok(ports.unwrap_or_default().ports)
+        Ok(match kept {
+            None => (PortOwners::default(), Some(BTreeMap::new())),
+            Some(Ports { ports, with_asked: false }) => (PortOwners::of_picked(&ports), None),
+            Some(Ports { ports, with_asked: true }) => (PortOwners::new(&ports), Some(ports)),
+        })
     }
 
     /// Replaces them; leave out connections that ended.
     pub fn save_ports(&self, ports: &BTreeMap<ConnectionId, u16>) -> Result<(), StoreError> {
-        self.save(PORTS_FILE, &Ports { ports: ports.clone() })
+        self.save(PORTS_FILE, &Ports { ports: ports.clone(), with_asked: true })
     }
 
     /// What was learned of each end's silence; the key is opaque here.

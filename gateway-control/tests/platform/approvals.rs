@@ -38,10 +38,10 @@ async fn an_owner_approves_a_request_under_tighter_limits_and_never_under_wider_
     assert_eq!(of(&pair.lab.post(&path, limits(4, 2_000)).await), tight);
     assert_eq!(of(&pair.lab.post(&path, json!({})).await), tight);
     assert_eq!(pair.lab.refused("POST", &path, Some(limits(3, 2_000))).await.code, "conflict");
-    // "For an hour", said again a minute later; ten minutes are another end.
+    // "For an hour", said again a minute later; ten minutes are another end, and so is an earlier one.
     let until = |end: u64| json!({"expires_at": end});
     assert_eq!(of(&pair.lab.post(&path, until(end + 60)).await), tight);
-    for other in [end + 600, end - 600] {
+    for other in [end + 600, end - 600, end - 60] {
         assert_eq!(pair.lab.refused("POST", &path, Some(until(other))).await.code, "conflict");
     }
     let offered = ask(&pair.lab, "Results").await;

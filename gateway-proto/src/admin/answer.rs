@@ -22,6 +22,9 @@ const DROPPED: [&str; 9] = [
     "content-length",
 ];
 
+/// Fields of an answer that say where something else is.
+const LEADING: [&str; 2] = ["location", "content-location"];
+
 /// The head of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerHead {
@@ -97,6 +100,16 @@ impl AnswerHead {
         text.into_bytes()
     }
 
+    /// For the client of a call whose answers are masked: of where it leads no more than the place. What follows `?` or `#` may be
+    /// whatever a plug-in or proxy put there.
+    pub fn without_queries(mut self) -> Self {
+        for field in self.fields.iter_mut().filter(|field| LEADING.contains(&field.name.as_str())) {
+            let place = field.value.find(['?', '#']).unwrap_or(field.value.len());
+            field.value.truncate(place);
+        }
+        self
+    }
+
     /// An error, whole, for the client of a call whose answers are masked: it may hold what the answer would have held. `body` is
     /// that of the engine; none: it is longer than [`MAX_ERROR_LEN`]. What cannot be masked is left out: the Administrator shows
     /// the status and its phrase all the same.
@@ -116,6 +129,8 @@ impl AnswerHead {
         if self.is_encoded() || redaction == Redaction::Values {
             return None;
         }
+        // An error is not the text that the call asks for.
+        let redaction = if redaction == Redaction::Text { Redaction::Passwords } else { redaction };
         let mask = || -> Result<Vec<u8>, RedactError> {
             let mut redactor = Redactor::new(redaction, self.single("content-type").unwrap_or_default())?;
             let mut output = Vec::with_capacity(body.len());
@@ -225,23 +240,37 @@ mod tests {
         let xml = "Content-Type: application/xml\r\n";
         let masked = SECRET.replace("s3cret", "********");
         let length = masked.len();
-        assert_eq!(
-            passes(xml, Redaction::Passwords, Some(SECRET)),
-            format!(
-                "HTTP/1.1 500 Server Error\r\ncontent-type: application/xml\r\nContent-Length: {length}\r\n\r\n{masked}"
-            )
-        );
+        let head = "HTTP/1.1 500 Server Error\r\ncontent-type: application/xml";
+        for redaction in [Redaction::Passwords, Redaction::Text] {
+            let expected = format!("{head}\r\nContent-Length: {length}\r\n\r\n{masked}");
+            assert_eq!(passes(xml, redaction, Some(SECRET)), expected, "{redaction:?}");
+        }
         let packed = format!("{xml}Content-Encoding: gzip\r\n");
         for (fields, redaction, body) in [
             (xml, Redaction::Values, Some(SECRET)),
             (xml, Redaction::Passwords, None),
             (xml, Redaction::Passwords, Some("password=s3cret")),
+            ("Content-Type: text/plain\r\n", Redaction::Text, Some("password=s3cret")),
+            ("Content-Type: text/html\r\n", Redaction::Text, Some(SECRET)),
             (packed.as_str(), Redaction::Passwords, Some(SECRET)),
             ("Content-Type: text/html\r\n", Redaction::Events, Some(SECRET)),
             ("", Redaction::Passwords, Some(SECRET)),
         ] {
             let bare = "HTTP/1.1 500 Server Error\r\nContent-Length: 0\r\n\r\n";
             assert_eq!(passes(fields, redaction, body), bare, "{fields} {redaction:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_of_a_masked_call_leads_to_its_place_and_tells_no_more() {
+        let leads_to = |place: &str| {
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\nETag: a?b\r\n\r\n");
+            let answer = AnswerHead::parse(head.as_bytes(), Method::Get).unwrap().without_queries();
+            assert_eq!(answer.single("etag"), Some("a?b"));
+            answer.single("location").map(str::to_owned)
+        };
+        for query in ["", "?password=s3cret", "#s3cret", "?a#b?c", "?"] {
+            assert_eq!(leads_to(&format!("https://a.example/b{query}")).as_deref(), Some("https://a.example/b"));
         }
     }
 

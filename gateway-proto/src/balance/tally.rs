@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{MAX_UNDER_WAY, MIN_BYTES_PER_SECOND};
+
 /// Cumulative counts of one end of a connection in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndCounts {
@@ -105,6 +107,9 @@ impl Totals {
 /// Epochs beside the newest whose counts are known one by one. Something of an older one that comes again would be counted again:
 /// the gateway has run so many times anew meanwhile, with messages in each run.
 const FORMER: usize = 16;
+/// For so long an end that is in the midst of something at every look is waited for, seconds: what both gateways hold takes no longer at
+/// the lowest rate.
+const MAX_MIDWAY: u64 = MAX_UNDER_WAY as u64 / MIN_BYTES_PER_SECOND;
 
 /// The counts of one end over all epochs, now and a while ago.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -131,6 +136,12 @@ pub struct Tally {
     /// When that was so last and nothing was under way besides, Unix seconds.
     #[serde(default)]
     complete_at: u64,
+    /// Since when something was under way at every look, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    midway_since: Option<u64>,
+    /// Messages of this epoch that wait for their answers, as it was told last.
+    #[serde(default)]
+    outstanding: u64,
 }
 
 impl Tally {
@@ -140,6 +151,9 @@ impl Tally {
         let before = self.total();
         for told in counts {
             self.enter(told.epoch, told.totals());
+        }
+        if let Some(told) = counts.iter().rev().find(|told| self.epoch == Some(told.epoch)) {
+            self.outstanding = told.outstanding;
         }
         let total = self.total();
         if total != before {
@@ -175,12 +189,29 @@ impl Tally {
 
     /// The gateway is heard, and has nothing newer at `now`, Unix seconds.
     pub fn confirm(&mut self, now: u64) {
-        (self.confirmed_at, self.complete_at) = (now, now);
+        (self.confirmed_at, self.complete_at, self.midway_since) = (now, now, None);
     }
 
-    /// The same, but something is under way that it has not counted ([`EndCounts::under_way`]).
+    /// The same, but something is under way that it has not counted ([`EndCounts::under_way`]). Where that is so at every
+    /// look for 70 minutes, the end is heard all the same.
     pub fn confirm_midway(&mut self, now: u64) {
+        // After a time without a look nothing is known of what was between.
+        let was_looked_at = now.saturating_sub(self.confirmed_at) < MAX_MIDWAY;
+        self.midway_since = self.midway_since.filter(|_| was_looked_at).or(Some(now));
         self.confirmed_at = now;
+        if self.is_overdue() {
+            self.complete_at = now;
+        }
+    }
+
+    /// Whether something was under way for so long that it is no reason any more not to compare.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.midway_since.is_some_and(|since| self.confirmed_at.saturating_sub(since) >= MAX_MIDWAY)
+    }
+
+    /// Messages that wait for their answers: of a sender's end whatever is in flight, in either direction, on connections that are open.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
     }
 
     /// When that was known last, Unix seconds.
@@ -188,7 +219,7 @@ impl Tally {
         self.confirmed_at
     }
 
-    /// When that was known last and nothing was under way besides, Unix seconds.
+    /// When that was known last and nothing was under way besides, or had been for too long, Unix seconds.
     pub(super) fn complete_at(&self) -> u64 {
         self.complete_at
     }

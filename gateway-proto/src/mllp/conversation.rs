@@ -6,7 +6,7 @@ use super::{
     frames::{Commit, FrameReader, Seen},
     header::{ControlHash, HashKey},
 };
-use crate::observe::{AnswerSeen, Ledger, Passage, Taken, Uncounted, Wait};
+use crate::observe::{AnswerSeen, Ledger, Moving, Passage, Taken, Uncounted, Wait};
 
 /// Messages on their way whose acknowledgement is matched by control id at most. Engines send one and wait; beyond this
 /// many, messages are counted, but not timed.
@@ -60,9 +60,12 @@ pub struct Conversation {
     waiting: VecDeque<Sent>,
     /// Since when the first of them waits, as the ledger was told.
     waits_since: Option<Instant>,
-    /// The ledger was told that bytes pass inside a frame.
-    is_under_way: bool,
-    /// The message that has begun and not ended.
+    /// The message, and the answer, that has begun and not ended.
+    moving_message: Option<Moving>,
+    moving_answer: Option<Moving>,
+    /// Until when they are waited for, as the ledger was told.
+    moves_until: Option<Instant>,
+    /// How long that message takes.
     passage: Option<Passage>,
     /// A message that is not tracked has the control id of another one, and not all have been answered since.
     shares_id: bool,
@@ -86,7 +89,9 @@ impl Conversation {
             refused: false,
             waiting: VecDeque::new(),
             waits_since: None,
-            is_under_way: false,
+            moving_message: None,
+            moving_answer: None,
+            moves_until: None,
             passage: None,
             shares_id: false,
             answered: VecDeque::new(),
@@ -104,8 +109,10 @@ impl Conversation {
         ledger.passes(bytes.len());
         let Self { number, messages, outstanding, refused, waiting, passage, shares_id, answered, uncounted, .. } =
             self;
+        let moving = &mut self.moving_message;
         messages.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
+                *moving = None;
                 if let Some(begun) = passage.take() {
                     ledger.has_passed(begun, now);
                 }
@@ -123,20 +130,26 @@ impl Conversation {
                 }
             }
             // For an application's answer, which is a message like any other in release 2.
-            Seen::Commit(commit) => ledger.commit(commit, None, now),
+            Seen::Commit(commit) => {
+                *moving = None;
+                ledger.commit(commit, None, now);
+            }
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
         let is_inside = self.messages.is_inside_frame();
         self.passage = is_inside.then(|| ledger.passage(self.passage, now));
+        self.moving_message = is_inside.then(|| Moving::on(self.moving_message, bytes.len(), now));
         self.note_wait(ledger);
-        self.note_move(ledger, now);
+        self.note_move(ledger);
     }
 
     /// Bytes from the engine that receives.
     pub fn observe_acknowledgement_bytes(&mut self, bytes: &[u8], ledger: &mut Ledger, now: Instant) {
         let Self { number, answers, outstanding, committed, refused, waiting, shares_id, answered, .. } = self;
+        let moving = &mut self.moving_answer;
         answers.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
+                *moving = None;
                 let of = header.answer.and_then(|answer| answer.of);
                 let are_tracked = waiting.len() >= usize::try_from(*outstanding).unwrap_or(usize::MAX);
                 let came_before = |of| came_before(answered, waiting, Answered { of, by: header.control });
@@ -164,6 +177,7 @@ impl Conversation {
                 ledger.answer(*number, seen, now);
             }
             Seen::Commit(commit) => {
+                *moving = None;
                 // Blocks come in the order of the messages. One that nobody waits for is not credited to a later message.
                 let position = usize::try_from(*committed).unwrap_or(usize::MAX);
                 let sent = waiting.get(position).copied().filter(|_| *committed < *outstanding);
@@ -183,17 +197,21 @@ impl Conversation {
             }
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
+        let is_inside = self.answers.is_inside_frame();
+        self.moving_answer = is_inside.then(|| Moving::on(self.moving_answer, bytes.len(), now));
         self.note_wait(ledger);
-        self.note_move(ledger, now);
+        self.note_move(ledger);
     }
 
-    /// Tells the ledger that bytes passed, where they were or are inside a frame.
-    fn note_move(&mut self, ledger: &mut Ledger, now: Instant) {
-        let is_under_way = self.messages.is_inside_frame() || self.answers.is_inside_frame();
-        if is_under_way || self.is_under_way {
-            ledger.moves(self.number, is_under_way.then_some(now));
+    /// Tells the ledger until when what passes is waited for, where that has changed.
+    fn note_move(&mut self, ledger: &mut Ledger) {
+        let message = self.moving_message.filter(|_| self.messages.is_amid_content());
+        let answer = self.moving_answer.filter(|_| self.answers.is_amid_content());
+        let until = message.into_iter().chain(answer).map(Moving::waited_for_until).max();
+        if until != self.moves_until {
+            self.moves_until = until;
+            ledger.moves(self.number, until);
         }
-        self.is_under_way = is_under_way;
     }
 
     /// Tells the ledger since when the first message waits for which nobody has taken responsibility, where that has changed.

@@ -135,6 +135,12 @@ impl FrameReader {
         self.state != State::Between
     }
 
+    /// The same, and the bytes did not stop at its end either: some engines leave out the last byte of a frame, and theirs stop there
+    /// each time.
+    pub fn is_amid_content(&self) -> bool {
+        self.state == State::Inside
+    }
+
     fn begin(&mut self) {
         self.state = State::Inside;
         self.body = Body::Empty;

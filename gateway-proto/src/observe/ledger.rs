@@ -16,6 +16,7 @@ use std::{
 pub use counts::{Counts, Kinds};
 pub(crate) use counts::{Repetition, Taken};
 pub(crate) use passage::Passage;
+pub(crate) use under_way::Moving;
 use under_way::UnderWay;
 
 use super::latency::Latency;

@@ -96,6 +96,8 @@ pub struct PathAgent {
     sizing: Sizing,
     /// The last time a direct path was distrusted or lossy, or left in doubt.
     doubted_at: Option<Instant>,
+    /// When the other pairs were asked last because an answer on the present path was missing.
+    looked_elsewhere_at: Option<Instant>,
     current: Current,
     reason: PathReason,
     changed_at: Instant,
@@ -153,6 +155,7 @@ impl PathAgent {
             loss: LossMeter::default(),
             sizing: Sizing::default(),
             doubted_at: None,
+            looked_elsewhere_at: None,
             current: Current::None,
             reason: PathReason::Starting,
             changed_at: now,
@@ -309,6 +312,7 @@ impl PathAgent {
         self.poll_chases(now);
         self.poll_relook(now);
         self.poll_sizing(now);
+        self.pairs.iter_mut().for_each(|pair| pair.end_rest(now));
         let forgotten = self.pairs.expire(self.direct_remote(), now);
         self.forget(forgotten);
     }

@@ -11,9 +11,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(24);
 /// path open for both. The side that does not lead waits twice as much, so that two that asked in one moment part again.
 const BEHIND: Duration = Duration::from_secs(2);
 
-/// Between heartbeats once an answer is missing: loss is told from death by asking more often. Both sizes take turns, so each is
-/// asked four times a second.
-const DOUBT_INTERVAL: Duration = Duration::from_millis(125);
+/// Between heartbeats once an answer is missing: loss is told from death by asking more often. Both sizes are asked in the same
+/// instant: what befalls one and not the other is then not a matter of time.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Silence that counts as one miss; on a path of long round trips, one and a half of them.
 const MIN_MISS: Duration = Duration::from_millis(500);
@@ -84,8 +84,8 @@ pub(super) struct Heartbeat {
     sent: u32,
     /// When the last one went.
     asked_at: Option<Instant>,
-    /// The next ping has full size, whatever the plan.
-    full_next: bool,
+    /// The size of the next ping, whatever the plan; true is full size.
+    next_size: Option<bool>,
     /// When the last one of full size went.
     full_sent_at: Option<Instant>,
     /// The next ping is asked with little patience, because of this.
@@ -116,7 +116,7 @@ struct Silence {
     since: Instant,
     missing: Missing,
     suspicion: Option<Suspicion>,
-    /// Pings sent in doubt.
+    /// Pings sent since the last miss.
     asked: u32,
     misses: u32,
     /// Counted from the last miss, so that a process that stood still asks again before it gives a path up.
@@ -132,7 +132,7 @@ impl Heartbeat {
             silence: None,
             sent: 0,
             asked_at: None,
-            full_next: false,
+            next_size: None,
             full_sent_at: None,
             suspicion: None,
         }
@@ -188,7 +188,7 @@ impl Heartbeat {
     pub(super) fn suspect_size(&mut self, rtt: Duration, queued_rtt: Duration, now: Instant) {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < ACTIVE_INTERVAL;
         if self.silence.is_none() && !self.full_sent_at.is_some_and(is_recent) {
-            self.full_next = true;
+            self.next_size = Some(true);
             self.suspect(Suspicion::LargeLost { queued_rtt }, rtt, now);
         }
     }
@@ -210,6 +210,13 @@ impl Heartbeat {
             && silence.misses < DEMOTE_AFTER
             && now >= silence.next_miss_at
         {
+            // Nobody answers what was not asked.
+            if silence.asked == 0 {
+                silence.next_miss_at = now + patience(silence.misses, silence.suspicion, rtt);
+                self.next_ping_at = self.next_ping_at.min(now);
+                return self.ping_if_due(rtt, active, now);
+            }
+            silence.asked = 0;
             silence.misses += 1;
             silence.next_miss_at = now + patience(silence.misses, silence.suspicion, rtt);
             return Some(match silence.misses {
@@ -230,30 +237,35 @@ impl Heartbeat {
                 }
             });
         }
+        self.ping_if_due(rtt, active, now)
+    }
+
+    fn ping_if_due(&mut self, rtt: Duration, active: bool, now: Instant) -> Option<Beat> {
         if now < self.next_ping_at {
             return None;
         }
-        let doubted = self.doubted_since().is_some();
-        // In doubt both sizes are asked in turn, what is missing first: what answers one size only is left for another reason.
-        let padded = match &mut self.silence {
-            Some(silence) if doubted => {
-                silence.asked += 1;
-                (silence.asked % 2 == 1) == silence.missing.small.is_none()
-            }
-            Some(_) | None => std::mem::take(&mut self.full_next),
-        };
+        let doubted = self.silence.filter(|silence| silence.misses > 0);
+        let ordered = self.next_size.take();
+        // In doubt what is missing is asked first, in case that the other one may not leave.
+        let first = doubted.is_some_and(|silence| silence.missing.small.is_none());
+        let padded = ordered.unwrap_or(first);
         if padded {
             self.full_sent_at = Some(now);
         } else {
-            let every = if active { PADDED_EVERY } else { PADDED_EVERY_IDLE };
             self.sent = self.sent.wrapping_add(1);
-            self.full_next |= !doubted && self.sent.is_multiple_of(every);
+        }
+        let every = if active { PADDED_EVERY } else { PADDED_EVERY_IDLE };
+        let doubted = doubted.is_some();
+        if doubted && ordered.is_none() {
+            self.next_size = Some(!padded);
+        } else if !doubted && !padded && self.sent.is_multiple_of(every) {
+            self.next_size = Some(true);
         }
         self.asked_at = Some(now);
-        self.next_ping_at = match (doubted, self.full_next) {
-            (true, _) => now + DOUBT_INTERVAL,
-            (false, true) => now,
-            (false, false) => now + interval(active, self.leads),
+        self.next_ping_at = match (self.next_size, doubted) {
+            (Some(_), _) => now,
+            (None, true) => now + DOUBT_INTERVAL,
+            (None, false) => now + interval(active, self.leads),
         };
         let suspicion = self.suspicion.take();
         let silence = self.silence.get_or_insert(Silence {
@@ -264,11 +276,37 @@ impl Heartbeat {
             misses: 0,
             next_miss_at: now + patience(0, suspicion, rtt),
         });
+        silence.asked = silence.asked.saturating_add(1);
         // A probe asked while in doubt is only a second opinion; one sent by plan must be answered in kind.
         if !doubted {
             silence.missing.of(padded).get_or_insert(now);
         }
         Some(Beat::Ping { padded })
+    }
+
+    /// The ping of that size that [`Self::poll`] just asked for was kept back, because too many left lately: no answer to it is
+    /// missing, and it is asked again in a moment.
+    pub(super) fn not_sent(&mut self, padded: bool, now: Instant) {
+        self.next_ping_at = now + DOUBT_INTERVAL;
+        if !padded {
+            self.sent = self.sent.wrapping_sub(1);
+        }
+        let Some(silence) = &mut self.silence else { return };
+        silence.asked = silence.asked.saturating_sub(1);
+        if silence.misses > 0 {
+            // The other one would be kept back too.
+            self.next_size = None;
+            return;
+        }
+        self.next_size = padded.then_some(true);
+        let missing = silence.missing.of(padded);
+        if *missing == Some(now) {
+            *missing = None;
+        }
+        if silence.missing.since().is_none() {
+            self.suspicion = silence.suspicion;
+            self.silence = None;
+        }
     }
 
     /// An answer of that size came. True when the path was distrusted and is no more.
@@ -280,14 +318,14 @@ impl Heartbeat {
             if silence.misses == 0 {
                 silence.next_miss_at += since.saturating_duration_since(silence.since);
             }
-            // And is asked for again before the others.
-            (silence.since, silence.asked) = (since, 0);
+            silence.since = since;
             return false;
         }
         let missed = silence.misses > 0;
         let was_distrusted = self.is_distrusted();
         self.silence = None;
         if missed {
+            self.next_size = None;
             self.next_ping_at = now + interval(active, self.leads);
         }
         was_distrusted

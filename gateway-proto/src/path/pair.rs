@@ -3,6 +3,7 @@
 //! uplinks. What is proved is proved for both ends.
 
 mod asked;
+mod rest;
 
 use std::{
     collections::VecDeque,
@@ -14,9 +15,9 @@ use asked::Asked;
 
 use super::{Candidate, LocalEnd, LocalSocket, PADDED_PROBE_LEN, score::Score};
 
-/// Unanswered pings remembered per pair: a burst, its trailing probes and some heartbeats, or those of the longest doubt; the
-/// oldest is forgotten.
-const MAX_OUTSTANDING: usize = 32;
+/// Unanswered pings remembered per pair: a burst, its trailing probes, and the heartbeats of the longest doubt; the oldest is
+/// forgotten.
+const MAX_OUTSTANDING: usize = 48;
 
 /// A ping that got no answer for this long never will.
 const TRANSACTION_LIFETIME: Duration = Duration::from_secs(5);
@@ -27,14 +28,10 @@ const CHASE_STEPS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(450)];
 
 /// A pair is chased once in this time, however often the peer is heard on it.
-const CHASE_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const CHASE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A path left for its loss, or for that of small packets, rests for 30 s, doubling to 15 min.
-const FIRST_BAR: Duration = Duration::from_secs(30);
-const BAR_LIMIT: Duration = Duration::from_secs(15 * 60);
-
-/// After an hour without such a verdict the first rest is short again.
-const BAR_MEMORY: Duration = Duration::from_secs(3_600);
+/// Full-size answers that are remembered by when they were asked for: those of the longest doubt.
+const MAX_FULL_PASSED: usize = 16;
 
 /// How long an address counts as the peer's after the last authentic probe from it. The peer's heartbeats come every
 /// 25 s at the least.
@@ -65,6 +62,13 @@ pub(super) struct Pair {
     /// Left for its loss: not used again before.
     barred_until: Option<Instant>,
     bars: u32,
+    /// It still rests, as far as was looked.
+    rests: bool,
+    /// When it was left last because only large packets passed, and whether that is all that is known of the small ones.
+    small_lost_at: Option<Instant>,
+    loses_small: bool,
+    /// When the last full-size pings were sent that were answered.
+    full_passed: VecDeque<Instant>,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,10 @@ impl Pair {
             chase: None,
             barred_until: None,
             bars: 0,
+            rests: false,
+            small_lost_at: None,
+            loses_small: false,
+            full_passed: VecDeque::new(),
         }
     }
 
@@ -213,25 +221,6 @@ impl Pair {
         self.outstanding.iter_mut().filter(|ping| ping.via.address == named).for_each(|ping| ping.via.address = None);
     }
 
-    /// The path lost too much, or small packets: it rests, longer each time.
-    pub(super) fn bar(&mut self, now: Instant) {
-        if self.barred_until.is_none_or(|until| until + BAR_MEMORY < now) {
-            self.bars = 0;
-        }
-        self.barred_until = Some(now + (FIRST_BAR * 2_u32.saturating_pow(self.bars.min(8))).min(BAR_LIMIT));
-        self.bars += 1;
-    }
-
-    pub(super) fn is_barred(&self, now: Instant) -> bool {
-        self.barred_until.is_some_and(|until| now < until)
-    }
-
-    /// Something changed: old loss says nothing any more.
-    pub(super) fn unbar(&mut self) {
-        self.barred_until = None;
-        self.bars = 0;
-    }
-
     /// Starts the probes that prove the pair, unless that was done a moment ago.
     pub(super) fn start_chase(&mut self, now: Instant) {
         if self.chase.is_none_or(|chase| now >= chase.started_at + CHASE_INTERVAL) {
@@ -329,10 +318,15 @@ impl Pair {
                 self.small.answered_at = None;
             }
             self.carried = self.carried.max(ping.size);
+            if self.full_passed.len() == MAX_FULL_PASSED {
+                self.full_passed.pop_front();
+            }
+            self.full_passed.push_back(ping.sent_at);
         }
         // A small answer to a full-size ping says nothing of either size.
         if padded || (!ping.padded && self.via == ping.via) {
             self.asked(padded).answer(ping.sent_at, now);
+            self.loses_small &= padded;
         }
         Some(RoundTrip { padded })
     }
@@ -344,6 +338,7 @@ impl Pair {
         self.rtt = None;
         self.chase = None;
         self.outstanding.clear();
+        self.full_passed.clear();
     }
 
     /// Silent for long: the address does not count as the peer's any more.

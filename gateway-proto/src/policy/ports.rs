@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::{LocalEnd, Policy};
+use super::{Activation, LocalEnd, Policy};
 use crate::id::ConnectionId;
 
 /// Local ports and the connections that have them, one each. Holds no more than the policy that it was settled by last.
@@ -13,6 +13,8 @@ use crate::id::ConnectionId;
 pub struct PortOwners {
     ports: BTreeMap<ConnectionId, u16>,
     owners: BTreeMap<u16, ConnectionId>,
+    /// They are of a build that opened a port that was asked for whoever had picked it.
+    were_shared: bool,
 }
 
 impl LocalEnd {
@@ -35,13 +37,22 @@ impl PortOwners {
         owners
     }
 
+    /// As an earlier build kept them: ports that were picked, and none that were asked for. It opened those too while the connection
+    /// that had picked one was closed, and the engine sends there: by the first policy they belong to whoever has them open.
+    pub fn of_picked(kept: &BTreeMap<ConnectionId, u16>) -> Self {
+        Self { were_shared: true, ..Self::new(kept) }
+    }
+
     /// Goes by another policy: whoever it lists keeps the port it has, unless it asks for another one now; then those get what they ask
     /// for who find it free, older connections first. Ports of connections that it does not list are free.
     pub fn settle(&mut self, policy: &Policy) {
         let ends = policy.connections.iter();
         let asked: BTreeMap<_, _> =
             ends.filter_map(|entry| entry.local.asked_port().map(|port| (entry.id, port))).collect();
-        let before = std::mem::take(self);
+        let mut before = std::mem::take(self);
+        if before.were_shared {
+            before.yield_to_open(policy);
+        }
         for (id, asked) in &asked {
             if let Some(port) = before.of(*id).filter(|port| *asked == 0 || asked == port) {
                 self.give(*id, port);
@@ -49,6 +60,20 @@ impl PortOwners {
         }
         for (id, asked) in asked {
             self.give(id, asked);
+        }
+    }
+
+    /// An active connection gets the port it asks for in place of one that is not active.
+    fn yield_to_open(&mut self, policy: &Policy) {
+        let active = || policy.connections.iter().filter(|entry| entry.activation == Activation::Active);
+        for entry in active() {
+            let Some(port) = entry.local.asked_port() else { continue };
+            let owner = self.owner(port).filter(|owner| active().all(|entry| entry.id != *owner));
+            if let Some(owner) = owner {
+                self.ports.remove(&owner);
+                self.owners.remove(&port);
+            }
+            self.give(entry.id, port);
         }
     }
 
@@ -148,6 +173,25 @@ mod tests {
             assert!(owners.give(id(1), 7002));
             assert_eq!(ports(&owners), [(id(1), 7002), (id(2), 7001)]);
         }
+    }
+
+    #[test]
+    fn after_an_update_a_port_belongs_to_whoever_had_it_open_and_from_then_on_to_that_one() {
+        let (active, paused) = (Activation::Active, Activation::Paused);
+        let picked = BTreeMap::from([(id(2), 7001)]);
+        // Older ones that ask for it too and are closed change nothing.
+        let closed = [(active, active, 2), (active, paused, 2), (paused, paused, 2)];
+        for (picking, asking, owner) in closed.into_iter().chain([(paused, active, 3)]) {
+            let mut owners = PortOwners::of_picked(&picked);
+            owners.settle(&policy(&[(1, 7001, paused), (2, 0, picking), (3, 7001, asking)]));
+            assert_eq!(ports(&owners), [(id(owner), 7001)], "{picking:?} {asking:?}");
+            owners.settle(&policy(&[(1, 7001, active), (2, 0, active), (3, 7001, paused)]));
+            assert_eq!(ports(&owners), [(id(owner), 7001)], "{picking:?} {asking:?}");
+        }
+        // One that asked for another port, and one that is listed no more, had picked theirs before.
+        let mut owners = PortOwners::of_picked(&BTreeMap::from([(id(2), 7001), (id(3), 7002), (id(4), 7003)]));
+        owners.settle(&policy(&[(2, 7002, active), (3, 7003, active)]));
+        assert_eq!(ports(&owners), [(id(2), 7002), (id(3), 7003)]);
     }
 
     #[test]

@@ -219,3 +219,29 @@ async fn a_port_is_picked_where_none_was_asked_for_and_not_one_that_a_paused_con
     assert!(!ports.choose(asking, 7004).unwrap());
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn after_an_update_a_port_stays_with_the_connection_that_has_it_open_and_the_next_start_decides_nothing_anew() {
+    let (asking, picking) = (ConnectionId::new(2, [5; 10]), ConnectionId::new(1, [9; 10]));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ports.json");
+    let picked = format!(r#"{{"ports":{{"{picking}":7001}}}}"#);
+    gateway_net::secret_file::write(&file, picked.as_bytes()).unwrap();
+    let gateway = Gateway::start(directory.path());
+    gateway.policy(&[(asking, 7001, Activation::Active), (picking, 0, Activation::Paused)]);
+    gateway.context.ports.settle();
+    assert!(std::fs::read_to_string(&file).unwrap().contains("with_asked"), "written anew at once");
+    gateway.policy(&[(asking, 7001, Activation::Paused), (picking, 0, Activation::Active)]);
+    assert_eq!(gateway.context.ports.of(asking), PortOf::Own(7001));
+    assert_eq!(gateway.context.ports.of(picking), PortOf::Any);
+    assert!(!gateway.context.ports.choose(picking, 7001).unwrap());
+    assert!(gateway.context.ports.choose(picking, 7002).unwrap());
+    gateway.policy(&[(asking, 7002, Activation::Active), (picking, 0, Activation::Paused)]);
+    gateway.stop().await;
+
+    // In the form of today the one that picked it keeps it.
+    let gateway = Gateway::start(directory.path());
+    let owned = PortOf::TakenBy { port: 7002, owner: picking };
+    assert_eq!((gateway.context.ports.of(asking), gateway.context.ports.of(picking)), (owned, PortOf::Own(7002)));
+    gateway.stop().await;
+}

@@ -67,6 +67,10 @@ pub(super) async fn engine_to_tunnel(
         }
         if let Some(turn) = limited.and_then(|limited| limited.turn(Way::ToPeer, count)) {
             turn.wait().await;
+            // What waited is in no book yet, and the partner may have finished meanwhile.
+            if let Some(mllp) = mllp {
+                mllp.partner_listens()?;
+            }
         }
         context.record.passed(context.observer.from_engine(&buffer));
         if buffer.len() == buffer.capacity() {

@@ -21,13 +21,15 @@ use tokio_util::sync::CancellationToken;
 use super::{RESET_GRACE, SpliceError};
 use crate::{
     engine_socket::CHUNKS,
+    observer::Observer,
     traffic::{Role, Traffic, Way},
 };
 
 /// What is read at a time at most where silence is limited: so little that each piece shows that bytes pass.
 const PIECE: usize = 16 << 10;
 /// What our engine sent before its connection broke goes on without its turn until this much of the stream did, in bytes: more than an
-/// acknowledgement has. How much of all streams may, is decided by the rate.
+/// acknowledgement has. How much of all streams may, is decided by the rate. An engine that sends MLLP has nothing of the kind: what
+/// it sent and saw no acknowledgement for it sends again.
 const LAST_BYTES: usize = 4 << 10;
 
 /// The limits of one stream.
@@ -41,13 +43,16 @@ pub(super) struct Limited<'a> {
     waiting: AtomicU32,
     /// Cancelled when our engine's connection broke.
     engine_broke: CancellationToken,
+    /// Whether anything goes on without its turn then.
+    goes_early: bool,
     /// What went on without its turn since.
     last_bytes: AtomicUsize,
 }
 
 impl<'a> Limited<'a> {
     /// None: nothing is limited, and nothing is looked at. On the heap, because nearly no stream has it.
-    pub(super) fn of(limits: ChannelLimits, role: Role, traffic: &'a Traffic) -> Option<Box<Self>> {
+    pub(super) fn of(limits: ChannelLimits, observer: &Observer, traffic: &'a Traffic) -> Option<Box<Self>> {
+        let role = observer.role();
         let (rate, silence) = (limits.rate(), limits.receive_timeout().filter(|_| role == Role::Listener));
         if rate.is_none() && silence.is_none() {
             return None;
@@ -60,6 +65,7 @@ impl<'a> Limited<'a> {
             silence: silence.map(|limit| Mutex::new(ReceiveTimeout::new(limit, now))),
             waiting: AtomicU32::new(0),
             engine_broke: CancellationToken::new(),
+            goes_early: !observer.is_mllp_sender(),
             last_bytes: AtomicUsize::new(0),
         }))
     }
@@ -111,16 +117,16 @@ impl<'a> Limited<'a> {
     }
 
     /// Resolves when no byte has passed for too long. What waits for its turn is not silent, here or at the partner's gateway: that is
-    /// not seen from here, and lasts no longer than the turns of all open streams.
+    /// not seen from here, and lasts no longer than the turns of all open streams, believed up to a minute.
     pub(super) async fn silent_for_too_long(&self) {
         let Some(silence) = &self.silence else { return pending().await };
         loop {
             if self.waiting.load(Relaxed) > 0 {
                 self.passed(0);
             }
-            let round = self.rate.map(|rate| rate.round_of(self.traffic.streams.load(Relaxed))).unwrap_or_default();
+            let far_wait = self.rate.map(|rate| rate.far_wait(self.traffic.streams.load(Relaxed))).unwrap_or_default();
             let over_at = silence.lock().unwrap_or_else(PoisonError::into_inner).poll_timeout();
-            let over_at: Instant = over_at.checked_add(round).unwrap_or(over_at).into();
+            let over_at: Instant = over_at.checked_add(far_wait).unwrap_or(over_at).into();
             if Instant::now() >= over_at {
                 return;
             }
@@ -178,7 +184,8 @@ impl Turn<'_> {
             return;
         }
         let is_little = || limited.last_bytes.fetch_add(self.bytes, Relaxed) < LAST_BYTES;
-        let goes = self.way == Way::ToPeer && is_little() && pace.take_early(self.bytes, self.rate);
+        let may_go = limited.goes_early && self.way == Way::ToPeer;
+        let goes = may_go && is_little() && pace.take_early(self.bytes, self.rate);
         if !goes {
             // Nobody is there for it, or it is too much: the stream ends in a moment.
             pending().await

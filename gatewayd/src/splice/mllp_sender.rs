@@ -23,6 +23,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// an engine's listener has few places, and each conversation left half open would take one for ever. What our engine sent and nobody
 /// acknowledged is not silent as long as it may be under way, as the owner's receive timeout has it.
 const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
+/// But no longer than this after our engine closed: 4 MiB pass at 7 kB/s meanwhile, and an engine that hangs keeps its place as long.
+const MAX_PASSING: Duration = Duration::from_secs(10 * 60);
 
 /// The ends of one stream whose engine sends MLLP here.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub(super) struct MllpSender<'a> {
 
 #[derive(Debug)]
 struct State {
-    /// Bytes of our engine under way.
+    /// Bytes of our engine under way, since everything was acknowledged last.
     passing: ReceiveTimeout,
     last_sent: Option<Instant>,
     engine_finished: Option<Instant>,
@@ -61,9 +63,13 @@ impl<'a> MllpSender<'a> {
 
     /// Bytes from our engine; an error when nobody is there for them.
     pub(super) fn engine_sends(&self) -> Result<(), SpliceError> {
-        let mut state = self.lock();
-        state.last_sent = Some(Instant::now());
-        if state.partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
+        self.lock().last_sent = Some(Instant::now());
+        self.partner_listens()
+    }
+
+    /// An error when the partner has finished: nobody will acknowledge what goes on now.
+    pub(super) fn partner_listens(&self) -> Result<(), SpliceError> {
+        if self.lock().partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
     }
 
     /// So many bytes of our engine were handed to the tunnel.
@@ -71,10 +77,16 @@ impl<'a> MllpSender<'a> {
         self.lock().passing.handle_bytes(bytes, Instant::now().into_std());
     }
 
-    /// Bytes from the partner.
+    /// Bytes from the partner, which were observed.
     pub(super) fn partner_answers(&self) {
+        // What is acknowledged has arrived.
+        let has_arrived = self.observer.may_end_cleanly();
+        let now = Instant::now();
         let mut state = self.lock();
-        state.last_answer = Some(Instant::now());
+        state.last_answer = Some(now);
+        if has_arrived {
+            state.passing = ReceiveTimeout::new(HALF_OPEN_LIMIT, now.into_std());
+        }
         if state.engine_finished.is_some() {
             self.half_open.notify_one();
         }
@@ -92,14 +104,14 @@ impl<'a> MllpSender<'a> {
         self.half_open.notified().await;
         let closed_at = Instant::now();
         loop {
-            // What is acknowledged has arrived.
             let may_pass = !self.observer.may_end_cleanly();
             let (heard_at, passed_for_too_long) = {
                 let state = self.lock();
                 (state.last_answer.map_or(closed_at, |at| at.max(closed_at)), state.passing.poll_timeout())
             };
             let deadline = heard_at + HALF_OPEN_LIMIT;
-            let deadline = if may_pass { deadline.max(passed_for_too_long.into()) } else { deadline };
+            let passed_for_too_long = Instant::from(passed_for_too_long).min(closed_at + MAX_PASSING);
+            let deadline = if may_pass { deadline.max(passed_for_too_long) } else { deadline };
             if Instant::now() >= deadline {
                 return;
             }
@@ -122,7 +134,11 @@ impl<'a> MllpSender<'a> {
             return Ok(());
         }
         tokio::select! {
-            () = self.engine_finished.notified() => Ok(()),
+            // Again: what it sent meanwhile has nobody to acknowledge it.
+            () = self.engine_finished.notified() => match self.observer.may_end_cleanly() {
+                true => Ok(()),
+                false => Err(self.unacknowledged()),
+            },
             () = sleep(CLOSE_GRACE) => Err(SpliceError::PartnerClosed),
         }
     }
@@ -179,5 +195,40 @@ mod tests {
         );
         assert_eq!(stays_open(90_000, Some(Duration::from_secs(5))).await, 65);
         assert_eq!(stays_open(90_000, Some(Duration::from_secs(120))).await, 180);
+        assert_eq!(stays_open(4_000_000, None).await, 600, "no place is held for an hour");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_acknowledged_before_keeps_no_conversation_open() {
+        let observer = Observer::new(Arc::new(Traffic::default()), Role::Sender, HL7V2_MLLP, true);
+        let mllp = MllpSender::new(&observer);
+        observer.from_engine(MESSAGE);
+        mllp.engine_sends().unwrap();
+        mllp.went_on(10_000_000);
+        observer.from_tunnel(ANSWER);
+        mllp.partner_answers();
+        observer.from_engine(MESSAGE);
+        mllp.engine_sends().unwrap();
+        mllp.went_on(100);
+        mllp.engine_finished();
+        let closed_at = Instant::now();
+        mllp.half_open_for_too_long().await;
+        assert_eq!(closed_at.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_closes_after_its_partner_is_looked_at_again_for_what_nobody_acknowledged() {
+        for (bytes, expected) in [(&b""[..], Ok(())), (MESSAGE, Err(()))] {
+            let observer = Observer::new(Arc::new(Traffic::default()), Role::Sender, HL7V2_MLLP, true);
+            let mllp = MllpSender::new(&observer);
+            let closes = async {
+                tokio::task::yield_now().await;
+                assert_eq!(mllp.partner_listens(), Err(SpliceError::PartnerClosed));
+                observer.from_engine(bytes);
+                mllp.engine_finished();
+            };
+            let (ended, ()) = tokio::join!(mllp.partner_finished(), closes);
+            assert_eq!(ended.map_err(|_| ()), expected);
+        }
     }
 }

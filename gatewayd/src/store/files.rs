@@ -84,6 +84,9 @@ pub struct Contact {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ports {
     pub(super) ports: BTreeMap<ConnectionId, u16>,
+    /// Those that were asked for are among them; earlier builds kept only what they had picked.
+    #[serde(default)]
+    pub(super) with_asked: bool,
 }
 
 /// `offers.json`

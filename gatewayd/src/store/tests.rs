@@ -74,7 +74,7 @@ fn what_was_saved_is_loaded_and_a_crash_leaves_no_leftovers() {
     let state = StateDir::open(directory.path()).unwrap();
     assert_eq!(state.load_policy().unwrap(), Some(envelope));
     assert_eq!(state.load_contact().unwrap(), Some(contact));
-    assert_eq!(state.load_ports().unwrap(), ports);
+    assert_eq!(state.load_ports().unwrap(), (PortOwners::new(&ports), Some(ports)));
     assert_eq!(state.load_relay_token().unwrap().as_deref(), Some("token"));
     assert!(!directory.path().join(".policy.json.0123456789abcdef").exists());
     assert!(directory.path().join(".notes").exists());

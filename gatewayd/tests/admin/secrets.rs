@@ -67,6 +67,15 @@ async fn an_error_of_the_engine_shows_no_secret_and_says_what_it_is() {
             assert!(!answer.fields.contains("content-type") && !answer.fields.contains("content-encoding"), "{fields}");
         }
     }
+    // A redirect says where to, and not what somebody put behind it; also one without a body.
+    for body in [SECRET, b""] {
+        let fields = "Content-Type: application/xml\r\nLocation: https://login.example/a?password=s3cret\r\n";
+        world.engine.answers_as("302 Found", fields, body);
+        let answer = client.get("/api/channels", &cookie).await;
+        assert_eq!(answer.line, "HTTP/1.1 302 Found");
+        assert!(answer.fields.contains("https://login.example/a"), "{}", answer.fields);
+        assert!(!answer.fields.contains("s3cret"), "{}", answer.fields);
+    }
     // What is too long to be held is not led back, and what comes of it later is no part of the next answer.
     world.engine.answers_as("500 Server Error", xml, &SECRET.repeat(8 << 10));
     let answer = client.get("/api/channels", &cookie).await;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use gateway_proto::{limits::ChannelLimits, stream::ResetCode};
-use gatewayd::{splice::SpliceError, traffic::Way};
+use gatewayd::{
+    splice::SpliceError,
+    traffic::{Pace, Way},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -17,6 +20,16 @@ use crate::{FIN, LIMIT, MESSAGE, RST, end, joined_under, joined_with, read};
 /// Bytes that show any that is missing, doubled or out of place.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at / 251 + at % 251) as u8).collect()
+}
+
+/// Until what a stream has read waits for its turn.
+async fn waits_for_its_turn(pace: &Pace) {
+    let waits = async {
+        while !pace.is_waited_for() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, waits).await.expect("a stream waits for its turn");
 }
 
 #[tokio::test]
@@ -147,6 +160,38 @@ async fn an_engine_that_resets_gets_no_more_past_the_rate_than_its_last_bytes() 
     assert!(passed <= 8_000, "{passed} bytes");
 }
 
+/// What waits was read, and is in no book yet.
+#[tokio::test]
+async fn a_message_that_waits_for_its_turn_when_the_partner_closes_ends_with_a_reset_and_never_with_a_fin() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_with(true, limits, limits).await;
+    // Its turn comes within the second that our engine has to close.
+    let pace = joined.from_sending.pace(Way::ToPeer);
+    assert!(pace.take_early(1_100, limits.rate().unwrap()));
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    waits_for_its_turn(pace).await;
+    joined.receiving.shutdown().await.unwrap();
+    joined.sending.shutdown().await.unwrap();
+    assert_eq!(end(&mut joined.sending).await, RST);
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::PartnerClosed));
+    assert_eq!(joined.from_sending.bytes_sent.load(Relaxed), 0, "nobody was there for it");
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_its_turn_when_its_engine_resets_takes_no_turn_from_the_others() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_with(true, limits, limits).await;
+    let pace = joined.from_sending.pace(Way::ToPeer);
+    assert!(pace.take_early(8_000, limits.rate().unwrap()));
+    joined.sending.write_all(MESSAGE).await.unwrap();
+    waits_for_its_turn(pace).await;
+    socket2::SockRef::from(&joined.sending).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(joined.sending);
+    assert_eq!(end(&mut joined.receiving).await, RST);
+    assert_eq!(timeout(LIMIT, joined.sender).await.unwrap().unwrap(), Err(SpliceError::Engine));
+    assert_eq!(joined.from_sending.bytes_sent.load(Relaxed), 0, "its engine sends it again");
+}
+
 #[tokio::test]
 async fn a_stream_that_waits_for_its_turn_under_the_rate_is_not_silent() {
     let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(3) };
@@ -186,13 +231,13 @@ async fn the_senders_gateway_sends_no_more_than_the_owners_lets_pass_and_hands_a
 
 #[tokio::test]
 async fn a_stream_is_not_silent_while_it_may_wait_for_its_turn_at_the_partners_gateway() {
-    let limits = ChannelLimits { bytes_per_second: Some(1_000), receive_timeout_secs: Some(3) };
+    let limits = ChannelLimits { bytes_per_second: Some(2_000), receive_timeout_secs: Some(3) };
     let mut joined = joined_with(true, limits, limits).await;
     let _open: Vec<_> = (0..4).map(|_| joined.from_receiving.open_stream(64).unwrap()).collect();
     joined.sending.write_all(MESSAGE).await.unwrap();
     assert_eq!(read(&mut joined.receiving, MESSAGE.len()).await, MESSAGE);
     let last = Instant::now();
     assert_eq!(end(&mut joined.sending).await, RST);
-    // Each of the four has a piece of half a second.
-    assert!(last.elapsed() >= Duration::from_secs(5), "{:?} after the last byte", last.elapsed());
+    // Each of the four has a piece of a quarter of a second, and four seconds' worth may have gone before them.
+    assert!(last.elapsed() >= Duration::from_secs(8), "{:?} after the last byte", last.elapsed());
 }

@@ -66,10 +66,12 @@ pub(super) fn tighten(row: &mut GrantRow, body: &ApproveGrant) -> ServiceResult<
 }
 
 /// An approved grant keeps its limits: an approval that comes again may name those it has, and no others. "For 30 days" that is said
-/// again at `now` is the same end.
+/// again at `now` is the same end; an earlier one is another, and nobody is to take it for the one in force.
 pub(super) fn check_kept(row: &GrantRow, body: &ApproveGrant, now: u64) -> ServiceResult<()> {
-    let is_end =
-        |named: u64| row.expires_at.is_some_and(|end| end.abs_diff(named) <= between_clocks(named.saturating_sub(now)));
+    let is_end = |named: u64| {
+        let later = row.expires_at.and_then(|end| named.checked_sub(end));
+        later.is_some_and(|later| later <= between_clocks(named.saturating_sub(now)))
+    };
     let is_kept = body.expires_at.is_none_or(is_end)
         && body.max_streams.is_none_or(|streams| row.max_streams == streams)
         && body.bytes_per_second.is_none_or(|rate| row.limits.bytes_per_second == Some(rate))

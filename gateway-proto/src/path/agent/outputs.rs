@@ -9,7 +9,7 @@ use super::{Current, PathAgent};
 use crate::{
     path::{
         Candidate, CandidateKind, NatMapping, Obstacle, PathEvent, PathReason, PathSnapshot, PathTransmit, Selected,
-        punch::Phase,
+        pair::Pair, punch::Phase,
     },
     signal::SessionId,
 };
@@ -85,14 +85,17 @@ impl PathAgent {
         let small_only = self.pairs.iter().any(|pair| pair.carries_small_only_since(self.changed_at));
         let large_only = self.pairs.iter().any(|pair| pair.carries_large_only_since(self.changed_at));
         let is_in_round = matches!(self.punch.phase, Phase::Round(_));
+        let rests = self.pairs.iter().any(Pair::rests);
+        // Until a small answer comes from there, or the peer has it no more.
+        let loses_small = self.pairs.iter().any(|pair| pair.loses_small() && (pair.signalled || pair.is_heard()));
         let hard = |mapping| matches!(mapping, Random | Regular);
         Some(if !self.needed {
             Obstacle::NotWanted
         } else if !self.allow_direct {
             Obstacle::SwitchedOff
-        } else if self.reason == PathReason::Lossy {
+        } else if rests && self.reason == PathReason::Lossy {
             Obstacle::Lossy
-        } else if self.reason == PathReason::SmallPacketsLost || (large_only && !is_in_round) {
+        } else if (rests && self.reason == PathReason::SmallPacketsLost) || (large_only && !is_in_round) {
             Obstacle::SmallPacketsLost
         } else if small_only && !is_in_round {
             Obstacle::PacketsTooSmall
@@ -102,6 +105,8 @@ impl PathAgent {
             if self.relay_up { Obstacle::NoAnswer } else { Obstacle::NoRelay }
         } else if self.punch.peer_absent {
             Obstacle::NoAnswer
+        } else if loses_small {
+            Obstacle::SmallPacketsLost
         } else if self.punch.is_under_way() || self.guess_run.is_some() {
             Obstacle::Trying
         } else if let Some(obstacle) = self.no_common_family() {

@@ -96,20 +96,28 @@ impl PathAgent {
     }
 
     /// Sends a ping, if the limit and the sessions allow. Searches use the newest session, decisions the one the peer
-    /// surely has.
-    pub(super) fn ping(&mut self, remote: SocketAddr, padded: bool, priority: Priority, now: Instant) {
-        self.ping_within(remote, None, padded, priority, now);
+    /// surely has. False when the limit kept it back.
+    pub(super) fn ping(&mut self, remote: SocketAddr, padded: bool, priority: Priority, now: Instant) -> bool {
+        self.ping_within(remote, None, padded, priority, now)
     }
 
-    fn ping_within(&mut self, remote: SocketAddr, ttl: Option<u8>, padded: bool, priority: Priority, now: Instant) {
+    fn ping_within(
+        &mut self,
+        remote: SocketAddr,
+        ttl: Option<u8>,
+        padded: bool,
+        priority: Priority,
+        now: Instant,
+    ) -> bool {
         let session = match priority {
             Priority::Search => self.sessions.newest(),
             Priority::Decide => self.sessions.established(),
         };
-        let (Some(session), Some(pair)) = (session, self.pairs.get_mut(remote)) else { return };
+        // Where no session can ask, nothing is answered either: that is no matter of the limit.
+        let (Some(session), Some(pair)) = (session, self.pairs.get_mut(remote)) else { return true };
         if !self.pings.take(priority, now) {
             self.counters.probes_suppressed += 1;
-            return;
+            return false;
         }
         let transaction = self.random.bytes();
         pair.sent_at = Some(now);
@@ -121,6 +129,7 @@ impl PathAgent {
         let LocalEnd { socket, address: local } = pair.via;
         self.counters.pings_sent += 1;
         self.transmit(PathTransmit::Probe { socket, local, to: remote, ttl, packet });
+        true
     }
 
     fn receive_probe(

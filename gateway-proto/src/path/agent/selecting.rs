@@ -11,7 +11,7 @@ use crate::path::{
     budget::Priority,
     heartbeat::{Beat, Heartbeat, Missing, Suspicion},
     loss::Carried,
-    pair::Pair,
+    pair::{CHASE_INTERVAL, Pair},
     punch::Phase,
 };
 
@@ -51,8 +51,15 @@ impl PathAgent {
             let rtt = self.pairs.get(remote).map(Pair::rtt).unwrap_or_default();
             let Some(beat) = heartbeat.poll(rtt, self.active, now) else { return };
             match beat {
-                Beat::Ping { padded } => self.ping(remote, padded, Priority::Decide, now),
-                Beat::Doubt => self.look_elsewhere(remote, now),
+                Beat::Ping { padded } => {
+                    let left = self.ping(remote, padded, Priority::Decide, now);
+                    if let Current::Direct { heartbeat, .. } = &mut self.current
+                        && !left
+                    {
+                        heartbeat.not_sent(padded, now);
+                    }
+                }
+                Beat::Doubt => self.look_elsewhere_in_doubt(remote, now),
                 Beat::Moved => {
                     self.look_elsewhere(remote, now);
                     self.fail_over(PathReason::PeerMoved, now);
@@ -65,13 +72,12 @@ impl PathAgent {
                 }
                 Beat::Demote { missing } => {
                     self.counters.demotions += 1;
-                    let reason = self.why_silent(remote, missing);
+                    let reason = self.why_silent(remote, missing, now);
                     self.leave_direct(reason, now);
-                    // What passes of the small packets may change with each look: it would be tried and left in turns.
                     if reason == PathReason::SmallPacketsLost
                         && let Some(pair) = self.pairs.get_mut(remote)
                     {
-                        pair.bar(now);
+                        pair.lose_small(now);
                     }
                     self.punch.rearm();
                     self.request_punch(now);
@@ -81,11 +87,11 @@ impl PathAgent {
     }
 
     /// Why a path is left whose answers are missing.
-    fn why_silent(&self, remote: SocketAddr, missing: Missing) -> PathReason {
+    fn why_silent(&self, remote: SocketAddr, missing: Missing, now: Instant) -> PathReason {
         let Some(pair) = self.pairs.get(remote) else { return PathReason::HeartbeatLost };
         if missing.full.is_some_and(|at| pair.carries_small_only_since(at)) {
             PathReason::PacketsTooSmall
-        } else if missing.small.is_some_and(|at| pair.carries_large_only_since(at)) {
+        } else if missing.small.is_some_and(|at| pair.loses_only_small_since(at, now)) {
             PathReason::SmallPacketsLost
         } else {
             PathReason::HeartbeatLost
@@ -239,6 +245,7 @@ impl PathAgent {
 
     pub(super) fn select(&mut self, next: Current, reason: PathReason, now: Instant) {
         self.loss.clear();
+        self.looked_elsewhere_at = None;
         self.current = next;
         self.reason = reason;
         self.changed_at = now;
@@ -269,6 +276,16 @@ impl PathAgent {
             }
         };
         self.promote(remote, reason, now);
+    }
+
+    /// An answer is missing. On a lossy line that is said every few seconds, and what it costs to ask the others is then better kept
+    /// for this one, while there is a relay to fall back on.
+    fn look_elsewhere_in_doubt(&mut self, current: SocketAddr, now: Instant) {
+        let is_recent = self.looked_elsewhere_at.is_some_and(|at| now < at + CHASE_INTERVAL);
+        if !is_recent || !self.relay_up {
+            self.looked_elsewhere_at = Some(now);
+            self.look_elsewhere(current, now);
+        }
     }
 
     /// The selected path is in doubt: the others are asked for a proof.

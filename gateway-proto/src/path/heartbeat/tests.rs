@@ -62,7 +62,7 @@ fn a_process_that_stood_still_asks_again_before_it_gives_the_path_up() {
     assert_eq!(heartbeat.poll(RTT, true, asked), Some(Beat::Ping { padded: false }));
     let woken = asked + Duration::from_secs(60);
     let beats: Vec<_> = std::iter::from_fn(|| heartbeat.poll(RTT, true, woken)).collect();
-    assert_eq!(beats, [Beat::Doubt, Beat::Ping { padded: false }]);
+    assert_eq!(beats, [Beat::Doubt, Beat::Ping { padded: false }, Beat::Ping { padded: true }]);
 }
 
 #[test]
@@ -325,4 +325,42 @@ fn a_question_has_all_of_its_time_when_an_older_one_of_the_other_size_is_answere
     assert_eq!(heartbeat.poll(RTT, true, later), Some(Beat::Ping { padded: false }));
     heartbeat.answered(true, true, start + MIN_SUSPECT_MISS - RTT / 4);
     assert_eq!(heartbeat.next_at(), later + MIN_SUSPECT_MISS);
+}
+
+#[test]
+fn in_doubt_both_sizes_are_asked_in_the_same_instant_four_times_a_second() {
+    let start = start();
+    let mut heartbeat = Heartbeat::new(true, true, start);
+    let mut asked = [Vec::new(), Vec::new()];
+    for (ms, beat) in run_silent(&mut heartbeat, true, start) {
+        if let Beat::Ping { padded } = beat {
+            asked[usize::from(padded)].push(ms);
+        }
+    }
+    assert_eq!(asked, [vec![1_000, 1_500, 1_750, 2_000, 2_250], vec![1_500, 1_750, 2_000, 2_250]]);
+}
+
+#[test]
+fn a_question_that_was_kept_back_is_not_missing_and_is_asked_again_in_a_moment() {
+    let start = start();
+    let mut heartbeat = Heartbeat::new(true, true, start);
+    let due = start + ACTIVE_INTERVAL;
+    assert_eq!(heartbeat.poll(RTT, true, due), Some(Beat::Ping { padded: false }));
+    heartbeat.not_sent(false, due);
+    let sent_at = due + DOUBT_INTERVAL;
+    assert_eq!((heartbeat.next_at(), heartbeat.silence.is_none()), (sent_at, true));
+    let mut doubts = 0;
+    while heartbeat.next_at() < start + 20 * ACTIVE_INTERVAL {
+        let now = heartbeat.next_at();
+        while let Some(beat) = heartbeat.poll(RTT, true, now) {
+            doubts += u32::from(beat == Beat::Doubt);
+            if let Beat::Ping { padded } = beat
+                && now > sent_at
+            {
+                heartbeat.not_sent(padded, now);
+            }
+        }
+    }
+    assert_eq!((doubts, heartbeat.is_distrusted()), (1, false), "one answer is missing, and nothing was asked since");
+    assert!(matches!(run_silent(&mut heartbeat, true, start).last(), Some((_, Beat::Demote { .. }))));
 }

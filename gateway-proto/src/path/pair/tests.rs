@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    rest::{BAR_LIMIT, FIRST_BAR, OVERDUE, SMALL_LOST_AGAIN},
+    *,
+};
 use crate::path::{CandidateKind, test_clock::start};
 
 fn addr(n: u16) -> SocketAddr {
@@ -193,4 +196,56 @@ fn a_lossy_path_rests_longer_each_time() {
     assert!(!pair.is_barred(now + BAR_LIMIT));
     pair.unbar();
     assert!(!pair.is_barred(now));
+}
+
+/// A pair that was asked in both sizes in so many instants, 250 ms apart, and the last instant; `passes` says which were answered.
+fn asked_in_both_sizes(instants: u8, now: Instant, passes: impl Fn(u8, bool) -> bool) -> (Pair, Instant) {
+    let mut pair = Pair::new(candidate(1), true);
+    let mut at = now;
+    for instant in 0..instants {
+        at = now + OVERDUE * u32::from(instant);
+        for padded in [false, true] {
+            let transaction = [instant, u8::from(padded), 0, 0, 0, 0, 0, 0];
+            pair.record_ping(transaction, padded, at);
+            if passes(instant, padded) {
+                pair.record_pong(LocalSocket::MAIN, transaction, padded, at);
+            }
+        }
+    }
+    (pair, at)
+}
+
+#[test]
+fn only_small_packets_are_said_to_be_lost_where_every_large_one_of_the_same_instants_was_answered() {
+    let now = start();
+    let (hole, last) = asked_in_both_sizes(4, now, |_, padded| padded);
+    assert!(hole.loses_only_small_since(now, last + OVERDUE));
+    assert!(hole.loses_only_small_since(now, last), "three are overdue");
+    assert!(!hole.loses_only_small_since(last, last + OVERDUE), "one is chance");
+    let (over, last) = asked_in_both_sizes(4, now, |instant, padded| padded && instant == 3);
+    assert!(!over.loses_only_small_since(now, last + OVERDUE), "nothing passed, and then one did");
+    let (lossy, last) = asked_in_both_sizes(4, now, |instant, padded| padded && instant != 1);
+    assert!(!lossy.loses_only_small_since(now, last + OVERDUE), "large ones are lost too");
+}
+
+#[test]
+fn a_path_that_loses_small_packets_rests_only_when_it_is_left_for_that_again_soon() {
+    let now = start();
+    let mut pair = Pair::new(candidate(1), true);
+    pair.lose_small(now);
+    assert!(!pair.is_barred(now) && pair.loses_small() && !pair.rests());
+    pair.record_ping([1; 8], true, now);
+    pair.record_pong(LocalSocket::MAIN, [1; 8], true, now);
+    assert!(pair.loses_small(), "a large answer says nothing of it");
+    pair.record_ping([2; 8], false, now);
+    pair.record_pong(LocalSocket::MAIN, [2; 8], false, now);
+    assert!(!pair.loses_small());
+    let later = now + SMALL_LOST_AGAIN;
+    pair.lose_small(later);
+    assert!(!pair.is_barred(later), "it is long ago");
+    let again = later + SMALL_LOST_AGAIN / 2;
+    pair.lose_small(again);
+    assert!(pair.is_barred(again) && pair.rests());
+    pair.end_rest(again + FIRST_BAR);
+    assert!(!pair.rests());
 }

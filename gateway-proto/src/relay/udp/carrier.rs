@@ -231,10 +231,13 @@ impl UdpCarrier {
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         let new_challenge = std::mem::replace(&mut self.echo, answer.challenge) != answer.challenge;
         let proves = sent.payload.min(payload);
-        let oldest = self.unanswered.front().filter(|oldest| oldest.at <= sent.at).map(|oldest| oldest.id);
+        // Of an empty one nothing that left beside it tells: only what left later shows that the way still passes others.
+        let left_before = |oldest: &&Sent| oldest.at < sent.at || (oldest.at == sent.at && oldest.payload > 0);
+        let oldest = self.unanswered.front().filter(left_before).map(|oldest| oldest.id);
         match &mut self.stage {
             Stage::Trying { answers, proven, heard, heard_empty, .. } => {
                 let is_long = sent.payload >= MIN_PAYLOAD;
+                let is_first = heard.is_none();
                 *heard = (*heard).max(Some(proves));
                 *heard_empty |= !is_long;
                 if answer.validated && is_long {
@@ -247,6 +250,9 @@ impl UdpCarrier {
                     self.rise(proven, now);
                 } else if is_long && !enough && (answer.validated || new_challenge) {
                     self.ping(sent.payload, now);
+                } else if !is_long && is_first && !answer.validated && new_challenge {
+                    // It overtook that of the long one that left with it, which brings no other challenge.
+                    self.ping(MAX_PAYLOAD, now);
                 }
             }
             Stage::Up(up) => {

@@ -87,6 +87,7 @@ impl Exchange<'_> {
     /// The engine's answer to the client, changed where it must be.
     pub(super) async fn lead_back(&mut self, call: &Call<'_>, answer: AnswerHead) -> Result<(), Stop> {
         let Some(mut engine) = self.engine.take() else { return Err(Stop::CutOff) };
+        let answer = if call.pass.redaction.is_some() { answer.without_queries() } else { answer };
         let empty = matches!(answer.framing, Framing::None | Framing::Length(0));
         let good = (200..300).contains(&answer.status) && !empty;
         if call.pass.start_file && good {

@@ -21,3 +21,36 @@ fn a_message_or_an_answer_is_under_way_from_its_first_byte_to_its_last_and_no_lo
     talk.end(&mut world.ledger, End::Otherwise);
     assert!(!is_under_way(&world), "it is over");
 }
+
+#[test]
+fn a_frame_whose_engine_leaves_out_the_last_byte_is_not_under_way_once_its_end_was_seen() {
+    let mut world = World::new();
+    let mut talk = world.talk();
+    for control in ["1", "2", "3"] {
+        world.send(&mut talk, &message(control));
+        let answer = answer("AA", control);
+        let (all_but_the_end, rest) = answer.split_at(answer.len() - 2);
+        world.reply(&mut talk, all_but_the_end);
+        assert!(world.ledger.is_under_way(world.now), "{control}");
+        world.reply(&mut talk, &rest[..1]);
+        assert!(!world.ledger.is_under_way(world.now), "{control}");
+    }
+}
+
+#[test]
+fn a_frame_is_under_way_for_seventy_minutes_at_most_unless_it_passes_faster_than_the_lowest_rate() {
+    for (piece, is_faster) in [(59, false), (60_000, true)] {
+        let mut world = World::new();
+        let mut talk = world.talk();
+        world.send(&mut talk, &message("1")[..5]);
+        for minute in 1..6 * 60 {
+            world.now += SECOND * 59;
+            world.send(&mut talk, &vec![b'x'; piece]);
+            let is_waited_for = world.ledger.is_under_way(world.now);
+            assert_eq!(is_waited_for, minute <= 71 || is_faster, "{piece} bytes a minute, {minute}");
+        }
+        // The next one has its own time, also where it begins in the bytes that end this one.
+        world.send(&mut talk, &[&b"\x1c\r"[..], &message("2")[..5]].concat());
+        assert!(world.ledger.is_under_way(world.now), "{piece}");
+    }
+}

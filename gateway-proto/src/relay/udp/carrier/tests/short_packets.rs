@@ -65,3 +65,41 @@ fn beside_a_transfer_one_empty_ping_a_second_leaves() {
     let empty = line.pings.iter().filter(|(_, payload)| *payload == 0).count();
     assert!((14..=21).contains(&empty), "{empty} empty pings in 20 s");
 }
+
+/// A carrier that has just begun a try, its first two pings, and when.
+fn first_pings() -> (UdpCarrier, Vec<Ping>, Instant) {
+    let (mut carrier, now) = (UdpCarrier::default(), Instant::now());
+    carrier.start(now);
+    carrier.handle_timeout(now, 0);
+    carrier.handle_timeout(now, 0);
+    let pings: Vec<_> = std::iter::from_fn(|| carrier.poll_transmit()).collect();
+    assert_eq!(pings.iter().map(|ping| ping.payload).collect::<Vec<_>>(), [MAX_PAYLOAD, 0]);
+    (carrier, pings, now + Duration::from_millis(10))
+}
+
+fn answer(to: Ping, validated: bool) -> Answer {
+    Answer { id: to.id, challenge: 7, validated }
+}
+
+#[test]
+fn an_empty_answer_that_overtakes_the_long_one_costs_no_time() {
+    let (mut carrier, pings, now) = first_pings();
+    carrier.answered(answer(pings[1], false), 0, now);
+    carrier.answered(answer(pings[0], false), MAX_PAYLOAD, now);
+    let again: Vec<_> = std::iter::from_fn(|| carrier.poll_transmit()).collect();
+    assert_eq!(again.iter().map(|ping| (ping.payload, ping.echo)).collect::<Vec<_>>(), [(MAX_PAYLOAD, 7)]);
+    carrier.answered(answer(again[0], true), MAX_PAYLOAD, now);
+    assert_eq!(carrier.limit(), Some(MAX_PAYLOAD));
+}
+
+#[test]
+fn a_long_answer_to_a_question_of_the_same_instant_does_not_say_that_only_long_ones_pass() {
+    let (mut carrier, _, now) = first_pings();
+    carrier.rise(MAX_PAYLOAD, now);
+    carrier.ping(0, now);
+    carrier.ping(MAX_PAYLOAD, now);
+    let pings: Vec<_> = std::iter::from_fn(|| carrier.poll_transmit()).collect();
+    carrier.answered(answer(pings[1], true), MAX_PAYLOAD, now + Duration::from_millis(10));
+    carrier.handle_timeout(now + MAX_SILENCE, 0);
+    assert_eq!((carrier.limit(), carrier.reason()), (None, CarrierReason::StoppedPassing));
+}
