@@ -109,21 +109,17 @@ impl SpliceContext {
                 End::ByTheReceiver
             }
             Err(SpliceError::Unacknowledged | SpliceError::PartnerClosed) => End::ByTheReceiver,
-            // Our engine had closed before, and whatever took the answer then took it from nobody.
             Err(
                 SpliceError::Peer(_)
                 | SpliceError::TunnelLost
                 | SpliceError::NoAnswer
                 | SpliceError::NotAllowed
                 | SpliceError::Silent,
-            ) if self.observer.role() == Role::Sender && engine_finished => End::ByTheSender,
-            Err(
-                SpliceError::Peer(_)
-                | SpliceError::TunnelLost
-                | SpliceError::NoAnswer
-                | SpliceError::NotAllowed
-                | SpliceError::Silent,
-            ) => End::Otherwise,
+            ) => {
+                // Our engine had closed before, and whatever took the answer then took it from nobody.
+                let took_from_nobody = self.observer.role() == Role::Sender && engine_finished;
+                if took_from_nobody { End::ByTheSender } else { End::Otherwise }
+            }
         }
     }
 }
