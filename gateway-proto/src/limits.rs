@@ -187,14 +187,9 @@ impl ReceiveTimeout {
         self.passed_at = self.passed_at.max(arrived.min(latest));
     }
 
-    /// When to look again.
+    /// When nothing will have passed for too long, if nothing does until then.
     pub fn poll_timeout(&self) -> Instant {
         self.passed_at.checked_add(self.limit).unwrap_or(self.passed_at)
-    }
-
-    /// Whether nothing passed for too long.
-    pub fn is_over(&self, now: Instant) -> bool {
-        now >= self.poll_timeout()
     }
 }
 

@@ -61,12 +61,10 @@ pub struct Conversation {
     /// Since when the first of them waits, as the ledger was told.
     waits_since: Option<Instant>,
     /// The message, and the answer, that has begun and not ended.
-    moving_message: Option<Moving>,
+    passage: Option<Passage>,
     moving_answer: Option<Moving>,
     /// Until when they are waited for, as the ledger was told.
     moves_until: Option<Instant>,
-    /// How long that message takes.
-    passage: Option<Passage>,
     /// A message that is not tracked has the control id of another one, and not all have been answered since.
     shares_id: bool,
     /// The answers that passed, the last one first. Some engines send former ones once more on a connection that is kept open.
@@ -89,10 +87,9 @@ impl Conversation {
             refused: false,
             waiting: VecDeque::new(),
             waits_since: None,
-            moving_message: None,
+            passage: None,
             moving_answer: None,
             moves_until: None,
-            passage: None,
             shares_id: false,
             answered: VecDeque::new(),
             uncounted: Uncounted::new(accepted),
@@ -109,10 +106,8 @@ impl Conversation {
         ledger.passes(bytes.len());
         let Self { number, messages, outstanding, refused, waiting, passage, shares_id, answered, uncounted, .. } =
             self;
-        let moving = &mut self.moving_message;
         messages.observe(bytes, |seen| match seen {
             Seen::Frame(header) => {
-                *moving = None;
                 if let Some(begun) = passage.take() {
                     ledger.has_passed(begun, now);
                 }
@@ -131,14 +126,13 @@ impl Conversation {
             }
             // For an application's answer, which is a message like any other in release 2.
             Seen::Commit(commit) => {
-                *moving = None;
+                *passage = None;
                 ledger.commit(commit, None, now);
             }
             Seen::Fault(fault) => ledger.fault(fault, now),
         });
         let is_inside = self.messages.is_inside_frame();
-        self.passage = is_inside.then(|| ledger.passage(self.passage, now));
-        self.moving_message = is_inside.then(|| Moving::on(self.moving_message, bytes.len(), now));
+        self.passage = is_inside.then(|| ledger.passage(self.passage, bytes.len(), now));
         self.note_wait(ledger);
         self.note_move(ledger);
     }
@@ -205,7 +199,7 @@ impl Conversation {
 
     /// Tells the ledger until when what passes is waited for, where that has changed.
     fn note_move(&mut self, ledger: &mut Ledger) {
-        let message = self.moving_message.filter(|_| self.messages.is_amid_content());
+        let message = self.passage.map(Passage::moving).filter(|_| self.messages.is_amid_content());
         let answer = self.moving_answer.filter(|_| self.answers.is_amid_content());
         let until = message.into_iter().chain(answer).map(Moving::waited_for_until).max();
         if until != self.moves_until {

@@ -104,6 +104,34 @@ mod tests {
         (LinkHandle { datagrams, signals, state, asked, leg, reliances }, state_tx)
     }
 
+    /// What a pause heeds beside the links, as it is said and as it is heard.
+    struct Said {
+        changes: watch::Sender<u64>,
+        network: watch::Sender<u64>,
+        heard: watch::Receiver<u64>,
+        _map: watch::Sender<RelayEntry>,
+        relay: watch::Receiver<RelayEntry>,
+    }
+
+    impl Said {
+        fn of(id: RelayId) -> Self {
+            let (network, heard) = watch::channel(0);
+            let entry = RelayEntry { id, url: String::new(), tls_pin: None, stun: Vec::new(), region: None };
+            let (map, relay) = watch::channel(entry);
+            Self { changes: watch::Sender::new(0), network, heard, _map: map, relay }
+        }
+
+        fn pause<'a>(
+            &'a mut self,
+            this: RelayId,
+            links: &'a watch::Receiver<Links>,
+            reliances: &'a Reliances,
+        ) -> Pause<'a> {
+            let Self { changes, heard, relay, .. } = self;
+            Pause { this, links, reliances, changes, network: heard, relay }
+        }
+    }
+
     #[test]
     fn a_relay_is_the_only_one_as_long_as_it_alone_reaches_some_partner() {
         let [this, other] = [1, 2].map(|byte| RelayId::new(1, [byte; 10]));
@@ -124,19 +152,10 @@ mod tests {
         let ((own, _own_state), (beside, state)) = (handle(this), handle(other));
         let reliances = own.reliances.clone();
         let links = watch::channel(Arc::new(vec![(this, own), (other, beside)])).1;
-        let (changes, network) = (watch::Sender::new(0_u64), watch::Sender::new(0_u64));
-        let entry = RelayEntry { id: this, url: String::new(), tls_pin: None, stun: Vec::new(), region: None };
-        let map = watch::Sender::new(entry);
-        let (mut heard, mut relay, mut retry) = (network.subscribe(), map.subscribe(), LinkRetry::default());
+        let (mut said, mut retry) = (Said::of(this), LinkRetry::default());
+        let (changes, network) = (said.changes.clone(), said.network.clone());
         let begun = Instant::now();
-        let pause = Pause {
-            this,
-            links: &links,
-            reliances: &reliances,
-            changes: &changes,
-            network: &mut heard,
-            relay: &mut relay,
-        };
+        let pause = said.pause(this, &links, &reliances);
         let end = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: false };
         let mut waits = pin!(pause.run(end, &mut retry));
         assert!(futures_util::poll!(&mut waits).is_pending());
@@ -176,18 +195,8 @@ mod tests {
         let ((own, _own_state), (beside, _state)) = (handle(this), handle(other));
         let (reliances, partner) = (own.reliances.clone(), own.clone());
         let links = watch::channel(Arc::new(vec![(this, own), (other, beside)])).1;
-        let (changes, network) = (watch::Sender::new(0_u64), watch::Sender::new(0_u64));
-        let entry = RelayEntry { id: this, url: String::new(), tls_pin: None, stun: Vec::new(), region: None };
-        let map = watch::Sender::new(entry);
-        let (mut heard, mut relay, mut retry) = (network.subscribe(), map.subscribe(), LinkRetry::default());
-        let pause = Pause {
-            this,
-            links: &links,
-            reliances: &reliances,
-            changes: &changes,
-            network: &mut heard,
-            relay: &mut relay,
-        };
+        let (mut said, mut retry) = (Said::of(this), LinkRetry::default());
+        let pause = said.pause(this, &links, &reliances);
         let begun = Instant::now();
         let end = LinkEnd::Restarting { asked: Duration::from_secs(5), is_only: false };
         let missed = async {

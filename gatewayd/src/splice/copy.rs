@@ -84,7 +84,7 @@ pub(super) async fn engine_to_tunnel(
         let chunk = buffer.split().freeze();
         send.stream.write_chunk(chunk).await.map_err(write_error)?;
         if let Some(limited) = limited {
-            limited.went_on(count);
+            limited.passed(count);
         }
         if let Some(mllp) = mllp {
             mllp.went_on(count);
@@ -128,7 +128,7 @@ pub(super) async fn tunnel_to_engine(
             return Err(engine_broke(limited).await);
         }
         if let Some(limited) = limited {
-            limited.went_on(moved);
+            limited.passed(moved);
         }
         context.traffic.received(moved);
         context.record.received(moved);

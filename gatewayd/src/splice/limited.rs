@@ -106,11 +106,6 @@ impl<'a> Limited<'a> {
         (!goes).then_some(Turn { limited: self, way, bytes, rate })
     }
 
-    /// So many bytes went on just now.
-    pub(super) fn went_on(&self, bytes: usize) {
-        self.passed(bytes);
-    }
-
     /// Whether silence is limited.
     pub(super) fn has_receive_timeout(&self) -> bool {
         self.silence.is_some()
@@ -139,7 +134,8 @@ impl<'a> Limited<'a> {
         self.engine_broke.is_cancelled()
     }
 
-    fn passed(&self, bytes: usize) {
+    /// So many bytes went on just now; 0 when there are some that have not yet.
+    pub(super) fn passed(&self, bytes: usize) {
         if let Some(silence) = &self.silence {
             let now = Instant::now().into_std();
             silence.lock().unwrap_or_else(PoisonError::into_inner).handle_bytes(bytes, now);

@@ -81,7 +81,7 @@ pub struct Contact {
 }
 
 /// `ports.json`
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ports {
     pub(super) ports: BTreeMap<ConnectionId, u16>,
     /// Those that were asked for are among them; earlier builds kept only what they had picked.

@@ -304,7 +304,7 @@ fn a_flood_of_types_ids_and_messages_keeps_the_ledger_small() {
         world.reply(&mut talk, &answer("AA", &format!("R{n}")));
     }
     assert!(talk.waiting.len() <= MAX_TRACKED && talk.answered.len() <= MAX_ANSWERED);
-    assert!(size_of::<Conversation>() < 640, "{}", size_of::<Conversation>());
+    assert!(size_of::<Conversation>() < 600, "{}", size_of::<Conversation>());
 }
 
 #[test]

@@ -18,8 +18,8 @@ pub(super) struct UnderWay(BTreeMap<u64, Instant>);
 /// A message or an answer that has begun to pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moving {
-    begun_at: Instant,
-    moved_at: Instant,
+    pub(super) begun_at: Instant,
+    pub(super) moved_at: Instant,
     bytes: u64,
 }
 
