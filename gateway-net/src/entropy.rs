@@ -10,6 +10,12 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A random number that names something in logs and records, and is no secret: a hundredth of the time of [`random`], whose
+/// generator asks the processor for each draw.
+pub fn random_name() -> u64 {
+    rand::random()
+}
+
 /// A random number, for jitter.
 pub fn random_u32() -> u32 {
     u32::from_be_bytes(random())

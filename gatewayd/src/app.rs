@@ -52,6 +52,7 @@ use crate::{
     socket::TunnelSocket,
     status::{Connections, StatusSource},
     store::StateDir,
+    timer::Moments,
     traffic::TrafficTable,
     tunnel::TunnelEndpoint,
 };
@@ -146,6 +147,7 @@ impl Daemon {
         let generations = Generations::open(authority.clone());
         let guesses = Guesses::open(authority.clone());
         let punching = Punching::default();
+        let moments = Moments::default();
         let context = MeshContext {
             authority: authority.clone(),
             endpoint: endpoint.clone(),
@@ -193,6 +195,7 @@ impl Daemon {
                 hold: config.listener.hold,
                 dial_timeout: config.listener.dial_timeout,
                 keepalive: config.listener.keepalive,
+                moments: moments.clone(),
                 closing: closing.clone(),
             },
             sender: SenderContext {
@@ -262,6 +265,7 @@ impl Daemon {
         daemon.spawn("places of the engine's listeners", daemon.places.clone().follow(stop.clone()));
         daemon.spawn("mesh", mesh.run(queues));
         daemon.spawn("gate", gate.run(stop.clone()));
+        daemon.spawn("moments", moments.run(stop.clone()));
         daemon.spawn("relay probe", relay_probe::run(relay_targets_rx, resolver, measured, stop.clone()));
         daemon.spawn("network watch", watch_network(network_tx, daemon.socket.clone(), stop.clone()));
         daemon.spawn("NAT64 finder", translation);

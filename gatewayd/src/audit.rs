@@ -35,6 +35,7 @@ use gateway_proto::{
     id::ConnectionId,
 };
 pub use stream::StreamRecord;
+pub(crate) use stream::{say_of, span_of};
 use tokio::sync::mpsc;
 use tracing::warn;
 pub use {names::Names, writer::AuditWriter};

@@ -3,10 +3,16 @@
 //! Zero linger from its first moment makes the kernel send RST when the socket is dropped or the process killed, so an
 //! abnormal end is never taken for a clean one (docs/architecture.md, socket truth).
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncReadExt, Interest},
     net::{
@@ -26,12 +32,27 @@ pub(crate) const CHUNKS: usize = 32;
 pub struct EngineSocket(TcpStream);
 
 impl EngineSocket {
-    /// Takes a socket that was connected just now.
+    /// Connects to an engine. One on this machine has taken the connection before the system call ends, although that says it goes on:
+    /// then nothing is waited for.
     ///
     /// # Errors
-    /// When the system does not set an option.
-    pub fn connected(socket: TcpStream, keepalive: Duration) -> io::Result<Self> {
+    /// When the system does not set an option, or the engine does not take the connection.
+    pub async fn connect(engine: SocketAddr, keepalive: Duration) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(engine), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         set_up(SockRef::from(&socket), keepalive)?;
+        match socket.connect(&engine.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let is_connected = socket.peer_addr().is_ok();
+        let socket = TcpStream::from_std(socket.into())?;
+        if !is_connected {
+            socket.writable().await?;
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            socket.peer_addr()?;
+        }
         Ok(Self(socket))
     }
 
@@ -55,7 +76,7 @@ impl EngineSocket {
     /// The two directions, for two copy loops at once.
     pub(crate) fn split(&mut self) -> (EngineReader<'_>, EngineWriter<'_>) {
         let (reader, writer) = self.0.split();
-        (EngineReader(reader), EngineWriter(writer))
+        (EngineReader(reader), EngineWriter { socket: writer, is_known: AtomicBool::new(false) })
     }
 
     /// Whether the engine closes within this time without having sent a byte.
@@ -104,7 +125,11 @@ impl EngineReader<'_> {
 
 /// What the engine is sent.
 #[derive(Debug)]
-pub(crate) struct EngineWriter<'a>(WriteHalf<'a>);
+pub(crate) struct EngineWriter<'a> {
+    socket: WriteHalf<'a>,
+    /// The runtime has heard that the socket takes bytes.
+    is_known: AtomicBool,
+}
 
 impl EngineWriter<'_> {
     /// Writes all chunks, several per system call; they are empty afterwards.
@@ -115,7 +140,7 @@ impl EngineWriter<'_> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.0.writable().await?;
+                    self.socket.writable().await?;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -138,17 +163,27 @@ impl EngineWriter<'_> {
         for (slice, chunk) in slices.iter_mut().zip(chunks) {
             *slice = io::IoSlice::new(chunk);
         }
-        self.0.try_write_vectored(&slices[..chunks.len().min(CHUNKS)])
+        let slices = &slices[..chunks.len().min(CHUNKS)];
+        match self.socket.try_write_vectored(slices) {
+            // Past the runtime, which hears only with its next turn that a socket connected just now takes bytes.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_known.load(Relaxed) => {
+                SockRef::from(self.socket.as_ref()).send_vectored(slices)
+            }
+            done => {
+                self.is_known.store(true, Relaxed);
+                done
+            }
+        }
     }
 
     /// Ends our direction with FIN.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        SockRef::from(self.0.as_ref()).shutdown(std::net::Shutdown::Write)
+        SockRef::from(self.socket.as_ref()).shutdown(std::net::Shutdown::Write)
     }
 
     /// Resolves when the engine's socket is broken, also while nothing is read or written.
     pub(crate) async fn broken(&self) {
-        broken(self.0.as_ref()).await;
+        broken(self.socket.as_ref()).await;
     }
 }
 
@@ -180,9 +215,39 @@ mod tests {
     async fn engine_sockets_that_are_dialled_and_those_that_are_accepted_have_keepalive_on() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         set_up(SockRef::from(&listener), KEEPALIVE).unwrap();
-        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let dialled = EngineSocket::connect(listener.local_addr().unwrap(), KEEPALIVE).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
-        is_set_up(&EngineSocket::connected(dialled, KEEPALIVE).unwrap().into_inner());
+        is_set_up(&dialled.into_inner());
         is_set_up(&EngineSocket::accepted(accepted).into_inner());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_listen_is_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let refused = EngineSocket::connect(address, KEEPALIVE).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_takes_the_connection_later_is_waited_for_and_gets_what_is_written() {
+        // Its queue has one place, which is taken: the kernel drops what comes, and tries again after a second.
+        let listener = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP)).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let listener = TcpListener::from_std(listener.into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = EngineSocket::connect(address, KEEPALIVE).await.unwrap();
+        let mut later = std::pin::pin!(EngineSocket::connect(address, KEEPALIVE));
+        assert!(futures_util::poll!(&mut later).is_pending());
+        listener.accept().await.unwrap();
+        let mut later = later.await.unwrap();
+        let (mut engine, _) = listener.accept().await.unwrap();
+        later.split().1.write_all(&mut [Bytes::from_static(b"hello")]).await.unwrap();
+        let mut bytes = [0; 5];
+        engine.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"hello");
+        drop(first);
     }
 }

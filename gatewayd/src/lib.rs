@@ -56,7 +56,7 @@ pub mod store;
 mod stun_socket;
 #[cfg(test)]
 mod testing;
-mod timer;
+pub mod timer;
 pub mod traffic;
 mod trains;
 pub mod tunnel;

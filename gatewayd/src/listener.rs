@@ -19,15 +19,15 @@ use quinn::{RecvStream, SendStream, VarInt};
 pub(crate) use reach::has_places;
 use reach::{Unreached, WithoutPlace, engine_refused, reach_engine};
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span};
+use tracing::{Instrument, Level, debug, enabled, info};
 
 use crate::{
     admin::owner::OwnerEnd,
-    audit::{AuditLog, StreamRecord},
+    audit::{AuditLog, StreamRecord, say_of, span_of},
     authority::Authority,
     engine::EngineWatch,
     gate::{Gate, Permit},
@@ -35,12 +35,17 @@ use crate::{
     peer::{Peer, PeerStream},
     places::EnginePlaces,
     splice::{Opening, SendHalf, SpliceContext, splice},
-    traffic::{Role, StreamGuard, Traffic, TrafficTable},
+    timer::Moments,
+    traffic::{Failure, Role, StreamGuard, Traffic, TrafficTable},
     tunnel::{StreamRoom, Tunnel},
 };
 
 /// A peer that opens a stream sends its header at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// New streams that are begun before it is looked what engines have answered to earlier ones: with all at once, the other gateway would
+/// have nothing to do meanwhile (docs/adr/0077).
+const STREAMS_PER_TURN: usize = 2;
 
 /// What streams from peers need.
 #[derive(Debug, Clone)]
@@ -69,16 +74,31 @@ pub struct ListenerContext {
     pub dial_timeout: Duration,
     /// TCP keepalive towards the engine.
     pub keepalive: Duration,
+    /// How long an answer waits for the engine's first bytes.
+    pub moments: Moments,
     /// Cancelled when the daemon stops taking new streams.
     pub closing: CancellationToken,
 }
 
 /// Takes streams until the tunnel ends; streams under way end with it.
 pub async fn serve(tunnel: &Tunnel, peer: &Arc<Peer>, context: &ListenerContext) {
-    let mut streams = JoinSet::new();
-    let mut room = StreamRoom::new(context.max_streams);
+    let mut taking = JoinSet::new();
     // Shared: a copy in the task of every stream would be there several times.
     let context = Arc::new(context.clone());
+    // In a task of its own: what else looks after the tunnel is not woken with every stream.
+    taking.spawn(take_streams(tunnel.clone(), peer.clone(), context));
+    let ended = taking.join_next().await;
+    if let Some(Err(error)) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn take_streams(tunnel: Tunnel, peer: Arc<Peer>, context: Arc<ListenerContext>) {
+    let mut streams = JoinSet::new();
+    let mut room = StreamRoom::new(context.max_streams);
+    let mut taken: usize = 0;
     loop {
         tokio::select! {
             accepted = tunnel.connection().accept_bi() => {
@@ -88,6 +108,10 @@ pub async fn serve(tunnel: &Tunnel, peer: &Arc<Peer>, context: &ListenerContext)
                     tunnel.make_room(streams);
                 }
                 streams.spawn(async move { stream(&tunnel, &peer, context, SendHalf::new(send), recv).await });
+                taken += 1;
+                if taken.is_multiple_of(STREAMS_PER_TURN) {
+                    yield_now().await;
+                }
             }
             Some(_) = streams.join_next() => {}
         }
@@ -117,82 +141,82 @@ async fn stream(
         Destination::Engine(engine) => engine,
         Destination::Admin(owner) => {
             let record = context.audit.admin_stream(permit.entry.id, Role::Listener, trace);
-            let admin = Admin { owner, permit, traffic, trace, record, _open: (guard, peer.stream_opened()) };
+            let admin = Admin { owner, permit, traffic, record, _open: (guard, peer.stream_opened()) };
             // Apart, on the heap: the task of every stream, of channel data too, would be as large as this.
             return Box::pin(admin.serve(peer, send, recv)).await;
         }
     };
     let record = context.audit.stream(permit.entry.id, Role::Listener, trace);
-    let span =
-        info_span!("stream", connection = %permit.entry.id, trace = format_args!("{trace:016x}"), role = "listener");
-    async move {
-        let dialled = {
-            let without_place = WithoutPlace::default();
-            let dialling = reach_engine(&permit, peer.key, engine, &traffic, &without_place, &context);
-            let dialled = tokio::select! {
-                dialled = permit.allowed.run_until_cancelled(dialling) => Some(dialled),
-                () = given_up(&mut send, &mut recv) => None,
-            };
-            dialled.ok_or_else(|| without_place.given_up())
+    let name = record.key();
+    let dialled = {
+        let without_place = WithoutPlace::default();
+        let dialling = reach_engine(&permit, peer.key, engine, &traffic, &without_place, &context);
+        let dialled = tokio::select! {
+            dialled = permit.allowed.run_until_cancelled(dialling) => Some(dialled),
+            () = given_up(&mut send, &mut recv) => None,
         };
-        let dialled = match dialled {
-            Ok(dialled) => dialled,
-            // Nothing of it was delivered, and whoever still listens counts none of it.
-            Err(why) => {
-                record.refused(RefusedBy::Partner, OurReason::GaveUp);
-                if matches!(why, Unreached::Full(_)) {
-                    traffic.note_problem(why.problem(engine));
+        dialled.ok_or_else(|| without_place.given_up())
+    };
+    let dialled = match dialled {
+        Ok(dialled) => dialled,
+        // Nothing of it was delivered, and whoever still listens counts none of it.
+        Err(why) => {
+            record.refused(RefusedBy::Partner, OurReason::GaveUp);
+            if matches!(why, Unreached::Full(_)) {
+                traffic.note_problem(why.problem(engine));
+            }
+            return refuse_with(send, recv, &why.answer()).await;
+        }
+    };
+    let (socket, _place) = match dialled.unwrap_or(Err(RefusalCode::NotAllowed.into())) {
+        Ok(reached) => reached,
+        Err(refusal) => {
+            traffic.refused.fetch_add(1, Relaxed);
+            // The engine's own word is better than what its socket did.
+            let explained = engine_refused(refusal.code()).then(|| context.engine.explain_refusal(engine)).flatten();
+            let (refusal, problem) = match explained {
+                Some((code, problem)) => (code.into(), problem),
+                None => {
+                    let problem = refusal.problem(engine);
+                    (refusal, problem)
                 }
-                return refuse_with(send, recv, &why.answer()).await;
+            };
+            traffic.note_problem(problem);
+            record.refused(RefusedBy::Us, refusal.code());
+            if let Some(failures) = traffic.tell(Failure::Refused) {
+                say_of(name, || info!(code = %refusal.code(), failures, "stream refused"));
             }
-        };
-        let (socket, _place) = match dialled.unwrap_or(Err(RefusalCode::NotAllowed.into())) {
-            Ok(reached) => reached,
-            Err(refusal) => {
-                traffic.refused.fetch_add(1, Relaxed);
-                // The engine's own word is better than what its socket did.
-                let explained =
-                    engine_refused(refusal.code()).then(|| context.engine.explain_refusal(engine)).flatten();
-                let (refusal, problem) = match explained {
-                    Some((code, problem)) => (code.into(), problem),
-                    None => {
-                        let problem = refusal.problem(engine);
-                        (refusal, problem)
-                    }
-                };
-                traffic.note_problem(problem);
-                record.refused(RefusedBy::Us, refusal.code());
-                info!(code = %refusal.code(), "stream refused");
-                return refuse_with(send, recv, &refusal.answer()).await;
+            return refuse_with(send, recv, &refusal.answer()).await;
+        }
+    };
+    traffic.clear_problem();
+    record.opened();
+    let _open = (guard, peer.stream_opened());
+    let observer = Observer::of(traffic.clone(), Role::Listener, &permit.entry, &context.unobserved, true);
+    let engine_says = context.engine.clone();
+    let splicing = SpliceContext {
+        traffic: traffic.clone(),
+        observer,
+        record,
+        allowed: permit.allowed,
+        opening: Opening::OwesAnswer { reached_at: Instant::now(), moments: context.moments.clone() },
+        engine_says,
+        limits: permit.entry.limits,
+    };
+    match splice(socket, send, recv, splicing).await {
+        Ok(()) => {
+            traffic.finished.fetch_add(1, Relaxed);
+            if enabled!(Level::DEBUG) {
+                say_of(name, || debug!("stream finished"));
             }
-        };
-        traffic.clear_problem();
-        record.opened();
-        let _open = (guard, peer.stream_opened());
-        let observer = Observer::of(traffic.clone(), Role::Listener, &permit.entry, &context.unobserved, true);
-        let engine_says = context.engine.clone();
-        let splicing = SpliceContext {
-            traffic: traffic.clone(),
-            observer,
-            record,
-            allowed: permit.allowed,
-            opening: Opening::OwesAnswer { reached_at: Instant::now() },
-            engine_says,
-            limits: permit.entry.limits,
-        };
-        match splice(socket, send, recv, splicing).await {
-            Ok(()) => {
-                traffic.finished.fetch_add(1, Relaxed);
-                debug!("stream finished");
-            }
-            Err(error) => {
-                traffic.reset.fetch_add(1, Relaxed);
-                debug!(%error, "stream reset");
+        }
+        Err(error) => {
+            traffic.reset.fetch_add(1, Relaxed);
+            if enabled!(Level::DEBUG) {
+                say_of(name, || debug!(%error, "stream reset"));
             }
         }
     }
-    .instrument(span)
-    .await;
 }
 
 /// Resolves when a stream is not waited for any more: its engine left, or its gateway has no more time for our answer.
@@ -215,16 +239,13 @@ struct Admin {
     owner: OwnerEnd,
     permit: Permit,
     traffic: Arc<Traffic>,
-    trace: u64,
     record: Box<StreamRecord>,
     _open: (StreamGuard, PeerStream),
 }
 
 impl Admin {
     async fn serve(self, peer: &Peer, mut send: SendHalf, mut recv: RecvStream) {
-        let span = info_span!(
-            "stream", connection = %self.permit.entry.id, trace = format_args!("{:016x}", self.trace), role = "admin owner"
-        );
+        let span = span_of(self.record.key());
         let serving = async move {
             let opening = timeout(HEADER_TIMEOUT, self.owner.opening(&mut recv)).await;
             let user = match opening.unwrap_or(Err(RefusalCode::NoActingUser)) {

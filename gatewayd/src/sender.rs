@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use gateway_net::{causes::with_causes, entropy::random};
+use gateway_net::{causes::with_causes, entropy::random_name};
 use gateway_proto::{
     audit::note::{Reason, Refusal, StreamRole},
     id::ConnectionId,
@@ -24,11 +24,11 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, warn};
 
 use crate::{
     admin::user::UserEnd,
-    audit::AuditLog,
+    audit::{AuditLog, span_of},
     authority::{Authority, PolicyView},
     engine_socket::{EngineSocket, set_up},
     gate::{Gate, Permit},
@@ -244,7 +244,7 @@ impl Sender {
         if permit.entry.kind.is_admin() {
             return self.take_admin(socket, permit, guard, streams);
         }
-        let trace = u64::from_be_bytes(random());
+        let trace = random_name();
         let stream = OutboundStream {
             permit,
             peer: self.peer.clone(),
@@ -254,16 +254,10 @@ impl Sender {
             hold: self.context.hold,
             trace,
         };
-        let span = info_span!(
-            "stream", connection = %self.id, trace = format_args!("{:016x}", stream.trace), role = "sender"
-        );
-        streams.spawn(
-            async move {
-                let _guard = guard;
-                stream.run(socket).await;
-            }
-            .instrument(span),
-        );
+        streams.spawn(async move {
+            let _guard = guard;
+            stream.run(socket).await;
+        });
     }
 
     /// A connection of our engine that gets no stream.
@@ -275,11 +269,9 @@ impl Sender {
     /// A connection of an administrator.
     fn take_admin(&self, socket: EngineSocket, permit: Permit, guard: StreamGuard, streams: &mut JoinSet<()>) {
         let (end, peer, traffic) = (self.context.admin.clone(), self.peer.clone(), self.traffic.clone());
-        let trace = u64::from_be_bytes(random());
+        let trace = random_name();
         let record = self.context.audit.admin_stream(self.id, Role::Sender, trace);
-        let span = info_span!(
-            "stream", connection = %self.id, trace = format_args!("{trace:016x}"), role = "admin user"
-        );
+        let span = span_of(record.key());
         let carried = async move {
             let _guard = guard;
             match end.carry(socket.into_inner(), permit, &peer, (&traffic, &record), trace).await {

@@ -38,6 +38,7 @@ use crate::{
     engine::EngineWatch,
     engine_socket::EngineSocket,
     observer::Observer,
+    timer::Moments,
     traffic::{Traffic, WaitFor},
 };
 
@@ -46,8 +47,6 @@ use crate::{
 const RESET_GRACE: Duration = Duration::from_millis(100);
 /// A stream that was given up has this long to be answered all the same: the far side says at once that it had not taken it.
 const LATE_ANSWER: Duration = Duration::from_secs(1);
-/// The far side waits for an answer to its stream this much longer than it must.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(2);
 
 /// The sending half of a tunnel stream; resets the stream unless it was finished.
 #[derive(Debug)]
@@ -109,16 +108,18 @@ pub struct SpliceContext {
 }
 
 /// What is still to be said when the copying begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Opening {
     /// We opened the stream: its answer comes first from the far side, by this moment. Our engine's bytes do not wait for it
     /// (docs/adr/0012).
     AnsweredBy(Instant),
     /// The far side opened it, and our engine is reached: our answer travels with the engine's first bytes when these come
-    /// within [`ANSWER_PATIENCE`], so that one packet does for both.
+    /// within a [moment](Moments), so that one packet does for both.
     OwesAnswer {
         /// When our engine took the connection.
         reached_at: Instant,
+        /// How long the answer waits.
+        moments: Moments,
     },
 }
 

@@ -1,5 +1,6 @@
 //! What passed over each connection, and what went wrong last: counts, sizes and times, never a byte of payload.
 
+mod failures;
 mod pace;
 
 use std::{
@@ -11,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+pub use failures::Failure;
+use failures::Failures;
 use gateway_net::{
     entropy::random,
     time::{unix_ms, unix_secs},
@@ -62,6 +65,7 @@ pub struct Traffic {
     from_peer: Pace,
     unobserved: AtomicU64,
     problem: Mutex<Option<String>>,
+    failures: Failures,
     /// How long a sending engine waits for an acknowledgement.
     patience: Duration,
     observed: Mutex<Observed>,
@@ -124,6 +128,7 @@ impl Default for Traffic {
             from_peer: Pace::default(),
             unobserved: AtomicU64::new(0),
             problem: Mutex::default(),
+            failures: Failures::default(),
             patience: RESPONSE_TIMEOUT,
             observed: Mutex::new(Observed { epoch: began_at, book: Arc::new(Mutex::new(Book::Nothing)) }),
             schedule: Mutex::default(),
@@ -189,6 +194,11 @@ impl Traffic {
     /// Remembers what went wrong last, for `status`.
     pub fn note_problem(&self, problem: impl Into<String>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.into());
+    }
+
+    /// A stream failed: which one of its run it is, where the log is to be told of it.
+    pub fn tell(&self, failure: Failure) -> Option<u64> {
+        self.failures.tell(failure, unix_secs())
     }
 
     /// Something worked: the last problem is over.

@@ -11,6 +11,8 @@ use gateway_proto::{
     stream::RefusalCode,
 };
 
+use tracing::{Span, error_span};
+
 use super::{AuditLog, names};
 
 /// No message was looked for.
@@ -47,6 +49,11 @@ impl StreamRecord {
             bytes_received: AtomicU64::new(0),
             messages: AtomicU64::new(UNOBSERVED),
         }
+    }
+
+    /// Which stream it is.
+    pub fn key(&self) -> StreamKey {
+        self.key
     }
 
     /// The stream's trace, as its own records have it.
@@ -141,6 +148,23 @@ impl StreamRecord {
             log.note(what);
         }
     }
+}
+
+/// Says something of a stream in the log, by the names that its records have. A span as long as the stream would be entered at every
+/// turn of its task, and nearly no stream has anything to say.
+pub(crate) fn say_of(stream: StreamKey, what: impl FnOnce()) {
+    span_of(stream).in_scope(what);
+}
+
+/// What is said in it names the stream, whatever is filtered.
+pub(crate) fn span_of(stream: StreamKey) -> Span {
+    let role = match stream.role {
+        StreamRole::Sender => "sender",
+        StreamRole::Listener => "listener",
+        StreamRole::AdminUser => "admin user",
+        StreamRole::AdminOwner => "admin owner",
+    };
+    error_span!("stream", connection = %stream.connection, trace = names::trace(stream), role)
 }
 
 impl Drop for StreamRecord {

@@ -24,11 +24,11 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Call, Shared, files::LogFiles, names::Names};
+use super::{Call, NOTES, Shared, files::LogFiles, names::Names};
 
 /// The first note of a batch waits so long for others.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Notes and calls of one batch.
+/// Calls of one batch.
 const BATCH: usize = 8_192;
 /// While the disk takes nothing, it is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
@@ -131,32 +131,25 @@ impl AuditWriter {
     async fn gather(&mut self) -> Batch {
         let mut batch = Batch::default();
         let mut until = self.next_look();
-        let (mut notes_end, mut calls_end) = (false, false);
+        let mut notes_end = false;
         loop {
             tokio::select! {
                 biased;
-                taken = self.calls.recv_many(&mut batch.calls, BATCH), if !calls_end => {
-                    calls_end = taken == 0;
-                    if !calls_end {
-                        break;
-                    }
+                // None: nobody has the log any more.
+                taken = self.calls.recv_many(&mut batch.calls, BATCH) => {
+                    batch.is_last = taken == 0;
+                    break;
                 }
-                taken = self.notes.recv_many(&mut batch.notes, BATCH), if !notes_end => {
+                // The first ones; the queue has room for those that follow, and nothing wakes for each of them.
+                taken = self.notes.recv_many(&mut batch.notes, NOTES), if batch.notes.is_empty() && !notes_end => {
                     notes_end = taken == 0;
-                    if batch.notes.len() >= BATCH {
-                        break;
-                    }
                     until = until.min(Instant::now() + PAUSE);
                 }
                 () = sleep_until(until) => break,
             }
-            if notes_end && calls_end {
-                batch.is_last = true;
-                break;
-            }
         }
         // What came before the call stands before it.
-        while batch.notes.len() < BATCH
+        while batch.notes.len() < NOTES
             && let Ok(note) = self.notes.try_recv()
         {
             batch.notes.push(note);

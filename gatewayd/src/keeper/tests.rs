@@ -18,6 +18,7 @@ use crate::{
     places::EnginePlaces,
     store::StateDir,
     testing::{Site, tunnel},
+    timer::Moments,
     traffic::TrafficTable,
 };
 
@@ -37,6 +38,7 @@ fn listener(directory: &Path) -> ListenerContext {
         hold: Duration::from_secs(1),
         dial_timeout: Duration::from_secs(1),
         keepalive: Duration::from_secs(1),
+        moments: Moments::default(),
         closing: CancellationToken::new(),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     admin::owner::OwnerEnd,
     gate::Permit,
     peer::Peer,
-    traffic::{Role, StreamGuard, Traffic},
+    traffic::{Failure, Role, StreamGuard, Traffic},
     tunnel::Tunnel,
 };
 
@@ -93,14 +93,18 @@ pub(super) async fn admit(
     }
     let entry = listed.filter(|entry| entry.peer == peer.key).ok_or_else(|| ours(OurReason::UnknownConnection))?;
     let exporter = tunnel.exporter(header.connection).ok_or_else(|| ours(OurReason::TunnelLost))?;
+    let traffic = context.traffic.of(header.connection, Role::Listener);
     if !StreamHeader::verify(&bytes, entry.valid_secrets(context.authority.now()), &exporter) {
-        info!(peer = %peer.key.short(), connection = %header.connection, "stream header with a wrong MAC refused");
+        if let Some(failures) = traffic.tell(Failure::Refused) {
+            info!(peer = %peer.key.short(), connection = %header.connection, failures, "stream header with a wrong MAC refused");
+        }
         return Err(ours(OurReason::WrongSecret));
     }
-    let traffic = context.traffic.of(header.connection, Role::Listener);
     let denied = |reason: DeniedReason| {
         traffic.refused.fetch_add(1, Relaxed);
-        info!(connection = %header.connection, %reason, "stream refused");
+        if let Some(failures) = traffic.tell(Failure::Refused) {
+            info!(connection = %header.connection, %reason, failures, "stream refused");
+        }
         told(reason.into())
     };
     let permit = context.gate.enter(header.connection, Role::Listener).map_err(denied)?;

@@ -13,10 +13,7 @@ use gateway_proto::{
     policy::HL7V2_MLLP,
     stream::{Answer, RefusalCode},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ListenerContext;
 use crate::{
@@ -30,11 +27,10 @@ use crate::{
 const CLOSED_AT_ONCE: Duration = Duration::from_millis(30);
 
 async fn dial(engine: SocketAddr, context: &ListenerContext) -> Result<EngineSocket, RefusalCode> {
-    let socket = timeout(context.dial_timeout, TcpStream::connect(engine))
+    timeout(context.dial_timeout, EngineSocket::connect(engine, context.keepalive))
         .await
         .map_err(|_| RefusalCode::EngineTimeout)?
-        .map_err(|_| RefusalCode::EngineRefused)?;
-    EngineSocket::connected(socket, context.keepalive).map_err(|_| RefusalCode::EngineRefused)
+        .map_err(|_| RefusalCode::EngineRefused)
 }
 
 /// Whether the engine itself did not take the connection.

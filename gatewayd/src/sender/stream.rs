@@ -7,7 +7,7 @@ use std::{
 
 use gateway_net::causes::with_causes;
 use gateway_proto::{
-    audit::note::{OurReason, RefusedBy},
+    audit::note::{OurReason, RefusedBy, StreamKey},
     stream::{RefusalCode, StreamHeader, StreamKind},
 };
 use quinn::RecvStream;
@@ -15,10 +15,10 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
-use tracing::{debug, info};
+use tracing::{Level, debug, enabled, info};
 
 use crate::{
-    audit::StreamRecord,
+    audit::{StreamRecord, say_of},
     config::MAX_HOLD,
     engine::EngineWatch,
     engine_socket::EngineSocket,
@@ -26,7 +26,7 @@ use crate::{
     observer::{Observer, Unobserved},
     peer::Peer,
     splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
-    traffic::{Role, Traffic, WaitFor},
+    traffic::{Failure, Role, Traffic, WaitFor},
     tunnel::Tunnel,
 };
 
@@ -74,6 +74,7 @@ impl OpenError {
 
 impl OutboundStream {
     pub(super) async fn run(self, socket: EngineSocket) {
+        let name = self.record.key();
         let _open = self.peer.stream_opened();
         let answer_by = Instant::now() + answer_limit(self.hold);
         let opened = tokio::select! {
@@ -86,7 +87,7 @@ impl OutboundStream {
             Ok(halves) => halves,
             Err(error) => {
                 error.record(&self.record);
-                return no_stream(&self.traffic, &error);
+                return no_stream(name, &self.traffic, &error);
             }
         };
         let context = SpliceContext {
@@ -101,15 +102,19 @@ impl OutboundStream {
         match splice(socket, send, recv, context).await {
             Ok(()) => {
                 self.traffic.finished.fetch_add(1, Relaxed);
-                debug!("stream finished");
+                if enabled!(Level::DEBUG) {
+                    say_of(name, || debug!("stream finished"));
+                }
             }
             Err(error @ (SpliceError::Refused(_) | SpliceError::ListenerFull(_) | SpliceError::NoAnswer)) => {
-                no_stream(&self.traffic, &error)
+                no_stream(name, &self.traffic, &error)
             }
             Err(error) => {
                 self.traffic.reset.fetch_add(1, Relaxed);
                 self.traffic.note_problem(error.to_string());
-                info!(%error, "the engine's connection was reset");
+                if let Some(failures) = self.traffic.tell(Failure::Reset) {
+                    say_of(name, || info!(%error, failures, "the engine's connection was reset"));
+                }
             }
         }
     }
@@ -143,10 +148,12 @@ fn answer_limit(hold: Duration) -> Duration {
     (hold + ANSWER_GRACE).min(MAX_HOLD)
 }
 
-fn no_stream(traffic: &Traffic, error: &(dyn std::error::Error + 'static)) {
+fn no_stream(name: StreamKey, traffic: &Traffic, error: &(dyn std::error::Error + 'static)) {
     traffic.refused.fetch_add(1, Relaxed);
     traffic.note_problem(with_causes(error));
-    info!(reason = with_causes(error), "the engine's connection was reset: no stream");
+    if let Some(failures) = traffic.tell(Failure::NoStream) {
+        say_of(name, || info!(reason = with_causes(error), failures, "the engine's connection was reset: no stream"));
+    }
 }
 
 /// The tunnel in use, as soon as there is one.

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bytes::{Bytes, BytesMut};
 use gateway_proto::{places::MuteEnd, stream::Answer};
 use quinn::RecvStream;
-use tokio::time::timeout;
 
 use super::{
-    ANSWER_PATIENCE, Opening, SendHalf, SpliceContext, SpliceError,
+    Opening, SendHalf, SpliceContext, SpliceError,
     ending::{read_error, write_error},
     limited::{Limited, engine_broke},
     mllp_sender::MllpSender,
@@ -37,9 +36,13 @@ pub(super) async fn engine_to_tunnel(
     (mllp, limited): Beside<'_>,
     unanswered: &AtomicBool,
 ) -> Result<(), SpliceError> {
-    if matches!(context.opening, Opening::OwesAnswer { .. }) {
+    if let Opening::OwesAnswer { moments, .. } = &context.opening {
         // Also an end or an error is something to read, and is seen below: the answer goes out before it.
-        let _ = timeout(ANSWER_PATIENCE, engine.readable()).await;
+        tokio::select! {
+            biased;
+            () = engine.readable() => {}
+            () = moments.passes() => {}
+        }
         send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
     }
     let mut buffer = BytesMut::new();

@@ -57,7 +57,7 @@ pub enum SpliceError {
 impl SpliceContext {
     /// Our engine ended a connection on which it had said nothing: its listener may have been full.
     pub(super) fn engine_was_mute(&self, end: MuteEnd) {
-        let Opening::OwesAnswer { reached_at } = self.opening else { return };
+        let Opening::OwesAnswer { reached_at, .. } = &self.opening else { return };
         if end.is_turned_away(reached_at.elapsed()) {
             self.engine_says.look_again();
             self.traffic.note_problem(TURNED_AWAY);
@@ -152,7 +152,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{engine::EngineWatch, observer::Observer, traffic::Traffic};
+    use crate::{engine::EngineWatch, observer::Observer, timer::Moments, traffic::Traffic};
 
     fn end_of(role: Role, error: SpliceError, engine_finished: bool) -> End {
         let traffic = Arc::new(Traffic::default());
@@ -161,7 +161,7 @@ mod tests {
             traffic,
             record: Box::default(),
             allowed: CancellationToken::new(),
-            opening: Opening::OwesAnswer { reached_at: Instant::now() },
+            opening: Opening::OwesAnswer { reached_at: Instant::now(), moments: Moments::default() },
             engine_says: EngineWatch::none(),
             limits: ChannelLimits::default(),
         };

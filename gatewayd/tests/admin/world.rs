@@ -87,6 +87,7 @@ impl World {
             hold: LIMIT,
             dial_timeout: LIMIT,
             keepalive: LIMIT,
+            moments: gatewayd::timer::Moments::default(),
             closing: CancellationToken::new(),
         };
         let gate = Gate::new(user.authority.clone());

@@ -24,6 +24,7 @@ use gatewayd::{
     routes::{Route, Routes},
     socket::TunnelSocket,
     splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
+    timer::Moments,
     traffic::{Role, Traffic},
     tunnel::TunnelEndpoint,
 };
@@ -77,8 +78,16 @@ async fn tunnel(a: &Site, b: &Site) -> (Connection, Connection) {
 async fn engine() -> (TcpStream, EngineSocket) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (engine, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (engine.unwrap(), EngineSocket::connected(accepted.unwrap().0, Duration::from_secs(30)).unwrap())
+    let (gateway, engine) = tokio::join!(EngineSocket::connect(address, Duration::from_secs(30)), listener.accept());
+    (engine.unwrap().0, gateway.unwrap())
+}
+
+/// Of a gateway whose moments pass as long as the test runs.
+#[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+fn owes_answer() -> Opening {
+    let moments = Moments::default();
+    tokio::spawn(moments.clone().run(CancellationToken::new()));
+    Opening::OwesAnswer { reached_at: tokio::time::Instant::now(), moments }
 }
 
 /// A stream of the tunnel, at the end that opens it and at the other.
@@ -117,7 +126,7 @@ fn context(role: Role, traffic: Arc<Traffic>, mllp: bool, allowed: &Cancellation
         allowed: allowed.clone(),
         opening: match role {
             Role::Sender => Opening::AnsweredBy(tokio::time::Instant::now() + LIMIT),
-            Role::Listener => Opening::OwesAnswer { reached_at: tokio::time::Instant::now() },
+            Role::Listener => owes_answer(),
         },
         engine_says: EngineWatch::none(),
         limits: ChannelLimits::default(),

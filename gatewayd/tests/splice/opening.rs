@@ -21,7 +21,7 @@ use quinn::Connection;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{LIMIT, MESSAGE, RST, Site, end, engine, read, site, start, tunnel};
+use crate::{LIMIT, MESSAGE, RST, Site, end, engine, owes_answer, read, site, start, tunnel};
 
 /// What the far gateway reads first from a gateway whose engine was reached, and how the stream goes on.
 async fn answered(engine_says: &[u8]) -> Vec<u8> {
@@ -39,7 +39,7 @@ async fn answered(engine_says: &[u8]) -> Vec<u8> {
         traffic,
         record: Box::default(),
         allowed: CancellationToken::new(),
-        opening: Opening::OwesAnswer { reached_at: tokio::time::Instant::now() },
+        opening: owes_answer(),
         engine_says: EngineWatch::none(),
         limits: ChannelLimits::default(),
     };
