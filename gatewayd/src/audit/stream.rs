@@ -164,7 +164,7 @@ pub(crate) fn span_of(stream: StreamKey) -> Span {
         StreamRole::AdminUser => "admin user",
         StreamRole::AdminOwner => "admin owner",
     };
-    error_span!("stream", connection = %stream.connection, trace = names::trace(stream), role)
+    error_span!("stream", connection = %stream.connection, trace = %names::trace(stream), role)
 }
 
 impl Drop for StreamRecord {
