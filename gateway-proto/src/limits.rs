@@ -111,8 +111,12 @@ impl Rate {
 
     /// How long so many bytes take, rounded up to the nanosecond.
     fn time_of(self, bytes: usize) -> Duration {
-        let nanos = (bytes as u128 * 1_000_000_000).div_ceil(u128::from(self.0));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        // A division of 128 bits only where it takes one.
+        let nanos = match (bytes as u64).checked_mul(1_000_000_000) {
+            Some(units) => units.div_ceil(self.0),
+            None => u64::try_from((bytes as u128 * 1_000_000_000).div_ceil(u128::from(self.0))).unwrap_or(u64::MAX),
+        };
+        Duration::from_nanos(nanos)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Zero linger from its first moment makes the kernel send RST when the socket is dropped or the process killed, so an
 //! abnormal end is never taken for a clean one (docs/architecture.md, socket truth).
 
+mod reader;
+
 use std::{
     io,
     net::SocketAddr,
@@ -10,20 +12,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use nix::errno::Errno;
+pub(crate) use reader::EngineReader;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
-    io::{AsyncReadExt, Interest},
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
+    io::Interest,
+    net::{TcpStream, tcp::WriteHalf},
     time::timeout,
 };
 
-/// With less room than this a new buffer is taken.
-const MIN_READ_ROOM: usize = 2 << 10;
 /// Chunks written in one system call at most.
 pub(crate) const CHUNKS: usize = 32;
 
@@ -76,7 +74,7 @@ impl EngineSocket {
     /// The two directions, for two copy loops at once.
     pub(crate) fn split(&mut self) -> (EngineReader<'_>, EngineWriter<'_>) {
         let (reader, writer) = self.0.split();
-        (EngineReader(reader), EngineWriter { socket: writer, is_known: AtomicBool::new(false) })
+        (EngineReader::new(reader), EngineWriter { socket: writer, is_known: AtomicBool::new(false) })
     }
 
     /// Whether the engine closes within this time without having sent a byte.
@@ -99,28 +97,6 @@ pub(crate) fn set_up(socket: SockRef<'_>, keepalive: Duration) -> io::Result<()>
     socket.set_tcp_nodelay(true)?;
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3))
-}
-
-/// What the engine sends.
-#[derive(Debug)]
-pub(crate) struct EngineReader<'a>(ReadHalf<'a>);
-
-impl EngineReader<'_> {
-    /// Resolves when there is something to read, be it an end or an error.
-    pub(crate) async fn readable(&self) {
-        // An error of the wait itself is the next read's to tell.
-        let _ = self.0.readable().await;
-    }
-
-    /// Reads what is there into `buffer`, which gets room for `size` bytes when it has little left; 0 at the end.
-    pub(crate) async fn read(&mut self, buffer: &mut BytesMut, size: usize) -> io::Result<usize> {
-        // Room is made once there is something to read: an idle conversation holds none.
-        self.0.readable().await?;
-        if buffer.capacity() - buffer.len() < MIN_READ_ROOM {
-            buffer.reserve(size);
-        }
-        self.0.read_buf(buffer).await
-    }
 }
 
 /// What the engine is sent.
@@ -194,7 +170,7 @@ async fn broken(socket: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
 
     use super::*;
 

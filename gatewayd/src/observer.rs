@@ -122,18 +122,18 @@ impl Observer {
     }
 
     /// Bytes from our engine: how many messages they completed.
-    pub fn from_engine(&self, bytes: &[u8]) -> u64 {
+    pub fn from_engine(&self, bytes: &[u8], now: Instant) -> u64 {
         match self.role {
-            Role::Sender => self.asked(bytes),
-            Role::Listener => self.answered(bytes),
+            Role::Sender => self.asked(bytes, now),
+            Role::Listener => self.answered(bytes, now),
         }
     }
 
     /// Bytes from the tunnel: how many messages they completed.
-    pub fn from_tunnel(&self, bytes: &[u8]) -> u64 {
+    pub fn from_tunnel(&self, bytes: &[u8], now: Instant) -> u64 {
         match self.role {
-            Role::Sender => self.answered(bytes),
-            Role::Listener => self.asked(bytes),
+            Role::Sender => self.answered(bytes, now),
+            Role::Listener => self.asked(bytes, now),
         }
     }
 
@@ -147,24 +147,24 @@ impl Observer {
         lock(&self.state).end = end;
     }
 
-    fn asked(&self, bytes: &[u8]) -> u64 {
+    fn asked(&self, bytes: &[u8], now: Instant) -> u64 {
         if self.protocol == Protocol::Unknown {
             return 0;
         }
         let mut state = lock(&self.state);
-        let passed = lock(&self.book).asked(&mut state.exchange, bytes, Instant::now());
+        let passed = lock(&self.book).asked(&mut state.exchange, bytes, now);
         if passed > 0 && self.is_kept {
             self.traffic.message_passed();
         }
         passed
     }
 
-    fn answered(&self, bytes: &[u8]) -> u64 {
+    fn answered(&self, bytes: &[u8], now: Instant) -> u64 {
         if self.protocol != Protocol::Unknown {
             let mut state = lock(&self.state);
             let mut book = lock(&self.book);
             let before = book.answers();
-            book.answered(&mut state.exchange, bytes, Instant::now());
+            book.answered(&mut state.exchange, bytes, now);
             if self.is_kept && book.answers() > before {
                 self.traffic.acknowledged();
             }
@@ -206,17 +206,17 @@ mod tests {
         let traffic = Arc::new(Traffic::default());
         let observer = |accepted| Observer::new(Arc::clone(&traffic), Role::Sender, "http", accepted);
         let refused = observer(false);
-        assert_eq!(refused.from_engine(b"GET / HTTP/1.1\r\n\r\n"), 1);
+        assert_eq!(refused.from_engine(b"GET / HTTP/1.1\r\n\r\n", Instant::now()), 1);
         refused.ended(End::Refused);
         drop(refused);
         assert_eq!(http(&traffic), HttpCounts::default());
         // Also when nobody says how it ended, as long as the far side has not taken it.
         let dropped = observer(false);
-        dropped.from_engine(b"GET / HTTP/1.1\r\n\r\n");
+        dropped.from_engine(b"GET / HTTP/1.1\r\n\r\n", Instant::now());
         drop(dropped);
         assert_eq!(http(&traffic), HttpCounts::default());
         let taken = observer(false);
-        taken.from_engine(b"GET / HTTP/1.1\r\n\r\n");
+        taken.from_engine(b"GET / HTTP/1.1\r\n\r\n", Instant::now());
         taken.accepted();
         assert_eq!(http(&traffic).reads, 1);
         drop(taken);
@@ -230,17 +230,17 @@ mod tests {
         let traffic = Arc::new(Traffic::default());
         let at = || traffic.last_acknowledged_at.load(std::sync::atomic::Ordering::Relaxed);
         let observer = Observer::new(Arc::clone(&traffic), Role::Sender, "hl7v2-mllp", true);
-        observer.from_engine(MESSAGE);
-        observer.from_tunnel(&REFUSED[..20]);
+        observer.from_engine(MESSAGE, Instant::now());
+        observer.from_tunnel(&REFUSED[..20], Instant::now());
         assert_eq!(at(), 0, "nothing is acknowledged by half an answer");
-        observer.from_tunnel(&REFUSED[20..]);
+        observer.from_tunnel(&REFUSED[20..], Instant::now());
         assert_ne!(at(), 0);
 
         let traffic = Arc::new(Traffic::default());
         let at = || traffic.last_acknowledged_at.load(std::sync::atomic::Ordering::Relaxed);
         let observer = Observer::new(Arc::clone(&traffic), Role::Listener, "tcp", true);
-        observer.from_tunnel(b"anything");
-        observer.from_engine(b"anything");
+        observer.from_tunnel(b"anything", Instant::now());
+        observer.from_engine(b"anything", Instant::now());
         assert_eq!(at(), 0, "what these bytes mean is not known");
         drop(observer);
         assert_ne!(at(), 0);

@@ -16,7 +16,7 @@ pub use failures::Failure;
 use failures::Failures;
 use gateway_net::{
     entropy::random,
-    time::{unix_ms, unix_secs},
+    time::{unix_ms, unix_ms_at_tick, unix_secs},
 };
 use gateway_proto::{
     id::ConnectionId,
@@ -142,7 +142,7 @@ impl Traffic {
     /// Counts bytes towards the peer.
     pub fn sent(&self, bytes: usize) {
         self.bytes_sent.fetch_add(bytes as u64, Relaxed);
-        self.last_sent_at.store(unix_ms(), Relaxed);
+        self.last_sent_at.store(unix_ms_at_tick(), Relaxed);
     }
 
     /// Counts bytes that went ahead of the far side's answer: they may still be refused, so nothing was sent as people mean it.
@@ -152,13 +152,13 @@ impl Traffic {
 
     /// The far side took what had gone ahead.
     pub fn taken(&self) {
-        self.last_sent_at.store(unix_ms(), Relaxed);
+        self.last_sent_at.store(unix_ms_at_tick(), Relaxed);
     }
 
     /// Counts bytes from the peer.
     pub fn received(&self, bytes: usize) {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
-        self.last_received_at.store(unix_ms(), Relaxed);
+        self.last_received_at.store(unix_ms_at_tick(), Relaxed);
     }
 
     /// What all streams share under the owner's rate, each direction on its own.
@@ -183,7 +183,7 @@ impl Traffic {
 
     /// An acknowledgement or an answer passed.
     pub fn acknowledged(&self) {
-        self.last_acknowledged_at.store(unix_ms(), Relaxed);
+        self.last_acknowledged_at.store(unix_ms_at_tick(), Relaxed);
     }
 
     /// How many such there were. Those that were observed are metered by what was counted in them, and not again as streams.
@@ -230,7 +230,7 @@ impl Traffic {
 
     /// A message or a request passed: the schedule learns.
     pub fn message_passed(&self) {
-        lock(&self.schedule).message(unix_secs());
+        lock(&self.schedule).message(unix_ms_at_tick() / 1000);
     }
 
     /// Whether the connection is silent for longer than it should.

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use gateway_proto::{places::MuteEnd, stream::Answer};
 use quinn::RecvStream;
+use tokio::time::Instant;
 
 use super::{
     Opening, SendHalf, SpliceContext, SpliceError,
@@ -17,10 +18,6 @@ use crate::{
     traffic::Way,
 };
 
-/// First size of the buffer that reads from the engine: most messages fit, and an open stream costs little.
-const READ_SIZE: usize = 8 << 10;
-/// It doubles up to this while the engine fills it.
-const MAX_READ_SIZE: usize = 64 << 10;
 /// A stream that moved this much at a stretch is bulk: messages go first from then on.
 const BULK_AFTER: u64 = 1 << 20;
 /// Priority of bulk, below quinn's default of 0.
@@ -45,12 +42,11 @@ pub(super) async fn engine_to_tunnel(
         }
         send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
     }
-    let mut buffer = BytesMut::new();
-    let mut size = READ_SIZE;
+    let most = limited.map_or(usize::MAX, Limited::piece);
     let mut moved = 0;
     loop {
-        let most = limited.map_or(size, |limited| size.min(limited.piece()));
-        let count = engine.read(&mut buffer, most).await.map_err(|_| SpliceError::Engine)?;
+        let bytes = engine.read(most).await.map_err(|_| SpliceError::Engine)?;
+        let count = bytes.len();
         if count == 0 {
             // Whoever met the error first took it: the kernel then shows an end to all others, and it is none.
             if limited.is_some_and(Limited::has_broken_engine) {
@@ -65,8 +61,9 @@ pub(super) async fn engine_to_tunnel(
             }
             return Ok(());
         }
+        let now = Instant::now();
         if let Some(mllp) = mllp {
-            mllp.engine_sends()?;
+            mllp.engine_sends(now)?;
         }
         if let Some(turn) = limited.and_then(|limited| limited.turn(Way::ToPeer, count)) {
             turn.wait().await;
@@ -75,17 +72,13 @@ pub(super) async fn engine_to_tunnel(
                 mllp.partner_listens()?;
             }
         }
-        context.record.passed(context.observer.from_engine(&buffer));
-        if buffer.len() == buffer.capacity() {
-            size = (size * 2).min(MAX_READ_SIZE);
-        }
+        context.record.passed(context.observer.from_engine(&bytes, now.into_std()));
         let was_message = moved < BULK_AFTER;
         moved += count as u64;
         if was_message && moved >= BULK_AFTER {
             let _ = send.stream.set_priority(BULK_PRIORITY);
         }
-        let chunk = buffer.split().freeze();
-        send.stream.write_chunk(chunk).await.map_err(write_error)?;
+        send.stream.write_chunk(bytes).await.map_err(write_error)?;
         if let Some(limited) = limited {
             limited.passed(count);
         }
@@ -121,11 +114,12 @@ pub(super) async fn tunnel_to_engine(
         if let Some(turn) = limited.and_then(|limited| limited.turn(Way::FromPeer, moved)) {
             turn.wait().await;
         }
+        let now = Instant::now();
         for chunk in &chunks[..count] {
-            context.record.passed(context.observer.from_tunnel(chunk));
+            context.record.passed(context.observer.from_tunnel(chunk, now.into_std()));
         }
         if let Some(mllp) = mllp {
-            mllp.partner_answers();
+            mllp.partner_answers(now);
         }
         if engine.write_all(&mut chunks[..count]).await.is_err() {
             return Err(engine_broke(limited).await);

@@ -45,6 +45,12 @@ struct State {
     last_answer: Option<Instant>,
 }
 
+impl State {
+    fn partner_listens(&self) -> Result<(), SpliceError> {
+        if self.partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
+    }
+}
+
 impl<'a> MllpSender<'a> {
     pub(super) fn new(observer: &'a Observer) -> Self {
         let state = State {
@@ -62,14 +68,15 @@ impl<'a> MllpSender<'a> {
     }
 
     /// Bytes from our engine; an error when nobody is there for them.
-    pub(super) fn engine_sends(&self) -> Result<(), SpliceError> {
-        self.lock().last_sent = Some(Instant::now());
-        self.partner_listens()
+    pub(super) fn engine_sends(&self, now: Instant) -> Result<(), SpliceError> {
+        let mut state = self.lock();
+        state.last_sent = Some(now);
+        state.partner_listens()
     }
 
     /// An error when the partner has finished: nobody will acknowledge what goes on now.
     pub(super) fn partner_listens(&self) -> Result<(), SpliceError> {
-        if self.lock().partner_finished { Err(SpliceError::PartnerClosed) } else { Ok(()) }
+        self.lock().partner_listens()
     }
 
     /// So many bytes of our engine were handed to the tunnel.
@@ -78,10 +85,9 @@ impl<'a> MllpSender<'a> {
     }
 
     /// Bytes from the partner, which were observed.
-    pub(super) fn partner_answers(&self) {
+    pub(super) fn partner_answers(&self, now: Instant) {
         // What is acknowledged has arrived.
         let has_arrived = self.observer.may_end_cleanly();
-        let now = Instant::now();
         let mut state = self.lock();
         state.last_answer = Some(now);
         if has_arrived {
@@ -170,15 +176,15 @@ mod tests {
         let observer = Observer::new(Arc::new(Traffic::default()), Role::Sender, HL7V2_MLLP, true);
         let mllp = MllpSender::new(&observer);
         let begun = Instant::now();
-        observer.from_engine(MESSAGE);
-        mllp.engine_sends().unwrap();
+        observer.from_engine(MESSAGE, Instant::now().into_std());
+        mllp.engine_sends(Instant::now()).unwrap();
         mllp.went_on(bytes);
         mllp.engine_finished();
         let answers = async {
             if let Some(after) = answered_after {
                 sleep(after).await;
-                observer.from_tunnel(ANSWER);
-                mllp.partner_answers();
+                observer.from_tunnel(ANSWER, Instant::now().into_std());
+                mllp.partner_answers(Instant::now());
             }
         };
         tokio::join!(mllp.half_open_for_too_long(), answers);
@@ -202,13 +208,13 @@ mod tests {
     async fn what_was_acknowledged_before_keeps_no_conversation_open() {
         let observer = Observer::new(Arc::new(Traffic::default()), Role::Sender, HL7V2_MLLP, true);
         let mllp = MllpSender::new(&observer);
-        observer.from_engine(MESSAGE);
-        mllp.engine_sends().unwrap();
+        observer.from_engine(MESSAGE, Instant::now().into_std());
+        mllp.engine_sends(Instant::now()).unwrap();
         mllp.went_on(10_000_000);
-        observer.from_tunnel(ANSWER);
-        mllp.partner_answers();
-        observer.from_engine(MESSAGE);
-        mllp.engine_sends().unwrap();
+        observer.from_tunnel(ANSWER, Instant::now().into_std());
+        mllp.partner_answers(Instant::now());
+        observer.from_engine(MESSAGE, Instant::now().into_std());
+        mllp.engine_sends(Instant::now()).unwrap();
         mllp.went_on(100);
         mllp.engine_finished();
         let closed_at = Instant::now();
@@ -224,7 +230,7 @@ mod tests {
             let closes = async {
                 tokio::task::yield_now().await;
                 assert_eq!(mllp.partner_listens(), Err(SpliceError::PartnerClosed));
-                observer.from_engine(bytes);
+                observer.from_engine(bytes, Instant::now().into_std());
                 mllp.engine_finished();
             };
             let (ended, ()) = tokio::join!(mllp.partner_finished(), closes);

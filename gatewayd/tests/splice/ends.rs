@@ -1,6 +1,9 @@
 //! How one engine ends its connection is how the other's ends.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use gateway_proto::{
     observe::{Book, Protocol},
@@ -98,8 +101,8 @@ async fn a_message_sent_again_after_its_engine_gave_up_is_a_duplicate_at_both_ga
     for (role, traffic) in [(Role::Sender, joined.from_sending), (Role::Listener, joined.from_receiving)] {
         let again = Observer::new(traffic.clone(), role, HL7V2_MLLP, true);
         match role {
-            Role::Sender => again.from_engine(NAMED),
-            Role::Listener => again.from_tunnel(NAMED),
+            Role::Sender => again.from_engine(NAMED, Instant::now()),
+            Role::Listener => again.from_tunnel(NAMED, Instant::now()),
         };
         let book = traffic.book(Protocol::Mllp);
         let Book::Mllp(ledger) = &*book.lock().unwrap() else { panic!("MLLP is observed") };
@@ -117,7 +120,7 @@ async fn a_message_sent_again_after_the_receiving_engine_closed_is_no_duplicate_
     assert_eq!(end(&mut joined.sending).await, RST);
     assert!(timeout(LIMIT, joined.listener).await.unwrap().unwrap().is_err());
     let again = Observer::new(joined.from_receiving.clone(), Role::Listener, HL7V2_MLLP, true);
-    again.from_tunnel(NAMED);
+    again.from_tunnel(NAMED, Instant::now());
     let book = joined.from_receiving.book(Protocol::Mllp);
     let Book::Mllp(ledger) = &*book.lock().unwrap() else { panic!("MLLP is observed") };
     assert_eq!((ledger.counts().retries, ledger.counts().duplicates), (1, 0));
@@ -168,7 +171,7 @@ async fn a_message_whose_gateway_gave_up_waiting_for_the_answer_is_no_duplicate_
         send.reset(VarInt::from_u32(code as u32)).unwrap();
         assert_eq!(timeout(LIMIT, listener).await.unwrap().unwrap(), Err(SpliceError::Peer(code)));
         let again = Observer::new(joined.from_receiving.clone(), Role::Listener, HL7V2_MLLP, true);
-        again.from_tunnel(NAMED);
+        again.from_tunnel(NAMED, Instant::now());
         let book = joined.from_receiving.book(Protocol::Mllp);
         let Book::Mllp(ledger) = &*book.lock().unwrap() else { panic!("MLLP is observed") };
         assert_eq!(ledger.counts().duplicates, duplicates, "{code:?}");
