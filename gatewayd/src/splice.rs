@@ -9,6 +9,7 @@ mod copy;
 mod ending;
 mod limited;
 mod mllp_sender;
+mod seldom;
 
 use std::{
     pin::pin,
@@ -30,6 +31,7 @@ use gateway_proto::{
 use limited::{Limited, engine_broke};
 use mllp_sender::MllpSender;
 use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
+use seldom::Seldom;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -257,13 +259,19 @@ async fn copy_both(
         writer.broken().await;
         engine_broke(limited.as_deref()).await
     });
+    let otherwise = pin!(async {
+        tokio::select! {
+            biased;
+            error = peer_stops => error,
+            () = half_open => SpliceError::HalfOpen,
+            () = silent => SpliceError::Silent,
+            error = broken => error,
+        }
+    });
     tokio::select! {
         biased;
         result = ends => result,
-        error = peer_stops => Err(error),
-        () = half_open => Err(SpliceError::HalfOpen),
-        () = silent => Err(SpliceError::Silent),
-        error = broken => Err(error),
+        error = Seldom::new(otherwise) => Err(error),
     }
 }
 

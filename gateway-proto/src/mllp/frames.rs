@@ -1,6 +1,6 @@
 //! Frames in the bytes of one direction.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
 
 use super::header::{Content, HashKey, Header, HeaderReader};
 
@@ -101,8 +101,7 @@ impl FrameReader {
                     bytes = &bytes[start + 1..];
                 }
                 State::Inside => {
-                    // In what is no message only its end matters.
-                    let end = if self.header.is_none() { memchr(END, bytes) } else { memchr2(END, START, bytes) };
+                    let end = if self.header.is_none() { end_of_noise(bytes) } else { memchr2(END, START, bytes) };
                     self.content(&bytes[..end.unwrap_or(bytes.len())]);
                     let Some(end) = end else { return };
                     if bytes[end] == START {
@@ -178,6 +177,11 @@ impl FrameReader {
     }
 }
 
+/// In what is no message only its end matters, both bytes of it, or the first where nothing has come after it yet.
+fn end_of_noise(bytes: &[u8]) -> Option<usize> {
+    memmem::find(bytes, &[END, CR]).or_else(|| bytes.ends_with(&[END]).then(|| bytes.len() - 1))
+}
+
 fn is_junk(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n' | b' ' | b'\t' | 0))
 }
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_one_fault_however_many_start_bytes_it_holds() {
-        let noise = b"\x0b\x89PNG\x0b\x0b12\x1c3\x0b\x1c\r\x0bMSH|^~\\&|A\r\x1c\r";
+        let noise = b"\x0b\x89PNG\x0b\x0b12\x1c3\x0b\x1c\x1c\r\x0bMSH|^~\\&|A\r\x1c\r";
         for cut in 0..=noise.len() {
             assert_eq!(look(&[&noise[..cut], &noise[cut..]]), (2, vec![Fault::NoHeader], false), "cut at {cut}");
         }

@@ -76,9 +76,13 @@ impl<'a> EngineReader<'a> {
     fn poll_own(&mut self, cx: &mut Context<'_>, size: usize, most: usize) -> Poll<io::Result<Bytes>> {
         let Self { socket, own, buffer } = self;
         if buffer.capacity() < MIN_ROOM {
-            buffer.reserve(size);
+            *buffer = BytesMut::with_capacity(size);
         }
-        let count = ready!(poll_read_buf(Pin::new(socket), cx, &mut (&mut *buffer).limit(most)))?;
+        let Poll::Ready(read) = poll_read_buf(Pin::new(socket), cx, &mut (&mut *buffer).limit(most)) else {
+            *buffer = BytesMut::new();
+            return Poll::Pending;
+        };
+        let count = read?;
         let is_filled = buffer.len() == buffer.capacity();
         let bytes = buffer.split().freeze();
         if count < MIN_OWN {
@@ -87,5 +91,81 @@ impl<'a> EngineReader<'a> {
             *own = Some((size * 2).min(MAX_OWN));
         }
         Poll::Ready(Ok(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (dialled, listener.accept().await.unwrap().0)
+    }
+
+    /// Bytes whose order shows.
+    fn numbered(length: usize) -> Vec<u8> {
+        (0..length).map(|position| (position % 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn bulk_and_messages_in_turn_arrive_as_they_were_sent_and_who_waits_holds_no_buffer() {
+        let (mut engine, mut ours) = pair().await;
+        let mut reader = EngineReader::new(ours.split().0);
+        for length in [100, 3 << 20, 1, SHARED, SHARED + 1, 10, 300 << 10] {
+            let sent = numbered(length);
+            let reads = async {
+                let mut received = Vec::new();
+                while received.len() < length {
+                    received.extend(reader.read(usize::MAX).await.unwrap());
+                }
+                received
+            };
+            let (written, received) = tokio::join!(engine.write_all(&sent), reads);
+            written.unwrap();
+            assert!(received == sent, "{length} bytes");
+            assert!(length > MIN_OWN || reader.own.is_none(), "{length} bytes are no bulk");
+        }
+        assert!(futures_util::poll!(pin!(reader.read(usize::MAX))).is_pending());
+        assert_eq!(reader.buffer.capacity(), 0);
+        engine.shutdown().await.unwrap();
+        assert!(reader.read(usize::MAX).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_at_a_time_than_was_asked_for() {
+        let (mut engine, mut ours) = pair().await;
+        let mut reader = EngineReader::new(ours.split().0);
+        for most in [1, 512, SHARED, MAX_OWN / 2 + 1, MAX_OWN * 2] {
+            let sent = numbered(200 << 10);
+            let mut received = Vec::new();
+            let reads = async {
+                while received.len() < sent.len() {
+                    let bytes = reader.read(most).await.unwrap();
+                    assert!((1..=most.min(MAX_OWN)).contains(&bytes.len()), "{} of {most}", bytes.len());
+                    received.extend(bytes);
+                }
+            };
+            tokio::join!(async { engine.write_all(&sent).await.unwrap() }, reads);
+            assert!(received == sent, "at most {most}");
+        }
+    }
+
+    #[tokio::test]
+    async fn two_conversations_of_one_thread_do_not_mix_what_they_read() {
+        let ((mut first, mut ours), (mut second, mut others)) = (pair().await, pair().await);
+        let (mut one, mut other) = (EngineReader::new(ours.split().0), EngineReader::new(others.split().0));
+        first.write_all(b"first").await.unwrap();
+        second.write_all(b"second").await.unwrap();
+        let read = (one.read(usize::MAX).await.unwrap(), other.read(usize::MAX).await.unwrap());
+        assert_eq!(read, (Bytes::from_static(b"first"), Bytes::from_static(b"second")));
     }
 }

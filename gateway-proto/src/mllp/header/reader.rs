@@ -15,6 +15,10 @@ const MAX_HEADER: u16 = 8 << 10;
 /// Bytes before the header that are skipped: a byte order mark, line ends and blanks that some engines write.
 const MAX_LEAD: u8 = 8;
 
+/// The fields of MSH that are read: message type and control id.
+const MSH_TYPE: u8 = 9;
+const MSH_CONTROL: u8 = 10;
+
 const NOTHING: Header = Header { content: Content::Unknown, control: None, answer: None };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,31 +104,45 @@ impl HeaderReader {
         let mut bytes = &bytes[..budget];
         self.looked_at += u16::try_from(budget).unwrap_or(MAX_HEADER);
         while let (Some(first), true) = (bytes.first(), self.phase != Phase::Done) {
-            // What lies before the next delimiter is taken at once; everything else byte by byte.
+            // What lies before the next delimiter that matters is taken at once; everything else byte by byte.
             let run = match self.phase {
-                Phase::Fields(_) => self.field_length(bytes),
+                Phase::Fields(Segment::Msh) if (3..MSH_TYPE).contains(&self.field) => self.pass_fields(bytes),
+                Phase::Fields(segment) => self.take_field(segment, bytes),
                 Phase::Skip => memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len()),
                 Phase::Tag | Phase::Separator | Phase::Done => 0,
             };
             if run == 0 {
                 self.byte(*first);
-                bytes = &bytes[1..];
-            } else {
-                if let Phase::Fields(segment) = self.phase {
-                    self.field_bytes(segment, &bytes[..run]);
-                }
-                bytes = &bytes[run..];
             }
+            bytes = &bytes[run.max(1)..];
         }
         if self.looked_at == MAX_HEADER {
             self.phase = Phase::Done;
         }
     }
 
-    /// Bytes before the next delimiter. Fields of a header are some bytes long: a vectorised search costs more than it saves.
-    fn field_length(&self, bytes: &[u8]) -> usize {
+    /// Takes what lies before the next delimiter: how many bytes. Fields of a header are some bytes long: a vectorised search costs
+    /// more than it saves.
+    fn take_field(&mut self, segment: Segment, bytes: &[u8]) -> usize {
         let delimiter = |byte: &u8| *byte == self.separator || matches!(byte, b'\r' | b'\n');
-        bytes.iter().position(delimiter).unwrap_or(bytes.len())
+        let length = bytes.iter().position(delimiter).unwrap_or(bytes.len());
+        self.field_bytes(segment, &bytes[..length]);
+        length
+    }
+
+    /// Passes over fields of MSH that do not matter, up to the message type or the end of the segment: how many bytes.
+    fn pass_fields(&mut self, bytes: &[u8]) -> usize {
+        for (position, byte) in bytes.iter().enumerate() {
+            if *byte == self.separator {
+                self.field += 1;
+                if self.field == MSH_TYPE {
+                    return position + 1;
+                }
+            } else if matches!(byte, b'\r' | b'\n') {
+                return position;
+            }
+        }
+        bytes.len()
     }
 
     /// Whether the frame is certain to have no header.
@@ -201,9 +219,9 @@ impl HeaderReader {
     fn field_bytes(&mut self, segment: Segment, bytes: &[u8]) {
         match (segment, self.field) {
             (Segment::Msh, 2) if self.component == 0 => self.component = bytes.first().copied().unwrap_or(0),
-            (Segment::Msh, 9) => bytes.iter().for_each(|byte| self.type_byte(*byte)),
-            (Segment::Msa, 1) => bytes.iter().for_each(|byte| self.code.push(*byte)),
-            (Segment::Msh, 10) | (Segment::Msa, 2) => {
+            (Segment::Msh, MSH_TYPE) => self.type_bytes(bytes),
+            (Segment::Msa, 1) => self.code.extend(bytes),
+            (Segment::Msh, MSH_CONTROL) | (Segment::Msa, 2) => {
                 let key = &self.key.0;
                 for part in bytes.split(|byte| *byte == b' ').filter(|part| !part.is_empty()) {
                     self.control.get_or_insert_with(|| SipHasher13::new_with_key(key)).write(part);
@@ -213,18 +231,19 @@ impl HeaderReader {
         }
     }
 
-    fn type_byte(&mut self, byte: u8) {
-        if byte == self.component {
-            self.part = self.part.saturating_add(1);
-        } else if let Some(part) = self.type_parts.get_mut(usize::from(self.part)) {
-            part.push(byte);
+    fn type_bytes(&mut self, bytes: &[u8]) {
+        for (later, piece) in bytes.split(|byte| *byte == self.component).enumerate() {
+            self.part = self.part.saturating_add(u8::from(later > 0));
+            if let Some(part) = self.type_parts.get_mut(usize::from(self.part)) {
+                part.extend(piece);
+            }
         }
     }
 
     fn end_of_field(&mut self) {
         match (self.phase, self.field) {
-            (Phase::Fields(Segment::Msh), 9) => self.found.content = self.message(),
-            (Phase::Fields(Segment::Msh), 10) => self.found.control = self.take_control(),
+            (Phase::Fields(Segment::Msh), MSH_TYPE) => self.found.content = self.message(),
+            (Phase::Fields(Segment::Msh), MSH_CONTROL) => self.found.control = self.take_control(),
             (Phase::Fields(Segment::Msa), 1) => {
                 let code = self.code.whole().and_then(|code| AckCode::from_bytes(&code));
                 self.found.answer = Some(Answer { code, of: None });
@@ -238,13 +257,13 @@ impl HeaderReader {
             _ => {}
         }
         let is_read = match self.phase {
-            Phase::Fields(Segment::Msh) => self.field >= 10 && !self.wants_answer,
+            Phase::Fields(Segment::Msh) => self.field >= MSH_CONTROL && !self.wants_answer,
             Phase::Fields(Segment::Msa) => self.field >= 2,
             Phase::Tag | Phase::Separator | Phase::Skip | Phase::Done => false,
         };
         if is_read {
             self.phase = Phase::Done;
-        } else if self.field >= 10 && self.segment_is_header() {
+        } else if self.field >= MSH_CONTROL && self.segment_is_header() {
             self.phase = Phase::Skip;
         }
     }
@@ -307,6 +326,11 @@ impl<const N: usize> Word<N> {
             *slot = byte;
         }
         self.length = self.length.saturating_add(1);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        // One byte more than fits shows as well as any number of them that the word is too long.
+        bytes.iter().take(N + 1).for_each(|byte| self.push(*byte));
     }
 
     fn whole(&self) -> Option<[u8; N]> {
