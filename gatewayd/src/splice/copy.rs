@@ -61,12 +61,14 @@ pub(super) async fn engine_to_tunnel(
             }
             return Ok(());
         }
-        let now = Instant::now();
+        let mut now = Instant::now();
         if let Some(mllp) = mllp {
             mllp.engine_sends(now)?;
         }
         if let Some(turn) = limited.and_then(|limited| limited.turn(Way::ToPeer, count)) {
             turn.wait().await;
+            // It passes now: its answer is not waited for while it waits for its turn.
+            now = Instant::now();
             // What waited is in no book yet, and the partner may have finished meanwhile.
             if let Some(mllp) = mllp {
                 mllp.partner_listens()?;
