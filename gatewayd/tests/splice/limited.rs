@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gateway_proto::{limits::ChannelLimits, stream::ResetCode};
+use gateway_proto::{
+    limits::ChannelLimits,
+    observe::{Book, Protocol},
+    stream::ResetCode,
+};
 use gatewayd::{
     splice::SpliceError,
     traffic::{Pace, Way},
@@ -240,4 +244,22 @@ async fn a_stream_is_not_silent_while_it_may_wait_for_its_turn_at_the_partners_g
     assert_eq!(end(&mut joined.sending).await, RST);
     // Each of the four has a piece of a quarter of a second, and four seconds' worth may have gone before them.
     assert!(last.elapsed() >= Duration::from_secs(8), "{:?} after the last byte", last.elapsed());
+}
+
+#[tokio::test]
+async fn the_time_before_a_messages_turn_is_no_wait_for_its_answer() {
+    let limits = ChannelLimits { bytes_per_second: Some(1_000), ..ChannelLimits::default() };
+    let mut joined = joined_with(true, limits, ChannelLimits::default()).await;
+    // One piece, twice as long as what may go at once.
+    let message = [&MESSAGE[..MESSAGE.len() - 2], &[b'x'; 480], &MESSAGE[MESSAGE.len() - 2..]].concat();
+    let began = Instant::now();
+    joined.sending.write_all(&message).await.unwrap();
+    assert_eq!(read(&mut joined.receiving, message.len()).await, message);
+    let waited = began.elapsed();
+    joined.receiving.write_all(MESSAGE).await.unwrap();
+    assert_eq!(read(&mut joined.sending, MESSAGE.len()).await, MESSAGE);
+    let book = joined.from_sending.book(Protocol::Mllp);
+    let Book::Mllp(ledger) = &*book.lock().unwrap() else { panic!("MLLP is observed") };
+    let answered = ledger.latency().sum();
+    assert!(answered > Duration::ZERO && answered < waited / 2, "{answered:?} of {waited:?}");
 }
