@@ -34,6 +34,7 @@
 //! | [`api`] | types of the HTTP API and of the daemon's local API |
 //! | [`audit`] | the hash chains of audit logs, and what a gateway's log holds |
 //! | [`backoff`] | jittered retry delays |
+//! | [`turns`] | which of a tunnel's streams sends next |
 //! | [`twice`] | which of two processes with one key is the gateway |
 
 pub mod admin;
@@ -65,4 +66,5 @@ pub mod signed;
 pub mod stream;
 pub mod stun;
 pub mod succession;
+pub mod turns;
 pub mod twice;

@@ -107,7 +107,8 @@ async fn take_streams(tunnel: Tunnel, peer: Arc<Peer>, context: Arc<ListenerCont
                 if let Some(streams) = room.grow(streams.len() + 1) {
                     tunnel.make_room(streams);
                 }
-                streams.spawn(async move { stream(&tunnel, &peer, context, SendHalf::new(send), recv).await });
+                let send = SendHalf::new(send, &tunnel);
+                streams.spawn(async move { stream(&tunnel, &peer, context, send, recv).await });
                 taken += 1;
                 if taken.is_multiple_of(STREAMS_PER_TURN) {
                     yield_now().await;
@@ -305,7 +306,7 @@ mod tests {
         let (mut send, mut answer) = from.open_bi().await.unwrap();
         send.write_all(b"hello").await.unwrap();
         let (near_send, mut near_recv) = to.accept_bi().await.unwrap();
-        let mut near_send = SendHalf::new(near_send);
+        let mut near_send = SendHalf::new(near_send, &Tunnel::new(to.clone()));
         near_recv.read_exact(&mut [0]).await.unwrap();
         {
             let mut waiting = std::pin::pin!(given_up(&mut near_send, &mut near_recv));
@@ -326,7 +327,7 @@ mod tests {
         send.write_all(b"hello").await.unwrap();
         send.finish().unwrap();
         let (near_send, mut near_recv) = to.accept_bi().await.unwrap();
-        let mut near_send = SendHalf::new(near_send);
+        let mut near_send = SendHalf::new(near_send, &Tunnel::new(to.clone()));
         // By then the end of the stream is here too: it came with a byte that was read.
         near_recv.read_exact(&mut [0; 5]).await.unwrap();
         let mut waiting = std::pin::pin!(given_up(&mut near_send, &mut near_recv));

@@ -27,6 +27,7 @@ use gateway_proto::{
     limits::ChannelLimits,
     places::MuteEnd,
     stream::{Answer, RefusalCode, ResetCode},
+    turns::Rank,
 };
 use limited::{Limited, engine_broke};
 use mllp_sender::MllpSender;
@@ -42,6 +43,7 @@ use crate::{
     observer::Observer,
     timer::Moments,
     traffic::{Traffic, WaitFor},
+    tunnel::Tunnel,
 };
 
 /// A reset destroys bytes that are still on their way. After our engine reset its socket, what it sent before (an
@@ -54,19 +56,31 @@ const LATE_ANSWER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct SendHalf {
     stream: SendStream,
+    tunnel: Tunnel,
+    priority: i32,
     code: ResetCode,
     finished: bool,
 }
 
 impl SendHalf {
-    /// Takes the half over.
-    pub fn new(stream: SendStream) -> Self {
-        Self { stream, code: ResetCode::SocketReset, finished: false }
+    /// Takes the half over; `tunnel`: whose stream it is.
+    pub fn new(stream: SendStream, tunnel: &Tunnel) -> Self {
+        Self { stream, tunnel: tunnel.clone(), priority: 0, code: ResetCode::SocketReset, finished: false }
     }
 
     /// The stream itself.
     pub fn stream(&mut self) -> &mut SendStream {
         &mut self.stream
+    }
+
+    /// Takes its turn among the streams of the tunnel with so many bytes.
+    fn take_turn(&mut self, rank: Rank, bytes: usize) {
+        let priority = self.tunnel.take_turn(rank, bytes);
+        if priority != self.priority {
+            self.priority = priority;
+            // Fails only when the peer stopped the stream already; that end is handled where it is seen.
+            let _ = self.stream.set_priority(priority);
+        }
     }
 
     /// Finishes: everything was sent.
@@ -239,7 +253,7 @@ async fn copy_both(
     });
     // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
     let ends = pin!(async {
-        tokio::try_join!(inbound, outbound)?;
+        tokio::try_join!(Seldom::new(inbound), Seldom::new(outbound))?;
         Ok(())
     });
     // What a blocked copy loop does not see by itself: a stop of the peer, a reset of the engine.

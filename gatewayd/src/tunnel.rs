@@ -15,6 +15,7 @@ use gateway_proto::{
     limits::MAX_UNDER_WAY,
     relay::udp::MAX_PAYLOAD,
     stream::EXPORTER_LABEL,
+    turns::{Line, Rank, Turns},
 };
 use quinn::{
     Connection, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig,
@@ -209,44 +210,56 @@ impl StreamRoom {
     }
 }
 
-/// A tunnel that is up.
+/// A tunnel that is up. Cheap to clone.
 #[derive(Clone)]
-pub struct Tunnel {
+pub struct Tunnel(Arc<Inner>);
+
+struct Inner {
     connection: Connection,
-    exporters: Arc<Mutex<BTreeMap<ConnectionId, [u8; 32]>>>,
+    exporters: Mutex<BTreeMap<ConnectionId, [u8; 32]>>,
+    turns: Mutex<Turns>,
 }
 
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tunnel").field("connection", &self.connection.stable_id()).finish_non_exhaustive()
+        f.debug_struct("Tunnel").field("connection", &self.0.connection.stable_id()).finish_non_exhaustive()
     }
 }
 
 impl Tunnel {
     /// Over a QUIC connection whose handshake is done.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, exporters: Arc::default() }
+        Self(Arc::new(Inner { connection, exporters: Mutex::default(), turns: Mutex::default() }))
     }
 
     /// The peer may have so many streams open.
     pub fn make_room(&self, streams: u32) {
-        self.connection.set_max_concurrent_bi_streams(with_control(streams));
+        self.0.connection.set_max_concurrent_bi_streams(with_control(streams));
     }
 
     /// The QUIC connection.
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        &self.0.connection
+    }
+
+    /// The priority of the stream that sends so many bytes next.
+    pub(crate) fn take_turn(&self, rank: Rank, bytes: usize) -> i32 {
+        let line = || {
+            let path = self.0.connection.stats().path;
+            Line { window: path.cwnd, round_trip: path.rtt }
+        };
+        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner).take(rank, bytes, line)
     }
 
     /// The exporter that binds the stream headers of a connection of the policy to this tunnel. Derived once for each: it is the
     /// greatest part of what a new stream costs.
     pub fn exporter(&self, id: ConnectionId) -> Option<[u8; 32]> {
-        let mut known = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.exporters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(exporter) = known.get(&id) {
             return Some(*exporter);
         }
         let mut exporter = [0; 32];
-        self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &id.to_bytes()).ok()?;
+        self.0.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &id.to_bytes()).ok()?;
         // Only connections of the policy come here; those that left it make room at last.
         if known.len() >= MAX_EXPORTERS {
             known.pop_first();

@@ -135,9 +135,13 @@ def measured(args):
     return res
 
 
-# test: (mlt command, seconds, connections, pinned)
+MIB = 1 << 20
+# test: (mlt command, seconds, connections, pinned, bytes of a message and of its answer where they are not 1,024 and 100)
 TESTS = {'bulk1': ('bulk', 1.5, 1, False), 'bulk1p': ('bulk', 1.5, 1, True), 'bulk8': ('bulk', 1.5, 8, False), 'pp1': ('pp', 1.0, 1, True), 'pp1u': ('pp', 1.0, 1, False),
-         'pp64': ('pp', 1.0, 64, False), 'new1': ('new', 1.0, 1, True), 'new8': ('new', 1.0, 8, False)}
+         'pp64': ('pp', 1.0, 64, False), 'new1': ('new', 1.0, 1, True), 'new8': ('new', 1.0, 8, False),
+         'back1': ('back', 1.5, 1, False), 'back8': ('back', 1.5, 8, False), 'both1': ('both', 1.5, 1, False),
+         'pp100b': ('pp', 1.0, 1, True, 100, 100), 'pp10k': ('pp', 1.0, 1, True, 10 << 10, 100), 'pp1m': ('pp', 1.5, 1, False, MIB, 100), 'ppback1m': ('pp', 1.5, 1, False, 100, MIB),
+         'pp64x10k': ('pp', 1.5, 64, False, 10 << 10, 10 << 10), 'pp8x1m': ('pp', 1.5, 8, False, MIB, MIB)}
 
 
 def up(peer, ctx):
@@ -179,12 +183,12 @@ def run_peer(cls, rnd, tests, out, retries, maxforeign):
             try:
                 up(peer, ctx)
                 for t in perf:
-                    cmd, secs, n, pinned = TESTS[t]
+                    cmd, secs, n, pinned, *sizes = TESTS[t]
                     pin(pinned)
                     best = None
                     for k in range(1 + retries):
                         wq = quiet()
-                        r = measured([cmd, *peer.target, secs, n]); r['waited'] = wq
+                        r = measured([cmd, *peer.target, secs, n, *sizes]); r['waited'] = wq
                         if best is None or ('failed' in best and 'failed' not in r) or r['foreign'] < best['foreign']: best = r
                         if best['foreign'] <= maxforeign and 'failed' not in best: break
                         time.sleep(1)

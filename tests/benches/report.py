@@ -37,6 +37,14 @@ FIGURES = [
     ('new connections', 'new1', get('per_s'), '/s', True), ('new connections, 8 at a time', 'new8', get('per_s'), '/s', True),
 ]
 
+# The same, of other sizes and directions: messages named by their size and that of their answer.
+OTHERS = [
+    ('bulk back', 'back1', get('mib_s'), 'MiB/s', True), ('bulk back, 8 streams', 'back8', get('mib_s'), 'MiB/s', True), ('bulk both ways at once', 'both1', get('mib_s'), 'MiB/s', True),
+    ('100 B, 100 B, p50', 'pp100b', get('p50_us'), 'µs', False), ('10 KiB, 100 B, p50', 'pp10k', get('p50_us'), 'µs', False),
+    ('1 MiB, 100 B, p50', 'pp1m', get('p50_us'), 'µs', False), ('100 B, 1 MiB, p50', 'ppback1m', get('p50_us'), 'µs', False),
+    ('10 KiB, 10 KiB, 64 connections', 'pp64x10k', get('per_s'), 'messages/s', True), ('1 MiB, 1 MiB, 8 connections', 'pp8x1m', get('per_s'), 'messages/s', True),
+]
+
 
 def ratio(results, peer, figure):
     _, test, key, _, _ = figure
@@ -51,10 +59,15 @@ def cell(results, peer, figure):
     return f'{number(statistics.median(values))} ({min(values):.0f}–{max(values):.0f}), **{r:.3f}**' if r is not None else number(statistics.median(values))
 
 
+def figures(results, peers, columns):
+    out = ['| | ' + ' | '.join(f'{f[0]}, {f[3]}' for f in columns) + ' |', '|---' * (len(columns) + 1) + '|']
+    return out + [f'| {p} | ' + ' | '.join(cell(results, p, f) for f in columns) + ' |' for p in peers] + ['']
+
+
 def table(results, peers, title):
-    out = [f'### {title}', '', '| | ' + ' | '.join(f'{f[0]}, {f[3]}' for f in FIGURES) + ' |', '|---' * (len(FIGURES) + 1) + '|']
-    out += [f'| {p} | ' + ' | '.join(cell(results, p, f) for f in FIGURES) + ' |' for p in peers]
-    out += ['', '| | CPU s/GiB, A / B / relay | RSS idle, MiB, A / B | with 1,000 connections | KiB per connection | start of A to first reply, ms | foreign CPU |', '|---' * 7 + '|']
+    out = [f'### {title}', '', *figures(results, peers, FIGURES)]
+    if any(r['test'] == f[1] for r in results.rows for f in OTHERS): out += ['Other sizes and directions; messages by their size and that of their answer:', '', *figures(results, peers, OTHERS)]
+    out += ['| | CPU s/GiB, A / B / relay | RSS idle, MiB, A / B | with 1,000 connections | KiB per connection | start of A to first reply, ms | foreign CPU |', '|---' * 7 + '|']
     for p in peers:
         cpu = ' / '.join(number(results.median(p, 'bulk1', per_gib(e))) for e in 'ABR')
         idle, full = (' / '.join(number(results.median(p, 'mem', lambda r, e=e: r.get(f'{w}{e}_kb', 0) / 1024)) for e in 'AB') for w in ('idle', 'full'))

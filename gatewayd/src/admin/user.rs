@@ -205,7 +205,7 @@ async fn ask(
     trace: u64,
 ) -> Result<(SendHalf, RecvStream), OpenError> {
     let (send, mut recv) = tunnel.connection().open_bi().await.map_err(|_| OpenError::TunnelLost)?;
-    let mut send = SendHalf::new(send);
+    let mut send = SendHalf::new(send, tunnel);
     let id = permit.entry.id;
     let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
     let secret = permit.secret().ok_or(OpenError::Refused(RefusalCode::NotAllowed))?;

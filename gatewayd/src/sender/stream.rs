@@ -132,7 +132,7 @@ impl OutboundStream {
 
     async fn begin(&self, tunnel: &Tunnel) -> Result<(SendHalf, RecvStream), OpenError> {
         let (send, recv) = tunnel.connection().open_bi().await.map_err(|_| OpenError::TunnelLost)?;
-        let mut send = SendHalf::new(send);
+        let mut send = SendHalf::new(send, tunnel);
         let id = self.permit.entry.id;
         let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
         let secret = self.permit.secret().ok_or(OpenError::NotAllowed)?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
-use gateway_proto::{places::MuteEnd, stream::Answer};
+use gateway_proto::{places::MuteEnd, stream::Answer, turns::Stretch};
 use quinn::RecvStream;
 use tokio::time::Instant;
 
@@ -17,11 +17,6 @@ use crate::{
     engine_socket::{CHUNKS, EngineReader, EngineWriter},
     traffic::Way,
 };
-
-/// A stream that moved this much at a stretch is bulk: messages go first from then on.
-const BULK_AFTER: u64 = 1 << 20;
-/// Priority of bulk, below quinn's default of 0.
-const BULK_PRIORITY: i32 = -1;
 
 /// What some streams have beside their two ends: rules of MLLP, limits of their owner.
 type Beside<'a> = (Option<&'a MllpSender<'a>>, Option<&'a Limited<'a>>);
@@ -43,7 +38,7 @@ pub(super) async fn engine_to_tunnel(
         send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
     }
     let most = limited.map_or(usize::MAX, Limited::piece);
-    let mut moved = 0;
+    let (mut stretch, mut answered) = (Stretch::default(), 0);
     loop {
         let bytes = engine.read(most).await.map_err(|_| SpliceError::Engine)?;
         let count = bytes.len();
@@ -53,7 +48,7 @@ pub(super) async fn engine_to_tunnel(
                 return Err(SpliceError::Engine);
             }
             send.finish();
-            if moved == 0 {
+            if !context.record.has_sent() {
                 context.engine_was_mute(MuteEnd::Finished { given: context.record.has_received() });
             }
             if let Some(mllp) = mllp {
@@ -75,11 +70,9 @@ pub(super) async fn engine_to_tunnel(
             }
         }
         context.record.passed(context.observer.from_engine(&bytes, now.into_std()));
-        let was_message = moved < BULK_AFTER;
-        moved += count as u64;
-        if was_message && moved >= BULK_AFTER {
-            let _ = send.stream.set_priority(BULK_PRIORITY);
-        }
+        let received = context.record.bytes_received();
+        send.take_turn(stretch.sends(count, engine.has_waited() && received > answered), count);
+        answered = received;
         send.stream.write_chunk(bytes).await.map_err(write_error)?;
         if let Some(limited) = limited {
             limited.passed(count);

@@ -19,6 +19,7 @@ use gatewayd::{
     observer::{Observer, Unobserved},
     splice::{SendHalf, SpliceError, splice},
     traffic::{Role, Traffic},
+    tunnel::Tunnel,
 };
 use proptest::{
     collection::vec,
@@ -148,8 +149,18 @@ async fn pair(tunnel: &(Connection, Connection), behavior: &str, is_observed: bo
         context.observer = Observer::of(traffic.clone(), role, &entry, &unobserved, true);
         context
     };
-    let sender = splice(sending_gateway, SendHalf::new(send), recv, beside(Role::Sender, &traffic[0]));
-    let listener = splice(receiving_gateway, SendHalf::new(far_send), far_recv, beside(Role::Listener, &traffic[1]));
+    let sender = splice(
+        sending_gateway,
+        SendHalf::new(send, &Tunnel::new(tunnel.0.clone())),
+        recv,
+        beside(Role::Sender, &traffic[0]),
+    );
+    let listener = splice(
+        receiving_gateway,
+        SendHalf::new(far_send, &Tunnel::new(tunnel.1.clone())),
+        far_recv,
+        beside(Role::Listener, &traffic[1]),
+    );
     let tasks = [start(sender), start(listener)];
     Pair { sending, receiving, is_observed, traffic, tasks }
 }

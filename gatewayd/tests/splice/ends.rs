@@ -14,6 +14,7 @@ use gatewayd::{
     observer::Observer,
     splice::{SendHalf, SpliceError, splice},
     traffic::Role,
+    tunnel::Tunnel,
 };
 use quinn::VarInt;
 use tokio::{
@@ -166,7 +167,8 @@ async fn a_message_whose_gateway_gave_up_waiting_for_the_answer_is_no_duplicate_
         far_recv.read_exact(&mut [0]).await.unwrap();
         let (mut engine, gateway) = engine().await;
         let context = context(Role::Listener, joined.from_receiving.clone(), true, &joined.allowed);
-        let listener = start(splice(gateway, SendHalf::new(far_send), far_recv, context));
+        let listener =
+            start(splice(gateway, SendHalf::new(far_send, &Tunnel::new(joined.tunnel.1.clone())), far_recv, context));
         assert_eq!(read(&mut engine, NAMED.len()).await, NAMED);
         send.reset(VarInt::from_u32(code as u32)).unwrap();
         assert_eq!(timeout(LIMIT, listener).await.unwrap().unwrap(), Err(SpliceError::Peer(code)));

@@ -7,6 +7,7 @@ mod ends;
 mod limited;
 mod opening;
 mod strangers;
+mod turns;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use gatewayd::{
     splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
     timer::Moments,
     traffic::{Role, Traffic},
-    tunnel::TunnelEndpoint,
+    tunnel::{Tunnel, TunnelEndpoint},
 };
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::{
@@ -153,9 +154,11 @@ async fn joined_with(mllp: bool, known: ChannelLimits, limits: ChannelLimits) ->
     let (from_sending, from_receiving) = (Arc::new(Traffic::default()), Arc::new(Traffic::default()));
     let sending_context =
         SpliceContext { limits: known, ..context(Role::Sender, from_sending.clone(), mllp, &allowed) };
-    let sender = start(splice(sending_gateway, SendHalf::new(send), recv, sending_context));
+    let sender =
+        start(splice(sending_gateway, SendHalf::new(send, &Tunnel::new(tunnel.0.clone())), recv, sending_context));
     let receiving_context = SpliceContext { limits, ..context(Role::Listener, from_receiving.clone(), mllp, &allowed) };
-    let far = splice(receiving_gateway, SendHalf::new(far_send), far_recv, receiving_context);
+    let far =
+        splice(receiving_gateway, SendHalf::new(far_send, &Tunnel::new(tunnel.1.clone())), far_recv, receiving_context);
     let listener = start(far);
     Joined { _sites: sites, tunnel, sending, receiving, allowed, from_sending, from_receiving, sender, listener }
 }

@@ -16,6 +16,7 @@ use gatewayd::{
     observer::Observer,
     splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
     traffic::{Role, Traffic},
+    tunnel::Tunnel,
 };
 use quinn::Connection;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle, time::timeout};
@@ -43,7 +44,7 @@ async fn answered(engine_says: &[u8]) -> Vec<u8> {
         engine_says: EngineWatch::none(),
         limits: ChannelLimits::default(),
     };
-    let listener = start(splice(gateway, SendHalf::new(far_send), far_recv, context));
+    let listener = start(splice(gateway, SendHalf::new(far_send, &Tunnel::new(tunnel.1.clone())), far_recv, context));
     let mut first = vec![0; 2 + engine_says.len()];
     timeout(LIMIT, recv.read_exact(&mut first)).await.expect("an answer").unwrap();
     listener.abort();
@@ -85,7 +86,7 @@ async fn unanswered(patience: Duration) -> Unanswered {
         engine_says: EngineWatch::none(),
         limits: ChannelLimits::default(),
     };
-    let sender = start(splice(gateway, SendHalf::new(send), recv, context));
+    let sender = start(splice(gateway, SendHalf::new(send, &Tunnel::new(tunnel.0.clone())), recv, context));
     engine.write_all(MESSAGE).await.unwrap();
     Unanswered { _sites: sites, _tunnel: tunnel, engine, far, traffic, sender }
 }
