@@ -1,35 +1,34 @@
 //! Which of a tunnel's streams sends next.
 //!
-//! Of streams with the same priority QUIC sends a packet each in turn. On a slow line that is as it should be: nobody waits for
-//! longer than a packet of each of the others. On a fast line it costs more than it gives: messages that are under way at the
-//! same time are all whole at the very end only, and each arrives in pieces of a packet, every one of them a wake-up and a system
-//! call of its own at the far gateway. So on a fast line a stream has its turn until a message, or a piece of bulk, is sent.
+//! Of streams with the same priority QUIC sends a packet each in turn, so that nobody waits for longer than a packet of each of the
+//! others. Where a tunnel is about to send all it has, that costs more than it gives: messages that are under way at the same time
+//! are all whole at the very end only, and each arrives in pieces of a packet, every one of them a wake-up and a system call of its
+//! own at the far gateway. So there a stream sends up to [`TURN_LEN`] bytes before the next one does.
 //!
-//! Priorities are what turns are made of, because that is what QUIC has for it: who comes later gets a lower one. They end: after
-//! 2³⁰ turns of a rank without a new handshake the streams of a tunnel send a packet each in turn again.
-//!
-//! Messages go before bulk, on every line.
+//! Priorities are what turns are made of, because that is what QUIC has for it: who begins a turn later has a lower one. A lower
+//! priority waits for as long as a higher one has anything to send, so turns are for tunnels that keep up, and begin only where all
+//! was sent a moment ago. Where more is to be sent than the line takes, or the line is slow, whoever begins a turn shares the place
+//! of the last one, and all of them send a packet each in turn. Priorities run out after 2³⁰ turns of a rank, some 64 TiB in one
+//! tunnel; from then on it is as on a slow line.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// What one stream sends at a stretch before it is bulk, bytes.
+/// What one stream sends before it is bulk, bytes.
 const BULK_AFTER: u64 = 1 << 20;
-/// A quarter of what a stretch counts is forgotten with each answer: conversations are bulk whose messages are longer than a quarter
-/// of [`BULK_AFTER`] (images), and a transfer is over for the third message after it.
-const FORGOTTEN: u64 = 4;
-/// What fits into a packet needs no turn of its own.
-const PACKET: usize = 1200;
-/// From this speed on, bytes a second, turns are longer than a packet: one of 64 KiB lasts no longer than 2.6 ms.
+/// What one stream sends in its turn, bytes. It keeps its place until it has, so that one that sends little at a time does not fall
+/// back with each of it.
+pub const TURN_LEN: usize = 64 << 10;
+/// From this speed on, bytes a second, a line is fast: a turn lasts 2.6 ms there.
 const FAST: u128 = 25_000_000;
-/// Priorities of each rank: years of what a busy channel carries.
+/// All was sent so short a time ago, or more is to be sent than the line takes.
+const KEEPS_UP: Duration = Duration::from_millis(5);
+/// Priorities of each rank.
 const PLACES: i32 = 1 << 30;
 
-/// What a stream sends.
+/// What a stream sends. Messages go before bulk, on every line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rank {
-    /// Messages, requests and answers.
+enum Rank {
     Message,
-    /// A transfer.
     Bulk,
 }
 
@@ -50,11 +49,17 @@ pub struct Line {
     pub window: u64,
     /// The round trip.
     pub round_trip: Duration,
+    /// When all there was to send was sent last, on this path.
+    pub drained_at: Option<Instant>,
 }
 
 impl Line {
     fn is_fast(self) -> bool {
         u128::from(self.window) * 1_000_000 >= FAST * self.round_trip.as_micros()
+    }
+
+    fn keeps_up(self, now: Instant) -> bool {
+        self.drained_at.is_some_and(|at| now.saturating_duration_since(at) <= KEEPS_UP)
     }
 }
 
@@ -65,109 +70,129 @@ pub struct Turns {
     bulk: i32,
 }
 
-impl Turns {
-    /// The priority of the stream that sends so many bytes next. On a slow line, or where a packet holds them, it is that of the one
-    /// before.
-    pub fn take(&mut self, rank: Rank, bytes: usize, line: impl FnOnce() -> Line) -> i32 {
-        let last = match rank {
-            Rank::Message => &mut self.messages,
-            Rank::Bulk => &mut self.bulk,
-        };
-        if bytes > PACKET && line().is_fast() {
-            *last = (*last + 1).min(PLACES - 1);
-        }
-        rank.first() - *last
+/// Where a stream sends.
+#[derive(Debug)]
+pub struct Place {
+    rank: Rank,
+    priority: i32,
+    /// What it has sent, bytes.
+    sent: u64,
+    /// What it sends in this turn yet.
+    left: usize,
+}
+
+impl Place {
+    /// The priority of the stream.
+    pub fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// So many bytes are sent next. Whether they begin a [turn](Turns::begin).
+    pub fn sends(&mut self, bytes: usize) -> bool {
+        self.sent = self.sent.saturating_add(bytes as u64);
+        let is_over = bytes > self.left || (self.rank == Rank::Message && self.sent >= BULK_AFTER);
+        self.left = self.left.saturating_sub(bytes);
+        is_over
     }
 }
 
-/// What one direction of a stream sends at a stretch, and how far that goes on after an answer.
-#[derive(Debug, Default)]
-pub struct Stretch {
-    sent: u64,
-}
+impl Turns {
+    /// A new stream, with the priority of the last one that began a turn: it passes none.
+    pub fn enter(&self) -> Place {
+        Place { rank: Rank::Message, priority: Rank::Message.first() - self.messages, sent: 0, left: 0 }
+    }
 
-impl Stretch {
-    /// So many bytes are sent next. `is_new`: its engine was silent until the partner had answered, so what it sent before has
-    /// arrived. The rank in which it takes its turn.
-    pub fn sends(&mut self, bytes: usize, is_new: bool) -> Rank {
-        if is_new {
-            self.sent -= self.sent / FORGOTTEN;
+    /// A stream begins a turn, with so many bytes at once.
+    pub fn begin(&mut self, place: &mut Place, bytes: usize, line: Line, now: Instant) {
+        place.rank = if place.sent < BULK_AFTER { Rank::Message } else { Rank::Bulk };
+        place.left = TURN_LEN.saturating_sub(bytes);
+        let last = match place.rank {
+            Rank::Message => &mut self.messages,
+            Rank::Bulk => &mut self.bulk,
+        };
+        if line.is_fast() && line.keeps_up(now) {
+            *last = (*last + 1).min(PLACES - 1);
         }
-        self.sent = self.sent.saturating_add(bytes as u64).min(BULK_AFTER * 2);
-        if self.sent < BULK_AFTER { Rank::Message } else { Rank::Bulk }
+        place.priority = place.rank.first() - *last;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     use super::*;
 
-    const FAST_LINE: Line = Line { window: 1 << 20, round_trip: Duration::from_millis(20) };
-    const SLOW_LINE: Line = Line { window: 100 << 10, round_trip: Duration::from_millis(20) };
+    const MS: Duration = Duration::from_millis(1);
 
-    #[test]
-    fn on_a_fast_line_who_comes_later_sends_later_and_messages_send_before_all_bulk() {
-        let mut turns = Turns::default();
-        let [message, bulk, later_bulk, later_message] = [Rank::Message, Rank::Bulk, Rank::Bulk, Rank::Message]
-            .map(|rank| turns.take(rank, PACKET + 1, || FAST_LINE));
-        let order = [0, message, later_message, bulk, later_bulk];
-        assert!(order.is_sorted_by(|before, after| before > after), "new streams are the first: {order:?}");
+    fn fast(now: Instant) -> Line {
+        Line { window: 1 << 20, round_trip: 20 * MS, drained_at: Some(now) }
     }
 
-    #[test]
-    fn on_a_slow_line_streams_of_a_rank_send_a_packet_each_in_turn() {
-        let mut turns = Turns::default();
-        for rank in [Rank::Message, Rank::Bulk] {
-            let places = [FAST_LINE, SLOW_LINE, SLOW_LINE].map(|line| turns.take(rank, PACKET + 1, || line));
-            assert_eq!(places, [places[0]; 3], "nobody passes those that took their turn while it was fast");
+    /// A stream that has sent so much before.
+    fn stream(turns: &Turns, sent: u64) -> Place {
+        Place { sent, ..turns.enter() }
+    }
+
+    /// The priority with which a stream sends so many bytes.
+    fn send(turns: &mut Turns, place: &mut Place, bytes: usize, line: Line, now: Instant) -> i32 {
+        if place.sends(bytes) {
+            turns.begin(place, bytes, line, now);
         }
-        let unknown = Line { window: 12_000, round_trip: Duration::ZERO };
-        assert!(unknown.is_fast(), "a round trip of no time divides nothing");
+        place.priority()
     }
 
     #[test]
-    fn a_message_of_a_packet_passes_no_longer_one_and_moves_nobody_back() {
-        let mut turns = Turns::default();
-        let longer = turns.take(Rank::Message, PACKET + 1, || FAST_LINE);
-        let asked = || -> Line { unreachable!("the line does not matter") };
-        assert_eq!([(); 3].map(|()| turns.take(Rank::Message, PACKET, asked)), [longer; 3]);
+    fn where_a_tunnel_keeps_up_who_begins_later_sends_later_and_messages_send_before_all_bulk() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        let [message, bulk, later_bulk, later_message] = [0, BULK_AFTER, BULK_AFTER, 0].map(|sent| {
+            let mut place = stream(&turns, sent);
+            send(&mut turns, &mut place, 10_000, fast(now), now)
+        });
+        let order = [message, later_message, bulk, later_bulk];
+        assert!(order.is_sorted_by(|before, after| before > after), "{order:?}");
+        assert_eq!(turns.enter().priority(), later_message, "a new stream passes none");
+    }
+
+    #[test]
+    fn a_stream_keeps_its_place_for_a_turn_however_small_its_pieces_are() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        let mut small = turns.enter();
+        let first = send(&mut turns, &mut small, 1024, fast(now), now);
+        let mut last_other = first;
+        for _ in 1..64 {
+            let mut other = turns.enter();
+            last_other = send(&mut turns, &mut other, TURN_LEN, fast(now), now);
+            assert_eq!(send(&mut turns, &mut small, 1024, fast(now), now), first);
+        }
+        let next = send(&mut turns, &mut small, 1, fast(now), now);
+        assert!(next < last_other, "it has had its turn");
+    }
+
+    #[test]
+    fn where_a_tunnel_does_not_keep_up_or_the_line_is_slow_all_that_begin_share_a_place() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        let slow = Line { window: 100 << 10, ..fast(now) };
+        let full = Line { drained_at: Some(now - 6 * MS), ..fast(now) };
+        let new_path = Line { drained_at: None, ..fast(now) };
+        for sent in [0, BULK_AFTER] {
+            let places = [fast(now), slow, full, new_path].map(|line| {
+                let mut place = stream(&turns, sent);
+                send(&mut turns, &mut place, 10_000, line, now)
+            });
+            assert_eq!(places, [places[0]; 4], "and none passes those that came while it kept up");
+        }
+        assert!(Line { round_trip: Duration::ZERO, ..slow }.is_fast(), "a round trip of no time divides nothing");
     }
 
     #[test]
     fn turns_end_without_a_priority_that_passes_into_the_other_rank() {
-        let mut turns = Turns { messages: PLACES - 2, bulk: PLACES - 2 };
-        for (rank, last) in [(Rank::Message, 1 - PLACES), (Rank::Bulk, i32::MIN + 1)] {
-            assert_eq!([(); 2].map(|()| turns.take(rank, usize::MAX, || FAST_LINE)), [last; 2]);
+        let (mut turns, now) = (Turns { messages: PLACES - 2, bulk: PLACES - 2 }, Instant::now());
+        for (sent, last) in [(0, 1 - PLACES), (BULK_AFTER, i32::MIN + 1)] {
+            let priorities = [(); 2].map(|()| {
+                let mut place = stream(&turns, sent);
+                send(&mut turns, &mut place, TURN_LEN, fast(now), now)
+            });
+            assert_eq!(priorities, [last; 2]);
         }
-    }
-
-    /// What a stream sends with the last of so many messages of so many bytes, each of them answered.
-    fn rank_of(messages: usize, bytes: usize) -> Rank {
-        const READ: usize = 16 << 10;
-        let (mut stretch, mut rank) = (Stretch::default(), Rank::Message);
-        for _ in 0..messages {
-            for read in 0..bytes.div_ceil(READ) {
-                rank = stretch.sends(READ.min(bytes - read * READ), read == 0);
-            }
-        }
-        rank
-    }
-
-    #[test]
-    fn a_conversation_is_no_bulk_however_long_it_goes_on_and_a_series_of_images_is() {
-        assert_eq!(rank_of(100_000, 1000), Rank::Message);
-        assert_eq!(rank_of(1000, 200 << 10), Rank::Message);
-        assert_eq!(rank_of(1, 1_000_000), Rank::Message);
-        assert_eq!(rank_of(10, 512 << 10), Rank::Bulk);
-        assert_eq!(rank_of(1, 2 << 20), Rank::Bulk);
-    }
-
-    #[test]
-    fn a_transfer_goes_on_until_it_was_answered_and_is_over_for_the_third_message_after_it() {
-        let mut transfer = Stretch::default();
-        let ranks: Vec<_> = (0..100).map(|_| transfer.sends(256 << 10, false)).collect();
-        assert_eq!(ranks[..4], [Rank::Message, Rank::Message, Rank::Message, Rank::Bulk]);
-        assert_eq!(transfer.sends(10, false), Rank::Bulk, "the end of it");
-        assert_eq!([(); 3].map(|()| transfer.sends(10, true)), [Rank::Bulk, Rank::Bulk, Rank::Message]);
     }
 }

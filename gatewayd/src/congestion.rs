@@ -18,8 +18,14 @@ use std::{
     time::Instant,
 };
 
-use gateway_proto::congestion::{LossBudget, QueueWatch, Sign};
-use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
+use gateway_proto::{
+    congestion::{LossBudget, QueueWatch, Sign},
+    turns::Line,
+};
+use quinn::{
+    Connection,
+    congestion::{Controller, ControllerFactory, CubicConfig},
+};
 use quinn_proto::RttEstimator;
 
 /// Makes the controllers of one peer's tunnels.
@@ -50,6 +56,7 @@ impl ControllerFactory for PathAware {
             before: None,
             floor: 0,
             budget: LossBudget::new(current_mtu),
+            drained_at: None,
         })
     }
 }
@@ -71,6 +78,18 @@ struct PathAwareController {
     /// The window that does without a queue, while what `inner` fell to is less.
     floor: u64,
     budget: LossBudget,
+    /// When all there was to send was sent last on the present path, as far as acknowledgements have shown.
+    drained_at: Option<Instant>,
+}
+
+/// The line under a tunnel. Some hundred nanoseconds: QUIC hands out a copy of all its congestion control knows.
+pub(crate) fn line_of(connection: &Connection) -> Line {
+    let controller = connection.congestion_state();
+    Line { window: controller.window(), round_trip: connection.rtt(), drained_at: drained_at(controller) }
+}
+
+fn drained_at(controller: Box<dyn Controller>) -> Option<Instant> {
+    controller.into_any().downcast::<PathAwareController>().ok()?.drained_at
 }
 
 impl PathAwareController {
@@ -94,6 +113,7 @@ impl PathAwareController {
             self.before = None;
             self.floor = 0;
             self.budget = LossBudget::new(self.mtu);
+            self.drained_at = None;
         }
     }
 
@@ -145,6 +165,9 @@ impl Controller for PathAwareController {
         self.turn(now);
         // What QUIC counts is the truth; ours may be off by packets that need no acknowledgement.
         self.in_flight = in_flight;
+        if app_limited {
+            self.drained_at = Some(now);
+        }
         self.stale = self.stale.min(in_flight);
         self.inner.on_end_acks(now, in_flight - self.stale, app_limited, largest_packet_num_acked);
     }
@@ -222,6 +245,20 @@ mod tests {
         assert_eq!(controller.window(), fresh + fresh, "room for a fresh window beside the packets of the old path");
         controller.on_sent(now + 20 * MS, 1_200, 2);
         assert_eq!(controller.window(), fresh + fresh);
+    }
+
+    #[test]
+    fn that_all_was_sent_is_known_from_the_acknowledgements_of_the_present_path() {
+        let (epoch, mut controller, now) = controller();
+        let mut acknowledged = |at, is_all_sent| {
+            controller.on_end_acks(at, 0, is_all_sent, Some(1));
+            drained_at(controller.clone_box())
+        };
+        assert_eq!(acknowledged(now, false), None);
+        assert_eq!(acknowledged(now + MS, true), Some(now + MS));
+        assert_eq!(acknowledged(now + 2 * MS, false), Some(now + MS));
+        epoch.fetch_add(1, Relaxed);
+        assert_eq!(acknowledged(now + 3 * MS, false), None, "of the new path nothing is known");
     }
 
     #[test]

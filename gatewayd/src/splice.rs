@@ -27,7 +27,7 @@ use gateway_proto::{
     limits::ChannelLimits,
     places::MuteEnd,
     stream::{Answer, RefusalCode, ResetCode},
-    turns::Rank,
+    turns::Place,
 };
 use limited::{Limited, engine_broke};
 use mllp_sender::MllpSender;
@@ -57,7 +57,7 @@ const LATE_ANSWER: Duration = Duration::from_secs(1);
 pub struct SendHalf {
     stream: SendStream,
     tunnel: Tunnel,
-    priority: i32,
+    place: Place,
     code: ResetCode,
     finished: bool,
 }
@@ -65,7 +65,10 @@ pub struct SendHalf {
 impl SendHalf {
     /// Takes the half over; `tunnel`: whose stream it is.
     pub fn new(stream: SendStream, tunnel: &Tunnel) -> Self {
-        Self { stream, tunnel: tunnel.clone(), priority: 0, code: ResetCode::SocketReset, finished: false }
+        let place = tunnel.enter();
+        let half = Self { stream, tunnel: tunnel.clone(), place, code: ResetCode::SocketReset, finished: false };
+        half.set_priority(0);
+        half
     }
 
     /// The stream itself.
@@ -73,13 +76,19 @@ impl SendHalf {
         &mut self.stream
     }
 
-    /// Takes its turn among the streams of the tunnel with so many bytes.
-    fn take_turn(&mut self, rank: Rank, bytes: usize) {
-        let priority = self.tunnel.take_turn(rank, bytes);
-        if priority != self.priority {
-            self.priority = priority;
+    /// So many bytes are sent next: they have their turn among those of the tunnel's other streams. To be called before each write.
+    pub(crate) fn take_turn(&mut self, bytes: usize) {
+        if self.place.sends(bytes) {
+            let before = self.place.priority();
+            self.tunnel.begin_turn(&mut self.place, bytes);
+            self.set_priority(before);
+        }
+    }
+
+    fn set_priority(&self, before: i32) {
+        if self.place.priority() != before {
             // Fails only when the peer stopped the stream already; that end is handled where it is seen.
-            let _ = self.stream.set_priority(priority);
+            let _ = self.stream.set_priority(self.place.priority());
         }
     }
 
@@ -253,7 +262,7 @@ async fn copy_both(
     });
     // Inbound first: an acknowledgement that is there is handed over before an end is looked at.
     let ends = pin!(async {
-        tokio::try_join!(Seldom::new(inbound), Seldom::new(outbound))?;
+        tokio::try_join!(biased; Seldom::new(inbound), Seldom::new(outbound))?;
         Ok(())
     });
     // What a blocked copy loop does not see by itself: a stop of the peer, a reset of the engine.

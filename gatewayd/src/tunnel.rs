@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     fmt, io,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::{digest, hmac};
@@ -15,7 +15,7 @@ use gateway_proto::{
     limits::MAX_UNDER_WAY,
     relay::udp::MAX_PAYLOAD,
     stream::EXPORTER_LABEL,
-    turns::{Line, Rank, Turns},
+    turns::{Place, Turns},
 };
 use quinn::{
     Connection, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig,
@@ -23,7 +23,7 @@ use quinn::{
 };
 
 use crate::{
-    congestion::PathAware,
+    congestion::{PathAware, line_of},
     credentials::{AllowedPeers, Credentials, CredentialsError},
     socket::TunnelSocket,
 };
@@ -242,13 +242,19 @@ impl Tunnel {
         &self.0.connection
     }
 
-    /// The priority of the stream that sends so many bytes next.
-    pub(crate) fn take_turn(&self, rank: Rank, bytes: usize) -> i32 {
-        let line = || {
-            let path = self.0.connection.stats().path;
-            Line { window: path.cwnd, round_trip: path.rtt }
-        };
-        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner).take(rank, bytes, line)
+    /// The place of a new stream.
+    pub(crate) fn enter(&self) -> Place {
+        self.turns().enter()
+    }
+
+    /// A stream begins its turn, with so many bytes at once.
+    pub(crate) fn begin_turn(&self, place: &mut Place, bytes: usize) {
+        let line = line_of(&self.0.connection);
+        self.turns().begin(place, bytes, line, Instant::now());
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The exporter that binds the stream headers of a connection of the policy to this tunnel. Derived once for each: it is the

@@ -241,6 +241,7 @@ async fn carry(
                 send.finish();
                 return Ok(());
             }
+            send.take_turn(read);
             send.stream().write_all(&part[..read]).await.map_err(|_| CarryError::Far)?;
             traffic.sent(read);
             record.sent(read);

@@ -128,6 +128,7 @@ impl ClientWriter {
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        self.send.take_turn(bytes.len());
         self.send.stream().write_all(bytes).await.map_err(|_| ClientError::Gone)?;
         self.traffic.sent(bytes.len());
         self.record.sent(bytes.len());

@@ -82,11 +82,6 @@ impl StreamRecord {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// How many came so far.
-    pub fn bytes_received(&self) -> u64 {
-        self.bytes_received.load(Relaxed)
-    }
-
     /// Whether any went there.
     pub fn has_sent(&self) -> bool {
         self.bytes_sent.load(Relaxed) > 0

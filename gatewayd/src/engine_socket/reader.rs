@@ -36,12 +36,11 @@ pub(crate) struct EngineReader<'a> {
     /// Room of its own at a time; none: the shared one is enough.
     own: Option<usize>,
     buffer: BytesMut,
-    has_waited: bool,
 }
 
 impl<'a> EngineReader<'a> {
     pub(super) fn new(socket: ReadHalf<'a>) -> Self {
-        Self { socket, own: None, buffer: BytesMut::new(), has_waited: false }
+        Self { socket, own: None, buffer: BytesMut::new() }
     }
 
     /// Resolves when there is something to read, be it an end or an error.
@@ -52,18 +51,7 @@ impl<'a> EngineReader<'a> {
 
     /// Reads what is there, at most so many bytes; none at the end.
     pub(crate) async fn read(&mut self, most: usize) -> io::Result<Bytes> {
-        self.has_waited = false;
-        poll_fn(|cx| {
-            let polled = self.poll_read(cx, most);
-            self.has_waited |= polled.is_pending();
-            polled
-        })
-        .await
-    }
-
-    /// Whether the last read waited for the engine.
-    pub(crate) fn has_waited(&self) -> bool {
-        self.has_waited
+        poll_fn(|cx| self.poll_read(cx, most)).await
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Bytes>> {
@@ -86,7 +74,7 @@ impl<'a> EngineReader<'a> {
     }
 
     fn poll_own(&mut self, cx: &mut Context<'_>, size: usize, most: usize) -> Poll<io::Result<Bytes>> {
-        let Self { socket, own, buffer, .. } = self;
+        let Self { socket, own, buffer } = self;
         if buffer.capacity() < MIN_ROOM {
             *buffer = BytesMut::with_capacity(size);
         }

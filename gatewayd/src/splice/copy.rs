@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
-use gateway_proto::{places::MuteEnd, stream::Answer, turns::Stretch};
+use gateway_proto::{places::MuteEnd, stream::Answer};
 use quinn::RecvStream;
 use tokio::time::Instant;
 
@@ -38,7 +38,6 @@ pub(super) async fn engine_to_tunnel(
         send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
     }
     let most = limited.map_or(usize::MAX, Limited::piece);
-    let (mut stretch, mut answered) = (Stretch::default(), 0);
     loop {
         let bytes = engine.read(most).await.map_err(|_| SpliceError::Engine)?;
         let count = bytes.len();
@@ -70,9 +69,7 @@ pub(super) async fn engine_to_tunnel(
             }
         }
         context.record.passed(context.observer.from_engine(&bytes, now.into_std()));
-        let received = context.record.bytes_received();
-        send.take_turn(stretch.sends(count, engine.has_waited() && received > answered), count);
-        answered = received;
+        send.take_turn(count);
         send.stream.write_chunk(bytes).await.map_err(write_error)?;
         if let Some(limited) = limited {
             limited.passed(count);
