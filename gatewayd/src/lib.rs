@@ -47,6 +47,7 @@ pub mod relay_udp;
 pub mod resolver;
 pub mod routes;
 pub mod schedules;
+pub mod send_half;
 pub mod sender;
 pub mod side_socket;
 pub mod socket;

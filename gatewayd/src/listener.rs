@@ -15,7 +15,7 @@ use gateway_proto::{
     audit::note::{OurReason, RefusedBy},
     stream::{Answer, RefusalCode, ResetCode},
 };
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn::{RecvStream, VarInt};
 pub(crate) use reach::has_places;
 use reach::{Unreached, WithoutPlace, engine_refused, reach_engine};
 use tokio::{
@@ -34,7 +34,8 @@ use crate::{
     observer::{Observer, Unobserved},
     peer::{Peer, PeerStream},
     places::EnginePlaces,
-    splice::{Opening, SendHalf, SpliceContext, splice},
+    send_half::SendHalf,
+    splice::{Opening, SpliceContext, splice},
     timer::Moments,
     traffic::{Failure, Role, StreamGuard, Traffic, TrafficTable},
     tunnel::{StreamRoom, Tunnel},
@@ -222,7 +223,7 @@ async fn stream(
 
 /// Resolves when a stream is not waited for any more: its engine left, or its gateway has no more time for our answer.
 async fn given_up(send: &mut SendHalf, recv: &mut RecvStream) {
-    let stopped = send.stream().stopped();
+    let stopped = send.stopped();
     let reset = async {
         if let Ok(None) = recv.received_reset().await {
             // Everything is there; that is no end.
@@ -256,7 +257,7 @@ impl Admin {
                     return refuse(send, recv, code).await;
                 }
             };
-            if send.stream().write_all(&Answer::Accepted.encode()).await.is_ok() {
+            if send.write_all(&Answer::Accepted.encode()).await.is_ok() {
                 self.traffic.clear_problem();
                 self.record.opened();
                 let counted = (self.traffic, self.record);
@@ -273,8 +274,7 @@ async fn refuse(send: SendHalf, recv: RecvStream, code: RefusalCode) {
 }
 
 async fn refuse_with(mut send: SendHalf, mut recv: RecvStream, answer: &[u8]) {
-    let stream: &mut SendStream = send.stream();
-    if stream.write_all(answer).await.is_ok() {
+    if send.write_all(answer).await.is_ok() {
         send.finish();
     }
     let _ = recv.stop(VarInt::from_u32(ResetCode::Refused as u32));

@@ -27,11 +27,10 @@ use gateway_proto::{
     limits::ChannelLimits,
     places::MuteEnd,
     stream::{Answer, RefusalCode, ResetCode},
-    turns::Place,
 };
 use limited::{Limited, engine_broke};
 use mllp_sender::MllpSender;
-use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
+use quinn::{ReadExactError, RecvStream, VarInt};
 use seldom::Seldom;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -41,9 +40,9 @@ use crate::{
     engine::EngineWatch,
     engine_socket::EngineSocket,
     observer::Observer,
+    send_half::SendHalf,
     timer::Moments,
     traffic::{Traffic, WaitFor},
-    tunnel::Tunnel,
 };
 
 /// A reset destroys bytes that are still on their way. After our engine reset its socket, what it sent before (an
@@ -51,67 +50,6 @@ use crate::{
 const RESET_GRACE: Duration = Duration::from_millis(100);
 /// A stream that was given up has this long to be answered all the same: the far side says at once that it had not taken it.
 const LATE_ANSWER: Duration = Duration::from_secs(1);
-
-/// The sending half of a tunnel stream; resets the stream unless it was finished.
-#[derive(Debug)]
-pub struct SendHalf {
-    stream: SendStream,
-    tunnel: Tunnel,
-    place: Place,
-    code: ResetCode,
-    finished: bool,
-}
-
-impl SendHalf {
-    /// Takes the half over; `tunnel`: whose stream it is.
-    pub fn new(stream: SendStream, tunnel: &Tunnel) -> Self {
-        let place = tunnel.enter();
-        let half = Self { stream, tunnel: tunnel.clone(), place, code: ResetCode::SocketReset, finished: false };
-        half.set_priority(0);
-        half
-    }
-
-    /// The stream itself.
-    pub fn stream(&mut self) -> &mut SendStream {
-        &mut self.stream
-    }
-
-    /// So many bytes are sent next: they have their turn among those of the tunnel's other streams. To be called before each write.
-    pub(crate) fn take_turn(&mut self, bytes: usize) {
-        if self.place.sends(bytes) {
-            let before = self.place.priority();
-            self.tunnel.begin_turn(&mut self.place, bytes);
-            self.set_priority(before);
-        }
-    }
-
-    fn set_priority(&self, before: i32) {
-        if self.place.priority() != before {
-            // Fails only when the peer stopped the stream already; that end is handled where it is seen.
-            let _ = self.stream.set_priority(self.place.priority());
-        }
-    }
-
-    /// Finishes: everything was sent.
-    pub fn finish(&mut self) {
-        // Fails only when the peer stopped the stream already; that end is handled where it is seen.
-        let _ = self.stream.finish();
-        self.finished = true;
-    }
-
-    /// Says why it will be reset when it is dropped unfinished.
-    pub fn reset_as(&mut self, code: ResetCode) {
-        self.code = code;
-    }
-}
-
-impl Drop for SendHalf {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = self.stream.reset(VarInt::from_u32(self.code as u32));
-        }
-    }
-}
 
 /// What a splice needs to know.
 #[derive(Debug)]
@@ -162,7 +100,7 @@ pub async fn splice(
         let copying = pin!(async {
             let result = copy_both(&mut socket, &mut send, &mut recv, &context).await;
             if result == Err(SpliceError::Engine) {
-                if !send.finished && !context.record.has_sent() {
+                if !send.is_finished() && !context.record.has_sent() {
                     context.engine_was_mute(MuteEnd::Reset);
                 }
                 sleep(RESET_GRACE).await;
@@ -175,7 +113,7 @@ pub async fn splice(
         // Apart, on the heap: nearly no stream comes here.
         return Err(Box::pin(give_up(socket, send, recv, context)).await);
     }
-    context.observer.ended(context.end(result, send.finished));
+    context.observer.ended(context.end(result, send.is_finished()));
     context.record_end(result);
     if let Err(error @ (SpliceError::Silent | SpliceError::Peer(ResetCode::Silent))) = result {
         context.traffic.was_silent(error.to_string());
@@ -214,7 +152,7 @@ async fn give_up(
     context: SpliceContext,
 ) -> SpliceError {
     drop(socket);
-    let finished = send.finished;
+    let finished = send.is_finished();
     send.reset_as(ResetCode::GaveUp);
     drop(send);
     let late = context.allowed.run_until_cancelled(timeout(LATE_ANSWER, answer(&mut recv))).await;
@@ -238,7 +176,7 @@ async fn copy_both(
     let limited = Limited::of(context.limits, &context.observer, &context.traffic);
     let unanswered = AtomicBool::new(matches!(context.opening, Opening::AnsweredBy(_)));
     let (mut reader, writer) = socket.split();
-    let stopped = send.stream.stopped();
+    let stopped = send.stopped();
     // Each is pinned where it is made: a future that is moved into another takes its room twice in every open stream.
     let outbound = pin!(async {
         let beside = (mllp.as_ref(), limited.as_deref());

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -242,19 +242,11 @@ impl Tunnel {
         &self.0.connection
     }
 
-    /// The place of a new stream.
-    pub(crate) fn enter(&self) -> Place {
-        self.turns().enter()
-    }
-
-    /// A stream begins its turn, with so many bytes at once.
-    pub(crate) fn begin_turn(&self, place: &mut Place, bytes: usize) {
+    /// A stream sends so many bytes at once.
+    pub(crate) fn take_turn(&self, place: &mut Place, bytes: usize) {
         let line = line_of(&self.0.connection);
-        self.turns().begin(place, bytes, line, Instant::now());
-    }
-
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.send(place, bytes, line, Instant::now());
     }
 
     /// The exporter that binds the stream headers of a connection of the policy to this tunnel. Derived once for each: it is the

@@ -136,11 +136,13 @@ def measured(args):
 
 
 MIB = 1 << 20
-# test: (mlt command, seconds, connections, pinned, bytes of a message and of its answer where they are not 1,024 and 100)
+# test: (mlt command, seconds, connections, pinned, bytes of a message and of its answer where they are not 1,024 and 100); `beside`: messages on
+# one connection beside a transfer over so many
 TESTS = {'bulk1': ('bulk', 1.5, 1, False), 'bulk1p': ('bulk', 1.5, 1, True), 'bulk8': ('bulk', 1.5, 8, False), 'pp1': ('pp', 1.0, 1, True), 'pp1u': ('pp', 1.0, 1, False),
          'pp64': ('pp', 1.0, 64, False), 'new1': ('new', 1.0, 1, True), 'new8': ('new', 1.0, 8, False),
          'back1': ('back', 1.5, 1, False), 'back8': ('back', 1.5, 8, False), 'both1': ('both', 1.5, 1, False),
          'pp100b': ('pp', 1.0, 1, True, 100, 100), 'pp10k': ('pp', 1.0, 1, True, 10 << 10, 100), 'pp1m': ('pp', 1.5, 1, False, MIB, 100), 'ppback1m': ('pp', 1.5, 1, False, 100, MIB),
+         'beside1': ('beside', 1.5, 1, False), 'beside8': ('beside', 1.5, 8, False),
          'pp64x10k': ('pp', 1.5, 64, False, 10 << 10, 10 << 10), 'pp8x1m': ('pp', 1.5, 8, False, MIB, MIB)}
 
 
@@ -188,7 +190,7 @@ def run_peer(cls, rnd, tests, out, retries, maxforeign):
                     best = None
                     for k in range(1 + retries):
                         wq = quiet()
-                        r = measured([cmd, *peer.target, secs, n, *sizes]); r['waited'] = wq
+                        r = beside(peer.target, 1, secs, n, *sizes) if cmd == 'beside' else measured([cmd, *peer.target, secs, n, *sizes]); r['waited'] = wq
                         if best is None or ('failed' in best and 'failed' not in r) or r['foreign'] < best['foreign']: best = r
                         if best['foreign'] <= maxforeign and 'failed' not in best: break
                         time.sleep(1)
@@ -204,6 +206,8 @@ def run_peer(cls, rnd, tests, out, retries, maxforeign):
 WIRES = {'20 ms': 'delay=10ms', '20 ms, 1 %': 'delay=10ms loss=1', '20 ms, 5 %': 'delay=10ms loss=5',
          '80 ms': 'delay=40ms', '80 ms, 1 %': 'delay=40ms loss=1', '80 ms, 5 %': 'delay=40ms loss=5',
          '100 Mbit/s, 20 ms': 'delay=10ms rate=100000000 queue=830', '100 Mbit/s, 80 ms': 'delay=40ms rate=100000000 queue=830'}
+# Transfers fill it, and a connection that is kept open sends a MiB within two seconds: messages beside transfers for ten.
+FULL = '100 Mbit/s, 20 ms'
 CLEAN = 'delay=0ms jitter=0ms loss=0 rate=0 queue=16000'
 HOP = os.environ.get('BENCH_HOP') or os.path.join(HERE, '../../target/dist/gateway-hop')
 
@@ -212,12 +216,22 @@ def background(args):
     return subprocess.Popen(['bash', '-c', join('C') + f'exec ip netns exec prA {MLT} "$@"', 'x', *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def beside_bulk(target, secs):
-    """Messages beside a transfer through the same tunnel, once that is up to speed."""
-    bulk = background(['bulk', *target, secs + 4, 1])
+def sent_by_a():
+    """Bytes that side A has put on its link."""
+    lines = subprocess.run(['ip', 'netns', 'exec', 'prA', 'cat', '/proc/net/dev'], capture_output=True, text=True).stdout.splitlines()[2:]
+    return sum(int(rest.split()[8]) for name, rest in (line.split(':') for line in lines) if name.strip() != 'lo')
+
+
+def beside(target, lead, secs, transfers, *sizes):
+    """Messages on one connection beside transfers through the same tunnel, once those are up to speed after `lead` seconds; and what
+    goes over the link meanwhile."""
+    bulk = background(['bulk', *target, lead + secs + 60, transfers])
     try:
-        time.sleep(3)
-        return measured(['pp', *target, secs, 1])
+        time.sleep(lead)
+        sent, since = sent_by_a(), time.monotonic()
+        result = measured(['pp', *target, secs, 1, *sizes])
+        result['link_mib_s'] = (sent_by_a() - sent) / MIB / (time.monotonic() - since)
+        return result if bulk.poll() is None else {**result, 'failed': 'the transfer ended before the messages did'}
     finally: bulk.terminate(); bulk.wait()
 
 
@@ -234,7 +248,9 @@ def run_wires(ps, wires, rnd, out):
                 try:
                     shape(CLEAN); shape(WIRES[wire])
                     up(peer, ctx)
-                    for test, run in (('bulkw', lambda: measured(['bulk', *peer.target, 8, 1])), ('ppw', lambda: measured(['pp', *peer.target, 2, 1])), ('ppbulk', lambda: beside_bulk(peer.target, 3))):
+                    runs = [('bulkw', lambda: measured(['bulk', *peer.target, 8, 1])), ('ppw', lambda: measured(['pp', *peer.target, 2, 1])), ('ppbulk', lambda: beside(peer.target, 3, 3, 1))]
+                    if wire == FULL: runs.append(('ppkept', lambda: beside(peer.target, 3, 10, 8, 10 << 10, 100)))
+                    for test, run in runs:
                         quiet(3)
                         emit({**run(), 'test': test})
                 except Exception as e: emit({'test': 'wire', 'failed': str(e)[-200:]})

@@ -42,6 +42,7 @@ OTHERS = [
     ('bulk back', 'back1', get('mib_s'), 'MiB/s', True), ('bulk back, 8 streams', 'back8', get('mib_s'), 'MiB/s', True), ('bulk both ways at once', 'both1', get('mib_s'), 'MiB/s', True),
     ('100 B, 100 B, p50', 'pp100b', get('p50_us'), 'µs', False), ('10 KiB, 100 B, p50', 'pp10k', get('p50_us'), 'µs', False),
     ('1 MiB, 100 B, p50', 'pp1m', get('p50_us'), 'µs', False), ('100 B, 1 MiB, p50', 'ppback1m', get('p50_us'), 'µs', False),
+    ('1 KiB, 100 B beside a transfer, p50', 'beside1', get('p50_us'), 'µs', False), ('beside 8 transfers, p50', 'beside8', get('p50_us'), 'µs', False),
     ('10 KiB, 10 KiB, 64 connections', 'pp64x10k', get('per_s'), 'messages/s', True), ('1 MiB, 1 MiB, 8 connections', 'pp8x1m', get('per_s'), 'messages/s', True),
 ]
 
@@ -77,7 +78,11 @@ def table(results, peers, title):
     return out + ['']
 
 
-WIRE_FIGURES = [('bulk, MiB/s', 'bulkw', get('mib_s')), ('messages alone, p50 ms', 'ppw', lambda r: r['p50_us'] / 1e3 if 'p50_us' in r else None), ('beside a transfer, p50 ms', 'ppbulk', lambda r: r['p50_us'] / 1e3 if 'p50_us' in r else None)]
+def millis(name): return lambda r: r[name] / 1e3 if name in r else None
+
+
+WIRE_FIGURES = [('bulk, MiB/s', 'bulkw', get('mib_s')), ('messages alone, p50 ms', 'ppw', millis('p50_us')), ('beside a transfer, p50 ms', 'ppbulk', millis('p50_us')), ('beside a transfer, p99 ms', 'ppbulk', millis('p99_us')),
+                ('messages of 10 KiB beside 8 transfers, p50 ms', 'ppkept', millis('p50_us')), ('messages of 10 KiB beside 8 transfers, p99 ms', 'ppkept', millis('p99_us')), ('what the line carries meanwhile, MiB/s', 'ppkept', get('link_mib_s'))]
 
 
 def wire_tables(results):
@@ -91,6 +96,7 @@ def wire_tables(results):
     for title, test, key in WIRE_FIGURES:
         out += [f'| {title} | ' + ' | '.join(peers) + ' |', '|---' * (len(peers) + 1) + '|']
         for wire in wires:
+            if not any(r['test'] == test and r.get('wire') == wire for r in results.rows): continue
             plain, cells = median('plain', wire, test, key), []
             for peer in peers:
                 v = median(peer, wire, test, key)

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     audit::{AuditLog, Place, StreamRecord},
     gate::{Gate, Permit},
-    splice::SendHalf,
+    send_half::SendHalf,
     traffic::{Role, Traffic},
 };
 

@@ -28,7 +28,7 @@ use tracing::{debug, info};
 
 use super::acting::acting_user;
 use crate::{
-    audit::StreamRecord, gate::Permit, peer::Peer, sender::tunnel_up, splice::SendHalf, traffic::Traffic,
+    audit::StreamRecord, gate::Permit, peer::Peer, send_half::SendHalf, sender::tunnel_up, traffic::Traffic,
     tunnel::Tunnel,
 };
 
@@ -211,7 +211,7 @@ async fn ask(
     let secret = permit.secret().ok_or(OpenError::Refused(RefusalCode::NotAllowed))?;
     let header = StreamHeader { kind: StreamKind::Admin, connection: id, trace }.encode(secret, &exporter);
     let opening = [&header[..], &acting.encode()].concat();
-    send.stream().write_all(&opening).await.map_err(|_| OpenError::TunnelLost)?;
+    send.write_all(&opening).await.map_err(|_| OpenError::TunnelLost)?;
     let mut answer = [0; 2];
     recv.read_exact(&mut answer).await.map_err(|_| OpenError::TunnelLost)?;
     match Answer::from_code(answer[0]) {
@@ -241,8 +241,7 @@ async fn carry(
                 send.finish();
                 return Ok(());
             }
-            send.take_turn(read);
-            send.stream().write_all(&part[..read]).await.map_err(|_| CarryError::Far)?;
+            send.write_all(&part[..read]).await.map_err(|_| CarryError::Far)?;
             traffic.sent(read);
             record.sent(read);
         }

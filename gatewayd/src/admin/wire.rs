@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{audit::StreamRecord, splice::SendHalf, traffic::Traffic};
+use crate::{audit::StreamRecord, send_half::SendHalf, traffic::Traffic};
 
 /// From the first byte of a head to its last, and silence inside a body.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -128,8 +128,7 @@ impl ClientWriter {
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.send.take_turn(bytes.len());
-        self.send.stream().write_all(bytes).await.map_err(|_| ClientError::Gone)?;
+        self.send.write_all(bytes).await.map_err(|_| ClientError::Gone)?;
         self.traffic.sent(bytes.len());
         self.record.sent(bytes.len());
         Ok(())

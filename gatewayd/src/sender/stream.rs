@@ -25,7 +25,8 @@ use crate::{
     gate::Permit,
     observer::{Observer, Unobserved},
     peer::Peer,
-    splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
+    send_half::SendHalf,
+    splice::{Opening, SpliceContext, SpliceError, splice},
     traffic::{Failure, Role, Traffic, WaitFor},
     tunnel::Tunnel,
 };
@@ -137,7 +138,7 @@ impl OutboundStream {
         let exporter = tunnel.exporter(id).ok_or(OpenError::TunnelLost)?;
         let secret = self.permit.secret().ok_or(OpenError::NotAllowed)?;
         let header = StreamHeader { kind: StreamKind::ChannelData, connection: id, trace: self.trace };
-        send.stream().write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
+        send.write_all(&header.encode(secret, &exporter)).await.map_err(|_| OpenError::TunnelLost)?;
         Ok((send, recv))
     }
 }

@@ -8,13 +8,14 @@ use quinn::RecvStream;
 use tokio::time::Instant;
 
 use super::{
-    Opening, SendHalf, SpliceContext, SpliceError,
+    Opening, SpliceContext, SpliceError,
     ending::{read_error, write_error},
     limited::{Limited, engine_broke},
     mllp_sender::MllpSender,
 };
 use crate::{
     engine_socket::{CHUNKS, EngineReader, EngineWriter},
+    send_half::SendHalf,
     traffic::Way,
 };
 
@@ -35,7 +36,7 @@ pub(super) async fn engine_to_tunnel(
             () = engine.readable() => {}
             () = moments.passes() => {}
         }
-        send.stream.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
+        send.write_all(&Answer::Accepted.encode()).await.map_err(write_error)?;
     }
     let most = limited.map_or(usize::MAX, Limited::piece);
     loop {
@@ -69,8 +70,7 @@ pub(super) async fn engine_to_tunnel(
             }
         }
         context.record.passed(context.observer.from_engine(&bytes, now.into_std()));
-        send.take_turn(count);
-        send.stream.write_chunk(bytes).await.map_err(write_error)?;
+        send.write_chunk(bytes).await.map_err(write_error)?;
         if let Some(limited) = limited {
             limited.passed(count);
         }

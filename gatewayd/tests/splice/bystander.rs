@@ -17,9 +17,8 @@ use gateway_proto::{
 use gatewayd::{
     metrics::Numbers,
     observer::{Observer, Unobserved},
-    splice::{SendHalf, SpliceError, splice},
+    splice::{SpliceError, splice},
     traffic::{Role, Traffic},
-    tunnel::Tunnel,
 };
 use proptest::{
     collection::vec,
@@ -37,7 +36,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-use crate::{FIN, LIMIT, RST, context, end, engine, read, site, start, stream, tunnel};
+use crate::{FIN, LIMIT, RST, context, end, engine, half, read, site, start, stream, tunnel};
 
 const BEHAVIORS: [&str; 5] = ["hl7v2-mllp", "http", "fhir-query", "dicom", "sftp"];
 
@@ -149,18 +148,8 @@ async fn pair(tunnel: &(Connection, Connection), behavior: &str, is_observed: bo
         context.observer = Observer::of(traffic.clone(), role, &entry, &unobserved, true);
         context
     };
-    let sender = splice(
-        sending_gateway,
-        SendHalf::new(send, &Tunnel::new(tunnel.0.clone())),
-        recv,
-        beside(Role::Sender, &traffic[0]),
-    );
-    let listener = splice(
-        receiving_gateway,
-        SendHalf::new(far_send, &Tunnel::new(tunnel.1.clone())),
-        far_recv,
-        beside(Role::Listener, &traffic[1]),
-    );
+    let sender = splice(sending_gateway, half(send, &tunnel.0), recv, beside(Role::Sender, &traffic[0]));
+    let listener = splice(receiving_gateway, half(far_send, &tunnel.1), far_recv, beside(Role::Listener, &traffic[1]));
     let tasks = [start(sender), start(listener)];
     Pair { sending, receiving, is_observed, traffic, tasks }
 }

@@ -12,9 +12,8 @@ use gateway_proto::{
 };
 use gatewayd::{
     observer::Observer,
-    splice::{SendHalf, SpliceError, splice},
+    splice::{SpliceError, splice},
     traffic::Role,
-    tunnel::Tunnel,
 };
 use quinn::VarInt;
 use tokio::{
@@ -23,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{FIN, LIMIT, MESSAGE, RST, context, end, engine, joined, read, start};
+use crate::{FIN, LIMIT, MESSAGE, RST, context, end, engine, half, joined, read, start};
 
 #[tokio::test]
 async fn bytes_and_both_half_closes_are_mirrored() {
@@ -167,8 +166,7 @@ async fn a_message_whose_gateway_gave_up_waiting_for_the_answer_is_no_duplicate_
         far_recv.read_exact(&mut [0]).await.unwrap();
         let (mut engine, gateway) = engine().await;
         let context = context(Role::Listener, joined.from_receiving.clone(), true, &joined.allowed);
-        let listener =
-            start(splice(gateway, SendHalf::new(far_send, &Tunnel::new(joined.tunnel.1.clone())), far_recv, context));
+        let listener = start(splice(gateway, half(far_send, &joined.tunnel.1), far_recv, context));
         assert_eq!(read(&mut engine, NAMED.len()).await, NAMED);
         send.reset(VarInt::from_u32(code as u32)).unwrap();
         assert_eq!(timeout(LIMIT, listener).await.unwrap().unwrap(), Err(SpliceError::Peer(code)));

@@ -23,8 +23,9 @@ use gatewayd::{
     observer::Observer,
     path_actor::SessionIndex,
     routes::{Route, Routes},
+    send_half::SendHalf,
     socket::TunnelSocket,
-    splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
+    splice::{Opening, SpliceContext, SpliceError, splice},
     timer::Moments,
     traffic::{Role, Traffic},
     tunnel::{Tunnel, TunnelEndpoint},
@@ -70,7 +71,10 @@ async fn tunnel(a: &Site, b: &Site) -> (Connection, Connection) {
     direct(a, b);
     direct(b, a);
     let dialled = a.endpoint.dial(b.key, &Arc::default()).unwrap();
-    let accepted = async { b.endpoint.accept().await.unwrap().accept().unwrap().await.unwrap() };
+    let accepted = async {
+        let incoming = b.endpoint.accept().await.unwrap();
+        b.endpoint.answer(incoming, &Arc::default()).unwrap().await.unwrap()
+    };
     let (dialled, accepted) = timeout(LIMIT, async { tokio::join!(dialled, accepted) }).await.unwrap();
     (dialled.unwrap(), accepted)
 }
@@ -99,6 +103,10 @@ async fn stream(tunnel: &(Connection, Connection)) -> ((SendStream, RecvStream),
     let (far_send, mut far_recv) = tunnel.1.accept_bi().await.unwrap();
     far_recv.read_exact(&mut [0]).await.unwrap();
     ((send, recv), (far_send, far_recv))
+}
+
+fn half(send: SendStream, of: &Connection) -> SendHalf {
+    SendHalf::new(send, &Tunnel::new(of.clone()))
 }
 
 /// Two engines joined by one stream of a tunnel between two sites.
@@ -154,11 +162,9 @@ async fn joined_with(mllp: bool, known: ChannelLimits, limits: ChannelLimits) ->
     let (from_sending, from_receiving) = (Arc::new(Traffic::default()), Arc::new(Traffic::default()));
     let sending_context =
         SpliceContext { limits: known, ..context(Role::Sender, from_sending.clone(), mllp, &allowed) };
-    let sender =
-        start(splice(sending_gateway, SendHalf::new(send, &Tunnel::new(tunnel.0.clone())), recv, sending_context));
+    let sender = start(splice(sending_gateway, half(send, &tunnel.0), recv, sending_context));
     let receiving_context = SpliceContext { limits, ..context(Role::Listener, from_receiving.clone(), mllp, &allowed) };
-    let far =
-        splice(receiving_gateway, SendHalf::new(far_send, &Tunnel::new(tunnel.1.clone())), far_recv, receiving_context);
+    let far = splice(receiving_gateway, half(far_send, &tunnel.1), far_recv, receiving_context);
     let listener = start(far);
     Joined { _sites: sites, tunnel, sending, receiving, allowed, from_sending, from_receiving, sender, listener }
 }

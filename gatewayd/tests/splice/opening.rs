@@ -14,15 +14,14 @@ use gateway_proto::{
 use gatewayd::{
     engine::EngineWatch,
     observer::Observer,
-    splice::{Opening, SendHalf, SpliceContext, SpliceError, splice},
+    splice::{Opening, SpliceContext, SpliceError, splice},
     traffic::{Role, Traffic},
-    tunnel::Tunnel,
 };
 use quinn::Connection;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{LIMIT, MESSAGE, RST, Site, end, engine, owes_answer, read, site, start, tunnel};
+use crate::{LIMIT, MESSAGE, RST, Site, end, engine, half, owes_answer, read, site, start, tunnel};
 
 /// What the far gateway reads first from a gateway whose engine was reached, and how the stream goes on.
 async fn answered(engine_says: &[u8]) -> Vec<u8> {
@@ -44,7 +43,7 @@ async fn answered(engine_says: &[u8]) -> Vec<u8> {
         engine_says: EngineWatch::none(),
         limits: ChannelLimits::default(),
     };
-    let listener = start(splice(gateway, SendHalf::new(far_send, &Tunnel::new(tunnel.1.clone())), far_recv, context));
+    let listener = start(splice(gateway, half(far_send, &tunnel.1), far_recv, context));
     let mut first = vec![0; 2 + engine_says.len()];
     timeout(LIMIT, recv.read_exact(&mut first)).await.expect("an answer").unwrap();
     listener.abort();
@@ -86,7 +85,7 @@ async fn unanswered(patience: Duration) -> Unanswered {
         engine_says: EngineWatch::none(),
         limits: ChannelLimits::default(),
     };
-    let sender = start(splice(gateway, SendHalf::new(send, &Tunnel::new(tunnel.0.clone())), recv, context));
+    let sender = start(splice(gateway, half(send, &tunnel.0), recv, context));
     engine.write_all(MESSAGE).await.unwrap();
     Unanswered { _sites: sites, _tunnel: tunnel, engine, far, traffic, sender }
 }

@@ -1,8 +1,12 @@
 //! Streams that send at the same time: the priorities of turns mean to QUIC what they are meant to.
 
-use std::time::{Duration, Instant};
+use std::{
+    task::Poll,
+    time::{Duration, Instant},
+};
 
-use gateway_proto::turns::{Line, TURN_LEN, Turns};
+use gateway_proto::turns::{Line, Place, TURN_LEN, Turns};
+use gatewayd::{send_half::SendHalf, tunnel::Tunnel};
 use tokio::time::timeout;
 
 use crate::{LIMIT, site, tunnel};
@@ -20,9 +24,9 @@ async fn begun_by_then(keeps_up: bool) -> usize {
     for _ in 0..STREAMS {
         let (mut send, answer) = from.open_bi().await.unwrap();
         answers.push(answer);
-        let mut place = turns.enter();
+        let mut place = Place::default();
         assert!(place.sends(TURN_LEN));
-        turns.begin(&mut place, TURN_LEN, line, now);
+        turns.send(&mut place, TURN_LEN, line, now);
         send.set_priority(place.priority()).unwrap();
         send.write_all(&[b'm'; TURN_LEN]).await.unwrap();
         send.finish().unwrap();
@@ -46,4 +50,31 @@ async fn where_a_tunnel_keeps_up_messages_of_several_streams_arrive_one_after_th
 #[tokio::test]
 async fn where_it_does_not_nobody_waits_for_the_message_of_another_stream() {
     assert_eq!(begun_by_then(false).await, STREAMS);
+}
+
+#[tokio::test]
+async fn a_message_passes_what_a_transfer_has_written_before_it() {
+    const MESSAGE: usize = 512 << 10;
+    const TRANSFER: usize = 3 << 20;
+    let sites = (site(1, 2), site(2, 1));
+    let (from, to) = tunnel(&sites.0, &sites.1).await;
+    let both = Tunnel::new(from.clone());
+    let (transfer, _answer) = from.open_bi().await.unwrap();
+    let (message, _other_answer) = from.open_bi().await.unwrap();
+    let (mut transfer, mut message) = (SendHalf::new(transfer, &both), SendHalf::new(message, &both));
+    // The window has room for all of it: none is sent before this task waits.
+    for _ in 0..TRANSFER / TURN_LEN {
+        transfer.write_all(&[b't'; TURN_LEN]).await.unwrap();
+    }
+    message.write_all(&[b'm'; MESSAGE]).await.unwrap();
+    message.finish();
+    let (_, mut of_transfer) = timeout(LIMIT, to.accept_bi()).await.unwrap().unwrap();
+    let (_, mut of_message) = timeout(LIMIT, to.accept_bi()).await.unwrap().unwrap();
+    timeout(LIMIT, of_message.read_to_end(MESSAGE)).await.expect("it arrives").unwrap();
+    let mut passed = 0;
+    let mut part = vec![0; TURN_LEN];
+    while let Poll::Ready(read) = futures_util::poll!(std::pin::pin!(of_transfer.read(&mut part))) {
+        passed += read.unwrap().unwrap();
+    }
+    assert!(passed < MESSAGE / 2, "{passed} bytes of the transfer came before it");
 }
